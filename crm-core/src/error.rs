@@ -1,0 +1,167 @@
+//! The library's one error type: a closed set of kinds, each with stable machine codes.
+//!
+//! A message is written for the caller and says what to do next; the source stays behind it for the
+//! log and never reaches a client.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// The result of every fallible operation of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The boxed cause of an [`Error::Unavailable`] or [`Error::Internal`].
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// One refused field of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// JSON Pointer (RFC 6901) into the input, such as `/email`; empty for the whole input.
+    pub pointer: String,
+    /// Stable machine code, such as `required` or `too_long`.
+    pub code: &'static str,
+    /// A full sentence for the user.
+    pub message: String,
+}
+
+impl FieldError {
+    /// A refusal of the field called `name`.
+    pub fn new(name: &str, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            pointer: format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// What went wrong, as one of a closed set of kinds.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input breaks a declared rule; every broken rule is listed.
+    #[error("the input is not valid: {}", summary(.0))]
+    Invalid(Vec<FieldError>),
+    /// No credential, or one that does not hold (any more).
+    #[error("{message}")]
+    Unauthenticated {
+        /// Stable machine code, such as `token_expired`.
+        code: &'static str,
+        /// What to do about it.
+        message: &'static str,
+    },
+    /// The caller may see the thing, and may not do this to it.
+    #[error("you lack the permission {permission}")]
+    Forbidden {
+        /// The missing permission, `module.action`.
+        permission: String,
+    },
+    /// Absent, foreign or not visible: deliberately one and the same.
+    #[error("there is no such resource")]
+    NotFound,
+    /// The state of the data does not allow the operation.
+    #[error("{message}")]
+    Conflict {
+        /// Stable machine code, such as `already_exists`.
+        code: &'static str,
+        /// A full sentence for the user.
+        message: Cow<'static, str>,
+    },
+    /// The row has another version than the caller expected.
+    #[error("the record has changed since you read it; read it again and repeat your change")]
+    PreconditionFailed,
+    /// Too many requests.
+    #[error("too many attempts; try again in {} s", .retry_after.as_secs().max(1))]
+    TooMany {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// The input is larger than a stated limit.
+    #[error("{message}")]
+    LimitExceeded {
+        /// Stable machine code, such as `body_too_large`.
+        code: &'static str,
+        /// Which limit, and its size.
+        message: Cow<'static, str>,
+    },
+    /// A component outside this process does not answer, or a queue is full.
+    #[error("{message}")]
+    Unavailable {
+        /// What does not answer.
+        message: Cow<'static, str>,
+        /// The cause, for the log.
+        #[source]
+        source: Option<Source>,
+    },
+    /// The configuration cannot work; the message says which setting and how to mend it.
+    #[error("{0}")]
+    Configuration(Cow<'static, str>),
+    /// Stored data breaks an invariant of this library.
+    #[error("{table}.{column} holds a value this program does not understand")]
+    Inconsistent {
+        /// The table.
+        table: Cow<'static, str>,
+        /// The column.
+        column: Cow<'static, str>,
+    },
+    /// A bug, or a failure without a better name.
+    #[error("internal error")]
+    Internal(#[source] Source),
+}
+
+impl Error {
+    /// A single refused field.
+    pub fn invalid(field: &str, code: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError::new(field, code, message)])
+    }
+
+    /// A conflict with its code and sentence.
+    pub fn conflict(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Conflict { code, message: message.into() }
+    }
+
+    /// A missing or unusable credential.
+    pub fn unauthenticated(code: &'static str, message: &'static str) -> Self {
+        Self::Unauthenticated { code, message }
+    }
+
+    /// A failure that is nobody's input.
+    pub fn internal(source: impl Into<Source>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    /// Something outside this process that does not answer.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unavailable { message: message.into(), source: None }
+    }
+
+    /// The stable machine code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "validation_failed",
+            Self::Unauthenticated { code, .. }
+            | Self::Conflict { code, .. }
+            | Self::LimitExceeded { code, .. } => code,
+            Self::Forbidden { .. } => "forbidden",
+            Self::NotFound => "not_found",
+            Self::PreconditionFailed => "version_mismatch",
+            Self::TooMany { .. } => "rate_limited",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Configuration(_) => "configuration",
+            Self::Inconsistent { .. } => "inconsistent",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
+fn summary(fields: &[FieldError]) -> String {
+    let mut text = String::new();
+    for (index, field) in fields.iter().enumerate() {
+        if index > 0 {
+            text.push_str("; ");
+        }
+        text.push_str(field.pointer.trim_start_matches('/'));
+        text.push_str(": ");
+        text.push_str(&field.message);
+    }
+    text
+}
