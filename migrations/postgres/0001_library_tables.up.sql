@@ -11,7 +11,7 @@ CREATE TABLE tenants (
 CREATE INDEX tenants_policy_epoch ON tenants (policy_epoch);
 
 CREATE TABLE policy_epochs (
-    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton = true),
     value     bigint NOT NULL
 );
 INSERT INTO policy_epochs (value) VALUES (0);
