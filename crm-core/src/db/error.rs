@@ -40,9 +40,9 @@ pub(super) fn translate(error: sqlx::Error) -> Error {
 fn is_transient(code: Option<&str>) -> bool {
     match code {
         Some("5" | "6" | "10" | "13" | "517" | "261") => true,
-        Some(code) if code.len() == 5 => {
-            ["08", "53", "57", "40", "55"].iter().any(|class| code.starts_with(class))
-        }
+        Some(code) if code.len() == 5 => ["08", "53", "57", "40", "55"]
+            .iter()
+            .any(|class| code.starts_with(class)),
         _ => false,
     }
 }
@@ -68,7 +68,10 @@ fn unique(cause: &dyn sqlx::error::DatabaseError) -> Error {
             "already_exists",
             format!("another record has the same {field} already"),
         ),
-        _ => Error::conflict("already_exists", "another record has the same value already"),
+        _ => Error::conflict(
+            "already_exists",
+            "another record has the same value already",
+        ),
     }
 }
 

@@ -32,7 +32,11 @@ impl Db {
     pub(crate) async fn migration_status(&self) -> Result<Vec<MigrationStatus>> {
         let dialect = self.dialect();
         let exists = self.fetch_optional(table_exists(dialect)).await?.is_some();
-        let applied = if exists { read(self.fetch_all(applied_rows()).await?)? } else { Vec::new() };
+        let applied = if exists {
+            read(self.fetch_all(applied_rows()).await?)?
+        } else {
+            Vec::new()
+        };
         status(embedded(dialect), &applied)
     }
 
@@ -71,8 +75,13 @@ impl Db {
         self.write(move |tx| {
             Box::pin(async move {
                 let all = status(embedded, &lock_and_read(tx).await?)?;
-                let newest = all.into_iter().rev().find(|migration| migration.applied_at.is_some());
-                let Some(newest) = newest else { return Ok(None) };
+                let newest = all
+                    .into_iter()
+                    .rev()
+                    .find(|migration| migration.applied_at.is_some());
+                let Some(newest) = newest else {
+                    return Ok(None);
+                };
                 if let Some(migration) = embedded.iter().find(|m| m.version == newest.version) {
                     tx.run_script(migration.down.to_owned()).await?;
                 }
@@ -103,10 +112,8 @@ async fn lock_and_read(tx: &mut Tx<'_>) -> Result<Vec<Applied>> {
              name TEXT NOT NULL, checksum BLOB NOT NULL, applied_at INTEGER NOT NULL) STRICT"
         }
         Dialect::Postgres => {
-            tx.execute(
-                Sql::new("SELECT pg_advisory_xact_lock($1)").bind(LOCK, ColumnType::Int),
-            )
-            .await?;
+            tx.execute(Sql::new("SELECT pg_advisory_xact_lock($1)").bind(LOCK, ColumnType::Int))
+                .await?;
             "CREATE TABLE IF NOT EXISTS crm_migrations (version bigint PRIMARY KEY, \
              name text NOT NULL, checksum bytea NOT NULL, applied_at timestamptz NOT NULL)"
         }
@@ -122,9 +129,9 @@ fn applied_rows() -> Sql {
 
 fn table_exists(dialect: Dialect) -> Sql {
     match dialect {
-        Dialect::Sqlite => Sql::new(
-            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'crm_migrations'",
-        ),
+        Dialect::Sqlite => {
+            Sql::new("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'crm_migrations'")
+        }
         Dialect::Postgres => Sql::new(
             "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() \
              AND tablename = 'crm_migrations'",
@@ -135,7 +142,11 @@ fn table_exists(dialect: Dialect) -> Sql {
 fn read(rows: Vec<super::Row>) -> Result<Vec<Applied>> {
     rows.into_iter()
         .map(|mut row| {
-            Ok(Applied { version: row.int()?, checksum: row.bytes()?, at: row.instant()? })
+            Ok(Applied {
+                version: row.int()?,
+                checksum: row.bytes()?,
+                at: row.instant()?,
+            })
         })
         .collect()
 }
@@ -143,7 +154,10 @@ fn read(rows: Vec<super::Row>) -> Result<Vec<Applied>> {
 /// Compares what is applied with what this program brings.
 fn status(embedded: &[Migration], applied: &[Applied]) -> Result<Vec<MigrationStatus>> {
     for row in applied {
-        match embedded.iter().find(|migration| migration.version == row.version) {
+        match embedded
+            .iter()
+            .find(|migration| migration.version == row.version)
+        {
             None => {
                 return Err(Error::Configuration(
                     format!(
@@ -172,7 +186,10 @@ fn status(embedded: &[Migration], applied: &[Applied]) -> Result<Vec<MigrationSt
         .map(|migration| MigrationStatus {
             version: migration.version,
             name: migration.name,
-            applied_at: applied.iter().find(|row| row.version == migration.version).map(|row| row.at),
+            applied_at: applied
+                .iter()
+                .find(|row| row.version == migration.version)
+                .map(|row| row.at),
         })
         .collect())
 }

@@ -107,7 +107,10 @@ impl Db {
                 ));
             }
         };
-        Ok(Self { backend, committed: watch::Sender::new(()) })
+        Ok(Self {
+            backend,
+            committed: watch::Sender::new(()),
+        })
     }
 
     /// Which SQL this database speaks.
@@ -148,7 +151,8 @@ impl Db {
 
     /// Runs a script of statements without parameters, outside any other transaction.
     pub(crate) async fn run_script(&self, script: String) -> Result<()> {
-        self.write(move |tx| Box::pin(async move { tx.run_script(script).await })).await
+        self.write(move |tx| Box::pin(async move { tx.run_script(script).await }))
+            .await
     }
 
     /// A receiver that changes after commits of this process.

@@ -31,7 +31,8 @@ impl Database {
         let connect = PgConnectOptions::from_str(url)
             .map_err(|_| {
                 Error::Configuration(
-                    "the PostgreSQL URL must look like postgres://user:password@host/database".into(),
+                    "the PostgreSQL URL must look like postgres://user:password@host/database"
+                        .into(),
                 )
             })?
             .application_name("crm")
@@ -68,7 +69,8 @@ impl Database {
         let connection = self.pool.acquire().await.translate()?;
         // The task, not the caller, owns the transaction: dropping the caller cannot cut it short.
         let task = tokio::spawn(transaction(Lent(Some(connection)), job));
-        task.await.unwrap_or_else(|error| Err(Error::internal(error)))
+        task.await
+            .unwrap_or_else(|error| Err(Error::internal(error)))
     }
 
     pub(super) async fn close(&self) {
@@ -81,7 +83,9 @@ struct Lent(Option<PoolConnection<Postgres>>);
 
 impl Lent {
     fn get(&mut self) -> Result<&mut PgConnection> {
-        self.0.as_deref_mut().ok_or_else(|| Error::internal("the connection was given back"))
+        self.0
+            .as_deref_mut()
+            .ok_or_else(|| Error::internal("the connection was given back"))
     }
 
     fn give_back(mut self) {
@@ -101,7 +105,9 @@ async fn transaction<T: Send + 'static>(mut lent: Lent, job: impl Job<T>) -> Res
     lent.get()?.execute("BEGIN").await.translate()?;
     let result = {
         let mut tx = Tx(Connection::Postgres(lent.get()?));
-        let run = AssertUnwindSafe(async { job(&mut tx).await }).catch_unwind().await;
+        let run = AssertUnwindSafe(async { job(&mut tx).await })
+            .catch_unwind()
+            .await;
         run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
     };
     match result {
@@ -131,16 +137,26 @@ pub(super) async fn fetch_all(connection: &mut PgConnection, sql: Sql) -> Result
 
 pub(super) async fn fetch_optional(connection: &mut PgConnection, sql: Sql) -> Result<Option<Row>> {
     let columns = sql.columns.clone();
-    let row = prepared(sql)?.fetch_optional(connection).await.translate()?;
+    let row = prepared(sql)?
+        .fetch_optional(connection)
+        .await
+        .translate()?;
     row.map(|row| decode(&row, columns.as_slice())).transpose()
 }
 
 pub(super) async fn execute(connection: &mut PgConnection, sql: Sql) -> Result<u64> {
-    Ok(prepared(sql)?.execute(connection).await.translate()?.rows_affected())
+    Ok(prepared(sql)?
+        .execute(connection)
+        .await
+        .translate()?
+        .rows_affected())
 }
 
 pub(super) async fn run_script(connection: &mut PgConnection, script: String) -> Result<()> {
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(script))).await.translate()?;
+    connection
+        .execute(sqlx::raw_sql(AssertSqlSafe(script)))
+        .await
+        .translate()?;
     Ok(())
 }
 
@@ -199,7 +215,8 @@ fn decode(row: &PgRow, columns: &[ColumnType]) -> Result<Row> {
 fn decode_column(row: &PgRow, index: usize, kind: ColumnType) -> Result<Value> {
     macro_rules! get {
         ($type:ty) => {
-            row.try_get_unchecked::<Option<$type>, _>(index).translate()?
+            row.try_get_unchecked::<Option<$type>, _>(index)
+                .translate()?
         };
     }
     Ok(match kind {

@@ -83,5 +83,8 @@ fn mismatch(found: &Value, expected: &'static str) -> Error {
         Value::Json(_) => "JSON",
         Value::Bytes(_) => "bytes",
     };
-    Error::internal(Mismatch { found: found.to_owned(), expected })
+    Error::internal(Mismatch {
+        found: found.to_owned(),
+        expected,
+    })
 }

@@ -81,7 +81,11 @@ impl Sql {
     }
 
     fn of(text: Text) -> Self {
-        Self { text, args: Vec::new(), columns: Columns::Fixed(&[]) }
+        Self {
+            text,
+            args: Vec::new(),
+            columns: Columns::Fixed(&[]),
+        }
     }
 
     /// Binds the value of the next placeholder of a text that already holds it.

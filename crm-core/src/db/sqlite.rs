@@ -35,7 +35,9 @@ pub(super) struct Database {
 impl Database {
     pub(super) async fn open(url: &str, options: &DatabaseOptions) -> Result<Self> {
         let connect = SqliteConnectOptions::from_str(url)
-            .map_err(|_| Error::Configuration("the SQLite URL must look like sqlite://crm.db".into()))?
+            .map_err(|_| {
+                Error::Configuration("the SQLite URL must look like sqlite://crm.db".into())
+            })?
             .create_if_missing(true)
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -49,18 +51,22 @@ impl Database {
             .pragma("temp_store", "memory")
             .pragma("mmap_size", "268435456");
         let path = connect.get_filename().display().to_string();
-        let connection = SqliteConnection::connect_with(&connect).await.map_err(|source| {
-            Error::Unavailable {
-                message: format!("cannot open the SQLite database {path}; check path and rights").into(),
+        let connection = SqliteConnection::connect_with(&connect)
+            .await
+            .map_err(|source| Error::Unavailable {
+                message: format!("cannot open the SQLite database {path}; check path and rights")
+                    .into(),
                 source: Some(Box::new(source)),
-            }
-        })?;
+            })?;
         let readers = SqlitePoolOptions::new()
             .max_connections(options.max_connections.unwrap_or(4))
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
             .connect_lazy_with(connect.read_only(true).create_if_missing(false));
-        Ok(Self { readers, writer: writer::Writer::start(connection, options) })
+        Ok(Self {
+            readers,
+            writer: writer::Writer::start(connection, options),
+        })
     }
 
     pub(super) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
@@ -96,16 +102,26 @@ pub(super) async fn fetch_optional(
     sql: Sql,
 ) -> Result<Option<Row>> {
     let columns = sql.columns.clone();
-    let row = prepared(sql)?.fetch_optional(connection).await.translate()?;
+    let row = prepared(sql)?
+        .fetch_optional(connection)
+        .await
+        .translate()?;
     row.map(|row| decode(&row, columns.as_slice())).transpose()
 }
 
 pub(super) async fn execute(connection: &mut SqliteConnection, sql: Sql) -> Result<u64> {
-    Ok(prepared(sql)?.execute(connection).await.translate()?.rows_affected())
+    Ok(prepared(sql)?
+        .execute(connection)
+        .await
+        .translate()?
+        .rows_affected())
 }
 
 pub(super) async fn run_script(connection: &mut SqliteConnection, script: String) -> Result<()> {
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(script))).await.translate()?;
+    connection
+        .execute(sqlx::raw_sql(AssertSqlSafe(script)))
+        .await
+        .translate()?;
     Ok(())
 }
 
@@ -144,10 +160,14 @@ fn encode(arguments: &mut SqliteArguments, value: Value, kind: ColumnType) -> Re
 /// The integer that stands for a decimal: its digits without the point.
 fn scaled(value: Decimal, kind: ColumnType) -> Result<i64> {
     let ColumnType::Decimal { scale } = kind else {
-        return Err(Error::internal("a decimal was bound to a column of another type"));
+        return Err(Error::internal(
+            "a decimal was bound to a column of another type",
+        ));
     };
     let factor = Decimal::from(10_i64.checked_pow(scale).unwrap_or(i64::MAX));
-    let scaled = value.checked_mul(factor).filter(|number| number.fract().is_zero());
+    let scaled = value
+        .checked_mul(factor)
+        .filter(|number| number.fract().is_zero());
     scaled
         .and_then(|number| number.to_i64())
         .ok_or_else(|| Error::internal("a decimal does not fit its column"))
@@ -163,7 +183,10 @@ fn decode(row: &SqliteRow, columns: &[ColumnType]) -> Result<Row> {
 
 fn decode_column(row: &SqliteRow, index: usize, kind: ColumnType) -> Result<Value> {
     let int = || row.try_get_unchecked::<Option<i64>, _>(index).translate();
-    let text = || row.try_get_unchecked::<Option<String>, _>(index).translate();
+    let text = || {
+        row.try_get_unchecked::<Option<String>, _>(index)
+            .translate()
+    };
     Ok(match kind {
         ColumnType::Bool => int()?.map(|value| Value::Bool(value != 0)),
         ColumnType::Int => int()?.map(Value::Int),
@@ -179,27 +202,38 @@ fn decode_column(row: &SqliteRow, index: usize, kind: ColumnType) -> Result<Valu
             None => None,
         },
         ColumnType::Date => match text()? {
-            Some(text) => Some(Value::Date(NaiveDate::from_str(&text).map_err(Error::internal)?)),
+            Some(text) => Some(Value::Date(
+                NaiveDate::from_str(&text).map_err(Error::internal)?,
+            )),
             None => None,
         },
         ColumnType::Uuid => {
-            let bytes = row.try_get_unchecked::<Option<&[u8]>, _>(index).translate()?;
+            let bytes = row
+                .try_get_unchecked::<Option<&[u8]>, _>(index)
+                .translate()?;
             match bytes {
-                Some(bytes) => Some(Value::Uuid(Uuid::from_slice(bytes).map_err(Error::internal)?)),
+                Some(bytes) => Some(Value::Uuid(
+                    Uuid::from_slice(bytes).map_err(Error::internal)?,
+                )),
                 None => None,
             }
         }
         ColumnType::Tags => match text()? {
-            Some(text) => Some(Value::Tags(serde_json::from_str(&text).map_err(Error::internal)?)),
+            Some(text) => Some(Value::Tags(
+                serde_json::from_str(&text).map_err(Error::internal)?,
+            )),
             None => None,
         },
         ColumnType::Json => match text()? {
-            Some(text) => Some(Value::Json(serde_json::from_str(&text).map_err(Error::internal)?)),
+            Some(text) => Some(Value::Json(
+                serde_json::from_str(&text).map_err(Error::internal)?,
+            )),
             None => None,
         },
-        ColumnType::Bytes => {
-            row.try_get_unchecked::<Option<Vec<u8>>, _>(index).translate()?.map(Value::Bytes)
-        }
+        ColumnType::Bytes => row
+            .try_get_unchecked::<Option<Vec<u8>>, _>(index)
+            .translate()?
+            .map(Value::Bytes),
     }
     .unwrap_or(Value::Null))
 }

@@ -34,7 +34,12 @@ impl Writer {
     pub(super) fn start(connection: SqliteConnection, options: &DatabaseOptions) -> Self {
         let (queue, waiting) = mpsc::channel(options.write_queue.max(1));
         let stop = tokio_util::sync::CancellationToken::new();
-        let task = tokio::spawn(serve(connection, waiting, options.group_commit.max(1), stop.clone()));
+        let task = tokio::spawn(serve(
+            connection,
+            waiting,
+            options.group_commit.max(1),
+            stop.clone(),
+        ));
         Self {
             queue,
             patience: options.acquire_timeout,
@@ -51,7 +56,9 @@ impl Writer {
             Ok(Err(_)) => return Err(Error::unavailable("the database is closing")),
             Err(_) => return Err(Error::unavailable("too many writes are waiting; try again")),
         }
-        answered.await.unwrap_or_else(|_| Err(Error::unavailable("the database is closing")))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::unavailable("the database is closing")))
     }
 
     /// Finishes what waits, then closes the connection.
@@ -130,7 +137,9 @@ async fn attempt<T: Send + 'static>(
     connection.execute("SAVEPOINT job").await.translate()?;
     let result = {
         let mut tx = Tx(Connection::Sqlite(connection));
-        let run = AssertUnwindSafe(async { job(&mut tx).await }).catch_unwind().await;
+        let run = AssertUnwindSafe(async { job(&mut tx).await })
+            .catch_unwind()
+            .await;
         run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
     };
     if result.is_err() {
