@@ -4,6 +4,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod module;
+pub mod policy;
 pub mod value;
 
 pub use error::{Error, FieldError, Result};
