@@ -5,6 +5,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod module;
+pub mod policy;
 pub mod value;
 
 pub use db::{DatabaseOptions, Dialect, Durability};
