@@ -3,6 +3,7 @@ pub mod clock;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod identity;
 pub mod module;
 pub mod value;
 
