@@ -73,3 +73,7 @@ id! {
     /// One run of a plugin.
     RunId
 }
+id! {
+    /// A login: the family of refresh tokens that descend from it.
+    FamilyId
+}

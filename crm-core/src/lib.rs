@@ -4,6 +4,7 @@ mod db;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod identity;
 pub mod module;
 pub mod policy;
 pub mod value;
