@@ -6,6 +6,7 @@ pub mod event;
 pub mod id;
 pub mod identity;
 pub mod module;
+pub mod policy;
 pub mod value;
 
 pub use db::{DatabaseOptions, Dialect, Durability};

@@ -5,6 +5,7 @@
 
 mod error;
 pub(crate) mod migrate;
+pub(crate) mod record;
 mod postgres;
 mod row;
 mod sql;

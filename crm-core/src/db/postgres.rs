@@ -6,6 +6,7 @@ use std::str::FromStr;
 use chrono::{DateTime, NaiveDate, Utc};
 use futures::{FutureExt, TryStreamExt};
 use rust_decimal::Decimal;
+use serde_json::value::RawValue;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::types::Json;
@@ -193,6 +194,11 @@ fn encode(arguments: &mut PgArguments, value: Value, kind: ColumnType) -> Result
         Value::Bool(value) => arguments.add(value),
         Value::Int(value) => arguments.add(value),
         Value::Decimal(value) => arguments.add(value),
+        // JSON that is text already, such as a record written out once for two tables.
+        Value::Text(value) if kind == ColumnType::Json => {
+            let raw = RawValue::from_string(value).map_err(Error::internal)?;
+            arguments.add(Json(raw))
+        }
         Value::Text(value) => arguments.add(value),
         Value::Instant(value) => arguments.add(value),
         Value::Date(value) => arguments.add(value),
