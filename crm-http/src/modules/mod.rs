@@ -24,8 +24,6 @@ use crate::json;
 use crate::problem::Problem;
 use crate::resource::allow;
 
-pub(crate) use query::{RESERVED, parse};
-
 /// The path all resources live under.
 pub(crate) const BASE: &str = "/api/v1/";
 
@@ -119,7 +117,7 @@ impl Handler<'_> {
 
     async fn list(&self, request: &Request) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Read>(self.name())?;
-        let query = parse(&self.module, request)?;
+        let query = query::parse(&self.module, request)?;
         let page = self.exchange.app.crm.records().list(&permit, &query).await?;
         body(StatusCode::OK, &List::from(&page))
     }

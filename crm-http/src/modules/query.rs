@@ -12,9 +12,6 @@ use poem::Request;
 use crate::problem::Problem;
 use crate::resource::unreadable_query;
 
-/// The parameters that are not conditions. A field of the same name is reached as `name[eq]`.
-pub(crate) const RESERVED: [&str; 5] = ["limit", "cursor", "sort", "search", "count"];
-
 /// Reads the query string of a list of `module`.
 ///
 /// # Errors
