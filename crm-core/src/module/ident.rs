@@ -34,7 +34,11 @@ impl TryFrom<String> for Ident {
         let mut bytes = text.bytes();
         let starts = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase());
         let rest = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if starts && rest && text.len() <= Self::MAX_LEN { Ok(Self(text)) } else { Err(InvalidIdent(text)) }
+        if starts && rest && text.len() <= Self::MAX_LEN {
+            Ok(Self(text))
+        } else {
+            Err(InvalidIdent(text))
+        }
     }
 }
 
