@@ -172,6 +172,7 @@ impl Scope {
         let module = core.registry.get(object).cloned();
         Ok(Permit {
             scope: self.clone(),
+            object: object.into(),
             module,
             rows,
             action: PhantomData,
