@@ -19,6 +19,8 @@ pub mod record;
 mod registry;
 mod schema;
 mod scope;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod value;
 
 pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};
