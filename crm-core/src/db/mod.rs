@@ -5,8 +5,8 @@
 
 mod error;
 pub(crate) mod migrate;
-pub(crate) mod record;
 mod postgres;
+pub(crate) mod record;
 mod row;
 mod sql;
 mod sqlite;
