@@ -97,12 +97,25 @@ impl Crm {
     pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
         let core = &self.core;
         let claims = core.tokens.verify(credential)?;
-        let subject = Subject::User(claims.user_id);
-        let grants = core.policy.grants_for(claims.tenant_id, subject).await?.ok_or_else(|| {
-            Error::unauthenticated("token_invalid", "this token is not valid any more; log in again")
-        })?;
-        let actor = Actor::User(claims.user_id);
-        Ok(Scope::new(core.clone(), actor, claims.tenant_id, grants, request))
+        let subject = Subject::User(claims.user);
+        let grants = core
+            .policy
+            .grants_for(claims.tenant, subject)
+            .await?
+            .ok_or_else(|| {
+                Error::unauthenticated(
+                    "token_invalid",
+                    "this token is not valid any more; log in again",
+                )
+            })?;
+        let actor = Actor::User(claims.user);
+        Ok(Scope::new(
+            core.clone(),
+            actor,
+            claims.tenant,
+            grants,
+            request,
+        ))
     }
 
     /// Whether the database answers.
@@ -110,7 +123,11 @@ impl Crm {
     /// # Errors
     /// [`Error::Unavailable`] when it does not.
     pub async fn ready(&self) -> Result<()> {
-        self.core.db.fetch_optional(crate::db::Sql::new("SELECT 1")).await.map(|_| ())
+        self.core
+            .db
+            .fetch_optional(crate::db::Sql::new("SELECT 1"))
+            .await
+            .map(|_| ())
     }
 
     /// Starts the background work: dispatching events, following policy changes.
@@ -120,9 +137,16 @@ impl Crm {
         self.tasks.spawn(dispatcher.run(self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            while stop.run_until_cancelled(tokio::time::sleep(POLICY_POLL)).await.is_some() {
+            while stop
+                .run_until_cancelled(tokio::time::sleep(POLICY_POLL))
+                .await
+                .is_some()
+            {
                 if let Err(error) = core.policy.poll().await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "policy poll failed");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "policy poll failed"
+                    );
                 }
             }
         });
@@ -158,7 +182,9 @@ impl Crm {
 
 impl std::fmt::Debug for Crm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Crm").field("registry", &self.core.registry).finish_non_exhaustive()
+        f.debug_struct("Crm")
+            .field("registry", &self.core.registry)
+            .finish_non_exhaustive()
     }
 }
 
@@ -282,7 +308,10 @@ impl Builder {
             policy: PolicyCache::open(db.clone(), catalogue.clone()).await?,
             passwords: Passwords::new(self.password_cost, self.clock.clone())?,
             tokens: AccessTokens::new(&keys, self.access_lifetime, self.clock.clone())?,
-            statements: registry.iter().map(|module| Statements::new(module, dialect)).collect(),
+            statements: registry
+                .iter()
+                .map(|module| Statements::new(module, dialect))
+                .collect(),
             catalogue,
             registry,
             db,

@@ -82,7 +82,10 @@ impl Dispatcher {
             let delivered = match self.round().await {
                 Ok(delivered) => delivered,
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "dispatching failed");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "dispatching failed"
+                    );
                     0
                 }
             };
@@ -98,7 +101,10 @@ impl Dispatcher {
             }
         }
         if let Err(error) = self.release().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the lease was not given back");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the lease was not given back"
+            );
         }
     }
 
@@ -122,7 +128,11 @@ impl Dispatcher {
         let mut places = HashMap::new();
         for event in self.pending_events(tenant).await? {
             let record = event.record_id;
-            if self.held.get(&(tenant, record)).is_some_and(|held| held.until > now) {
+            if self
+                .held
+                .get(&(tenant, record))
+                .is_some_and(|held| held.until > now)
+            {
                 continue;
             }
             let place = *places.entry(record).or_insert_with(|| {
@@ -132,13 +142,14 @@ impl Dispatcher {
             by_record[place].1.push(Arc::new(event));
         }
         let subscribers = &self.subscribers;
-        let outcomes: Vec<_> = futures::stream::iter(by_record)
-            .map(|(record, events)| async move {
-                (record, deliver_in_order(subscribers, events).await)
-            })
-            .buffer_unordered(CONCURRENCY)
-            .collect()
-            .await;
+        let outcomes: Vec<_> =
+            futures::stream::iter(by_record)
+                .map(|(record, events)| async move {
+                    (record, deliver_in_order(subscribers, events).await)
+                })
+                .buffer_unordered(CONCURRENCY)
+                .collect()
+                .await;
         let mut done = Vec::new();
         for (record, outcome) in outcomes {
             if outcome.complete {
@@ -153,15 +164,27 @@ impl Dispatcher {
     }
 
     fn hold(&mut self, tenant: TenantId, record: RecordId, now: DateTime<Utc>) {
-        let pause = self.held.get(&(tenant, record)).map_or(FIRST_PAUSE, |held| held.pause * 2);
+        let pause = self
+            .held
+            .get(&(tenant, record))
+            .map_or(FIRST_PAUSE, |held| held.pause * 2);
         let pause = pause.min(LONGEST_PAUSE);
-        self.held.insert((tenant, record), Held { until: now + pause, pause });
+        self.held.insert(
+            (tenant, record),
+            Held {
+                until: now + pause,
+                pause,
+            },
+        );
     }
 
     /// Takes or renews the right to dispatch.
     async fn lease(&mut self) -> Result<bool> {
         let now = self.clock.now();
-        if self.leased_until.is_some_and(|until| until - LEASE / 2 > now) {
+        if self
+            .leased_until
+            .is_some_and(|until| until - LEASE / 2 > now)
+        {
             return Ok(true);
         }
         let (holder, until) = (self.holder, now + LEASE);
@@ -199,7 +222,8 @@ impl Dispatcher {
         self.db
             .write(move |tx| {
                 Box::pin(async move {
-                    let sql = Sql::new("DELETE FROM leases WHERE name = 'dispatcher' AND holder = $1");
+                    let sql =
+                        Sql::new("DELETE FROM leases WHERE name = 'dispatcher' AND holder = $1");
                     tx.execute(sql.bind(holder, ColumnType::Uuid)).await
                 })
             })
@@ -231,7 +255,12 @@ impl Dispatcher {
         .bind(tenant, ColumnType::Uuid)
         .returns(&[ColumnType::Uuid]);
         sql.number(TENANTS);
-        self.db.fetch_all(sql).await?.into_iter().map(|mut row| row.uuid()).collect()
+        self.db
+            .fetch_all(sql)
+            .await?
+            .into_iter()
+            .map(|mut row| row.uuid())
+            .collect()
     }
 
     async fn pending_events(&self, tenant: TenantId) -> Result<Vec<Event>> {
@@ -243,7 +272,12 @@ impl Dispatcher {
         .bind(tenant, ColumnType::Uuid)
         .returns(EVENT_COLUMNS);
         sql.number(EVENTS);
-        self.db.fetch_all(sql).await?.into_iter().map(event_from_row).collect()
+        self.db
+            .fetch_all(sql)
+            .await?
+            .into_iter()
+            .map(event_from_row)
+            .collect()
     }
 
     async fn mark(&self, done: &[i64]) -> Result<()> {
@@ -251,7 +285,8 @@ impl Dispatcher {
             return Ok(());
         }
         let mut sql = Sql::new("UPDATE outbox SET dispatched_at = ");
-        sql.arg(self.clock.now(), ColumnType::Instant).push(" WHERE sequence IN (");
+        sql.arg(self.clock.now(), ColumnType::Instant)
+            .push(" WHERE sequence IN (");
         for (count, sequence) in done.iter().enumerate() {
             if count > 0 {
                 sql.push(", ");
@@ -259,7 +294,9 @@ impl Dispatcher {
             sql.arg(*sequence, ColumnType::Int);
         }
         sql.push(")");
-        self.db.write(move |tx| Box::pin(async move { tx.execute(sql).await })).await?;
+        self.db
+            .write(move |tx| Box::pin(async move { tx.execute(sql).await }))
+            .await?;
         Ok(())
     }
 }
@@ -322,10 +359,16 @@ async fn deliver_in_order(
                     error = &error as &dyn std::error::Error,
                     "a delivery failed and will be repeated",
                 );
-                return Delivered { done, complete: false };
+                return Delivered {
+                    done,
+                    complete: false,
+                };
             }
         }
         done.push(event.sequence);
     }
-    Delivered { done, complete: true }
+    Delivered {
+        done,
+        complete: true,
+    }
 }
