@@ -87,7 +87,14 @@ impl Scope {
         grants: Arc<Grants>,
         request: RequestContext,
     ) -> Self {
-        Self(Arc::new(Inner { core, actor, tenant, grants, request, cause: None }))
+        Self(Arc::new(Inner {
+            core,
+            actor,
+            tenant,
+            grants,
+            request,
+            cause: None,
+        }))
     }
 
     /// The scope of a plugin run: rights only shrink, and what it writes is caused by `event`.
@@ -102,8 +109,14 @@ impl Scope {
             actor: Actor::Plugin(plugin),
             tenant: event.tenant_id,
             grants,
-            request: RequestContext { id: event.request_id.as_str().into(), address: None },
-            cause: Some(Cause { root_id: event.root_id, depth: event.depth + 1 }),
+            request: RequestContext {
+                id: event.request_id.as_str().into(),
+                address: None,
+            },
+            cause: Some(Cause {
+                root_id: event.root_id,
+                depth: event.depth + 1,
+            }),
         }))
     }
 
@@ -147,18 +160,31 @@ impl Scope {
     /// [`Error::NotFound`] when there is no such object, [`Error::Forbidden`] without the right.
     pub fn permit<A: Action>(&self, object: &str) -> Result<Permit<A>> {
         let core = &self.0.core;
-        let operation = core.catalogue.operation(object, A::NAME).ok_or(Error::NotFound)?;
+        let operation = core
+            .catalogue
+            .operation(object, A::NAME)
+            .ok_or(Error::NotFound)?;
         let Some(rows) = self.0.grants.decide(operation) else {
-            return Err(Error::Forbidden { permission: format!("{object}.{}", A::NAME) });
+            return Err(Error::Forbidden {
+                permission: format!("{object}.{}", A::NAME),
+            });
         };
         let module = core.registry.get(object).cloned();
-        Ok(Permit { scope: self.clone(), module, rows, action: PhantomData })
+        Ok(Permit {
+            scope: self.clone(),
+            module,
+            rows,
+            action: PhantomData,
+        })
     }
 }
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("actor", &self.0.actor).field("tenant", &self.0.tenant).finish()
+        f.debug_struct("Scope")
+            .field("actor", &self.0.actor)
+            .field("tenant", &self.0.tenant)
+            .finish()
     }
 }
 
@@ -252,6 +278,9 @@ impl<A> Permit<A> {
 
 impl<A> fmt::Debug for Permit<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("scope", &self.scope).field("rows", &self.rows).finish()
+        f.debug_struct("Permit")
+            .field("scope", &self.scope)
+            .field("rows", &self.rows)
+            .finish()
     }
 }
