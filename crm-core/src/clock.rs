@@ -65,12 +65,18 @@ impl std::fmt::Debug for Clock {
 struct System;
 
 impl Source for System {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system for the time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks the system for the time"
+    )]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
 
-    #[expect(clippy::expect_used, reason = "without a random generator no secret may be made")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without a random generator no secret may be made"
+    )]
     fn fill(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system has a random generator");
     }
@@ -86,7 +92,10 @@ pub struct Fixed {
 impl Fixed {
     /// Moves the clock forward.
     pub fn advance(&self, by: TimeDelta) {
-        let micros = by.num_microseconds().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        let micros = by
+            .num_microseconds()
+            .and_then(|n| u64::try_from(n).ok())
+            .unwrap_or(0);
         self.micros.fetch_add(micros, Ordering::SeqCst);
     }
 }

@@ -116,7 +116,10 @@ impl Error {
 
     /// A conflict with its code and sentence.
     pub fn conflict(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::Conflict { code, message: message.into() }
+        Self::Conflict {
+            code,
+            message: message.into(),
+        }
     }
 
     /// A missing or unusable credential.
@@ -131,7 +134,10 @@ impl Error {
 
     /// Something outside this process that does not answer.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::Unavailable { message: message.into(), source: None }
+        Self::Unavailable {
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The stable machine code of this error.

@@ -27,6 +27,12 @@ macro_rules! id {
             }
         }
 
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
         impl From<Uuid> for $name {
             fn from(id: Uuid) -> Self {
                 Self(id)
@@ -66,4 +72,8 @@ id! {
 id! {
     /// One run of a plugin.
     RunId
+}
+id! {
+    /// A login: the family of refresh tokens that descend from it.
+    FamilyId
 }

@@ -1,11 +1,35 @@
 //! A multi-tenant CRM back end from declarations.
+
+// The derive macro names this crate by its outside name, also in its own tests.
+extern crate self as crm_core;
+
 pub mod clock;
+mod crm;
+mod db;
+mod dispatch;
 pub mod error;
 pub mod event;
 pub mod hook;
 pub mod id;
+pub mod identity;
+mod journal;
 pub mod module;
 pub mod plugin;
+pub mod policy;
+pub mod record;
+mod registry;
+mod schema;
+mod scope;
 pub mod value;
 
+pub use crm::{Builder, Crm, read_module};
+pub use db::ddl::Step;
+pub use db::migrate::MigrationStatus;
+pub use db::{DatabaseOptions, Dialect, Durability};
+pub use dispatch::Subscriber;
 pub use error::{Error, FieldError, Result};
+pub use module::Module;
+pub use record::Records;
+pub use registry::Registry;
+pub use schema::Schema;
+pub use scope::{Action, Actor, Create, Delete, Permit, Read, RequestContext, Scope, Update};

@@ -117,12 +117,12 @@ impl Outline {
         walk(component, |depth, payload| {
             match payload {
                 Payload::ComponentImportSection(section) if depth == 0 => {
-                    for import in section {
+                    for import in section.clone() {
                         outline.imports.push(import.map_err(malformed)?.name.name.to_owned());
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
-                    for export in section {
+                    for export in section.clone() {
                         outline.exports.push(export.map_err(malformed)?.name.name.to_owned());
                     }
                 }
@@ -198,18 +198,18 @@ fn interface(import: &str) -> Option<&str> {
 
 /// Every imported function of `records` must be asked for by at least one grant.
 fn check_grants(import: &str, types: TypesRef<'_>, manifest: &Manifest) -> Result<()> {
-    let Some(ComponentEntityType::Instance(id)) = types.component_entity_type_of_import(import)
+    let Some(ComponentEntityType::Instance(id)) = types.component_item_for_import(import).map(|item| item.ty)
     else {
         return Err(refused("foreign_import", format!("The component's {import} is no interface.")));
     };
-    for (function, kind) in &types[id].exports {
+    for (function, item) in &types[id].exports {
         let action = match function.as_str() {
             "get" | "list" => GrantAction::Read,
             "create" => GrantAction::Create,
             "update" => GrantAction::Update,
             _ => continue,
         };
-        if matches!(kind, ComponentEntityType::Func(_)) && !manifest.asks(action) {
+        if matches!(item.ty, ComponentEntityType::Func(_)) && !manifest.asks(action) {
             return Err(refused(
                 "ungranted_import",
                 format!(

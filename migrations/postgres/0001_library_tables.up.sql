@@ -11,8 +11,8 @@ CREATE TABLE tenants (
 CREATE INDEX tenants_policy_epoch ON tenants (policy_epoch);
 
 CREATE TABLE policy_epochs (
-    only  boolean PRIMARY KEY DEFAULT true CHECK (only),
-    value bigint NOT NULL
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton = true),
+    value     bigint NOT NULL
 );
 INSERT INTO policy_epochs (value) VALUES (0);
 
@@ -160,9 +160,9 @@ CREATE TABLE outbox (
     actor         text NOT NULL,
     request_id    text NOT NULL,
     root_id       uuid NOT NULL,
-    depth         integer NOT NULL,
+    depth         bigint NOT NULL,
     occurred_at   timestamptz NOT NULL,
-    attempts      integer NOT NULL DEFAULT 0,
+    attempts      bigint NOT NULL DEFAULT 0,
     dispatched_at timestamptz
 );
 CREATE INDEX outbox_pending ON outbox (tenant_id, sequence) WHERE dispatched_at IS NULL;
@@ -211,7 +211,7 @@ CREATE TABLE plugin_runs (
     error       text,
     fuel        bigint NOT NULL,
     duration_us bigint NOT NULL,
-    host_calls  integer NOT NULL,
+    host_calls  bigint NOT NULL,
     logs        jsonb NOT NULL,
     started_at  timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, id),

@@ -12,8 +12,8 @@ CREATE TABLE tenants (
 CREATE INDEX tenants_policy_epoch ON tenants (policy_epoch);
 
 CREATE TABLE policy_epochs (
-    only  INTEGER PRIMARY KEY DEFAULT 1 CHECK (only = 1),
-    value INTEGER NOT NULL
+    singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
+    value     INTEGER NOT NULL
 ) STRICT;
 INSERT INTO policy_epochs (value) VALUES (0);
 

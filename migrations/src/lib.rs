@@ -1,1 +1,72 @@
-//! Stub.
+//! The library's own tables: numbered SQL for SQLite and PostgreSQL, embedded in the program.
+//!
+//! Only text lives here; `crm-core` runs it. A migration that has been released is never edited:
+//! its checksum is recorded beside its version, and a program that carries another text refuses to
+//! start. A change of the tables is a new number, with the same number and name for both databases.
+
+use sha2::{Digest, Sha256};
+
+/// The one list of migrations, read from the folder of a database.
+macro_rules! migrations {
+    ($folder:literal) => {
+        &[migration!($folder, 1, "0001", "library_tables")]
+    };
+}
+
+/// Embeds `<folder>/<number>_<name>.up.sql` and its `.down.sql`.
+macro_rules! migration {
+    ($folder:literal, $version:literal, $number:literal, $name:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            up: include_str!(concat!("../", $folder, "/", $number, "_", $name, ".up.sql")),
+            down: include_str!(concat!(
+                "../",
+                $folder,
+                "/",
+                $number,
+                "_",
+                $name,
+                ".down.sql"
+            )),
+        }
+    };
+}
+
+/// One step of the schema, in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    /// The number it is ordered and recorded by, counted from 1 without gaps.
+    pub version: i64,
+    /// What it brings, in snake_case; the middle of its file names.
+    pub name: &'static str,
+    /// SQL that applies it; several statements, for one transaction.
+    pub up: &'static str,
+    /// SQL that takes it back, data included; several statements, for one transaction.
+    pub down: &'static str,
+}
+
+impl Migration {
+    /// SHA-256 over both texts, each preceded by its length in bytes as a big-endian `u64`.
+    pub fn checksum(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for text in [self.up, self.down] {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        }
+        hash.finalize().into()
+    }
+}
+
+/// The migrations of an SQLite database, by ascending version.
+pub fn sqlite() -> &'static [Migration] {
+    const { migrations!("sqlite") }
+}
+
+/// The migrations of a PostgreSQL database, by ascending version.
+pub fn postgres() -> &'static [Migration] {
+    const { migrations!("postgres") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,343 @@
-//! The flat wire form of a field's type: `type = "text"` beside its rules.
+//! The flat wire form of a field: `type = "text"` and the rules of that type beside the name.
+//!
+//! It refuses unknown keys, and keys that belong to another type, each by name.
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::FieldType;
+use super::{FieldSpec, FieldType, Ident};
 
-pub(super) fn serialize<S: Serializer>(_kind: &FieldType, s: S) -> Result<S::Ok, S::Error> {
-    "text".serialize(s)
+/// Most characters of a text that states no `max`.
+const TEXT_MAX: i64 = 255;
+/// Most entries, and most characters of one entry, of tags that state no limits.
+const TAGS_MAX: u32 = 50;
+/// Most bytes of a JSON value that states no `max_bytes`.
+const JSON_MAX: u32 = 32_768;
+
+/// Every key a field declaration may carry; which of them do is a matter of its type.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flat {
+    name: Option<Ident>,
+    r#type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_items: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_length: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<Ident>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    required: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    unique: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    search: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    sort: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    description: String,
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<FieldType, D::Error> {
-    let _ = String::deserialize(d)?;
-    Ok(FieldType::Text { max: 255 })
+impl Flat {
+    fn into_spec(mut self) -> Result<FieldSpec, String> {
+        let name = self.name.take().ok_or("missing field `name`")?;
+        let word = self
+            .r#type
+            .take()
+            .ok_or_else(|| format!("field `{name}` has no `type`"))?;
+        let missing = |key| format!("field `{name}` of type {word} needs `{key}`");
+        let kind = match word.as_str() {
+            "text" => {
+                let max = self.max.take().unwrap_or(TEXT_MAX);
+                let max = u32::try_from(max).map_err(|_| {
+                    format!("`max` of the text field `{name}` counts characters; {max} does not")
+                })?;
+                FieldType::Text { max }
+            }
+            "email" => FieldType::Email,
+            "phone" => FieldType::Phone,
+            "integer" => FieldType::Integer {
+                min: self.min.take().unwrap_or(i64::MIN),
+                max: self.max.take().unwrap_or(i64::MAX),
+            },
+            "decimal" => FieldType::Decimal {
+                precision: self.precision.take().ok_or_else(|| missing("precision"))?,
+                scale: self.scale.take().ok_or_else(|| missing("scale"))?,
+            },
+            "bool" => FieldType::Bool,
+            "instant" => FieldType::Instant,
+            "date" => FieldType::Date,
+            "enum" => FieldType::Enum {
+                values: self.values.take().ok_or_else(|| missing("values"))?,
+            },
+            "tags" => FieldType::Tags {
+                max_items: self.max_items.take().unwrap_or(TAGS_MAX),
+                max_length: self.max_length.take().unwrap_or(TAGS_MAX),
+            },
+            "json" => FieldType::Json {
+                max_bytes: self.max_bytes.take().unwrap_or(JSON_MAX),
+            },
+            "reference" => FieldType::Reference {
+                module: self.module.take().ok_or_else(|| missing("module"))?,
+            },
+            _ => {
+                return Err(format!(
+                    "field `{name}` has the unknown type `{word}`; the types are text, email, phone, \
+                     integer, decimal, bool, instant, date, enum, tags, json and reference"
+                ));
+            }
+        };
+        if let Some(key) = self.left_over() {
+            return Err(format!(
+                "`{key}` does not belong to field `{name}`, a field of type {word}"
+            ));
+        }
+        Ok(FieldSpec {
+            name,
+            kind,
+            required: self.required,
+            unique: self.unique,
+            search: self.search,
+            sort: self.sort,
+            default: self.default,
+            description: self.description,
+        })
+    }
+
+    /// A key that the field's type did not take.
+    fn left_over(&self) -> Option<&'static str> {
+        let keys = [
+            ("min", self.min.is_some()),
+            ("max", self.max.is_some()),
+            ("precision", self.precision.is_some()),
+            ("scale", self.scale.is_some()),
+            ("values", self.values.is_some()),
+            ("max_items", self.max_items.is_some()),
+            ("max_length", self.max_length.is_some()),
+            ("max_bytes", self.max_bytes.is_some()),
+            ("module", self.module.is_some()),
+        ];
+        keys.into_iter()
+            .find_map(|(key, present)| present.then_some(key))
+    }
+}
+
+impl From<&FieldSpec> for Flat {
+    fn from(spec: &FieldSpec) -> Self {
+        let mut flat = Self {
+            name: Some(spec.name.clone()),
+            r#type: Some(spec.kind.name().to_owned()),
+            required: spec.required,
+            unique: spec.unique,
+            search: spec.search,
+            sort: spec.sort,
+            default: spec.default.clone(),
+            description: spec.description.clone(),
+            ..Self::default()
+        };
+        match &spec.kind {
+            FieldType::Text { max } => flat.max = Some(i64::from(*max)),
+            FieldType::Integer { min, max } => {
+                // The bounds of 64 bits go unsaid: a double on the way would round them.
+                flat.min = (*min != i64::MIN).then_some(*min);
+                flat.max = (*max != i64::MAX).then_some(*max);
+            }
+            FieldType::Decimal { precision, scale } => {
+                flat.precision = Some(*precision);
+                flat.scale = Some(*scale);
+            }
+            FieldType::Enum { values } => flat.values = Some(values.clone()),
+            FieldType::Tags {
+                max_items,
+                max_length,
+            } => {
+                flat.max_items = Some(*max_items);
+                flat.max_length = Some(*max_length);
+            }
+            FieldType::Json { max_bytes } => flat.max_bytes = Some(*max_bytes),
+            FieldType::Reference { module } => flat.module = Some(module.clone()),
+            FieldType::Email
+            | FieldType::Phone
+            | FieldType::Bool
+            | FieldType::Instant
+            | FieldType::Date => {}
+        }
+        flat
+    }
+}
+
+impl Serialize for FieldSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Flat::from(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for FieldSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Flat::deserialize(deserializer)?
+            .into_spec()
+            .map_err(D::Error::custom)
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::module::ModuleSpec;
+
+    const TOML: &str = r#"
+        name = "things"
+        singular = "thing"
+        description = "One of everything."
+        indexes = [["a", "d"]]
+
+        [[fields]]
+        name = "a"
+        type = "text"
+        max = 40
+        required = true
+        unique = true
+        search = true
+        sort = true
+        description = "First."
+        [[fields]]
+        name = "b"
+        type = "email"
+        [[fields]]
+        name = "c"
+        type = "phone"
+        [[fields]]
+        name = "d"
+        type = "integer"
+        min = -5
+        default = 3
+        [[fields]]
+        name = "e"
+        type = "decimal"
+        precision = 12
+        scale = 2
+        default = "1.50"
+        [[fields]]
+        name = "f"
+        type = "bool"
+        default = false
+        [[fields]]
+        name = "g"
+        type = "instant"
+        [[fields]]
+        name = "h"
+        type = "date"
+        [[fields]]
+        name = "i"
+        type = "enum"
+        values = ["x", "y"]
+        default = "x"
+        [[fields]]
+        name = "j"
+        type = "tags"
+        default = ["new"]
+        [[fields]]
+        name = "k"
+        type = "json"
+        default = { deep = [1, 2] }
+        [[fields]]
+        name = "l"
+        type = "reference"
+        module = "companies"
+    "#;
+
+    fn field(toml: &str) -> Result<FieldSpec, String> {
+        toml::from_str(toml).map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+
+    #[test]
+    fn toml_and_json_carry_the_same_declaration_there_and_back() {
+        let spec = ModuleSpec::from_toml(TOML).unwrap();
+        assert_eq!(spec.fields.len(), 12);
+        assert_eq!(
+            spec.fields[3].kind,
+            FieldType::Integer {
+                min: -5,
+                max: i64::MAX
+            }
+        );
+        assert_eq!(
+            spec.fields[9].kind,
+            FieldType::Tags {
+                max_items: 50,
+                max_length: 50
+            }
+        );
+        assert_eq!(spec.fields[10].kind, FieldType::Json { max_bytes: 32_768 });
+
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<ModuleSpec>(&json).unwrap(), spec);
+        let toml = toml::to_string(&spec).unwrap();
+        assert_eq!(ModuleSpec::from_toml(&toml).unwrap(), spec);
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_key_of_another_type_are_refused_by_name() {
+        let unknown = field("name = 'a'\ntype = 'text'\nlenght = 3").unwrap_err();
+        assert!(unknown.contains("`lenght`"), "{unknown}");
+        let foreign = field("name = 'a'\ntype = 'text'\nvalues = ['x']").unwrap_err();
+        assert_eq!(
+            foreign,
+            "`values` does not belong to field `a`, a field of type text"
+        );
+        let bounded = field("name = 'a'\ntype = 'email'\nmax = 10").unwrap_err();
+        assert_eq!(
+            bounded,
+            "`max` does not belong to field `a`, a field of type email"
+        );
+    }
+
+    #[test]
+    fn a_missing_rule_and_an_unknown_type_say_what_to_write() {
+        let missing = field("name = 'a'\ntype = 'decimal'\nscale = 2").unwrap_err();
+        assert_eq!(missing, "field `a` of type decimal needs `precision`");
+        let unknown = field("name = 'a'\ntype = 'money'").unwrap_err();
+        assert!(
+            unknown.contains("unknown type `money`; the types are text, email"),
+            "{unknown}"
+        );
+        assert_eq!(field("name = 'a'").unwrap_err(), "field `a` has no `type`");
+        let negative = field("name = 'a'\ntype = 'text'\nmax = -1").unwrap_err();
+        assert!(negative.contains("counts characters"), "{negative}");
+    }
+
+    #[test]
+    fn an_error_in_a_file_names_the_line() {
+        let error = ModuleSpec::from_toml("name = 'things'\nsingular = 'Thing'\nfields = []");
+        let text = error.unwrap_err().to_string();
+        assert!(
+            text.starts_with("line 2: \"Thing\" is not a name"),
+            "{text}"
+        );
+
+        let text = "name = 'things'\nsingular = 'thing'\n\n[[fields]]\nname = 'a'\ntype = 'money'";
+        let text = ModuleSpec::from_toml(text).unwrap_err().to_string();
+        assert!(
+            text.starts_with("line 4: field `a` has the unknown type"),
+            "{text}"
+        );
+    }
 }

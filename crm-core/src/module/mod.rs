@@ -1,8 +1,22 @@
 //! Modules: their declaration, its checks, and where it comes from.
 
+mod check;
+mod compiled;
+mod defaults;
+mod email;
 mod field_type;
 mod ident;
+pub mod input;
+mod rule;
 mod spec;
+mod suggestion;
+mod typed;
 
+pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
+pub use compiled::CompiledModule;
+pub(crate) use compiled::column_type;
+pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};
+pub use rule::Refusal;
 pub use spec::{FieldSpec, FieldType, ModuleSpec};
+pub use typed::Module;

@@ -1,9 +1,10 @@
 //! What a module declares: the one description from which table, rules, permissions, events and
-//! endpoints follow. It owns no behaviour; [`check`](crate::module::check) judges it.
+//! endpoints follow. It owns no behaviour; [`check`](super::check()) judges it.
 
 use serde::{Deserialize, Serialize};
 
 use super::Ident;
+use crate::error::{Error, Result};
 
 /// The declaration of a module.
 ///
@@ -25,32 +26,24 @@ pub struct ModuleSpec {
     pub indexes: Vec<Vec<Ident>>,
 }
 
-/// The declaration of one field.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The declaration of one field; on the wire its type and rules stand flat beside its name.
+#[derive(Debug, Clone, PartialEq)]
 pub struct FieldSpec {
     /// The column and wire name.
     pub name: Ident,
     /// The type with its rules.
-    #[serde(rename = "type", with = "super::field_type")]
     pub kind: FieldType,
-    /// Whether a value must be present.
-    #[serde(default, skip_serializing_if = "is_false")]
+    /// Whether the value is never null. A create that leaves it out needs a default.
     pub required: bool,
     /// Whether the value is unique within its tenant; e-mail addresses compare without case.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub unique: bool,
     /// Whether the substring search looks at this field.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub search: bool,
     /// Whether lists may be ordered by this field; it gets an index.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub sort: bool,
     /// The value of a field that a create leaves out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<serde_json::Value>,
     /// One sentence for the documentation.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
 }
 
@@ -66,7 +59,8 @@ pub enum FieldType {
     Email,
     /// A telephone number: digits, spaces and `+-().x/`, at most 40 characters.
     Phone,
-    /// A whole number within bounds.
+    /// A whole number within bounds, by default those of 64 bits. Clients that read JSON numbers as
+    /// doubles (JavaScript) are exact up to 2^53 only: bound a field that they count with.
     Integer {
         /// Smallest value.
         min: i64,
@@ -110,6 +104,48 @@ pub enum FieldType {
     },
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
+impl FieldSpec {
+    /// Whether a create must carry this field: it is required and has no default.
+    pub fn required_on_create(&self) -> bool {
+        self.required && self.default.is_none()
+    }
+}
+
+impl ModuleSpec {
+    /// Reads a declaration from TOML. [`check`](super::check()) judges what it says.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] with the line and the sentence that mends it.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text
+                .bytes()
+                .take(start)
+                .filter(|byte| *byte == b'\n')
+                .count()
+                + 1;
+            Error::Configuration(format!("line {line}: {}", error.message()).into())
+        })
+    }
+}
+
+impl FieldType {
+    /// The word that stands for this type in a declaration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Text { .. } => "text",
+            Self::Email => "email",
+            Self::Phone => "phone",
+            Self::Integer { .. } => "integer",
+            Self::Decimal { .. } => "decimal",
+            Self::Bool => "bool",
+            Self::Instant => "instant",
+            Self::Date => "date",
+            Self::Enum { .. } => "enum",
+            Self::Tags { .. } => "tags",
+            Self::Json { .. } => "json",
+            Self::Reference { .. } => "reference",
+        }
+    }
 }

@@ -1,0 +1,218 @@
+//! The database: the only code that knows which one it is, and the only owner of connections.
+//!
+//! Reads run in the caller's future. Writes run in a task of the database's own, so that a caller
+//! that goes away neither leaves a transaction open nor loses what was begun.
+
+pub(crate) mod ddl;
+mod error;
+pub(crate) mod migrate;
+mod postgres;
+pub(crate) mod record;
+mod row;
+mod sql;
+mod sqlite;
+mod writer;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+
+pub(crate) use row::Row;
+pub(crate) use sql::{ColumnType, Sql};
+
+/// Which SQL a statement is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite 3.45 or newer, compiled in.
+    Sqlite,
+    /// PostgreSQL 14 or newer.
+    Postgres,
+}
+
+/// How durable an acknowledged write on SQLite is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Survives a power cut (`synchronous=FULL`).
+    #[default]
+    Full,
+    /// Survives a killed process; a power cut may lose the last moments (`synchronous=NORMAL`).
+    Normal,
+    /// Survives nothing; for tests.
+    Off,
+}
+
+/// How to open a database.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// Most connections: readers on SQLite, all on PostgreSQL. Default 16 (PostgreSQL), 4 (SQLite).
+    pub max_connections: Option<u32>,
+    /// How long to wait for a connection or a place in the write queue. Default 5 s (XC-20).
+    pub acquire_timeout: Duration,
+    /// What an acknowledged write survives on SQLite.
+    pub durability: Durability,
+    /// Writes waiting for the SQLite writer before further ones are refused. Default 4,096.
+    pub write_queue: usize,
+    /// Most writes that share one commit on SQLite; 1 switches group commit off. Default 256.
+    pub group_commit: usize,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: None,
+            acquire_timeout: Duration::from_secs(5),
+            durability: Durability::Full,
+            write_queue: 4_096,
+            group_commit: 256,
+        }
+    }
+}
+
+/// A transaction's work: it borrows the transaction and answers once.
+pub(crate) trait Job<T>:
+    for<'t> FnOnce(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + 'static
+{
+}
+
+impl<T, F> Job<T> for F where
+    F: for<'t> FnOnce(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + 'static
+{
+}
+
+/// The handle on the database.
+#[derive(Debug, Clone)]
+pub(crate) struct Db {
+    backend: Backend,
+    committed: watch::Sender<()>,
+}
+
+#[derive(Debug, Clone)]
+enum Backend {
+    Sqlite(sqlite::Database),
+    Postgres(postgres::Database),
+}
+
+impl Db {
+    /// Opens the database at `url`: `sqlite://path` (made when missing) or `postgres://…`.
+    pub(crate) async fn open(url: &str, options: &DatabaseOptions) -> Result<Self> {
+        let backend = match url.split_once(':') {
+            Some(("sqlite", _)) => Backend::Sqlite(sqlite::Database::open(url, options).await?),
+            Some(("postgres" | "postgresql", _)) => {
+                Backend::Postgres(postgres::Database::open(url, options).await?)
+            }
+            _ => {
+                return Err(Error::Configuration(
+                    "the database URL must begin with sqlite:// or postgres://".into(),
+                ));
+            }
+        };
+        Ok(Self {
+            backend,
+            committed: watch::Sender::new(()),
+        })
+    }
+
+    /// Which SQL this database speaks.
+    pub(crate) fn dialect(&self) -> Dialect {
+        match &self.backend {
+            Backend::Sqlite(_) => Dialect::Sqlite,
+            Backend::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// All rows of a reading statement.
+    pub(crate) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
+        match &self.backend {
+            Backend::Sqlite(database) => database.fetch_all(sql).await,
+            Backend::Postgres(database) => database.fetch_all(sql).await,
+        }
+    }
+
+    /// The first row of a reading statement.
+    pub(crate) async fn fetch_optional(&self, sql: Sql) -> Result<Option<Row>> {
+        match &self.backend {
+            Backend::Sqlite(database) => database.fetch_optional(sql).await,
+            Backend::Postgres(database) => database.fetch_optional(sql).await,
+        }
+    }
+
+    /// Runs `job` in one transaction and answers after its commit; an `Err` rolls it back.
+    ///
+    /// The job runs to its end even when the returned future is dropped.
+    pub(crate) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
+        let answer = match &self.backend {
+            Backend::Sqlite(database) => database.write(job).await?,
+            Backend::Postgres(database) => database.write(job).await?,
+        };
+        self.committed.send_replace(());
+        Ok(answer)
+    }
+
+    /// A receiver that changes after commits of this process.
+    pub(crate) fn commits(&self) -> watch::Receiver<()> {
+        self.committed.subscribe()
+    }
+
+    /// Finishes waiting writes and closes all connections.
+    pub(crate) async fn close(&self) {
+        match &self.backend {
+            Backend::Sqlite(database) => database.close().await,
+            Backend::Postgres(database) => database.close().await,
+        }
+    }
+}
+
+/// An open transaction. It cannot be committed or rolled back by its user: the job's answer does.
+pub(crate) struct Tx<'c>(Connection<'c>);
+
+enum Connection<'c> {
+    Sqlite(&'c mut sqlx::SqliteConnection),
+    Postgres(&'c mut sqlx::PgConnection),
+}
+
+impl Tx<'_> {
+    /// Which SQL this database speaks.
+    pub(crate) fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Connection::Sqlite(_) => Dialect::Sqlite,
+            Connection::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// All rows of a statement.
+    pub(crate) async fn fetch_all(&mut self, sql: Sql) -> Result<Vec<Row>> {
+        match &mut self.0 {
+            Connection::Sqlite(connection) => sqlite::fetch_all(&mut **connection, sql).await,
+            Connection::Postgres(connection) => postgres::fetch_all(&mut **connection, sql).await,
+        }
+    }
+
+    /// The first row of a statement.
+    pub(crate) async fn fetch_optional(&mut self, sql: Sql) -> Result<Option<Row>> {
+        match &mut self.0 {
+            Connection::Sqlite(connection) => sqlite::fetch_optional(&mut **connection, sql).await,
+            Connection::Postgres(connection) => {
+                postgres::fetch_optional(&mut **connection, sql).await
+            }
+        }
+    }
+
+    /// Runs a statement and answers how many rows it changed.
+    pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64> {
+        match &mut self.0 {
+            Connection::Sqlite(connection) => sqlite::execute(&mut **connection, sql).await,
+            Connection::Postgres(connection) => postgres::execute(&mut **connection, sql).await,
+        }
+    }
+
+    /// Runs a script of statements without parameters: migrations and declared tables only.
+    pub(crate) async fn run_script(&mut self, script: String) -> Result<()> {
+        match &mut self.0 {
+            Connection::Sqlite(connection) => sqlite::run_script(connection, script).await,
+            Connection::Postgres(connection) => postgres::run_script(connection, script).await,
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The SQL of a module's records. Every statement carries the tenant; none takes it from a caller
+//! other than a permit's.
+
+use std::sync::Arc;
+
+use super::{ColumnType, Dialect, Sql};
+use crate::id::{RecordId, TenantId, UserId};
+use crate::module::CompiledModule;
+use crate::record::{Comparison, Direction, Field, Filter, Query};
+use crate::value::Value;
+
+/// Counting stops here.
+pub(crate) const COUNT_CAP: u32 = 10_000;
+
+/// The statements of one module, their constant texts built once.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    module: Arc<CompiledModule>,
+    dialect: Dialect,
+    columns: Arc<[ColumnType]>,
+    get: Arc<str>,
+    get_for_update: Arc<str>,
+    insert: Arc<str>,
+    delete: Arc<str>,
+}
+
+const SYSTEM: &[ColumnType] = &[
+    ColumnType::Uuid,
+    ColumnType::Int,
+    ColumnType::Uuid,
+    ColumnType::Instant,
+    ColumnType::Instant,
+];
+
+impl Statements {
+    pub(crate) fn new(module: &Arc<CompiledModule>, dialect: Dialect) -> Self {
+        let mut get = select(module);
+        get.push(" WHERE tenant_id = $1 AND id = $2");
+        let mut get_for_update = get.clone();
+        if dialect == Dialect::Postgres {
+            get_for_update.push(" FOR UPDATE");
+        }
+        let mut delete = Sql::new("DELETE FROM ");
+        delete
+            .ident(module.name())
+            .push(" WHERE tenant_id = $1 AND id = $2");
+        Self {
+            module: module.clone(),
+            dialect,
+            columns: SYSTEM.iter().chain(module.columns()).copied().collect(),
+            get: get.into_text(),
+            get_for_update: get_for_update.into_text(),
+            insert: insert(module).into_text(),
+            delete: delete.into_text(),
+        }
+    }
+
+    pub(crate) fn get(&self, tenant: TenantId, id: RecordId) -> Sql {
+        self.by_id(&self.get, tenant, id)
+    }
+
+    /// The record, locked until the transaction ends.
+    pub(crate) fn get_for_update(&self, tenant: TenantId, id: RecordId) -> Sql {
+        self.by_id(&self.get_for_update, tenant, id)
+    }
+
+    fn by_id(&self, text: &Arc<str>, tenant: TenantId, id: RecordId) -> Sql {
+        Sql::shared(text)
+            .bind(tenant, ColumnType::Uuid)
+            .bind(id, ColumnType::Uuid)
+            .returns_shared(&self.columns)
+    }
+
+    /// A new row at version 1.
+    pub(crate) fn insert(
+        &self,
+        tenant: TenantId,
+        id: RecordId,
+        owner: Option<UserId>,
+        now: chrono::DateTime<chrono::Utc>,
+        values: Vec<Value>,
+    ) -> Sql {
+        let mut sql = Sql::shared(&self.insert)
+            .bind(tenant, ColumnType::Uuid)
+            .bind(id, ColumnType::Uuid)
+            .bind(1_i64, ColumnType::Int)
+            .bind(owner, ColumnType::Uuid)
+            .bind(now, ColumnType::Instant)
+            .bind(now, ColumnType::Instant);
+        for (value, kind) in values.into_iter().zip(self.module.columns()) {
+            sql = sql.bind(value, *kind);
+        }
+        sql
+    }
+
+    /// New values for a locked row, which gets the next version.
+    pub(crate) fn update(
+        &self,
+        tenant: TenantId,
+        id: RecordId,
+        owner: Option<Option<UserId>>,
+        now: chrono::DateTime<chrono::Utc>,
+        changes: &[(usize, Value)],
+    ) -> Sql {
+        let mut sql = Sql::new("UPDATE ");
+        sql.ident(self.module.name())
+            .push(" SET version = version + 1, updated_at = ");
+        sql.arg(now, ColumnType::Instant);
+        if let Some(owner) = owner {
+            sql.push(", owner_id = ").arg(owner, ColumnType::Uuid);
+        }
+        for (position, value) in changes {
+            let field = &self.module.fields()[*position];
+            sql.push(", ").ident(&field.name).push(" = ");
+            sql.arg(value.clone(), self.module.columns()[*position]);
+        }
+        sql.push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
+        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
+        sql
+    }
+
+    pub(crate) fn delete(&self, tenant: TenantId, id: RecordId) -> Sql {
+        Sql::shared(&self.delete)
+            .bind(tenant, ColumnType::Uuid)
+            .bind(id, ColumnType::Uuid)
+    }
+
+    /// Whether a record exists and, with an owner, belongs to them.
+    pub(crate) fn exists(&self, tenant: TenantId, id: RecordId, owner: Option<UserId>) -> Sql {
+        let mut sql = Sql::new("SELECT 1 FROM ");
+        sql.ident(self.module.name());
+        self.conditions(&mut sql, tenant, owner, None, None);
+        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
+        sql
+    }
+
+    /// The records after `position` that have (or lack) a value in the sort field.
+    pub(crate) fn list(
+        &self,
+        tenant: TenantId,
+        owner: Option<UserId>,
+        query: &Query,
+        segment: &Segment,
+        limit: u32,
+    ) -> Sql {
+        let mut sql = select(&self.module);
+        self.conditions(
+            &mut sql,
+            tenant,
+            owner,
+            query.filter.as_ref(),
+            query.search.as_deref(),
+        );
+        let (operator, direction) = match query.sort.direction {
+            Direction::Ascending => (" > ", " ASC"),
+            Direction::Descending => (" < ", " DESC"),
+        };
+        let keyed = query.sort.field != Field::Id && !matches!(segment, Segment::Absent { .. });
+        let column = |sql: &mut Sql| self.column(sql, query.sort.field);
+        if self.nullable(query.sort.field) {
+            sql.push(" AND ");
+            column(&mut sql);
+            sql.push(if keyed { " IS NOT NULL" } else { " IS NULL" });
+        }
+        match segment {
+            Segment::Present {
+                after: Some((key, id)),
+            } if keyed => {
+                sql.push(" AND (");
+                column(&mut sql);
+                sql.push(", id)").push(operator).push("(");
+                sql.arg(key.clone(), self.column_type(query.sort.field));
+                sql.push(", ").arg(*id, ColumnType::Uuid).push(")");
+            }
+            Segment::Present {
+                after: Some((_, id)),
+            }
+            | Segment::Absent { after: Some(id) } => {
+                sql.push(" AND id")
+                    .push(operator)
+                    .arg(*id, ColumnType::Uuid);
+            }
+            Segment::Present { after: None } | Segment::Absent { after: None } => {}
+        }
+        sql.push(" ORDER BY ");
+        if keyed {
+            column(&mut sql);
+            sql.push(direction).push(", ");
+        }
+        sql.push("id")
+            .push(direction)
+            .push(" LIMIT ")
+            .number(u64::from(limit));
+        sql.returns_shared(&self.columns)
+    }
+
+    /// How many records match, up to one more than the cap.
+    pub(crate) fn count(&self, tenant: TenantId, owner: Option<UserId>, query: &Query) -> Sql {
+        let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
+        sql.ident(self.module.name());
+        self.conditions(
+            &mut sql,
+            tenant,
+            owner,
+            query.filter.as_ref(),
+            query.search.as_deref(),
+        );
+        sql.push(" LIMIT ")
+            .number(u64::from(COUNT_CAP) + 1)
+            .push(") AS matches");
+        sql.returns(&[ColumnType::Int])
+    }
+
+    /// The one WHERE of all statements on many rows; it begins with the tenant, always.
+    fn conditions(
+        &self,
+        sql: &mut Sql,
+        tenant: TenantId,
+        owner: Option<UserId>,
+        filter: Option<&Filter>,
+        search: Option<&str>,
+    ) {
+        sql.push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
+        if let Some(owner) = owner {
+            sql.push(" AND owner_id = ").arg(owner, ColumnType::Uuid);
+        }
+        if let Some(filter) = filter {
+            sql.push(" AND ");
+            self.filter(sql, filter);
+        }
+        if let Some(text) = search {
+            sql.push(" AND (");
+            for (count, position) in self.module.searchable().iter().enumerate() {
+                if count > 0 {
+                    sql.push(" OR ");
+                }
+                self.holds(sql, Field::Declared(*position), containing(text));
+            }
+            sql.push(if self.module.searchable().is_empty() {
+                "1 = 0)"
+            } else {
+                ")"
+            });
+        }
+    }
+
+    fn filter(&self, sql: &mut Sql, filter: &Filter) {
+        match filter {
+            Filter::And(parts) => self.join(sql, parts, " AND ", "1 = 1"),
+            Filter::Or(parts) => self.join(sql, parts, " OR ", "1 = 0"),
+            Filter::Not(part) => {
+                sql.push("((");
+                self.filter(sql, part);
+                // Two-valued: what is unknown to SQL is false here, its negation true.
+                sql.push(") IS NOT TRUE)");
+            }
+            Filter::Compare(field, comparison) => self.compare(sql, *field, comparison),
+        }
+    }
+
+    fn join(&self, sql: &mut Sql, parts: &[Filter], word: &'static str, empty: &'static str) {
+        if parts.is_empty() {
+            sql.push(empty);
+            return;
+        }
+        sql.push("(");
+        for (count, part) in parts.iter().enumerate() {
+            if count > 0 {
+                sql.push(word);
+            }
+            self.filter(sql, part);
+        }
+        sql.push(")");
+    }
+
+    fn compare(&self, sql: &mut Sql, field: Field, comparison: &Comparison) {
+        let mut binary = |operator: &'static str, operand: &Value| {
+            self.folded(sql, field);
+            sql.push(operator);
+            self.operand(sql, field, operand);
+        };
+        match comparison {
+            Comparison::Eq(operand) => binary(" = ", operand),
+            Comparison::Lt(operand) => binary(" < ", operand),
+            Comparison::Lte(operand) => binary(" <= ", operand),
+            Comparison::Gt(operand) => binary(" > ", operand),
+            Comparison::Gte(operand) => binary(" >= ", operand),
+            Comparison::In(operands) => {
+                self.folded(sql, field);
+                sql.push(" IN (");
+                for (count, operand) in operands.iter().enumerate() {
+                    if count > 0 {
+                        sql.push(", ");
+                    }
+                    self.operand(sql, field, operand);
+                }
+                sql.push(if operands.is_empty() { "NULL)" } else { ")" });
+            }
+            Comparison::Contains(part) => self.holds(sql, field, containing(part)),
+            Comparison::Starts(part) => self.holds(sql, field, format!("{}%", escaped(part))),
+            Comparison::IsNull => {
+                self.column(sql, field);
+                sql.push(" IS NULL");
+            }
+            Comparison::Has(tag) => match self.dialect {
+                Dialect::Sqlite => {
+                    sql.push("EXISTS (SELECT 1 FROM json_each(");
+                    self.column(sql, field);
+                    sql.push(") WHERE value = ")
+                        .arg(tag, ColumnType::Text)
+                        .push(")");
+                }
+                Dialect::Postgres => {
+                    self.column(sql, field);
+                    sql.push(" @> ").arg(vec![tag.clone()], ColumnType::Tags);
+                }
+            },
+        }
+    }
+
+    /// The field's text, or one of its tags, is like `pattern`, whatever the case.
+    fn holds(&self, sql: &mut Sql, field: Field, pattern: String) {
+        let tags = self.column_type(field) == ColumnType::Tags;
+        match (self.dialect, tags) {
+            (_, false) => self.column(sql, field),
+            (Dialect::Sqlite, true) => {
+                sql.push("EXISTS (SELECT 1 FROM json_each(");
+                self.column(sql, field);
+                sql.push(") WHERE value");
+            }
+            (Dialect::Postgres, true) => {
+                sql.push("EXISTS (SELECT 1 FROM unnest(");
+                self.column(sql, field);
+                sql.push(") AS tag WHERE tag");
+            }
+        }
+        sql.push(match self.dialect {
+            Dialect::Sqlite => " LIKE ",
+            Dialect::Postgres => " ILIKE ",
+        });
+        sql.arg(pattern, ColumnType::Text).push(r" ESCAPE '\'");
+        if tags {
+            sql.push(")");
+        }
+    }
+
+    fn column(&self, sql: &mut Sql, field: Field) {
+        match field {
+            Field::Id => sql.push("id"),
+            Field::OwnerId => sql.push("owner_id"),
+            Field::CreatedAt => sql.push("created_at"),
+            Field::UpdatedAt => sql.push("updated_at"),
+            Field::Declared(position) => sql.ident(&self.module.fields()[position].name),
+        };
+    }
+
+    /// The column as it compares: e-mail addresses without case.
+    fn folded(&self, sql: &mut Sql, field: Field) {
+        if self.folds(field) {
+            sql.push("lower(");
+            self.column(sql, field);
+            sql.push(")");
+        } else {
+            self.column(sql, field);
+        }
+    }
+
+    fn operand(&self, sql: &mut Sql, field: Field, operand: &Value) {
+        let operand = match operand.as_text() {
+            Some(text) if self.folds(field) => Value::Text(text.to_ascii_lowercase()),
+            _ => operand.clone(),
+        };
+        sql.arg(operand, self.column_type(field));
+    }
+
+    fn folds(&self, field: Field) -> bool {
+        matches!(field.kind(&self.module), crate::module::FieldType::Email)
+    }
+
+    fn column_type(&self, field: Field) -> ColumnType {
+        match field {
+            Field::Id | Field::OwnerId => ColumnType::Uuid,
+            Field::CreatedAt | Field::UpdatedAt => ColumnType::Instant,
+            Field::Declared(position) => self.module.columns()[position],
+        }
+    }
+
+    pub(crate) fn nullable(&self, field: Field) -> bool {
+        match field {
+            Field::Id | Field::CreatedAt | Field::UpdatedAt => false,
+            Field::OwnerId => true,
+            Field::Declared(position) => !self.module.fields()[position].required,
+        }
+    }
+}
+
+/// Which part of an ordered list: values come first, then records without one.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Segment {
+    Present { after: Option<(Value, uuid::Uuid)> },
+    Absent { after: Option<uuid::Uuid> },
+}
+
+fn select(module: &CompiledModule) -> Sql {
+    let mut sql = Sql::new("SELECT id, version, owner_id, created_at, updated_at");
+    for field in module.fields() {
+        sql.push(", ").ident(&field.name);
+    }
+    sql.push(" FROM ").ident(module.name());
+    sql
+}
+
+fn insert(module: &CompiledModule) -> Sql {
+    let mut sql = Sql::new("INSERT INTO ");
+    sql.ident(module.name())
+        .push(" (tenant_id, id, version, owner_id, created_at, updated_at");
+    for field in module.fields() {
+        sql.push(", ").ident(&field.name);
+    }
+    sql.push(") VALUES ($1, $2, $3, $4, $5, $6");
+    for number in 0..module.fields().len() {
+        sql.push(", $").number(number as u64 + 7);
+    }
+    sql.push(")");
+    sql
+}
+
+/// A LIKE pattern for text that holds `part`.
+fn containing(part: &str) -> String {
+    format!("%{}%", escaped(part))
+}
+
+/// `%`, `_` and the escape itself stand for themselves (XC-21).
+fn escaped(part: &str) -> String {
+    let mut text = String::with_capacity(part.len() + 2);
+    for character in part.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
+}

@@ -1,0 +1,199 @@
+//! One SQL statement with its bound values and the types of its result columns.
+//!
+//! The text grows only from `&'static str` and [`Ident`]: run-time text can only ever be bound.
+//! Placeholders are `$1`, `$2`, … on both databases.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use uuid::Uuid;
+
+use crate::module::Ident;
+use crate::value::Value;
+
+/// How a column stores its values; `db/` alone knows what that means on each database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnType {
+    Bool,
+    Int,
+    Decimal { scale: u32 },
+    Text,
+    Instant,
+    Date,
+    Uuid,
+    Tags,
+    Json,
+    Bytes,
+}
+
+/// The types of a statement's result columns, in order.
+#[derive(Debug, Clone)]
+pub(crate) enum Columns {
+    Fixed(&'static [ColumnType]),
+    Shared(Arc<[ColumnType]>),
+}
+
+impl Columns {
+    pub(crate) fn as_slice(&self) -> &[ColumnType] {
+        match self {
+            Self::Fixed(columns) => columns,
+            Self::Shared(columns) => columns,
+        }
+    }
+}
+
+/// The text of a statement; the shared form is cached per module.
+#[derive(Debug, Clone)]
+pub(crate) enum Text {
+    Fixed(&'static str),
+    Shared(Arc<str>),
+    Built(String),
+}
+
+impl Text {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Fixed(text) => text,
+            Self::Shared(text) => text,
+            Self::Built(text) => text,
+        }
+    }
+}
+
+/// A statement under construction or ready to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Sql {
+    pub(super) text: Text,
+    pub(super) args: Vec<(Value, ColumnType)>,
+    pub(super) columns: Columns,
+}
+
+impl Sql {
+    /// A statement, or the beginning of one.
+    pub(crate) fn new(text: &'static str) -> Self {
+        Self::of(Text::Fixed(text))
+    }
+
+    /// A statement built once and kept.
+    pub(crate) fn shared(text: &Arc<str>) -> Self {
+        Self::of(Text::Shared(text.clone()))
+    }
+
+    fn of(text: Text) -> Self {
+        Self {
+            text,
+            args: Vec::new(),
+            columns: Columns::Fixed(&[]),
+        }
+    }
+
+    /// Binds the value of the next placeholder of a text that already holds it.
+    pub(crate) fn bind(mut self, value: impl Into<Value>, kind: ColumnType) -> Self {
+        self.args.push((value.into(), kind));
+        self
+    }
+
+    /// States the types of the result columns.
+    pub(crate) fn returns(mut self, columns: &'static [ColumnType]) -> Self {
+        self.columns = Columns::Fixed(columns);
+        self
+    }
+
+    /// States the types of the result columns, known only at run time.
+    pub(crate) fn returns_shared(mut self, columns: &Arc<[ColumnType]>) -> Self {
+        self.columns = Columns::Shared(columns.clone());
+        self
+    }
+
+    /// Appends text.
+    pub(crate) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.writable().push_str(text);
+        self
+    }
+
+    /// Appends a quoted name.
+    pub(crate) fn ident(&mut self, name: &Ident) -> &mut Self {
+        let text = self.writable();
+        text.push('"');
+        text.push_str(name.as_str());
+        text.push('"');
+        self
+    }
+
+    /// Appends a placeholder and binds its value.
+    pub(crate) fn arg(&mut self, value: impl Into<Value>, kind: ColumnType) -> &mut Self {
+        self.args.push((value.into(), kind));
+        let number = self.args.len();
+        // Writing to a String cannot fail.
+        let _ = write!(self.writable(), "${number}");
+        self
+    }
+
+    /// Appends a whole number.
+    pub(crate) fn number(&mut self, number: u64) -> &mut Self {
+        let _ = write!(self.writable(), "{number}");
+        self
+    }
+
+    /// The finished text, to be kept for [`Sql::shared`].
+    pub(crate) fn into_text(self) -> Arc<str> {
+        match self.text {
+            Text::Fixed(text) => text.into(),
+            Text::Shared(text) => text,
+            Text::Built(text) => text.into(),
+        }
+    }
+
+    fn writable(&mut self) -> &mut String {
+        if !matches!(self.text, Text::Built(_)) {
+            self.text = Text::Built(self.text.as_str().to_owned());
+        }
+        match &mut self.text {
+            Text::Built(text) => text,
+            Text::Fixed(_) | Text::Shared(_) => unreachable!("made writable above"),
+        }
+    }
+}
+
+macro_rules! into_value {
+    ($($from:ty => $variant:ident),* $(,)?) => {$(
+        impl From<$from> for Value {
+            fn from(value: $from) -> Self {
+                Self::$variant(value.into())
+            }
+        }
+    )*};
+}
+
+into_value! {
+    bool => Bool,
+    i64 => Int,
+    i32 => Int,
+    u32 => Int,
+    u16 => Int,
+    &str => Text,
+    &String => Text,
+    String => Text,
+    DateTime<Utc> => Instant,
+    NaiveDate => Date,
+    Uuid => Uuid,
+    serde_json::Value => Json,
+    Vec<u8> => Bytes,
+    Vec<String> => Tags,
+    rust_decimal::Decimal => Decimal,
+    crate::id::TenantId => Uuid,
+    crate::id::UserId => Uuid,
+    crate::id::RoleId => Uuid,
+    crate::id::RecordId => Uuid,
+    crate::id::EventId => Uuid,
+    crate::id::ApiKeyId => Uuid,
+    crate::id::PluginId => Uuid,
+    crate::id::RunId => Uuid,
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}

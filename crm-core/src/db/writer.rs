@@ -1,0 +1,166 @@
+//! SQLite's one writer: it runs waiting transactions under savepoints, commits them together
+//! (group commit) and answers all of them, so that one disk flush serves many callers.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sqlx::{Connection as _, Executor, SqliteConnection};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::error::Translate;
+use super::{Connection, DatabaseOptions, Job, Tx};
+use crate::error::{Error, Result};
+
+/// Runs one job inside its savepoint; `Some` is the answer to give after the commit.
+type Queued =
+    Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<Answer>> + Send>;
+
+/// Tells a waiting caller how the commit ended.
+type Answer = Box<dyn FnOnce(std::result::Result<(), Arc<Error>>) + Send>;
+
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Queued>,
+    patience: Duration,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Writer {
+    pub(super) fn start(connection: SqliteConnection, options: &DatabaseOptions) -> Self {
+        let (queue, waiting) = mpsc::channel(options.write_queue.max(1));
+        let stop = tokio_util::sync::CancellationToken::new();
+        let task = tokio::spawn(serve(
+            connection,
+            waiting,
+            options.group_commit.max(1),
+            stop.clone(),
+        ));
+        Self {
+            queue,
+            patience: options.acquire_timeout,
+            task: Arc::new(Mutex::new(Some(task))),
+            stop,
+        }
+    }
+
+    pub(super) async fn run<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let queued: Queued = Box::new(move |connection| Box::pin(attempt(connection, job, answer)));
+        match tokio::time::timeout(self.patience, self.queue.send(queued)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Error::unavailable("the database is closing")),
+            Err(_) => return Err(Error::unavailable("too many writes are waiting; try again")),
+        }
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::unavailable("the database is closing")))
+    }
+
+    /// Finishes what waits, then closes the connection.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.lock().await.take() {
+            // The task catches panics of jobs; one of its own has been reported by the runtime.
+            let _ = task.await;
+        }
+    }
+}
+
+async fn serve(
+    mut connection: SqliteConnection,
+    mut waiting: mpsc::Receiver<Queued>,
+    most: usize,
+    stop: tokio_util::sync::CancellationToken,
+) {
+    loop {
+        let first = tokio::select! {
+            biased;
+            job = waiting.recv() => job,
+            () = stop.cancelled() => {
+                waiting.close();
+                waiting.recv().await
+            }
+        };
+        let Some(first) = first else { break };
+        commit_group(&mut connection, first, &mut waiting, most).await;
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "closing the SQLite writer failed");
+    }
+}
+
+/// One commit: the job at hand and all that wait behind it.
+async fn commit_group(
+    connection: &mut SqliteConnection,
+    first: Queued,
+    waiting: &mut mpsc::Receiver<Queued>,
+    most: usize,
+) {
+    let mut answers = Vec::new();
+    let outcome = async {
+        connection.execute("BEGIN IMMEDIATE").await.translate()?;
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            answers.push(job(connection).await?);
+            if answers.len() < most {
+                next = waiting.try_recv().ok();
+            }
+        }
+        connection.execute("COMMIT").await.translate()?;
+        Ok(())
+    }
+    .await;
+    let outcome = match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            // Whether it still was open or SQLite had ended it already, none is open after this.
+            let _ = connection.execute("ROLLBACK").await;
+            Err(Arc::new(error))
+        }
+    };
+    for answer in answers {
+        answer(outcome.clone());
+    }
+}
+
+/// Runs a job under a savepoint. An `Err` of this function means that the whole group is lost.
+async fn attempt<T: Send + 'static>(
+    connection: &mut SqliteConnection,
+    job: impl Job<T>,
+    caller: oneshot::Sender<Result<T>>,
+) -> Result<Answer> {
+    connection.execute("SAVEPOINT job").await.translate()?;
+    let result = {
+        let mut tx = Tx(Connection::Sqlite(connection));
+        let run = AssertUnwindSafe(async { job(&mut tx).await })
+            .catch_unwind()
+            .await;
+        run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
+    };
+    if result.is_err() {
+        connection.execute("ROLLBACK TO job").await.translate()?;
+    }
+    connection.execute("RELEASE job").await.translate()?;
+    Ok(Box::new(move |outcome| {
+        let answer = match (result, outcome) {
+            (Ok(value), Ok(())) => Ok(value),
+            (Err(error), _) => Err(error),
+            (Ok(_), Err(cause)) => Err(Error::Unavailable {
+                message: "the write could not be committed; nothing was changed".into(),
+                source: Some(Box::new(Lost(cause))),
+            }),
+        };
+        // A caller that has gone away does not want to know.
+        let _ = caller.send(answer);
+    }))
+}
+
+/// The failure shared by all callers of a lost group.
+#[derive(Debug, thiserror::Error)]
+#[error("group commit failed")]
+struct Lost(#[source] Arc<Error>);

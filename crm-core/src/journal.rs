@@ -1,0 +1,116 @@
+//! What every write leaves behind in its own transaction: an audit row, and for a record an event.
+
+use serde_json::Value as Json;
+
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::Result;
+use crate::event::ChangeKind;
+use crate::id::{EventId, RecordId};
+use crate::module::CompiledModule;
+use crate::scope::Scope;
+use crate::value::Value;
+
+/// A change of a record, with its wire forms before and after as JSON text.
+pub(crate) struct Change {
+    pub(crate) kind: ChangeKind,
+    pub(crate) record: RecordId,
+    pub(crate) before: Option<String>,
+    pub(crate) after: Option<String>,
+}
+
+impl ChangeKind {
+    /// The action of the permission that the change needs.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Created => "create",
+            Self::Updated => "update",
+            Self::Deleted => "delete",
+        }
+    }
+}
+
+/// Writes the audit row and the outbox row of a record's change.
+pub(crate) async fn record(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    module: &CompiledModule,
+    change: Change,
+) -> Result<()> {
+    let action = format!("{}.{}", module.name(), change.kind.action());
+    let entity = (module.name().as_str(), Some(change.record.to_string()));
+    let texts = (change.before.clone().into(), change.after.clone().into());
+    insert_audit(tx, scope, &action, entity, texts).await?;
+
+    let id = EventId(scope.clock().new_id());
+    let (root, depth) = scope
+        .cause()
+        .map_or((id, 0), |cause| (cause.root_id, cause.depth));
+    tx.execute(
+        Sql::new(
+            "INSERT INTO outbox (id, tenant_id, module, kind, record_id, before, after, actor, \
+             request_id, root_id, depth, occurred_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(id, ColumnType::Uuid)
+        .bind(scope.tenant(), ColumnType::Uuid)
+        .bind(module.name().as_str(), ColumnType::Text)
+        .bind(
+            format!("{}.{}", module.singular(), change.kind),
+            ColumnType::Text,
+        )
+        .bind(change.record, ColumnType::Uuid)
+        .bind(change.before, ColumnType::Json)
+        .bind(change.after, ColumnType::Json)
+        .bind(scope.actor().to_string(), ColumnType::Text)
+        .bind(&*scope.request().id, ColumnType::Text)
+        .bind(root, ColumnType::Uuid)
+        .bind(depth, ColumnType::Int)
+        .bind(scope.clock().now(), ColumnType::Instant),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes the audit row of an administrative act, such as `roles.update`.
+pub(crate) async fn audit(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    action: &str,
+    entity: (&str, Option<String>),
+    before: Option<Json>,
+    after: Option<Json>,
+) -> Result<()> {
+    insert_audit(tx, scope, action, entity, (before.into(), after.into())).await
+}
+
+async fn insert_audit(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    action: &str,
+    (entity, entity_id): (&str, Option<String>),
+    (before, after): (Value, Value),
+) -> Result<()> {
+    tx.execute(
+        Sql::new(
+            "INSERT INTO audit_log (tenant_id, id, occurred_at, actor, action, entity, entity_id, \
+             before, after, request_id, address) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(scope.tenant(), ColumnType::Uuid)
+        .bind(scope.clock().new_id(), ColumnType::Uuid)
+        .bind(scope.clock().now(), ColumnType::Instant)
+        .bind(scope.actor().to_string(), ColumnType::Text)
+        .bind(action, ColumnType::Text)
+        .bind(entity, ColumnType::Text)
+        .bind(entity_id, ColumnType::Text)
+        .bind(before, ColumnType::Json)
+        .bind(after, ColumnType::Json)
+        .bind(&*scope.request().id, ColumnType::Text)
+        .bind(
+            scope.request().address.map(|address| address.to_string()),
+            ColumnType::Text,
+        ),
+    )
+    .await?;
+    Ok(())
+}

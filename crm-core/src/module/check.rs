@@ -1,0 +1,349 @@
+//! The judgement on a declaration: everything that is wrong with it, at once, with places.
+//!
+//! What passes here has a table on both databases. References to other modules are the registry's
+//! to resolve, since they need all modules at hand.
+
+use std::collections::HashSet;
+
+use super::{FieldSpec, FieldType, Ident, ModuleSpec, email, rule};
+use crate::error::{Error, FieldError, Result};
+use crate::value::Value;
+
+/// Most fields of a module.
+pub const MAX_FIELDS: usize = 200;
+/// Most declared indexes of a module, beside those of its fields.
+pub const MAX_INDEXES: usize = 32;
+
+const MAX_INDEX_FIELDS: usize = 8;
+const MAX_TEXT: u32 = 100_000;
+const MAX_ENUM_VALUES: usize = 250;
+/// Most bytes of one index entry: PostgreSQL's B-tree takes 2,704, the rest is for tenant and id.
+const MAX_INDEX_BYTES: usize = 2_500;
+
+/// Tables of the library itself.
+const TABLES: [&str; 19] = [
+    "tenants",
+    "users",
+    "memberships",
+    "roles",
+    "role_assignments",
+    "policy_rules",
+    "policy_epochs",
+    "refresh_families",
+    "refresh_tokens",
+    "api_keys",
+    "setup_tokens",
+    "modules",
+    "audit_log",
+    "outbox",
+    "leases",
+    "plugins",
+    "plugin_components",
+    "plugin_runs",
+    "migrations",
+];
+
+/// Path segments and permission prefixes of the library itself, present and foreseen.
+const SEGMENTS: [&str; 13] = [
+    "auth", "me", "members", "audit", "health", "docs", "openapi", "events", "access", "hooks",
+    "jobs", "files", "search",
+];
+
+/// Prefixes that the databases keep for themselves.
+const PREFIXES: [&str; 2] = ["sqlite_", "pg_"];
+
+/// Columns that every module's table has.
+pub const SYSTEM_FIELDS: [&str; 6] = [
+    "id",
+    "tenant_id",
+    "version",
+    "owner_id",
+    "created_at",
+    "updated_at",
+];
+
+/// Words of the query string and of filters.
+const QUERY_WORDS: [&str; 12] = [
+    "limit", "cursor", "sort", "fields", "expand", "search", "q", "count", "filter", "and", "or",
+    "not",
+];
+
+/// Checks a declaration by itself.
+///
+/// # Errors
+/// [`Error::Invalid`] with every problem, each pointing into the declaration (`/fields/3/max`).
+pub fn check(spec: &ModuleSpec) -> Result<()> {
+    let mut problems = Problems(vec![]);
+    module_name(spec, &mut problems);
+    if spec.fields.is_empty() {
+        problems.add(
+            "/fields",
+            "required",
+            "a module declares at least one field",
+        );
+    }
+    if spec.fields.len() > MAX_FIELDS {
+        let message = format!("a module declares at most {MAX_FIELDS} fields");
+        problems.add("/fields", "too_many", message);
+    }
+    let mut seen = HashSet::new();
+    for (position, field) in spec.fields.iter().enumerate() {
+        let place = format!("/fields/{position}");
+        field_name(field, &place, &mut problems);
+        if !seen.insert(&field.name) {
+            let message = format!("the name `{}` is taken by an earlier field", field.name);
+            problems.add(&format!("{place}/name"), "duplicate", message);
+        }
+        rules(field, &place, &mut problems);
+        abilities(field, &place, &mut problems);
+        default(field, &place, &mut problems);
+        if field.required
+            && matches!(&field.kind, FieldType::Reference { module } if *module == spec.name)
+        {
+            let message = format!(
+                "`{}` refers to its own module: the first record could never be \
+                                   made; make it optional",
+                field.name
+            );
+            problems.add(&format!("{place}/required"), "not_supported", message);
+        }
+    }
+    indexes(spec, &mut problems);
+    if problems.0.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(problems.0))
+    }
+}
+
+struct Problems(Vec<FieldError>);
+
+impl Problems {
+    fn add(&mut self, pointer: &str, code: &'static str, message: impl Into<String>) {
+        let pointer = pointer.to_owned();
+        self.0.push(FieldError {
+            pointer,
+            code,
+            message: message.into(),
+        });
+    }
+}
+
+fn module_name(spec: &ModuleSpec, problems: &mut Problems) {
+    let name = spec.name.as_str();
+    if TABLES.contains(&name) || SEGMENTS.contains(&name) {
+        let message = format!("`{name}` is taken by the library; choose another name");
+        problems.add("/name", "reserved", message);
+    }
+    if let Some(prefix) = PREFIXES.into_iter().find(|prefix| name.starts_with(prefix)) {
+        let message = format!("names that begin with `{prefix}` belong to the database");
+        problems.add("/name", "reserved", message);
+    }
+}
+
+fn field_name(field: &FieldSpec, place: &str, problems: &mut Problems) {
+    let name = field.name.as_str();
+    let reason = if SYSTEM_FIELDS.contains(&name) {
+        "every record has it already; leave it out"
+    } else if QUERY_WORDS.contains(&name) {
+        "it is a word of the query string; choose another name"
+    } else {
+        return;
+    };
+    problems.add(
+        &format!("{place}/name"),
+        "reserved",
+        format!("`{name}` is reserved: {reason}"),
+    );
+}
+
+/// The bounds that a type's own rules must keep.
+fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
+    let name = &field.name;
+    let mut bounds = |key: &str, value: u32, min: u32, max: u32| {
+        if !(min..=max).contains(&value) {
+            let message = format!("`{key}` of `{name}` must be between {min} and {max}");
+            problems.add(&format!("{place}/{key}"), "out_of_range", message);
+        }
+    };
+    match &field.kind {
+        FieldType::Text { max } => bounds("max", *max, 1, MAX_TEXT),
+        FieldType::Integer { min, max } if min > max => {
+            let message = format!("`min` of `{name}` is greater than its `max`");
+            problems.add(&format!("{place}/min"), "out_of_range", message);
+        }
+        FieldType::Decimal { precision, scale } => {
+            bounds("precision", *precision, 1, 18);
+            bounds("scale", *scale, 0, (*precision).min(18));
+        }
+        FieldType::Tags {
+            max_items,
+            max_length,
+        } => {
+            bounds("max_items", *max_items, 1, 1_000);
+            bounds("max_length", *max_length, 1, 255);
+        }
+        FieldType::Json { max_bytes } => bounds("max_bytes", *max_bytes, 2, 1_048_576),
+        FieldType::Enum { values } => enum_values(values, place, problems),
+        FieldType::Email
+        | FieldType::Phone
+        | FieldType::Integer { .. }
+        | FieldType::Bool
+        | FieldType::Instant
+        | FieldType::Date
+        | FieldType::Reference { .. } => {}
+    }
+}
+
+fn enum_values(values: &[String], place: &str, problems: &mut Problems) {
+    let pointer = format!("{place}/values");
+    if values.is_empty() || values.len() > MAX_ENUM_VALUES {
+        let message = format!("an enum lists 1 to {MAX_ENUM_VALUES} values");
+        problems.add(&pointer, "out_of_range", message);
+    }
+    let mut seen = HashSet::new();
+    for (position, value) in values.iter().enumerate() {
+        let pointer = format!("{pointer}/{position}");
+        let plain = value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b" _.-".contains(&b));
+        if !plain || value.trim() != value || !(1..=64).contains(&value.len()) {
+            let message = format!(
+                "{value:?} is not an enum value: use 1 to 64 of A-Z, a-z, 0-9, `_`, `.`, `-` and \
+                 inner spaces"
+            );
+            problems.add(&pointer, "invalid", message);
+        }
+        if !seen.insert(value) {
+            problems.add(&pointer, "duplicate", format!("{value:?} is listed twice"));
+        }
+    }
+}
+
+/// What a field of some type may be used for.
+fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
+    let (name, kind) = (&field.name, &field.kind);
+    let mut refuse = |key: &str, types: &str| {
+        let message = format!(
+            "`{name}` is of type {}; only {types} can be `{key}`",
+            kind.name()
+        );
+        problems.add(&format!("{place}/{key}"), "not_supported", message);
+    };
+    let textual = matches!(
+        kind,
+        FieldType::Text { .. } | FieldType::Email | FieldType::Phone
+    );
+    let keyed = matches!(
+        kind,
+        FieldType::Integer { .. } | FieldType::Reference { .. }
+    );
+    if field.unique && !textual && !keyed {
+        refuse("unique", "text, email, phone, integer and reference");
+    }
+    if field.search && !textual && !matches!(kind, FieldType::Tags { .. }) {
+        refuse("search", "text, email, phone and tags");
+    }
+    if field.sort && !indexable(kind) {
+        refuse("sort", "types other than tags and json");
+    }
+    let key = if field.unique { "unique" } else { "sort" };
+    if (field.unique || field.sort) && index_bytes(kind) > MAX_INDEX_BYTES {
+        let message = format!(
+            "`{name}` is too long for `{key}`: a text in an index has a `max` of \
+                               at most {}",
+            MAX_INDEX_BYTES / 4
+        );
+        problems.add(&format!("{place}/{key}"), "out_of_range", message);
+    }
+}
+
+fn indexable(kind: &FieldType) -> bool {
+    !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. })
+}
+
+/// Most bytes that a value takes in an index entry.
+fn index_bytes(kind: &FieldType) -> usize {
+    match kind {
+        // UTF-8 takes up to four bytes for a character.
+        FieldType::Text { max } => usize::try_from(*max)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(4),
+        FieldType::Email => email::MAX_LEN,
+        FieldType::Phone | FieldType::Enum { .. } => 64,
+        _ => 16,
+    }
+}
+
+fn default(field: &FieldSpec, place: &str, problems: &mut Problems) {
+    let Some(json) = &field.default else { return };
+    let problem = match rule::from_json(&field.kind, json.clone()) {
+        _ if matches!(field.kind, FieldType::Reference { .. }) => {
+            ("not_supported", "a reference has no default".to_owned())
+        }
+        Ok(Value::Null) => (
+            "invalid",
+            "a default is a value; leave it out instead".to_owned(),
+        ),
+        Ok(_) => return,
+        Err(refusal) => (
+            refusal.code,
+            format!("the default of `{}` {}", field.name, refusal.message),
+        ),
+    };
+    problems.add(&format!("{place}/default"), problem.0, problem.1);
+}
+
+fn indexes(spec: &ModuleSpec, problems: &mut Problems) {
+    if spec.indexes.len() > MAX_INDEXES {
+        let message = format!("a module declares at most {MAX_INDEXES} indexes");
+        problems.add("/indexes", "too_many", message);
+    }
+    let mut seen = HashSet::new();
+    for (position, index) in spec.indexes.iter().enumerate() {
+        let place = format!("/indexes/{position}");
+        if index.is_empty() || index.len() > MAX_INDEX_FIELDS {
+            let message = format!("an index lists 1 to {MAX_INDEX_FIELDS} fields");
+            problems.add(&place, "out_of_range", message);
+        }
+        if !seen.insert(index) {
+            problems.add(&place, "duplicate", "the same index is declared above");
+        }
+        index_fields(spec, index, &place, problems);
+    }
+}
+
+fn index_fields(spec: &ModuleSpec, index: &[Ident], place: &str, problems: &mut Problems) {
+    let mut bytes = 0_usize;
+    for (position, name) in index.iter().enumerate() {
+        let pointer = format!("{place}/{position}");
+        if index[..position].contains(name) {
+            problems.add(
+                &pointer,
+                "duplicate",
+                format!("`{name}` stands in the index twice"),
+            );
+        }
+        match spec.fields.iter().find(|field| field.name == *name) {
+            None => {
+                let message = format!("`{name}` is not a declared field of {}", spec.name);
+                problems.add(&pointer, "unknown_field", message);
+            }
+            Some(field) if !indexable(&field.kind) => {
+                let message = format!(
+                    "`{name}` is of type {}, which has no order",
+                    field.kind.name()
+                );
+                problems.add(&pointer, "not_supported", message);
+            }
+            Some(field) => bytes = bytes.saturating_add(index_bytes(&field.kind)),
+        }
+    }
+    if bytes > MAX_INDEX_BYTES {
+        let message = format!(
+            "the texts of one index add up to a `max` of at most {}",
+            MAX_INDEX_BYTES / 4
+        );
+        problems.add(place, "out_of_range", message);
+    }
+}

@@ -1,0 +1,132 @@
+//! A checked module in the form the request path reads: fields by position, no search, no parsing.
+
+use std::collections::HashMap;
+
+use super::{FieldSpec, FieldType, Ident, ModuleSpec, check, rule};
+use crate::db::ColumnType;
+use crate::error::Result;
+use crate::value::Value;
+
+/// A module that passed [`check`](check()), with what its records need worked out once.
+#[derive(Debug)]
+pub struct CompiledModule {
+    spec: ModuleSpec,
+    index: u16,
+    positions: HashMap<Ident, usize>,
+    columns: Vec<ColumnType>,
+    defaults: Vec<Value>,
+    searchable: Vec<usize>,
+    sortable: Vec<usize>,
+}
+
+impl CompiledModule {
+    /// Checks and compiles a declaration; `index` is its place in the registry.
+    ///
+    /// # Errors
+    /// Those of [`check`](check()).
+    pub fn new(spec: ModuleSpec, index: u16) -> Result<Self> {
+        check(&spec)?;
+        let positions_where = |wanted: fn(&FieldSpec) -> bool| {
+            let fields = spec.fields.iter().enumerate();
+            fields
+                .filter(|(_, field)| wanted(field))
+                .map(|(position, _)| position)
+                .collect()
+        };
+        let default = |field: &FieldSpec| match &field.default {
+            Some(json) => rule::from_json(&field.kind, json.clone()).unwrap_or_default(),
+            None => Value::Null,
+        };
+        Ok(Self {
+            index,
+            positions: spec
+                .fields
+                .iter()
+                .enumerate()
+                .map(|(at, f)| (f.name.clone(), at))
+                .collect(),
+            columns: spec
+                .fields
+                .iter()
+                .map(|field| column_type(&field.kind))
+                .collect(),
+            defaults: spec.fields.iter().map(default).collect(),
+            searchable: positions_where(|field| field.search),
+            sortable: positions_where(|field| field.sort),
+            spec,
+        })
+    }
+
+    /// The declaration.
+    pub fn spec(&self) -> &ModuleSpec {
+        &self.spec
+    }
+
+    /// The plural name: table, path segment and permission prefix.
+    pub fn name(&self) -> &Ident {
+        &self.spec.name
+    }
+
+    /// The singular name: the prefix of its events.
+    pub fn singular(&self) -> &Ident {
+        &self.spec.singular
+    }
+
+    /// Its place in the registry, dense from 0.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// The declared fields; every other list of this type is aligned with it or holds positions.
+    pub fn fields(&self) -> &[FieldSpec] {
+        &self.spec.fields
+    }
+
+    /// The position of the declared field called `name`.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.positions.get(name).copied()
+    }
+
+    /// The declared field called `name`.
+    pub fn field(&self, name: &str) -> Option<&FieldSpec> {
+        self.position(name)
+            .map(|position| &self.spec.fields[position])
+    }
+
+    /// What a create stores in the field at `position` when the body leaves it out.
+    pub fn default_of(&self, position: usize) -> &Value {
+        &self.defaults[position]
+    }
+
+    /// Positions of the fields the substring search looks at.
+    pub fn searchable(&self) -> &[usize] {
+        &self.searchable
+    }
+
+    /// Positions of the fields lists may be ordered by.
+    pub fn sortable(&self) -> &[usize] {
+        &self.sortable
+    }
+
+    /// Column types, aligned with the fields.
+    pub(crate) fn columns(&self) -> &[ColumnType] {
+        &self.columns
+    }
+}
+
+/// The column type that holds values of `kind`.
+pub(crate) fn column_type(kind: &FieldType) -> ColumnType {
+    match kind {
+        FieldType::Text { .. } | FieldType::Email | FieldType::Phone | FieldType::Enum { .. } => {
+            ColumnType::Text
+        }
+        FieldType::Integer { .. } => ColumnType::Int,
+        FieldType::Decimal { scale, .. } => ColumnType::Decimal { scale: *scale },
+        FieldType::Bool => ColumnType::Bool,
+        FieldType::Instant => ColumnType::Instant,
+        FieldType::Date => ColumnType::Date,
+        FieldType::Tags { .. } => ColumnType::Tags,
+        FieldType::Json { .. } => ColumnType::Json,
+        FieldType::Reference { .. } => ColumnType::Uuid,
+    }
+}

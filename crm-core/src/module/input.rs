@@ -1,0 +1,210 @@
+//! From a request's body to values: every rule checked, every refusal reported at once.
+//!
+//! Unknown names are refused (a typing error is not swallowed), what only the library writes is
+//! ignored (a client may send back what it read), a foreign tenant is refused.
+
+use serde_json::{Map, Value as Json};
+
+use super::FieldType;
+use super::compiled::CompiledModule;
+use super::rule::{self, Refusal};
+use super::suggestion::suggestion;
+use crate::error::{Error, FieldError, Result};
+use crate::id::{TenantId, UserId};
+use crate::value::Value;
+
+/// Fields of every record that the library writes; in a body they are read past.
+pub(super) const READ_ONLY: [&str; 4] = ["id", "version", "created_at", "updated_at"];
+
+/// A checked body of a create.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateInput {
+    /// One value for each declared field, in their order.
+    pub values: Vec<Value>,
+    /// The owner as sent: absent, nobody, or a user.
+    pub owner: Option<Option<UserId>>,
+}
+
+/// A checked body of an update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateInput {
+    /// The fields that were sent, by position, each with its new value.
+    pub changes: Vec<(usize, Value)>,
+    /// The owner as sent: absent, nobody, or a user.
+    pub owner: Option<Option<UserId>>,
+}
+
+/// Checks the body of a create and fills in the defaults.
+///
+/// # Errors
+/// [`Error::Invalid`] with every refused field.
+pub fn create(
+    module: &CompiledModule,
+    tenant: TenantId,
+    body: Map<String, Json>,
+) -> Result<CreateInput> {
+    let mut read = read(module, tenant, body);
+    let mut sent = read.changes.into_iter().peekable();
+    let mut values = Vec::with_capacity(module.fields().len());
+    for (position, field) in module.fields().iter().enumerate() {
+        let value = match sent.next_if(|(at, _)| *at == position) {
+            Some((_, Some(value))) => value,
+            // Refused already: what stands here no longer matters.
+            Some((_, None)) => Value::Null,
+            None => {
+                if field.required_on_create() {
+                    read.refused.push(required(field.name.as_str()));
+                }
+                module.default_of(position).clone()
+            }
+        };
+        values.push(value);
+    }
+    match read.refused.is_empty() {
+        true => Ok(CreateInput {
+            values,
+            owner: read.owner,
+        }),
+        false => Err(Error::Invalid(read.refused)),
+    }
+}
+
+/// Checks the body of an update: absent fields stay, `null` clears a field that may be null.
+///
+/// # Errors
+/// [`Error::Invalid`] with every refused field.
+pub fn update(
+    module: &CompiledModule,
+    tenant: TenantId,
+    body: Map<String, Json>,
+) -> Result<UpdateInput> {
+    let read = read(module, tenant, body);
+    if !read.refused.is_empty() {
+        return Err(Error::Invalid(read.refused));
+    }
+    let changes = read
+        .changes
+        .into_iter()
+        .filter_map(|(at, value)| Some((at, value?)))
+        .collect();
+    Ok(UpdateInput {
+        changes,
+        owner: read.owner,
+    })
+}
+
+/// The value that a query string's `text` stands for when compared with a field of type `kind`.
+///
+/// Texts are compared as they come, also partial addresses; tags are compared entry by entry.
+///
+/// # Errors
+/// A [`Refusal`] to be reported under the parameter's name.
+pub fn parse_text(kind: &FieldType, text: &str) -> Result<Value, Refusal> {
+    match kind {
+        FieldType::Text { .. } | FieldType::Email | FieldType::Phone => {
+            rule::limited(text.to_owned(), OPERAND_MAX).map(Value::Text)
+        }
+        // Bounds limit what is stored, not what it may be compared with.
+        FieldType::Integer { .. } => rule::from_text(&ANY_INTEGER, text.to_owned()),
+        kind => rule::from_text(kind, text.to_owned()),
+    }
+}
+
+/// The value that a JSON filter's operand stands for when compared with a field of type `kind`.
+///
+/// # Errors
+/// A [`Refusal`] to be reported under the operand's place.
+pub fn from_json_filter(kind: &FieldType, json: &Json) -> Result<Value, Refusal> {
+    match (kind, json) {
+        (_, Json::Null) => Ok(Value::Null),
+        (FieldType::Bool | FieldType::Integer { .. }, Json::String(_)) => {
+            rule::from_json(kind, json.clone())
+        }
+        (FieldType::Json { .. }, _) => parse_text(kind, ""),
+        (_, Json::String(text)) => parse_text(kind, text),
+        (FieldType::Integer { .. }, json) => rule::from_json(&ANY_INTEGER, json.clone()),
+        (kind, json) => rule::from_json(kind, json.clone()),
+    }
+}
+
+/// Most characters of a text that others are compared with.
+const OPERAND_MAX: u32 = 1_000;
+const ANY_INTEGER: FieldType = FieldType::Integer {
+    min: i64::MIN,
+    max: i64::MAX,
+};
+
+/// What a body says: fields by position (`None` where refused), the owner, the refusals.
+struct Read {
+    changes: Vec<(usize, Option<Value>)>,
+    owner: Option<Option<UserId>>,
+    refused: Vec<FieldError>,
+}
+
+fn read(module: &CompiledModule, tenant: TenantId, body: Map<String, Json>) -> Read {
+    let mut read = Read {
+        changes: Vec::with_capacity(body.len()),
+        owner: None,
+        refused: vec![],
+    };
+    for (name, json) in body {
+        if let Some(position) = module.position(&name) {
+            let field = &module.fields()[position];
+            let value = match rule::from_json(&field.kind, json) {
+                Ok(Value::Null) if field.required => Err(required(&name)),
+                Ok(value) => Ok(value),
+                Err(refusal) => Err(refusal.of(&name)),
+            };
+            read.changes.push((
+                position,
+                value.map_err(|error| read.refused.push(error)).ok(),
+            ));
+            continue;
+        }
+        let refusal = match name.as_str() {
+            "owner_id" => match owner(&json) {
+                Ok(owner) => {
+                    read.owner = Some(owner);
+                    continue;
+                }
+                Err(refusal) => refusal,
+            },
+            "tenant_id" if json == Json::String(tenant.to_string()) => continue,
+            "tenant_id" => {
+                Refusal::new("foreign_tenant", "must be left out: it is the caller's own")
+            }
+            name if READ_ONLY.contains(&name) => continue,
+            name => unknown(module, name),
+        };
+        read.refused.push(refusal.of(&name));
+    }
+    read.changes.sort_unstable_by_key(|(position, _)| *position);
+    read
+}
+
+fn owner(json: &Json) -> Result<Option<UserId>, Refusal> {
+    match json {
+        Json::Null => Ok(None),
+        Json::String(text) => rule::uuid(text).map(|id| Some(UserId(id))),
+        _ => Err(Refusal::new(
+            "wrong_type",
+            "must be the id of a user, or null",
+        )),
+    }
+}
+
+fn required(name: &str) -> FieldError {
+    FieldError::new(name, "required", "is required")
+}
+
+fn unknown(module: &CompiledModule, name: &str) -> Refusal {
+    let known = module.fields().iter().map(|field| field.name.as_str());
+    let hint = match suggestion(name, known.chain(["owner_id"])) {
+        Some(close) => format!("; did you mean `{close}`?"),
+        None => String::new(),
+    };
+    Refusal::new(
+        "unknown_field",
+        format!("is not a field of {}{hint}", module.name()),
+    )
+}

@@ -1,0 +1,357 @@
+//! The rules of each field type: which JSON value is a value of the field, and which text is one.
+//!
+//! Exact or refused: nothing is rounded, cut or guessed. The one change made is trimming, and a text
+//! that is empty afterwards is no value at all.
+
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use super::{FieldType, email};
+use crate::error::FieldError;
+use crate::value::Value;
+
+/// Why a value is not one of its field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable machine code, such as `too_long`.
+    pub code: &'static str,
+    /// What the value must be.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// The refusal as that of the field called `name`.
+    pub fn of(self, name: &str) -> FieldError {
+        FieldError::new(name, self.code, self.message)
+    }
+}
+
+type Ruled<T = Value> = Result<T, Refusal>;
+
+/// The value that `json` gives to a field of type `kind`; null is [`Value::Null`].
+pub(crate) fn from_json(kind: &FieldType, json: Json) -> Ruled {
+    let expected = match (kind, json) {
+        (_, Json::Null) => return Ok(Value::Null),
+        (FieldType::Json { max_bytes }, json) => return document(json, *max_bytes),
+        (FieldType::Bool, Json::Bool(value)) => return Ok(Value::Bool(value)),
+        (FieldType::Bool, _) => "true or false",
+        (FieldType::Integer { min, max }, Json::Number(number)) => {
+            return bounded(integer(&number)?, *min, *max);
+        }
+        (FieldType::Integer { .. }, _) => "a whole number",
+        (FieldType::Decimal { precision, scale }, Json::Number(number)) => {
+            return decimal(&exact_text(&number)?, *precision, *scale);
+        }
+        (FieldType::Decimal { precision, scale }, Json::String(text)) => {
+            return match text.trim() {
+                "" => Ok(Value::Null),
+                text => decimal(text, *precision, *scale),
+            };
+        }
+        (FieldType::Decimal { .. }, _) => "a decimal number, best sent as a text such as \"12.50\"",
+        (
+            FieldType::Tags {
+                max_items,
+                max_length,
+            },
+            Json::Array(items),
+        ) => {
+            return tags(items, *max_items, *max_length);
+        }
+        (FieldType::Tags { .. }, _) => "a list of texts",
+        (kind, Json::String(text)) => {
+            let trimmed = text.trim();
+            let text = if trimmed.len() == text.len() {
+                text
+            } else {
+                trimmed.to_owned()
+            };
+            return if text.is_empty() {
+                Ok(Value::Null)
+            } else {
+                from_text(kind, text)
+            };
+        }
+        (_, _) => "a text",
+    };
+    Err(Refusal::new("wrong_type", format!("must be {expected}")))
+}
+
+/// The value that a non-empty `text` gives to a field of type `kind`, whatever its JSON form.
+pub(super) fn from_text(kind: &FieldType, text: String) -> Ruled {
+    match kind {
+        FieldType::Text { max } => limited(text, *max).map(Value::Text),
+        FieldType::Email if email::is_email(&text) => Ok(Value::Text(text)),
+        FieldType::Email => Err(Refusal::new(
+            "invalid_email",
+            "must be an e-mail address such as ada@example.com",
+        )),
+        FieldType::Phone => phone(text),
+        FieldType::Integer { min, max } => match text.parse() {
+            Ok(number) => bounded(number, *min, *max),
+            Err(_) => Err(Refusal::new(
+                "wrong_type",
+                "must be a whole number of 64 bits",
+            )),
+        },
+        FieldType::Decimal { precision, scale } => decimal(&text, *precision, *scale),
+        FieldType::Bool => match text.as_str() {
+            "true" => Ok(Value::Bool(true)),
+            "false" => Ok(Value::Bool(false)),
+            _ => Err(Refusal::new("wrong_type", "must be true or false")),
+        },
+        FieldType::Instant => instant(&text),
+        FieldType::Date => date(&text),
+        FieldType::Enum { values } if values.contains(&text) => Ok(Value::Text(text)),
+        FieldType::Enum { values } => {
+            let list = values.join(", ");
+            Err(Refusal::new(
+                "not_allowed",
+                format!("must be one of: {list}"),
+            ))
+        }
+        FieldType::Tags { max_length, .. } => limited(text, *max_length).map(Value::Text),
+        FieldType::Json { .. } => Err(Refusal::new(
+            "not_comparable",
+            "a JSON field cannot be compared with a text",
+        )),
+        FieldType::Reference { .. } => uuid(&text).map(Value::Uuid),
+    }
+}
+
+/// A UUID in its hyphenated form (RFC 9562 §4).
+pub(super) fn uuid(text: &str) -> Ruled<Uuid> {
+    let hyphenated = (text.len() == 36)
+        .then(|| Uuid::try_parse(text).ok())
+        .flatten();
+    hyphenated.ok_or_else(|| {
+        let form = "018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071";
+        Refusal::new("invalid_id", format!("must be a UUID such as {form}"))
+    })
+}
+
+/// A text without NUL, of at most `max` characters.
+pub(super) fn limited(text: String, max: u32) -> Ruled<String> {
+    if text.contains('\0') {
+        return Err(nul());
+    }
+    // Bytes are at least characters, so the short text, the common one, is not counted.
+    let max_len = usize::try_from(max).unwrap_or(usize::MAX);
+    if text.len() > max_len && text.chars().count() > max_len {
+        return Err(Refusal::new(
+            "too_long",
+            format!("must have at most {max} characters"),
+        ));
+    }
+    Ok(text)
+}
+
+fn nul() -> Refusal {
+    Refusal::new("invalid_character", "must not contain the NUL character")
+}
+
+fn phone(text: String) -> Ruled {
+    let allowed = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b" +-().x/".contains(&b));
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    if allowed && digits >= 2 && text.len() <= 40 {
+        return Ok(Value::Text(text));
+    }
+    Err(Refusal::new(
+        "invalid_phone",
+        "must be a telephone number of at most 40 characters: digits, spaces and + - ( ) . x /",
+    ))
+}
+
+fn integer(number: &serde_json::Number) -> Ruled<i64> {
+    match number.as_i64() {
+        Some(value) => Ok(value),
+        None if number.is_u64() => Err(Refusal::new(
+            "out_of_range",
+            format!("must be at most {}", i64::MAX),
+        )),
+        None => Err(Refusal::new(
+            "wrong_type",
+            "must be a whole number, without a point",
+        )),
+    }
+}
+
+fn bounded(value: i64, min: i64, max: i64) -> Ruled {
+    if (min..=max).contains(&value) {
+        return Ok(Value::Int(value));
+    }
+    let message = match (min, max) {
+        (i64::MIN, max) => format!("must be at most {max}"),
+        (min, i64::MAX) => format!("must be at least {min}"),
+        (min, max) => format!("must be between {min} and {max}"),
+    };
+    Err(Refusal::new("out_of_range", message))
+}
+
+/// The digits the client wrote. A fraction arrives as a double, and 15 digits are what a double
+/// keeps of any decimal number (IEEE 754 binary64); with more, what was written is no longer known.
+fn exact_text(number: &serde_json::Number) -> Ruled<String> {
+    let text = number.to_string();
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits = mantissa
+        .bytes()
+        .filter(u8::is_ascii_digit)
+        .skip_while(|digit| *digit == b'0');
+    if number.is_f64() && digits.count() > 15 {
+        let message = "must be sent as a text such as \"12.50\": a JSON number of so many digits \
+                       is not exact";
+        return Err(Refusal::new("inexact_number", message));
+    }
+    Ok(text)
+}
+
+/// `[-]digits[.digits][e[±]digits]`, rescaled; zeros at the end do not count as decimals.
+fn decimal(text: &str, precision: u32, scale: u32) -> Ruled {
+    let malformed = || Refusal::new("wrong_type", "must be a decimal number such as 12.50");
+    let (sign, rest) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i16>().map_err(|_| malformed())?),
+        None => (rest, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    let digits_only = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if text.len() > 64 || !digits_only(whole) || !digits_only(fraction) {
+        return Err(malformed());
+    }
+    let written = format!("{whole}{fraction}");
+    let digits = written.trim_end_matches('0');
+    if digits.is_empty() {
+        return Ok(Value::Decimal(Decimal::new(0, scale)));
+    }
+    // The number is digits × 10^point; both lengths are at most 64.
+    let point = i64::from(exponent) + length(&written) - length(digits) - length(fraction);
+    let digits = digits.trim_start_matches('0');
+    let zeros = point + i64::from(scale);
+    if zeros < 0 {
+        let message = match scale {
+            0 => "must be a whole number".to_owned(),
+            scale => format!("must have at most {scale} digits after the point"),
+        };
+        return Err(Refusal::new("too_precise", message));
+    }
+    let unscaled = (length(digits) + zeros <= i64::from(precision))
+        .then(|| {
+            format!(
+                "{digits}{}",
+                "0".repeat(usize::try_from(zeros).unwrap_or_default())
+            )
+        })
+        .and_then(|digits| digits.parse::<i64>().ok())
+        .ok_or_else(|| {
+            let whole = precision.saturating_sub(scale);
+            Refusal::new(
+                "out_of_range",
+                format!("must have at most {whole} digits before the point"),
+            )
+        })?;
+    Ok(Value::Decimal(Decimal::new(sign * unscaled, scale)))
+}
+
+fn length(digits: &str) -> i64 {
+    i64::try_from(digits.len()).unwrap_or(i64::MAX)
+}
+
+/// RFC 3339 with an offset; what is finer than a microsecond is below the clock's precision.
+fn instant(text: &str) -> Ruled {
+    let instant = DateTime::parse_from_rfc3339(text)
+        .ok()
+        .and_then(|instant| DateTime::<Utc>::from_timestamp_micros(instant.timestamp_micros()))
+        .filter(|instant| (1..=9999).contains(&instant.year()));
+    instant.map(Value::Instant).ok_or_else(|| {
+        let form = "2026-03-01T09:30:00Z";
+        Refusal::new(
+            "invalid_instant",
+            format!("must be an RFC 3339 instant such as {form}"),
+        )
+    })
+}
+
+fn date(text: &str) -> Ruled {
+    let shaped = text.len() == 10
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    let date = shaped
+        .then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())
+        .flatten();
+    date.filter(|date| date.year() >= 1)
+        .map(Value::Date)
+        .ok_or_else(|| {
+            Refusal::new(
+                "invalid_date",
+                "must be a date of the calendar such as 2026-03-01",
+            )
+        })
+}
+
+fn tags(items: Vec<Json>, max_items: u32, max_length: u32) -> Ruled {
+    if items.len() > usize::try_from(max_items).unwrap_or(usize::MAX) {
+        return Err(Refusal::new(
+            "too_many",
+            format!("must have at most {max_items} entries"),
+        ));
+    }
+    let mut seen = Vec::with_capacity(items.len());
+    for item in items {
+        let Json::String(text) = item else {
+            return Err(Refusal::new("wrong_type", "must be a list of texts"));
+        };
+        let tag = limited(text.trim().to_owned(), max_length).map_err(|refusal| {
+            Refusal::new(refusal.code, format!("each entry {}", refusal.message))
+        })?;
+        if tag.is_empty() {
+            return Err(Refusal::new("empty_entry", "must not have an empty entry"));
+        }
+        seen.push(tag);
+    }
+    let mut sorted: Vec<&str> = seen.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Refusal::new(
+            "duplicate",
+            format!("must not have {:?} twice", pair[0]),
+        ));
+    }
+    Ok(Value::Tags(seen))
+}
+
+fn document(json: Json, max_bytes: u32) -> Ruled {
+    let text = json.to_string();
+    if text.len() > usize::try_from(max_bytes).unwrap_or(usize::MAX) {
+        let message = format!("must be at most {max_bytes} bytes of compact JSON");
+        return Err(Refusal::new("too_long", message));
+    }
+    // In compact JSON a NUL can only stand as this escape, and a backslash before it is doubled.
+    if text.contains("\\u0000") && has_nul(&json) {
+        return Err(nul());
+    }
+    Ok(Value::Json(json))
+}
+
+fn has_nul(json: &Json) -> bool {
+    match json {
+        Json::String(text) => text.contains('\0'),
+        Json::Array(items) => items.iter().any(has_nul),
+        Json::Object(entries) => entries
+            .iter()
+            .any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Json::Null | Json::Bool(_) | Json::Number(_) => false,
+    }
+}

@@ -1,0 +1,196 @@
+//! The policy in Casbin's terms: the model text, and stored rules as Casbin policies. This is the
+//! definition of what a rule means; requests are answered by the compiled form.
+//!
+//! The domain is the tenant's id. A subject is `user:<id>`, `api_key:<id>` or `role:<id>`, never
+//! text that a user chose. The action carries the row scope behind a colon: a request asks for
+//! `update:own` or `update:other`, a rule for all rows says `update:*`, one for own rows
+//! `update:own`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use casbin::function_map::{OperatorFunction, dynamic_to_str};
+use casbin::{CoreApi, DefaultModel, DefaultRoleManager, Enforcer, NullAdapter};
+use parking_lot::RwLock;
+
+use super::catalogue::{Catalogue, RECORDS};
+use super::compile::TenantRules;
+use super::permission::{Permission, RowScope, WILDCARD};
+use crate::error::{Error, Result};
+use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
+
+/// The Casbin model (PERM: policy, effect, request, matchers).
+///
+/// `g` is the hierarchy of a tenant's roles and their assignment, `g2` puts the business modules
+/// into the class `records`; `wild` compares colon-separated segments, where `*` in the rule
+/// stands for any one whole segment.
+pub const MODEL: &str = r#"
+[request_definition]
+r = sub, dom, obj, act
+
+[policy_definition]
+p = sub, dom, obj, act, eft
+
+[role_definition]
+g = _, _, _
+g2 = _, _
+
+[policy_effect]
+e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
+
+[matchers]
+m = r.dom == p.dom && (wild(r.obj, p.obj) || g2(r.obj, p.obj)) && wild(r.act, p.act) && g(r.sub, p.sub, r.dom)
+"#;
+
+/// Who a decision is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// A user, with the roles assigned in the tenant.
+    User(UserId),
+    /// An API key, with the role it is bound to. It owns no rows.
+    ApiKey(ApiKeyId),
+    /// Someone who holds just this role.
+    Role(RoleId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::ApiKey(id) => write!(f, "api_key:{id}"),
+            Self::Role(id) => write!(f, "role:{id}"),
+        }
+    }
+}
+
+/// Casbin itself on the stored rules: the slow second opinion that the compiled form is held
+/// against, in tests and wherever an auditor wants one.
+pub struct Oracle(Enforcer);
+
+impl Oracle {
+    /// Loads the rules of these tenants into one enforcer.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when Casbin refuses the model or a policy.
+    pub async fn new(catalogue: &Catalogue, tenants: &[TenantRules]) -> Result<Self> {
+        Self::load(catalogue, tenants)
+            .await
+            .map(Self)
+            .map_err(Error::internal)
+    }
+
+    async fn load(catalogue: &Catalogue, tenants: &[TenantRules]) -> casbin::Result<Enforcer> {
+        let model = DefaultModel::from_str(MODEL).await?;
+        let mut enforcer = Enforcer::new_raw(model, NullAdapter).await?;
+        enforcer.add_function(
+            "wild",
+            OperatorFunction::Arg2(|request, rule| {
+                wild(&dynamic_to_str(&request), &dynamic_to_str(&rule)).into()
+            }),
+        );
+        let model = enforcer.get_mut_model();
+        // One by one: `add_policies` drops the whole batch when one of it is known already.
+        for class in classes(catalogue) {
+            model.add_policy("g", "g2", class);
+        }
+        for tenant in tenants {
+            for policy in policies(tenant) {
+                model.add_policy("p", "p", policy);
+            }
+            for link in links(tenant) {
+                model.add_policy("g", "g", link);
+            }
+        }
+        // Casbin's own role manager stops after ten levels, which would lose inherited denials.
+        let roles = DefaultRoleManager::new(usize::MAX);
+        enforcer.set_role_manager(Arc::new(RwLock::new(roles)))?;
+        Ok(enforcer)
+    }
+
+    /// The rows on which the subject may do this; `None` when it may not at all.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when Casbin cannot evaluate the request.
+    pub fn decide(
+        &self,
+        tenant: TenantId,
+        subject: Subject,
+        module: &str,
+        action: &str,
+    ) -> Result<Option<RowScope>> {
+        let enforce = |rows: &str| {
+            let request = [
+                subject.to_string(),
+                tenant.to_string(),
+                module.to_owned(),
+                format!("{action}:{rows}"),
+            ];
+            self.0.enforce(request.to_vec()).map_err(Error::internal)
+        };
+        if enforce("other")? {
+            return Ok(Some(RowScope::All));
+        }
+        let owns = !matches!(subject, Subject::ApiKey(_));
+        Ok((owns && enforce("own")?).then_some(RowScope::Own))
+    }
+}
+
+/// Whether every segment of the rule is `*` or equal to the request's.
+fn wild(request: &str, rule: &str) -> bool {
+    let (mut request, mut rule) = (request.split(':'), rule.split(':'));
+    loop {
+        match (request.next(), rule.next()) {
+            (None, None) => return true,
+            (Some(asked), Some(said)) if said == WILDCARD || said == asked => {}
+            _ => return false,
+        }
+    }
+}
+
+/// `g2`: each business module belongs to the class `records`.
+fn classes(catalogue: &Catalogue) -> impl Iterator<Item = Vec<String>> {
+    catalogue
+        .modules()
+        .map(|module| vec![module.to_owned(), RECORDS.to_owned()])
+}
+
+/// `p`: the tenant's rules.
+fn policies(tenant: &TenantRules) -> impl Iterator<Item = Vec<String>> {
+    let policy = |role: RoleId, permission: &Permission| {
+        let rows = match permission.rows() {
+            RowScope::All => WILDCARD,
+            RowScope::Own => "own",
+        };
+        vec![
+            Subject::Role(role).to_string(),
+            tenant.tenant.to_string(),
+            permission.module().to_owned(),
+            format!("{}:{rows}", permission.action()),
+            permission.effect().as_str().to_owned(),
+        ]
+    };
+    tenant
+        .rules
+        .iter()
+        .map(move |rule| policy(rule.role, &rule.permission))
+}
+
+/// `g`: the tenant's hierarchy of roles, and who holds which.
+fn links(tenant: &TenantRules) -> impl Iterator<Item = Vec<String>> {
+    let link = |child: Subject, parent: RoleId| {
+        vec![
+            child.to_string(),
+            Subject::Role(parent).to_string(),
+            tenant.tenant.to_string(),
+        ]
+    };
+    let hierarchy = tenant
+        .roles
+        .iter()
+        .filter_map(move |role| Some(link(Subject::Role(role.id), role.parent?)));
+    let held = tenant
+        .assignments
+        .iter()
+        .map(move |(subject, role)| link(*subject, *role));
+    hierarchy.chain(held)
+}

@@ -1,0 +1,381 @@
+//! One expression type for conditions on records, with the same meaning in SQL and in memory.
+//!
+//! The logic has two values: a comparison with null is false, `ne` is the negation of `eq`, and
+//! `not` negates what was decided. Text compares by code points, e-mail addresses without ASCII
+//! case; `contains` and `starts` ignore ASCII case.
+
+use crate::error::{FieldError, Result};
+use crate::module::input::{from_json_filter, parse_text};
+use crate::module::{CompiledModule, FieldType};
+use crate::record::Record;
+use crate::value::Value;
+
+/// The longest list after `in` and `nin`.
+const MAX_LIST: usize = 100;
+
+/// A column that conditions and orders may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// The record's id.
+    Id,
+    /// The owning user.
+    OwnerId,
+    /// When it was made.
+    CreatedAt,
+    /// When it last changed.
+    UpdatedAt,
+    /// A declared field, by its position.
+    Declared(usize),
+}
+
+impl Field {
+    /// The field called `name` in this module.
+    pub fn named(module: &CompiledModule, name: &str) -> Option<Self> {
+        match name {
+            "id" => Some(Self::Id),
+            "owner_id" => Some(Self::OwnerId),
+            "created_at" => Some(Self::CreatedAt),
+            "updated_at" => Some(Self::UpdatedAt),
+            _ => module.position(name).map(Self::Declared),
+        }
+    }
+
+    /// Its name on the wire and in the table.
+    pub fn name(self, module: &CompiledModule) -> &str {
+        match self {
+            Self::Id => "id",
+            Self::OwnerId => "owner_id",
+            Self::CreatedAt => "created_at",
+            Self::UpdatedAt => "updated_at",
+            Self::Declared(position) => module
+                .fields()
+                .get(position)
+                .map_or("", |field| field.name.as_str()),
+        }
+    }
+
+    /// Its type; ids count as references.
+    pub(crate) fn kind(self, module: &CompiledModule) -> FieldType {
+        match self {
+            Self::Id | Self::OwnerId => FieldType::Reference {
+                module: module.name().clone(),
+            },
+            Self::CreatedAt | Self::UpdatedAt => FieldType::Instant,
+            Self::Declared(position) => match module.fields().get(position) {
+                Some(field) => field.kind.clone(),
+                None => FieldType::Bool,
+            },
+        }
+    }
+
+    fn of(self, record: &Record) -> Value {
+        match self {
+            Self::Id => record.id.into(),
+            Self::OwnerId => record.owner_id.into(),
+            Self::CreatedAt => record.created_at.into(),
+            Self::UpdatedAt => record.updated_at.into(),
+            Self::Declared(position) => record.values().get(position).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// What a field is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Comparison {
+    /// Equal.
+    Eq(Value),
+    /// Less than.
+    Lt(Value),
+    /// Less than or equal.
+    Lte(Value),
+    /// Greater than.
+    Gt(Value),
+    /// Greater than or equal.
+    Gte(Value),
+    /// Equal to one of these.
+    In(Vec<Value>),
+    /// Text that holds this one.
+    Contains(String),
+    /// Text that begins with this one.
+    Starts(String),
+    /// No value.
+    IsNull,
+    /// Tags that hold this one.
+    Has(String),
+}
+
+/// A condition on a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Filter {
+    /// All hold; true when empty.
+    And(Vec<Filter>),
+    /// One holds; false when empty.
+    Or(Vec<Filter>),
+    /// It does not hold.
+    Not(Box<Filter>),
+    /// The field compares so.
+    Compare(Field, Comparison),
+}
+
+impl Filter {
+    /// The condition `name[op]=text` of a query string.
+    ///
+    /// # Errors
+    /// A [`FieldError`] naming what is not declared or does not fit.
+    pub fn parse(
+        module: &CompiledModule,
+        name: &str,
+        op: &str,
+        text: &str,
+    ) -> Result<Self, FieldError> {
+        let parameter = if op == "eq" {
+            name.to_owned()
+        } else {
+            format!("{name}[{op}]")
+        };
+        let refuse = |code, message: String| FieldError::new(&parameter, code, message);
+        let field = Field::named(module, name).ok_or_else(|| {
+            refuse(
+                "unknown_field",
+                format!("{} has no field {name}", module.name()),
+            )
+        })?;
+        let kind = field.kind(module);
+        if !fits(&kind, op) {
+            let ops = OPERATORS
+                .iter()
+                .filter(|(op, _)| fits(&kind, op))
+                .map(|(op, _)| *op);
+            let list = ops.collect::<Vec<_>>().join(", ");
+            return Err(refuse(
+                "unknown_operator",
+                format!("{name} can be compared by: {list}"),
+            ));
+        }
+        let value = |text: &str| {
+            parse_text(&kind, text).map_err(|refusal| refuse(refusal.code, refusal.message))
+        };
+        let compare = |comparison| Self::Compare(field, comparison);
+        Ok(match op {
+            "eq" => compare(Comparison::Eq(value(text)?)),
+            "ne" => Self::Not(Box::new(compare(Comparison::Eq(value(text)?)))),
+            "lt" => compare(Comparison::Lt(value(text)?)),
+            "lte" => compare(Comparison::Lte(value(text)?)),
+            "gt" => compare(Comparison::Gt(value(text)?)),
+            "gte" => compare(Comparison::Gte(value(text)?)),
+            "in" | "nin" => {
+                let values = text.split(',').map(value).collect::<Result<Vec<_>, _>>()?;
+                if values.len() > MAX_LIST {
+                    return Err(refuse("too_many", format!("at most {MAX_LIST} values")));
+                }
+                let among = compare(Comparison::In(values));
+                if op == "in" {
+                    among
+                } else {
+                    Self::Not(Box::new(among))
+                }
+            }
+            "contains" => compare(Comparison::Contains(text.to_owned())),
+            "starts" => compare(Comparison::Starts(text.to_owned())),
+            "has" => compare(Comparison::Has(text.to_owned())),
+            _ => match text {
+                "true" => compare(Comparison::IsNull),
+                "false" => Self::Not(Box::new(compare(Comparison::IsNull))),
+                _ => return Err(refuse("invalid", "must be true or false".to_owned())),
+            },
+        })
+    }
+
+    /// The condition `{"name": value}` or `{"name": {"op": value}}` of a JSON filter.
+    ///
+    /// Several members are joined by and.
+    ///
+    /// # Errors
+    /// Every [`FieldError`] found.
+    pub fn from_json(
+        module: &CompiledModule,
+        object: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Self, Vec<FieldError>> {
+        let (mut parts, mut refused) = (Vec::new(), Vec::new());
+        for (name, condition) in object {
+            let single = serde_json::Map::from_iter([("eq".to_owned(), condition.clone())]);
+            let comparisons = condition.as_object().unwrap_or(&single);
+            for (op, operand) in comparisons {
+                match Self::member(module, name, op, operand) {
+                    Ok(part) => parts.push(part),
+                    Err(error) => refused.push(error),
+                }
+            }
+        }
+        if refused.is_empty() {
+            Ok(Self::And(parts))
+        } else {
+            Err(refused)
+        }
+    }
+
+    fn member(
+        module: &CompiledModule,
+        name: &str,
+        op: &str,
+        operand: &serde_json::Value,
+    ) -> Result<Self, FieldError> {
+        use serde_json::Value as Json;
+        let refuse = |code, message: String| FieldError::new(name, code, message);
+        match operand {
+            Json::Null if op == "eq" => Self::parse(module, name, "is_null", "true"),
+            Json::Bool(value) => {
+                Self::parse(module, name, op, if *value { "true" } else { "false" })
+            }
+            Json::String(text) => Self::parse(module, name, op, text),
+            Json::Number(number) => Self::parse(module, name, op, &number.to_string()),
+            Json::Array(items) if matches!(op, "in" | "nin") => {
+                let field = Field::named(module, name).ok_or_else(|| {
+                    refuse(
+                        "unknown_field",
+                        format!("{} has no field {name}", module.name()),
+                    )
+                })?;
+                let kind = field.kind(module);
+                if !fits(&kind, op) || items.len() > MAX_LIST {
+                    return Err(refuse(
+                        "invalid",
+                        format!("not a list of at most {MAX_LIST}"),
+                    ));
+                }
+                let values = items
+                    .iter()
+                    .map(|item| from_json_filter(&kind, item))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|refusal| refuse(refusal.code, refusal.message))?;
+                let among = Self::Compare(field, Comparison::In(values));
+                Ok(if op == "in" {
+                    among
+                } else {
+                    Self::Not(Box::new(among))
+                })
+            }
+            _ => Err(refuse(
+                "invalid",
+                format!("{op} does not take such a value"),
+            )),
+        }
+    }
+
+    /// Whether the record meets the condition.
+    pub fn matches(&self, record: &Record) -> bool {
+        match self {
+            Self::And(parts) => parts.iter().all(|part| part.matches(record)),
+            Self::Or(parts) => parts.iter().any(|part| part.matches(record)),
+            Self::Not(part) => !part.matches(record),
+            Self::Compare(field, comparison) => {
+                let folds = matches!(field.kind(record.module()), FieldType::Email);
+                compare(&field.of(record), comparison, folds)
+            }
+        }
+    }
+}
+
+/// The operators, and which kinds of fields they fit; `fits` reads the second part.
+const OPERATORS: &[(&str, Fits)] = &[
+    ("eq", Fits::Scalar),
+    ("ne", Fits::Scalar),
+    ("lt", Fits::Ordered),
+    ("lte", Fits::Ordered),
+    ("gt", Fits::Ordered),
+    ("gte", Fits::Ordered),
+    ("in", Fits::Scalar),
+    ("nin", Fits::Scalar),
+    ("contains", Fits::Textual),
+    ("starts", Fits::Textual),
+    ("has", Fits::Tags),
+    ("is_null", Fits::Any),
+];
+
+#[derive(Clone, Copy)]
+enum Fits {
+    Any,
+    Scalar,
+    Ordered,
+    Textual,
+    Tags,
+}
+
+/// The operators that a field of this kind may be compared by.
+pub(crate) fn operators(kind: &FieldType) -> impl Iterator<Item = &'static str> {
+    OPERATORS
+        .iter()
+        .filter(|(op, _)| fits(kind, op))
+        .map(|(op, _)| *op)
+}
+
+fn fits(kind: &FieldType, op: &str) -> bool {
+    let Some((_, fits)) = OPERATORS.iter().find(|(name, _)| *name == op) else {
+        return false;
+    };
+    let textual = matches!(
+        kind,
+        FieldType::Text { .. } | FieldType::Email | FieldType::Phone
+    );
+    match (fits, kind) {
+        (Fits::Any, _) => true,
+        (Fits::Scalar, FieldType::Tags { .. } | FieldType::Json { .. }) => false,
+        (Fits::Scalar, _) => true,
+        (Fits::Ordered, _) => matches!(
+            kind,
+            FieldType::Integer { .. }
+                | FieldType::Decimal { .. }
+                | FieldType::Instant
+                | FieldType::Date
+                | FieldType::Text { .. }
+        ),
+        (Fits::Textual, _) => textual,
+        (Fits::Tags, kind) => matches!(kind, FieldType::Tags { .. }),
+    }
+}
+
+fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bool {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+
+    let order = |operand: &Value| {
+        if folds {
+            order(&fold(value), &fold(operand))
+        } else {
+            order(value, operand)
+        }
+    };
+    let text = || value.as_text().unwrap_or_default().to_ascii_lowercase();
+    match comparison {
+        Comparison::IsNull => value.is_null(),
+        _ if value.is_null() => false,
+        Comparison::Eq(operand) => order(operand) == Some(Equal),
+        Comparison::Lt(operand) => order(operand) == Some(Less),
+        Comparison::Lte(operand) => matches!(order(operand), Some(Less | Equal)),
+        Comparison::Gt(operand) => order(operand) == Some(Greater),
+        Comparison::Gte(operand) => matches!(order(operand), Some(Greater | Equal)),
+        Comparison::In(operands) => operands.iter().any(|operand| order(operand) == Some(Equal)),
+        Comparison::Contains(part) => text().contains(&part.to_ascii_lowercase()),
+        Comparison::Starts(part) => text().starts_with(&part.to_ascii_lowercase()),
+        Comparison::Has(tag) => matches!(value, Value::Tags(tags) if tags.contains(tag)),
+    }
+}
+
+fn fold(value: &Value) -> Value {
+    value.as_text().map_or_else(
+        || value.clone(),
+        |text| Value::Text(text.to_ascii_lowercase()),
+    )
+}
+
+fn order(left: &Value, right: &Value) -> Option<std::cmp::Ordering> {
+    match (left, right) {
+        (Value::Bool(left), Value::Bool(right)) => left.partial_cmp(right),
+        (Value::Int(left), Value::Int(right)) => left.partial_cmp(right),
+        (Value::Decimal(left), Value::Decimal(right)) => left.partial_cmp(right),
+        (Value::Text(left), Value::Text(right)) => left.partial_cmp(right),
+        (Value::Instant(left), Value::Instant(right)) => left.partial_cmp(right),
+        (Value::Date(left), Value::Date(right)) => left.partial_cmp(right),
+        (Value::Uuid(left), Value::Uuid(right)) => left.partial_cmp(right),
+        _ => None,
+    }
+}

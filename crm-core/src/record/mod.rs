@@ -1,0 +1,109 @@
+//! Records: the rows of modules, read and written through permits only.
+
+mod cursor;
+mod filter;
+mod page;
+mod query;
+mod records;
+mod typed;
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::ser::{Error as _, SerializeMap};
+use serde::{Serialize, Serializer};
+
+pub use filter::{Comparison, Field, Filter};
+pub use page::{Page, Total};
+pub use query::{Direction, Query, Sort};
+pub use records::Records;
+pub use typed::Typed;
+
+use crate::db::Row;
+use crate::error::Result;
+use crate::id::{RecordId, UserId};
+use crate::module::CompiledModule;
+use crate::value::{Value, instant};
+
+/// One row of a module.
+///
+/// Serialises flat: `id`, `version`, `owner_id`, `created_at`, `updated_at`, then the declared
+/// fields in their order.
+#[derive(Clone)]
+pub struct Record {
+    module: Arc<CompiledModule>,
+    /// Its id.
+    pub id: RecordId,
+    /// Counted up by every change, from 1.
+    pub version: i64,
+    /// The user whose row it is.
+    pub owner_id: Option<UserId>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    values: Vec<Value>,
+}
+
+impl Record {
+    /// Reads the columns `id, version, owner_id, created_at, updated_at` and the declared ones.
+    pub(crate) fn from_row(module: &Arc<CompiledModule>, mut row: Row) -> Result<Self> {
+        Ok(Self {
+            module: module.clone(),
+            id: row.uuid()?,
+            version: row.int()?,
+            owner_id: row.opt_uuid()?,
+            created_at: row.instant()?,
+            updated_at: row.instant()?,
+            values: row.rest(),
+        })
+    }
+
+    /// The module it belongs to.
+    pub fn module(&self) -> &Arc<CompiledModule> {
+        &self.module
+    }
+
+    /// The declared fields' values, aligned with the module's fields.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// The value of the declared field called `name`.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.values.get(self.module.position(name)?)
+    }
+
+    /// The wire form as JSON text.
+    pub fn to_json(&self) -> String {
+        // Every value has a JSON form and every key is text: serialising cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.values.len() != self.module.fields().len() {
+            return Err(S::Error::custom(
+                "a record's values do not match its module",
+            ));
+        }
+        let mut map = serializer.serialize_map(Some(self.values.len() + 5))?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("version", &self.version)?;
+        map.serialize_entry("owner_id", &self.owner_id)?;
+        map.serialize_entry("created_at", &instant(&self.created_at))?;
+        map.serialize_entry("updated_at", &instant(&self.updated_at))?;
+        for (field, value) in self.module.fields().iter().zip(&self.values) {
+            map.serialize_entry(field.name.as_str(), value)?;
+        }
+        map.end()
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.to_json())
+    }
+}

@@ -1,0 +1,45 @@
+//! A record as the host application's own type.
+
+use chrono::{DateTime, Utc};
+
+use super::Record;
+use crate::error::{Error, Result};
+use crate::id::{RecordId, UserId};
+use crate::module::Module;
+
+/// A record whose declared fields are a value of `T`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Typed<T> {
+    /// Its id.
+    pub id: RecordId,
+    /// Counted up by every change, from 1.
+    pub version: i64,
+    /// The user whose row it is.
+    pub owner_id: Option<UserId>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// The declared fields.
+    pub data: T,
+}
+
+impl<T: Module> TryFrom<Record> for Typed<T> {
+    type Error = Error;
+
+    fn try_from(record: Record) -> Result<Self> {
+        let fields = record.module().fields().iter().zip(record.values());
+        let object: serde_json::Map<_, _> = fields
+            .map(|(field, value)| Ok((field.name.to_string(), serde_json::to_value(value)?)))
+            .collect::<serde_json::Result<_>>()
+            .map_err(Error::internal)?;
+        Ok(Self {
+            id: record.id,
+            version: record.version,
+            owner_id: record.owner_id,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+            data: serde_json::from_value(object.into()).map_err(Error::internal)?,
+        })
+    }
+}

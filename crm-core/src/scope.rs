@@ -1,0 +1,286 @@
+//! Who acts, in which tenant, with which rights: `Actor` → `Scope` → `Permit`.
+//!
+//! Each is obtainable only from the one before, and every repository asks for a [`Permit`]: a
+//! forgotten check does not compile. Neither has a public constructor.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::crm::Core;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::id::{ApiKeyId, EventId, PluginId, TenantId, UserId};
+use crate::module::CompiledModule;
+use crate::policy::{Grants, RowScope};
+
+/// Who acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// A person.
+    User(UserId),
+    /// A program, with an API key of the tenant.
+    ApiKey(ApiKeyId),
+    /// A plugin, inside the rights of whoever installed it.
+    Plugin(PluginId),
+    /// Whoever runs this program: the command line and the application itself.
+    Operator,
+}
+
+impl Actor {
+    /// The acting user, who owns the rows they create.
+    pub fn user(&self) -> Option<UserId> {
+        match self {
+            Self::User(id) => Some(*id),
+            Self::ApiKey(_) | Self::Plugin(_) | Self::Operator => None,
+        }
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::ApiKey(id) => write!(f, "api_key:{id}"),
+            Self::Plugin(id) => write!(f, "plugin:{id}"),
+            Self::Operator => f.write_str("operator"),
+        }
+    }
+}
+
+/// What is known of the request that a scope serves; it ends up in audit rows and events.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The request id, 1 to 128 characters of `A-Za-z0-9._-`.
+    pub id: Arc<str>,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+}
+
+/// The event that caused a write, so that chains of events end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cause {
+    pub(crate) root_id: EventId,
+    pub(crate) depth: u16,
+}
+
+/// An actor in a tenant, with the rights that hold at this moment.
+#[derive(Clone)]
+pub struct Scope(Arc<Inner>);
+
+struct Inner {
+    core: Arc<Core>,
+    actor: Actor,
+    tenant: TenantId,
+    grants: Arc<Grants>,
+    request: RequestContext,
+    cause: Option<Cause>,
+}
+
+impl Scope {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        actor: Actor,
+        tenant: TenantId,
+        grants: Arc<Grants>,
+        request: RequestContext,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            core,
+            actor,
+            tenant,
+            grants,
+            request,
+            cause: None,
+        }))
+    }
+
+    /// The scope of a plugin run: rights only shrink, and what it writes is caused by `event`.
+    pub(crate) fn for_plugin(
+        core: Arc<Core>,
+        plugin: PluginId,
+        grants: Arc<Grants>,
+        event: &Event,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            core,
+            actor: Actor::Plugin(plugin),
+            tenant: event.tenant_id,
+            grants,
+            request: RequestContext {
+                id: event.request_id.as_str().into(),
+                address: None,
+            },
+            cause: Some(Cause {
+                root_id: event.root_id,
+                depth: event.depth + 1,
+            }),
+        }))
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> Actor {
+        self.0.actor
+    }
+
+    /// The tenant acted in.
+    pub fn tenant(&self) -> TenantId {
+        self.0.tenant
+    }
+
+    /// The request being served.
+    pub fn request(&self) -> &RequestContext {
+        &self.0.request
+    }
+
+    /// Where time and ids come from.
+    pub fn clock(&self) -> &Clock {
+        &self.0.core.clock
+    }
+
+    /// The rights of this scope.
+    pub fn grants(&self) -> &Arc<Grants> {
+        &self.0.grants
+    }
+
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.0.cause
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.0.core
+    }
+
+    /// Proof that this scope may do `A` on `object`: a module, or one of the administration's
+    /// objects (`members`, `roles`, `api_keys`, `plugins`, `audit`).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such object, [`Error::Forbidden`] without the right.
+    pub fn permit<A: Action>(&self, object: &str) -> Result<Permit<A>> {
+        let core = &self.0.core;
+        let operation = core
+            .catalogue
+            .operation(object, A::NAME)
+            .ok_or(Error::NotFound)?;
+        let Some(rows) = self.0.grants.decide(operation) else {
+            return Err(Error::Forbidden {
+                permission: format!("{object}.{}", A::NAME),
+            });
+        };
+        let module = core.registry.get(object).cloned();
+        Ok(Permit {
+            scope: self.clone(),
+            module,
+            rows,
+            action: PhantomData,
+        })
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("actor", &self.0.actor)
+            .field("tenant", &self.0.tenant)
+            .finish()
+    }
+}
+
+/// An action that permissions are about; a type, so that the wrong permit does not compile.
+pub trait Action: Send + Sync + 'static {
+    /// The action's segment of the permission: `read` in `contacts.read`.
+    const NAME: &'static str;
+}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub enum $name {}
+
+        impl Action for $name {
+            const NAME: &'static str = $text;
+        }
+    )*};
+}
+
+actions! {
+    /// Seeing rows, alone or in lists.
+    Read = "read";
+    /// Making rows.
+    Create = "create";
+    /// Changing rows.
+    Update = "update";
+    /// Removing rows.
+    Delete = "delete";
+}
+
+/// Proof of a policy decision: the scope may do `A` on one object, on these rows.
+pub struct Permit<A> {
+    scope: Scope,
+    module: Option<Arc<CompiledModule>>,
+    rows: RowScope,
+    action: PhantomData<fn() -> A>,
+}
+
+impl<A> Clone for Permit<A> {
+    fn clone(&self) -> Self {
+        Self {
+            scope: self.scope.clone(),
+            module: self.module.clone(),
+            rows: self.rows,
+            action: PhantomData,
+        }
+    }
+}
+
+impl<A> Permit<A> {
+    /// The scope that holds the right.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The tenant acted in.
+    pub fn tenant(&self) -> TenantId {
+        self.scope.tenant()
+    }
+
+    /// The rows it covers.
+    pub fn rows(&self) -> RowScope {
+        self.rows
+    }
+
+    /// The module it is about.
+    pub(crate) fn module(&self) -> Result<&Arc<CompiledModule>> {
+        self.module.as_ref().ok_or(Error::NotFound)
+    }
+
+    /// The owner that rows must have to be covered; `None` when all rows are.
+    pub(crate) fn owner(&self) -> Result<Option<UserId>> {
+        match (self.rows, self.scope.actor().user()) {
+            (RowScope::All, _) => Ok(None),
+            (RowScope::Own, Some(user)) => Ok(Some(user)),
+            // Grants of actors without a user hold no rights on own rows (see `Grants`).
+            (RowScope::Own, None) => Err(Error::NotFound),
+        }
+    }
+
+    /// Whether a row with this owner is covered.
+    pub(crate) fn covers(&self, owner: Option<UserId>) -> bool {
+        match self.rows {
+            RowScope::All => true,
+            RowScope::Own => owner.is_some() && owner == self.scope.actor().user(),
+        }
+    }
+}
+
+impl<A> fmt::Debug for Permit<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("scope", &self.scope)
+            .field("rows", &self.rows)
+            .finish()
+    }
+}

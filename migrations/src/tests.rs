@@ -1,0 +1,158 @@
+use std::collections::BTreeSet;
+
+use super::{Migration, postgres, sqlite};
+
+/// The statements of a text, without comments, words separated by one space.
+fn statements(sql: &str) -> Vec<String> {
+    let lines = sql
+        .lines()
+        .map(|line| line.split_once("--").map_or(line, |(code, _)| code));
+    let code = lines.collect::<Vec<_>>().join(" ");
+    code.split(';')
+        .map(|statement| statement.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|statement| !statement.is_empty())
+        .collect()
+}
+
+/// The statements that shape tables; indexes may differ between the databases.
+fn tables(sql: &str) -> Vec<String> {
+    let shapes =
+        |text: &String| text.starts_with("CREATE TABLE") || text.starts_with("ALTER TABLE");
+    statements(sql).into_iter().filter(shapes).collect()
+}
+
+/// A PostgreSQL statement in the words of SQLite.
+fn translated(statement: &str) -> String {
+    let sequence = "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY";
+    statement
+        .replace(sequence, "INTEGER PRIMARY KEY AUTOINCREMENT")
+        .split(' ')
+        .map(|word| {
+            let end = word.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+            let word = &word[..word.len() - end.len()];
+            let word = match word {
+                "uuid" | "bytea" => "BLOB",
+                "text" | "jsonb" => "TEXT",
+                "bigint" | "boolean" | "timestamptz" => "INTEGER",
+                "false" => "0",
+                "true" => "1",
+                other => other,
+            };
+            format!("{word}{end}")
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn names<'a>(statements: &'a [String], prefix: &str) -> Vec<&'a str> {
+    statements
+        .iter()
+        .filter_map(|statement| statement.strip_prefix(prefix))
+        .filter_map(|rest| rest.split(' ').next())
+        .collect()
+}
+
+#[test]
+fn both_databases_have_the_same_migrations_numbered_from_one() {
+    let numbered = |list: &'static [Migration]| -> Vec<_> {
+        list.iter()
+            .map(|migration| (migration.version, migration.name))
+            .collect()
+    };
+    assert_eq!(numbered(sqlite()), numbered(postgres()));
+    for (migration, expected) in sqlite().iter().zip(1..) {
+        assert_eq!(migration.version, expected);
+    }
+}
+
+#[test]
+fn every_file_of_the_folders_is_embedded_under_its_own_number_and_name() {
+    for (folder, list) in [("sqlite", sqlite()), ("postgres", postgres())] {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let embedded: BTreeSet<_> = list
+            .iter()
+            .flat_map(
+                |Migration {
+                     version,
+                     name,
+                     up,
+                     down,
+                 }| {
+                    let stem = format!("{version:04}_{name}");
+                    [
+                        (format!("{stem}.up.sql"), *up),
+                        (format!("{stem}.down.sql"), *down),
+                    ]
+                },
+            )
+            .map(|(file, text)| (file, text.to_owned()))
+            .collect();
+        let present: BTreeSet<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| {
+                let text = std::fs::read_to_string(entry.path()).unwrap();
+                (entry.file_name().into_string().unwrap(), text)
+            })
+            .collect();
+        assert_eq!(embedded, present);
+    }
+}
+
+#[test]
+fn both_databases_have_the_same_tables_columns_constraints_and_nullability() {
+    for (sqlite, postgres) in sqlite().iter().zip(postgres()) {
+        let sqlite: Vec<_> = tables(sqlite.up)
+            .iter()
+            .map(|statement| statement.trim_end_matches(" STRICT").to_owned())
+            .collect();
+        let postgres: Vec<_> = tables(postgres.up)
+            .iter()
+            .map(|text| translated(text))
+            .collect();
+        assert!(!sqlite.is_empty());
+        assert_eq!(sqlite, postgres);
+    }
+}
+
+#[test]
+fn every_sqlite_table_is_strict() {
+    for migration in sqlite() {
+        for statement in tables(migration.up) {
+            let strict = !statement.starts_with("CREATE TABLE") || statement.ends_with(") STRICT");
+            assert!(strict, "{statement}");
+        }
+    }
+}
+
+#[test]
+fn down_drops_what_up_created_last_table_first() {
+    for migration in sqlite().iter().chain(postgres()) {
+        let (up, down) = (statements(migration.up), statements(migration.down));
+        let created = names(&up, "CREATE TABLE ");
+        let mut dropped = names(&down, "DROP TABLE ");
+        dropped.reverse();
+        assert_eq!(created, dropped);
+    }
+}
+
+#[test]
+fn a_checksum_changes_with_either_text_and_with_the_border_between_them() {
+    let migration = |up, down| {
+        Migration {
+            version: 1,
+            name: "example",
+            up,
+            down,
+        }
+        .checksum()
+    };
+    let checksums = [
+        migration("CREATE", "DROP"),
+        migration("CREATE ", "DROP"),
+        migration("CREATE", "DROP "),
+        migration("CREATED", "ROP"),
+    ];
+    assert_eq!(BTreeSet::from(checksums).len(), checksums.len());
+    assert_eq!(migration("CREATE", "DROP"), checksums[0]);
+}
