@@ -14,6 +14,6 @@ pub mod policy;
 pub mod registry;
 pub mod value;
 
-pub use db::{DatabaseOptions, Dialect, Durability};
+pub use db::{DatabaseOptions, Dialect, Durability, ddl};
 pub use error::{Error, FieldError, Result};
 pub use module::Module;

@@ -34,10 +34,12 @@ impl Registry {
         let mut problems = names(&specs);
         for spec in &specs {
             match crate::module::check(spec) {
-                Err(Error::Invalid(found)) => problems.extend(found.into_iter().map(|mut problem| {
-                    problem.pointer = format!("/{}{}", spec.name, problem.pointer);
-                    problem
-                })),
+                Err(Error::Invalid(found)) => {
+                    problems.extend(found.into_iter().map(|mut problem| {
+                        problem.pointer = format!("/{}{}", spec.name, problem.pointer);
+                        problem
+                    }))
+                }
                 result => result?,
             }
             problems.extend(unknown_targets(spec, &specs));
@@ -49,14 +51,24 @@ impl Registry {
         let version = version(&specs)?;
         let compile = |(index, spec)| CompiledModule::new(spec, index).map(Arc::new);
         let modules: Vec<_> = (0_u16..).zip(specs).map(compile).collect::<Result<_>>()?;
-        let positions =
-            modules.iter().enumerate().map(|(at, module)| (module.name().clone(), at)).collect();
-        Ok(Self { modules, positions, dependency_order, version })
+        let positions = modules
+            .iter()
+            .enumerate()
+            .map(|(at, module)| (module.name().clone(), at))
+            .collect();
+        Ok(Self {
+            modules,
+            positions,
+            dependency_order,
+            version,
+        })
     }
 
     /// The module called `name` (plural).
     pub fn get(&self, name: &str) -> Option<&Arc<CompiledModule>> {
-        self.positions.get(name).map(|position| &self.modules[*position])
+        self.positions
+            .get(name)
+            .map(|position| &self.modules[*position])
     }
 
     /// The module at `index`.
@@ -71,7 +83,9 @@ impl Registry {
 
     /// The modules in an order in which each comes after those it refers to.
     pub fn by_dependency(&self) -> impl ExactSizeIterator<Item = &Arc<CompiledModule>> {
-        self.dependency_order.iter().map(|position| &self.modules[*position])
+        self.dependency_order
+            .iter()
+            .map(|position| &self.modules[*position])
     }
 
     /// How many modules there are.
@@ -95,7 +109,11 @@ fn names(specs: &[ModuleSpec]) -> Vec<FieldError> {
     let mut problems = vec![];
     if specs.len() > MAX_MODULES {
         let message = format!("an application has at most {MAX_MODULES} modules");
-        problems.push(FieldError { pointer: String::new(), code: "too_many", message });
+        problems.push(FieldError {
+            pointer: String::new(),
+            code: "too_many",
+            message,
+        });
     }
     let (mut plurals, mut singulars) = (HashSet::new(), HashSet::new());
     for spec in specs {
@@ -105,9 +123,15 @@ fn names(specs: &[ModuleSpec]) -> Vec<FieldError> {
         }
         if !singulars.insert(&spec.singular) {
             let pointer = format!("/{}/singular", spec.name);
-            let message =
-                format!("`{}` is the singular of another module; events need it distinct", spec.singular);
-            problems.push(FieldError { pointer, code: "duplicate", message });
+            let message = format!(
+                "`{}` is the singular of another module; events need it distinct",
+                spec.singular
+            );
+            problems.push(FieldError {
+                pointer,
+                code: "duplicate",
+                message,
+            });
         }
     }
     problems
@@ -115,10 +139,13 @@ fn names(specs: &[ModuleSpec]) -> Vec<FieldError> {
 
 /// The modules that `spec` refers to, itself left out, each with the position of the field.
 fn targets(spec: &ModuleSpec) -> impl Iterator<Item = (usize, &Ident)> {
-    spec.fields.iter().enumerate().filter_map(|(position, field)| match &field.kind {
-        FieldType::Reference { module } if *module != spec.name => Some((position, module)),
-        _ => None,
-    })
+    spec.fields
+        .iter()
+        .enumerate()
+        .filter_map(|(position, field)| match &field.kind {
+            FieldType::Reference { module } if *module != spec.name => Some((position, module)),
+            _ => None,
+        })
 }
 
 fn unknown_targets(spec: &ModuleSpec, specs: &[ModuleSpec]) -> Vec<FieldError> {
@@ -140,7 +167,9 @@ fn dependency_order(specs: &[ModuleSpec]) -> Result<Vec<usize>> {
         let next = specs.iter().position(|spec| {
             !placed.contains(&spec.name) && targets(spec).all(|(_, target)| placed.contains(target))
         });
-        let Some(next) = next else { return Err(circle(specs, &placed)) };
+        let Some(next) = next else {
+            return Err(circle(specs, &placed));
+        };
         placed.insert(&specs[next].name);
         order.push(next);
     }
@@ -159,7 +188,9 @@ fn circle(specs: &[ModuleSpec], placed: &HashSet<&Ident>) -> Error {
             break;
         }
         path.push(&spec.name);
-        let next = targets(spec).map(|(_, target)| target).find(|target| left(target));
+        let next = targets(spec)
+            .map(|(_, target)| target)
+            .find(|target| left(target));
         at = next.and_then(|target| specs.iter().find(|spec| spec.name == *target));
     }
     let path: Vec<_> = path.into_iter().map(Ident::as_str).collect();
@@ -167,7 +198,11 @@ fn circle(specs: &[ModuleSpec], placed: &HashSet<&Ident>) -> Error {
         "modules refer to each other in a circle: {}; leave out one of these references",
         path.join(" → ")
     );
-    Error::Invalid(vec![FieldError { pointer: String::new(), code: "circular_reference", message }])
+    Error::Invalid(vec![FieldError {
+        pointer: String::new(),
+        code: "circular_reference",
+        message,
+    }])
 }
 
 fn version(specs: &[ModuleSpec]) -> Result<String> {
@@ -188,7 +223,9 @@ mod tests {
         let mut toml = format!("name = '{name}'\nsingular = 'a_{name}'\n");
         toml += "[[fields]]\nname = 'title'\ntype = 'text'\n";
         for target in references {
-            toml += &format!("[[fields]]\nname = '{target}_id'\ntype = 'reference'\nmodule = '{target}'\n");
+            toml += &format!(
+                "[[fields]]\nname = '{target}_id'\ntype = 'reference'\nmodule = '{target}'\n"
+            );
         }
         ModuleSpec::from_toml(&toml).unwrap()
     }
@@ -202,31 +239,63 @@ mod tests {
 
     #[test]
     fn modules_are_found_by_name_and_index_and_ordered_by_dependency() {
-        let specs = vec![module("c", &["b", "c"]), module("b", &["a"]), module("a", &[])];
+        let specs = vec![
+            module("c", &["b", "c"]),
+            module("b", &["a"]),
+            module("a", &[]),
+        ];
         let registry = Registry::new(specs).unwrap();
         assert_eq!(registry.get("b").unwrap().index(), 1);
         assert_eq!(registry.at(2).unwrap().name().as_str(), "a");
         assert!(registry.get("d").is_none() && registry.at(3).is_none());
-        let order: Vec<_> = registry.by_dependency().map(|m| m.name().as_str()).collect();
+        let order: Vec<_> = registry
+            .by_dependency()
+            .map(|m| m.name().as_str())
+            .collect();
         assert_eq!(order, ["a", "b", "c"]);
         assert_eq!((registry.len(), registry.is_empty()), (3, false));
     }
 
     #[test]
     fn every_problem_is_reported_at_once_under_its_module() {
-        let found = problems(vec![module("a", &["x"]), module("auth", &["y"]), module("a", &[])]);
-        let pointers: Vec<_> = found.iter().map(|problem| problem.pointer.as_str()).collect();
+        let found = problems(vec![
+            module("a", &["x"]),
+            module("auth", &["y"]),
+            module("a", &[]),
+        ]);
+        let pointers: Vec<_> = found
+            .iter()
+            .map(|problem| problem.pointer.as_str())
+            .collect();
         assert_eq!(
             pointers,
-            ["/a", "/a/singular", "/a/fields/1/module", "/auth/name", "/auth/fields/1/module"]
+            [
+                "/a",
+                "/a/singular",
+                "/a/fields/1/module",
+                "/auth/name",
+                "/auth/fields/1/module"
+            ]
         );
-        assert_eq!(found[2].message, "there is no module `x`; declare it or correct the name");
+        assert_eq!(
+            found[2].message,
+            "there is no module `x`; declare it or correct the name"
+        );
     }
 
     #[test]
     fn a_circle_of_references_is_refused_and_named() {
-        let found = problems(vec![module("d", &["a"]), module("a", &["b"]), module("b", &["c"]), module("c", &["a"])]);
-        assert!(found[0].message.contains("a → b → c → a;"), "{}", found[0].message);
+        let found = problems(vec![
+            module("d", &["a"]),
+            module("a", &["b"]),
+            module("b", &["c"]),
+            module("c", &["a"]),
+        ]);
+        assert!(
+            found[0].message.contains("a → b → c → a;"),
+            "{}",
+            found[0].message
+        );
     }
 
     #[test]
