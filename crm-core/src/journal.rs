@@ -42,7 +42,9 @@ pub(crate) async fn record(
     insert_audit(tx, scope, &action, entity, texts).await?;
 
     let id = EventId(scope.clock().new_id());
-    let (root, depth) = scope.cause().map_or((id, 0), |cause| (cause.root_id, cause.depth));
+    let (root, depth) = scope
+        .cause()
+        .map_or((id, 0), |cause| (cause.root_id, cause.depth));
     tx.execute(
         Sql::new(
             "INSERT INTO outbox (id, tenant_id, module, kind, record_id, before, after, actor, \
@@ -52,7 +54,10 @@ pub(crate) async fn record(
         .bind(id, ColumnType::Uuid)
         .bind(scope.tenant(), ColumnType::Uuid)
         .bind(module.name().as_str(), ColumnType::Text)
-        .bind(format!("{}.{}", module.singular(), change.kind), ColumnType::Text)
+        .bind(
+            format!("{}.{}", module.singular(), change.kind),
+            ColumnType::Text,
+        )
         .bind(change.record, ColumnType::Uuid)
         .bind(change.before, ColumnType::Json)
         .bind(change.after, ColumnType::Json)
@@ -101,7 +106,10 @@ async fn insert_audit(
         .bind(before, ColumnType::Json)
         .bind(after, ColumnType::Json)
         .bind(&*scope.request().id, ColumnType::Text)
-        .bind(scope.request().address.map(|address| address.to_string()), ColumnType::Text),
+        .bind(
+            scope.request().address.map(|address| address.to_string()),
+            ColumnType::Text,
+        ),
     )
     .await?;
     Ok(())

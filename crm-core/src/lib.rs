@@ -1,19 +1,39 @@
 //! A multi-tenant CRM back end from declarations.
 
-// The derive macro writes absolute paths, which must also hold in here.
+// The derive macro names this crate by its outside name, also in its own tests.
 extern crate self as crm_core;
 
+mod audit;
 pub mod clock;
+mod crm;
 mod db;
+mod dispatch;
 pub mod error;
 pub mod event;
+pub mod hook;
 pub mod id;
 pub mod identity;
+mod journal;
 pub mod module;
+pub mod plugin;
 pub mod policy;
-pub mod registry;
+pub mod record;
+mod registry;
+mod schema;
+mod scope;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod value;
 
-pub use db::{DatabaseOptions, Dialect, Durability, ddl};
+pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};
+pub use crm::{Builder, Crm, read_module};
+pub use db::ddl::Step;
+pub use db::migrate::MigrationStatus;
+pub use db::{DatabaseOptions, Dialect, Durability};
+pub use dispatch::Subscriber;
 pub use error::{Error, FieldError, Result};
 pub use module::Module;
+pub use record::Records;
+pub use registry::Registry;
+pub use schema::Schema;
+pub use scope::{Action, Actor, Create, Delete, Permit, Read, RequestContext, Scope, Update};

@@ -87,7 +87,14 @@ impl Scope {
         grants: Arc<Grants>,
         request: RequestContext,
     ) -> Self {
-        Self(Arc::new(Inner { core, actor, tenant, grants, request, cause: None }))
+        Self(Arc::new(Inner {
+            core,
+            actor,
+            tenant,
+            grants,
+            request,
+            cause: None,
+        }))
     }
 
     /// The scope of a plugin run: rights only shrink, and what it writes is caused by `event`.
@@ -102,8 +109,14 @@ impl Scope {
             actor: Actor::Plugin(plugin),
             tenant: event.tenant_id,
             grants,
-            request: RequestContext { id: event.request_id.as_str().into(), address: None },
-            cause: Some(Cause { root_id: event.root_id, depth: event.depth + 1 }),
+            request: RequestContext {
+                id: event.request_id.as_str().into(),
+                address: None,
+            },
+            cause: Some(Cause {
+                root_id: event.root_id,
+                depth: event.depth + 1,
+            }),
         }))
     }
 
@@ -147,18 +160,32 @@ impl Scope {
     /// [`Error::NotFound`] when there is no such object, [`Error::Forbidden`] without the right.
     pub fn permit<A: Action>(&self, object: &str) -> Result<Permit<A>> {
         let core = &self.0.core;
-        let operation = core.catalogue.operation(object, A::NAME).ok_or(Error::NotFound)?;
+        let operation = core
+            .catalogue
+            .operation(object, A::NAME)
+            .ok_or(Error::NotFound)?;
         let Some(rows) = self.0.grants.decide(operation) else {
-            return Err(Error::Forbidden { permission: format!("{object}.{}", A::NAME) });
+            return Err(Error::Forbidden {
+                permission: format!("{object}.{}", A::NAME),
+            });
         };
         let module = core.registry.get(object).cloned();
-        Ok(Permit { scope: self.clone(), module, rows, action: PhantomData })
+        Ok(Permit {
+            scope: self.clone(),
+            object: object.into(),
+            module,
+            rows,
+            action: PhantomData,
+        })
     }
 }
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("actor", &self.0.actor).field("tenant", &self.0.tenant).finish()
+        f.debug_struct("Scope")
+            .field("actor", &self.0.actor)
+            .field("tenant", &self.0.tenant)
+            .finish()
     }
 }
 
@@ -194,6 +221,7 @@ actions! {
 /// Proof of a policy decision: the scope may do `A` on one object, on these rows.
 pub struct Permit<A> {
     scope: Scope,
+    object: Box<str>,
     module: Option<Arc<CompiledModule>>,
     rows: RowScope,
     action: PhantomData<fn() -> A>,
@@ -203,6 +231,7 @@ impl<A> Clone for Permit<A> {
     fn clone(&self) -> Self {
         Self {
             scope: self.scope.clone(),
+            object: self.object.clone(),
             module: self.module.clone(),
             rows: self.rows,
             action: PhantomData,
@@ -224,6 +253,15 @@ impl<A> Permit<A> {
     /// The rows it covers.
     pub fn rows(&self) -> RowScope {
         self.rows
+    }
+
+    /// Refuses a permit for another object: an administration's repository asks this first.
+    pub(crate) fn on(&self, object: &str) -> Result<()> {
+        if *self.object == *object {
+            Ok(())
+        } else {
+            Err(Error::NotFound)
+        }
     }
 
     /// The module it is about.
@@ -252,6 +290,9 @@ impl<A> Permit<A> {
 
 impl<A> fmt::Debug for Permit<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("scope", &self.scope).field("rows", &self.rows).finish()
+        f.debug_struct("Permit")
+            .field("scope", &self.scope)
+            .field("rows", &self.rows)
+            .finish()
     }
 }

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The SQL text of a module's table, for both databases.
 //!
 //! Every name in it is an [`Ident`] between double quotes, every literal is escaped here and nowhere
@@ -303,4 +304,28 @@ fn text_literal(text: &str, dialect: Dialect) -> String {
         Dialect::Postgres if text.contains('\\') => format!("E'{}'", doubled.replace('\\', r"\\")),
         Dialect::Postgres | Dialect::Sqlite => format!("'{doubled}'"),
     }
+=======
+//! Tables of modules.
+use super::Dialect;
+use crate::error::{Error, Result};
+use crate::module::ModuleSpec;
+
+/// One statement of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The statement.
+    pub sql: String,
+    /// What it does.
+    pub summary: String,
+    /// Whether it destroys data.
+    pub destructive: bool,
+}
+
+pub(crate) fn plan(
+    _old: Option<&ModuleSpec>,
+    _new: Option<&ModuleSpec>,
+    _dialect: Dialect,
+) -> Result<Vec<Step>> {
+    Err(Error::internal("not there yet"))
+>>>>>>> main
 }

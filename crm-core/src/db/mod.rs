@@ -3,10 +3,11 @@
 //! Reads run in the caller's future. Writes run in a task of the database's own, so that a caller
 //! that goes away neither leaves a transaction open nor loses what was begun.
 
+pub(crate) mod ddl;
 mod error;
 pub(crate) mod migrate;
-pub(crate) mod record;
 mod postgres;
+pub(crate) mod record;
 mod row;
 mod sql;
 mod sqlite;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 
 pub(crate) use row::Row;
-pub(crate) use sql::{ColumnType, Columns, Sql};
+pub(crate) use sql::{ColumnType, Sql};
 
 /// Which SQL a statement is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,12 +149,6 @@ impl Db {
         };
         self.committed.send_replace(());
         Ok(answer)
-    }
-
-    /// Runs a script of statements without parameters, outside any other transaction.
-    pub(crate) async fn run_script(&self, script: String) -> Result<()> {
-        self.write(move |tx| Box::pin(async move { tx.run_script(script).await }))
-            .await
     }
 
     /// A receiver that changes after commits of this process.

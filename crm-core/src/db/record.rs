@@ -41,7 +41,9 @@ impl Statements {
             get_for_update.push(" FOR UPDATE");
         }
         let mut delete = Sql::new("DELETE FROM ");
-        delete.ident(module.name()).push(" WHERE tenant_id = $1 AND id = $2");
+        delete
+            .ident(module.name())
+            .push(" WHERE tenant_id = $1 AND id = $2");
         Self {
             module: module.clone(),
             dialect,
@@ -101,7 +103,8 @@ impl Statements {
         changes: &[(usize, Value)],
     ) -> Sql {
         let mut sql = Sql::new("UPDATE ");
-        sql.ident(self.module.name()).push(" SET version = version + 1, updated_at = ");
+        sql.ident(self.module.name())
+            .push(" SET version = version + 1, updated_at = ");
         sql.arg(now, ColumnType::Instant);
         if let Some(owner) = owner {
             sql.push(", owner_id = ").arg(owner, ColumnType::Uuid);
@@ -111,13 +114,16 @@ impl Statements {
             sql.push(", ").ident(&field.name).push(" = ");
             sql.arg(value.clone(), self.module.columns()[*position]);
         }
-        sql.push(" WHERE tenant_id = ").arg(tenant, ColumnType::Uuid);
+        sql.push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
         sql.push(" AND id = ").arg(id, ColumnType::Uuid);
         sql
     }
 
     pub(crate) fn delete(&self, tenant: TenantId, id: RecordId) -> Sql {
-        Sql::shared(&self.delete).bind(tenant, ColumnType::Uuid).bind(id, ColumnType::Uuid)
+        Sql::shared(&self.delete)
+            .bind(tenant, ColumnType::Uuid)
+            .bind(id, ColumnType::Uuid)
     }
 
     /// Whether a record exists and, with an owner, belongs to them.
@@ -139,7 +145,13 @@ impl Statements {
         limit: u32,
     ) -> Sql {
         let mut sql = select(&self.module);
-        self.conditions(&mut sql, tenant, owner, query.filter.as_ref(), query.search.as_deref());
+        self.conditions(
+            &mut sql,
+            tenant,
+            owner,
+            query.filter.as_ref(),
+            query.search.as_deref(),
+        );
         let (operator, direction) = match query.sort.direction {
             Direction::Ascending => (" > ", " ASC"),
             Direction::Descending => (" < ", " DESC"),
@@ -152,15 +164,22 @@ impl Statements {
             sql.push(if keyed { " IS NOT NULL" } else { " IS NULL" });
         }
         match segment {
-            Segment::Present { after: Some((key, id)) } if keyed => {
+            Segment::Present {
+                after: Some((key, id)),
+            } if keyed => {
                 sql.push(" AND (");
                 column(&mut sql);
                 sql.push(", id)").push(operator).push("(");
                 sql.arg(key.clone(), self.column_type(query.sort.field));
                 sql.push(", ").arg(*id, ColumnType::Uuid).push(")");
             }
-            Segment::Present { after: Some((_, id)) } | Segment::Absent { after: Some(id) } => {
-                sql.push(" AND id").push(operator).arg(*id, ColumnType::Uuid);
+            Segment::Present {
+                after: Some((_, id)),
+            }
+            | Segment::Absent { after: Some(id) } => {
+                sql.push(" AND id")
+                    .push(operator)
+                    .arg(*id, ColumnType::Uuid);
             }
             Segment::Present { after: None } | Segment::Absent { after: None } => {}
         }
@@ -169,7 +188,10 @@ impl Statements {
             column(&mut sql);
             sql.push(direction).push(", ");
         }
-        sql.push("id").push(direction).push(" LIMIT ").number(u64::from(limit));
+        sql.push("id")
+            .push(direction)
+            .push(" LIMIT ")
+            .number(u64::from(limit));
         sql.returns_shared(&self.columns)
     }
 
@@ -177,8 +199,16 @@ impl Statements {
     pub(crate) fn count(&self, tenant: TenantId, owner: Option<UserId>, query: &Query) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
         sql.ident(self.module.name());
-        self.conditions(&mut sql, tenant, owner, query.filter.as_ref(), query.search.as_deref());
-        sql.push(" LIMIT ").number(u64::from(COUNT_CAP) + 1).push(") AS matches");
+        self.conditions(
+            &mut sql,
+            tenant,
+            owner,
+            query.filter.as_ref(),
+            query.search.as_deref(),
+        );
+        sql.push(" LIMIT ")
+            .number(u64::from(COUNT_CAP) + 1)
+            .push(") AS matches");
         sql.returns(&[ColumnType::Int])
     }
 
@@ -191,7 +221,8 @@ impl Statements {
         filter: Option<&Filter>,
         search: Option<&str>,
     ) {
-        sql.push(" WHERE tenant_id = ").arg(tenant, ColumnType::Uuid);
+        sql.push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
         if let Some(owner) = owner {
             sql.push(" AND owner_id = ").arg(owner, ColumnType::Uuid);
         }
@@ -207,7 +238,11 @@ impl Statements {
                 }
                 self.holds(sql, Field::Declared(*position), containing(text));
             }
-            sql.push(if self.module.searchable().is_empty() { "1 = 0)" } else { ")" });
+            sql.push(if self.module.searchable().is_empty() {
+                "1 = 0)"
+            } else {
+                ")"
+            });
         }
     }
 
@@ -273,7 +308,9 @@ impl Statements {
                 Dialect::Sqlite => {
                     sql.push("EXISTS (SELECT 1 FROM json_each(");
                     self.column(sql, field);
-                    sql.push(") WHERE value = ").arg(tag, ColumnType::Text).push(")");
+                    sql.push(") WHERE value = ")
+                        .arg(tag, ColumnType::Text)
+                        .push(")");
                 }
                 Dialect::Postgres => {
                     self.column(sql, field);
@@ -377,7 +414,8 @@ fn select(module: &CompiledModule) -> Sql {
 
 fn insert(module: &CompiledModule) -> Sql {
     let mut sql = Sql::new("INSERT INTO ");
-    sql.ident(module.name()).push(" (tenant_id, id, version, owner_id, created_at, updated_at");
+    sql.ident(module.name())
+        .push(" (tenant_id, id, version, owner_id, created_at, updated_at");
     for field in module.fields() {
         sql.push(", ").ident(&field.name);
     }

@@ -4,17 +4,21 @@
 //! questions by bit tests, and a differential property test holds the two equal. Nothing is
 //! allowed that no rule allows, and no decision looks at the name of a role.
 
+mod cache;
 mod catalogue;
 mod compile;
 mod grants;
 mod model;
 mod permission;
+mod stored;
 
+pub(crate) use cache::PolicyCache;
 pub use catalogue::{Catalogue, Operation};
 pub use compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
 pub use grants::Grants;
 pub use model::{MODEL, Oracle, Subject};
 pub use permission::{Effect, InvalidPermission, Permission, RowScope};
+pub(crate) use stored::{bump_epoch, bump_epochs_of};
 
 #[cfg(test)]
 mod tests;

@@ -37,12 +37,19 @@ impl Position {
             Field::UpdatedAt => record.updated_at.into(),
             Field::Id | Field::OwnerId => record.id.into(),
         };
-        Self { key, id: record.id.0 }
+        Self {
+            key,
+            id: record.id.0,
+        }
     }
 
     pub(crate) fn encode(&self, module: &CompiledModule, query: &Query) -> Result<String> {
         let key = serde_json::to_value(&self.key).map_err(Error::internal)?;
-        let wire = Wire { q: fingerprint(module, query), k: key, i: self.id };
+        let wire = Wire {
+            q: fingerprint(module, query),
+            k: key,
+            i: self.id,
+        };
         let bytes = serde_json::to_vec(&wire).map_err(Error::internal)?;
         Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
@@ -67,7 +74,13 @@ impl Position {
 }
 
 fn fingerprint(module: &CompiledModule, query: &Query) -> [u8; 8] {
-    let text = format!("{} {:?} {:?} {:?}", module.name(), query.filter, query.search, query.sort);
+    let text = format!(
+        "{} {:?} {:?} {:?}",
+        module.name(),
+        query.filter,
+        query.search,
+        query.sort
+    );
     let hash = Sha256::digest(text);
     std::array::from_fn(|index| hash[index])
 }

@@ -47,16 +47,19 @@ impl Field {
             Self::OwnerId => "owner_id",
             Self::CreatedAt => "created_at",
             Self::UpdatedAt => "updated_at",
-            Self::Declared(position) => {
-                module.fields().get(position).map_or("", |field| field.name.as_str())
-            }
+            Self::Declared(position) => module
+                .fields()
+                .get(position)
+                .map_or("", |field| field.name.as_str()),
         }
     }
 
     /// Its type; ids count as references.
     pub(crate) fn kind(self, module: &CompiledModule) -> FieldType {
         match self {
-            Self::Id | Self::OwnerId => FieldType::Reference { module: module.name().clone() },
+            Self::Id | Self::OwnerId => FieldType::Reference {
+                module: module.name().clone(),
+            },
             Self::CreatedAt | Self::UpdatedAt => FieldType::Instant,
             Self::Declared(position) => match module.fields().get(position) {
                 Some(field) => field.kind.clone(),
@@ -125,16 +128,29 @@ impl Filter {
         op: &str,
         text: &str,
     ) -> Result<Self, FieldError> {
-        let parameter = if op == "eq" { name.to_owned() } else { format!("{name}[{op}]") };
+        let parameter = if op == "eq" {
+            name.to_owned()
+        } else {
+            format!("{name}[{op}]")
+        };
         let refuse = |code, message: String| FieldError::new(&parameter, code, message);
         let field = Field::named(module, name).ok_or_else(|| {
-            refuse("unknown_field", format!("{} has no field {name}", module.name()))
+            refuse(
+                "unknown_field",
+                format!("{} has no field {name}", module.name()),
+            )
         })?;
         let kind = field.kind(module);
         if !fits(&kind, op) {
-            let ops = OPERATORS.iter().filter(|(op, _)| fits(&kind, op)).map(|(op, _)| *op);
+            let ops = OPERATORS
+                .iter()
+                .filter(|(op, _)| fits(&kind, op))
+                .map(|(op, _)| *op);
             let list = ops.collect::<Vec<_>>().join(", ");
-            return Err(refuse("unknown_operator", format!("{name} can be compared by: {list}")));
+            return Err(refuse(
+                "unknown_operator",
+                format!("{name} can be compared by: {list}"),
+            ));
         }
         let value = |text: &str| {
             parse_text(&kind, text).map_err(|refusal| refuse(refusal.code, refusal.message))
@@ -153,7 +169,11 @@ impl Filter {
                     return Err(refuse("too_many", format!("at most {MAX_LIST} values")));
                 }
                 let among = compare(Comparison::In(values));
-                if op == "in" { among } else { Self::Not(Box::new(among)) }
+                if op == "in" {
+                    among
+                } else {
+                    Self::Not(Box::new(among))
+                }
             }
             "contains" => compare(Comparison::Contains(text.to_owned())),
             "starts" => compare(Comparison::Starts(text.to_owned())),
@@ -187,7 +207,11 @@ impl Filter {
                 }
             }
         }
-        if refused.is_empty() { Ok(Self::And(parts)) } else { Err(refused) }
+        if refused.is_empty() {
+            Ok(Self::And(parts))
+        } else {
+            Err(refused)
+        }
     }
 
     fn member(
@@ -200,16 +224,24 @@ impl Filter {
         let refuse = |code, message: String| FieldError::new(name, code, message);
         match operand {
             Json::Null if op == "eq" => Self::parse(module, name, "is_null", "true"),
-            Json::Bool(value) => Self::parse(module, name, op, if *value { "true" } else { "false" }),
+            Json::Bool(value) => {
+                Self::parse(module, name, op, if *value { "true" } else { "false" })
+            }
             Json::String(text) => Self::parse(module, name, op, text),
             Json::Number(number) => Self::parse(module, name, op, &number.to_string()),
             Json::Array(items) if matches!(op, "in" | "nin") => {
                 let field = Field::named(module, name).ok_or_else(|| {
-                    refuse("unknown_field", format!("{} has no field {name}", module.name()))
+                    refuse(
+                        "unknown_field",
+                        format!("{} has no field {name}", module.name()),
+                    )
                 })?;
                 let kind = field.kind(module);
                 if !fits(&kind, op) || items.len() > MAX_LIST {
-                    return Err(refuse("invalid", format!("not a list of at most {MAX_LIST}")));
+                    return Err(refuse(
+                        "invalid",
+                        format!("not a list of at most {MAX_LIST}"),
+                    ));
                 }
                 let values = items
                     .iter()
@@ -217,9 +249,16 @@ impl Filter {
                     .collect::<Result<Vec<_>, _>>()
                     .map_err(|refusal| refuse(refusal.code, refusal.message))?;
                 let among = Self::Compare(field, Comparison::In(values));
-                Ok(if op == "in" { among } else { Self::Not(Box::new(among)) })
+                Ok(if op == "in" {
+                    among
+                } else {
+                    Self::Not(Box::new(among))
+                })
             }
-            _ => Err(refuse("invalid", format!("{op} does not take such a value"))),
+            _ => Err(refuse(
+                "invalid",
+                format!("{op} does not take such a value"),
+            )),
         }
     }
 
@@ -264,12 +303,20 @@ enum Fits {
 
 /// The operators that a field of this kind may be compared by.
 pub(crate) fn operators(kind: &FieldType) -> impl Iterator<Item = &'static str> {
-    OPERATORS.iter().filter(|(op, _)| fits(kind, op)).map(|(op, _)| *op)
+    OPERATORS
+        .iter()
+        .filter(|(op, _)| fits(kind, op))
+        .map(|(op, _)| *op)
 }
 
 fn fits(kind: &FieldType, op: &str) -> bool {
-    let Some((_, fits)) = OPERATORS.iter().find(|(name, _)| *name == op) else { return false };
-    let textual = matches!(kind, FieldType::Text { .. } | FieldType::Email | FieldType::Phone);
+    let Some((_, fits)) = OPERATORS.iter().find(|(name, _)| *name == op) else {
+        return false;
+    };
+    let textual = matches!(
+        kind,
+        FieldType::Text { .. } | FieldType::Email | FieldType::Phone
+    );
     match (fits, kind) {
         (Fits::Any, _) => true,
         (Fits::Scalar, FieldType::Tags { .. } | FieldType::Json { .. }) => false,
@@ -314,7 +361,10 @@ fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bool {
 }
 
 fn fold(value: &Value) -> Value {
-    value.as_text().map_or_else(|| value.clone(), |text| Value::Text(text.to_ascii_lowercase()))
+    value.as_text().map_or_else(
+        || value.clone(),
+        |text| Value::Text(text.to_ascii_lowercase()),
+    )
 }
 
 fn order(left: &Value, right: &Value) -> Option<std::cmp::Ordering> {

@@ -85,7 +85,9 @@ impl Record {
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.values.len() != self.module.fields().len() {
-            return Err(S::Error::custom("a record's values do not match its module"));
+            return Err(S::Error::custom(
+                "a record's values do not match its module",
+            ));
         }
         let mut map = serializer.serialize_map(Some(self.values.len() + 5))?;
         map.serialize_entry("id", &self.id)?;

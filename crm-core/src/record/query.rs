@@ -29,7 +29,10 @@ pub struct Sort {
 impl Default for Sort {
     /// Newest first: ids of version 7 grow with time.
     fn default() -> Self {
-        Self { field: Field::Id, direction: Direction::Descending }
+        Self {
+            field: Field::Id,
+            direction: Direction::Descending,
+        }
     }
 }
 
@@ -49,8 +52,13 @@ impl Sort {
             }
             Some(field @ (Field::Id | Field::CreatedAt | Field::UpdatedAt)) => field,
             _ => {
-                let declared = module.sortable().iter().map(|&at| Field::Declared(at).name(module));
-                let names = ["id", "created_at", "updated_at"].into_iter().chain(declared);
+                let declared = module
+                    .sortable()
+                    .iter()
+                    .map(|&at| Field::Declared(at).name(module));
+                let names = ["id", "created_at", "updated_at"]
+                    .into_iter()
+                    .chain(declared);
                 let list = names.collect::<Vec<_>>().join(", ");
                 return Err(FieldError::new(
                     "sort",
@@ -105,7 +113,11 @@ impl Query {
             let message = format!("must be between 1 and {}", Self::MAX_LIMIT);
             return Err(Error::invalid("limit", "out_of_range", message));
         }
-        if self.search.as_ref().is_some_and(|text| text.chars().count() > MAX_SEARCH) {
+        if self
+            .search
+            .as_ref()
+            .is_some_and(|text| text.chars().count() > MAX_SEARCH)
+        {
             let message = format!("must be at most {MAX_SEARCH} characters");
             return Err(Error::invalid("search", "too_long", message));
         }

@@ -44,7 +44,9 @@ impl Records {
     pub async fn find(&self, permit: &Permit<Read>, id: RecordId) -> Result<Option<Record>> {
         let module = permit.module()?;
         let sql = self.core.statements(module).get(permit.tenant(), id);
-        let Some(row) = self.core.db.fetch_optional(sql).await? else { return Ok(None) };
+        let Some(row) = self.core.db.fetch_optional(sql).await? else {
+            return Ok(None);
+        };
         let record = Record::from_row(module, row)?;
         Ok(permit.covers(record.owner_id).then_some(record))
     }
@@ -85,8 +87,16 @@ impl Records {
             }
             _ => None,
         };
-        let total = if query.count { Some(self.count(permit, query).await?) } else { None };
-        Ok(Page { data, next_cursor, total })
+        let total = if query.count {
+            Some(self.count(permit, query).await?)
+        } else {
+            None
+        };
+        Ok(Page {
+            data,
+            next_cursor,
+            total,
+        })
     }
 
     /// How many records the permit covers and the query's filter and search match, up to 10,000.
@@ -95,11 +105,19 @@ impl Records {
     /// Only those of the database.
     pub async fn count(&self, permit: &Permit<Read>, query: &Query) -> Result<Total> {
         let module = permit.module()?;
-        let sql = self.core.statements(module).count(permit.tenant(), permit.owner()?, query);
+        let sql = self
+            .core
+            .statements(module)
+            .count(permit.tenant(), permit.owner()?, query);
         let row = self.core.db.fetch_optional(sql).await?;
-        let count = row.map_or(Ok(0), |mut row| row.int::<i64>())?.unsigned_abs();
+        let count = row
+            .map_or(Ok(0), |mut row| row.int::<i64>())?
+            .unsigned_abs();
         let cap = u64::from(COUNT_CAP);
-        Ok(Total { count: count.min(cap), capped: count > cap })
+        Ok(Total {
+            count: count.min(cap),
+            capped: count > cap,
+        })
     }
 
     /// Makes a record from a wire body.
@@ -242,15 +260,18 @@ impl Records {
             .write(move |tx| {
                 Box::pin(async move {
                     let before = lock(tx, &core, &permit, id, expected).await?;
-                    tx.execute(core.statements(&module).delete(permit.tenant(), id)).await.map_err(
-                        |error| match error {
-                            Error::Conflict { code: "reference_violation", .. } => Error::conflict(
+                    tx.execute(core.statements(&module).delete(permit.tenant(), id))
+                        .await
+                        .map_err(|error| match error {
+                            Error::Conflict {
+                                code: "reference_violation",
+                                ..
+                            } => Error::conflict(
                                 "has_dependents",
                                 "other records refer to this one; change or delete them first",
                             ),
                             error => error,
-                        },
-                    )?;
+                        })?;
                     let change = Change {
                         kind: ChangeKind::Deleted,
                         record: id,
@@ -266,11 +287,17 @@ impl Records {
 
 /// Where a list begins.
 fn first_segment(module: &CompiledModule, query: &Query) -> Result<Segment> {
-    let Some(cursor) = &query.cursor else { return Ok(Segment::Present { after: None }) };
+    let Some(cursor) = &query.cursor else {
+        return Ok(Segment::Present { after: None });
+    };
     let position = Position::decode(module, query, cursor)?;
     Ok(match position.key {
-        Value::Null => Segment::Absent { after: Some(position.id) },
-        key => Segment::Present { after: Some((key, position.id)) },
+        Value::Null => Segment::Absent {
+            after: Some(position.id),
+        },
+        key => Segment::Present {
+            after: Some((key, position.id)),
+        },
     })
 }
 
@@ -289,9 +316,9 @@ async fn lock<A: crate::scope::Action>(
     if !permit.covers(record.owner_id) {
         let visible = permit.scope().permit::<Read>(module.name().as_str());
         return Err(match visible {
-            Ok(read) if read.covers(record.owner_id) => {
-                Error::Forbidden { permission: format!("{}.{}", module.name(), A::NAME) }
-            }
+            Ok(read) if read.covers(record.owner_id) => Error::Forbidden {
+                permission: format!("{}.{}", module.name(), A::NAME),
+            },
             _ => Error::NotFound,
         });
     }
@@ -310,7 +337,11 @@ fn may_own(
     if rows == RowScope::All || owner == scope.actor().user() {
         return Ok(owner);
     }
-    Err(Error::invalid("owner_id", "not_allowed", "you may write records of your own only"))
+    Err(Error::invalid(
+        "owner_id",
+        "not_allowed",
+        "you may write records of your own only",
+    ))
 }
 
 /// An owner is a member of the tenant.
@@ -321,7 +352,11 @@ async fn check_owner(tx: &mut Tx<'_>, tenant: TenantId, owner: Option<UserId>) -
         .bind(owner, ColumnType::Uuid);
     match tx.fetch_optional(member).await? {
         Some(_) => Ok(()),
-        None => Err(Error::invalid("owner_id", "unknown_reference", "no member has this id")),
+        None => Err(Error::invalid(
+            "owner_id",
+            "unknown_reference",
+            "no member has this id",
+        )),
     }
 }
 
@@ -336,7 +371,8 @@ async fn check_references<'v, A>(
     let mut refused = Vec::new();
     for (position, value) in values {
         let field = &module.fields()[position];
-        let (FieldType::Reference { module: target }, Value::Uuid(id)) = (&field.kind, value) else {
+        let (FieldType::Reference { module: target }, Value::Uuid(id)) = (&field.kind, value)
+        else {
             continue;
         };
         let found = match permit.scope().permit::<Read>(target.as_str()) {
@@ -349,8 +385,16 @@ async fn check_references<'v, A>(
         };
         if found.is_none() {
             let message = format!("there is no such record in {target}");
-            refused.push(FieldError::new(field.name.as_str(), "unknown_reference", message));
+            refused.push(FieldError::new(
+                field.name.as_str(),
+                "unknown_reference",
+                message,
+            ));
         }
     }
-    if refused.is_empty() { Ok(()) } else { Err(Error::Invalid(refused)) }
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(refused))
+    }
 }

@@ -1,0 +1,345 @@
+//! The handle an application holds: built from a database, declarations and options, then asked
+//! for scopes and repositories.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::Audit;
+use crate::clock::Clock;
+use crate::db::record::Statements;
+use crate::db::{DatabaseOptions, Db};
+use crate::dispatch::{Dispatcher, Subscriber};
+use crate::error::{Error, Result};
+use crate::id::TenantId;
+use crate::identity::{AccessTokens, PasswordCost, Passwords, SigningKeys};
+use crate::module::{CompiledModule, Module, ModuleSpec};
+use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
+use crate::record::Records;
+use crate::registry::Registry;
+use crate::schema::Schema;
+use crate::scope::{Actor, RequestContext, Scope};
+
+/// How often to look for policy changes of other processes.
+const POLICY_POLL: Duration = Duration::from_millis(500);
+
+/// A multi-tenant CRM back end: the database, its modules, and everybody's rights.
+///
+/// Cheap to clone; all clones are the same one.
+#[derive(Clone)]
+pub struct Crm {
+    pub(crate) core: Arc<Core>,
+    subscribers: Arc<[Arc<dyn Subscriber>]>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What all repositories share.
+pub(crate) struct Core {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) registry: Registry,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) policy: PolicyCache,
+    pub(crate) passwords: Passwords,
+    pub(crate) tokens: AccessTokens,
+    statements: Vec<Statements>,
+}
+
+impl Core {
+    pub(crate) fn statements(&self, module: &CompiledModule) -> &Statements {
+        // Compiled modules come from this core's registry only, which numbered them.
+        &self.statements[usize::from(module.index())]
+    }
+}
+
+impl Crm {
+    /// Begins a new handle.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The declared modules.
+    pub fn registry(&self) -> &Registry {
+        &self.core.registry
+    }
+
+    /// The objects and actions that permissions are about.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.core.catalogue
+    }
+
+    /// Where time and ids come from.
+    pub fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    /// The repository of records.
+    pub fn records(&self) -> Records {
+        Records::new(self.core.clone())
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> Audit {
+        Audit::new(self.core.clone())
+    }
+
+    /// The scope of the program itself in a tenant: every right. For command lines and jobs.
+    pub fn operator(&self, tenant: TenantId, request: RequestContext) -> Scope {
+        let grants = Arc::new(Grants::everything(&self.core.catalogue));
+        Scope::new(self.core.clone(), Actor::Operator, tenant, grants, request)
+    }
+
+    /// The scope of whoever holds this credential: an access token or an API key.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when the credential does not hold, or its user or tenant is
+    /// not active any more.
+    pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
+        let core = &self.core;
+        let claims = core.tokens.verify(credential)?;
+        let subject = Subject::User(claims.user);
+        let grants = core
+            .policy
+            .grants_for(claims.tenant, subject)
+            .await?
+            .ok_or_else(|| {
+                Error::unauthenticated(
+                    "token_invalid",
+                    "this token is not valid any more; log in again",
+                )
+            })?;
+        let actor = Actor::User(claims.user);
+        Ok(Scope::new(
+            core.clone(),
+            actor,
+            claims.tenant,
+            grants,
+            request,
+        ))
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not.
+    pub async fn ready(&self) -> Result<()> {
+        self.core
+            .db
+            .fetch_optional(crate::db::Sql::new("SELECT 1"))
+            .await
+            .map(|_| ())
+    }
+
+    /// Starts the background work: dispatching events, following policy changes.
+    pub fn start(&self) {
+        let (db, clock) = (self.core.db.clone(), self.core.clock.clone());
+        let dispatcher = Dispatcher::new(db, clock, self.subscribers.to_vec());
+        self.tasks.spawn(dispatcher.run(self.stop.clone()));
+        let (core, stop) = (self.core.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            while stop
+                .run_until_cancelled(tokio::time::sleep(POLICY_POLL))
+                .await
+                .is_some()
+            {
+                if let Err(error) = core.policy.poll().await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "policy poll failed"
+                    );
+                }
+            }
+        });
+    }
+
+    /// Delivers what the outbox holds now, once; answers how many events. For tests and tools that
+    /// have not called [`start`](Self::start).
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn dispatch_once(&self) -> Result<usize> {
+        let (db, clock) = (self.core.db.clone(), self.core.clock.clone());
+        let mut dispatcher = Dispatcher::new(db, clock, self.subscribers.to_vec());
+        let mut delivered = 0;
+        loop {
+            match dispatcher.round().await? {
+                0 => break,
+                count => delivered += count,
+            }
+        }
+        dispatcher.release().await?;
+        Ok(delivered)
+    }
+
+    /// Ends the background work, finishes waiting writes and closes the database.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.core.db.close().await;
+    }
+}
+
+impl std::fmt::Debug for Crm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Crm")
+            .field("registry", &self.core.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The options of a [`Crm`].
+#[must_use]
+pub struct Builder {
+    url: String,
+    database: DatabaseOptions,
+    clock: Clock,
+    secret: Option<SecretString>,
+    specs: Vec<ModuleSpec>,
+    files: Vec<std::path::PathBuf>,
+    password_cost: PasswordCost,
+    access_lifetime: TimeDelta,
+    subscribers: Vec<Arc<dyn Subscriber>>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            url: "sqlite://crm.db".to_owned(),
+            database: DatabaseOptions::default(),
+            clock: Clock::system(),
+            secret: None,
+            specs: Vec::new(),
+            files: Vec::new(),
+            password_cost: PasswordCost::default(),
+            access_lifetime: TimeDelta::minutes(10),
+            subscribers: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// The database: `sqlite://path` (made when missing; the default is `sqlite://crm.db`) or
+    /// `postgres://user:password@host/name`.
+    pub fn database(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// How to open it.
+    pub fn database_options(mut self, options: DatabaseOptions) -> Self {
+        self.database = options;
+        self
+    }
+
+    /// The secret that all keys are derived from, at least 32 bytes.
+    pub fn secret(mut self, secret: SecretString) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Declares the module of a type.
+    pub fn module<M: Module>(mut self) -> Self {
+        self.specs.push(M::spec());
+        self
+    }
+
+    /// Declares modules.
+    pub fn modules(mut self, specs: impl IntoIterator<Item = ModuleSpec>) -> Self {
+        self.specs.extend(specs);
+        self
+    }
+
+    /// Declares the module that a TOML file describes.
+    pub fn module_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.files.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// Hands every event to `subscriber`.
+    pub fn subscribe(mut self, subscriber: Arc<dyn Subscriber>) -> Self {
+        self.subscribers.push(subscriber);
+        self
+    }
+
+    /// Replaces the source of time and randomness.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What a password hash costs.
+    pub fn password_cost(mut self, cost: PasswordCost) -> Self {
+        self.password_cost = cost;
+        self
+    }
+
+    /// How long an access token holds; 10 minutes unless set.
+    pub fn access_lifetime(mut self, lifetime: TimeDelta) -> Self {
+        self.access_lifetime = lifetime;
+        self
+    }
+
+    /// Opens the database, applies what is pending of the library's migrations and the modules'
+    /// tables, and answers the handle.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for a missing or short secret, a database newer than this program,
+    /// or a change of a module that would destroy data; [`Error::Invalid`] for a declaration that
+    /// breaks a rule; [`Error::Unavailable`] when the database cannot be reached.
+    pub async fn build(self) -> Result<Crm> {
+        let mut specs = self.specs;
+        for path in &self.files {
+            specs.push(read_module(path)?);
+        }
+        let secret = self.secret.ok_or(Error::Configuration(
+            "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
+        ))?;
+        let keys = SigningKeys::from_secret(&secret)?;
+        let registry = Registry::new(specs)?;
+        let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
+        schema.migrate().await?;
+        schema.apply(&registry).await?;
+        let db = schema.into_db();
+        let names = registry.iter().map(|module| module.name().as_str());
+        let catalogue = Arc::new(Catalogue::new(names)?);
+        let dialect = db.dialect();
+        let core = Core {
+            policy: PolicyCache::open(db.clone(), catalogue.clone()).await?,
+            passwords: Passwords::new(self.password_cost, self.clock.clone())?,
+            tokens: AccessTokens::new(&keys, self.access_lifetime, self.clock.clone())?,
+            statements: registry
+                .iter()
+                .map(|module| Statements::new(module, dialect))
+                .collect(),
+            catalogue,
+            registry,
+            db,
+            clock: self.clock,
+        };
+        Ok(Crm {
+            core: Arc::new(core),
+            subscribers: self.subscribers.into(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+}
+
+/// Reads one module from a TOML file.
+///
+/// # Errors
+/// [`Error::Configuration`] naming the file and what is wrong with it.
+pub fn read_module(path: &Path) -> Result<ModuleSpec> {
+    let refuse = |reason: &dyn std::fmt::Display| {
+        Error::Configuration(format!("{}: {reason}", path.display()).into())
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(&error))?;
+    ModuleSpec::from_toml(&text).map_err(|error| refuse(&error))
+}

@@ -1,0 +1,374 @@
+//! Hands committed events to subscribers: at least once, in order for each record, to one process
+//! at a time, fairly among tenants, and on after a killed process.
+//!
+//! A subscriber that fails is called again, with growing pauses, and holds back only the later
+//! events of the same record. Within a lease period after an unclean stop, two processes may both
+//! deliver; subscribers know an event by its id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::db::{ColumnType, Db, Row, Sql};
+use crate::error::Result;
+use crate::event::Event;
+use crate::id::{RecordId, TenantId};
+
+/// Something that reacts to events.
+pub trait Subscriber: Send + Sync + 'static {
+    /// Its name in the log.
+    fn name(&self) -> &'static str;
+
+    /// Takes an event; an `Err` means "call me again later".
+    fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, Result<()>>;
+}
+
+/// Tenants served in one round.
+const TENANTS: u64 = 64;
+/// Events of one tenant in one round.
+const EVENTS: u64 = 256;
+/// Deliveries under way at once.
+const CONCURRENCY: usize = 16;
+/// How long the right to dispatch outlives a process that was killed.
+const LEASE: TimeDelta = TimeDelta::seconds(10);
+/// How often to look for events of other processes, and for held-back ones.
+const POLL: Duration = Duration::from_millis(500);
+/// The first pause after a failed delivery; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(1);
+const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(5);
+
+/// The loop that empties the outbox.
+pub(crate) struct Dispatcher {
+    db: Db,
+    clock: Clock,
+    subscribers: Vec<Arc<dyn Subscriber>>,
+    holder: Uuid,
+    leased_until: Option<DateTime<Utc>>,
+    /// The tenant served last; the next round begins behind it.
+    last_tenant: TenantId,
+    held: HashMap<(TenantId, RecordId), Held>,
+}
+
+/// A record whose next delivery waits.
+struct Held {
+    until: DateTime<Utc>,
+    pause: TimeDelta,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(db: Db, clock: Clock, subscribers: Vec<Arc<dyn Subscriber>>) -> Self {
+        Self {
+            db,
+            holder: clock.new_id(),
+            clock,
+            subscribers,
+            leased_until: None,
+            last_tenant: TenantId(Uuid::nil()),
+            held: HashMap::new(),
+        }
+    }
+
+    /// Dispatches until `stop`, then gives the lease back.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut commits = self.db.commits();
+        loop {
+            let delivered = match self.round().await {
+                Ok(delivered) => delivered,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "dispatching failed"
+                    );
+                    0
+                }
+            };
+            if stop.is_cancelled() {
+                break;
+            }
+            if delivered == 0 {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = commits.changed() => {}
+                    () = tokio::time::sleep(POLL) => {}
+                }
+            }
+        }
+        if let Err(error) = self.release().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the lease was not given back"
+            );
+        }
+    }
+
+    /// One turn over the tenants with events; answers how many were delivered.
+    pub(crate) async fn round(&mut self) -> Result<usize> {
+        let tenants = self.pending_tenants().await?;
+        if tenants.is_empty() || !self.lease().await? {
+            return Ok(0);
+        }
+        let mut delivered = 0;
+        for tenant in tenants {
+            delivered += self.serve(tenant).await?;
+            self.last_tenant = tenant;
+        }
+        Ok(delivered)
+    }
+
+    async fn serve(&mut self, tenant: TenantId) -> Result<usize> {
+        let now = self.clock.now();
+        let mut by_record: Vec<(RecordId, Vec<Arc<Event>>)> = Vec::new();
+        let mut places = HashMap::new();
+        for event in self.pending_events(tenant).await? {
+            let record = event.record_id;
+            if self
+                .held
+                .get(&(tenant, record))
+                .is_some_and(|held| held.until > now)
+            {
+                continue;
+            }
+            let place = *places.entry(record).or_insert_with(|| {
+                by_record.push((record, Vec::new()));
+                by_record.len() - 1
+            });
+            by_record[place].1.push(Arc::new(event));
+        }
+        let subscribers = &self.subscribers;
+        let outcomes: Vec<_> =
+            futures::stream::iter(by_record)
+                .map(|(record, events)| async move {
+                    (record, deliver_in_order(subscribers, events).await)
+                })
+                .buffer_unordered(CONCURRENCY)
+                .collect()
+                .await;
+        let mut done = Vec::new();
+        for (record, outcome) in outcomes {
+            if outcome.complete {
+                self.held.remove(&(tenant, record));
+            } else {
+                self.hold(tenant, record, now);
+            }
+            done.extend(outcome.done);
+        }
+        self.mark(&done).await?;
+        Ok(done.len())
+    }
+
+    fn hold(&mut self, tenant: TenantId, record: RecordId, now: DateTime<Utc>) {
+        let pause = self
+            .held
+            .get(&(tenant, record))
+            .map_or(FIRST_PAUSE, |held| held.pause * 2);
+        let pause = pause.min(LONGEST_PAUSE);
+        self.held.insert(
+            (tenant, record),
+            Held {
+                until: now + pause,
+                pause,
+            },
+        );
+    }
+
+    /// Takes or renews the right to dispatch.
+    async fn lease(&mut self) -> Result<bool> {
+        let now = self.clock.now();
+        if self
+            .leased_until
+            .is_some_and(|until| until - LEASE / 2 > now)
+        {
+            return Ok(true);
+        }
+        let (holder, until) = (self.holder, now + LEASE);
+        let held = self
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    tx.fetch_optional(
+                        Sql::new(
+                            "INSERT INTO leases (name, holder, expires_at) \
+                             VALUES ('dispatcher', $1, $2) \
+                             ON CONFLICT (name) DO UPDATE \
+                             SET holder = excluded.holder, expires_at = excluded.expires_at \
+                             WHERE leases.holder = excluded.holder OR leases.expires_at < $3 \
+                             RETURNING 1",
+                        )
+                        .bind(holder, ColumnType::Uuid)
+                        .bind(until, ColumnType::Instant)
+                        .bind(now, ColumnType::Instant),
+                    )
+                    .await
+                })
+            })
+            .await?
+            .is_some();
+        self.leased_until = held.then_some(until);
+        Ok(held)
+    }
+
+    pub(crate) async fn release(&mut self) -> Result<()> {
+        if self.leased_until.take().is_none() {
+            return Ok(());
+        }
+        let holder = self.holder;
+        self.db
+            .write(move |tx| {
+                Box::pin(async move {
+                    let sql =
+                        Sql::new("DELETE FROM leases WHERE name = 'dispatcher' AND holder = $1");
+                    tx.execute(sql.bind(holder, ColumnType::Uuid)).await
+                })
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Tenants with undelivered events, in the order of their ids, beginning behind the last served.
+    async fn pending_tenants(&self) -> Result<Vec<TenantId>> {
+        let mut tenants = self.tenants_behind(self.last_tenant).await?;
+        if tenants.is_empty() && self.last_tenant != TenantId(Uuid::nil()) {
+            tenants = self.tenants_behind(TenantId(Uuid::nil())).await?;
+        }
+        Ok(tenants)
+    }
+
+    async fn tenants_behind(&self, tenant: TenantId) -> Result<Vec<TenantId>> {
+        // A loose index scan: one probe of the partial index for each tenant found.
+        let mut sql = Sql::new(
+            "WITH RECURSIVE pending (tenant_id) AS ( \
+             SELECT * FROM (SELECT tenant_id FROM outbox WHERE dispatched_at IS NULL \
+               AND tenant_id > $1 ORDER BY tenant_id, sequence LIMIT 1) AS first \
+             UNION ALL \
+             SELECT (SELECT o.tenant_id FROM outbox o WHERE o.dispatched_at IS NULL \
+               AND o.tenant_id > pending.tenant_id ORDER BY o.tenant_id, o.sequence LIMIT 1) \
+             FROM pending WHERE pending.tenant_id IS NOT NULL) \
+             SELECT tenant_id FROM pending WHERE tenant_id IS NOT NULL LIMIT ",
+        )
+        .bind(tenant, ColumnType::Uuid)
+        .returns(&[ColumnType::Uuid]);
+        sql.number(TENANTS);
+        self.db
+            .fetch_all(sql)
+            .await?
+            .into_iter()
+            .map(|mut row| row.uuid())
+            .collect()
+    }
+
+    async fn pending_events(&self, tenant: TenantId) -> Result<Vec<Event>> {
+        let mut sql = Sql::new(
+            "SELECT id, sequence, tenant_id, module, kind, record_id, before, after, actor, \
+             request_id, root_id, depth, occurred_at FROM outbox \
+             WHERE tenant_id = $1 AND dispatched_at IS NULL ORDER BY sequence LIMIT ",
+        )
+        .bind(tenant, ColumnType::Uuid)
+        .returns(EVENT_COLUMNS);
+        sql.number(EVENTS);
+        self.db
+            .fetch_all(sql)
+            .await?
+            .into_iter()
+            .map(event_from_row)
+            .collect()
+    }
+
+    async fn mark(&self, done: &[i64]) -> Result<()> {
+        if done.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Sql::new("UPDATE outbox SET dispatched_at = ");
+        sql.arg(self.clock.now(), ColumnType::Instant)
+            .push(" WHERE sequence IN (");
+        for (count, sequence) in done.iter().enumerate() {
+            if count > 0 {
+                sql.push(", ");
+            }
+            sql.arg(*sequence, ColumnType::Int);
+        }
+        sql.push(")");
+        self.db
+            .write(move |tx| Box::pin(async move { tx.execute(sql).await }))
+            .await?;
+        Ok(())
+    }
+}
+
+/// The types of the columns that [`event_from_row`] reads.
+pub(crate) const EVENT_COLUMNS: &[ColumnType] = &[
+    ColumnType::Uuid,
+    ColumnType::Int,
+    ColumnType::Uuid,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Uuid,
+    ColumnType::Json,
+    ColumnType::Json,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Uuid,
+    ColumnType::Int,
+    ColumnType::Instant,
+];
+
+/// Reads `id, sequence, tenant_id, module, kind, record_id, before, after, actor, request_id,
+/// root_id, depth, occurred_at`.
+pub(crate) fn event_from_row(mut row: Row) -> Result<Event> {
+    Ok(Event {
+        id: row.uuid()?,
+        sequence: row.int()?,
+        tenant_id: row.uuid()?,
+        module: row.text()?,
+        kind: row.text()?,
+        record_id: row.uuid()?,
+        before: row.opt_json()?,
+        after: row.opt_json()?,
+        actor: row.text()?,
+        request_id: row.text()?,
+        root_id: row.uuid()?,
+        depth: u16::try_from(row.int::<i64>()?).unwrap_or(u16::MAX),
+        occurred_at: row.instant()?,
+    })
+}
+
+struct Delivered {
+    done: Vec<i64>,
+    complete: bool,
+}
+
+/// The events of one record, one after the other; the first failure stops them.
+async fn deliver_in_order(
+    subscribers: &[Arc<dyn Subscriber>],
+    events: Vec<Arc<Event>>,
+) -> Delivered {
+    let mut done = Vec::with_capacity(events.len());
+    for event in events {
+        for subscriber in subscribers {
+            if let Err(error) = subscriber.deliver(event.clone()).await {
+                tracing::warn!(
+                    subscriber = subscriber.name(),
+                    event = %event.id,
+                    tenant = %event.tenant_id,
+                    error = &error as &dyn std::error::Error,
+                    "a delivery failed and will be repeated",
+                );
+                return Delivered {
+                    done,
+                    complete: false,
+                };
+            }
+        }
+        done.push(event.sequence);
+    }
+    Delivered {
+        done,
+        complete: true,
+    }
+}

@@ -1,0 +1,112 @@
+//! A tenant's policy in the database: reading it whole, and the epoch that tells every process of
+//! a change. Owns no decision.
+
+use crate::db::{ColumnType, Row, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::{RoleId, TenantId, UserId};
+
+use super::compile::{RoleNode, Rule, TenantRules};
+use super::permission::Permission;
+
+/// The statement that reads a tenant's status, roles and rules at one moment.
+pub(super) fn read(tenant: TenantId) -> Sql {
+    use ColumnType::{Text, Uuid};
+    // Ordered by role, so that the rows of one role stand together.
+    Sql::new(
+        "SELECT t.status, r.id, r.parent_id, p.module, p.action, p.row_scope, p.effect \
+         FROM tenants t \
+         LEFT JOIN roles r ON r.tenant_id = t.id \
+         LEFT JOIN policy_rules p ON p.tenant_id = r.tenant_id AND p.role_id = r.id \
+         WHERE t.id = $1 ORDER BY r.id",
+    )
+    .bind(tenant, Uuid)
+    .returns(&[Text, Uuid, Uuid, Text, Text, Text, Text])
+}
+
+/// Whether the tenant is active, and its rules; `None` when there is no such tenant.
+pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<(bool, TenantRules)>> {
+    let mut active = None;
+    let (mut roles, mut rules) = (Vec::<RoleNode>::new(), Vec::new());
+    for mut row in rows {
+        active = Some(row.text::<String>()? == "active");
+        let Some(id) = row.opt_uuid::<RoleId>()? else {
+            continue;
+        };
+        let parent = row.opt_uuid()?;
+        if roles.last().is_none_or(|last| last.id != id) {
+            roles.push(RoleNode { id, parent });
+        }
+        if let Some(permission) = permission(&mut row)? {
+            rules.push(Rule {
+                role: id,
+                permission,
+            });
+        }
+    }
+    let rules = TenantRules {
+        tenant,
+        roles,
+        rules,
+        assignments: Vec::new(),
+    };
+    Ok(active.map(|active| (active, rules)))
+}
+
+/// The next four columns, `module, action, row_scope, effect`, of an outer join with the rules.
+pub(crate) fn permission(row: &mut Row) -> Result<Option<Permission>> {
+    let Some(module) = row.opt_text::<String>()? else {
+        return Ok(None);
+    };
+    let (action, rows, effect): (String, String, String) = (row.text()?, row.text()?, row.text()?);
+    Permission::stored(&module, &action, &rows, &effect).map(Some)
+}
+
+/// The rules of a tenant inside a transaction that holds its lock; see [`bump_epoch`].
+pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRules> {
+    let rows = tx.fetch_all(read(tenant)).await?;
+    parse(tenant, rows)?
+        .map(|(_, rules)| rules)
+        .ok_or(Error::NotFound)
+}
+
+/// Announces a change of a tenant's roles, rules, assignments, memberships or status.
+///
+/// Call it first in the writing transaction: the row it updates is also the lock under which
+/// policy changes happen one after the other, so that what is checked still holds at commit. It
+/// makes epochs become visible in the order of their numbers, which polling relies on.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is no such tenant.
+pub(crate) async fn bump_epoch(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
+    let epoch = next_epoch(tx).await?;
+    let update = Sql::new("UPDATE tenants SET policy_epoch = $1 WHERE id = $2")
+        .bind(epoch, ColumnType::Int)
+        .bind(tenant, ColumnType::Uuid);
+    match tx.execute(update).await? {
+        0 => Err(Error::NotFound),
+        _ => Ok(()),
+    }
+}
+
+/// Announces a change of a user's status to every tenant they belong to; see [`bump_epoch`].
+pub(crate) async fn bump_epochs_of(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+    let epoch = next_epoch(tx).await?;
+    let update = Sql::new(
+        "UPDATE tenants SET policy_epoch = $1 \
+         WHERE id IN (SELECT tenant_id FROM memberships WHERE user_id = $2)",
+    )
+    .bind(epoch, ColumnType::Int)
+    .bind(user, ColumnType::Uuid);
+    tx.execute(update).await?;
+    Ok(())
+}
+
+async fn next_epoch(tx: &mut Tx<'_>) -> Result<i64> {
+    let update = Sql::new("UPDATE policy_epochs SET value = value + 1 RETURNING value")
+        .returns(&[ColumnType::Int]);
+    let missing = || Error::Inconsistent {
+        table: "policy_epochs".into(),
+        column: "value".into(),
+    };
+    tx.fetch_optional(update).await?.ok_or_else(missing)?.int()
+}
