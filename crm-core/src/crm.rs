@@ -17,10 +17,12 @@ use crate::dispatch::{Dispatcher, Subscriber};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::identity::{AccessTokens, PasswordCost, Passwords, SigningKeys};
+use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
 use crate::record::Records;
 use crate::registry::Registry;
+use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
 
@@ -81,6 +83,16 @@ impl Crm {
     /// The repository of records.
     pub fn records(&self) -> Records {
         Records::new(self.core.clone())
+    }
+
+    /// The repository of roles.
+    pub fn roles(&self) -> Roles {
+        Roles::new(self.core.clone())
+    }
+
+    /// The repository of members.
+    pub fn members(&self) -> Members {
+        Members::new(self.core.clone())
     }
 
     /// The scope of the program itself in a tenant: every right. For command lines and jobs.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{ApiKeyId, EventId, PluginId, TenantId, UserId};
 use crate::module::CompiledModule;
-use crate::policy::{Grants, RowScope};
+use crate::policy::{Grants, Operation, RowScope};
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,6 +172,7 @@ impl Scope {
         let module = core.registry.get(object).cloned();
         Ok(Permit {
             scope: self.clone(),
+            operation,
             module,
             rows,
             action: PhantomData,
@@ -220,6 +221,7 @@ actions! {
 /// Proof of a policy decision: the scope may do `A` on one object, on these rows.
 pub struct Permit<A> {
     scope: Scope,
+    operation: Operation,
     module: Option<Arc<CompiledModule>>,
     rows: RowScope,
     action: PhantomData<fn() -> A>,
@@ -229,6 +231,7 @@ impl<A> Clone for Permit<A> {
     fn clone(&self) -> Self {
         Self {
             scope: self.scope.clone(),
+            operation: self.operation,
             module: self.module.clone(),
             rows: self.rows,
             action: PhantomData,
@@ -250,6 +253,23 @@ impl<A> Permit<A> {
     /// The rows it covers.
     pub fn rows(&self) -> RowScope {
         self.rows
+    }
+
+    /// The scope, when the permit covers all of this object of the administration.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a permit of another object, or of own rows only.
+    pub(crate) fn over(&self, object: &str) -> Result<&Scope>
+    where
+        A: Action,
+    {
+        let asked = self.scope.core().catalogue.operation(object, A::NAME);
+        if asked == Some(self.operation) && self.rows == RowScope::All {
+            return Ok(&self.scope);
+        }
+        Err(Error::Forbidden {
+            permission: format!("{object}.{}", A::NAME),
+        })
     }
 
     /// The module it is about.
