@@ -255,11 +255,12 @@ impl<A> Permit<A> {
         self.rows
     }
 
-    /// The scope, when the permit covers all of this object of the administration.
+    /// The scope, when the permit covers all of this object: an administration's repository asks
+    /// this first, and rights on own rows mean nothing there.
     ///
     /// # Errors
     /// [`Error::Forbidden`] for a permit of another object, or of own rows only.
-    pub(crate) fn over(&self, object: &str) -> Result<&Scope>
+    pub(crate) fn on(&self, object: &str) -> Result<&Scope>
     where
         A: Action,
     {
