@@ -3,6 +3,7 @@
 // The derive macro names this crate by its outside name, also in its own tests.
 extern crate self as crm_core;
 
+mod audit;
 pub mod clock;
 mod crm;
 mod db;
@@ -20,8 +21,11 @@ pub mod record;
 mod registry;
 mod schema;
 mod scope;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod value;
 
+pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};
 pub use crm::{Builder, Crm, read_module};
 pub use db::ddl::Step;
 pub use db::migrate::MigrationStatus;
