@@ -28,17 +28,25 @@ impl Cors {
         if self.origins.iter().any(|known| known == "*") {
             return Some(const { HeaderValue::from_static("*") });
         }
-        self.origins.iter().any(|known| known.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+        self.origins
+            .iter()
+            .any(|known| known.as_bytes() == origin.as_bytes())
+            .then(|| origin.clone())
     }
 
     /// The answer to a preflight request of an allowed origin.
     pub(crate) fn preflight(request: &Request) -> Option<Response> {
         let asks = request.method() == Method::OPTIONS
-            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+            && request
+                .headers()
+                .contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         asks.then(|| {
             Response::builder()
                 .status(StatusCode::NO_CONTENT)
-                .header(ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE")
+                .header(
+                    ACCESS_CONTROL_ALLOW_METHODS,
+                    "GET, POST, PUT, PATCH, DELETE",
+                )
                 .header(
                     ACCESS_CONTROL_ALLOW_HEADERS,
                     "Authorization, Content-Type, If-Match, X-Request-Id",
@@ -73,7 +81,11 @@ mod tests {
         assert!(cors.allowed(&origin("https://app.example")).is_some());
         assert!(cors.allowed(&origin("https://app.example.evil")).is_none());
         assert!(cors.allowed(&HeaderMap::new()).is_none());
-        assert!(Cors::default().allowed(&origin("https://app.example")).is_none());
+        assert!(
+            Cors::default()
+                .allowed(&origin("https://app.example"))
+                .is_none()
+        );
     }
 
     #[test]
@@ -90,6 +102,9 @@ mod tests {
             .method(Method::OPTIONS)
             .header(ACCESS_CONTROL_REQUEST_METHOD, "PATCH")
             .finish();
-        assert_eq!(Cors::preflight(&asking).unwrap().status(), StatusCode::NO_CONTENT);
+        assert_eq!(
+            Cors::preflight(&asking).unwrap().status(),
+            StatusCode::NO_CONTENT
+        );
     }
 }

@@ -98,7 +98,11 @@ fn assets() -> &'static Assets {
         let redoc = service.redoc_html();
         Assets {
             swagger_script: cut(&swagger, "<script charset=\"UTF-8\">", "</script>\n</head>"),
-            swagger_style: cut(&swagger, "<style charset=\"UTF-8\">", "</style>\n    <script"),
+            swagger_style: cut(
+                &swagger,
+                "<style charset=\"UTF-8\">",
+                "</style>\n    <script",
+            ),
             redoc_script: cut(&redoc, "<script charset=\"UTF-8\">", "</script>\n  </head>"),
         }
     })
@@ -106,7 +110,9 @@ fn assets() -> &'static Assets {
 
 /// The text between `start` and `end`; empty when the page looks different, which a test excludes.
 fn cut(page: &str, start: &str, end: &str) -> Bytes {
-    let inside = page.split_once(start).and_then(|(_, rest)| rest.split_once(end));
+    let inside = page
+        .split_once(start)
+        .and_then(|(_, rest)| rest.split_once(end));
     Bytes::from(inside.map_or("", |(text, _)| text).to_owned())
 }
 
@@ -131,7 +137,10 @@ mod tests {
         for path in ["/docs", "/redoc", "/docs/start.js", "/redoc/start.js"] {
             let response = page(path).unwrap();
             let policy = response.header(CONTENT_SECURITY_POLICY).unwrap().to_owned();
-            assert!(policy.starts_with("default-src 'none'") && !policy.contains("http"), "{policy}");
+            assert!(
+                policy.starts_with("default-src 'none'") && !policy.contains("http"),
+                "{policy}"
+            );
             let text = response.into_body().into_string().await.unwrap();
             assert!(!text.contains("//"), "{path} names another host: {text}");
         }

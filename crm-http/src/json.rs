@@ -54,7 +54,10 @@ pub(crate) fn require(
     accepts: fn(&str) -> bool,
     expected: &'static str,
 ) -> Result<(), Problem> {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
     let essence = media_type.split(';').next().unwrap_or("").trim();
     if accepts(essence) && !headers.contains_key(CONTENT_ENCODING) {
         Ok(())
@@ -78,15 +81,23 @@ pub(crate) async fn read_bytes(
     body: Body,
     limit: usize,
 ) -> Result<Bytes, Problem> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(too_large(limit));
     }
     let mut chunks = body.into_bytes_stream();
-    let Some(first) = chunks.next().await else { return Ok(Bytes::new()) };
+    let Some(first) = chunks.next().await else {
+        return Ok(Bytes::new());
+    };
     let first = first.map_err(|_| interrupted())?;
     let Some(second) = chunks.next().await else {
-        return if first.len() > limit { Err(too_large(limit)) } else { Ok(first) };
+        return if first.len() > limit {
+            Err(too_large(limit))
+        } else {
+            Ok(first)
+        };
     };
     let mut whole = BytesMut::from(first);
     let mut next = Some(second);
@@ -102,18 +113,29 @@ pub(crate) async fn read_bytes(
 
 fn too_large(limit: usize) -> Problem {
     let message = format!("the body may have at most {limit} bytes");
-    Error::LimitExceeded { code: "body_too_large", message: message.into() }.into()
+    Error::LimitExceeded {
+        code: "body_too_large",
+        message: message.into(),
+    }
+    .into()
 }
 
 fn interrupted() -> Problem {
-    Problem::new(poem::http::StatusCode::BAD_REQUEST, "body_interrupted", "the body ended early")
+    Problem::new(
+        poem::http::StatusCode::BAD_REQUEST,
+        "body_interrupted",
+        "the body ended early",
+    )
 }
 
 /// Parses JSON text; nesting is bounded by the parser at 128 levels.
 fn parse(text: &[u8]) -> Result<Value, Problem> {
     let repeated = RefCell::new(None);
     let mut parser = serde_json::Deserializer::from_slice(text);
-    let parsed = Strict { repeated: &repeated }.deserialize(&mut parser);
+    let parsed = Strict {
+        repeated: &repeated,
+    }
+    .deserialize(&mut parser);
     let parsed = parsed.and_then(|value| parser.end().map(|()| value));
     parsed.map_err(|error| match repeated.into_inner() {
         Some(key) => Problem::duplicate_key(&key),
@@ -200,7 +222,9 @@ mod tests {
     use super::*;
 
     fn code(text: &str) -> &'static str {
-        parse(text.as_bytes()).err().map_or("accepted", |problem| problem.code())
+        parse(text.as_bytes())
+            .err()
+            .map_or("accepted", |problem| problem.code())
     }
 
     #[test]
@@ -219,7 +243,16 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_refused() {
-        for text in ["", "{", "{]", "nul", "{\"a\": 1} x", "{'a': 1}", "\"\u{1}\"", "NaN"] {
+        for text in [
+            "",
+            "{",
+            "{]",
+            "nul",
+            "{\"a\": 1} x",
+            "{'a': 1}",
+            "\"\u{1}\"",
+            "NaN",
+        ] {
             assert_eq!(code(text), "malformed_json", "{text}");
         }
         assert_eq!(parse(b"\"\xff\"").unwrap_err().code(), "malformed_json");
@@ -237,7 +270,10 @@ mod tests {
         let error = read_bytes(&HeaderMap::new(), body, 16).await.unwrap_err();
         assert_eq!(error.code(), "body_too_large");
         let body = Body::from_string("x".repeat(16));
-        assert_eq!(read_bytes(&HeaderMap::new(), body, 16).await.unwrap().len(), 16);
+        assert_eq!(
+            read_bytes(&HeaderMap::new(), body, 16).await.unwrap().len(),
+            16
+        );
     }
 
     #[test]

@@ -12,9 +12,7 @@ use poem::Response;
 use poem::error::ResponseError;
 use poem::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use poem::http::{HeaderName, HeaderValue, StatusCode};
-use poem_openapi::error::{
-    ContentTypeError, ParseParamError, ParsePathError,
-};
+use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use serde::Serialize;
 
 /// The media type of every error body.
@@ -40,7 +38,14 @@ impl Problem {
         code: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), header: None, source: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            header: None,
+            source: None,
+        }
     }
 
     /// The body is not JSON.
@@ -107,7 +112,12 @@ impl Problem {
             let _ = write!(causes, ": {cause}");
             next = cause.source();
         }
-        tracing::error!(request_id, code = self.code, error = causes, "a request failed");
+        tracing::error!(
+            request_id,
+            code = self.code,
+            error = causes,
+            "a request failed"
+        );
     }
 
     /// The answer, naming the request.
@@ -155,7 +165,11 @@ struct Field<'a> {
 
 impl<'a> From<&'a FieldError> for Field<'a> {
     fn from(field: &'a FieldError) -> Self {
-        Self { pointer: &field.pointer, code: field.code, detail: &field.message }
+        Self {
+            pointer: &field.pointer,
+            code: field.code,
+            detail: &field.message,
+        }
     }
 }
 
@@ -173,7 +187,9 @@ impl ResponseError for Problem {
 impl poem_openapi::ApiResponse for Problem {
     fn meta() -> poem_openapi::registry::MetaResponses {
         // The generator adds the error answers of every operation in one place.
-        poem_openapi::registry::MetaResponses { responses: Vec::new() }
+        poem_openapi::registry::MetaResponses {
+            responses: Vec::new(),
+        }
     }
 
     fn register(_registry: &mut poem_openapi::registry::Registry) {}
@@ -208,12 +224,24 @@ impl From<Error> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             _ => {
-                detail = Cow::Borrowed("the server failed; quote the request id when you report it");
+                detail =
+                    Cow::Borrowed("the server failed; quote the request id when you report it");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        let code = if status == StatusCode::INTERNAL_SERVER_ERROR { "internal" } else { error.code() };
-        Self { status, code, detail, errors, header, source: Some(error) }
+        let code = if status == StatusCode::INTERNAL_SERVER_ERROR {
+            "internal"
+        } else {
+            error.code()
+        };
+        Self {
+            status,
+            code,
+            detail,
+            errors,
+            header,
+            source: Some(error),
+        }
     }
 }
 
@@ -251,7 +279,9 @@ pub(crate) fn from_poem(error: poem::Error) -> Problem {
         status if status.is_client_error() => Problem::new(
             status,
             "bad_request",
-            status.canonical_reason().unwrap_or("the request cannot be understood"),
+            status
+                .canonical_reason()
+                .unwrap_or("the request cannot be understood"),
         ),
         _ => Error::internal(error.to_string()).into(),
     }
@@ -265,7 +295,10 @@ mod tests {
 
     async fn rendered(problem: Problem) -> (StatusCode, String) {
         let response = problem.response("r-1");
-        (response.status(), response.into_body().into_string().await.unwrap())
+        (
+            response.status(),
+            response.into_body().into_string().await.unwrap(),
+        )
     }
 
     #[tokio::test]
@@ -273,19 +306,39 @@ mod tests {
         let kinds = [
             (Error::invalid("email", "required", "Give an address."), 422),
             (Error::unauthenticated("token_expired", "log in again"), 401),
-            (Error::Forbidden { permission: "contacts.update".into() }, 403),
+            (
+                Error::Forbidden {
+                    permission: "contacts.update".into(),
+                },
+                403,
+            ),
             (Error::NotFound, 404),
             (Error::conflict("already_exists", "taken"), 409),
             (Error::PreconditionFailed, 412),
-            (Error::LimitExceeded { code: "body_too_large", message: "1 MiB".into() }, 413),
-            (Error::TooMany { retry_after: Duration::from_secs(7) }, 429),
+            (
+                Error::LimitExceeded {
+                    code: "body_too_large",
+                    message: "1 MiB".into(),
+                },
+                413,
+            ),
+            (
+                Error::TooMany {
+                    retry_after: Duration::from_secs(7),
+                },
+                429,
+            ),
             (Error::internal("boom"), 500),
             (Error::Configuration("set X".into()), 500),
             (Error::unavailable("the database does not answer"), 503),
         ];
         for (error, status) in kinds {
             let text = error.to_string();
-            assert_eq!(Problem::from(error).response("r").status().as_u16(), status, "{text}");
+            assert_eq!(
+                Problem::from(error).response("r").status().as_u16(),
+                status,
+                "{text}"
+            );
         }
     }
 
@@ -316,7 +369,12 @@ mod tests {
 
     #[test]
     fn waiting_times_are_told_in_seconds() {
-        let error = Error::TooMany { retry_after: Duration::from_secs(7) };
-        assert_eq!(Problem::from(error).response("r").header(RETRY_AFTER), Some("7"));
+        let error = Error::TooMany {
+            retry_after: Duration::from_secs(7),
+        };
+        assert_eq!(
+            Problem::from(error).response("r").header(RETRY_AFTER),
+            Some("7")
+        );
     }
 }

@@ -21,7 +21,9 @@ pub(crate) fn header(id: &str) -> HeaderValue {
 
 fn is_valid(id: &str) -> bool {
     (1..=128).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ pub(crate) fn apply(headers: &mut HeaderMap, hsts: bool) {
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(DATA);
-    headers.entry(CACHE_CONTROL).or_insert(const { HeaderValue::from_static("no-store") });
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(const { HeaderValue::from_static("no-store") });
     if hsts {
         const TWO_YEARS: HeaderValue = HeaderValue::from_static("max-age=63072000");
         headers.insert(STRICT_TRANSPORT_SECURITY, TWO_YEARS);

@@ -59,7 +59,8 @@ pub async fn serve_endpoint(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let local = listener.local_addr()?;
-    let endpoint: SharedEndpoint = Arc::new(ToDynEndpoint(endpoint.into_endpoint().map_to_response()));
+    let endpoint: SharedEndpoint =
+        Arc::new(ToDynEndpoint(endpoint.into_endpoint().map_to_response()));
     let slots = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
 
@@ -73,8 +74,14 @@ pub async fn serve_endpoint(
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
-        tracing::warn!(open = connections.len(), "stopped with requests still running");
+    if tokio::time::timeout(limits.drain, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            open = connections.len(),
+            "stopped with requests still running"
+        );
     }
     Ok(())
 }
@@ -148,7 +155,8 @@ async fn serve_connection(
 pub async fn termination() -> io::Result<()> {
     #[cfg(unix)]
     {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             result = tokio::signal::ctrl_c() => result,
             _ = terminate.recv() => Ok(()),

@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use crm_core::crm::{Builder, read_module};
 use crm_core::id::TenantId;
 use crm_core::module::{ModuleSpec, default_modules};
-use crm_core::scope::RequestContext;
-use crm_core::{Crm, Error};
+use crm_core::{Builder, Crm, Error, RequestContext, read_module};
 
 use crate::secret;
 
