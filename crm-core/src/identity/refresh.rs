@@ -54,7 +54,11 @@ pub(super) async fn open(
     (tenant, user): (TenantId, UserId),
     lifetime: TimeDelta,
 ) -> Result<(Family, SecretString)> {
-    let family = Family { id: FamilyId(clock.new_id()), tenant, user };
+    let family = Family {
+        id: FamilyId(clock.new_id()),
+        tenant,
+        user,
+    };
     let now = clock.now();
     // Families past their end refuse anyway; this keeps a member's rows few.
     tx.execute(
@@ -182,7 +186,11 @@ async fn find(tx: &mut Tx<'_>, hash: Vec<u8>) -> Result<Option<Found>> {
         .await?;
     let Some(mut row) = row else { return Ok(None) };
     Ok(Some(Found {
-        family: Family { id: row.uuid()?, tenant: row.uuid()?, user: row.uuid()? },
+        family: Family {
+            id: row.uuid()?,
+            tenant: row.uuid()?,
+            user: row.uuid()?,
+        },
         generation: row.int()?,
         expires_at: row.instant()?,
         used_at: row.opt_instant()?,

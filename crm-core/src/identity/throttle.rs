@@ -32,7 +32,11 @@ impl Throttle {
     /// At most `limit` attempts a minute; 0 switches the limit off.
     pub(super) fn new(limit: u32, clock: Clock) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Self { limit, attempts: Cache::new(MOST_KEYS), clock }
+        Self {
+            limit,
+            attempts: Cache::new(MOST_KEYS),
+            clock,
+        }
     }
 
     /// Counts an attempt.
@@ -43,7 +47,9 @@ impl Throttle {
         if self.limit == 0 {
             return Ok(());
         }
-        let attempts = self.attempts.get_with((address, email.to_owned()), Attempts::default);
+        let attempts = self
+            .attempts
+            .get_with((address, email.to_owned()), Attempts::default);
         let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         while attempts.front().is_some_and(|first| *first + WINDOW <= now) {
@@ -82,7 +88,10 @@ mod tests {
         }
         fixed.advance(TimeDelta::seconds(35));
         throttle.attempt(None, ANN).unwrap();
-        assert!(throttle.attempt(None, ANN).is_err(), "only one place has become free");
+        assert!(
+            throttle.attempt(None, ANN).is_err(),
+            "only one place has become free"
+        );
     }
 
     #[test]

@@ -76,7 +76,9 @@ impl PolicyCache {
         tenant: TenantId,
         subject: Subject,
     ) -> Result<Option<Arc<Grants>>> {
-        let Some(entry) = self.tenant(tenant).await? else { return Ok(None) };
+        let Some(entry) = self.tenant(tenant).await? else {
+            return Ok(None);
+        };
         if !entry.active {
             return Ok(None);
         }
@@ -85,12 +87,15 @@ impl PolicyCache {
             return Ok(Some(grants));
         }
         // An invalidation from here on drops the tenant's entry, and its stamp with it.
-        let Some(roles) = self.roles_of(tenant, subject).await? else { return Ok(None) };
+        let Some(roles) = self.roles_of(tenant, subject).await? else {
+            return Ok(None);
+        };
         let mut grants = entry.policy.grants(&roles);
         if let Subject::ApiKey(_) = subject {
             grants = Arc::new(grants.without_own());
         }
-        self.subjects.insert((tenant, subject), (entry.stamp, grants.clone()));
+        self.subjects
+            .insert((tenant, subject), (entry.stamp, grants.clone()));
         Ok(Some(grants))
     }
 
@@ -120,7 +125,9 @@ impl PolicyCache {
         }
         let before = *self.generation(id);
         let rows = self.db.fetch_all(stored::read(id)).await?;
-        let Some((active, rules)) = stored::parse(id, rows)? else { return Ok(None) };
+        let Some((active, rules)) = stored::parse(id, rows)? else {
+            return Ok(None);
+        };
         let tenant = Arc::new(Tenant {
             stamp: self.stamps.fetch_add(1, Ordering::Relaxed),
             active,
@@ -153,11 +160,17 @@ impl PolicyCache {
             .bind(tenant, ColumnType::Uuid)
             .bind(key, ColumnType::Uuid),
         };
-        let rows = self.db.fetch_all(statement.returns(&[ColumnType::Uuid])).await?;
+        let rows = self
+            .db
+            .fetch_all(statement.returns(&[ColumnType::Uuid]))
+            .await?;
         if rows.is_empty() {
             return Ok(None);
         }
-        let roles = rows.into_iter().map(|mut row| row.opt_uuid()).collect::<Result<Vec<_>>>()?;
+        let roles = rows
+            .into_iter()
+            .map(|mut row| row.opt_uuid())
+            .collect::<Result<Vec<_>>>()?;
         // A member without roles is one row without a role.
         Ok(Some(roles.into_iter().flatten().collect()))
     }
@@ -165,6 +178,8 @@ impl PolicyCache {
     fn generation(&self, tenant: TenantId) -> MutexGuard<'_, u64> {
         // The last byte of a UUID of version 7 is random.
         let stripe = usize::from(tenant.0.as_bytes()[15]) % STRIPES;
-        self.generations[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+        self.generations[stripe]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

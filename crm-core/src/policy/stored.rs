@@ -29,22 +29,34 @@ pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<(bool, Te
     let (mut roles, mut rules) = (Vec::<RoleNode>::new(), Vec::new());
     for mut row in rows {
         active = Some(row.text::<String>()? == "active");
-        let Some(id) = row.opt_uuid::<RoleId>()? else { continue };
+        let Some(id) = row.opt_uuid::<RoleId>()? else {
+            continue;
+        };
         let parent = row.opt_uuid()?;
         if roles.last().is_none_or(|last| last.id != id) {
             roles.push(RoleNode { id, parent });
         }
         if let Some(permission) = permission(&mut row)? {
-            rules.push(Rule { role: id, permission });
+            rules.push(Rule {
+                role: id,
+                permission,
+            });
         }
     }
-    let rules = TenantRules { tenant, roles, rules, assignments: Vec::new() };
+    let rules = TenantRules {
+        tenant,
+        roles,
+        rules,
+        assignments: Vec::new(),
+    };
     Ok(active.map(|active| (active, rules)))
 }
 
 /// The next four columns, `module, action, row_scope, effect`, of an outer join with the rules.
 pub(crate) fn permission(row: &mut Row) -> Result<Option<Permission>> {
-    let Some(module) = row.opt_text::<String>()? else { return Ok(None) };
+    let Some(module) = row.opt_text::<String>()? else {
+        return Ok(None);
+    };
     let (action, rows, effect): (String, String, String) = (row.text()?, row.text()?, row.text()?);
     Permission::stored(&module, &action, &rows, &effect).map(Some)
 }
@@ -52,7 +64,9 @@ pub(crate) fn permission(row: &mut Row) -> Result<Option<Permission>> {
 /// The rules of a tenant inside a transaction that holds its lock; see [`bump_epoch`].
 pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRules> {
     let rows = tx.fetch_all(read(tenant)).await?;
-    parse(tenant, rows)?.map(|(_, rules)| rules).ok_or(Error::NotFound)
+    parse(tenant, rows)?
+        .map(|(_, rules)| rules)
+        .ok_or(Error::NotFound)
 }
 
 /// Announces a change of a tenant's roles, rules, assignments, memberships or status.
@@ -90,6 +104,9 @@ pub(crate) async fn bump_epochs_of(tx: &mut Tx<'_>, user: UserId) -> Result<()> 
 async fn next_epoch(tx: &mut Tx<'_>) -> Result<i64> {
     let update = Sql::new("UPDATE policy_epochs SET value = value + 1 RETURNING value")
         .returns(&[ColumnType::Int]);
-    let missing = || Error::Inconsistent { table: "policy_epochs".into(), column: "value".into() };
+    let missing = || Error::Inconsistent {
+        table: "policy_epochs".into(),
+        column: "value".into(),
+    };
     tx.fetch_optional(update).await?.ok_or_else(missing)?.int()
 }

@@ -1,0 +1,247 @@
+//! A throwaway PostgreSQL for tests: one cluster per test process, one database per test.
+//!
+//! The cluster listens on a socket in a private directory only, never on the network, and trades
+//! durability for speed. Its watchdog holds a pipe to the test process and removes everything as
+//! soon as that process is gone, even when it was killed.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::clock::Clock;
+
+/// The URL of the test server's maintenance database.
+///
+/// It is `CRM_TEST_POSTGRES` when that variable is set, and otherwise a cluster that the first call
+/// starts from the server programs installed on this machine.
+///
+/// # Panics
+/// When there is no server: a test that needs one cannot pass without it.
+pub fn url() -> &'static str {
+    static URL: OnceLock<String> = OnceLock::new();
+    URL.get_or_init(|| match std::env::var("CRM_TEST_POSTGRES") {
+        Ok(url) => url,
+        Err(_) => match Cluster::start() {
+            Ok(cluster) => {
+                let url = cluster.url();
+                // Dropped with the process: the pipe closes, and the watchdog cleans up.
+                std::mem::forget(cluster);
+                url
+            }
+            Err(reason) => panic!("{reason}"),
+        },
+    })
+}
+
+/// The URL of a new, empty database of the test server.
+///
+/// It vanishes with the cluster; on a server named by `CRM_TEST_POSTGRES` it stays, under a name
+/// that starts with `crm_test_`.
+///
+/// # Panics
+/// When there is no server, or it refuses to create the database.
+pub async fn database() -> String {
+    let name = format!("crm_test_{}", Clock::system().new_id().simple());
+    let create = async {
+        let mut connection = PgConnection::connect(url()).await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut connection)
+            .await?;
+        connection.close().await
+    };
+    if let Err(error) = create.await {
+        panic!("the test server refuses to create a database: {error}");
+    }
+    with_database(url(), &name)
+}
+
+/// The same server, another database.
+fn with_database(url: &str, name: &str) -> String {
+    let (address, query) = url.split_at(url.find('?').unwrap_or(url.len()));
+    let host = address.find("://").map_or(0, |at| at + 3);
+    let server = address[host..]
+        .find('/')
+        .map_or(address, |at| &address[..host + at]);
+    format!("{server}/{name}{query}")
+}
+
+/// A running server and the watchdog that ends it.
+struct Cluster {
+    /// The shell that stops the server when its standard input closes.
+    watchdog: Child,
+    directory: PathBuf,
+}
+
+impl Cluster {
+    fn start() -> Result<Self, String> {
+        let programs = programs().ok_or(
+            "No PostgreSQL server is installed: install the `postgresql` package, \
+             or set CRM_TEST_POSTGRES to the URL of a server.",
+        )?;
+        let directory = tempfile::Builder::new()
+            .prefix("crm-pg-")
+            .tempdir()
+            .map_err(|error| format!("No directory for a test server: {error}"))?
+            .keep();
+        Self::start_in(&programs, directory.clone()).map_err(|reason| {
+            // The watchdog removed it already, unless it never ran.
+            let _ = std::fs::remove_dir_all(&directory);
+            format!(
+                "PostgreSQL in {} does not start: {reason}",
+                programs.display()
+            )
+        })
+    }
+
+    fn start_in(programs: &Path, directory: PathBuf) -> Result<Self, String> {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", include_str!("postgres.sh"), "crm-test-postgres"])
+            .args([programs, &directory])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Ctrl-C reaches the tests, and through their end the watchdog.
+            .process_group(0);
+        run_unprivileged(&mut command, &directory)?;
+        let mut watchdog = command.spawn().map_err(|error| error.to_string())?;
+        let mut answer = String::new();
+        if let Some(stdout) = watchdog.stdout.take() {
+            let mut stdout = BufReader::new(stdout);
+            stdout
+                .read_line(&mut answer)
+                .map_err(|error| error.to_string())?;
+            if answer != "ready\n" {
+                stdout
+                    .read_to_string(&mut answer)
+                    .map_err(|error| error.to_string())?;
+                return Err(answer);
+            }
+        }
+        Ok(Self {
+            watchdog,
+            directory,
+        })
+    }
+
+    fn url(&self) -> String {
+        let directory = self.directory.display();
+        format!("postgres://postgres@localhost:5432/postgres?host={directory}&sslmode=disable")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.watchdog.stdin.take());
+        let _ = self.watchdog.wait();
+    }
+}
+
+/// PostgreSQL refuses to run as root: then it runs as `postgres` or `nobody`, who gets `directory`.
+fn run_unprivileged(command: &mut Command, directory: &Path) -> Result<(), String> {
+    let owner = std::fs::metadata(directory)
+        .map_err(|error| error.to_string())?
+        .uid();
+    if owner != 0 {
+        return Ok(());
+    }
+    let accounts = std::fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
+    let (uid, gid) = ["postgres", "nobody"]
+        .iter()
+        .find_map(|name| account(&accounts, name))
+        .ok_or("there is no user `postgres` or `nobody` to run it as")?;
+    std::os::unix::fs::chown(directory, Some(uid), Some(gid)).map_err(|error| error.to_string())?;
+    command.uid(uid).gid(gid);
+    Ok(())
+}
+
+/// User and group number of the account called `name` in the text of `/etc/passwd`.
+fn account(accounts: &str, name: &str) -> Option<(u32, u32)> {
+    accounts
+        .lines()
+        .map(|line| line.split(':'))
+        .find_map(|mut fields| {
+            let found = fields.next()? == name;
+            let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+            found.then_some((uid, gid))
+        })
+}
+
+/// The directory of the server programs: from `PATH`, else where Debian keeps the newest.
+fn programs() -> Option<PathBuf> {
+    let complete = |directory: &PathBuf| {
+        ["initdb", "pg_ctl", "postgres"]
+            .iter()
+            .all(|name| directory.join(name).is_file())
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).find(complete).or_else(|| {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+        versions
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry)))
+            .map(|(version, entry)| (version, entry.path().join("bin")))
+            .filter(|(_, directory)| complete(directory))
+            .max()
+            .map(|(_, directory)| directory)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_database_is_empty_and_another_one() -> anyhow::Result<()> {
+        let (one, other) = (database().await, database().await);
+        assert_ne!(one, other);
+        for url in [one, other] {
+            let mut connection = PgConnection::connect(&url).await?;
+            sqlx::raw_sql("CREATE TABLE contacts (id bigint)")
+                .execute(&mut connection)
+                .await?;
+            let lower: String = sqlx::query_scalar("SELECT lower('ÄÉ')")
+                .fetch_one(&mut connection)
+                .await?;
+            assert_eq!(lower, "äé");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_cluster_vanishes_when_the_pipe_of_its_owner_closes() -> anyhow::Result<()> {
+        let cluster = Cluster::start().map_err(anyhow::Error::msg)?;
+        let (url, directory) = (cluster.url(), cluster.directory.clone());
+        PgConnection::connect(&url).await?.close().await?;
+        drop(cluster);
+        assert!(!directory.exists());
+        assert!(PgConnection::connect(&url).await.is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn another_database_keeps_server_and_options() {
+        let cases = [
+            (
+                "postgres://u:p@h:1/a?sslmode=disable",
+                "postgres://u:p@h:1/b?sslmode=disable",
+            ),
+            ("postgres://h/a?host=/tmp/x", "postgres://h/b?host=/tmp/x"),
+            ("postgres://h", "postgres://h/b"),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(with_database(url, "b"), expected);
+        }
+    }
+
+    #[test]
+    fn an_account_is_found_by_its_whole_name() {
+        let accounts = "post:x:1:2:::\npostgres:x:101:104:PostgreSQL:/var/lib:/bin/bash\n";
+        assert_eq!(account(accounts, "postgres"), Some((101, 104)));
+        assert_eq!(account(accounts, "nobody"), None);
+    }
+}
