@@ -4,8 +4,8 @@ use crm_core::Crm;
 use poem_openapi::payload::Json;
 use poem_openapi::{Enum, Object, OpenApi};
 
-use super::Tag;
 use crate::problem::Problem;
+use crate::wire::Tag;
 
 /// The health of this process.
 pub(crate) struct Health {

@@ -14,17 +14,10 @@ use poem::http::{HeaderValue, Method};
 use poem::{Request, Response, Route};
 use poem_openapi::__private::UrlQuery;
 use poem_openapi::registry::{MetaOperation, MetaParamIn};
-use poem_openapi::{OpenApi, Tags};
+use poem_openapi::OpenApi;
 
 use crate::edge::{Exchange, Template};
 use crate::problem::Problem;
-
-/// The sections of the reference that fixed resources stand in.
-#[derive(Tags)]
-pub(crate) enum Tag {
-    /// Whether the server works.
-    Health,
-}
 
 /// All fixed resources.
 pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {

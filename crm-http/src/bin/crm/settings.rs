@@ -90,7 +90,7 @@ pub(crate) fn request(crm: &Crm) -> RequestContext {
 /// # Errors
 /// When there is none.
 pub(crate) async fn tenant(crm: &Crm, name: &str) -> Result<TenantId, Box<dyn std::error::Error + Send + Sync>> {
-    match crm.tenants().find(name).await? {
+    match crm.tenants().find_by_name(name).await? {
         Some(tenant) => Ok(tenant.id),
         None => Err(format!("there is no tenant {name:?}; make one with: crm tenant create {name}").into()),
     }
