@@ -51,16 +51,28 @@ fn printed(steps: &[Step]) -> String {
 }
 
 async fn run(connection: &mut SqliteConnection, sql: &str) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.map(drop)
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// A database with one tenant and the module's table.
 async fn database(spec: &ModuleSpec) -> SqliteConnection {
     let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-    run(&mut connection, "CREATE TABLE tenants (id BLOB PRIMARY KEY) STRICT").await.unwrap();
-    run(&mut connection, "INSERT INTO tenants VALUES (x'01')").await.unwrap();
+    run(
+        &mut connection,
+        "CREATE TABLE tenants (id BLOB PRIMARY KEY) STRICT",
+    )
+    .await
+    .unwrap();
+    run(&mut connection, "INSERT INTO tenants VALUES (x'01')")
+        .await
+        .unwrap();
     for sql in create_table(spec, Dialect::Sqlite) {
-        run(&mut connection, &sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+        run(&mut connection, &sql)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {sql}"));
     }
     connection
 }
@@ -126,10 +138,21 @@ async fn a_check_refuses_what_the_input_rules_refuse() {
         ("parent_id", "x'00'"),
     ] {
         let refused = insert(&mut connection, 1, column, literal).await;
-        let error = refused.err().unwrap_or_else(|| panic!("{column} takes {literal}")).to_string();
+        let error = refused
+            .err()
+            .unwrap_or_else(|| panic!("{column} takes {literal}"))
+            .to_string();
         let check = format!("CHECK constraint failed: things.{column}.check");
-        let expected = [&check, "cannot store", "malformed JSON", "non-deterministic"];
-        assert!(expected.iter().any(|text| error.contains(*text)), "{column} {literal}: {error}");
+        let expected = [
+            &check,
+            "cannot store",
+            "malformed JSON",
+            "non-deterministic",
+        ];
+        assert!(
+            expected.iter().any(|text| error.contains(*text)),
+            "{column} {literal}: {error}"
+        );
     }
     for (id, (column, literal)) in (1..).zip([
         ("title", "'a'"),
@@ -142,46 +165,91 @@ async fn a_check_refuses_what_the_input_rules_refuse() {
             "INSERT INTO things (tenant_id, id, version, created_at, updated_at, done, {column})
              VALUES (x'01', CAST(zeroblob(15) || x'{id:02x}' AS BLOB), 1, 0, 0, 1, {literal})"
         );
-        run(&mut connection, &sql).await.unwrap_or_else(|error| panic!("{column}: {error}"));
+        run(&mut connection, &sql)
+            .await
+            .unwrap_or_else(|error| panic!("{column}: {error}"));
     }
 }
 
 #[tokio::test]
 async fn uniqueness_holds_without_case_for_addresses() {
     let mut connection = database(&things()).await;
-    insert(&mut connection, 1, "email", "'Ada@example.com'").await.unwrap();
+    insert(&mut connection, 1, "email", "'Ada@example.com'")
+        .await
+        .unwrap();
     let sql = "UPDATE things SET title = 'other'";
     run(&mut connection, sql).await.unwrap();
-    let error = insert(&mut connection, 2, "email", "'ada@EXAMPLE.com'").await.unwrap_err();
-    assert!(error.to_string().contains("index 'things.email.unique'"), "{error}");
+    let error = insert(&mut connection, 2, "email", "'ada@EXAMPLE.com'")
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("index 'things.email.unique'"),
+        "{error}"
+    );
 }
 
 #[test]
 fn the_plan_of_each_kind_of_change() {
     let old = things();
     let changes = [
-        ("a wider enum", changed(r#"["new", "closed won"]"#, r#"["new", "closed won", "lost"]"#)),
-        ("an optional field", changed("fields = [", "fields = [{ name = 'x', type = 'date' },")),
+        (
+            "a wider enum",
+            changed(
+                r#"["new", "closed won"]"#,
+                r#"["new", "closed won", "lost"]"#,
+            ),
+        ),
+        (
+            "an optional field",
+            changed("fields = [", "fields = [{ name = 'x', type = 'date' },"),
+        ),
         (
             "a required field with a default",
-            changed("fields = [", r#"fields = [{ name = "x", type = "text", required = true, default = "it's \\" },"#),
+            changed(
+                "fields = [",
+                r#"fields = [{ name = "x", type = "text", required = true, default = "it's \\" },"#,
+            ),
         ),
         (
             "a reference",
-            changed("fields = [", "fields = [{ name = 'x', type = 'reference', module = 'others' },"),
+            changed(
+                "fields = [",
+                "fields = [{ name = 'x', type = 'reference', module = 'others' },",
+            ),
         ),
-        ("a removed field", changed("{ name = \"age\", type = \"integer\", min = 0 },", "")),
+        (
+            "a removed field",
+            changed("{ name = \"age\", type = \"integer\", min = 0 },", ""),
+        ),
         (
             "a removed sort",
-            changed("type = \"integer\", min = -5, max = 100, sort = true", "type = \"integer\", min = -5, max = 100"),
+            changed(
+                "type = \"integer\", min = -5, max = 100, sort = true",
+                "type = \"integer\", min = -5, max = 100",
+            ),
         ),
-        ("a further index", changed("[\"amount\"]", "[\"amount\"], [\"count\"]")),
+        (
+            "a further index",
+            changed("[\"amount\"]", "[\"amount\"], [\"count\"]"),
+        ),
         (
             "a field that becomes required",
-            changed("\"closed won\"], default", "\"closed won\"], required = true, default"),
+            changed(
+                "\"closed won\"], default",
+                "\"closed won\"], required = true, default",
+            ),
         ),
-        ("a wider decimal", changed("precision = 12", "precision = 14")),
-        ("a bound that falls", changed("name = \"age\", type = \"integer\", min = 0", "name = \"age\", type = \"integer\"")),
+        (
+            "a wider decimal",
+            changed("precision = 12", "precision = 14"),
+        ),
+        (
+            "a bound that falls",
+            changed(
+                "name = \"age\", type = \"integer\", min = 0",
+                "name = \"age\", type = \"integer\"",
+            ),
+        ),
     ];
     let mut text = String::new();
     for (title, new) in &changes {
@@ -210,7 +278,11 @@ fn a_new_module_is_created_and_a_removed_one_dropped_with_a_mark() {
     let created = plan(None, Some(&things()), Dialect::Sqlite).unwrap();
     let statements: Vec<_> = created.iter().map(|step| step.sql.clone()).collect();
     assert_eq!(statements, create_table(&things(), Dialect::Sqlite));
-    assert!(created.iter().all(|step| !step.destructive && step.summary.starts_with("things: new ")));
+    assert!(
+        created
+            .iter()
+            .all(|step| !step.destructive && step.summary.starts_with("things: new "))
+    );
 
     let dropped = plan(Some(&things()), None, Dialect::Postgres).unwrap();
     assert_eq!(dropped.len(), 1);
@@ -230,7 +302,10 @@ fn changes_that_would_guess_at_data_are_refused_with_a_way_out() {
     let Err(Error::Invalid(problems)) = plan(Some(&things()), Some(&new), Dialect::Sqlite) else {
         panic!("planned");
     };
-    let found: Vec<_> = problems.iter().map(|p| (p.pointer.as_str(), p.code)).collect();
+    let found: Vec<_> = problems
+        .iter()
+        .map(|p| (p.pointer.as_str(), p.code))
+        .collect();
     assert_eq!(
         found,
         [
@@ -239,7 +314,11 @@ fn changes_that_would_guess_at_data_are_refused_with_a_way_out() {
             ("/things/fresh", "default_missing"),
         ]
     );
-    assert!(problems[2].message.contains("give it a default"), "{}", problems[2].message);
+    assert!(
+        problems[2].message.contains("give it a default"),
+        "{}",
+        problems[2].message
+    );
 }
 
 #[tokio::test]
@@ -254,8 +333,12 @@ async fn a_rebuild_keeps_the_rows_and_those_that_refer_to_them() {
         run(&mut connection, &sql).await.unwrap();
     }
     insert(&mut connection, 1, "stage", "'new'").await.unwrap();
-    run(&mut connection, "UPDATE things SET title = 'first'").await.unwrap();
-    insert(&mut connection, 2, "parent_id", "(SELECT id FROM things)").await.unwrap();
+    run(&mut connection, "UPDATE things SET title = 'first'")
+        .await
+        .unwrap();
+    insert(&mut connection, 2, "parent_id", "(SELECT id FROM things)")
+        .await
+        .unwrap();
     run(
         &mut connection,
         "INSERT INTO others SELECT tenant_id, id, 1, null, 0, 0, id FROM things",
@@ -267,20 +350,37 @@ async fn a_rebuild_keeps_the_rows_and_those_that_refer_to_them() {
         r#"["new", "closed won"], default"#,
         r#"["new", "lost"], required = true, default"#,
     );
-    apply(&mut connection, &planned(&things(), &wider, Dialect::Sqlite)).await.unwrap();
+    apply(
+        &mut connection,
+        &planned(&things(), &wider, Dialect::Sqlite),
+    )
+    .await
+    .unwrap();
 
     let count = |sql: &'static str| sqlx::query_scalar::<_, i64>(sql);
-    let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut connection).await.unwrap();
+    let broken = sqlx::query("PRAGMA foreign_key_check")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
     assert!(broken.is_empty());
     let kept = count("SELECT count(*) FROM things JOIN others USING (tenant_id, id)");
     assert_eq!(kept.fetch_one(&mut connection).await.unwrap(), 2);
     let filled = count("SELECT count(*) FROM things WHERE stage = 'new'");
     assert_eq!(filled.fetch_one(&mut connection).await.unwrap(), 2);
-    run(&mut connection, "UPDATE things SET stage = 'lost'").await.unwrap();
-    run(&mut connection, "UPDATE things SET stage = 'closed won'").await.unwrap_err();
-    let error = run(&mut connection, "DELETE FROM things").await.unwrap_err();
+    run(&mut connection, "UPDATE things SET stage = 'lost'")
+        .await
+        .unwrap();
+    run(&mut connection, "UPDATE things SET stage = 'closed won'")
+        .await
+        .unwrap_err();
+    let error = run(&mut connection, "DELETE FROM things")
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
-    assert_eq!(schema(&mut connection).await, schema(&mut database_with(&wider, &others).await).await);
+    assert_eq!(
+        schema(&mut connection).await,
+        schema(&mut database_with(&wider, &others).await).await
+    );
 }
 
 async fn database_with(spec: &ModuleSpec, other: &ModuleSpec) -> SqliteConnection {
@@ -324,7 +424,10 @@ fn long_names_stay_distinct_and_within_the_limit() {
     let second = name(&["contacts", &long, "uniquf"]);
     assert_eq!(first.len(), MAX_NAME);
     assert_ne!(first, second);
-    assert_eq!(name(&["contacts", "email", "unique"]), "contacts.email.unique");
+    assert_eq!(
+        name(&["contacts", "email", "unique"]),
+        "contacts.email.unique"
+    );
 }
 
 #[test]
