@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use super::*;
+use crate::error::Error;
 use crate::module::arbitrary;
 
 /// A module with a field of every type.
