@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{ApiKeyId, EventId, PluginId, TenantId, UserId};
 use crate::module::CompiledModule;
-use crate::policy::{Grants, RowScope};
+use crate::policy::{Grants, Operation, RowScope};
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -173,6 +173,7 @@ impl Scope {
         Ok(Permit {
             scope: self.clone(),
             object: object.into(),
+            operation,
             module,
             rows,
             action: PhantomData,
@@ -222,6 +223,7 @@ actions! {
 pub struct Permit<A> {
     scope: Scope,
     object: Box<str>,
+    operation: Operation,
     module: Option<Arc<CompiledModule>>,
     rows: RowScope,
     action: PhantomData<fn() -> A>,
@@ -232,6 +234,7 @@ impl<A> Clone for Permit<A> {
         Self {
             scope: self.scope.clone(),
             object: self.object.clone(),
+            operation: self.operation,
             module: self.module.clone(),
             rows: self.rows,
             action: PhantomData,
@@ -262,6 +265,23 @@ impl<A> Permit<A> {
         } else {
             Err(Error::NotFound)
         }
+    }
+
+    /// The scope, when the permit covers all of this object of the administration.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a permit of another object, or of own rows only.
+    pub(crate) fn over(&self, object: &str) -> Result<&Scope>
+    where
+        A: Action,
+    {
+        let asked = self.scope.core().catalogue.operation(object, A::NAME);
+        if asked == Some(self.operation) && self.rows == RowScope::All {
+            return Ok(&self.scope);
+        }
+        Err(Error::Forbidden {
+            permission: format!("{object}.{}", A::NAME),
+        })
     }
 
     /// The module it is about.

@@ -14,8 +14,8 @@ use super::compile::CompiledPolicy;
 use super::grants::Grants;
 use super::model::Subject;
 use super::stored;
-use crate::db::{ColumnType, Db, Sql};
-use crate::error::{Error, Result};
+use crate::db::{ColumnType, Db, Job, Sql};
+use crate::error::Result;
 use crate::id::{RoleId, TenantId};
 
 /// Most tenants whose compiled policy is kept: at 4 KiB each 128 MiB, usually a tenth of that.
@@ -97,6 +97,25 @@ impl PolicyCache {
         self.subjects
             .insert((tenant, subject), (entry.stamp, grants.clone()));
         Ok(Some(grants))
+    }
+
+    /// Runs `job` in a transaction that changes the policy of a tenant: under its lock, announced
+    /// to every process, and forgotten here afterwards. See [`bump_epoch`](stored::bump_epoch).
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        job: impl Job<T>,
+    ) -> Result<T> {
+        let answer = self.db.write(move |tx| {
+            Box::pin(async move {
+                stored::bump_epoch(tx, tenant).await?;
+                job(tx).await
+            })
+        });
+        let answer = answer.await;
+        // After a failure too: the answer to a commit may have been lost on its way.
+        self.invalidate(tenant);
+        answer
     }
 
     /// Forgets what is known of a tenant. Call it after the commit of every change of its policy.

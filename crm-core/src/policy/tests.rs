@@ -199,10 +199,7 @@ fn a_tail_into_a_cycle_inherits_all_of_it() {
 #[test]
 fn a_compiled_tenant_of_280_rules_fits_four_kibibytes() {
     let catalogue = Catalogue::new((0..10).map(|n| format!("module_{n}"))).unwrap();
-    let permissions = catalogue
-        .operations()
-        .map(|(_, object, action)| (object, action));
-    let rules = (0..10).flat_map(|n| permissions.clone().take(28).map(move |p| (n, p)));
+    let rules = (0..10).flat_map(|n| catalogue.operations().take(28).map(move |p| (n, p)));
     let tenant = TenantRules {
         tenant: TenantId(Uuid::from_u128(1)),
         roles: (0..10)
@@ -212,7 +209,7 @@ fn a_compiled_tenant_of_280_rules_fits_four_kibibytes() {
             })
             .collect(),
         rules: rules
-            .map(|(n, (object, action))| Rule {
+            .map(|(n, (_, object, action))| Rule {
                 role: role(n),
                 permission: format!("{object}.{action}").parse().unwrap(),
             })
