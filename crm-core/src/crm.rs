@@ -114,11 +114,6 @@ impl Crm {
         identity::ensure_setup_token(&self.core.db, &self.core.clock).await
     }
 
-    /// The audit log.
-    pub fn audit(&self) -> Audit {
-        Audit::new(self.core.clone())
-    }
-
     /// The repository of roles.
     pub fn roles(&self) -> Roles {
         Roles::new(self.core.clone())
@@ -127,6 +122,11 @@ impl Crm {
     /// The repository of members.
     pub fn members(&self) -> Members {
         Members::new(self.core.clone())
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> Audit {
+        Audit::new(self.core.clone())
     }
 
     /// The scope of the program itself in a tenant: every right. For command lines and jobs.

@@ -82,7 +82,7 @@ impl Members {
         after: Option<UserId>,
         limit: u32,
     ) -> Result<MemberPage> {
-        let scope = permit.over(OBJECT)?;
+        let scope = permit.on(OBJECT)?;
         if !(1..=PAGE_MAX).contains(&limit) {
             return Err(Error::invalid(
                 "limit",
@@ -104,7 +104,7 @@ impl Members {
     /// # Errors
     /// [`Error::NotFound`] when the user is no member of the tenant.
     pub async fn get(&self, permit: &Permit<Read>, user: UserId) -> Result<Member> {
-        let scope = permit.over(OBJECT)?;
+        let scope = permit.on(OBJECT)?;
         let found = self
             .core
             .db
@@ -125,7 +125,7 @@ impl Members {
         user: UserId,
         roles: Vec<String>,
     ) -> Result<Member> {
-        let scope = permit.over(OBJECT)?.clone();
+        let scope = permit.on(OBJECT)?.clone();
         if roles.len() > ROLES_MAX {
             let message = "A member holds at most 50 roles.";
             return Err(Error::invalid("roles", "too_many", message));
@@ -142,7 +142,7 @@ impl Members {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] `last_admin`.
     pub async fn remove(&self, permit: &Permit<Delete>, user: UserId) -> Result<()> {
-        let scope = permit.over(OBJECT)?.clone();
+        let scope = permit.on(OBJECT)?.clone();
         let (tenant, write) = (scope.tenant(), Write(scope));
         self.core
             .policy

@@ -84,7 +84,7 @@ impl Roles {
     /// # Errors
     /// Only those of the database: the permit has answered every other question.
     pub async fn list(&self, permit: &Permit<Read>) -> Result<Vec<Role>> {
-        let scope = permit.over(OBJECT)?;
+        let scope = permit.on(OBJECT)?;
         rows::parse(
             self.core
                 .db
@@ -98,7 +98,7 @@ impl Roles {
     /// # Errors
     /// [`Error::NotFound`] when the tenant has no such role.
     pub async fn get(&self, permit: &Permit<Read>, id: RoleId) -> Result<Role> {
-        let scope = permit.over(OBJECT)?;
+        let scope = permit.on(OBJECT)?;
         let found = self
             .core
             .db
@@ -113,7 +113,7 @@ impl Roles {
     /// [`Error::Invalid`] for values that break a rule, [`Error::Forbidden`] for a permission the
     /// actor does not hold, [`Error::Conflict`] `already_exists` for a name in use.
     pub async fn create(&self, permit: &Permit<Create>, input: NewRole) -> Result<Role> {
-        let scope = permit.over(OBJECT)?.clone();
+        let scope = permit.on(OBJECT)?.clone();
         let change = RoleChange {
             name: Some(input.name),
             description: Some(input.description),
@@ -149,7 +149,7 @@ impl Roles {
         id: RoleId,
         change: RoleChange,
     ) -> Result<Role> {
-        let scope = permit.over(OBJECT)?.clone();
+        let scope = permit.on(OBJECT)?.clone();
         let draft = Draft::check(&self.core.catalogue, change)?;
         let (tenant, write) = (scope.tenant(), Write(scope));
         self.core
@@ -164,7 +164,7 @@ impl Roles {
     /// [`Error::NotFound`], [`Error::Conflict`] `system_role`, and `role_in_use` while a member,
     /// an API key or another role refers to it.
     pub async fn delete(&self, permit: &Permit<Delete>, id: RoleId) -> Result<()> {
-        let scope = permit.over(OBJECT)?.clone();
+        let scope = permit.on(OBJECT)?.clone();
         let (tenant, write) = (scope.tenant(), Write(scope));
         self.core
             .policy

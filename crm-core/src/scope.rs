@@ -172,7 +172,6 @@ impl Scope {
         let module = core.registry.get(object).cloned();
         Ok(Permit {
             scope: self.clone(),
-            object: object.into(),
             operation,
             module,
             rows,
@@ -222,7 +221,6 @@ actions! {
 /// Proof of a policy decision: the scope may do `A` on one object, on these rows.
 pub struct Permit<A> {
     scope: Scope,
-    object: Box<str>,
     operation: Operation,
     module: Option<Arc<CompiledModule>>,
     rows: RowScope,
@@ -233,7 +231,6 @@ impl<A> Clone for Permit<A> {
     fn clone(&self) -> Self {
         Self {
             scope: self.scope.clone(),
-            object: self.object.clone(),
             operation: self.operation,
             module: self.module.clone(),
             rows: self.rows,
@@ -258,20 +255,12 @@ impl<A> Permit<A> {
         self.rows
     }
 
-    /// Refuses a permit for another object: an administration's repository asks this first.
-    pub(crate) fn on(&self, object: &str) -> Result<()> {
-        if *self.object == *object {
-            Ok(())
-        } else {
-            Err(Error::NotFound)
-        }
-    }
-
-    /// The scope, when the permit covers all of this object of the administration.
+    /// The scope, when the permit covers all of this object: an administration's repository asks
+    /// this first, and rights on own rows mean nothing there.
     ///
     /// # Errors
     /// [`Error::Forbidden`] for a permit of another object, or of own rows only.
-    pub(crate) fn over(&self, object: &str) -> Result<&Scope>
+    pub(crate) fn on(&self, object: &str) -> Result<&Scope>
     where
         A: Action,
     {

@@ -24,4 +24,6 @@ pub(crate) use stored::{
 };
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;
