@@ -18,10 +18,12 @@ use crate::dispatch::{Dispatcher, Subscriber};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::identity::{AccessTokens, PasswordCost, Passwords, SigningKeys};
+use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
 use crate::record::Records;
 use crate::registry::Registry;
+use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
 
@@ -82,6 +84,16 @@ impl Crm {
     /// The repository of records.
     pub fn records(&self) -> Records {
         Records::new(self.core.clone())
+    }
+
+    /// The repository of roles.
+    pub fn roles(&self) -> Roles {
+        Roles::new(self.core.clone())
+    }
+
+    /// The repository of members.
+    pub fn members(&self) -> Members {
+        Members::new(self.core.clone())
     }
 
     /// The audit log.

@@ -14,11 +14,13 @@ pub mod hook;
 pub mod id;
 pub mod identity;
 mod journal;
+pub mod member;
 pub mod module;
 pub mod plugin;
 pub mod policy;
 pub mod record;
 mod registry;
+pub mod role;
 mod schema;
 mod scope;
 #[cfg(feature = "testing")]

@@ -3,6 +3,9 @@
 //! What passes here has a table on both databases. References to other modules are the registry's
 //! to resolve, since they need all modules at hand.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
 use super::{FieldSpec, FieldType, Ident, ModuleSpec, email, rule};

@@ -3,6 +3,9 @@
 //! Exact or refused: nothing is rounded, cut or guessed. The one change made is trimming, and a text
 //! that is empty afterwards is no value at all.
 
+#[cfg(test)]
+mod tests;
+
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value as Json;

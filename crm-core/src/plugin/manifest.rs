@@ -45,7 +45,10 @@ impl Manifest {
     /// consistent manifest; unknown fields are refused.
     pub fn parse(text: &str) -> Result<Self> {
         if text.len() > Self::MAX_BYTES {
-            return Err(invalid(format!("it has more than {} bytes", Self::MAX_BYTES)));
+            return Err(invalid(format!(
+                "it has more than {} bytes",
+                Self::MAX_BYTES
+            )));
         }
         let manifest: Self = toml::from_str(text).map_err(|error| invalid(error.message()))?;
         manifest.check()?;
@@ -59,22 +62,34 @@ impl Manifest {
 
     /// Whether any module is asked for with this action.
     pub fn asks(&self, action: GrantAction) -> bool {
-        self.grants.iter().any(|grant| grant.actions.contains(&action))
+        self.grants
+            .iter()
+            .any(|grant| grant.actions.contains(&action))
     }
 
     fn check(&self) -> Result<()> {
         if semver::Version::parse(&self.version).is_err() {
-            return Err(invalid(format!("{:?} is not a version such as 1.0.0", self.version)));
+            return Err(invalid(format!(
+                "{:?} is not a version such as 1.0.0",
+                self.version
+            )));
         }
         if self.description.chars().count() > Self::MAX_DESCRIPTION {
             let most = Self::MAX_DESCRIPTION;
-            return Err(invalid(format!("the description has more than {most} characters")));
+            return Err(invalid(format!(
+                "the description has more than {most} characters"
+            )));
         }
         if self.triggers.is_empty() {
-            return Err(invalid("it names no trigger, so the plugin would never run"));
+            return Err(invalid(
+                "it names no trigger, so the plugin would never run",
+            ));
         }
         if self.triggers.len().max(self.grants.len()) > Self::MAX_LINES {
-            return Err(invalid(format!("more than {} triggers or grants", Self::MAX_LINES)));
+            return Err(invalid(format!(
+                "more than {} triggers or grants",
+                Self::MAX_LINES
+            )));
         }
         let mut seen = HashSet::new();
         if let Some(twice) = self.triggers.iter().find(|trigger| !seen.insert(*trigger)) {
@@ -83,14 +98,27 @@ impl Manifest {
         let mut modules = HashSet::new();
         for grant in &self.grants {
             if !modules.insert(&grant.module) {
-                return Err(invalid(format!("the module {} has two grants", grant.module)));
+                return Err(invalid(format!(
+                    "the module {} has two grants",
+                    grant.module
+                )));
             }
             if grant.actions.is_empty() {
-                return Err(invalid(format!("the grant on {} names no action", grant.module)));
+                return Err(invalid(format!(
+                    "the grant on {} names no action",
+                    grant.module
+                )));
             }
             let mut actions = HashSet::new();
-            if let Some(twice) = grant.actions.iter().find(|action| !actions.insert(**action)) {
-                return Err(invalid(format!("{}.{twice} is granted twice", grant.module)));
+            if let Some(twice) = grant
+                .actions
+                .iter()
+                .find(|action| !actions.insert(**action))
+            {
+                return Err(invalid(format!(
+                    "{}.{twice} is granted twice",
+                    grant.module
+                )));
             }
         }
         Ok(())
@@ -98,7 +126,11 @@ impl Manifest {
 }
 
 fn invalid(reason: impl fmt::Display) -> Error {
-    Error::invalid("manifest", "invalid_manifest", format!("The plugin's manifest is refused: {reason}."))
+    Error::invalid(
+        "manifest",
+        "invalid_manifest",
+        format!("The plugin's manifest is refused: {reason}."),
+    )
 }
 
 /// An event that wakes a plugin, written `contact.created`.
@@ -114,15 +146,18 @@ pub struct Trigger {
 impl Trigger {
     /// Whether an event of this kind is meant.
     pub fn matches(&self, kind: &str) -> bool {
-        kind.split_once('.')
-            .is_some_and(|(subject, change)| self.subject == *subject && self.change.as_str() == change)
+        kind.split_once('.').is_some_and(|(subject, change)| {
+            self.subject == *subject && self.change.as_str() == change
+        })
     }
 }
 
 /// Why a text is not a [`Trigger`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a trigger: write a module's singular name and created, updated or deleted, \
-         such as contact.created")]
+#[error(
+    "{0:?} is not a trigger: write a module's singular name and created, updated or deleted, \
+         such as contact.created"
+)]
 pub struct InvalidTrigger(String);
 
 impl FromStr for Trigger {
@@ -131,10 +166,17 @@ impl FromStr for Trigger {
     fn from_str(text: &str) -> Result<Self, InvalidTrigger> {
         let refused = || InvalidTrigger(text.to_owned());
         let (subject, change) = text.split_once('.').ok_or_else(refused)?;
-        let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted];
+        let kinds = [
+            ChangeKind::Created,
+            ChangeKind::Updated,
+            ChangeKind::Deleted,
+        ];
         Ok(Self {
             subject: subject.parse().map_err(|_| refused())?,
-            change: kinds.into_iter().find(|kind| kind.as_str() == change).ok_or_else(refused)?,
+            change: kinds
+                .into_iter()
+                .find(|kind| kind.as_str() == change)
+                .ok_or_else(refused)?,
         })
     }
 }
@@ -249,7 +291,9 @@ mod tests {
     #[test]
     fn a_manifest_that_could_never_run_is_refused() {
         assert!(refusal(&WHOLE.replace("[\"contact.created\"]", "[]")).contains("never run"));
-        assert!(refusal(&WHOLE.replace("contact.created", "contact.eaten")).contains("contact.eaten"));
+        assert!(
+            refusal(&WHOLE.replace("contact.created", "contact.eaten")).contains("contact.eaten")
+        );
         assert!(refusal(&WHOLE.replace("contact.created", "contact")).contains("not a trigger"));
     }
 
