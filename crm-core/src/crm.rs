@@ -16,10 +16,12 @@ use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Subscriber};
 use crate::error::{Error, Result};
+use crate::hook::PluginHost;
 use crate::id::TenantId;
 use crate::identity::{AccessTokens, PasswordCost, Passwords, SigningKeys};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
+use crate::plugin::Plugins;
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
 use crate::record::Records;
 use crate::registry::Registry;
@@ -37,6 +39,7 @@ const POLICY_POLL: Duration = Duration::from_millis(500);
 pub struct Crm {
     pub(crate) core: Arc<Core>,
     subscribers: Arc<[Arc<dyn Subscriber>]>,
+    plugins: Option<Plugins>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -136,6 +139,11 @@ impl Crm {
         ))
     }
 
+    /// The plugins of tenants; `None` when there is no host to run them on.
+    pub fn plugins(&self) -> Option<&Plugins> {
+        self.plugins.as_ref()
+    }
+
     /// Whether the database answers.
     ///
     /// # Errors
@@ -218,6 +226,7 @@ pub struct Builder {
     password_cost: PasswordCost,
     access_lifetime: TimeDelta,
     subscribers: Vec<Arc<dyn Subscriber>>,
+    plugins: Option<Arc<dyn PluginHost>>,
 }
 
 impl Default for Builder {
@@ -232,6 +241,7 @@ impl Default for Builder {
             password_cost: PasswordCost::default(),
             access_lifetime: TimeDelta::minutes(10),
             subscribers: Vec::new(),
+            plugins: None,
         }
     }
 }
@@ -277,6 +287,12 @@ impl Builder {
     /// Hands every event to `subscriber`.
     pub fn subscribe(mut self, subscriber: Arc<dyn Subscriber>) -> Self {
         self.subscribers.push(subscriber);
+        self
+    }
+
+    /// Runs the plugins that tenants install on `host`.
+    pub fn plugins(mut self, host: Arc<dyn PluginHost>) -> Self {
+        self.plugins = Some(host);
         self
     }
 
@@ -335,9 +351,16 @@ impl Builder {
             db,
             clock: self.clock,
         };
+        let core = Arc::new(core);
+        let mut subscribers = self.subscribers;
+        let plugins = self.plugins.map(|host| Plugins::new(core.clone(), host));
+        if let Some(plugins) = plugins.clone() {
+            subscribers.push(Arc::new(plugins));
+        }
         Ok(Crm {
-            core: Arc::new(core),
-            subscribers: self.subscribers.into(),
+            core,
+            subscribers: subscribers.into(),
+            plugins,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

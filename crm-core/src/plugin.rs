@@ -119,14 +119,14 @@ impl Plugins {
     /// # Errors
     /// Those of [`PluginHost::inspect`]; [`Error::Invalid`] `invalid_manifest` for a trigger or
     /// grant on a module that is not declared; [`Error::LimitExceeded`] `too_many_plugins`;
-    /// [`Error::Forbidden`] without `plugins.create`, and without `plugins.update` to replace.
-    pub async fn upload(&self, scope: &Scope, component: Bytes) -> Result<Plugin> {
-        let permit = scope.permit::<Create>(OBJECT)?;
+    /// [`Error::Forbidden`] without `plugins.update` when it replaces one.
+    pub async fn upload(&self, permit: &Permit<Create>, component: Bytes) -> Result<Plugin> {
+        let scope = permit.on(OBJECT)?.clone();
         let manifest = self.0.host.inspect(component.clone()).await?;
         self.check_modules(&manifest)?;
         let plugin = Plugin {
             id: PluginId(scope.clock().new_id()),
-            tenant_id: permit.tenant(),
+            tenant_id: scope.tenant(),
             manifest,
             sha256: Sha256::digest(&component).into(),
             status: PluginStatus::Uploaded,
@@ -134,7 +134,6 @@ impl Plugins {
             created_at: scope.clock().now(),
             enabled_at: None,
         };
-        let scope = scope.clone();
         let plugin = self
             .0
             .core
@@ -148,28 +147,28 @@ impl Plugins {
     /// Every plugin of the tenant, by name.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] without `plugins.read`.
-    pub async fn list(&self, scope: &Scope) -> Result<Vec<Plugin>> {
-        let permit = scope.permit::<Read>(OBJECT)?;
-        store::list(&self.0.core.db, permit.tenant()).await
+    /// Those of the database.
+    pub async fn list(&self, permit: &Permit<Read>) -> Result<Vec<Plugin>> {
+        store::list(&self.0.core.db, permit.on(OBJECT)?.tenant()).await
     }
 
     /// One plugin.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] without `plugins.read`.
-    pub async fn get(&self, scope: &Scope, id: PluginId) -> Result<Plugin> {
-        let permit = scope.permit::<Read>(OBJECT)?;
-        store::find(&self.0.core.db, permit.tenant(), id).await?.ok_or(Error::NotFound)
+    /// [`Error::NotFound`].
+    pub async fn get(&self, permit: &Permit<Read>, id: PluginId) -> Result<Plugin> {
+        let tenant = permit.on(OBJECT)?.tenant();
+        store::find(&self.0.core.db, tenant, id).await?.ok_or(Error::NotFound)
     }
 
     /// Consents to what the plugin asks for: it runs from now on, within the rights of the user who
     /// enabled it.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] without `plugins.update`; [`Error::Conflict`]
-    /// `user_required` for an API key, which has no rights of a person to lend.
-    pub async fn enable(&self, scope: &Scope, id: PluginId) -> Result<Plugin> {
+    /// [`Error::NotFound`]; [`Error::Conflict`] `user_required` for an API key, which has no rights
+    /// of a person to lend.
+    pub async fn enable(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
+        let scope = permit.on(OBJECT)?;
         if !matches!(scope.actor(), Actor::User(_) | Actor::Operator) {
             return Err(Error::conflict(
                 "user_required",
@@ -177,7 +176,7 @@ impl Plugins {
             ));
         }
         let (user, now) = (scope.actor().user(), scope.clock().now());
-        self.change(scope, id, move |plugin| {
+        self.change(permit, id, move |plugin| {
             plugin.status = PluginStatus::Enabled;
             plugin.installed_by = user;
             plugin.enabled_at = Some(now);
@@ -188,21 +187,21 @@ impl Plugins {
     /// Stops the plugin from running.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] without `plugins.update`.
-    pub async fn disable(&self, scope: &Scope, id: PluginId) -> Result<Plugin> {
-        self.change(scope, id, |plugin| plugin.status = PluginStatus::Disabled).await
+    /// [`Error::NotFound`].
+    pub async fn disable(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
+        self.change(permit, id, |plugin| plugin.status = PluginStatus::Disabled).await
     }
 
     /// Removes the plugin with its run records.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] without `plugins.delete`.
-    pub async fn delete(&self, scope: &Scope, id: PluginId) -> Result<()> {
-        let permit = scope.permit::<Delete>(OBJECT)?;
-        let (scope, tenant) = (scope.clone(), permit.tenant());
+    /// [`Error::NotFound`].
+    pub async fn delete(&self, permit: &Permit<Delete>, id: PluginId) -> Result<()> {
+        let scope = permit.on(OBJECT)?.clone();
+        let tenant = scope.tenant();
         let job = move |tx: &mut Tx<'_>| -> futures::future::BoxFuture<'_, Result<()>> {
             Box::pin(async move {
-                let before = store::find_in(tx, tenant, id).await?.ok_or(Error::NotFound)?;
+                let before = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
                 store::delete(tx, tenant, id).await?;
                 store::drop_unused(tx, &before.sha256).await?;
                 audit(tx, &scope, "plugins.delete", Some(&before), None).await
@@ -216,16 +215,15 @@ impl Plugins {
     /// What became of a plugin's runs, newest first, older than `before`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Invalid`] for a limit outside 1 to [`Self::MAX_RUNS`];
-    /// [`Error::Forbidden`] without `plugins.read`.
+    /// [`Error::NotFound`]; [`Error::Invalid`] for a limit outside 1 to [`Self::MAX_RUNS`].
     pub async fn runs(
         &self,
-        scope: &Scope,
+        permit: &Permit<Read>,
         id: PluginId,
         before: Option<RunId>,
         limit: u32,
     ) -> Result<RunPage> {
-        let plugin = self.get(scope, id).await?;
+        let plugin = self.get(permit, id).await?;
         if limit == 0 || limit > Self::MAX_RUNS {
             let message = format!("must be between 1 and {}", Self::MAX_RUNS);
             return Err(Error::invalid("limit", "out_of_range", message));
@@ -235,15 +233,15 @@ impl Plugins {
 
     async fn change(
         &self,
-        scope: &Scope,
+        permit: &Permit<Update>,
         id: PluginId,
         change: impl FnOnce(&mut Plugin) + Send + 'static,
     ) -> Result<Plugin> {
-        let permit: Permit<Update> = scope.permit(OBJECT)?;
-        let (scope, tenant) = (scope.clone(), permit.tenant());
+        let scope = permit.on(OBJECT)?.clone();
+        let tenant = scope.tenant();
         let job = move |tx: &mut Tx<'_>| -> futures::future::BoxFuture<'_, Result<Plugin>> {
             Box::pin(async move {
-                let before = store::find_in(tx, tenant, id).await?.ok_or(Error::NotFound)?;
+                let before = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
                 let mut after = before.clone();
                 change(&mut after);
                 store::put(tx, &after).await?;
@@ -304,7 +302,7 @@ async fn take_in(
     component: Bytes,
 ) -> Result<Plugin> {
     let tenant = plugin.tenant_id;
-    let before = store::find_named(tx, tenant, plugin.manifest.name.as_str()).await?;
+    let before = store::lock_named(tx, tenant, plugin.manifest.name.as_str()).await?;
     let action = match &before {
         Some(before) if before.sha256 == plugin.sha256 => return Ok(before.clone()),
         Some(before) => {

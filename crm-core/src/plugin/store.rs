@@ -18,34 +18,59 @@ const COLUMNS: &[ColumnType] = &[
     ColumnType::Instant,
 ];
 
+macro_rules! columns {
+    () => {
+        "tenant_id, id, manifest, sha256, status, installed_by, created_at, enabled_at"
+    };
+}
+
 /// Every plugin of a tenant, by name.
 pub(super) async fn list(db: &Db, tenant: TenantId) -> Result<Vec<Plugin>> {
-    let sql = select(" ORDER BY name", tenant);
+    let sql = Sql::new(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM plugins WHERE tenant_id = $1 ORDER BY name"
+    ));
+    let sql = sql.bind(tenant, ColumnType::Uuid).returns(COLUMNS);
     db.fetch_all(sql).await?.into_iter().map(plugin).collect()
 }
 
 /// One plugin.
 pub(super) async fn find(db: &Db, tenant: TenantId, id: PluginId) -> Result<Option<Plugin>> {
-    db.fetch_optional(by_id(tenant, id)).await?.map(plugin).transpose()
+    let sql = Sql::new(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM plugins WHERE tenant_id = $1 AND id = $2"
+    ));
+    let sql = sql.bind(tenant, ColumnType::Uuid).bind(id, ColumnType::Uuid).returns(COLUMNS);
+    db.fetch_optional(sql).await?.map(plugin).transpose()
 }
 
-/// One plugin, inside a transaction.
-pub(super) async fn find_in(
+/// One plugin, locked until the transaction ends.
+pub(super) async fn lock(
     tx: &mut Tx<'_>,
     tenant: TenantId,
     id: PluginId,
 ) -> Result<Option<Plugin>> {
-    tx.fetch_optional(by_id(tenant, id)).await?.map(plugin).transpose()
+    let sql = Sql::new(concat!(
+        "UPDATE plugins SET name = name WHERE tenant_id = $1 AND id = $2 RETURNING ",
+        columns!()
+    ));
+    let sql = sql.bind(tenant, ColumnType::Uuid).bind(id, ColumnType::Uuid).returns(COLUMNS);
+    tx.fetch_optional(sql).await?.map(plugin).transpose()
 }
 
-/// The plugin with this name, inside a transaction.
-pub(super) async fn find_named(
+/// The plugin with this name, locked until the transaction ends.
+pub(super) async fn lock_named(
     tx: &mut Tx<'_>,
     tenant: TenantId,
     name: &str,
 ) -> Result<Option<Plugin>> {
-    let mut sql = select(" AND name = ", tenant);
-    sql.arg(name, ColumnType::Text);
+    let sql = Sql::new(concat!(
+        "UPDATE plugins SET name = name WHERE tenant_id = $1 AND name = $2 RETURNING ",
+        columns!()
+    ));
+    let sql = sql.bind(tenant, ColumnType::Uuid).bind(name, ColumnType::Text).returns(COLUMNS);
     tx.fetch_optional(sql).await?.map(plugin).transpose()
 }
 
@@ -94,7 +119,8 @@ pub(super) async fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: PluginId) -> R
     Ok(())
 }
 
-/// Keeps a component's bytes, once for all tenants.
+/// Keeps a component's bytes, once for all tenants. The row is locked either way, so that
+/// [`drop_unused`] of another transaction waits to see who uses it.
 pub(super) async fn put_component(
     tx: &mut Tx<'_>,
     plugin: &Plugin,
@@ -103,7 +129,7 @@ pub(super) async fn put_component(
     tx.execute(
         Sql::new(
             "INSERT INTO plugin_components (sha256, component, created_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (sha256) DO NOTHING",
+             ON CONFLICT (sha256) DO UPDATE SET created_at = plugin_components.created_at",
         )
         .bind(plugin.sha256.to_vec(), ColumnType::Bytes)
         .bind(component.to_vec(), ColumnType::Bytes)
@@ -115,12 +141,11 @@ pub(super) async fn put_component(
 
 /// Drops a component that no tenant has installed any more.
 pub(super) async fn drop_unused(tx: &mut Tx<'_>, sha256: &[u8; 32]) -> Result<()> {
-    let sql = Sql::new(
-        "DELETE FROM plugin_components WHERE sha256 = $1 \
-         AND NOT EXISTS (SELECT 1 FROM plugins WHERE plugins.sha256 = plugin_components.sha256)",
-    )
-    .bind(sha256.to_vec(), ColumnType::Bytes);
-    tx.execute(sql).await?;
+    let lock = "UPDATE plugin_components SET created_at = created_at WHERE sha256 = $1";
+    tx.execute(Sql::new(lock).bind(sha256.to_vec(), ColumnType::Bytes)).await?;
+    let delete = "DELETE FROM plugin_components WHERE sha256 = $1 \
+        AND NOT EXISTS (SELECT 1 FROM plugins WHERE plugins.sha256 = plugin_components.sha256)";
+    tx.execute(Sql::new(delete).bind(sha256.to_vec(), ColumnType::Bytes)).await?;
     Ok(())
 }
 
@@ -131,22 +156,6 @@ pub(super) async fn component(db: &Db, sha256: &[u8; 32]) -> Result<Bytes> {
         .returns(&[ColumnType::Bytes]);
     let mut row = db.fetch_optional(sql).await?.ok_or(Error::NotFound)?;
     row.bytes::<Vec<u8>>().map(Bytes::from)
-}
-
-fn by_id(tenant: TenantId, id: PluginId) -> Sql {
-    let mut sql = select(" AND id = ", tenant);
-    sql.arg(id, ColumnType::Uuid);
-    sql
-}
-
-fn select(rest: &'static str, tenant: TenantId) -> Sql {
-    let mut sql = Sql::new(
-        "SELECT tenant_id, id, manifest, sha256, status, installed_by, created_at, enabled_at \
-         FROM plugins WHERE tenant_id = ",
-    )
-    .returns(COLUMNS);
-    sql.arg(tenant, ColumnType::Uuid).push(rest);
-    sql
 }
 
 fn plugin(mut row: Row) -> Result<Plugin> {
