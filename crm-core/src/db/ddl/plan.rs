@@ -45,7 +45,7 @@ impl Step {
 ///
 /// # Errors
 /// [`Error::Invalid`] with every change that is not possible, and what to do instead.
-pub fn plan(
+pub(crate) fn plan(
     old: Option<&ModuleSpec>,
     new: Option<&ModuleSpec>,
     dialect: Dialect,
