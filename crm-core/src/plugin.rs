@@ -199,15 +199,15 @@ impl Plugins {
     pub async fn delete(&self, permit: &Permit<Delete>, id: PluginId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
         let tenant = scope.tenant();
-        let job = move |tx: &mut Tx<'_>| -> futures::future::BoxFuture<'_, Result<()>> {
+        let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
                 let before = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
                 store::delete(tx, tenant, id).await?;
                 store::drop_unused(tx, &before.sha256).await?;
                 audit(tx, &scope, "plugins.delete", Some(&before), None).await
             })
-        };
-        self.0.core.db.write(job).await?;
+        });
+        job.await?;
         self.forget(tenant).await;
         Ok(())
     }
@@ -239,7 +239,7 @@ impl Plugins {
     ) -> Result<Plugin> {
         let scope = permit.on(OBJECT)?.clone();
         let tenant = scope.tenant();
-        let job = move |tx: &mut Tx<'_>| -> futures::future::BoxFuture<'_, Result<Plugin>> {
+        let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
                 let before = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
                 let mut after = before.clone();
@@ -248,8 +248,8 @@ impl Plugins {
                 audit(tx, &scope, "plugins.update", Some(&before), Some(&after)).await?;
                 Ok(after)
             })
-        };
-        let plugin = self.0.core.db.write(job).await?;
+        });
+        let plugin = job.await?;
         self.forget(tenant).await;
         Ok(plugin)
     }
