@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
@@ -81,6 +82,11 @@ impl Crm {
     /// The repository of records.
     pub fn records(&self) -> Records {
         Records::new(self.core.clone())
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> Audit {
+        Audit::new(self.core.clone())
     }
 
     /// The scope of the program itself in a tenant: every right. For command lines and jobs.

@@ -3,16 +3,19 @@
 // The derive macro names this crate by its outside name, also in its own tests.
 extern crate self as crm_core;
 
+mod audit;
 pub mod clock;
 mod crm;
 mod db;
 mod dispatch;
 pub mod error;
 pub mod event;
+pub mod hook;
 pub mod id;
 pub mod identity;
 mod journal;
 pub mod module;
+pub mod plugin;
 pub mod policy;
 pub mod record;
 mod registry;
@@ -22,6 +25,7 @@ mod scope;
 pub mod testing;
 pub mod value;
 
+pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};
 pub use crm::{Builder, Crm, read_module};
 pub use db::ddl::Step;
 pub use db::migrate::MigrationStatus;

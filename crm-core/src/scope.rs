@@ -172,6 +172,7 @@ impl Scope {
         let module = core.registry.get(object).cloned();
         Ok(Permit {
             scope: self.clone(),
+            object: object.into(),
             module,
             rows,
             action: PhantomData,
@@ -220,6 +221,7 @@ actions! {
 /// Proof of a policy decision: the scope may do `A` on one object, on these rows.
 pub struct Permit<A> {
     scope: Scope,
+    object: Box<str>,
     module: Option<Arc<CompiledModule>>,
     rows: RowScope,
     action: PhantomData<fn() -> A>,
@@ -229,6 +231,7 @@ impl<A> Clone for Permit<A> {
     fn clone(&self) -> Self {
         Self {
             scope: self.scope.clone(),
+            object: self.object.clone(),
             module: self.module.clone(),
             rows: self.rows,
             action: PhantomData,
@@ -250,6 +253,15 @@ impl<A> Permit<A> {
     /// The rows it covers.
     pub fn rows(&self) -> RowScope {
         self.rows
+    }
+
+    /// Refuses a permit for another object: an administration's repository asks this first.
+    pub(crate) fn on(&self, object: &str) -> Result<()> {
+        if *self.object == *object {
+            Ok(())
+        } else {
+            Err(Error::NotFound)
+        }
     }
 
     /// The module it is about.

@@ -92,10 +92,13 @@ CREATE TABLE refresh_tokens (
     -- SHA-256 of the token; the token itself is never stored.
     hash       bytea PRIMARY KEY,
     family_id  uuid NOT NULL REFERENCES refresh_families (id) ON DELETE CASCADE,
+    -- 0 for the token of the login, then one more with each rotation.
+    generation bigint NOT NULL,
     created_at timestamptz NOT NULL,
-    used_at    timestamptz
+    used_at    timestamptz,
+    -- A token has one successor.
+    UNIQUE (family_id, generation)
 );
-CREATE INDEX refresh_tokens_family ON refresh_tokens (family_id);
 
 CREATE TABLE api_keys (
     tenant_id    uuid NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
@@ -115,9 +118,11 @@ CREATE TABLE api_keys (
     FOREIGN KEY (tenant_id, role_id) REFERENCES roles (tenant_id, id)
 );
 
--- Single-use secrets that let an operator's first user in.
+-- The single-use secret that lets the first user in: at most one.
 CREATE TABLE setup_tokens (
-    hash       bytea PRIMARY KEY,
+    place      bigint PRIMARY KEY DEFAULT 1 CHECK (place = 1),
+    -- SHA-256 of the token; the token itself is never stored.
+    hash       bytea NOT NULL,
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     used_at    timestamptz

@@ -93,10 +93,13 @@ CREATE TABLE refresh_tokens (
     -- SHA-256 of the token; the token itself is never stored.
     hash       BLOB PRIMARY KEY,
     family_id  BLOB NOT NULL REFERENCES refresh_families (id) ON DELETE CASCADE,
+    -- 0 for the token of the login, then one more with each rotation.
+    generation INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
-    used_at    INTEGER
+    used_at    INTEGER,
+    -- A token has one successor.
+    UNIQUE (family_id, generation)
 ) STRICT;
-CREATE INDEX refresh_tokens_family ON refresh_tokens (family_id);
 
 CREATE TABLE api_keys (
     tenant_id    BLOB NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
@@ -116,9 +119,11 @@ CREATE TABLE api_keys (
     FOREIGN KEY (tenant_id, role_id) REFERENCES roles (tenant_id, id)
 ) STRICT;
 
--- Single-use secrets that let an operator's first user in.
+-- The single-use secret that lets the first user in: at most one.
 CREATE TABLE setup_tokens (
-    hash       BLOB PRIMARY KEY,
+    place      INTEGER PRIMARY KEY DEFAULT 1 CHECK (place = 1),
+    -- SHA-256 of the token; the token itself is never stored.
+    hash       BLOB NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     used_at    INTEGER

@@ -190,6 +190,7 @@ into_value! {
     crate::id::ApiKeyId => Uuid,
     crate::id::PluginId => Uuid,
     crate::id::RunId => Uuid,
+    crate::id::FamilyId => Uuid,
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

@@ -1,2 +1,103 @@
-//! Stub.
-fn main() {}
+//! The `crm` program: serves the API, and lets the operator look after tenants, users and plugins.
+//!
+//! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage.
+
+mod logging;
+mod migrate;
+#[cfg(feature = "plugins")]
+mod plugin;
+mod secret;
+mod serve;
+mod settings;
+mod stdin;
+mod tenant;
+mod token;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use settings::Settings;
+
+/// What a command answers: nothing, or the one line that says why not.
+type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// A multi-tenant CRM back end in one program.
+#[derive(Parser)]
+#[command(name = "crm", version, max_term_width = 100, after_long_help = "\
+Examples:
+  crm serve                                  everything on SQLite, in the file crm.db
+  crm tenant create acme
+  echo \"$PASSWORD\" | crm user create --tenant acme --email ada@acme.example --role admin
+  crm token --tenant acme --email ada@acme.example
+
+Environment:
+  CRM_DATABASE_URL   the database, as --database
+  CRM_SECRET_KEY     the secret that all keys are derived from, at least 32 bytes; or a file of it
+                     named by CRM_SECRET_KEY_FILE. On SQLite one is made when neither is given,
+                     and kept beside the database as <database>.key.
+  CRM_MODULES        a folder of module declarations, as --modules
+  LOG_LEVEL, CRM_LOG error, warn, info, debug or trace; or a filter such as info,crm::access=off
+  CRM_LOG_FORMAT     json or text; text when standard error is a terminal, else json")]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    #[command(subcommand)]
+    Migrate(migrate::Migrate),
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
+    #[command(subcommand)]
+    User(user::User),
+    Token(token::Token),
+    #[cfg(feature = "plugins")]
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let line = error.to_string().replace('\n', " ");
+            eprintln!("crm: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    logging::start(&cli.command)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let settings = cli.settings;
+    runtime.block_on(async move {
+        match cli.command {
+            Command::Serve(command) => command.run(settings).await,
+            Command::Migrate(command) => command.run(settings).await,
+            Command::Tenant(command) => command.run(settings).await,
+            Command::User(command) => command.run(settings).await,
+            Command::Token(command) => command.run(settings).await,
+            #[cfg(feature = "plugins")]
+            Command::Plugin(command) => command.run(settings).await,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,151 @@
+//! Reading the audit log: every change of a tenant's data and rights, newest first.
+//!
+//! Rows are written by [`journal`](crate::journal) in the transaction of the change; nothing in
+//! this library changes or removes one.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::crm::Core;
+use crate::db::{ColumnType, Row, Sql};
+use crate::error::{Error, Result};
+use crate::record::Query;
+use crate::scope::{Permit, Read};
+
+/// One entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AuditEntry {
+    /// Its id; newer entries have greater ones.
+    pub id: Uuid,
+    /// When it happened.
+    pub occurred_at: DateTime<Utc>,
+    /// Who did it: `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`.
+    pub actor: String,
+    /// What was done: `contacts.update`, `auth.login`.
+    pub action: String,
+    /// To what: the module's or administration object's name.
+    pub entity: String,
+    /// To which one.
+    pub entity_id: Option<String>,
+    /// The state before.
+    pub before: Option<serde_json::Value>,
+    /// The state after.
+    pub after: Option<serde_json::Value>,
+    /// The request that did it.
+    pub request_id: String,
+    /// The client's address.
+    pub address: Option<String>,
+}
+
+/// Which entries to list.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// Only those about this kind of thing.
+    pub entity: Option<String>,
+    /// Only those about this one.
+    pub entity_id: Option<String>,
+    /// Only those of this action.
+    pub action: Option<String>,
+    /// Only those of this actor.
+    pub actor: Option<String>,
+    /// Most entries, 1 to 100; 20 unless set.
+    pub limit: Option<u32>,
+    /// The id of the last entry of the page before.
+    pub cursor: Option<Uuid>,
+}
+
+/// A page of the audit log.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuditPage {
+    /// The entries, newest first.
+    pub data: Vec<AuditEntry>,
+    /// The cursor of the next page; `None` at the end.
+    pub next_cursor: Option<Uuid>,
+}
+
+/// Reads the audit log.
+#[derive(Clone)]
+pub struct Audit {
+    core: Arc<Core>,
+}
+
+impl Audit {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// A page of the tenant's entries. `permit` is one for the object `audit`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a limit out of bounds.
+    pub async fn list(&self, permit: &Permit<Read>, query: &AuditQuery) -> Result<AuditPage> {
+        permit.on("audit")?;
+        let limit = query.limit.unwrap_or(Query::DEFAULT_LIMIT);
+        if limit == 0 || limit > Query::MAX_LIMIT {
+            let message = format!("must be between 1 and {}", Query::MAX_LIMIT);
+            return Err(Error::invalid("limit", "out_of_range", message));
+        }
+        let mut sql = Sql::new(
+            "SELECT id, occurred_at, actor, action, entity, entity_id, before, after, request_id, \
+             address FROM audit_log WHERE tenant_id = ",
+        )
+        .returns(COLUMNS);
+        sql.arg(permit.tenant(), ColumnType::Uuid);
+        let conditions = [
+            (" AND entity = ", &query.entity),
+            (" AND entity_id = ", &query.entity_id),
+            (" AND action = ", &query.action),
+            (" AND actor = ", &query.actor),
+        ];
+        for (condition, value) in conditions {
+            if let Some(value) = value {
+                sql.push(condition).arg(value, ColumnType::Text);
+            }
+        }
+        if let Some(id) = query.cursor {
+            sql.push(" AND id < ").arg(id, ColumnType::Uuid);
+        }
+        sql.push(" ORDER BY id DESC LIMIT ")
+            .number(u64::from(limit) + 1);
+        let rows = self.core.db.fetch_all(sql).await?;
+        let more = rows.len() > limit as usize;
+        let data = rows
+            .into_iter()
+            .take(limit as usize)
+            .map(entry)
+            .collect::<Result<Vec<_>>>()?;
+        let next_cursor = data.last().filter(|_| more).map(|entry| entry.id);
+        Ok(AuditPage { data, next_cursor })
+    }
+}
+
+const COLUMNS: &[ColumnType] = &[
+    ColumnType::Uuid,
+    ColumnType::Instant,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Json,
+    ColumnType::Json,
+    ColumnType::Text,
+    ColumnType::Text,
+];
+
+fn entry(mut row: Row) -> Result<AuditEntry> {
+    Ok(AuditEntry {
+        id: row.uuid()?,
+        occurred_at: row.instant()?,
+        actor: row.text()?,
+        action: row.text()?,
+        entity: row.text()?,
+        entity_id: row.opt_text()?,
+        before: row.opt_json()?,
+        after: row.opt_json()?,
+        request_id: row.text()?,
+        address: row.opt_text()?,
+    })
+}

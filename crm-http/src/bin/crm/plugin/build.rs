@@ -1,0 +1,48 @@
+//! `crm plugin build`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::Outcome;
+
+/// Compile the Rust guest in a folder into a component
+///
+/// Compiles for WebAssembly and encodes the result as a component with its manifest inside. Needs
+/// the target once: rustup target add wasm32-unknown-unknown
+#[derive(Args)]
+#[command(after_long_help = "\
+Example:
+  crm plugin build examples/plugins/lead-scoring --out lead-scoring.wasm")]
+pub(crate) struct Build {
+    /// The folder of the guest's Cargo.toml
+    dir: PathBuf,
+
+    /// Where the component goes [default: the folder's name with .wasm, in the working directory]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Build {
+    pub(crate) async fn run(self) -> Outcome {
+        let dir = self.dir.clone();
+        let component = tokio::task::spawn_blocking(move || crm_plugins::build(&dir)).await??;
+        let manifest = crm_plugins::check(&component, &crm_plugins::Limits::default())?;
+        let out = match self.out {
+            Some(out) => out,
+            None => named_after(&self.dir)?,
+        };
+        std::fs::write(&out, &component)
+            .map_err(|error| format!("{} cannot be written: {error}", out.display()))?;
+        println!("{} {} in {} ({} bytes)", manifest.name, manifest.version, out.display(), component.len());
+        Ok(())
+    }
+}
+
+fn named_after(dir: &Path) -> Result<PathBuf, String> {
+    let whole = dir.canonicalize().map_err(|error| format!("{}: {error}", dir.display()))?;
+    match whole.file_name() {
+        Some(name) => Ok(Path::new(name).with_extension("wasm")),
+        None => Err("give the file to write with --out".to_owned()),
+    }
+}

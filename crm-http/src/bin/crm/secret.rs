@@ -1,0 +1,131 @@
+//! Where the operator's secret comes from. It is never an argument, which every user of the machine
+//! could read.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use crm_core::clock::Clock;
+use secrecy::SecretString;
+
+/// The secret for this database: from the environment, from the file that the environment names,
+/// or, on SQLite, from the file beside the database, which is made when missing.
+///
+/// # Errors
+/// One line that says what to set.
+pub(crate) fn find(database: &str) -> Result<SecretString, String> {
+    match (std::env::var("CRM_SECRET_KEY"), std::env::var("CRM_SECRET_KEY_FILE")) {
+        (Ok(_), Ok(_)) => {
+            Err("set either CRM_SECRET_KEY or CRM_SECRET_KEY_FILE, not both".to_owned())
+        }
+        (Ok(secret), Err(_)) => Ok(secret.into()),
+        (Err(_), Ok(file)) => read(Path::new(&file)),
+        (Err(_), Err(_)) => match beside(database) {
+            Some(file) => kept(&file),
+            None => Err("set CRM_SECRET_KEY to at least 32 random bytes, for example from: \
+                openssl rand -base64 48"
+                .to_owned()),
+        },
+    }
+}
+
+/// The key file of an SQLite database that is a file.
+fn beside(database: &str) -> Option<PathBuf> {
+    let path = database.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let path = path.split('?').next().unwrap_or(path);
+    (!path.is_empty() && !path.contains(":memory:")).then(|| PathBuf::from(format!("{path}.key")))
+}
+
+fn kept(file: &Path) -> Result<SecretString, String> {
+    if !file.exists() {
+        make(file).map_err(|error| format!("{} cannot be made: {error}", file.display()))?;
+    }
+    only_the_owner_reads(file)?;
+    read(file)
+}
+
+fn read(file: &Path) -> Result<SecretString, String> {
+    let secret = fs::read_to_string(file)
+        .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    Ok(secret.trim().into())
+}
+
+/// Writes a new secret aside and links it into place, so that two processes starting together agree
+/// on one and neither reads half of it.
+fn make(file: &Path) -> std::io::Result<()> {
+    let clock = Clock::system();
+    let secret = STANDARD_NO_PAD.encode(clock.random::<48>());
+    let aside = PathBuf::from(format!("{}.{}", file.display(), clock.new_id().simple()));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut handle = options.open(&aside)?;
+    let written = handle.write_all(secret.as_bytes()).and_then(|()| handle.sync_all());
+    let linked = written.and_then(|()| fs::hard_link(&aside, file));
+    fs::remove_file(&aside)?;
+    match linked {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    }
+}
+
+#[cfg(unix)]
+fn only_the_owner_reads(file: &Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let metadata = fs::metadata(file)
+        .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    if metadata.permissions().mode() & 0o077 == 0 {
+        Ok(())
+    } else {
+        let name = file.display();
+        Err(format!("{name} holds the secret and others may read it; run: chmod 600 {name}"))
+    }
+}
+
+#[cfg(not(unix))]
+fn only_the_owner_reads(_file: &Path) -> Result<(), String> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn the_key_lies_beside_a_database_that_is_a_file() {
+        let key = |database: &str| beside(database).map(|path| path.display().to_string());
+        assert_eq!(key("sqlite://crm.db").as_deref(), Some("crm.db.key"));
+        assert_eq!(key("sqlite:///var/lib/crm.db?mode=rwc").as_deref(), Some("/var/lib/crm.db.key"));
+        assert_eq!(key("sqlite::memory:"), None);
+        assert_eq!(key("postgres://localhost/crm"), None);
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_kept_for_the_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("crm.db.key");
+        let made = kept(&file).unwrap();
+        assert!(made.expose_secret().len() >= 64);
+        assert_eq!(kept(&file).unwrap().expose_secret(), made.expose_secret());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left aside");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_that_others_may_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("crm.db.key");
+        kept(&file).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(kept(&file).unwrap_err().contains("chmod 600"));
+    }
+}

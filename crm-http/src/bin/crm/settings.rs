@@ -1,0 +1,99 @@
+//! What all commands share: which database, which modules, which secret.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use crm_core::crm::{Builder, read_module};
+use crm_core::id::TenantId;
+use crm_core::module::{ModuleSpec, default_modules};
+use crm_core::scope::RequestContext;
+use crm_core::{Crm, Error};
+
+use crate::secret;
+
+#[derive(Args)]
+pub(crate) struct Settings {
+    /// The database: sqlite://FILE, made when missing, or postgres://USER:PASSWORD@HOST/NAME
+    #[arg(
+        long,
+        global = true,
+        env = "CRM_DATABASE_URL",
+        hide_env_values = true,
+        default_value = "sqlite://crm.db",
+        value_name = "URL"
+    )]
+    pub(crate) database: String,
+
+    /// A folder whose *.toml files declare modules, beside the built-in contacts, companies and
+    /// deals; a file that declares one of these names replaces it
+    #[arg(long, global = true, env = "CRM_MODULES", value_name = "DIR")]
+    pub(crate) modules: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The declared modules: the built-in ones, replaced and joined by those of the folder.
+    ///
+    /// # Errors
+    /// When the folder or a declaration cannot be read.
+    pub(crate) fn specs(&self) -> Result<Vec<ModuleSpec>, Error> {
+        let mut specs = default_modules();
+        for file in self.modules.iter().map(|folder| declarations(folder)).collect::<Result<Vec<_>, _>>()?.concat() {
+            let spec = read_module(&file)?;
+            match specs.iter_mut().find(|known| known.name == spec.name) {
+                Some(known) => *known = spec,
+                None => specs.push(spec),
+            }
+        }
+        Ok(specs)
+    }
+
+    /// A library handle to be built, with database, modules and secret.
+    ///
+    /// # Errors
+    /// When the secret or a declaration is missing or unfit.
+    pub(crate) fn builder(&self) -> Result<Builder, Error> {
+        let secret = secret::find(&self.database)
+            .map_err(|line| Error::Configuration(line.into()))?;
+        Ok(Crm::builder().database(&self.database).secret(secret).modules(self.specs()?))
+    }
+
+    /// The library handle of a command that does one thing and ends.
+    ///
+    /// # Errors
+    /// Those of [`builder`](Self::builder) and of opening the database.
+    pub(crate) async fn open(&self) -> Result<Crm, Error> {
+        self.builder()?.build().await
+    }
+}
+
+/// The folder's declarations, in the order of their names.
+fn declarations(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let refuse = |error: std::io::Error| {
+        Error::Configuration(format!("{} cannot be read: {error}", folder.display()).into())
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(refuse)? {
+        let path = entry.map_err(refuse)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// What audit rows say of a command's work.
+pub(crate) fn request(crm: &Crm) -> RequestContext {
+    RequestContext { id: format!("cli-{}", crm.clock().new_id().simple()).into(), address: None }
+}
+
+/// The tenant called `name`.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn tenant(crm: &Crm, name: &str) -> Result<TenantId, Box<dyn std::error::Error + Send + Sync>> {
+    match crm.tenants().find(name).await? {
+        Some(tenant) => Ok(tenant.id),
+        None => Err(format!("there is no tenant {name:?}; make one with: crm tenant create {name}").into()),
+    }
+}

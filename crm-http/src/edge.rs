@@ -1,0 +1,208 @@
+//! The outermost endpoint: everything that holds for every request, whichever resource answers it.
+//!
+//! Request id, deadline, panics, problems, security headers, cross-origin access and the access log
+//! live here and nowhere else.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crm_core::id::TenantId;
+use crm_core::module::CompiledModule;
+use crm_core::{Crm, Error};
+use futures::FutureExt as _;
+use poem::http::{Method, StatusCode};
+use poem::{Endpoint, Request, Response, Route};
+
+use crate::cors::Cors;
+use crate::openapi::OpenApi;
+use crate::problem::Problem;
+use crate::{docs, health, modules, problem, request_id, security_headers};
+
+/// What the front end allows a request.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Most bytes of a JSON body.
+    pub body_limit: usize,
+    /// Most bytes of an uploaded plugin.
+    pub upload_limit: usize,
+    /// How long a request may take before it is answered with 503.
+    pub deadline: Duration,
+    /// Origins whose pages may call the API from a browser; `*` allows every origin.
+    pub cors_origins: Vec<String>,
+    /// Whether answers tell browsers to insist on HTTPS; set it behind a TLS proxy.
+    pub hsts: bool,
+    /// The URL prefix that clients see, when a proxy or a host application adds one.
+    pub public_url: String,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            body_limit: 1024 * 1024,
+            upload_limit: 32 * 1024 * 1024,
+            deadline: Duration::from_secs(30),
+            cors_origins: Vec::new(),
+            hsts: false,
+            public_url: String::new(),
+        }
+    }
+}
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) crm: Crm,
+    pub(crate) options: HttpOptions,
+    pub(crate) openapi: OpenApi,
+    pub(crate) fixed: Route,
+    pub(crate) cors: Cors,
+}
+
+/// One request on its way: its id, and what is learned about it for the access log.
+pub(crate) struct Exchange {
+    pub(crate) app: Arc<App>,
+    pub(crate) request_id: Arc<str>,
+    tenant: OnceLock<TenantId>,
+    template: OnceLock<Template>,
+}
+
+/// A path with its variables unfilled, which groups log lines.
+pub(crate) enum Template {
+    /// Of a fixed resource.
+    Fixed(Arc<str>),
+    /// Of a module: its collection, or one record.
+    Module {
+        /// Which module.
+        module: Arc<CompiledModule>,
+        /// Whether no record is named.
+        in_collection: bool,
+    },
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(path) => f.write_str(path),
+            Self::Module { module, in_collection } => {
+                modules::write_template(f, module, *in_collection)
+            }
+        }
+    }
+}
+
+impl Exchange {
+    fn new(app: &Arc<App>, request: &Request) -> Arc<Self> {
+        Arc::new(Self {
+            request_id: request_id::of(request.headers(), app.crm.clock()).into(),
+            app: app.clone(),
+            tenant: OnceLock::new(),
+            template: OnceLock::new(),
+        })
+    }
+
+    /// The exchange of a request that came through the edge.
+    ///
+    /// # Errors
+    /// When a host mounted a resource without the edge.
+    pub(crate) fn of(request: &Request) -> Result<&Arc<Self>, Problem> {
+        let missing = || Error::internal("the request did not come through the edge").into();
+        request.extensions().get::<Arc<Self>>().ok_or_else(missing)
+    }
+
+    /// Notes whose data the request is about.
+    pub(crate) fn note_tenant(&self, tenant: TenantId) {
+        // A second credential in one request cannot happen; the first would stand.
+        let _ = self.tenant.set(tenant);
+    }
+
+    /// Notes which resource the request is about.
+    pub(crate) fn note_template(&self, template: Template) {
+        let _ = self.template.set(template);
+    }
+}
+
+/// The front end as one endpoint.
+pub(crate) struct Edge {
+    pub(crate) app: Arc<App>,
+}
+
+impl Endpoint for Edge {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        let started = Instant::now();
+        let exchange = Exchange::new(&self.app, &request);
+        let origin = self.app.cors.allowed(request.headers());
+        let method = request.method().clone();
+        if method == Method::HEAD {
+            // RFC 9110 §9.3.2: as GET; the connection leaves the body out.
+            request.set_method(Method::GET);
+        }
+
+        let outcome = match origin.as_ref().and_then(|_| Cors::preflight(&request)) {
+            Some(answer) => Ok(answer),
+            None => run(&exchange, request).await,
+        };
+        let (mut response, code) = match outcome {
+            Ok(response) => (response, ""),
+            Err(problem) => {
+                problem.log(&exchange.request_id);
+                (problem.response(&exchange.request_id), problem.code())
+            }
+        };
+
+        let headers = response.headers_mut();
+        headers.insert(request_id::HEADER, request_id::header(&exchange.request_id));
+        security_headers::apply(headers, self.app.options.hsts);
+        if let Some(origin) = origin {
+            Cors::expose(headers, origin);
+        }
+        log(&exchange, &method, response.status(), code, started.elapsed());
+        Ok(response)
+    }
+}
+
+/// Answers within the deadline, whatever a handler does.
+async fn run(exchange: &Arc<Exchange>, request: Request) -> Result<Response, Problem> {
+    let answer = AssertUnwindSafe(dispatch(exchange, request)).catch_unwind();
+    match tokio::time::timeout(exchange.app.options.deadline, answer).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_panic)) => Err(Error::internal("a handler panicked").into()),
+        Err(_elapsed) => Err(Problem::deadline()),
+    }
+}
+
+async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Response, Problem> {
+    let app = &exchange.app;
+    if let Some(call) = modules::Call::of(app, &request) {
+        return call.answer(exchange, request).await;
+    }
+    if request.method() == Method::GET {
+        match request.uri().path() {
+            "/health" => return Ok(health::live()),
+            "/health/ready" => return health::ready(&app.crm).await,
+            "/openapi.json" => return app.openapi.answer(&app.crm),
+            path => {
+                if let Some(page) = docs::page(path) {
+                    return Ok(page);
+                }
+            }
+        }
+    }
+    request.extensions_mut().insert(exchange.clone());
+    app.fixed.call(request).await.map_err(problem::from_poem)
+}
+
+fn log(exchange: &Exchange, method: &Method, status: StatusCode, code: &str, took: Duration) {
+    tracing::info!(
+        target: "crm::access",
+        method = method.as_str(),
+        path = exchange.template.get().map(tracing::field::display),
+        status = status.as_u16(),
+        code,
+        duration_us = took.as_micros(),
+        tenant = exchange.tenant.get().map(tracing::field::display),
+        request_id = &*exchange.request_id,
+    );
+}

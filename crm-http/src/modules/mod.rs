@@ -1,0 +1,259 @@
+//! The records of every module, served by one set of handlers over the registry.
+//!
+//! There is no code per module. A handler reads the request, asks the scope for the permit, and
+//! writes what the library answers; rules and rights live in the library.
+
+mod query;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crm_core::id::RecordId;
+use crm_core::module::CompiledModule;
+use crm_core::record::{Page, Record};
+use crm_core::scope::{Create, Delete, Read, Scope, Update};
+use crm_core::Error;
+use poem::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use poem::{Request, Response};
+use serde::Serialize;
+
+use crate::credential;
+use crate::edge::{App, Exchange, Template};
+use crate::json;
+use crate::problem::Problem;
+use crate::resource::allow;
+
+/// The path all resources live under.
+pub(crate) const BASE: &str = "/api/v1/";
+
+const COLLECTION: &[Method] = &[Method::GET, Method::POST];
+const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
+
+/// A request to a module: to its collection, or to one record.
+pub(crate) struct Call {
+    module: Arc<CompiledModule>,
+    target: Target,
+}
+
+enum Target {
+    Collection,
+    Record(RecordId),
+    /// The path goes on after the module, with what cannot be an id.
+    Nothing,
+}
+
+impl Call {
+    /// The module request that `request` is, unless its path names no module.
+    pub(crate) fn of(app: &App, request: &Request) -> Option<Self> {
+        let path = request.uri().path().strip_prefix(BASE)?;
+        let (name, id) = match path.split_once('/') {
+            None => (path, None),
+            Some((name, id)) => (name, Some(id)),
+        };
+        let module = app.crm.registry().get(name)?.clone();
+        let target = match id.map(record_id) {
+            None => Target::Collection,
+            Some(Some(id)) => Target::Record(id),
+            Some(None) => Target::Nothing,
+        };
+        Some(Self { module, target })
+    }
+
+    /// Answers it.
+    ///
+    /// # Errors
+    /// Those of the library, and what is wrong with the request itself.
+    pub(crate) async fn answer(
+        self,
+        exchange: &Arc<Exchange>,
+        request: Request,
+    ) -> Result<Response, Problem> {
+        let Self { module, target } = self;
+        let in_collection = matches!(target, Target::Collection);
+        exchange.note_template(Template::Module { module: module.clone(), in_collection });
+        let methods = if in_collection { COLLECTION } else { RECORD };
+        if !methods.contains(request.method()) {
+            return Err(Problem::method_not_allowed(allow(methods.iter())));
+        }
+        let scope = credential::scope(exchange, &request).await?;
+        let handler = Handler { exchange, scope, module };
+        match (request.method().clone(), target) {
+            (_, Target::Nothing) => Err(Error::NotFound.into()),
+            (Method::GET, Target::Collection) => handler.list(&request).await,
+            (_, Target::Collection) => handler.create(request).await,
+            (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
+            (Method::DELETE, Target::Record(id)) => handler.delete(&request, id).await,
+            (_, Target::Record(id)) => handler.update(request, id).await,
+        }
+    }
+}
+
+/// The path of a module's resource with its variables unfilled.
+pub(crate) fn write_template(
+    f: &mut fmt::Formatter<'_>,
+    module: &CompiledModule,
+    in_collection: bool,
+) -> fmt::Result {
+    write!(f, "{BASE}{}{}", module.name(), if in_collection { "" } else { "/{id}" })
+}
+
+/// XC-29: any UUID, in the one form that answers use.
+fn record_id(text: &str) -> Option<RecordId> {
+    const HYPHENATED: usize = 36;
+    if text.len() == HYPHENATED { text.parse().ok() } else { None }
+}
+
+struct Handler<'a> {
+    exchange: &'a Exchange,
+    scope: Scope,
+    module: Arc<CompiledModule>,
+}
+
+impl Handler<'_> {
+    fn name(&self) -> &str {
+        self.module.name().as_str()
+    }
+
+    async fn list(&self, request: &Request) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Read>(self.name())?;
+        let query = query::parse(&self.module, request)?;
+        let page = self.exchange.app.crm.records().list(&permit, &query).await?;
+        body(StatusCode::OK, &List::from(&page))
+    }
+
+    async fn create(&self, request: Request) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Create>(self.name())?;
+        query::refuse_any(&request)?;
+        let values = self.values(request).await?;
+        let record = self.exchange.app.crm.records().create(&permit, values).await?;
+        let base = &self.exchange.app.options.public_url;
+        let location = format!("{base}{BASE}{}/{}", self.module.name(), record.id);
+        let mut response = versioned(StatusCode::CREATED, &record)?;
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Ok(response)
+    }
+
+    async fn get(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Read>(self.name())?;
+        query::refuse_any(request)?;
+        versioned(StatusCode::OK, &self.exchange.app.crm.records().get(&permit, id).await?)
+    }
+
+    async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Update>(self.name())?;
+        query::refuse_any(&request)?;
+        let version = expected_version(request.headers())?;
+        let values = self.values(request).await?;
+        let records = self.exchange.app.crm.records();
+        versioned(StatusCode::OK, &records.update(&permit, id, version, values).await?)
+    }
+
+    async fn delete(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Delete>(self.name())?;
+        query::refuse_any(request)?;
+        let version = expected_version(request.headers())?;
+        self.exchange.app.crm.records().delete(&permit, id, version).await?;
+        Ok(Response::builder().status(StatusCode::NO_CONTENT).finish())
+    }
+
+    async fn values(
+        &self,
+        request: Request,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, Problem> {
+        let limit = self.exchange.app.options.body_limit;
+        let (parts, body) = request.into_parts();
+        json::read_object(&parts.headers, body, limit).await
+    }
+}
+
+/// A page on the wire.
+#[derive(Serialize)]
+struct List<'a> {
+    data: &'a [Record],
+    next_cursor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<Total>,
+}
+
+#[derive(Serialize)]
+struct Total {
+    count: u64,
+    capped: bool,
+}
+
+impl<'a> From<&'a Page> for List<'a> {
+    fn from(page: &'a Page) -> Self {
+        Self {
+            data: &page.data,
+            next_cursor: page.next_cursor.as_deref(),
+            total: page.total.map(|total| Total { count: total.count, capped: total.capped }),
+        }
+    }
+}
+
+fn versioned(status: StatusCode, record: &Record) -> Result<Response, Problem> {
+    let mut response = body(status, record)?;
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", record.version)) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
+}
+
+fn body(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
+    let text = serde_json::to_vec(value).map_err(Error::internal)?;
+    let mut response = Response::from(text);
+    response.set_status(status);
+    let media_type = const { HeaderValue::from_static("application/json") };
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    Ok(response)
+}
+
+/// The version that `If-Match` names (RFC 9110 §13.1.1); none when any will do.
+///
+/// # Errors
+/// 412 for a tag that no record of ours can have.
+fn expected_version(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(condition) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = condition.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')?.parse().ok());
+    version.map(Some).ok_or_else(|| Error::PreconditionFailed.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(text: &'static str) -> Result<Option<i64>, u16> {
+        let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(text))]);
+        expected_version(&headers).map_err(|problem| problem.response("r").status().as_u16())
+    }
+
+    #[test]
+    fn if_match_names_a_version_or_any() {
+        assert_eq!(condition("\"3\""), Ok(Some(3)));
+        assert_eq!(condition("*"), Ok(None));
+        assert_eq!(expected_version(&HeaderMap::new()).ok(), Some(None));
+    }
+
+    #[test]
+    fn a_tag_that_no_record_can_have_never_matches() {
+        for odd in ["3", "W/\"3\"", "\"x\"", "", "\"1\", \"2\""] {
+            assert_eq!(condition(odd), Err(412), "{odd}");
+        }
+    }
+
+    #[test]
+    fn xc_29_ids_are_read_in_the_form_that_answers_use() {
+        assert!(record_id("01890a5d-ac96-774b-bcce-b302099a8057").is_some());
+        assert!(record_id("F47AC10B-58CC-4372-A567-0E02B2C3D479").is_some());
+        for odd in ["", "1", "01890a5dac96774bbcceb302099a8057", "{01890a5d-ac96-774b-bcce-b302099a805}"] {
+            assert!(record_id(odd).is_none(), "{odd}");
+        }
+    }
+}

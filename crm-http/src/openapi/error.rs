@@ -1,0 +1,97 @@
+//! The error answers of every operation, derived from what the operation declares.
+
+use serde_json::{Map, Value, json};
+
+use crate::problem::MEDIA_TYPE;
+
+/// Adds the error answers an operation can give.
+pub(super) fn declare(path: &str, operation: &mut Map<String, Value>) {
+    let declares = |key: &str| operation.get(key).is_some();
+    let parameters = operation.get("parameters").and_then(Value::as_array);
+    let has_parameter = |place: &str| {
+        parameters.into_iter().flatten().any(|parameter| parameter["in"] == place)
+    };
+    let conditional = parameters.into_iter().flatten().any(|parameter| parameter["name"] == "If-Match");
+    let takes_body = declares("requestBody");
+    let changes = operation.get("operationId").and_then(Value::as_str).is_some_and(|id| {
+        ["create_", "update_", "replace_", "delete_", "register", "upload_", "set_", "enable_"]
+            .iter()
+            .any(|verb| id.starts_with(verb))
+    });
+    let applies = [
+        ("400", takes_body, "The body is not JSON, or names a member twice."),
+        ("401", declares("security"), "The credential is missing or not valid (any more)."),
+        ("403", declares("x-permission"), "The caller lacks the permission."),
+        ("404", has_parameter("path"), "There is no such resource, or the caller may not see it."),
+        ("409", changes, "The state of the data does not allow it."),
+        ("412", conditional, "The record has another version than `If-Match` says."),
+        ("413", takes_body, "The body is larger than allowed."),
+        ("415", takes_body, "The body has another media type than the operation reads."),
+        ("422", takes_body || has_parameter("query"), "The input breaks a rule; see `errors`."),
+        ("429", path.contains("/auth/"), "Too many attempts; wait as `Retry-After` says."),
+        ("500", true, "The server failed."),
+        ("503", true, "The server is busy or its database does not answer; wait as `Retry-After` says."),
+    ];
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, _, description) in applies.iter().filter(|(_, applies, _)| *applies) {
+        responses.entry(*status).or_insert_with(|| response(description));
+    }
+}
+
+fn response(description: &str) -> Value {
+    json!({
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    })
+}
+
+/// The schemas of error bodies.
+pub(super) fn schemas() -> Map<String, Value> {
+    Map::from_iter([
+        (
+            "Problem".to_owned(),
+            json!({
+                "type": "object",
+                "description": "What went wrong, after RFC 9457.",
+                "required": ["type", "title", "status", "detail", "code", "request_id"],
+                "properties": {
+                    "type": {"type": "string", "description": "Always `about:blank`: see `code`."},
+                    "title": {"type": "string", "description": "The HTTP status in words."},
+                    "status": {"type": "integer", "format": "int32", "description": "The HTTP status."},
+                    "detail": {"type": "string", "description": "What to do about it, for people."},
+                    "code": {"type": "string", "description": "What went wrong, for programs; stable."},
+                    "request_id": {"type": "string", "description": "The request, for the log."},
+                    "errors": {
+                        "type": "array",
+                        "description": "Each refused field of the input.",
+                        "items": {"$ref": "#/components/schemas/ProblemField"},
+                    },
+                },
+                "example": {
+                    "type": "about:blank", "title": "Unprocessable Entity", "status": 422,
+                    "detail": "the input is not valid; see errors", "code": "validation_failed",
+                    "request_id": "0193f0aa7b6c7c0d8f1e2d3c4b5a6978",
+                    "errors": [{"pointer": "/email", "code": "invalid_email",
+                        "detail": "must be an e-mail address such as ada@example.com"}],
+                },
+            }),
+        ),
+        (
+            "ProblemField".to_owned(),
+            json!({
+                "type": "object",
+                "description": "A refused field of the input.",
+                "required": ["pointer", "code", "detail"],
+                "properties": {
+                    "pointer": {
+                        "type": "string",
+                        "description": "JSON Pointer (RFC 6901) into the body, or `/` and the name of a \
+                            query parameter; empty for the whole body.",
+                    },
+                    "code": {"type": "string", "description": "Which rule, for programs; stable."},
+                    "detail": {"type": "string", "description": "What to do about it, for people."},
+                },
+            }),
+        ),
+    ])
+}

@@ -1,0 +1,178 @@
+//! A declared field as a JSON Schema of OpenAPI 3.0, and as the query parameters that filter by it.
+
+use crm_core::module::{FieldSpec, FieldType};
+use serde_json::{Map, Value, json};
+
+/// The schema of a field's values, without null.
+pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
+    match &field.kind {
+        FieldType::Text { max } => json!({"type": "string", "maxLength": max}),
+        FieldType::Email => {
+            json!({"type": "string", "format": "email", "maxLength": 254, "example": "ada@example.com"})
+        }
+        FieldType::Phone => json!({"type": "string", "maxLength": 40, "example": "+49 30 901820"}),
+        FieldType::Integer { min, max } => {
+            let mut schema = json!({"type": "integer", "format": "int64"});
+            if *min != i64::MIN {
+                schema["minimum"] = json!(min);
+            }
+            if *max != i64::MAX {
+                schema["maximum"] = json!(max);
+            }
+            schema
+        }
+        FieldType::Decimal { precision, scale } => decimal(*precision, *scale),
+        FieldType::Bool => json!({"type": "boolean"}),
+        FieldType::Instant => {
+            json!({"type": "string", "format": "date-time", "example": "2026-01-31T09:30:00Z"})
+        }
+        FieldType::Date => json!({"type": "string", "format": "date", "example": "2026-01-31"}),
+        FieldType::Enum { .. } => reference(&enum_name(singular, field)),
+        FieldType::Tags { max_items, max_length } => json!({
+            "type": "array",
+            "maxItems": max_items,
+            "uniqueItems": true,
+            "items": {"type": "string", "maxLength": max_length},
+        }),
+        FieldType::Json { .. } => json!({}),
+        FieldType::Reference { .. } => json!({"type": "string", "format": "uuid"}),
+    }
+}
+
+/// The schema of a field as a property, with null where it is allowed and its words.
+pub(super) fn property(singular: &str, field: &FieldSpec) -> Value {
+    let mut property = schema(singular, field);
+    if property.get("$ref").is_some() {
+        // Beside a reference OpenAPI 3.0 reads nothing else.
+        property = json!({"allOf": [property]});
+    }
+    if !field.required {
+        property["nullable"] = json!(true);
+    }
+    let words = description(field);
+    if !words.is_empty() {
+        property["description"] = json!(words);
+    }
+    property
+}
+
+fn description(field: &FieldSpec) -> String {
+    let mut words = vec![field.description.clone()];
+    match &field.kind {
+        FieldType::Reference { module } => words.push(format!("The id of one of the {module}.")),
+        FieldType::Decimal { .. } => words.push("An exact decimal number, as text.".to_owned()),
+        FieldType::Json { max_bytes } => words.push(format!("Any JSON of at most {max_bytes} bytes.")),
+        _ => {}
+    }
+    if field.unique {
+        words.push("Unique in the tenant.".to_owned());
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
+}
+
+fn decimal(precision: u32, scale: u32) -> Value {
+    let whole = precision.saturating_sub(scale).max(1);
+    let (pattern, example) = match scale {
+        0 => (format!("^-?\\d{{1,{whole}}}$"), "12".to_owned()),
+        _ => (format!("^-?\\d{{1,{whole}}}(\\.\\d{{1,{scale}}})?$"), decimal_example(scale)),
+    };
+    json!({"type": "string", "pattern": pattern, "example": example})
+}
+
+fn decimal_example(scale: u32) -> String {
+    format!("1.{}", "5".repeat(usize::try_from(scale).unwrap_or(1)))
+}
+
+/// The schemas that a field needs beside its own: the values of an enum.
+pub(super) fn named_schema(singular: &str, field: &FieldSpec) -> Option<(String, Value)> {
+    match &field.kind {
+        FieldType::Enum { values } => {
+            Some((enum_name(singular, field), json!({"type": "string", "enum": values})))
+        }
+        _ => None,
+    }
+}
+
+fn enum_name(singular: &str, field: &FieldSpec) -> String {
+    format!("{}{}", pascal(singular), pascal(field.name.as_str()))
+}
+
+/// A reference to the schema called `name`.
+pub(super) fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// `job_title` as `JobTitle`.
+pub(super) fn pascal(name: &str) -> String {
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+    };
+    name.split('_').map(capital).collect::<Vec<String>>().concat()
+}
+
+/// One query parameter for each operator that fits the field.
+pub(super) fn filters(
+    singular: &str,
+    field: &FieldSpec,
+    operators: impl Iterator<Item = &'static str>,
+) -> impl Iterator<Item = Value> {
+    let operand = operand(singular, field);
+    operators.map(move |op| {
+        let name = &field.name;
+        let (parameter, words, schema) = match op {
+            "eq" => (name.to_string(), format!("{name} is this."), operand.clone()),
+            "in" => (format!("{name}[in]"), format!("{name} is one of these, separated by commas."), text()),
+            "nin" => {
+                (format!("{name}[nin]"), format!("{name} is none of these, separated by commas."), text())
+            }
+            "is_null" => {
+                (format!("{name}[is_null]"), format!("{name} has no value, or has one."), json!({"type": "boolean"}))
+            }
+            "contains" | "starts" | "has" => {
+                let verb = match op {
+                    "contains" => "contains",
+                    "starts" => "starts with",
+                    _ => "has the entry",
+                };
+                (format!("{name}[{op}]"), format!("{name} {verb} this."), text())
+            }
+            _ => {
+                let order = match op {
+                    "ne" => "is not",
+                    "lt" => "is less than",
+                    "lte" => "is at most",
+                    "gt" => "is greater than",
+                    _ => "is at least",
+                };
+                (format!("{name}[{op}]"), format!("{name} {order} this."), operand.clone())
+            }
+        };
+        json!({"name": parameter, "in": "query", "required": false, "description": words, "schema": schema})
+    })
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+/// What a field is compared with: its type, without the bounds that limit what is stored.
+fn operand(singular: &str, field: &FieldSpec) -> Value {
+    match &field.kind {
+        FieldType::Text { .. }
+        | FieldType::Email
+        | FieldType::Phone
+        | FieldType::Tags { .. }
+        | FieldType::Json { .. } => text(),
+        FieldType::Integer { .. } => json!({"type": "integer", "format": "int64"}),
+        _ => {
+            let mut schema = schema(singular, field);
+            let members: Option<&mut Map<String, Value>> = schema.as_object_mut();
+            members.into_iter().for_each(|members| {
+                members.remove("example");
+            });
+            schema
+        }
+    }
+}

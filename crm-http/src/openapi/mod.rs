@@ -1,0 +1,121 @@
+//! The one OpenAPI document: the fixed resources' own, merged with the paths and schemas that follow
+//! from the declared modules. What serves a request also describes it.
+
+mod error;
+mod field;
+mod module;
+
+use std::sync::RwLock;
+
+use bytes::Bytes;
+use crm_core::registry::Registry;
+use crm_core::{Crm, Error};
+use poem::Response;
+use poem::http::header::CACHE_CONTROL;
+use serde_json::{Map, Value, json};
+
+use crate::problem::Problem;
+
+/// The name of the security scheme that both kinds of credential share.
+pub(crate) const BEARER: &str = "bearer";
+
+const INTRODUCTION: &str = "\
+Records of the declared modules, and the administration of a tenant.
+
+Every answer carries `X-Request-Id`. Errors are `application/problem+json` (RFC 9457) with a stable \
+`code`; refused input lists each field by JSON Pointer in `errors`. What belongs to another tenant \
+is answered like what does not exist. Lists are paged by `cursor`. A record's version is its `ETag`; \
+send it back as `If-Match` to change only what you have seen.";
+
+/// Makes the document, and keeps it as long as the modules stay the same.
+pub(crate) struct OpenApi {
+    fixed: Value,
+    public_url: String,
+    cached: RwLock<Option<(String, Bytes)>>,
+}
+
+impl OpenApi {
+    /// `fixed` is the document of the fixed resources, as poem-openapi writes it.
+    ///
+    /// # Errors
+    /// When that is not JSON.
+    pub(crate) fn new(fixed: &str, public_url: &str) -> Result<Self, Error> {
+        let fixed = serde_json::from_str(fixed).map_err(Error::internal)?;
+        Ok(Self { fixed, public_url: public_url.to_owned(), cached: RwLock::new(None) })
+    }
+
+    /// The document as an answer.
+    ///
+    /// # Errors
+    /// When it cannot be written, which is a bug.
+    pub(crate) fn answer(&self, crm: &Crm) -> Result<Response, Problem> {
+        let body = self.document(crm.registry())?;
+        Ok(Response::builder()
+            .content_type("application/json")
+            .header(CACHE_CONTROL, "no-cache")
+            .body(body))
+    }
+
+    fn document(&self, registry: &Registry) -> Result<Bytes, Error> {
+        // A poisoned lock means that another request panicked here: the cache is rebuilt.
+        if let Ok(cached) = self.cached.read()
+            && let Some((version, body)) = cached.as_ref()
+            && version == registry.version()
+        {
+            return Ok(body.clone());
+        }
+        let body = Bytes::from(serde_json::to_vec(&self.merge(registry)).map_err(Error::internal)?);
+        if let Ok(mut cached) = self.cached.write() {
+            *cached = Some((registry.version().to_owned(), body.clone()));
+        }
+        Ok(body)
+    }
+
+    fn merge(&self, registry: &Registry) -> Value {
+        let mut document = self.fixed.clone();
+        document["openapi"] = json!("3.0.3");
+        document["info"]["description"] = json!(INTRODUCTION);
+        document["info"]["license"] = json!({"name": "MIT OR Apache-2.0"});
+        let url = if self.public_url.is_empty() { "/" } else { self.public_url.as_str() };
+        document["servers"] = json!([{"url": url}]);
+        for_each_operation(&mut document, |_, operation| declare_permission(operation));
+        for module in registry.iter() {
+            let described = module::describe(module);
+            extend(&mut document["paths"], described.paths);
+            extend(&mut document["components"]["schemas"], described.schemas);
+            if let Some(tags) = document["tags"].as_array_mut() {
+                tags.push(described.tag);
+            }
+        }
+        for_each_operation(&mut document, error::declare);
+        extend(&mut document["components"]["schemas"], error::schemas());
+        document
+    }
+}
+
+/// Calls `visit` with the path and the operation of each operation.
+fn for_each_operation(document: &mut Value, visit: fn(&str, &mut Map<String, Value>)) {
+    let Some(paths) = document["paths"].as_object_mut() else { return };
+    for (path, item) in paths {
+        let operations = item.as_object_mut().into_iter().flatten();
+        for operation in operations.filter_map(|(_, operation)| operation.as_object_mut()) {
+            visit(path, operation);
+        }
+    }
+}
+
+fn extend(target: &mut Value, members: Map<String, Value>) {
+    if let Some(target) = target.as_object_mut() {
+        target.extend(members);
+    }
+}
+
+/// Repeats the permission that a handler's words declare, for programs to read.
+fn declare_permission(operation: &mut Map<String, Value>) {
+    let words = operation.get("description").and_then(Value::as_str).unwrap_or_default();
+    let named = words.split_once("Permission: `").and_then(|(_, rest)| rest.split_once('`'));
+    if let Some((permission, _)) = named {
+        let permission = json!(permission);
+        operation.insert("x-permission".into(), permission);
+    }
+}

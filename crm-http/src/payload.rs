@@ -1,0 +1,288 @@
+//! Request bodies of the fixed resources: strict JSON whose every refused field is named.
+//!
+//! The schema in the OpenAPI document is the rule that is enforced; there is no second list. A value
+//! that was refused is never repeated in the answer, since it may be a password.
+
+use crm_core::{Error, FieldError};
+use poem::{Request, RequestBody};
+use poem_openapi::payload::{ParsePayload, Payload};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::ParseFromJSON;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde_json::Value;
+
+use crate::edge::Exchange;
+use crate::json;
+use crate::problem::Problem;
+
+/// A JSON request body that obeys the schema of `T`.
+pub(crate) struct Strict<T>(pub(crate) T);
+
+impl<T: ParseFromJSON> Payload for Strict<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: ParseFromJSON> ParsePayload for Strict<T> {
+    const IS_REQUIRED: bool = true;
+
+    async fn from_request(request: &Request, body: &mut RequestBody) -> poem::Result<Self> {
+        let limit = Exchange::of(request)?.app.options.body_limit;
+        let value = json::read(request.headers(), body.take()?, limit).await?;
+        Ok(Self(conform(value)?))
+    }
+}
+
+impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Strict<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        <Self as Payload>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: Self::CONTENT_TYPE,
+                schema: <Self as Payload>::schema_ref(),
+            }],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        <Self as ParsePayload>::from_request(request, body).await
+    }
+}
+
+/// The value as `T`, or every field that keeps it from being one.
+fn conform<T: ParseFromJSON>(value: Value) -> Result<T, Problem> {
+    let mut registry = Registry::new();
+    T::register(&mut registry);
+    let mut refused = Vec::new();
+    judge(&registry, &T::schema_ref(), &value, &mut String::new(), &mut refused);
+    if refused.is_empty() {
+        // Rules beyond the schema belong to the library, so this is a form the schema let pass.
+        T::parse_from_json(Some(value)).map_err(|_| refuse("", "invalid", "The body is not valid."))
+    } else {
+        Err(Error::Invalid(refused).into())
+    }
+}
+
+fn refuse(pointer: &str, code: &'static str, message: &str) -> Problem {
+    Error::Invalid(vec![FieldError { pointer: pointer.into(), code, message: message.into() }]).into()
+}
+
+/// Collects what in `value` breaks `schema`; `at` is the JSON Pointer of `value`.
+fn judge(
+    registry: &Registry,
+    schema: &MetaSchemaRef,
+    value: &Value,
+    at: &mut String,
+    refused: &mut Vec<FieldError>,
+) {
+    let schema = match schema {
+        MetaSchemaRef::Inline(schema) => schema,
+        MetaSchemaRef::Reference(name) => match registry.schemas.get(name) {
+            Some(schema) => schema,
+            None => return,
+        },
+    };
+    // A reference with overrides is written as allOf; its parts carry the rules.
+    for part in &schema.all_of {
+        judge(registry, part, value, at, refused);
+    }
+    if schema.nullable && value.is_null() {
+        return;
+    }
+    if let Some((code, message)) = breach(schema, value) {
+        refused.push(FieldError { pointer: at.clone(), code, message });
+        return;
+    }
+    match value {
+        Value::Object(members) if !schema.properties.is_empty() => {
+            for name in &schema.required {
+                if !members.contains_key(*name) {
+                    push(refused, at, name, "required", "This field is required.");
+                }
+            }
+            for (name, member) in members {
+                match schema.properties.iter().find(|(known, _)| known == name) {
+                    // For an optional field, null says the same as leaving it out.
+                    Some(_) if member.is_null() && !schema.required.contains(&name.as_str()) => {}
+                    Some((_, property)) => descend(registry, property, member, at, name, refused),
+                    None => push(refused, at, name, "unknown_field", "There is no such field."),
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(item_schema) = &schema.items {
+                for (index, item) in items.iter().enumerate() {
+                    descend(registry, item_schema, item, at, &index.to_string(), refused);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn descend(
+    registry: &Registry,
+    schema: &MetaSchemaRef,
+    value: &Value,
+    at: &mut String,
+    name: &str,
+    refused: &mut Vec<FieldError>,
+) {
+    let length = at.len();
+    at.push_str(&FieldError::new(name, "", "").pointer);
+    judge(registry, schema, value, at, refused);
+    at.truncate(length);
+}
+
+fn push(refused: &mut Vec<FieldError>, at: &str, name: &str, code: &'static str, message: &str) {
+    let mut field = FieldError::new(name, code, message);
+    field.pointer.insert_str(0, at);
+    refused.push(field);
+}
+
+/// The one rule of `schema` itself that `value` breaks.
+fn breach(schema: &MetaSchema, value: &Value) -> Option<(&'static str, String)> {
+    let fits = match schema.ty {
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => true,
+    };
+    if !fits {
+        return Some(("wrong_type", format!("This must be of type {}.", schema.ty)));
+    }
+    if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
+        let known: Vec<String> = schema.enum_items.iter().map(Value::to_string).collect();
+        return Some(("not_allowed", format!("Choose one of {}.", known.join(", "))));
+    }
+    match value {
+        Value::String(text) => text_breach(schema, text),
+        Value::Array(items) => {
+            let most = schema.max_items.filter(|most| items.len() > *most)?;
+            Some(("too_many", format!("At most {most} entries are allowed.")))
+        }
+        _ => None,
+    }
+}
+
+fn text_breach(schema: &MetaSchema, text: &str) -> Option<(&'static str, String)> {
+    let length = text.chars().count();
+    if let Some(most) = schema.max_length.filter(|most| length > *most) {
+        return Some(("too_long", format!("At most {most} characters are allowed.")));
+    }
+    if let Some(least) = schema.min_length.filter(|least| length < *least) {
+        return Some(("too_short", format!("At least {least} characters are needed.")));
+    }
+    match schema.format {
+        Some("uuid") if uuid::Uuid::try_parse(text).is_err() => {
+            Some(("invalid", "This must be a UUID.".into()))
+        }
+        Some("date-time") if chrono::DateTime::parse_from_rfc3339(text).is_err() => {
+            Some(("invalid", "This must be an instant as in RFC 3339.".into()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::{Enum, Object};
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Enum)]
+    #[oai(rename_all = "snake_case")]
+    enum Effect {
+        Allow,
+        Deny,
+    }
+
+    #[derive(Debug, Object)]
+    #[oai(deny_unknown_fields)]
+    struct Rule {
+        #[oai(validator(max_length = 5))]
+        module: String,
+        effect: Effect,
+    }
+
+    #[derive(Debug, Object)]
+    #[oai(deny_unknown_fields)]
+    struct Role {
+        name: String,
+        parent: Option<uuid::Uuid>,
+        #[oai(validator(max_items = 2))]
+        rules: Vec<Rule>,
+    }
+
+    fn refused(value: Value) -> Vec<String> {
+        match conform::<Role>(value).map_err(|problem| problem.into_fields()) {
+            Ok(_) => Vec::new(),
+            Err(fields) => fields.iter().map(|f| format!("{} {}", f.pointer, f.code)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_body_that_obeys_its_schema_is_read() {
+        let role = json!({"name": "x", "rules": [{"module": "deals", "effect": "deny"}]});
+        let role: Role = conform(role).unwrap();
+        assert!(matches!(role.rules[0].effect, Effect::Deny));
+        assert_eq!(refused(json!({"name": "x", "parent": null, "rules": []})), [""; 0]);
+    }
+
+    #[test]
+    fn every_refused_field_is_named_by_its_pointer() {
+        let role = json!({
+            "parent": "x",
+            "roles": 1,
+            "rules": [{"module": "too long", "effect": "maybe", "a/b": 1}, 7],
+        });
+        assert_eq!(
+            refused(role),
+            [
+                "/name required",
+                "/parent invalid",
+                "/roles unknown_field",
+                "/rules/0/module too_long",
+                "/rules/0/effect not_allowed",
+                "/rules/0/a~1b unknown_field",
+                "/rules/1 wrong_type",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_body_itself_has_the_empty_pointer() {
+        assert_eq!(refused(json!([])), [" wrong_type"]);
+    }
+
+    #[test]
+    fn a_refused_value_is_not_repeated() {
+        let error = conform::<Role>(json!({"name": 4711, "rules": []})).unwrap_err();
+        assert!(!format!("{error:?}").contains("4711"));
+    }
+}

@@ -1,0 +1,380 @@
+//! Errors on the wire: RFC 9457 `application/problem+json` with a stable `code`.
+//!
+//! Whatever goes wrong behind this edge, a library error or one of the framework, becomes one
+//! [`Problem`]. It refuses to carry causes to a client: they go to the log, once.
+
+use std::borrow::Cow;
+use std::error::Error as _;
+use std::fmt::Write as _;
+
+use crm_core::{Error, FieldError};
+use poem::Response;
+use poem::error::ResponseError;
+use poem::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use poem::http::{HeaderName, HeaderValue, StatusCode};
+use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
+use serde::Serialize;
+
+/// The media type of every error body.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// A failed request, ready to be rendered.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    header: Option<(HeaderName, HeaderValue)>,
+    #[source]
+    source: Option<Error>,
+}
+
+impl Problem {
+    /// A problem of this edge itself, without a library error behind it.
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            header: None,
+            source: None,
+        }
+    }
+
+    /// The body is not JSON.
+    pub(crate) fn malformed_json(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
+    }
+
+    /// An object of the body names a member twice.
+    pub(crate) fn duplicate_key(key: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "duplicate_key",
+            format!("the JSON body names \"{key}\" twice in one object"),
+        )
+    }
+
+    /// The body has a media type or coding that this operation does not read.
+    pub(crate) fn unsupported_media_type(expected: &'static str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            format!("send the body as {expected}, without a Content-Encoding"),
+        )
+    }
+
+    /// The path exists, with other methods.
+    pub(crate) fn method_not_allowed(allow: HeaderValue) -> Self {
+        Self {
+            header: Some((ALLOW, allow)),
+            ..Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this resource does not know the method; see the Allow header",
+            )
+        }
+    }
+
+    /// The request took longer than it may.
+    pub(crate) fn deadline() -> Self {
+        Error::unavailable("the request took too long; try again").into()
+    }
+
+    /// The code, for the access log.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The refused fields.
+    #[cfg(test)]
+    pub(crate) fn into_fields(self) -> Vec<FieldError> {
+        self.errors
+    }
+
+    /// Writes what a client may not see to the log.
+    pub(crate) fn log(&self, request_id: &str) {
+        if !self.status.is_server_error() {
+            return;
+        }
+        let Some(error) = &self.source else { return };
+        let mut causes = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            // Writing to a string cannot fail.
+            let _ = write!(causes, ": {cause}");
+            next = cause.source();
+        }
+        tracing::error!(
+            request_id,
+            code = self.code,
+            error = causes,
+            "a request failed"
+        );
+    }
+
+    /// The answer, naming the request.
+    pub(crate) fn response(&self, request_id: &str) -> Response {
+        let body = Body {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            request_id,
+            errors: self.errors.iter().map(Field::from).collect(),
+        };
+        let mut response = Response::builder()
+            .status(self.status)
+            .header(CONTENT_TYPE, MEDIA_TYPE)
+            // Text, numbers and lists only: serialising them cannot fail.
+            .body(serde_json::to_vec(&body).unwrap_or_default());
+        if let Some((name, value)) = &self.header {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Field<'a>>,
+}
+
+#[derive(Serialize)]
+struct Field<'a> {
+    pointer: &'a str,
+    code: &'static str,
+    detail: &'a str,
+}
+
+impl<'a> From<&'a FieldError> for Field<'a> {
+    fn from(field: &'a FieldError) -> Self {
+        Self {
+            pointer: &field.pointer,
+            code: field.code,
+            detail: &field.message,
+        }
+    }
+}
+
+impl ResponseError for Problem {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    // Reached only when a host mounts a single resource without the edge around it.
+    fn as_response(&self) -> Response {
+        self.response("")
+    }
+}
+
+impl poem_openapi::ApiResponse for Problem {
+    fn meta() -> poem_openapi::registry::MetaResponses {
+        // The generator adds the error answers of every operation in one place.
+        poem_openapi::registry::MetaResponses {
+            responses: Vec::new(),
+        }
+    }
+
+    fn register(_registry: &mut poem_openapi::registry::Registry) {}
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let mut errors = Vec::new();
+        let mut header = None;
+        let mut detail = Cow::Owned(error.to_string());
+        let status = match &error {
+            Error::Invalid(fields) => {
+                errors.clone_from(fields);
+                detail = Cow::Borrowed("the input is not valid; see errors");
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Error::Unauthenticated { .. } => {
+                header = Some((WWW_AUTHENTICATE, challenge(error.code())));
+                StatusCode::UNAUTHORIZED
+            }
+            Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::NotFound => StatusCode::NOT_FOUND,
+            Error::Conflict { .. } => StatusCode::CONFLICT,
+            Error::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Error::TooMany { retry_after } => {
+                header = Some((RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1))));
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Error::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Unavailable { .. } => {
+                header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => {
+                detail =
+                    Cow::Borrowed("the server failed; quote the request id when you report it");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        let code = if status == StatusCode::INTERNAL_SERVER_ERROR {
+            "internal"
+        } else {
+            error.code()
+        };
+        Self {
+            status,
+            code,
+            detail,
+            errors,
+            header,
+            source: Some(error),
+        }
+    }
+}
+
+/// RFC 6750 §3.1: the challenge names an error only when a credential was sent.
+fn challenge(code: &str) -> HeaderValue {
+    if code == MISSING_CREDENTIAL {
+        HeaderValue::from_static("Bearer realm=\"crm\"")
+    } else {
+        HeaderValue::from_static("Bearer realm=\"crm\", error=\"invalid_token\"")
+    }
+}
+
+/// The code of a request without a credential.
+const MISSING_CREDENTIAL: &str = "token_missing";
+
+/// An error of a handler or of the framework, as a problem.
+pub(crate) fn from_poem(error: poem::Error) -> Problem {
+    let error = match error.downcast::<Problem>() {
+        Ok(problem) => return problem,
+        Err(error) => error,
+    };
+    // A malformed id names nothing, like an absent one.
+    if error.is::<ParsePathError>() {
+        return Error::NotFound.into();
+    }
+    if let Some(refused) = error.downcast_ref::<ParseParamError>() {
+        let message = format!("this parameter is not valid: {}", refused.reason);
+        return Error::invalid(refused.name, "invalid", message).into();
+    }
+    if error.is::<ContentTypeError>() {
+        return Problem::unsupported_media_type("application/json");
+    }
+    match error.status() {
+        StatusCode::NOT_FOUND => Error::NotFound.into(),
+        status if status.is_client_error() => Problem::new(
+            status,
+            "bad_request",
+            status
+                .canonical_reason()
+                .unwrap_or("the request cannot be understood"),
+        ),
+        _ => Error::internal(error.to_string()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn rendered(problem: Problem) -> (StatusCode, String) {
+        let response = problem.response("r-1");
+        (
+            response.status(),
+            response.into_body().into_string().await.unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn every_kind_has_its_status() {
+        let kinds = [
+            (Error::invalid("email", "required", "Give an address."), 422),
+            (Error::unauthenticated("token_expired", "log in again"), 401),
+            (
+                Error::Forbidden {
+                    permission: "contacts.update".into(),
+                },
+                403,
+            ),
+            (Error::NotFound, 404),
+            (Error::conflict("already_exists", "taken"), 409),
+            (Error::PreconditionFailed, 412),
+            (
+                Error::LimitExceeded {
+                    code: "body_too_large",
+                    message: "1 MiB".into(),
+                },
+                413,
+            ),
+            (
+                Error::TooMany {
+                    retry_after: Duration::from_secs(7),
+                },
+                429,
+            ),
+            (Error::internal("boom"), 500),
+            (Error::Configuration("set X".into()), 500),
+            (Error::unavailable("the database does not answer"), 503),
+        ];
+        for (error, status) in kinds {
+            let text = error.to_string();
+            assert_eq!(
+                Problem::from(error).response("r").status().as_u16(),
+                status,
+                "{text}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_field_is_named_by_pointer() {
+        let error = Error::invalid("email", "required", "Give an address.");
+        insta::assert_snapshot!(rendered(error.into()).await.1, @r#"{"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"the input is not valid; see errors","code":"validation_failed","request_id":"r-1","errors":[{"pointer":"/email","code":"required","detail":"Give an address."}]}"#);
+    }
+
+    #[tokio::test]
+    async fn xc_25_an_internal_error_tells_the_client_nothing() {
+        let (status, body) = rendered(Error::internal("secret path /etc").into()).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!body.contains("secret"), "{body}");
+    }
+
+    #[test]
+    fn the_challenge_names_an_error_only_for_a_credential_that_was_sent() {
+        let challenge = |error: Error| {
+            let response = Problem::from(error).response("r");
+            response.header(WWW_AUTHENTICATE).map(str::to_owned)
+        };
+        let missing = Error::unauthenticated(MISSING_CREDENTIAL, "send a token");
+        assert_eq!(challenge(missing).as_deref(), Some("Bearer realm=\"crm\""));
+        let expired = Error::unauthenticated("token_expired", "log in again");
+        assert!(challenge(expired).is_some_and(|text| text.contains("invalid_token")));
+    }
+
+    #[test]
+    fn waiting_times_are_told_in_seconds() {
+        let error = Error::TooMany {
+            retry_after: Duration::from_secs(7),
+        };
+        assert_eq!(
+            Problem::from(error).response("r").header(RETRY_AFTER),
+            Some("7")
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! What a plugin may use up, and the stop that follows when it wants more.
+
+use std::time::Duration;
+
+/// The limits of one host. Every run report that ends at a limit names it with its size.
+///
+/// ```
+/// # use std::time::Duration;
+/// let tight = crm_plugins::Limits { deadline: Duration::from_millis(100), ..Default::default() };
+/// ```
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest component, in bytes. Default 32 MiB: a Python guest has 19 MB.
+    pub component_bytes: usize,
+    /// All linear memories of a run together, in bytes. Default 64 MiB.
+    pub memory_bytes: usize,
+    /// All table elements of a run together. Default 100,000.
+    pub table_elements: usize,
+    /// The call stack, in bytes. Default 512 KiB.
+    pub stack_bytes: usize,
+    /// Fuel of a run, about one unit per instruction. Default 1,000,000,000.
+    pub fuel: u64,
+    /// Wall time of a run, waiting for records included. Default 2 s.
+    pub deadline: Duration,
+    /// Calls of host functions in a run, log lines included. Default 1,000.
+    pub host_calls: u32,
+    /// What a guest may hand to the host in one call, in bytes. Default 4 MiB.
+    pub call_bytes: usize,
+    /// Log lines of a run. Default 200.
+    pub log_lines: usize,
+    /// Bytes of all log lines of a run. Default 64 KiB.
+    pub log_bytes: usize,
+    /// Runs at the same time on this host; further ones wait. Default 64.
+    pub concurrent_runs: u32,
+    /// How long an upload or a run waits for the one compiler. Default 60 s.
+    pub compile_wait: Duration,
+    /// Machine code kept compiled, in bytes. Default 256 MiB.
+    pub compiled_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            component_bytes: 32 << 20,
+            memory_bytes: 64 << 20,
+            table_elements: 100_000,
+            stack_bytes: 512 << 10,
+            fuel: 1_000_000_000,
+            deadline: Duration::from_secs(2),
+            host_calls: 1_000,
+            call_bytes: 4 << 20,
+            log_lines: 200,
+            log_bytes: 64 << 10,
+            concurrent_runs: 64,
+            compile_wait: Duration::from_secs(60),
+            compiled_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The limit a run was stopped at. As an error it unwinds the guest, which cannot catch it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("the run took longer than {} ms (limit deadline)", .0.as_millis())]
+    Deadline(Duration),
+    #[error("the run used more than {0} units of fuel (limit fuel)")]
+    Fuel(u64),
+    #[error("the run wanted more than {0} bytes of memory (limit memory_bytes)")]
+    Memory(usize),
+    #[error("the run wanted more than {0} table elements (limit table_elements)")]
+    Tables(usize),
+    #[error("the run's calls nested deeper than {0} bytes of stack (limit stack_bytes)")]
+    Stack(usize),
+    #[error("the run called the host more than {0} times (limit host_calls)")]
+    HostCalls(u32),
+    #[error("the run handed more than {0} bytes to the host in one call (limit call_bytes)")]
+    CallBytes(usize),
+    #[error("the run logged more than {0} lines (limit log_lines)")]
+    LogLines(usize),
+    #[error("the run logged more than {0} bytes (limit log_bytes)")]
+    LogBytes(usize),
+}

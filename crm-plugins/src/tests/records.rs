@@ -1,0 +1,108 @@
+//! Host functions: granted, refused, and what the guest learns of a refusal.
+
+use crm_core::hook::{LogLevel, LogLine, Outcome};
+use serde_json::json;
+
+use super::guest::{GET_AND_LOG, LOG_KIND, SUCCEED, component};
+use super::{Contacts, host, run, run_with};
+use crate::Limits;
+
+#[tokio::test]
+async fn a_guest_that_does_nothing_succeeds_and_reports_its_use() {
+    let report = run(Limits::default(), component(SUCCEED)).await;
+    assert_eq!((report.outcome, report.error), (Outcome::Succeeded, None));
+    assert!(report.fuel > 0 && report.fuel < 10_000, "{}", report.fuel);
+    assert_eq!(report.host_calls, 0);
+}
+
+#[tokio::test]
+async fn the_event_arrives_and_lines_are_kept() {
+    let report = run(Limits::default(), component(LOG_KIND)).await;
+    let line = LogLine { level: LogLevel::Info, message: "contact.created".into() };
+    assert_eq!(report.logs, [line]);
+    assert_eq!(report.host_calls, 1);
+}
+
+#[tokio::test]
+async fn an_error_of_the_guest_is_a_failed_run_with_its_words() {
+    let fail = r#"
+        (i32.store (i32.const 64) (i32.const 0x6f6f6e))
+        (i32.store8 (i32.const 512) (i32.const 1))
+        (i32.store (i32.const 516) (i32.const 64))
+        (i32.store (i32.const 520) (i32.const 3))
+        (i32.const 512)"#;
+    let report = run(Limits::default(), component(fail)).await;
+    assert_eq!((report.outcome, report.error.as_deref()), (Outcome::Failed, Some("noo")));
+}
+
+#[tokio::test]
+async fn a_granted_record_is_read() {
+    let contacts = Contacts::granted(&["contacts.read"]);
+    let report = run_with(&host(Limits::default()), component(GET_AND_LOG), contacts).await;
+    assert_eq!(report.outcome, Outcome::Succeeded, "{:?}", report.error);
+    assert!(report.logs[0].message.contains("ada@engines.example"), "{:?}", report.logs);
+}
+
+#[tokio::test]
+async fn a_missing_right_is_an_error_the_guest_can_read_not_a_crash() {
+    let contacts = Contacts::granted(&["contacts.update"]);
+    let report = run_with(&host(Limits::default()), component(GET_AND_LOG), contacts).await;
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert_eq!(report.error.as_deref(), Some("contacts.read"));
+}
+
+/// Sets `{"score":7}` on the event's record, expecting the version given.
+fn set_score(version: &str) -> String {
+    format!(
+        r#"
+        (i64.store (i32.const 64) (i64.const 0x2265726f6373227b)) ;; {{"score"
+        (i64.store (i32.const 72) (i64.const 0x00000000007d373a)) ;; :7}}
+        (call $update
+            (i32.load offset=24 (local.get $event)) (i32.load offset=28 (local.get $event))
+            (i32.load offset=40 (local.get $event)) (i32.load offset=44 (local.get $event))
+            (i32.const 1) (i64.const {version})
+            (i32.const 64) (i32.const 11)
+            (i32.const 1024))
+        (if (result i32) (i32.load8_u (i32.const 1024))
+            (then
+                (i32.store8 (i32.const 512) (i32.const 1))
+                (i32.store (i32.const 516) (i32.load (i32.const 1032)))
+                (i32.store (i32.const 520) (i32.load (i32.const 1036)))
+                (i32.const 512))
+            (else (i32.const 0)))"#
+    )
+}
+
+#[tokio::test]
+async fn a_granted_record_is_written() {
+    let contacts = Contacts::granted(&["contacts.update"]);
+    let host = host(Limits::default());
+    let report = run_with(&host, component(&set_score("1")), contacts.clone()).await;
+    assert_eq!(report.outcome, Outcome::Succeeded, "{:?}", report.error);
+    assert_eq!(contacts.field("score"), json!(7));
+}
+
+#[tokio::test]
+async fn a_stale_version_is_a_conflict_in_words() {
+    let contacts = Contacts::granted(&["contacts.update"]);
+    let host = host(Limits::default());
+    let report = run_with(&host, component(&set_score("9")), contacts.clone()).await;
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert!(report.error.as_deref().is_some_and(|error| error.contains("has changed")));
+    assert_eq!(contacts.field("score"), json!(null));
+}
+
+#[tokio::test]
+async fn a_conflict_of_the_library_reaches_the_guest_in_its_words() {
+    let create = "
+        (call $create
+            (i32.load offset=24 (local.get $event)) (i32.load offset=28 (local.get $event))
+            (i32.const 0) (i32.const 0) (i32.const 1024))
+        (i32.store8 (i32.const 512) (i32.const 1))
+        (i32.store (i32.const 516) (i32.load (i32.const 1032)))
+        (i32.store (i32.const 520) (i32.load (i32.const 1036)))
+        (i32.const 512)";
+    let contacts = Contacts::granted(&["contacts.create"]);
+    let report = run_with(&host(Limits::default()), component(create), contacts).await;
+    assert_eq!(report.error.as_deref(), Some("That e-mail address is taken."));
+}
