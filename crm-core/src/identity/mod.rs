@@ -73,7 +73,11 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn new(options: &IdentityOptions, keys: &SigningKeys, clock: &Clock) -> Result<Self> {
+    pub(crate) fn new(
+        options: &IdentityOptions,
+        keys: &SigningKeys,
+        clock: &Clock,
+    ) -> Result<Self> {
         Ok(Self {
             passwords: Passwords::new(options.password_cost, clock.clone())?,
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
