@@ -14,13 +14,16 @@ pub mod hook;
 pub mod id;
 pub mod identity;
 mod journal;
+pub mod member;
 pub mod module;
 pub mod plugin;
 pub mod policy;
 pub mod record;
 mod registry;
+pub mod role;
 mod schema;
 mod scope;
+pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod value;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{ApiKeyId, EventId, PluginId, TenantId, UserId};
 use crate::module::CompiledModule;
-use crate::policy::{Grants, RowScope};
+use crate::policy::{Grants, Operation, RowScope};
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,7 +172,7 @@ impl Scope {
         let module = core.registry.get(object).cloned();
         Ok(Permit {
             scope: self.clone(),
-            object: object.into(),
+            operation,
             module,
             rows,
             action: PhantomData,
@@ -221,7 +221,7 @@ actions! {
 /// Proof of a policy decision: the scope may do `A` on one object, on these rows.
 pub struct Permit<A> {
     scope: Scope,
-    object: Box<str>,
+    operation: Operation,
     module: Option<Arc<CompiledModule>>,
     rows: RowScope,
     action: PhantomData<fn() -> A>,
@@ -231,7 +231,7 @@ impl<A> Clone for Permit<A> {
     fn clone(&self) -> Self {
         Self {
             scope: self.scope.clone(),
-            object: self.object.clone(),
+            operation: self.operation,
             module: self.module.clone(),
             rows: self.rows,
             action: PhantomData,
@@ -255,13 +255,22 @@ impl<A> Permit<A> {
         self.rows
     }
 
-    /// Refuses a permit for another object: an administration's repository asks this first.
-    pub(crate) fn on(&self, object: &str) -> Result<()> {
-        if *self.object == *object {
-            Ok(())
-        } else {
-            Err(Error::NotFound)
+    /// The scope, when the permit covers all of this object: an administration's repository asks
+    /// this first, and rights on own rows mean nothing there.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a permit of another object, or of own rows only.
+    pub(crate) fn on(&self, object: &str) -> Result<&Scope>
+    where
+        A: Action,
+    {
+        let asked = self.scope.core().catalogue.operation(object, A::NAME);
+        if asked == Some(self.operation) && self.rows == RowScope::All {
+            return Ok(&self.scope);
         }
+        Err(Error::Forbidden {
+            permission: format!("{object}.{}", A::NAME),
+        })
     }
 
     /// The module it is about.

@@ -45,7 +45,13 @@ impl Compiler {
             .weigher(|_, plugin: &Arc<PluginPre<Run>>| code_size(plugin))
             .build();
         let turn = Arc::new(Semaphore::new(1));
-        Ok(Self { engine, linker, compiled, turn, wait: limits.compile_wait })
+        Ok(Self {
+            engine,
+            linker,
+            compiled,
+            turn,
+            wait: limits.compile_wait,
+        })
     }
 
     /// The compiled component, when it is still kept.
@@ -62,7 +68,9 @@ impl Compiler {
     pub(crate) async fn compile(&self, component: Bytes) -> Result<Arc<PluginPre<Run>>> {
         let turn = tokio::time::timeout(self.wait, self.turn.clone().acquire_owned())
             .await
-            .map_err(|_| Error::unavailable("too many plugins are being compiled; try again later"))?
+            .map_err(|_| {
+                Error::unavailable("too many plugins are being compiled; try again later")
+            })?
             .map_err(Error::internal)?;
         let hash = hash(&component);
         if let Some(plugin) = self.find(&hash) {
@@ -78,9 +86,13 @@ impl Compiler {
         .map_err(Error::internal)?
         .map_err(unsupported)?;
         let linked = self.linker.instantiate_pre(&compiled).map_err(|error| {
-            refused("foreign_import", format!("The component's imports do not fit: {error:#}."))
+            refused(
+                "foreign_import",
+                format!("The component's imports do not fit: {error:#}."),
+            )
         })?;
-        let plugin = PluginPre::new(linked).map_err(|error| missing_export(&format!("{error:#}")))?;
+        let plugin =
+            PluginPre::new(linked).map_err(|error| missing_export(&format!("{error:#}")))?;
         let plugin = Arc::new(plugin);
         self.compiled.insert(hash, plugin.clone());
         Ok(plugin)
@@ -88,7 +100,10 @@ impl Compiler {
 }
 
 fn unsupported(error: EngineError) -> Error {
-    refused("unsupported_component", format!("This host cannot run the component: {error:#}."))
+    refused(
+        "unsupported_component",
+        format!("This host cannot run the component: {error:#}."),
+    )
 }
 
 fn code_size(plugin: &PluginPre<Run>) -> u32 {

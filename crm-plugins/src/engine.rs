@@ -105,7 +105,10 @@ impl Ticker {
                 }
             })
             .map_err(Error::internal)?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Keeps the epoch advancing until the guard is dropped.
@@ -152,22 +155,34 @@ mod tests {
         let ticking = ticker.tick();
         drop(ticking);
         drop(ticker);
-        assert!(shared.upgrade().is_none(), "the thread still holds its half");
+        assert!(
+            shared.upgrade().is_none(),
+            "the thread still holds its half"
+        );
     }
 
     #[test]
     fn a_pool_that_cannot_be_reserved_is_done_without() {
-        let greedy = Limits { concurrent_runs: 1_000_000, ..Limits::default() };
-        assert!(Engine::new(
-            config(&greedy).allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&greedy)))
-        )
-        .is_err());
+        let greedy = Limits {
+            concurrent_runs: 1_000_000,
+            ..Limits::default()
+        };
+        assert!(
+            Engine::new(
+                config(&greedy)
+                    .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&greedy)))
+            )
+            .is_err()
+        );
         assert!(engine(&greedy).is_ok());
     }
 
     #[test]
     fn limits_that_contradict_themselves_are_a_configuration_error() {
-        let none = Limits { stack_bytes: 0, ..Limits::default() };
+        let none = Limits {
+            stack_bytes: 0,
+            ..Limits::default()
+        };
         assert!(matches!(engine(&none), Err(Error::Configuration(_))));
     }
 }

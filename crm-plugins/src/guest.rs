@@ -26,7 +26,10 @@ pub fn componentize(core_module: &[u8]) -> Result<Vec<u8>> {
         .module(core_module)
         .and_then(|encoder| encoder.validate(true).encode())
         .map_err(|error| {
-            refused("not_a_guest", format!("The module cannot become a component: {error:#}."))
+            refused(
+                "not_a_guest",
+                format!("The module cannot become a component: {error:#}."),
+            )
         })
 }
 
@@ -39,18 +42,31 @@ pub fn componentize(core_module: &[u8]) -> Result<Vec<u8>> {
 /// and when the guest does not compile; [`Error::Invalid`] when what it compiles to is no guest.
 pub fn build(dir: &Path) -> Result<Vec<u8>> {
     if !dir.join("Cargo.toml").is_file() {
-        return Err(broken(format!("{} is not the folder of a Rust guest", dir.display())));
+        return Err(broken(format!(
+            "{} is not the folder of a Rust guest",
+            dir.display()
+        )));
     }
     let mut cargo = toolchain(dir)?;
     let output = cargo
         .current_dir(dir)
-        .args(["build", "--release", "--target", TARGET, "--target-dir", TARGET_DIR])
+        .args([
+            "build",
+            "--release",
+            "--target",
+            TARGET,
+            "--target-dir",
+            TARGET_DIR,
+        ])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| broken(format!("cargo does not start: {error}")))?;
     if !output.status.success() {
-        return Err(broken(format!("the guest in {} does not compile; see above", dir.display())));
+        return Err(broken(format!(
+            "the guest in {} does not compile; see above",
+            dir.display()
+        )));
     }
     let module = artifact(&output.stdout)
         .ok_or_else(|| broken("the guest's crate needs [lib] crate-type = [\"cdylib\"]"))?;
@@ -68,7 +84,10 @@ fn toolchain(dir: &Path) -> Result<Command> {
     if target_installed(dir) {
         return Ok(clean("cargo"));
     }
-    if [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LINKER].iter().all(|path| Path::new(path).exists()) {
+    if [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LINKER]
+        .iter()
+        .all(|path| Path::new(path).exists())
+    {
         let mut cargo = clean(DEBIAN_CARGO);
         cargo
             .env("RUSTC_BOOTSTRAP", "1")
@@ -92,14 +111,20 @@ fn target_installed(dir: &Path) -> bool {
         .stderr(Stdio::null())
         .output();
     output.is_ok_and(|output| {
-        output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+        output.status.success()
+            && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
     })
 }
 
 /// A command without the settings of a host build around it, which would break a guest's.
 fn clean(program: &str) -> Command {
     let mut command = Command::new(program);
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER"] {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "RUSTC_WRAPPER",
+    ] {
         command.env_remove(name);
     }
     command
@@ -111,7 +136,9 @@ fn artifact(messages: &[u8]) -> Option<PathBuf> {
     let files = lines.filter_map(|line| {
         let message: serde_json::Value = serde_json::from_slice(line).ok()?;
         let files = message.get("filenames")?.as_array()?.clone();
-        files.iter().find_map(|file| file.as_str().filter(|file| file.ends_with(".wasm")))
+        files
+            .iter()
+            .find_map(|file| file.as_str().filter(|file| file.ends_with(".wasm")))
             .map(PathBuf::from)
     });
     files.last()

@@ -42,7 +42,13 @@ impl Host {
         let compiler = Compiler::new(engine.clone(), &limits)?;
         let ticker = Ticker::start(engine.clone())?;
         let slots = Semaphore::new(limits.concurrent_runs as usize);
-        Ok(Self { limits: Arc::new(limits), engine, compiler, ticker, slots })
+        Ok(Self {
+            limits: Arc::new(limits),
+            engine,
+            compiler,
+            ticker,
+            slots,
+        })
     }
 
     async fn judge(&self, component: Bytes) -> Result<Manifest> {
@@ -55,7 +61,12 @@ impl Host {
     }
 
     async fn run(&self, call: Call) -> Report {
-        let Call { plugin, event, door, component } = call;
+        let Call {
+            plugin,
+            event,
+            door,
+            component,
+        } = call;
         let ready = match self.compiler.find(&plugin.sha256) {
             Some(ready) => ready,
             None => match self.prepare(&plugin, component).await {
@@ -75,7 +86,10 @@ impl Host {
             Ok(()) => (Outcome::Succeeded, None),
             Err((outcome, sentence)) => (outcome, Some(sentence)),
         };
-        let fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let fuel = self
+            .limits
+            .fuel
+            .saturating_sub(store.get_fuel().unwrap_or(0));
         let run = store.into_data();
         Report {
             outcome,

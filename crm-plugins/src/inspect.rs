@@ -78,7 +78,10 @@ fn check_magic(bytes: &[u8]) -> Result<()> {
 }
 
 fn truncated() -> Error {
-    refused("truncated_component", "The file ends in the middle of the component; upload it again.")
+    refused(
+        "truncated_component",
+        "The file ends in the middle of the component; upload it again.",
+    )
 }
 
 /// The text of the one manifest section, at whatever nesting level it lies.
@@ -89,7 +92,10 @@ fn manifest_text(component: &[u8]) -> Result<String> {
             && section.name() == MANIFEST_SECTION
             && found.replace(section.data()).is_some()
         {
-            return Err(refused("invalid_manifest", "The component has more than one manifest."));
+            return Err(refused(
+                "invalid_manifest",
+                "The component has more than one manifest.",
+            ));
         }
         Ok(())
     })?;
@@ -118,12 +124,16 @@ impl Outline {
             match payload {
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section.clone() {
-                        outline.imports.push(import.map_err(malformed)?.name.name.to_owned());
+                        outline
+                            .imports
+                            .push(import.map_err(malformed)?.name.name.to_owned());
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section.clone() {
-                        outline.exports.push(export.map_err(malformed)?.name.name.to_owned());
+                        outline
+                            .exports
+                            .push(export.map_err(malformed)?.name.name.to_owned());
                     }
                 }
                 _ => {}
@@ -198,9 +208,13 @@ fn interface(import: &str) -> Option<&str> {
 
 /// Every imported function of `records` must be asked for by at least one grant.
 fn check_grants(import: &str, types: TypesRef<'_>, manifest: &Manifest) -> Result<()> {
-    let Some(ComponentEntityType::Instance(id)) = types.component_item_for_import(import).map(|item| item.ty)
+    let Some(ComponentEntityType::Instance(id)) =
+        types.component_item_for_import(import).map(|item| item.ty)
     else {
-        return Err(refused("foreign_import", format!("The component's {import} is no interface.")));
+        return Err(refused(
+            "foreign_import",
+            format!("The component's {import} is no interface."),
+        ));
     };
     for (function, item) in &types[id].exports {
         let action = match function.as_str() {

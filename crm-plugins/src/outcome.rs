@@ -17,7 +17,10 @@ pub(crate) fn of_unwound(error: &wasmtime::Error, limits: &Limits) -> (Outcome, 
                 Some(trap) => trap.to_string().replace("wasm trap: ", ""),
                 None => error.root_cause().to_string(),
             };
-            (Outcome::Trapped, format!("the plugin crashed: {}", cut(reason)))
+            (
+                Outcome::Trapped,
+                format!("the plugin crashed: {}", cut(reason)),
+            )
         }
     }
 }
@@ -49,7 +52,10 @@ fn stop(error: &wasmtime::Error, limits: &Limits) -> Option<Stop> {
         None => {}
     }
     // The engine keeps this error's type private; a test holds its text.
-    let too_much = error.root_cause().to_string().contains("fuel allocated for hostcalls");
+    let too_much = error
+        .root_cause()
+        .to_string()
+        .contains("fuel allocated for hostcalls");
     too_much.then_some(Stop::CallBytes(limits.call_bytes))
 }
 

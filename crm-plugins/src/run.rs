@@ -31,12 +31,25 @@ impl Run {
     pub(crate) fn new(limits: Arc<Limits>, door: Arc<dyn Door>) -> Self {
         let until = Instant::now() + limits.deadline;
         let (memory, tables, log_bytes, host_calls) = (0, 0, 0, 0);
-        Self { limits, door, until, memory, tables, log_bytes, host_calls, logs: Vec::new() }
+        Self {
+            limits,
+            door,
+            until,
+            memory,
+            tables,
+            log_bytes,
+            host_calls,
+            logs: Vec::new(),
+        }
     }
 
     /// The stop of a run that is past its deadline.
     pub(crate) fn check_deadline(&self) -> Result<(), Stop> {
-        if Instant::now() < self.until { Ok(()) } else { Err(Stop::Deadline(self.limits.deadline)) }
+        if Instant::now() < self.until {
+            Ok(())
+        } else {
+            Err(Stop::Deadline(self.limits.deadline))
+        }
     }
 
     fn count_call(&mut self) -> Result<(), Stop> {
@@ -77,16 +90,35 @@ type Answer<T> = wasmtime::Result<Result<T, records::Error>>;
 impl records::Host for Run {
     async fn get(&mut self, module: String, id: String) -> Answer<String> {
         self.count_call()?;
-        let Ok(id) = id.parse() else { return Ok(Err(records::Error::NotFound)) };
+        let Ok(id) = id.parse() else {
+            return Ok(Err(records::Error::NotFound));
+        };
         Ok(self.door.get(&module, id).await.map_err(answer))
     }
 
     async fn list(&mut self, module: String, query: records::Query) -> Answer<records::Page> {
         self.count_call()?;
-        let records::Query { filter, limit, cursor } = query;
-        let page = self.door.list(&module, DoorQuery { filter, limit, cursor }).await;
+        let records::Query {
+            filter,
+            limit,
+            cursor,
+        } = query;
+        let page = self
+            .door
+            .list(
+                &module,
+                DoorQuery {
+                    filter,
+                    limit,
+                    cursor,
+                },
+            )
+            .await;
         Ok(page
-            .map(|page| records::Page { records: page.records, next_cursor: page.next_cursor })
+            .map(|page| records::Page {
+                records: page.records,
+                next_cursor: page.next_cursor,
+            })
             .map_err(answer))
     }
 
@@ -103,8 +135,14 @@ impl records::Host for Run {
         values: String,
     ) -> Answer<String> {
         self.count_call()?;
-        let Ok(id) = id.parse::<RecordId>() else { return Ok(Err(records::Error::NotFound)) };
-        Ok(self.door.update(&module, id, version, &values).await.map_err(answer))
+        let Ok(id) = id.parse::<RecordId>() else {
+            return Ok(Err(records::Error::NotFound));
+        };
+        Ok(self
+            .door
+            .update(&module, id, version, &values)
+            .await
+            .map_err(answer))
     }
 }
 
@@ -121,7 +159,10 @@ fn answer(error: Error) -> records::Error {
         Error::LimitExceeded { message, .. } => records::Error::LimitExceeded(message.into_owned()),
         Error::TooMany { .. } => records::Error::LimitExceeded(error.to_string()),
         other => {
-            tracing::error!(error = &other as &dyn std::error::Error, "a plugin's call failed");
+            tracing::error!(
+                error = &other as &dyn std::error::Error,
+                "a plugin's call failed"
+            );
             records::Error::Internal
         }
     }

@@ -44,10 +44,6 @@ impl Bits {
         self.zip(other, |a, b| a & b);
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
-    }
-
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.0)
@@ -144,16 +140,9 @@ impl Grants {
     }
 
     /// The first operation that is allowed here on any row.
-    pub(crate) fn first<'c>(
-        &self,
-        catalogue: &'c Catalogue,
-    ) -> Option<(Operation, &'c str, &'c str)> {
-        if self.own.is_empty() {
-            return None;
-        }
-        catalogue
-            .operations()
-            .find(|(operation, ..)| self.own.contains(*operation))
+    pub(crate) fn first(&self, catalogue: &Catalogue) -> Option<Operation> {
+        let mut operations = catalogue.operations().map(|(operation, ..)| operation);
+        operations.find(|operation| self.own.contains(*operation))
     }
 
     /// Adds what `other` may do.
@@ -241,7 +230,7 @@ mod tests {
             wanted
                 .beyond(&holder)
                 .first(&catalogue)
-                .map(|(operation, ..)| catalogue.name(operation))
+                .map(|operation| catalogue.name(operation))
         };
         assert_eq!(first(holder.clone()), None);
         assert_eq!(

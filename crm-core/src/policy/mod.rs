@@ -14,11 +14,16 @@ mod stored;
 
 pub(crate) use cache::PolicyCache;
 pub use catalogue::{Catalogue, Operation};
+pub(crate) use compile::line;
 pub use compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
 pub use grants::Grants;
 pub use model::{MODEL, Oracle, Subject};
 pub use permission::{Effect, InvalidPermission, Permission, RowScope};
-pub(crate) use stored::{bump_epoch, bump_epochs_of};
+pub(crate) use stored::{
+    bump_epoch, bump_epochs_of, check_gain, check_held, read_permission, rules,
+};
 
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

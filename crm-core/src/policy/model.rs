@@ -127,11 +127,12 @@ impl Oracle {
             ];
             self.0.enforce(request.to_vec()).map_err(Error::internal)
         };
-        if enforce("other")? {
-            return Ok(Some(RowScope::All));
-        }
         let owns = !matches!(subject, Subject::ApiKey(_));
-        Ok((owns && enforce("own")?).then_some(RowScope::Own))
+        Ok(match (enforce("other")?, enforce("own")?) {
+            (true, true) => Some(RowScope::All),
+            (false, true) if owns => Some(RowScope::Own),
+            _ => None,
+        })
     }
 }
 

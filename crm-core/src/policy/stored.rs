@@ -4,8 +4,10 @@
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{RoleId, TenantId, UserId};
+use crate::scope::Scope;
 
-use super::compile::{RoleNode, Rule, TenantRules};
+use super::compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
+use super::grants::Grants;
 use super::permission::Permission;
 
 /// The statement that reads a tenant's status, roles and rules at one moment.
@@ -36,7 +38,7 @@ pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<(bool, Te
         if roles.last().is_none_or(|last| last.id != id) {
             roles.push(RoleNode { id, parent });
         }
-        if let Some(permission) = permission(&mut row)? {
+        if let Some(permission) = read_permission(&mut row)? {
             rules.push(Rule {
                 role: id,
                 permission,
@@ -53,7 +55,7 @@ pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<(bool, Te
 }
 
 /// The next four columns, `module, action, row_scope, effect`, of an outer join with the rules.
-pub(crate) fn permission(row: &mut Row) -> Result<Option<Permission>> {
+pub(crate) fn read_permission(row: &mut Row) -> Result<Option<Permission>> {
     let Some(module) = row.opt_text::<String>()? else {
         return Ok(None);
     };
@@ -67,6 +69,41 @@ pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRul
     parse(tenant, rows)?
         .map(|(_, rules)| rules)
         .ok_or(Error::NotFound)
+}
+
+/// Refuses what was just written when it lets any role do more than `scope` may do itself.
+///
+/// More is an operation, a wider row scope, or a denial that is lifted.
+///
+/// # Errors
+/// [`Error::Forbidden`] naming one permission that the actor lacks.
+pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRules) -> Result<()> {
+    let catalogue = &scope.core().catalogue;
+    let after = rules(tx, before.tenant).await?;
+    let (old, new) = (
+        CompiledPolicy::new(catalogue, before),
+        CompiledPolicy::new(catalogue, &after),
+    );
+    for role in &after.roles {
+        let gained = new.grants(&[role.id]).beyond(&old.grants(&[role.id]));
+        check_held(scope, &gained)?;
+        check_held(scope, &old.denied(role.id).beyond(&new.denied(role.id)))?;
+    }
+    Ok(())
+}
+
+/// Refuses to give rights that the actor does not hold.
+///
+/// # Errors
+/// [`Error::Forbidden`] naming one permission that the actor lacks.
+pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
+    let catalogue = &scope.core().catalogue;
+    match given.beyond(scope.grants()).first(catalogue) {
+        Some(operation) => Err(Error::Forbidden {
+            permission: catalogue.name(operation),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Announces a change of a tenant's roles, rules, assignments, memberships or status.

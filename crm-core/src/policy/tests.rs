@@ -98,7 +98,13 @@ fn subjects(tenant: &TenantRules) -> Vec<Subject> {
     let user = |n: u128| Subject::User(UserId(Uuid::from_u128(0x200 + n)));
     let mut all: Vec<_> = (0..USERS).map(user).collect();
     all.push(key(Uuid::from_u128(0x200 + USERS)));
-    all.extend(tenant.roles.iter().map(|node| Subject::Role(node.id)));
+    all.extend(
+        tenant
+            .roles
+            .iter()
+            .take(2)
+            .map(|node| Subject::Role(node.id)),
+    );
     all
 }
 
@@ -143,7 +149,7 @@ fn assert_same_decisions(tenants: &[TenantRules]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn compiled_decisions_equal_casbins(policies in vec(tenant_rules(0..6), 1..4)) {
@@ -199,10 +205,7 @@ fn a_tail_into_a_cycle_inherits_all_of_it() {
 #[test]
 fn a_compiled_tenant_of_280_rules_fits_four_kibibytes() {
     let catalogue = Catalogue::new((0..10).map(|n| format!("module_{n}"))).unwrap();
-    let permissions = catalogue
-        .operations()
-        .map(|(_, object, action)| (object, action));
-    let rules = (0..10).flat_map(|n| permissions.clone().take(28).map(move |p| (n, p)));
+    let rules = (0..10).flat_map(|n| catalogue.operations().take(28).map(move |p| (n, p)));
     let tenant = TenantRules {
         tenant: TenantId(Uuid::from_u128(1)),
         roles: (0..10)
@@ -212,7 +215,7 @@ fn a_compiled_tenant_of_280_rules_fits_four_kibibytes() {
             })
             .collect(),
         rules: rules
-            .map(|(n, (object, action))| Rule {
+            .map(|(n, (_, object, action))| Rule {
                 role: role(n),
                 permission: format!("{object}.{action}").parse().unwrap(),
             })

@@ -53,14 +53,21 @@ pub(super) fn core_module(body: &str) -> Vec<u8> {
     );
     let mut module = wat::parse_str(&text).unwrap();
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/wit")).unwrap();
+    let (package, _) = resolve
+        .push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"))
+        .unwrap();
     let world = resolve.select_world(&[package], Some("plugin")).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     module
 }
 
 pub(super) fn encode(module: &[u8]) -> Vec<u8> {
-    ComponentEncoder::default().module(module).unwrap().validate(true).encode().unwrap()
+    ComponentEncoder::default()
+        .module(module)
+        .unwrap()
+        .validate(true)
+        .encode()
+        .unwrap()
 }
 
 /// Appends a custom section to a module or component.
@@ -83,7 +90,10 @@ fn leb(out: &mut Vec<u8>, mut value: usize) {
 }
 
 const IMPORTS: [(&str, &str); 4] = [
-    ("log", r#"(import "crm:automation/log@1.0.0" "log" (func $log (param i32 i32 i32)))"#),
+    (
+        "log",
+        r#"(import "crm:automation/log@1.0.0" "log" (func $log (param i32 i32 i32)))"#,
+    ),
     (
         "get",
         r#"(import "crm:automation/records@1.0.0" "get"

@@ -23,7 +23,15 @@ fn assert_stopped(report: &Report, outcome: Outcome, limit: &str, size: &str) {
 #[tokio::test]
 async fn an_endless_loop_is_stopped_by_the_deadline() {
     let deadline = Duration::from_millis(50);
-    let report = run(Limits { fuel: u64::MAX, deadline, ..Limits::default() }, component(LOOP)).await;
+    let report = run(
+        Limits {
+            fuel: u64::MAX,
+            deadline,
+            ..Limits::default()
+        },
+        component(LOOP),
+    )
+    .await;
     assert_stopped(&report, Outcome::TimedOut, "deadline", "50 ms");
     assert!(report.duration >= deadline);
     assert!(report.fuel > 0);
@@ -31,7 +39,11 @@ async fn an_endless_loop_is_stopped_by_the_deadline() {
 
 #[tokio::test]
 async fn an_endless_loop_is_stopped_by_fuel_after_the_same_work_each_time() {
-    let limits = Limits { fuel: 100_000, deadline: Duration::from_secs(60), ..Limits::default() };
+    let limits = Limits {
+        fuel: 100_000,
+        deadline: Duration::from_secs(60),
+        ..Limits::default()
+    };
     let first = run(limits.clone(), component(LOOP)).await;
     assert_stopped(&first, Outcome::OutOfFuel, "fuel", "100000");
     assert_eq!(run(limits, component(LOOP)).await.fuel, first.fuel);
@@ -39,7 +51,11 @@ async fn an_endless_loop_is_stopped_by_fuel_after_the_same_work_each_time() {
 
 #[tokio::test]
 async fn a_looping_guest_leaves_the_thread_to_others() {
-    let limits = Limits { fuel: u64::MAX, deadline: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits {
+        fuel: u64::MAX,
+        deadline: Duration::from_millis(50),
+        ..Limits::default()
+    };
     let host = host(limits);
     let looping = run_with(&host, component(LOOP), Contacts::granted(&[]));
     let mut turns = 0;
@@ -86,8 +102,17 @@ impl Door for Deaf {
 
 #[tokio::test]
 async fn waiting_for_records_counts_against_the_deadline() {
-    let host = host(Limits { deadline: Duration::from_millis(20), ..Limits::default() });
-    let report = host.handle(call(component(GET_AND_LOG), Arc::new(Deaf), contact_created())).await;
+    let host = host(Limits {
+        deadline: Duration::from_millis(20),
+        ..Limits::default()
+    });
+    let report = host
+        .handle(call(
+            component(GET_AND_LOG),
+            Arc::new(Deaf),
+            contact_created(),
+        ))
+        .await;
     assert_stopped(&report, Outcome::TimedOut, "deadline", "20 ms");
     assert_eq!(report.host_calls, 1);
 }
@@ -95,7 +120,14 @@ async fn waiting_for_records_counts_against_the_deadline() {
 #[tokio::test]
 async fn growing_memory_is_stopped() {
     let grow = "(loop $on (drop (memory.grow (i32.const 16))) (br $on)) (i32.const 0)";
-    let report = run(Limits { memory_bytes: 8 << 20, ..Limits::default() }, component(grow)).await;
+    let report = run(
+        Limits {
+            memory_bytes: 8 << 20,
+            ..Limits::default()
+        },
+        component(grow),
+    )
+    .await;
     assert_stopped(&report, Outcome::OutOfMemory, "memory_bytes", "8388608");
 }
 
@@ -109,7 +141,10 @@ async fn endless_recursion_is_stopped() {
 async fn a_flood_of_host_calls_is_stopped() {
     let flood = "(loop $on
             (call $log (i32.const 1) (i32.const 0) (i32.const 0)) (br $on)) (i32.const 0)";
-    let limits = Limits { host_calls: 100, ..Limits::default() };
+    let limits = Limits {
+        host_calls: 100,
+        ..Limits::default()
+    };
     let report = run(limits, component(flood)).await;
     assert_stopped(&report, Outcome::LimitExceeded, "host_calls", "100 times");
     assert_eq!(report.host_calls, 100);
@@ -119,7 +154,14 @@ async fn a_flood_of_host_calls_is_stopped() {
 async fn a_flood_of_log_lines_is_stopped_and_the_first_ones_are_kept() {
     let flood = "(loop $on
             (call $log (i32.const 1) (i32.const 0) (i32.const 4)) (br $on)) (i32.const 0)";
-    let report = run(Limits { log_lines: 10, ..Limits::default() }, component(flood)).await;
+    let report = run(
+        Limits {
+            log_lines: 10,
+            ..Limits::default()
+        },
+        component(flood),
+    )
+    .await;
     assert_stopped(&report, Outcome::LimitExceeded, "log_lines", "10 lines");
     assert_eq!(report.logs.len(), 10);
 }
@@ -128,7 +170,14 @@ async fn a_flood_of_log_lines_is_stopped_and_the_first_ones_are_kept() {
 async fn a_flood_of_log_bytes_is_stopped() {
     let flood = "(loop $on
             (call $log (i32.const 1) (i32.const 0) (i32.const 1000)) (br $on)) (i32.const 0)";
-    let report = run(Limits { log_bytes: 10_000, ..Limits::default() }, component(flood)).await;
+    let report = run(
+        Limits {
+            log_bytes: 10_000,
+            ..Limits::default()
+        },
+        component(flood),
+    )
+    .await;
     assert_stopped(&report, Outcome::LimitExceeded, "log_bytes", "10000 bytes");
     assert_eq!(report.logs.len(), 10);
 }
@@ -138,7 +187,14 @@ async fn a_giant_argument_is_stopped_before_it_is_copied() {
     let giant = "
         (drop (memory.grow (i32.const 32)))
         (call $log (i32.const 1) (i32.const 0) (i32.const 2000000)) (i32.const 0)";
-    let report = run(Limits { call_bytes: 1 << 20, ..Limits::default() }, component(giant)).await;
+    let report = run(
+        Limits {
+            call_bytes: 1 << 20,
+            ..Limits::default()
+        },
+        component(giant),
+    )
+    .await;
     assert_stopped(&report, Outcome::LimitExceeded, "call_bytes", "1048576");
     assert!(report.logs.is_empty());
 }
@@ -148,7 +204,10 @@ async fn a_trap_is_told_apart_from_every_limit() {
     let report = run(Limits::default(), component("(unreachable)")).await;
     assert_eq!(report.outcome, Outcome::Trapped);
     let error = report.error.unwrap();
-    assert!(error.contains("`unreachable` instruction executed"), "{error}");
+    assert!(
+        error.contains("`unreachable` instruction executed"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -182,7 +241,10 @@ async fn nothing_is_left_for_the_next_call() {
 
 #[tokio::test]
 async fn runs_beyond_the_slots_wait_their_turn() {
-    let host = host(Limits { concurrent_runs: 2, ..Limits::default() });
+    let host = host(Limits {
+        concurrent_runs: 2,
+        ..Limits::default()
+    });
     let runs = (0..20).map(|_| run_with(&host, component(LOG_KIND), Contacts::granted(&[])));
     for report in futures::future::join_all(runs).await {
         assert_eq!(report.outcome, Outcome::Succeeded, "{:?}", report.error);
@@ -192,7 +254,11 @@ async fn runs_beyond_the_slots_wait_their_turn() {
 #[tokio::test]
 async fn a_component_other_than_the_installed_one_never_runs() {
     let host = host(Limits::default());
-    let mut call = call(component(SUCCEED), Contacts::granted(&[]), contact_created());
+    let mut call = call(
+        component(SUCCEED),
+        Contacts::granted(&[]),
+        contact_created(),
+    );
     call.component = Box::new(|| async { Ok(component(LOOP).into()) }.boxed());
     let report = host.handle(call).await;
     assert_eq!(report.outcome, Outcome::Refused);

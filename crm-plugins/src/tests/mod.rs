@@ -103,7 +103,11 @@ impl Contacts {
 
     fn permit(&self, module: &str, action: &str) -> Result<()> {
         let permission = format!("{module}.{action}");
-        if self.granted.contains(&&*permission) { Ok(()) } else { Err(Error::Forbidden { permission }) }
+        if self.granted.contains(&&*permission) {
+            Ok(())
+        } else {
+            Err(Error::Forbidden { permission })
+        }
     }
 }
 
@@ -112,7 +116,10 @@ impl Door for Contacts {
         async move {
             self.permit(module, "read")?;
             let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            records.get(&id).map(|record| json!(record).to_string()).ok_or(Error::NotFound)
+            records
+                .get(&id)
+                .map(|record| json!(record).to_string())
+                .ok_or(Error::NotFound)
         }
         .boxed()
     }
@@ -122,8 +129,14 @@ impl Door for Contacts {
             self.permit(module, "read")?;
             let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
             let most = query.limit as usize;
-            let records = records.values().take(most).map(|record| json!(record).to_string());
-            Ok(DoorPage { records: records.collect(), next_cursor: None })
+            let records = records
+                .values()
+                .take(most)
+                .map(|record| json!(record).to_string());
+            Ok(DoorPage {
+                records: records.collect(),
+                next_cursor: None,
+            })
         }
         .boxed()
     }
@@ -131,7 +144,10 @@ impl Door for Contacts {
     fn create<'a>(&'a self, module: &'a str, _values: &'a str) -> BoxFuture<'a, Result<String>> {
         async move {
             self.permit(module, "create")?;
-            Err(Error::conflict("already_exists", "That e-mail address is taken."))
+            Err(Error::conflict(
+                "already_exists",
+                "That e-mail address is taken.",
+            ))
         }
         .boxed()
     }

@@ -18,7 +18,10 @@ async fn a_guest_that_does_nothing_succeeds_and_reports_its_use() {
 #[tokio::test]
 async fn the_event_arrives_and_lines_are_kept() {
     let report = run(Limits::default(), component(LOG_KIND)).await;
-    let line = LogLine { level: LogLevel::Info, message: "contact.created".into() };
+    let line = LogLine {
+        level: LogLevel::Info,
+        message: "contact.created".into(),
+    };
     assert_eq!(report.logs, [line]);
     assert_eq!(report.host_calls, 1);
 }
@@ -32,7 +35,10 @@ async fn an_error_of_the_guest_is_a_failed_run_with_its_words() {
         (i32.store (i32.const 520) (i32.const 3))
         (i32.const 512)"#;
     let report = run(Limits::default(), component(fail)).await;
-    assert_eq!((report.outcome, report.error.as_deref()), (Outcome::Failed, Some("noo")));
+    assert_eq!(
+        (report.outcome, report.error.as_deref()),
+        (Outcome::Failed, Some("noo"))
+    );
 }
 
 #[tokio::test]
@@ -40,7 +46,11 @@ async fn a_granted_record_is_read() {
     let contacts = Contacts::granted(&["contacts.read"]);
     let report = run_with(&host(Limits::default()), component(GET_AND_LOG), contacts).await;
     assert_eq!(report.outcome, Outcome::Succeeded, "{:?}", report.error);
-    assert!(report.logs[0].message.contains("ada@engines.example"), "{:?}", report.logs);
+    assert!(
+        report.logs[0].message.contains("ada@engines.example"),
+        "{:?}",
+        report.logs
+    );
 }
 
 #[tokio::test]
@@ -88,7 +98,12 @@ async fn a_stale_version_is_a_conflict_in_words() {
     let host = host(Limits::default());
     let report = run_with(&host, component(&set_score("9")), contacts.clone()).await;
     assert_eq!(report.outcome, Outcome::Failed);
-    assert!(report.error.as_deref().is_some_and(|error| error.contains("has changed")));
+    assert!(
+        report
+            .error
+            .as_deref()
+            .is_some_and(|error| error.contains("has changed"))
+    );
     assert_eq!(contacts.field("score"), json!(null));
 }
 
@@ -104,5 +119,8 @@ async fn a_conflict_of_the_library_reaches_the_guest_in_its_words() {
         (i32.const 512)";
     let contacts = Contacts::granted(&["contacts.create"]);
     let report = run_with(&host(Limits::default()), component(create), contacts).await;
-    assert_eq!(report.error.as_deref(), Some("That e-mail address is taken."));
+    assert_eq!(
+        report.error.as_deref(),
+        Some("That e-mail address is taken.")
+    );
 }

@@ -28,12 +28,19 @@ fn stranger(wit: &str, module: &str) -> Vec<u8> {
     let world = resolve.select_world(&[package], None).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     custom_section(&mut module, "crm:manifest", MANIFEST.as_bytes());
-    ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+    ComponentEncoder::default()
+        .module(&module)
+        .unwrap()
+        .encode()
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_good_component_answers_its_manifest() {
-    let manifest = host(Limits::default()).inspect(component(GET_AND_LOG).into()).await.unwrap();
+    let manifest = host(Limits::default())
+        .inspect(component(GET_AND_LOG).into())
+        .await
+        .unwrap();
     assert_eq!(manifest.name.as_str(), "probe");
     assert_eq!(manifest.grants.len(), 1);
 }
@@ -47,9 +54,17 @@ async fn the_manifest_is_found_outside_the_core_module_too() {
 
 #[tokio::test]
 async fn garbage_is_not_a_component() {
-    for bytes in [&b"PK\x03\x04 a zip file"[..], b"", b"(component)", b"\0asm\x99\x00\x77\x00"] {
+    for bytes in [
+        &b"PK\x03\x04 a zip file"[..],
+        b"",
+        b"(component)",
+        b"\0asm\x99\x00\x77\x00",
+    ] {
         let (code, _) = refusal(bytes.to_vec()).await;
-        assert!(["not_a_component", "truncated_component"].contains(&code), "{bytes:?}: {code}");
+        assert!(
+            ["not_a_component", "truncated_component"].contains(&code),
+            "{bytes:?}: {code}"
+        );
     }
 }
 
@@ -107,7 +122,10 @@ async fn flipped_bytes_never_panic_and_never_get_past_the_compiler_unseen() {
 
 #[tokio::test]
 async fn an_oversized_component_is_refused_unread() {
-    let host = host(Limits { component_bytes: 1_000, ..Limits::default() });
+    let host = host(Limits {
+        component_bytes: 1_000,
+        ..Limits::default()
+    });
     match host.inspect(vec![0; 1_001].into()).await {
         Err(Error::LimitExceeded { code, message }) => {
             assert_eq!(code, "component_too_large");
@@ -119,7 +137,10 @@ async fn an_oversized_component_is_refused_unread() {
 
 #[tokio::test]
 async fn a_component_without_a_manifest_is_refused() {
-    assert_eq!(refusal(with_manifest(SUCCEED, None)).await.0, "missing_manifest");
+    assert_eq!(
+        refusal(with_manifest(SUCCEED, None)).await.0,
+        "missing_manifest"
+    );
 }
 
 #[tokio::test]
@@ -145,9 +166,15 @@ async fn a_manifest_that_hides_what_the_component_imports_is_refused() {
     let reads = MANIFEST.replace(r#"["read", "create", "update"]"#, r#"["update"]"#);
     let (code, message) = refusal(with_manifest(GET_AND_LOG, Some(&reads))).await;
     assert_eq!(code, "ungranted_import");
-    assert!(message.contains("records.get") && message.contains("read"), "{message}");
+    assert!(
+        message.contains("records.get") && message.contains("read"),
+        "{message}"
+    );
     let none = MANIFEST.split("[[grants]]").next().unwrap();
-    assert_eq!(refusal(with_manifest(GET_AND_LOG, Some(none))).await.0, "ungranted_import");
+    assert_eq!(
+        refusal(with_manifest(GET_AND_LOG, Some(none))).await.0,
+        "ungranted_import"
+    );
     assert!(crate::check(&with_manifest(LOG_KIND, Some(none)), &Limits::default()).is_ok());
 }
 
@@ -176,7 +203,12 @@ async fn an_import_of_ours_with_another_shape_is_foreign() {
         (func (export "handle")))"#;
     assert_eq!(refusal(stranger(wit, module)).await.0, "foreign_import");
     let next = wit.replace("1.0.0", "2.0.0");
-    assert_eq!(refusal(stranger(&next, &module.replace("1.0.0", "2.0.0"))).await.0, "foreign_import");
+    assert_eq!(
+        refusal(stranger(&next, &module.replace("1.0.0", "2.0.0")))
+            .await
+            .0,
+        "foreign_import"
+    );
 }
 
 #[tokio::test]
@@ -195,7 +227,10 @@ async fn the_handler_must_be_there_in_the_right_shape() {
 
 #[tokio::test]
 async fn a_component_that_starts_beyond_the_memory_limit_is_refused_at_upload() {
-    let host = host(Limits { memory_bytes: 1 << 10, ..Limits::default() });
+    let host = host(Limits {
+        memory_bytes: 1 << 10,
+        ..Limits::default()
+    });
     match host.inspect(component(SUCCEED).into()).await {
         Err(Error::Invalid(fields)) => assert_eq!(fields[0].code, "unsupported_component"),
         other => panic!("{other:?}"),

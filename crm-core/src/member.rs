@@ -1,0 +1,223 @@
+//! The members of a tenant and the roles they hold. Refuses to hand out rights that the actor
+//! lacks, and to leave a tenant without an admin. Users themselves belong to `identity`.
+
+mod rows;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::crm::Core;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::id::{RoleId, UserId};
+use crate::journal;
+use crate::policy::{self, CompiledPolicy};
+use crate::role;
+use crate::scope::{Delete, Permit, Read, Scope, Update};
+
+pub(crate) use rows::assign;
+
+/// The object of the permissions asked for here, and the entity of the audit rows.
+const OBJECT: &str = "members";
+/// Most members of one page.
+const PAGE_MAX: u32 = 100;
+/// Most roles that one member holds.
+const ROLES_MAX: usize = 50;
+
+/// A member as answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// The user.
+    pub user_id: UserId,
+    /// Their e-mail address.
+    pub email: String,
+    /// Their name.
+    pub name: String,
+    /// Whether they may log in.
+    pub active: bool,
+    /// The roles they hold here, the oldest role first.
+    pub roles: Vec<HeldRole>,
+    /// When they became a member.
+    pub joined_at: DateTime<Utc>,
+}
+
+/// A role that a member holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldRole {
+    /// Its id.
+    pub id: RoleId,
+    /// Its name.
+    pub name: String,
+}
+
+/// A page of members, ordered by user id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberPage {
+    /// The members.
+    pub data: Vec<Member>,
+    /// The user after whom the next page begins; `None` on the last page.
+    pub next: Option<UserId>,
+}
+
+/// The members of the tenant that a permit is for.
+#[derive(Clone)]
+pub struct Members {
+    core: Arc<Core>,
+}
+
+impl Members {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// The members after a user, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a limit outside 1 to 100.
+    pub async fn list(
+        &self,
+        permit: &Permit<Read>,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<MemberPage> {
+        let scope = permit.on(OBJECT)?;
+        if !(1..=PAGE_MAX).contains(&limit) {
+            return Err(Error::invalid(
+                "limit",
+                "out_of_range",
+                "The limit is 1 to 100.",
+            ));
+        }
+        let select = rows::select_page(scope.tenant(), after, limit + 1);
+        let mut data = rows::parse(self.core.db.fetch_all(select).await?)?;
+        let size = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = data.len() > size;
+        data.truncate(size);
+        let next = data.last().filter(|_| more).map(|member| member.user_id);
+        Ok(MemberPage { data, next })
+    }
+
+    /// One member.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the user is no member of the tenant.
+    pub async fn get(&self, permit: &Permit<Read>, user: UserId) -> Result<Member> {
+        let scope = permit.on(OBJECT)?;
+        let found = self
+            .core
+            .db
+            .fetch_all(rows::select(scope.tenant(), user))
+            .await?;
+        rows::parse(found)?.pop().ok_or(Error::NotFound)
+    }
+
+    /// Replaces the roles of a member; each is given by its name or id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] for an unknown role; [`Error::Forbidden`] for a
+    /// right that the member would gain and the actor does not hold; [`Error::Conflict`]
+    /// `last_admin` when the tenant would be left without one.
+    pub async fn set_roles(
+        &self,
+        permit: &Permit<Update>,
+        user: UserId,
+        roles: Vec<String>,
+    ) -> Result<Member> {
+        let scope = permit.on(OBJECT)?.clone();
+        if roles.len() > ROLES_MAX {
+            let message = "A member holds at most 50 roles.";
+            return Err(Error::invalid("roles", "too_many", message));
+        }
+        let (tenant, write) = (scope.tenant(), Write(scope));
+        self.core
+            .policy
+            .write(tenant, move |tx| Box::pin(write.set_roles(tx, user, roles)))
+            .await
+    }
+
+    /// Takes a user out of the tenant, with all their sessions there; what they own stays.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] `last_admin`.
+    pub async fn remove(&self, permit: &Permit<Delete>, user: UserId) -> Result<()> {
+        let scope = permit.on(OBJECT)?.clone();
+        let (tenant, write) = (scope.tenant(), Write(scope));
+        self.core
+            .policy
+            .write(tenant, move |tx| Box::pin(write.remove(tx, user)))
+            .await
+    }
+}
+
+/// The inside of a transaction that holds the lock on the tenant's policy: nobody else changes
+/// roles, assignments or memberships until it ends.
+struct Write(Scope);
+
+impl Write {
+    async fn set_roles(self, tx: &mut Tx<'_>, user: UserId, roles: Vec<String>) -> Result<Member> {
+        let tenant = self.0.tenant();
+        let old = self.member(tx, user).await?;
+        let new = role::resolve(tx, tenant, "roles", &roles).await?;
+        let held: Vec<RoleId> = old.roles.iter().map(|role| role.id).collect();
+        if new == held {
+            return Ok(old);
+        }
+        let rules = policy::rules(tx, tenant).await?;
+        let compiled = CompiledPolicy::new(&self.0.core().catalogue, &rules);
+        let gained = compiled.grants(&new).beyond(&compiled.grants(&held));
+        policy::check_held(&self.0, &gained)?;
+        rows::clear(tx, tenant, user).await?;
+        rows::assign(tx, tenant, user, &new, self.0.clock().now()).await?;
+        self.keep_an_admin(tx, &old).await?;
+        let member = self.member(tx, user).await?;
+        self.audit(tx, "members.update", &old, Some(&member))
+            .await?;
+        Ok(member)
+    }
+
+    async fn remove(self, tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+        let old = self.member(tx, user).await?;
+        rows::remove(tx, self.0.tenant(), user).await?;
+        self.keep_an_admin(tx, &old).await?;
+        self.audit(tx, "members.delete", &old, None).await
+    }
+
+    async fn member(&self, tx: &mut Tx<'_>, user: UserId) -> Result<Member> {
+        let found = tx.fetch_all(rows::select(self.0.tenant(), user)).await?;
+        rows::parse(found)?.pop().ok_or(Error::NotFound)
+    }
+
+    /// Refuses the change when `before` was the last active admin and is one no more.
+    async fn keep_an_admin(&self, tx: &mut Tx<'_>, before: &Member) -> Result<()> {
+        let admin = role::ADMIN;
+        let was_admin = before.active && before.roles.iter().any(|role| role.name == admin);
+        if was_admin && !rows::has_admin(tx, self.0.tenant()).await? {
+            return Err(Error::conflict(
+                "last_admin",
+                "this is the tenant's last admin; make somebody else admin first",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn audit(
+        &self,
+        tx: &mut Tx<'_>,
+        action: &str,
+        before: &Member,
+        after: Option<&Member>,
+    ) -> Result<()> {
+        let entity = (OBJECT, Some(before.user_id.to_string()));
+        let before = serde_json::to_value(before).map_err(Error::internal)?;
+        let after = after
+            .map(serde_json::to_value)
+            .transpose()
+            .map_err(Error::internal)?;
+        journal::audit(tx, &self.0, action, entity, Some(before), after).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

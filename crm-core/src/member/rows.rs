@@ -1,0 +1,141 @@
+//! Memberships and role assignments in the database.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{HeldRole, Member};
+use crate::db::{ColumnType, Row, Sql, Tx};
+use crate::error::Result;
+use crate::id::{RoleId, TenantId, UserId};
+use crate::role::ADMIN;
+
+const COLUMNS: &[ColumnType] = &[
+    ColumnType::Uuid,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Instant,
+    ColumnType::Uuid,
+    ColumnType::Text,
+];
+
+/// The statement that reads one member with their roles.
+pub(super) fn select(tenant: TenantId, user: UserId) -> Sql {
+    Sql::new(
+        "SELECT m.user_id, u.email, u.name, u.status, m.created_at, r.id, r.name \
+         FROM memberships m \
+         JOIN users u ON u.id = m.user_id \
+         LEFT JOIN role_assignments a ON a.tenant_id = m.tenant_id AND a.user_id = m.user_id \
+         LEFT JOIN roles r ON r.tenant_id = a.tenant_id AND r.id = a.role_id \
+         WHERE m.tenant_id = $1 AND m.user_id = $2 ORDER BY r.id",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(user, ColumnType::Uuid)
+    .returns(COLUMNS)
+}
+
+/// The statement that reads the first members after a user, with their roles.
+pub(super) fn select_page(tenant: TenantId, after: Option<UserId>, limit: u32) -> Sql {
+    Sql::new(
+        "SELECT m.user_id, u.email, u.name, u.status, m.created_at, r.id, r.name \
+         FROM (SELECT tenant_id, user_id, created_at FROM memberships \
+         WHERE tenant_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3) m \
+         JOIN users u ON u.id = m.user_id \
+         LEFT JOIN role_assignments a ON a.tenant_id = m.tenant_id AND a.user_id = m.user_id \
+         LEFT JOIN roles r ON r.tenant_id = a.tenant_id AND r.id = a.role_id \
+         ORDER BY m.user_id, r.id",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    // Every id comes after the one of zeros.
+    .bind(after.unwrap_or(UserId(Uuid::nil())), ColumnType::Uuid)
+    .bind(limit, ColumnType::Int)
+    .returns(COLUMNS)
+}
+
+/// The members, with their roles gathered.
+pub(super) fn parse(rows: Vec<Row>) -> Result<Vec<Member>> {
+    let mut members = Vec::<Member>::new();
+    for mut row in rows {
+        let member = Member {
+            user_id: row.uuid()?,
+            email: row.text()?,
+            name: row.text()?,
+            active: row.text::<String>()? == "active",
+            joined_at: row.instant()?,
+            roles: Vec::new(),
+        };
+        if members
+            .last()
+            .is_none_or(|last| last.user_id != member.user_id)
+        {
+            members.push(member);
+        }
+        if let (Some(member), Some(id)) = (members.last_mut(), row.opt_uuid()?) {
+            member.roles.push(HeldRole {
+                id,
+                name: row.text()?,
+            });
+        }
+    }
+    Ok(members)
+}
+
+/// Gives a member of the tenant these roles.
+pub(crate) async fn assign(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    user: UserId,
+    roles: &[RoleId],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if roles.is_empty() {
+        return Ok(());
+    }
+    let mut sql =
+        Sql::new("INSERT INTO role_assignments (tenant_id, user_id, role_id, created_at) VALUES ");
+    for (index, role) in roles.iter().enumerate() {
+        sql.push(if index == 0 { "(" } else { ", (" })
+            .arg(tenant, ColumnType::Uuid)
+            .push(", ")
+            .arg(user, ColumnType::Uuid)
+            .push(", ")
+            .arg(*role, ColumnType::Uuid)
+            .push(", ")
+            .arg(now, ColumnType::Instant)
+            .push(")");
+    }
+    tx.execute(sql).await?;
+    Ok(())
+}
+
+/// Takes all roles from a member.
+pub(super) async fn clear(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<()> {
+    let delete = Sql::new("DELETE FROM role_assignments WHERE tenant_id = $1 AND user_id = $2")
+        .bind(tenant, ColumnType::Uuid)
+        .bind(user, ColumnType::Uuid);
+    tx.execute(delete).await?;
+    Ok(())
+}
+
+/// Ends a membership; assignments and sessions go with it.
+pub(super) async fn remove(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<()> {
+    let delete = Sql::new("DELETE FROM memberships WHERE tenant_id = $1 AND user_id = $2")
+        .bind(tenant, ColumnType::Uuid)
+        .bind(user, ColumnType::Uuid);
+    tx.execute(delete).await?;
+    Ok(())
+}
+
+/// Whether an active member holds the built-in admin role.
+pub(super) async fn has_admin(tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool> {
+    let select = Sql::new(
+        "SELECT a.user_id FROM roles r \
+         JOIN role_assignments a ON a.tenant_id = r.tenant_id AND a.role_id = r.id \
+         JOIN users u ON u.id = a.user_id AND u.status = 'active' \
+         WHERE r.tenant_id = $1 AND r.name = $2 AND r.is_system LIMIT 1",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(ADMIN, ColumnType::Text)
+    .returns(&[ColumnType::Uuid]);
+    Ok(tx.fetch_optional(select).await?.is_some())
+}

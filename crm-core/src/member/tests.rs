@@ -1,0 +1,322 @@
+//! The promises of the members repository, on both databases.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::db::{ColumnType, Sql};
+use crate::policy::fixture::{World, missing, on_both_databases, refusal};
+use crate::policy::{RowScope, Subject};
+
+on_both_databases! {
+    paging_visits_each_member_once
+    roles_are_replaced_by_name_or_id
+    nobody_hands_out_rights_they_do_not_hold
+    a_removed_member_has_no_rights_left
+    the_last_admin_stays
+    an_inactive_admin_does_not_count
+    of_racing_admins_one_stays
+    another_tenants_members_do_not_exist
+    a_permit_of_another_object_opens_nothing
+}
+
+impl World {
+    async fn set_roles(&self, actor: UserId, user: UserId, roles: &[&str]) -> Result<Member> {
+        let roles = roles.iter().map(ToString::to_string).collect();
+        let permit = self.permit(actor, OBJECT).await;
+        self.crm.members().set_roles(&permit, user, roles).await
+    }
+
+    async fn remove(&self, actor: UserId, user: UserId) -> Result<()> {
+        self.crm
+            .members()
+            .remove(&self.permit(actor, OBJECT).await, user)
+            .await
+    }
+
+    async fn get(&self, user: UserId) -> Result<Member> {
+        self.crm
+            .members()
+            .get(&self.permit(self.manager, OBJECT).await, user)
+            .await
+    }
+}
+
+fn names(member: &Member) -> Vec<&str> {
+    member.roles.iter().map(|role| role.name.as_str()).collect()
+}
+
+async fn paging_visits_each_member_once(world: World) {
+    for roles in [&[][..], &["member", "viewer"], &["viewer"]] {
+        world.new_member(roles).await;
+    }
+    let permit = world.permit(world.manager, OBJECT).await;
+    for limit in [1, 2, 3, 7, 100] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = world
+                .crm
+                .members()
+                .list(&permit, after, limit)
+                .await
+                .unwrap();
+            assert!(page.data.len() <= limit as usize);
+            seen.extend(page.data);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let ids: HashSet<_> = seen.iter().map(|member| member.user_id).collect();
+        assert_eq!((seen.len(), ids.len()), (7, 7), "pages of {limit}");
+        assert_eq!(names(&seen[4]), [""; 0]);
+        assert_eq!(names(&seen[5]), ["member", "viewer"]);
+        assert_eq!(seen[5], world.get(seen[5].user_id).await.unwrap());
+    }
+    for limit in [0, 101] {
+        let refused = world.crm.members().list(&permit, None, limit).await;
+        assert_eq!(refusal(refused), "validation_failed");
+    }
+}
+
+async fn roles_are_replaced_by_name_or_id(world: World) {
+    let viewer = world.get(world.viewer).await.unwrap().roles.remove(0);
+    let id = viewer.id.to_string();
+    let member = world
+        .set_roles(world.admin, world.member, &["manager", &id, "viewer"])
+        .await;
+    assert_eq!(names(&member.unwrap()), ["manager", "viewer"]);
+    // What changes nothing leaves no audit row.
+    world
+        .set_roles(world.admin, world.member, &["viewer", "manager"])
+        .await
+        .unwrap();
+    let member = world
+        .set_roles(world.admin, world.member, &[])
+        .await
+        .unwrap();
+    assert_eq!(member.roles, []);
+    let grants = world.grants(Subject::User(world.member)).await.unwrap();
+    let read = world.crm.catalogue().operation("contacts", "read").unwrap();
+    assert_eq!(grants.decide(read), None);
+    assert_eq!(world.audit().await, ["members.update", "members.update"]);
+
+    let refused = world
+        .set_roles(world.admin, world.member, &["viewer", "Viewer"])
+        .await;
+    let Err(Error::Invalid(fields)) = refused else {
+        panic!("an unknown role was taken")
+    };
+    assert_eq!(
+        (fields[0].pointer.as_str(), fields[0].code),
+        ("/roles/1", "unknown_role")
+    );
+    let nobody = UserId(world.crm.clock().new_id());
+    assert_eq!(
+        refusal(world.set_roles(world.admin, nobody, &[]).await),
+        "not_found"
+    );
+}
+
+async fn nobody_hands_out_rights_they_do_not_hold(world: World) {
+    let permit = world.permit(world.admin, "roles").await;
+    let role = |name: &str, permissions: &[&str]| role::NewRole {
+        name: name.into(),
+        permissions: permissions.iter().map(ToString::to_string).collect(),
+        ..role::NewRole::default()
+    };
+    for new in [
+        role("lead", &["members.*", "records.*:own"]),
+        role("ban", &["!deals.delete"]),
+    ] {
+        world.crm.roles().create(&permit, new).await.unwrap();
+    }
+    let lead = world.new_member(&["lead"]).await;
+
+    let user = world.new_member(&[]).await;
+    assert_eq!(
+        missing(world.set_roles(lead, user, &["viewer"]).await),
+        "contacts.read"
+    );
+    assert_eq!(
+        missing(world.set_roles(lead, user, &["admin"]).await),
+        "members.read".replace("members", "roles")
+    );
+    assert_eq!(
+        missing(world.set_roles(lead, lead, &["lead", "viewer"]).await),
+        "contacts.read"
+    );
+    world
+        .set_roles(lead, user, &["member", "ban"])
+        .await
+        .unwrap();
+    world.set_roles(lead, user, &["member"]).await.unwrap();
+    // What a member has already, they may keep; a denial of more than that stays.
+    let manager = world
+        .set_roles(lead, world.manager, &["manager", "ban"])
+        .await
+        .unwrap();
+    assert_eq!(names(&manager), ["manager", "ban"]);
+    assert_eq!(
+        missing(world.set_roles(lead, world.manager, &["manager"]).await),
+        "deals.delete"
+    );
+}
+
+async fn a_removed_member_has_no_rights_left(world: World) {
+    let viewer = Subject::User(world.viewer);
+    assert!(world.grants(viewer).await.is_some());
+    world.remove(world.admin, world.viewer).await.unwrap();
+    assert!(world.grants(viewer).await.is_none());
+    assert_eq!(refusal(world.get(world.viewer).await), "not_found");
+    assert_eq!(
+        refusal(world.remove(world.admin, world.viewer).await),
+        "not_found"
+    );
+    assert_eq!(world.audit().await, ["members.delete"]);
+}
+
+async fn the_last_admin_stays(world: World) {
+    let admin = world.admin;
+    assert_eq!(refusal(world.remove(admin, admin).await), "last_admin");
+    assert_eq!(
+        refusal(world.set_roles(admin, admin, &["manager"]).await),
+        "last_admin"
+    );
+    assert_eq!(names(&world.get(admin).await.unwrap()), ["admin"]);
+    assert_eq!(world.audit().await, [""; 0]);
+    // A role of one's own with the same rights does not make an admin.
+    let role = role::NewRole {
+        name: "root".into(),
+        permissions: vec!["*.*".into()],
+        ..role::NewRole::default()
+    };
+    world
+        .crm
+        .roles()
+        .create(&world.permit(admin, "roles").await, role)
+        .await
+        .unwrap();
+    let root = world.new_member(&["root"]).await;
+    assert_eq!(refusal(world.remove(root, admin).await), "last_admin");
+    world
+        .set_roles(root, world.viewer, &["admin"])
+        .await
+        .unwrap();
+    world.remove(root, admin).await.unwrap();
+}
+
+async fn an_inactive_admin_does_not_count(world: World) {
+    let second = world.new_member(&["admin"]).await;
+    let update = Sql::new("UPDATE users SET status = 'inactive' WHERE id = $1")
+        .bind(second, ColumnType::Uuid);
+    world.execute(update).await;
+    assert_eq!(
+        refusal(world.remove(world.admin, world.admin).await),
+        "last_admin"
+    );
+    // The inactive one goes freely.
+    assert!(!world.get(second).await.unwrap().active);
+    world.remove(world.admin, second).await.unwrap();
+}
+
+async fn of_racing_admins_one_stays(world: World) {
+    for round in 0..10 {
+        let mut admins = vec![world.admin];
+        for _ in 0..3 {
+            admins.push(world.new_member(&["admin"]).await);
+        }
+        // All are asked to go at once, by permits given before.
+        let mut attempts = Vec::new();
+        for (n, user) in admins.iter().copied().enumerate() {
+            let scope = world.scope(world.admin).await;
+            let members = world.crm.members();
+            attempts.push(tokio::spawn(async move {
+                if n % 2 == 0 {
+                    return members.remove(&scope.permit(OBJECT)?, user).await;
+                }
+                members
+                    .set_roles(&scope.permit(OBJECT)?, user, Vec::new())
+                    .await
+                    .map(drop)
+            }));
+        }
+        let mut refused = Vec::new();
+        for (attempt, user) in attempts.into_iter().zip(&admins) {
+            if let Err(error) = attempt.await.unwrap() {
+                assert_eq!(error.code(), "last_admin", "round {round}");
+                refused.push(*user);
+            }
+        }
+        assert_eq!(refused.len(), 1, "round {round}");
+        // Whoever is left becomes the only admin of the next round.
+        if refused[0] != world.admin {
+            return_to_office(&world, refused[0]).await;
+        }
+    }
+}
+
+/// Makes `world.admin` the only admin again.
+async fn return_to_office(world: &World, admin: UserId) {
+    let operator = world.operator(world.tenant);
+    let (user, tenant, now) = (world.admin, world.tenant, world.crm.clock().now());
+    let write = world.crm.core.policy.write(tenant, move |tx| {
+        Box::pin(async move {
+            let join = Sql::new(
+                "INSERT INTO memberships (tenant_id, user_id, created_at) VALUES ($1, $2, $3) \
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(tenant, ColumnType::Uuid)
+            .bind(user, ColumnType::Uuid)
+            .bind(now, ColumnType::Instant);
+            tx.execute(join).await
+        })
+    });
+    write.await.unwrap();
+    let members = world.crm.members();
+    let roles = |name: &str| vec![name.to_owned()];
+    let permit = operator.permit(OBJECT).unwrap();
+    members
+        .set_roles(&permit, user, roles("admin"))
+        .await
+        .unwrap();
+    members
+        .set_roles(&permit, admin, roles("viewer"))
+        .await
+        .unwrap();
+}
+
+async fn another_tenants_members_do_not_exist(world: World) {
+    let other = world.operator(world.new_tenant("other").await);
+    let members = world.crm.members();
+    let page = members
+        .list(&other.permit(OBJECT).unwrap(), None, 100)
+        .await
+        .unwrap();
+    assert_eq!(page.data, []);
+    let (permit, user) = (other.permit(OBJECT).unwrap(), world.viewer);
+    assert_eq!(refusal(members.get(&permit, user).await), "not_found");
+    let roles = vec!["viewer".to_owned()];
+    let set = members
+        .set_roles(&other.permit(OBJECT).unwrap(), user, roles)
+        .await;
+    assert_eq!(refusal(set), "not_found");
+    let removed = members.remove(&other.permit(OBJECT).unwrap(), user).await;
+    assert_eq!(refusal(removed), "not_found");
+    // Nor may a foreign role be given to one's own.
+    let foreign = world
+        .crm
+        .roles()
+        .list(&other.permit("roles").unwrap())
+        .await
+        .unwrap();
+    let id = foreign[0].id.to_string();
+    let set = world.set_roles(world.admin, user, &[&id]).await;
+    assert_eq!(refusal(set), "validation_failed");
+}
+
+async fn a_permit_of_another_object_opens_nothing(world: World) {
+    let permit = world.permit(world.admin, "roles").await;
+    let listed = world.crm.members().list(&permit, None, 10).await;
+    assert_eq!(missing(listed), "members.read");
+    assert_eq!(permit.rows(), RowScope::All);
+}

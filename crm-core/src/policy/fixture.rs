@@ -1,0 +1,231 @@
+//! A tenant with one member per built-in role, for the tests of policy, roles and members.
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use secrecy::SecretString;
+use tempfile::TempDir;
+
+use super::{Grants, Subject};
+use crate::crm::Crm;
+use crate::db::{ColumnType, DatabaseOptions, Durability, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
+use crate::identity::PasswordCost;
+use crate::module::ModuleSpec;
+use crate::scope::{Action, Actor, Permit, RequestContext, Scope};
+use crate::{clock, member, role};
+
+/// Declares each test on SQLite and on PostgreSQL.
+macro_rules! on_both_databases {
+    ($($test:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::policy::fixture::World::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::policy::fixture::World::postgres().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both_databases;
+
+pub(crate) struct World {
+    pub(crate) crm: Crm,
+    pub(crate) tenant: TenantId,
+    pub(crate) admin: UserId,
+    pub(crate) manager: UserId,
+    pub(crate) member: UserId,
+    pub(crate) viewer: UserId,
+    _folder: Option<TempDir>,
+}
+
+impl World {
+    pub(crate) async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("crm.db").display());
+        Self::open(&url, Some(folder)).await
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        Self::open(&crate::testing::postgres::database().await, None).await
+    }
+
+    async fn open(url: &str, folder: Option<TempDir>) -> Self {
+        let start = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
+        let modules = ["contacts", "deals"].map(|name| {
+            let singular = name.trim_end_matches('s');
+            let text = format!(
+                "name = '{name}'\nsingular = '{singular}'\n\
+                 [[fields]]\nname = 'title'\ntype = 'text'\n"
+            );
+            ModuleSpec::from_toml(&text).unwrap()
+        });
+        let crm = Crm::builder()
+            .database(url)
+            .database_options(DatabaseOptions {
+                durability: Durability::Off,
+                ..DatabaseOptions::default()
+            })
+            .clock(clock::Clock::fixed(start, 1).0)
+            .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
+            .password_cost(PasswordCost::LOWEST)
+            .modules(modules)
+            .build()
+            .await
+            .unwrap();
+        let mut world = Self {
+            crm,
+            tenant: TenantId(uuid::Uuid::nil()),
+            admin: UserId(uuid::Uuid::nil()),
+            manager: UserId(uuid::Uuid::nil()),
+            member: UserId(uuid::Uuid::nil()),
+            viewer: UserId(uuid::Uuid::nil()),
+            _folder: folder,
+        };
+        world.tenant = world.new_tenant("acme").await;
+        world.admin = world.new_member(&["admin"]).await;
+        world.manager = world.new_member(&["manager"]).await;
+        world.member = world.new_member(&["member"]).await;
+        world.viewer = world.new_member(&["viewer"]).await;
+        world
+    }
+
+    /// Another tenant, with its built-in roles and nobody in it.
+    pub(crate) async fn new_tenant(&self, name: &'static str) -> TenantId {
+        let clock = self.crm.clock().clone();
+        let tenant = TenantId(clock.new_id());
+        let insert = Sql::new("INSERT INTO tenants (id, name, created_at) VALUES ($1, $2, $3)")
+            .bind(tenant, ColumnType::Uuid)
+            .bind(name, ColumnType::Text)
+            .bind(clock.now(), ColumnType::Instant);
+        let job = self.crm.core.db.write(move |tx| {
+            Box::pin(async move {
+                tx.execute(insert).await?;
+                role::seed_roles(tx, tenant, &clock).await
+            })
+        });
+        job.await.unwrap();
+        tenant
+    }
+
+    /// A new active user, in the tenant with these roles.
+    pub(crate) async fn new_member(&self, roles: &[&str]) -> UserId {
+        let (clock, tenant) = (self.crm.clock().clone(), self.tenant);
+        let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
+        let user = UserId(clock.new_id());
+        let job = self.crm.core.policy.write(tenant, move |tx| {
+            Box::pin(async move {
+                let insert = Sql::new(
+                    "INSERT INTO users (id, email, name, created_at) VALUES ($1, $2, 'Someone', $3)",
+                )
+                .bind(user, ColumnType::Uuid)
+                .bind(format!("{user}@example.com"), ColumnType::Text)
+                .bind(clock.now(), ColumnType::Instant);
+                tx.execute(insert).await?;
+                let join = Sql::new(
+                    "INSERT INTO memberships (tenant_id, user_id, created_at) VALUES ($1, $2, $3)",
+                )
+                .bind(tenant, ColumnType::Uuid)
+                .bind(user, ColumnType::Uuid)
+                .bind(clock.now(), ColumnType::Instant);
+                tx.execute(join).await?;
+                let roles = role::resolve(tx, tenant, "roles", &roles).await?;
+                member::assign(tx, tenant, user, &roles, clock.now()).await
+            })
+        });
+        job.await.unwrap();
+        user
+    }
+
+    /// A key of the tenant, bound to a role.
+    pub(crate) async fn new_key(&self, role: RoleId) -> ApiKeyId {
+        let key = ApiKeyId(self.crm.clock().new_id());
+        let insert = Sql::new(
+            "INSERT INTO api_keys (tenant_id, id, name, prefix, hash, role_id, created_by, \
+             created_at) VALUES ($1, $2, 'key', 'crm_', $3, $4, 'operator', $5)",
+        )
+        .bind(self.tenant, ColumnType::Uuid)
+        .bind(key, ColumnType::Uuid)
+        .bind(key.0.as_bytes().to_vec(), ColumnType::Bytes)
+        .bind(role, ColumnType::Uuid)
+        .bind(self.crm.clock().now(), ColumnType::Instant);
+        self.execute(insert).await;
+        key
+    }
+
+    /// Runs one statement outside any repository.
+    pub(crate) async fn execute(&self, sql: Sql) {
+        let write = self
+            .crm
+            .core
+            .db
+            .write(move |tx: &mut Tx<'_>| Box::pin(tx.execute(sql)));
+        write.await.unwrap();
+    }
+
+    /// What the cache answers of a subject of the tenant.
+    pub(crate) async fn grants(&self, subject: Subject) -> Option<Arc<Grants>> {
+        self.crm
+            .core
+            .policy
+            .grants_for(self.tenant, subject)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn scope(&self, user: UserId) -> Scope {
+        let grants = self.grants(Subject::User(user)).await.unwrap();
+        Scope::new(
+            self.crm.core.clone(),
+            Actor::User(user),
+            self.tenant,
+            grants,
+            request(),
+        )
+    }
+
+    pub(crate) fn operator(&self, tenant: TenantId) -> Scope {
+        self.crm.operator(tenant, request())
+    }
+
+    pub(crate) async fn permit<A: Action>(&self, user: UserId, object: &str) -> Permit<A> {
+        self.scope(user).await.permit(object).unwrap()
+    }
+
+    /// The audit log of the tenant: actions, the oldest first.
+    pub(crate) async fn audit(&self) -> Vec<String> {
+        let select = Sql::new("SELECT action FROM audit_log WHERE tenant_id = $1 ORDER BY id")
+            .bind(self.tenant, ColumnType::Uuid)
+            .returns(&[ColumnType::Text]);
+        let rows = self.crm.core.db.fetch_all(select).await.unwrap();
+        rows.into_iter()
+            .map(|mut row| row.text().unwrap())
+            .collect()
+    }
+}
+
+fn request() -> RequestContext {
+    RequestContext {
+        id: "test".into(),
+        address: None,
+    }
+}
+
+/// The code of a refusal.
+pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> &'static str {
+    answer.unwrap_err().code()
+}
+
+/// The permission that a refusal says is missing.
+pub(crate) fn missing<T: std::fmt::Debug>(answer: Result<T>) -> String {
+    match answer {
+        Err(Error::Forbidden { permission }) => permission,
+        other => panic!("not a missing permission: {other:?}"),
+    }
+}

@@ -1,0 +1,170 @@
+//! What a role may look like, judged before anything is written.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{Role, RoleChange};
+use crate::error::{Error, FieldError, Result};
+use crate::id::RoleId;
+use crate::policy::{Catalogue, Permission, TenantRules, line};
+
+/// Most characters of a name.
+const NAME_MAX: usize = 100;
+/// Most characters of a description.
+const DESCRIPTION_MAX: usize = 1_000;
+/// Most permissions of one role.
+const PERMISSIONS_MAX: usize = 500;
+/// Most roles of one tenant, whose policy is read and compiled as a whole.
+const ROLES_MAX: usize = 500;
+
+/// Checked changes of a role.
+pub(super) struct Draft {
+    name: Option<String>,
+    description: Option<String>,
+    parent_id: Option<Option<RoleId>>,
+    permissions: Option<Vec<Permission>>,
+}
+
+impl Draft {
+    /// Checks every value, and answers every broken rule at once.
+    pub(super) fn check(catalogue: &Catalogue, change: RoleChange) -> Result<Self> {
+        let mut errors = Vec::new();
+        let name = change.name.map(|name| name.trim().to_owned());
+        let description = change.description.map(|text| text.trim().to_owned());
+        if let Some(name) = &name {
+            errors.extend(refuse_name(name));
+        }
+        if let Some(description) = &description {
+            errors.extend(refuse_description(description));
+        }
+        let permissions = change
+            .permissions
+            .map(|texts| read_permissions(catalogue, &texts, &mut errors));
+        if !errors.is_empty() {
+            return Err(Error::Invalid(errors));
+        }
+        Ok(Self {
+            name,
+            description,
+            parent_id: change.parent_id,
+            permissions,
+        })
+    }
+
+    /// The role with these changes.
+    pub(super) fn apply(self, old: Role) -> Role {
+        Role {
+            name: self.name.unwrap_or(old.name),
+            description: self.description.unwrap_or(old.description),
+            parent_id: self.parent_id.unwrap_or(old.parent_id),
+            permissions: self.permissions.unwrap_or(old.permissions),
+            ..old
+        }
+    }
+}
+
+fn refuse_name(name: &str) -> Option<FieldError> {
+    let (code, message) = if name.is_empty() {
+        ("required", "Give the role a name.")
+    } else if name.chars().count() > NAME_MAX {
+        ("too_long", "A role's name has at most 100 characters.")
+    } else if name.chars().any(char::is_control) {
+        (
+            "invalid_character",
+            "A role's name holds no control characters.",
+        )
+    } else if name.parse::<Uuid>().is_ok() {
+        ("invalid", "A role's name must not look like an id.")
+    } else {
+        return None;
+    };
+    Some(FieldError::new("name", code, message))
+}
+
+fn refuse_description(text: &str) -> Option<FieldError> {
+    let (code, message) = if text.chars().count() > DESCRIPTION_MAX {
+        (
+            "too_long",
+            "A role's description has at most 1,000 characters.",
+        )
+    } else if text.chars().any(|c| c.is_control() && c != '\n') {
+        (
+            "invalid_character",
+            "A role's description holds no control characters but line feeds.",
+        )
+    } else {
+        return None;
+    };
+    Some(FieldError::new("description", code, message))
+}
+
+fn read_permissions(
+    catalogue: &Catalogue,
+    texts: &[String],
+    errors: &mut Vec<FieldError>,
+) -> Vec<Permission> {
+    if texts.len() > PERMISSIONS_MAX {
+        let message = "A role has at most 500 permissions; use * for a whole segment.";
+        errors.push(FieldError::new("permissions", "too_many", message));
+        return Vec::new();
+    }
+    let mut permissions = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let refused = match text.parse::<Permission>() {
+            Ok(permission) if catalogue.knows(&permission) => {
+                permissions.push(permission);
+                continue;
+            }
+            Ok(permission) => (
+                "unknown_permission",
+                format!("There is no module and action called {permission}."),
+            ),
+            Err(error) => ("invalid_permission", format!("{error}.")),
+        };
+        let (code, message) = refused;
+        errors.push(FieldError {
+            pointer: format!("/permissions/{index}"),
+            code,
+            message,
+        });
+    }
+    permissions.sort_unstable();
+    permissions.dedup();
+    permissions
+}
+
+/// Refuses one role too many.
+pub(super) fn check_room(tenant: &TenantRules) -> Result<()> {
+    if tenant.roles.len() < ROLES_MAX {
+        return Ok(());
+    }
+    Err(Error::LimitExceeded {
+        code: "too_many_roles",
+        message: "a tenant has at most 500 roles; delete one first".into(),
+    })
+}
+
+/// Refuses a parent that does not exist, or that inherits from the role itself.
+pub(super) fn check_parent(tenant: &TenantRules, role: &Role) -> Result<()> {
+    let Some(parent) = role.parent_id else {
+        return Ok(());
+    };
+    let parents: HashMap<RoleId, RoleId> = tenant
+        .roles
+        .iter()
+        .filter_map(|node| Some((node.id, node.parent?)))
+        .collect();
+    if parent == role.id || line(parent, &parents).any(|id| id == role.id) {
+        let message = "A role cannot inherit from itself, directly or through others.";
+        return Err(Error::invalid("parent_id", "role_cycle", message));
+    }
+    if tenant.roles.iter().any(|node| node.id == parent) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "parent_id",
+        "unknown_role",
+        "There is no such role in this tenant.",
+    ))
+}
