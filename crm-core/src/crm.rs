@@ -16,12 +16,14 @@ use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Subscriber};
 use crate::error::{Error, Result};
+use crate::hook::PluginHost;
 use crate::id::TenantId;
 use crate::identity::{
     self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, SigningKeys,
 };
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
+use crate::plugin::Plugins;
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
 use crate::record::Records;
 use crate::registry::Registry;
@@ -40,6 +42,7 @@ const POLICY_POLL: Duration = Duration::from_millis(500);
 pub struct Crm {
     pub(crate) core: Arc<Core>,
     subscribers: Arc<[Arc<dyn Subscriber>]>,
+    plugins: Option<Plugins>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -98,6 +101,21 @@ impl Crm {
         ApiKeys::new(self.core.clone())
     }
 
+    /// The repository of roles.
+    pub fn roles(&self) -> Roles {
+        Roles::new(self.core.clone())
+    }
+
+    /// The repository of members.
+    pub fn members(&self) -> Members {
+        Members::new(self.core.clone())
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> Audit {
+        Audit::new(self.core.clone())
+    }
+
     /// The tenants, for the operator: no request may reach them.
     pub fn tenants(&self) -> Tenants {
         Tenants::new(self.core.clone())
@@ -112,21 +130,6 @@ impl Crm {
     /// Those of the database.
     pub async fn ensure_setup_token(&self) -> Result<Option<SecretString>> {
         identity::ensure_setup_token(&self.core.db, &self.core.clock).await
-    }
-
-    /// The repository of roles.
-    pub fn roles(&self) -> Roles {
-        Roles::new(self.core.clone())
-    }
-
-    /// The repository of members.
-    pub fn members(&self) -> Members {
-        Members::new(self.core.clone())
-    }
-
-    /// The audit log.
-    pub fn audit(&self) -> Audit {
-        Audit::new(self.core.clone())
     }
 
     /// The scope of the program itself in a tenant: every right. For command lines and jobs.
@@ -164,6 +167,11 @@ impl Crm {
                 )
             })?;
         Ok(Scope::new(core.clone(), actor, tenant, grants, request))
+    }
+
+    /// The plugins of tenants; `None` when there is no host to run them on.
+    pub fn plugins(&self) -> Option<&Plugins> {
+        self.plugins.as_ref()
     }
 
     /// Whether the database answers.
@@ -248,6 +256,7 @@ pub struct Builder {
     files: Vec<std::path::PathBuf>,
     identity: IdentityOptions,
     subscribers: Vec<Arc<dyn Subscriber>>,
+    plugins: Option<Arc<dyn PluginHost>>,
 }
 
 impl Default for Builder {
@@ -261,6 +270,7 @@ impl Default for Builder {
             files: Vec::new(),
             identity: IdentityOptions::default(),
             subscribers: Vec::new(),
+            plugins: None,
         }
     }
 }
@@ -306,6 +316,12 @@ impl Builder {
     /// Hands every event to `subscriber`.
     pub fn subscribe(mut self, subscriber: Arc<dyn Subscriber>) -> Self {
         self.subscribers.push(subscriber);
+        self
+    }
+
+    /// Runs the plugins that tenants install on `host`.
+    pub fn plugins(mut self, host: Arc<dyn PluginHost>) -> Self {
+        self.plugins = Some(host);
         self
     }
 
@@ -369,9 +385,16 @@ impl Builder {
             db,
             clock: self.clock,
         };
+        let core = Arc::new(core);
+        let mut subscribers = self.subscribers;
+        let plugins = self.plugins.map(|host| Plugins::new(core.clone(), host));
+        if let Some(plugins) = plugins.clone() {
+            subscribers.push(Arc::new(plugins));
+        }
         Ok(Crm {
-            core: Arc::new(core),
-            subscribers: self.subscribers.into(),
+            core,
+            subscribers: subscribers.into(),
+            plugins,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

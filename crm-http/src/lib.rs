@@ -18,6 +18,7 @@ mod request_id;
 mod resource;
 mod security_headers;
 mod server;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

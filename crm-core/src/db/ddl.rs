@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The SQL text of a module's table, for both databases.
 //!
 //! Every name in it is an [`Ident`] between double quotes, every literal is escaped here and nowhere
@@ -19,13 +18,14 @@ use super::Dialect;
 use crate::module::{FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::value::Value;
 
-pub use plan::{Step, plan};
+pub use plan::Step;
+pub(crate) use plan::plan;
 
 /// PostgreSQL cuts longer names, silently.
 const MAX_NAME: usize = 63;
 
 /// The statements that create the module's table and its indexes, in order.
-pub fn create_table(spec: &ModuleSpec, dialect: Dialect) -> Vec<String> {
+pub(crate) fn create_table(spec: &ModuleSpec, dialect: Dialect) -> Vec<String> {
     let mut statements = vec![table(spec, dialect)];
     statements.extend(indexes(spec).into_values());
     statements
@@ -304,28 +304,4 @@ fn text_literal(text: &str, dialect: Dialect) -> String {
         Dialect::Postgres if text.contains('\\') => format!("E'{}'", doubled.replace('\\', r"\\")),
         Dialect::Postgres | Dialect::Sqlite => format!("'{doubled}'"),
     }
-=======
-//! Tables of modules.
-use super::Dialect;
-use crate::error::{Error, Result};
-use crate::module::ModuleSpec;
-
-/// One statement of a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// The statement.
-    pub sql: String,
-    /// What it does.
-    pub summary: String,
-    /// Whether it destroys data.
-    pub destructive: bool,
-}
-
-pub(crate) fn plan(
-    _old: Option<&ModuleSpec>,
-    _new: Option<&ModuleSpec>,
-    _dialect: Dialect,
-) -> Result<Vec<Step>> {
-    Err(Error::internal("not there yet"))
->>>>>>> main
 }

@@ -96,7 +96,7 @@ impl Accounts {
     /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Forbidden`] for
     /// a role that may do more than the actor; [`Error::Conflict`] `already_member`.
     pub async fn create_user(&self, permit: &Permit<Create>, input: NewUser) -> Result<Joined> {
-        let scope = permit.over("members")?.clone();
+        let scope = permit.on("members")?.clone();
         let mut errors = Vec::new();
         let email = gather(&mut errors, normalize_email(&input.email))?;
         let name = gather(&mut errors, check_name("name", &input.name))?;

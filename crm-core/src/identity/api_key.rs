@@ -86,7 +86,7 @@ impl ApiKeys {
         permit: &Permit<Create>,
         input: NewApiKey,
     ) -> Result<(ApiKey, SecretString)> {
-        let scope = permit.over(OBJECT)?.clone();
+        let scope = permit.on(OBJECT)?.clone();
         let name = check_name("name", &input.name)?;
         let now = scope.clock().now();
         if input.expires_at.is_some_and(|end| end <= now) {
@@ -122,7 +122,7 @@ impl ApiKeys {
     /// # Errors
     /// [`Error::Forbidden`] for a permit of another object.
     pub async fn list(&self, permit: &Permit<Read>) -> Result<Vec<ApiKey>> {
-        let scope = permit.over(OBJECT)?;
+        let scope = permit.on(OBJECT)?;
         let all = Sql::new(
             "SELECT id, name, prefix, role_id, created_by, created_at, expires_at, last_used_at, \
              revoked_at FROM api_keys WHERE tenant_id = $1 ORDER BY id",
@@ -153,7 +153,7 @@ impl ApiKeys {
     /// # Errors
     /// [`Error::NotFound`] when the tenant has no such key.
     pub async fn revoke(&self, permit: &Permit<Delete>, id: ApiKeyId) -> Result<()> {
-        let scope = permit.over(OBJECT)?.clone();
+        let scope = permit.on(OBJECT)?.clone();
         self.core
             .policy
             .write(scope.tenant(), move |tx| Box::pin(revoke(tx, scope, id)))

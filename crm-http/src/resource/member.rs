@@ -2,7 +2,8 @@
 
 use crm_core::id::UserId;
 use crm_core::identity::NewUser;
-use crm_core::{Create, Crm, Delete, Member, Read, Update};
+use crm_core::member::{self, Member};
+use crm_core::{Create, Crm, Delete, Read, Update};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
@@ -184,8 +185,8 @@ impl From<Member> for Reply {
     }
 }
 
-impl From<crm_core::HeldRole> for HeldRole {
-    fn from(role: crm_core::HeldRole) -> Self {
+impl From<member::HeldRole> for HeldRole {
+    fn from(role: member::HeldRole) -> Self {
         Self { id: role.id.0, name: role.name }
     }
 }

@@ -3,7 +3,12 @@
 //! This file owns what they share: the routing table made from their declarations, with `Allow` on
 //! wrong methods and a refusal of query parameters that no operation declares.
 
+mod api_key;
+mod audit;
+mod auth;
 mod health;
+mod member;
+mod role;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +26,14 @@ use crate::problem::Problem;
 
 /// All fixed resources.
 pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
-    health::Health { crm: crm.clone() }
+    (
+        auth::Auth { crm: crm.clone() },
+        member::Members { crm: crm.clone() },
+        role::Roles { crm: crm.clone() },
+        api_key::ApiKeys { crm: crm.clone() },
+        audit::Audit { crm: crm.clone() },
+        health::Health { crm: crm.clone() },
+    )
 }
 
 /// The routing table of `api`.

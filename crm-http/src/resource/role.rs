@@ -1,7 +1,8 @@
 //! Roles of the tenant: what those who hold them may do.
 
 use crm_core::id::RoleId;
-use crm_core::{Create, Crm, Delete, NewRole, Read, Role, RoleChange, Update};
+use crm_core::role::{NewRole, Role, RoleChange};
+use crm_core::{Create, Crm, Delete, Read, Update};
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::types::MaybeUndefined;
