@@ -16,16 +16,21 @@ use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Subscriber};
 use crate::error::{Error, Result};
+use crate::hook::PluginHost;
 use crate::id::TenantId;
-use crate::identity::{AccessTokens, PasswordCost, Passwords, SigningKeys};
+use crate::identity::{
+    self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, SigningKeys,
+};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
+use crate::plugin::Plugins;
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
 use crate::record::Records;
 use crate::registry::Registry;
 use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
+use crate::tenant::Tenants;
 
 /// How often to look for policy changes of other processes.
 const POLICY_POLL: Duration = Duration::from_millis(500);
@@ -37,6 +42,7 @@ const POLICY_POLL: Duration = Duration::from_millis(500);
 pub struct Crm {
     pub(crate) core: Arc<Core>,
     subscribers: Arc<[Arc<dyn Subscriber>]>,
+    plugins: Option<Plugins>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -48,8 +54,7 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) policy: PolicyCache,
-    pub(crate) passwords: Passwords,
-    pub(crate) tokens: AccessTokens,
+    pub(crate) identity: Identity,
     statements: Vec<Statements>,
 }
 
@@ -86,6 +91,16 @@ impl Crm {
         Records::new(self.core.clone())
     }
 
+    /// Registration, sessions, users.
+    pub fn accounts(&self) -> Accounts {
+        Accounts::new(self.core.clone())
+    }
+
+    /// The repository of API keys.
+    pub fn api_keys(&self) -> ApiKeys {
+        ApiKeys::new(self.core.clone())
+    }
+
     /// The repository of roles.
     pub fn roles(&self) -> Roles {
         Roles::new(self.core.clone())
@@ -101,6 +116,22 @@ impl Crm {
         Audit::new(self.core.clone())
     }
 
+    /// The tenants, for the operator: no request may reach them.
+    pub fn tenants(&self) -> Tenants {
+        Tenants::new(self.core.clone())
+    }
+
+    /// Makes the one-time setup token while there is no user, replacing any made before.
+    ///
+    /// Whoever holds it may register the first tenant within 24 hours: show it to the operator,
+    /// and nobody else.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn ensure_setup_token(&self) -> Result<Option<SecretString>> {
+        identity::ensure_setup_token(&self.core.db, &self.core.clock).await
+    }
+
     /// The scope of the program itself in a tenant: every right. For command lines and jobs.
     pub fn operator(&self, tenant: TenantId, request: RequestContext) -> Scope {
         let grants = Arc::new(Grants::everything(&self.core.catalogue));
@@ -114,26 +145,33 @@ impl Crm {
     /// not active any more.
     pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
         let core = &self.core;
-        let claims = core.tokens.verify(credential)?;
-        let subject = Subject::User(claims.user);
+        let (tenant, actor, subject) = if identity::is_api_key(credential) {
+            let (tenant, key) = identity::authenticate_key(core, credential).await?;
+            (tenant, Actor::ApiKey(key), Subject::ApiKey(key))
+        } else {
+            let claims = core.identity.tokens.verify(credential)?;
+            (
+                claims.tenant,
+                Actor::User(claims.user),
+                Subject::User(claims.user),
+            )
+        };
         let grants = core
             .policy
-            .grants_for(claims.tenant, subject)
+            .grants_for(tenant, subject)
             .await?
             .ok_or_else(|| {
                 Error::unauthenticated(
                     "token_invalid",
-                    "this token is not valid any more; log in again",
+                    "this credential is not valid any more; log in again",
                 )
             })?;
-        let actor = Actor::User(claims.user);
-        Ok(Scope::new(
-            core.clone(),
-            actor,
-            claims.tenant,
-            grants,
-            request,
-        ))
+        Ok(Scope::new(core.clone(), actor, tenant, grants, request))
+    }
+
+    /// The plugins of tenants; `None` when there is no host to run them on.
+    pub fn plugins(&self) -> Option<&Plugins> {
+        self.plugins.as_ref()
     }
 
     /// Whether the database answers.
@@ -194,6 +232,7 @@ impl Crm {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.core.identity.settle().await;
         self.core.db.close().await;
     }
 }
@@ -215,9 +254,9 @@ pub struct Builder {
     secret: Option<SecretString>,
     specs: Vec<ModuleSpec>,
     files: Vec<std::path::PathBuf>,
-    password_cost: PasswordCost,
-    access_lifetime: TimeDelta,
+    identity: IdentityOptions,
     subscribers: Vec<Arc<dyn Subscriber>>,
+    plugins: Option<Arc<dyn PluginHost>>,
 }
 
 impl Default for Builder {
@@ -229,9 +268,9 @@ impl Default for Builder {
             secret: None,
             specs: Vec::new(),
             files: Vec::new(),
-            password_cost: PasswordCost::default(),
-            access_lifetime: TimeDelta::minutes(10),
+            identity: IdentityOptions::default(),
             subscribers: Vec::new(),
+            plugins: None,
         }
     }
 }
@@ -280,6 +319,12 @@ impl Builder {
         self
     }
 
+    /// Runs the plugins that tenants install on `host`.
+    pub fn plugins(mut self, host: Arc<dyn PluginHost>) -> Self {
+        self.plugins = Some(host);
+        self
+    }
+
     /// Replaces the source of time and randomness.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -288,13 +333,19 @@ impl Builder {
 
     /// What a password hash costs.
     pub fn password_cost(mut self, cost: PasswordCost) -> Self {
-        self.password_cost = cost;
+        self.identity.password_cost = cost;
         self
     }
 
     /// How long an access token holds; 10 minutes unless set.
     pub fn access_lifetime(mut self, lifetime: TimeDelta) -> Self {
-        self.access_lifetime = lifetime;
+        self.identity.access_lifetime = lifetime;
+        self
+    }
+
+    /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
+    pub fn login_limit(mut self, attempts: u32) -> Self {
+        self.identity.login_limit = attempts;
         self
     }
 
@@ -324,8 +375,7 @@ impl Builder {
         let dialect = db.dialect();
         let core = Core {
             policy: PolicyCache::open(db.clone(), catalogue.clone()).await?,
-            passwords: Passwords::new(self.password_cost, self.clock.clone())?,
-            tokens: AccessTokens::new(&keys, self.access_lifetime, self.clock.clone())?,
+            identity: Identity::new(&self.identity, &keys, &self.clock)?,
             statements: registry
                 .iter()
                 .map(|module| Statements::new(module, dialect))
@@ -335,9 +385,16 @@ impl Builder {
             db,
             clock: self.clock,
         };
+        let core = Arc::new(core);
+        let mut subscribers = self.subscribers;
+        let plugins = self.plugins.map(|host| Plugins::new(core.clone(), host));
+        if let Some(plugins) = plugins.clone() {
+            subscribers.push(Arc::new(plugins));
+        }
         Ok(Crm {
-            core: Arc::new(core),
-            subscribers: self.subscribers.into(),
+            core,
+            subscribers: subscribers.into(),
+            plugins,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

@@ -2,12 +2,13 @@
 
 use serde_json::Value as Json;
 
+use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::Result;
 use crate::event::ChangeKind;
-use crate::id::{EventId, RecordId};
+use crate::id::{EventId, RecordId, TenantId};
 use crate::module::CompiledModule;
-use crate::scope::Scope;
+use crate::scope::{Actor, RequestContext, Scope};
 use crate::value::Value;
 
 /// A change of a record, with its wire forms before and after as JSON text.
@@ -39,7 +40,7 @@ pub(crate) async fn record(
     let action = format!("{}.{}", module.name(), change.kind.action());
     let entity = (module.name().as_str(), Some(change.record.to_string()));
     let texts = (change.before.clone().into(), change.after.clone().into());
-    insert_audit(tx, scope, &action, entity, texts).await?;
+    insert_audit(tx, scope.into(), &action, entity, texts).await?;
 
     let id = EventId(scope.clock().new_id());
     let (root, depth) = scope
@@ -71,6 +72,26 @@ pub(crate) async fn record(
     Ok(())
 }
 
+/// Who an audit row is about, where it belongs, and what was being served.
+#[derive(Clone, Copy)]
+pub(crate) struct Author<'a> {
+    pub(crate) clock: &'a Clock,
+    pub(crate) tenant: TenantId,
+    pub(crate) actor: Actor,
+    pub(crate) request: &'a RequestContext,
+}
+
+impl<'a> From<&'a Scope> for Author<'a> {
+    fn from(scope: &'a Scope) -> Self {
+        Self {
+            clock: scope.clock(),
+            tenant: scope.tenant(),
+            actor: scope.actor(),
+            request: scope.request(),
+        }
+    }
+}
+
 /// Writes the audit row of an administrative act, such as `roles.update`.
 pub(crate) async fn audit(
     tx: &mut Tx<'_>,
@@ -80,12 +101,29 @@ pub(crate) async fn audit(
     before: Option<Json>,
     after: Option<Json>,
 ) -> Result<()> {
-    insert_audit(tx, scope, action, entity, (before.into(), after.into())).await
+    audit_by(tx, scope.into(), action, entity, before, after).await
+}
+
+/// Writes the audit row of an act that opens a scope, such as `auth.login`, or needs none.
+pub(crate) async fn audit_by(
+    tx: &mut Tx<'_>,
+    author: Author<'_>,
+    action: &str,
+    entity: (&str, Option<String>),
+    before: Option<Json>,
+    after: Option<Json>,
+) -> Result<()> {
+    insert_audit(tx, author, action, entity, (before.into(), after.into())).await
 }
 
 async fn insert_audit(
     tx: &mut Tx<'_>,
-    scope: &Scope,
+    Author {
+        clock,
+        tenant,
+        actor,
+        request,
+    }: Author<'_>,
     action: &str,
     (entity, entity_id): (&str, Option<String>),
     (before, after): (Value, Value),
@@ -96,18 +134,18 @@ async fn insert_audit(
              before, after, request_id, address) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
-        .bind(scope.tenant(), ColumnType::Uuid)
-        .bind(scope.clock().new_id(), ColumnType::Uuid)
-        .bind(scope.clock().now(), ColumnType::Instant)
-        .bind(scope.actor().to_string(), ColumnType::Text)
+        .bind(tenant, ColumnType::Uuid)
+        .bind(clock.new_id(), ColumnType::Uuid)
+        .bind(clock.now(), ColumnType::Instant)
+        .bind(actor.to_string(), ColumnType::Text)
         .bind(action, ColumnType::Text)
         .bind(entity, ColumnType::Text)
         .bind(entity_id, ColumnType::Text)
         .bind(before, ColumnType::Json)
         .bind(after, ColumnType::Json)
-        .bind(&*scope.request().id, ColumnType::Text)
+        .bind(&*request.id, ColumnType::Text)
         .bind(
-            scope.request().address.map(|address| address.to_string()),
+            request.address.map(|address| address.to_string()),
             ColumnType::Text,
         ),
     )

@@ -23,6 +23,7 @@ mod registry;
 pub mod role;
 mod schema;
 mod scope;
+pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod value;

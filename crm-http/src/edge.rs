@@ -18,7 +18,8 @@ use poem::{Endpoint, Request, Response, Route};
 use crate::cors::Cors;
 use crate::openapi::OpenApi;
 use crate::problem::Problem;
-use crate::{docs, health, modules, problem, request_id, security_headers};
+use crate::resource::allow;
+use crate::{docs, modules, problem, request_id, security_headers};
 
 /// What the front end allows a request.
 #[derive(Debug, Clone)]
@@ -84,9 +85,10 @@ impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(path) => f.write_str(path),
-            Self::Module { module, in_collection } => {
-                modules::write_template(f, module, *in_collection)
-            }
+            Self::Module {
+                module,
+                in_collection,
+            } => modules::write_template(f, module, *in_collection),
         }
     }
 }
@@ -158,7 +160,13 @@ impl Endpoint for Edge {
         if let Some(origin) = origin {
             Cors::expose(headers, origin);
         }
-        log(&exchange, &method, response.status(), code, started.elapsed());
+        log(
+            &exchange,
+            &method,
+            response.status(),
+            code,
+            started.elapsed(),
+        );
         Ok(response)
     }
 }
@@ -178,17 +186,17 @@ async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Resp
     if let Some(call) = modules::Call::of(app, &request) {
         return call.answer(exchange, request).await;
     }
-    if request.method() == Method::GET {
-        match request.uri().path() {
-            "/health" => return Ok(health::live()),
-            "/health/ready" => return health::ready(&app.crm).await,
-            "/openapi.json" => return app.openapi.answer(&app.crm),
-            path => {
-                if let Some(page) = docs::page(path) {
-                    return Ok(page);
-                }
-            }
-        }
+    let page = match request.uri().path() {
+        "/openapi.json" => Some(app.openapi.answer(&app.crm)?),
+        path => docs::page(path),
+    };
+    if let Some(page) = page {
+        let get = request.method() == Method::GET;
+        return if get {
+            Ok(page)
+        } else {
+            Err(Problem::method_not_allowed(allow([Method::GET].iter())))
+        };
     }
     request.extensions_mut().insert(exchange.clone());
     app.fixed.call(request).await.map_err(problem::from_poem)

@@ -1,8 +1,80 @@
-//! The HTTP front end of the library.
+//! The HTTP front end of the library: every declared module and the administration of a tenant,
+//! behind one OpenAPI document.
+//!
+//! [`routes`] mounts it in an application's own server; [`serve`] is the short way. It owns no rule:
+//! what a caller may do and what a record may hold is decided in `crm-core`, and a request that skips
+//! the library's scope has no way to a row.
+
 mod cors;
+mod credential;
 mod docs;
+mod edge;
 mod json;
+mod modules;
+mod openapi;
+mod payload;
 mod problem;
 mod request_id;
+mod resource;
 mod security_headers;
-pub mod server;
+mod server;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crm_core::{Crm, Error, Result};
+use poem::{Endpoint, Response};
+use poem_openapi::OpenApiService;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use edge::HttpOptions;
+pub use problem::Problem;
+pub use server::{ServerLimits, serve_endpoint, termination};
+
+/// The whole front end as an endpoint, to mount at the root of a server or below a prefix.
+///
+/// Below a prefix, name it in [`HttpOptions::public_url`], so that the document and `Location`
+/// headers carry it.
+///
+/// # Errors
+/// [`Error::Internal`] when the reference document cannot be made, which is a bug.
+pub fn routes(crm: &Crm, options: HttpOptions) -> Result<impl Endpoint<Output = Response> + use<>> {
+    let service = OpenApiService::new(resource::api(crm), "CRM", env!("CARGO_PKG_VERSION"));
+    Ok(edge::Edge {
+        app: Arc::new(edge::App {
+            crm: crm.clone(),
+            openapi: openapi::OpenApi::new(&service.spec(), &options.public_url)?,
+            fixed: resource::routes(resource::api(crm)),
+            cors: cors::Cors::new(options.cors_origins.clone()),
+            options,
+        }),
+    })
+}
+
+/// Serves the front end on `address` until the process is asked to end, then lets running requests
+/// finish and closes the library.
+///
+/// # Errors
+/// [`Error::Configuration`] when the address cannot be listened on.
+pub async fn serve(crm: Crm, address: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Error::Configuration(format!("{address} cannot be listened on: {error}").into())
+    })?;
+    let stop = CancellationToken::new();
+    let ended = stop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = termination().await {
+            tracing::error!(%error, "signals cannot be received");
+        }
+        ended.cancel();
+    });
+    let endpoint = routes(&crm, HttpOptions::default())?;
+    crm.start();
+    serve_endpoint(listener, endpoint, ServerLimits::default(), stop)
+        .await
+        .map_err(Error::internal)?;
+    crm.close().await;
+    Ok(())
+}

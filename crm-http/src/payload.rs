@@ -75,7 +75,13 @@ fn conform<T: ParseFromJSON>(value: Value) -> Result<T, Problem> {
     let mut registry = Registry::new();
     T::register(&mut registry);
     let mut refused = Vec::new();
-    judge(&registry, &T::schema_ref(), &value, &mut String::new(), &mut refused);
+    judge(
+        &registry,
+        &T::schema_ref(),
+        &value,
+        &mut String::new(),
+        &mut refused,
+    );
     if refused.is_empty() {
         // Rules beyond the schema belong to the library, so this is a form the schema let pass.
         T::parse_from_json(Some(value)).map_err(|_| refuse("", "invalid", "The body is not valid."))
@@ -85,7 +91,12 @@ fn conform<T: ParseFromJSON>(value: Value) -> Result<T, Problem> {
 }
 
 fn refuse(pointer: &str, code: &'static str, message: &str) -> Problem {
-    Error::Invalid(vec![FieldError { pointer: pointer.into(), code, message: message.into() }]).into()
+    Error::Invalid(vec![FieldError {
+        pointer: pointer.into(),
+        code,
+        message: message.into(),
+    }])
+    .into()
 }
 
 /// Collects what in `value` breaks `schema`; `at` is the JSON Pointer of `value`.
@@ -111,7 +122,11 @@ fn judge(
         return;
     }
     if let Some((code, message)) = breach(schema, value) {
-        refused.push(FieldError { pointer: at.clone(), code, message });
+        refused.push(FieldError {
+            pointer: at.clone(),
+            code,
+            message,
+        });
         return;
     }
     match value {
@@ -126,7 +141,13 @@ fn judge(
                     // For an optional field, null says the same as leaving it out.
                     Some(_) if member.is_null() && !schema.required.contains(&name.as_str()) => {}
                     Some((_, property)) => descend(registry, property, member, at, name, refused),
-                    None => push(refused, at, name, "unknown_field", "There is no such field."),
+                    None => push(
+                        refused,
+                        at,
+                        name,
+                        "unknown_field",
+                        "There is no such field.",
+                    ),
                 }
             }
         }
@@ -177,7 +198,10 @@ fn breach(schema: &MetaSchema, value: &Value) -> Option<(&'static str, String)> 
     }
     if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
         let known: Vec<String> = schema.enum_items.iter().map(Value::to_string).collect();
-        return Some(("not_allowed", format!("Choose one of {}.", known.join(", "))));
+        return Some((
+            "not_allowed",
+            format!("Choose one of {}.", known.join(", ")),
+        ));
     }
     match value {
         Value::String(text) => text_breach(schema, text),
@@ -192,10 +216,16 @@ fn breach(schema: &MetaSchema, value: &Value) -> Option<(&'static str, String)> 
 fn text_breach(schema: &MetaSchema, text: &str) -> Option<(&'static str, String)> {
     let length = text.chars().count();
     if let Some(most) = schema.max_length.filter(|most| length > *most) {
-        return Some(("too_long", format!("At most {most} characters are allowed.")));
+        return Some((
+            "too_long",
+            format!("At most {most} characters are allowed."),
+        ));
     }
     if let Some(least) = schema.min_length.filter(|least| length < *least) {
-        return Some(("too_short", format!("At least {least} characters are needed.")));
+        return Some((
+            "too_short",
+            format!("At least {least} characters are needed."),
+        ));
     }
     match schema.format {
         Some("uuid") if uuid::Uuid::try_parse(text).is_err() => {
@@ -242,7 +272,10 @@ mod tests {
     fn refused(value: Value) -> Vec<String> {
         match conform::<Role>(value).map_err(|problem| problem.into_fields()) {
             Ok(_) => Vec::new(),
-            Err(fields) => fields.iter().map(|f| format!("{} {}", f.pointer, f.code)).collect(),
+            Err(fields) => fields
+                .iter()
+                .map(|f| format!("{} {}", f.pointer, f.code))
+                .collect(),
         }
     }
 
@@ -251,7 +284,10 @@ mod tests {
         let role = json!({"name": "x", "rules": [{"module": "deals", "effect": "deny"}]});
         let role: Role = conform(role).unwrap();
         assert!(matches!(role.rules[0].effect, Effect::Deny));
-        assert_eq!(refused(json!({"name": "x", "parent": null, "rules": []})), [""; 0]);
+        assert_eq!(
+            refused(json!({"name": "x", "parent": null, "rules": []})),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -267,9 +303,9 @@ mod tests {
                 "/name required",
                 "/parent invalid",
                 "/roles unknown_field",
-                "/rules/0/module too_long",
-                "/rules/0/effect not_allowed",
                 "/rules/0/a~1b unknown_field",
+                "/rules/0/effect not_allowed",
+                "/rules/0/module too_long",
                 "/rules/1 wrong_type",
             ]
         );

@@ -1,23 +1,307 @@
-//! Tables of modules.
-use super::Dialect;
-use crate::error::{Error, Result};
-use crate::module::ModuleSpec;
+//! The SQL text of a module's table, for both databases.
+//!
+//! Every name in it is an [`Ident`] between double quotes, every literal is escaped here and nowhere
+//! else. The rules of a field stand in the table too: a CHECK refuses what the input rules refuse,
+//! whoever writes. Text orders by code points on both databases (`COLLATE "C"` on PostgreSQL), so
+//! that lists, cursors and filters mean the same everywhere.
 
-/// One statement of a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// The statement.
-    pub sql: String,
-    /// What it does.
-    pub summary: String,
-    /// Whether it destroys data.
-    pub destructive: bool,
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use super::Dialect;
+use crate::module::{FieldSpec, FieldType, Ident, ModuleSpec};
+use crate::value::Value;
+
+pub use plan::Step;
+pub(crate) use plan::plan;
+
+/// PostgreSQL cuts longer names, silently.
+const MAX_NAME: usize = 63;
+
+/// The statements that create the module's table and its indexes, in order.
+pub(crate) fn create_table(spec: &ModuleSpec, dialect: Dialect) -> Vec<String> {
+    let mut statements = vec![table(spec, dialect)];
+    statements.extend(indexes(spec).into_values());
+    statements
 }
 
-pub(crate) fn plan(
-    _old: Option<&ModuleSpec>,
-    _new: Option<&ModuleSpec>,
-    _dialect: Dialect,
-) -> Result<Vec<Step>> {
-    Err(Error::internal("not there yet"))
+fn table(spec: &ModuleSpec, dialect: Dialect) -> String {
+    let (uuid, instant, strict) = match dialect {
+        Dialect::Sqlite => ("BLOB", "INTEGER", " STRICT"),
+        Dialect::Postgres => ("uuid", "timestamptz", ""),
+    };
+    let bigint = sql_type(
+        &FieldType::Integer {
+            min: i64::MIN,
+            max: i64::MAX,
+        },
+        dialect,
+    );
+    let named = |field: &str, rule: String| constraint(&spec.name, field, "check", &rule);
+    let is_uuid = |field: &str| match dialect {
+        Dialect::Sqlite => named(field, format!("CHECK (length({}) = 16)", quoted(field))),
+        Dialect::Postgres => String::new(),
+    };
+    let mut lines = vec![
+        format!("\"tenant_id\" {uuid} NOT NULL REFERENCES \"tenants\" (\"id\") ON DELETE RESTRICT"),
+        format!("\"id\" {uuid} NOT NULL{}", is_uuid("id")),
+        format!(
+            "\"version\" {bigint} NOT NULL{}",
+            named("version", "CHECK (\"version\" >= 1)".to_owned())
+        ),
+        format!("\"owner_id\" {uuid}{}", is_uuid("owner_id")),
+        format!("\"created_at\" {instant} NOT NULL"),
+        format!("\"updated_at\" {instant} NOT NULL"),
+    ];
+    lines.extend(
+        spec.fields
+            .iter()
+            .map(|field| column(&spec.name, field, dialect)),
+    );
+    lines.push("PRIMARY KEY (\"tenant_id\", \"id\")".to_owned());
+    lines.extend(
+        spec.fields
+            .iter()
+            .filter_map(|field| reference(&spec.name, field))
+            .map(|constraint| constraint.trim_start().to_owned()),
+    );
+    format!(
+        "CREATE TABLE {} (\n    {}\n){strict}",
+        quoted(&spec.name),
+        lines.join(",\n    ")
+    )
+}
+
+/// The column of a field with its type, NOT NULL and CHECK.
+fn column(module: &Ident, field: &FieldSpec, dialect: Dialect) -> String {
+    let mut text = format!("{} {}", quoted(&field.name), sql_type(&field.kind, dialect));
+    if field.required {
+        text.push_str(" NOT NULL");
+    }
+    text.push_str(&rule(module, field, dialect).unwrap_or_default());
+    text
+}
+
+/// The foreign key of a reference: within the tenant, and never cut by a delete.
+fn reference(module: &Ident, field: &FieldSpec) -> Option<String> {
+    let FieldType::Reference { module: target } = &field.kind else {
+        return None;
+    };
+    let key = format!(
+        "FOREIGN KEY (\"tenant_id\", {}) REFERENCES {} (\"tenant_id\", \"id\") ON DELETE RESTRICT",
+        quoted(&field.name),
+        quoted(target),
+    );
+    Some(constraint(module, field.name.as_str(), "reference", &key))
+}
+
+/// The CHECK that holds the field's values to its declared rules.
+fn rule(module: &Ident, field: &FieldSpec, dialect: Dialect) -> Option<String> {
+    let condition = condition(field, dialect)?;
+    Some(constraint(
+        module,
+        field.name.as_str(),
+        "check",
+        &format!("CHECK ({condition})"),
+    ))
+}
+
+fn constraint(module: &Ident, field: &str, kind: &str, rule: &str) -> String {
+    format!(
+        " CONSTRAINT {} {rule}",
+        quoted(&name(&[module.as_str(), field, kind]))
+    )
+}
+
+fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
+    use FieldType as F;
+    let fixed = match (dialect, kind) {
+        (Dialect::Sqlite, F::Integer { .. } | F::Decimal { .. } | F::Bool | F::Instant) => {
+            "INTEGER"
+        }
+        (Dialect::Sqlite, F::Reference { .. }) => "BLOB",
+        (Dialect::Sqlite, _) => "TEXT",
+        (Dialect::Postgres, F::Text { .. } | F::Email | F::Phone | F::Enum { .. }) => {
+            "text COLLATE \"C\""
+        }
+        (Dialect::Postgres, F::Integer { .. }) => "bigint",
+        (Dialect::Postgres, F::Decimal { precision, scale }) => {
+            return format!("numeric({precision}, {scale})");
+        }
+        (Dialect::Postgres, F::Bool) => "boolean",
+        (Dialect::Postgres, F::Instant) => "timestamptz",
+        (Dialect::Postgres, F::Date) => "date",
+        (Dialect::Postgres, F::Tags { .. }) => "text[] COLLATE \"C\"",
+        (Dialect::Postgres, F::Json { .. }) => "jsonb",
+        (Dialect::Postgres, F::Reference { .. }) => "uuid",
+    };
+    fixed.to_owned()
+}
+
+fn condition(field: &FieldSpec, dialect: Dialect) -> Option<String> {
+    let column = quoted(&field.name);
+    Some(match (&field.kind, dialect) {
+        (FieldType::Text { max }, _) => format!("length({column}) BETWEEN 1 AND {max}"),
+        (FieldType::Email, _) => {
+            format!("length({column}) BETWEEN 3 AND 254 AND {column} LIKE '_%@_%'")
+        }
+        (FieldType::Phone, Dialect::Sqlite) => {
+            format!("length({column}) BETWEEN 1 AND 40 AND {column} NOT GLOB '*[^-0-9 +().x/]*'")
+        }
+        (FieldType::Phone, Dialect::Postgres) => {
+            format!("length({column}) BETWEEN 1 AND 40 AND {column} ~ '^[-0-9 +().x/]+$'")
+        }
+        (
+            FieldType::Integer {
+                min: i64::MIN,
+                max: i64::MAX,
+            },
+            _,
+        ) => return None,
+        (FieldType::Integer { min: i64::MIN, max }, _) => format!("{column} <= {max}"),
+        (FieldType::Integer { min, max: i64::MAX }, _) => format!("{column} >= {min}"),
+        (FieldType::Integer { min, max }, _) => format!("{column} BETWEEN {min} AND {max}"),
+        (FieldType::Decimal { precision, .. }, Dialect::Sqlite) => {
+            let nines = "9".repeat(usize::try_from(*precision).unwrap_or_default());
+            format!("{column} BETWEEN -{nines} AND {nines}")
+        }
+        (FieldType::Bool, Dialect::Sqlite) => format!("{column} IN (0, 1)"),
+        // A date that is not one of the calendar comes back as another one.
+        (FieldType::Date, Dialect::Sqlite) => format!("date({column}) IS {column}"),
+        (FieldType::Enum { values }, _) => {
+            let values: Vec<_> = values
+                .iter()
+                .map(|value| text_literal(value, dialect))
+                .collect();
+            format!("{column} IN ({})", values.join(", "))
+        }
+        (FieldType::Tags { max_items, .. }, Dialect::Sqlite) => format!(
+            "json_valid({column}) AND json_type({column}) = 'array' \
+             AND json_array_length({column}) <= {max_items}"
+        ),
+        (FieldType::Tags { max_items, .. }, Dialect::Postgres) => format!(
+            "cardinality({column}) <= {max_items} AND array_position({column}, NULL) IS NULL"
+        ),
+        (FieldType::Json { .. }, Dialect::Sqlite) => format!("json_valid({column})"),
+        (FieldType::Reference { .. }, Dialect::Sqlite) => format!("length({column}) = 16"),
+        (FieldType::Instant, _)
+        | (
+            FieldType::Decimal { .. }
+            | FieldType::Bool
+            | FieldType::Date
+            | FieldType::Json { .. }
+            | FieldType::Reference { .. },
+            Dialect::Postgres,
+        ) => return None,
+    })
+}
+
+/// The statements of all indexes by the index's name; the same on both databases.
+///
+/// `<module>.<field>.unique` or `<module>.<field>[.<field>…].index`: the dot is in no [`Ident`], so
+/// two modules never share an index name and a violated one names its field.
+fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
+    let mut statements = BTreeMap::new();
+    let mut ordered = |fields: &[&str]| {
+        let parts = [&[spec.name.as_str()], fields, &["index"]].concat();
+        let columns: Vec<_> = fields.iter().map(|field| quoted(field)).collect();
+        let columns = format!("{}, \"id\"", columns.join(", "));
+        add_index(&mut statements, "INDEX", &parts, &columns);
+    };
+    for field in ["owner_id", "created_at", "updated_at"] {
+        ordered(&[field]);
+    }
+    for field in &spec.fields {
+        if field.sort || matches!(field.kind, FieldType::Reference { .. }) {
+            ordered(&[field.name.as_str()]);
+        }
+    }
+    for index in &spec.indexes {
+        ordered(&index.iter().map(Ident::as_str).collect::<Vec<_>>());
+    }
+    for field in spec.fields.iter().filter(|field| field.unique) {
+        let column = quoted(&field.name);
+        let column = match field.kind {
+            FieldType::Email => format!("lower({column})"),
+            _ => column,
+        };
+        let parts = [spec.name.as_str(), field.name.as_str(), "unique"];
+        add_index(&mut statements, "UNIQUE INDEX", &parts, &column);
+    }
+    statements
+}
+
+fn add_index(to: &mut BTreeMap<String, String>, kind: &str, parts: &[&str], columns: &str) {
+    let name = name(parts);
+    let table = quoted(parts[0]);
+    let sql = format!(
+        "CREATE {kind} {} ON {table} (\"tenant_id\", {columns})",
+        quoted(&name)
+    );
+    to.insert(name, sql);
+}
+
+/// The parts joined by dots; a name that would be cut ends in a digest of the whole instead.
+fn name(parts: &[&str]) -> String {
+    let name = parts.join(".");
+    if name.len() <= MAX_NAME {
+        return name;
+    }
+    let mut short = name[..MAX_NAME - 34].to_owned();
+    short.push_str(".~");
+    for byte in &Sha256::digest(name)[..16] {
+        // Writing to a String cannot fail.
+        let _ = write!(short, "{byte:02x}");
+    }
+    short
+}
+
+/// A name of our own alphabet (letters, digits, `_`, `.`, `~`) as an identifier.
+fn quoted(name: impl AsRef<str>) -> String {
+    format!("\"{}\"", name.as_ref())
+}
+
+/// The value as a literal for a column that holds it.
+fn literal(value: &Value, dialect: Dialect) -> String {
+    match (value, dialect) {
+        (Value::Null | Value::Uuid(_) | Value::Bytes(_), _) => "NULL".to_owned(),
+        (Value::Bool(value), Dialect::Sqlite) => i32::from(*value).to_string(),
+        (Value::Bool(value), Dialect::Postgres) => value.to_string(),
+        (Value::Int(value), _) => value.to_string(),
+        (Value::Decimal(value), Dialect::Sqlite) => value.mantissa().to_string(),
+        (Value::Decimal(value), Dialect::Postgres) => value.to_string(),
+        (Value::Text(value), _) => text_literal(value, dialect),
+        (Value::Instant(value), Dialect::Sqlite) => value.timestamp_micros().to_string(),
+        (Value::Instant(value), Dialect::Postgres) => {
+            text_literal(&crate::value::instant(value), dialect)
+        }
+        (Value::Date(value), _) => text_literal(&value.to_string(), dialect),
+        (Value::Tags(value), Dialect::Sqlite) => {
+            text_literal(&serde_json::json!(value).to_string(), dialect)
+        }
+        (Value::Tags(value), Dialect::Postgres) => {
+            let entries: Vec<_> = value
+                .iter()
+                .map(|entry| text_literal(entry, dialect))
+                .collect();
+            format!("ARRAY[{}]::text[]", entries.join(", "))
+        }
+        (Value::Json(value), _) => text_literal(&value.to_string(), dialect),
+    }
+}
+
+/// A text between single quotes (SQL-92 §5.3). On PostgreSQL a backslash takes the E form, which
+/// reads the same whatever `standard_conforming_strings` says.
+fn text_literal(text: &str, dialect: Dialect) -> String {
+    let doubled = text.replace('\'', "''");
+    match dialect {
+        Dialect::Postgres if text.contains('\\') => format!("E'{}'", doubled.replace('\\', r"\\")),
+        Dialect::Postgres | Dialect::Sqlite => format!("'{doubled}'"),
+    }
 }

@@ -216,3 +216,6 @@ impl Tx<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,108 @@
 //! Who is calling: passwords, tokens, API keys and the accounts behind them.
+//!
+//! Everything here ends in a user or key of a tenant; what these may do is the policy's question.
 
+mod account;
+mod api_key;
 mod email;
 mod key;
+mod name;
 mod opaque;
 mod password;
 mod refresh;
+mod session;
 mod setup;
 mod throttle;
 mod token;
 
+use std::future::Future;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use moka::sync::Cache;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::id::{ApiKeyId, TenantId};
+use throttle::Throttle;
+
+pub use account::{Accounts, Joined, Me, NewUser, Profile, TenantRef};
+pub use api_key::{ApiKey, ApiKeys, NewApiKey};
 pub use email::normalize_email;
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
-pub use password::{
-    MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, PasswordCost, Passwords, Verdict, check_new_password,
-};
+pub use password::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, PasswordCost, check_new_password};
 pub use refresh::REFRESH_LIFETIME;
+pub use session::{Login, Registration, Session};
 pub use token::{ACCESS_TOKEN_LIFETIME, AccessClaims, AccessTokens, bearer};
+
+pub(crate) use api_key::{authenticate as authenticate_key, is_api_key};
+pub(crate) use name::check_name;
+pub(crate) use password::Passwords;
+pub(crate) use setup::ensure_setup_token;
+
+/// Keys whose latest use is remembered.
+const MOST_KEY_USES: u64 = 100_000;
+
+/// The settings of identity.
+#[derive(Debug, Clone)]
+pub(crate) struct IdentityOptions {
+    pub(crate) password_cost: PasswordCost,
+    pub(crate) access_lifetime: TimeDelta,
+    pub(crate) login_limit: u32,
+}
+
+impl Default for IdentityOptions {
+    fn default() -> Self {
+        Self {
+            password_cost: PasswordCost::default(),
+            access_lifetime: ACCESS_TOKEN_LIFETIME,
+            login_limit: 5,
+        }
+    }
+}
+
+/// What identity holds in memory.
+pub(crate) struct Identity {
+    pub(crate) passwords: Passwords,
+    pub(crate) tokens: AccessTokens,
+    throttle: Throttle,
+    /// The latest use that was noted of each API key.
+    key_uses: Cache<(TenantId, ApiKeyId), DateTime<Utc>>,
+    /// Writes that nobody waits for.
+    background: TaskTracker,
+}
+
+impl Identity {
+    pub(crate) fn new(
+        options: &IdentityOptions,
+        keys: &SigningKeys,
+        clock: &Clock,
+    ) -> Result<Self> {
+        Ok(Self {
+            passwords: Passwords::new(options.password_cost, clock.clone())?,
+            tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
+            throttle: Throttle::new(options.login_limit, clock.clone()),
+            key_uses: Cache::new(MOST_KEY_USES),
+            background: TaskTracker::new(),
+        })
+    }
+
+    /// Waits until what [`afterwards`](Self::afterwards) began has ended.
+    pub(crate) async fn settle(&self) {
+        self.background.close();
+        self.background.wait().await;
+        self.background.reopen();
+    }
+
+    /// Does `work` without making anybody wait, and logs when it fails.
+    fn afterwards(&self, work: impl Future<Output = Result<()>> + Send + 'static) {
+        self.background.spawn(async move {
+            if let Err(error) = work.await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a write after the answer failed"
+                );
+            }
+        });
+    }
+}

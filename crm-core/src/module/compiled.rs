@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{FieldSpec, FieldType, Ident, ModuleSpec, check, rule};
+use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
 use crate::db::ColumnType;
 use crate::error::Result;
 use crate::value::Value;
@@ -33,10 +33,6 @@ impl CompiledModule {
                 .map(|(position, _)| position)
                 .collect()
         };
-        let default = |field: &FieldSpec| match &field.default {
-            Some(json) => rule::from_json(&field.kind, json.clone()).unwrap_or_default(),
-            None => Value::Null,
-        };
         Ok(Self {
             index,
             positions: spec
@@ -50,7 +46,7 @@ impl CompiledModule {
                 .iter()
                 .map(|field| column_type(&field.kind))
                 .collect(),
-            defaults: spec.fields.iter().map(default).collect(),
+            defaults: spec.fields.iter().map(FieldSpec::default_value).collect(),
             searchable: positions_where(|field| field.search),
             sortable: positions_where(|field| field.sort),
             spec,
@@ -115,7 +111,7 @@ impl CompiledModule {
 }
 
 /// The column type that holds values of `kind`.
-pub(crate) fn column_type(kind: &FieldType) -> ColumnType {
+fn column_type(kind: &FieldType) -> ColumnType {
     match kind {
         FieldType::Text { .. } | FieldType::Email | FieldType::Phone | FieldType::Enum { .. } => {
             ColumnType::Text

@@ -98,3 +98,9 @@ impl std::borrow::Borrow<str> for Ident {
         &self.0
     }
 }
+
+impl AsRef<str> for Ident {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}

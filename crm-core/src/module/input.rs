@@ -3,6 +3,9 @@
 //! Unknown names are refused (a typing error is not swallowed), what only the library writes is
 //! ignored (a client may send back what it read), a foreign tenant is refused.
 
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Map, Value as Json};
 
 use super::FieldType;

@@ -1,5 +1,7 @@
 //! Modules: their declaration, its checks, and where it comes from.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod check;
 mod compiled;
 mod defaults;
@@ -14,7 +16,6 @@ mod typed;
 
 pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
 pub use compiled::CompiledModule;
-pub(crate) use compiled::column_type;
 pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};
 pub use rule::Refusal;

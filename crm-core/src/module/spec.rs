@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Ident;
+use super::{Ident, rule};
 use crate::error::{Error, Result};
+use crate::value::Value;
 
 /// The declaration of a module.
 ///
@@ -108,6 +109,16 @@ impl FieldSpec {
     /// Whether a create must carry this field: it is required and has no default.
     pub fn required_on_create(&self) -> bool {
         self.required && self.default.is_none()
+    }
+
+    /// The value of a create that leaves this field out; null also for a default that breaks the
+    /// field's rules, which [`check`](super::check()) refuses.
+    pub fn default_value(&self) -> Value {
+        let default = self
+            .default
+            .clone()
+            .map(|json| rule::from_json(&self.kind, json));
+        default.and_then(|value| value.ok()).unwrap_or_default()
     }
 }
 

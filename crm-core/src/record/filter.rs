@@ -302,7 +302,7 @@ enum Fits {
 }
 
 /// The operators that a field of this kind may be compared by.
-pub(crate) fn operators(kind: &FieldType) -> impl Iterator<Item = &'static str> {
+pub fn operators(kind: &FieldType) -> impl Iterator<Item = &'static str> {
     OPERATORS
         .iter()
         .filter(|(op, _)| fits(kind, op))

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 
-pub use filter::{Comparison, Field, Filter};
+pub use filter::{Comparison, Field, Filter, operators};
 pub use page::{Page, Total};
 pub use query::{Direction, Query, Sort};
 pub use records::Records;

@@ -1,3 +1,71 @@
 //! Test support for this library and for applications built on it; behind the feature `testing`.
 
 pub mod postgres;
+
+use tempfile::TempDir;
+
+/// An empty database of one test, gone after it.
+#[derive(Debug)]
+pub struct Backend {
+    url: String,
+    _directory: Option<TempDir>,
+}
+
+impl Backend {
+    /// A new SQLite file in a directory of its own.
+    ///
+    /// # Panics
+    /// When there is no place for temporary files.
+    #[expect(
+        clippy::expect_used,
+        reason = "a test without a place for its database cannot pass"
+    )]
+    pub fn sqlite() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let url = format!("sqlite://{}", directory.path().join("crm.db").display());
+        Self {
+            url,
+            _directory: Some(directory),
+        }
+    }
+
+    /// A new database of the test server.
+    ///
+    /// # Panics
+    /// When there is no server, see [`postgres::url`].
+    pub async fn postgres() -> Self {
+        Self {
+            url: postgres::database().await,
+            _directory: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// Makes each `async fn(Backend) -> Result` a test on both databases: `sqlite::…`, `postgres::…`.
+#[macro_export]
+macro_rules! on_both_databases {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name($crate::testing::Backend::sqlite()).await
+                }
+            )+
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name($crate::testing::Backend::postgres().await).await
+                }
+            )+
+        }
+    };
+}

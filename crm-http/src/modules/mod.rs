@@ -11,8 +11,7 @@ use std::sync::Arc;
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
 use crm_core::record::{Page, Record};
-use crm_core::scope::{Create, Delete, Read, Scope, Update};
-use crm_core::Error;
+use crm_core::{Create, Delete, Error, Read, Scope, Update};
 use poem::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
@@ -71,13 +70,20 @@ impl Call {
     ) -> Result<Response, Problem> {
         let Self { module, target } = self;
         let in_collection = matches!(target, Target::Collection);
-        exchange.note_template(Template::Module { module: module.clone(), in_collection });
+        exchange.note_template(Template::Module {
+            module: module.clone(),
+            in_collection,
+        });
         let methods = if in_collection { COLLECTION } else { RECORD };
         if !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
         let scope = credential::scope(exchange, &request).await?;
-        let handler = Handler { exchange, scope, module };
+        let handler = Handler {
+            exchange,
+            scope,
+            module,
+        };
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
             (Method::GET, Target::Collection) => handler.list(&request).await,
@@ -95,13 +101,22 @@ pub(crate) fn write_template(
     module: &CompiledModule,
     in_collection: bool,
 ) -> fmt::Result {
-    write!(f, "{BASE}{}{}", module.name(), if in_collection { "" } else { "/{id}" })
+    write!(
+        f,
+        "{BASE}{}{}",
+        module.name(),
+        if in_collection { "" } else { "/{id}" }
+    )
 }
 
 /// XC-29: any UUID, in the one form that answers use.
 fn record_id(text: &str) -> Option<RecordId> {
     const HYPHENATED: usize = 36;
-    if text.len() == HYPHENATED { text.parse().ok() } else { None }
+    if text.len() == HYPHENATED {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 struct Handler<'a> {
@@ -118,7 +133,13 @@ impl Handler<'_> {
     async fn list(&self, request: &Request) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Read>(self.name())?;
         let query = query::parse(&self.module, request)?;
-        let page = self.exchange.app.crm.records().list(&permit, &query).await?;
+        let page = self
+            .exchange
+            .app
+            .crm
+            .records()
+            .list(&permit, &query)
+            .await?;
         body(StatusCode::OK, &List::from(&page))
     }
 
@@ -126,7 +147,13 @@ impl Handler<'_> {
         let permit = self.scope.permit::<Create>(self.name())?;
         query::refuse_any(&request)?;
         let values = self.values(request).await?;
-        let record = self.exchange.app.crm.records().create(&permit, values).await?;
+        let record = self
+            .exchange
+            .app
+            .crm
+            .records()
+            .create(&permit, values)
+            .await?;
         let base = &self.exchange.app.options.public_url;
         let location = format!("{base}{BASE}{}/{}", self.module.name(), record.id);
         let mut response = versioned(StatusCode::CREATED, &record)?;
@@ -139,7 +166,10 @@ impl Handler<'_> {
     async fn get(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Read>(self.name())?;
         query::refuse_any(request)?;
-        versioned(StatusCode::OK, &self.exchange.app.crm.records().get(&permit, id).await?)
+        versioned(
+            StatusCode::OK,
+            &self.exchange.app.crm.records().get(&permit, id).await?,
+        )
     }
 
     async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
@@ -148,14 +178,22 @@ impl Handler<'_> {
         let version = expected_version(request.headers())?;
         let values = self.values(request).await?;
         let records = self.exchange.app.crm.records();
-        versioned(StatusCode::OK, &records.update(&permit, id, version, values).await?)
+        versioned(
+            StatusCode::OK,
+            &records.update(&permit, id, version, values).await?,
+        )
     }
 
     async fn delete(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Delete>(self.name())?;
         query::refuse_any(request)?;
         let version = expected_version(request.headers())?;
-        self.exchange.app.crm.records().delete(&permit, id, version).await?;
+        self.exchange
+            .app
+            .crm
+            .records()
+            .delete(&permit, id, version)
+            .await?;
         Ok(Response::builder().status(StatusCode::NO_CONTENT).finish())
     }
 
@@ -189,7 +227,10 @@ impl<'a> From<&'a Page> for List<'a> {
         Self {
             data: &page.data,
             next_cursor: page.next_cursor.as_deref(),
-            total: page.total.map(|total| Total { count: total.count, capped: total.capped }),
+            total: page.total.map(|total| Total {
+                count: total.count,
+                capped: total.capped,
+            }),
         }
     }
 }
@@ -216,13 +257,19 @@ fn body(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem>
 /// # Errors
 /// 412 for a tag that no record of ours can have.
 fn expected_version(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let Some(condition) = headers.get(IF_MATCH) else { return Ok(None) };
+    let Some(condition) = headers.get(IF_MATCH) else {
+        return Ok(None);
+    };
     let text = condition.to_str().unwrap_or_default().trim();
     if text == "*" {
         return Ok(None);
     }
-    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')?.parse().ok());
-    version.map(Some).ok_or_else(|| Error::PreconditionFailed.into())
+    let version = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"')?.parse().ok());
+    version
+        .map(Some)
+        .ok_or_else(|| Error::PreconditionFailed.into())
 }
 
 #[cfg(test)]
@@ -252,7 +299,12 @@ mod tests {
     fn xc_29_ids_are_read_in_the_form_that_answers_use() {
         assert!(record_id("01890a5d-ac96-774b-bcce-b302099a8057").is_some());
         assert!(record_id("F47AC10B-58CC-4372-A567-0E02B2C3D479").is_some());
-        for odd in ["", "1", "01890a5dac96774bbcceb302099a8057", "{01890a5d-ac96-774b-bcce-b302099a805}"] {
+        for odd in [
+            "",
+            "1",
+            "01890a5dac96774bbcceb302099a8057",
+            "{01890a5d-ac96-774b-bcce-b302099a805}",
+        ] {
             assert!(record_id(odd).is_none(), "{odd}");
         }
     }

@@ -27,7 +27,11 @@ pub(crate) fn parse(module: &CompiledModule, request: &Request) -> Result<Query,
         let outcome = if seen.insert(name) {
             apply(module, &mut query, &mut conditions, name, text)
         } else {
-            Err(FieldError::new(name, "repeated", "Give this parameter once."))
+            Err(FieldError::new(
+                name,
+                "repeated",
+                "Give this parameter once.",
+            ))
         };
         refused.extend(outcome.err());
     }
@@ -63,7 +67,8 @@ fn apply(
 }
 
 fn value<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T, FieldError> {
-    text.parse().map_err(|_| FieldError::new(name, "invalid", format!("This must be {expected}.")))
+    text.parse()
+        .map_err(|_| FieldError::new(name, "invalid", format!("This must be {expected}.")))
 }
 
 /// Refuses every parameter, for operations that declare none.
@@ -76,7 +81,11 @@ pub(crate) fn refuse_any(request: &Request) -> Result<(), Problem> {
     }
     let parameters: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
     let refused = parameters.iter().map(|(name, _)| {
-        FieldError::new(name, "unknown_parameter", "This operation has no such parameter.")
+        FieldError::new(
+            name,
+            "unknown_parameter",
+            "This operation has no such parameter.",
+        )
     });
     Err(Error::Invalid(refused.collect()).into())
 }

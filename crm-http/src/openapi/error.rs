@@ -9,32 +9,87 @@ pub(super) fn declare(path: &str, operation: &mut Map<String, Value>) {
     let declares = |key: &str| operation.get(key).is_some();
     let parameters = operation.get("parameters").and_then(Value::as_array);
     let has_parameter = |place: &str| {
-        parameters.into_iter().flatten().any(|parameter| parameter["in"] == place)
+        parameters
+            .into_iter()
+            .flatten()
+            .any(|parameter| parameter["in"] == place)
     };
-    let conditional = parameters.into_iter().flatten().any(|parameter| parameter["name"] == "If-Match");
+    let conditional = parameters
+        .into_iter()
+        .flatten()
+        .any(|parameter| parameter["name"] == "If-Match");
     let takes_body = declares("requestBody");
-    let changes = operation.get("operationId").and_then(Value::as_str).is_some_and(|id| {
-        ["create_", "update_", "replace_", "delete_", "register", "upload_", "set_", "enable_"]
+    let changes = operation
+        .get("operationId")
+        .and_then(Value::as_str)
+        .is_some_and(|id| {
+            [
+                "create_", "update_", "replace_", "delete_", "register", "upload_", "set_",
+                "enable_",
+            ]
             .iter()
             .any(|verb| id.starts_with(verb))
-    });
+        });
     let applies = [
-        ("400", takes_body, "The body is not JSON, or names a member twice."),
-        ("401", declares("security"), "The credential is missing or not valid (any more)."),
-        ("403", declares("x-permission"), "The caller lacks the permission."),
-        ("404", has_parameter("path"), "There is no such resource, or the caller may not see it."),
+        (
+            "400",
+            takes_body,
+            "The body is not JSON, or names a member twice.",
+        ),
+        (
+            "401",
+            declares("security"),
+            "The credential is missing or not valid (any more).",
+        ),
+        (
+            "403",
+            declares("x-permission"),
+            "The caller lacks the permission.",
+        ),
+        (
+            "404",
+            has_parameter("path"),
+            "There is no such resource, or the caller may not see it.",
+        ),
         ("409", changes, "The state of the data does not allow it."),
-        ("412", conditional, "The record has another version than `If-Match` says."),
+        (
+            "412",
+            conditional,
+            "The record has another version than `If-Match` says.",
+        ),
         ("413", takes_body, "The body is larger than allowed."),
-        ("415", takes_body, "The body has another media type than the operation reads."),
-        ("422", takes_body || has_parameter("query"), "The input breaks a rule; see `errors`."),
-        ("429", path.contains("/auth/"), "Too many attempts; wait as `Retry-After` says."),
+        (
+            "415",
+            takes_body,
+            "The body has another media type than the operation reads.",
+        ),
+        (
+            "422",
+            takes_body || has_parameter("query"),
+            "The input breaks a rule; see `errors`.",
+        ),
+        (
+            "429",
+            path.contains("/auth/"),
+            "Too many attempts; wait as `Retry-After` says.",
+        ),
         ("500", true, "The server failed."),
-        ("503", true, "The server is busy or its database does not answer; wait as `Retry-After` says."),
+        (
+            "503",
+            true,
+            "The server is busy or its database does not answer; wait as `Retry-After` says.",
+        ),
     ];
-    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    let Some(responses) = operation
+        .get_mut("responses")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
     for (status, _, description) in applies.iter().filter(|(_, applies, _)| *applies) {
-        responses.entry(*status).or_insert_with(|| response(description));
+        responses
+            .entry(*status)
+            .or_insert_with(|| response(description));
     }
 }
 

@@ -28,7 +28,10 @@ pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
         }
         FieldType::Date => json!({"type": "string", "format": "date", "example": "2026-01-31"}),
         FieldType::Enum { .. } => reference(&enum_name(singular, field)),
-        FieldType::Tags { max_items, max_length } => json!({
+        FieldType::Tags {
+            max_items,
+            max_length,
+        } => json!({
             "type": "array",
             "maxItems": max_items,
             "uniqueItems": true,
@@ -61,7 +64,9 @@ fn description(field: &FieldSpec) -> String {
     match &field.kind {
         FieldType::Reference { module } => words.push(format!("The id of one of the {module}.")),
         FieldType::Decimal { .. } => words.push("An exact decimal number, as text.".to_owned()),
-        FieldType::Json { max_bytes } => words.push(format!("Any JSON of at most {max_bytes} bytes.")),
+        FieldType::Json { max_bytes } => {
+            words.push(format!("Any JSON of at most {max_bytes} bytes."))
+        }
         _ => {}
     }
     if field.unique {
@@ -75,7 +80,10 @@ fn decimal(precision: u32, scale: u32) -> Value {
     let whole = precision.saturating_sub(scale).max(1);
     let (pattern, example) = match scale {
         0 => (format!("^-?\\d{{1,{whole}}}$"), "12".to_owned()),
-        _ => (format!("^-?\\d{{1,{whole}}}(\\.\\d{{1,{scale}}})?$"), decimal_example(scale)),
+        _ => (
+            format!("^-?\\d{{1,{whole}}}(\\.\\d{{1,{scale}}})?$"),
+            decimal_example(scale),
+        ),
     };
     json!({"type": "string", "pattern": pattern, "example": example})
 }
@@ -87,9 +95,10 @@ fn decimal_example(scale: u32) -> String {
 /// The schemas that a field needs beside its own: the values of an enum.
 pub(super) fn named_schema(singular: &str, field: &FieldSpec) -> Option<(String, Value)> {
     match &field.kind {
-        FieldType::Enum { values } => {
-            Some((enum_name(singular, field), json!({"type": "string", "enum": values})))
-        }
+        FieldType::Enum { values } => Some((
+            enum_name(singular, field),
+            json!({"type": "string", "enum": values}),
+        )),
         _ => None,
     }
 }
@@ -107,9 +116,17 @@ pub(super) fn reference(name: &str) -> Value {
 pub(super) fn pascal(name: &str) -> String {
     let capital = |word: &str| {
         let mut letters = word.chars();
-        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+        letters
+            .next()
+            .map(|first| first.to_ascii_uppercase())
+            .into_iter()
+            .chain(letters)
+            .collect()
     };
-    name.split('_').map(capital).collect::<Vec<String>>().concat()
+    name.split('_')
+        .map(capital)
+        .collect::<Vec<String>>()
+        .concat()
 }
 
 /// One query parameter for each operator that fits the field.

@@ -8,8 +8,7 @@ mod module;
 use std::sync::RwLock;
 
 use bytes::Bytes;
-use crm_core::registry::Registry;
-use crm_core::{Crm, Error};
+use crm_core::{Crm, Error, Registry};
 use poem::Response;
 use poem::http::header::CACHE_CONTROL;
 use serde_json::{Map, Value, json};
@@ -41,7 +40,11 @@ impl OpenApi {
     /// When that is not JSON.
     pub(crate) fn new(fixed: &str, public_url: &str) -> Result<Self, Error> {
         let fixed = serde_json::from_str(fixed).map_err(Error::internal)?;
-        Ok(Self { fixed, public_url: public_url.to_owned(), cached: RwLock::new(None) })
+        Ok(Self {
+            fixed,
+            public_url: public_url.to_owned(),
+            cached: RwLock::new(None),
+        })
     }
 
     /// The document as an answer.
@@ -76,7 +79,11 @@ impl OpenApi {
         document["openapi"] = json!("3.0.3");
         document["info"]["description"] = json!(INTRODUCTION);
         document["info"]["license"] = json!({"name": "MIT OR Apache-2.0"});
-        let url = if self.public_url.is_empty() { "/" } else { self.public_url.as_str() };
+        let url = if self.public_url.is_empty() {
+            "/"
+        } else {
+            self.public_url.as_str()
+        };
         document["servers"] = json!([{"url": url}]);
         for_each_operation(&mut document, |_, operation| declare_permission(operation));
         for module in registry.iter() {
@@ -95,7 +102,9 @@ impl OpenApi {
 
 /// Calls `visit` with the path and the operation of each operation.
 fn for_each_operation(document: &mut Value, visit: fn(&str, &mut Map<String, Value>)) {
-    let Some(paths) = document["paths"].as_object_mut() else { return };
+    let Some(paths) = document["paths"].as_object_mut() else {
+        return;
+    };
     for (path, item) in paths {
         let operations = item.as_object_mut().into_iter().flatten();
         for operation in operations.filter_map(|(_, operation)| operation.as_object_mut()) {
@@ -112,8 +121,13 @@ fn extend(target: &mut Value, members: Map<String, Value>) {
 
 /// Repeats the permission that a handler's words declare, for programs to read.
 fn declare_permission(operation: &mut Map<String, Value>) {
-    let words = operation.get("description").and_then(Value::as_str).unwrap_or_default();
-    let named = words.split_once("Permission: `").and_then(|(_, rest)| rest.split_once('`'));
+    let words = operation
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let named = words
+        .split_once("Permission: `")
+        .and_then(|(_, rest)| rest.split_once('`'));
     if let Some((permission, _)) = named {
         let permission = json!(permission);
         operation.insert("x-permission".into(), permission);

@@ -4,8 +4,8 @@ use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
 use crm_core::record::{Query, operators};
 use serde_json::{Map, Value, json};
 
-use super::field::{filters, named_schema, pascal, property, reference};
 use super::BEARER;
+use super::field::{filters, named_schema, pascal, property, reference};
 use crate::modules::BASE;
 
 /// What a module adds to the document.
@@ -17,11 +17,17 @@ pub(super) struct Described {
 
 /// Describes a module.
 pub(super) fn describe(module: &CompiledModule) -> Described {
-    let words = Words { plural: module.name().as_str(), singular: module.singular().as_str() };
+    let words = Words {
+        plural: module.name().as_str(),
+        singular: module.singular().as_str(),
+    };
     let path = format!("{BASE}{}", words.plural);
     Described {
         paths: Map::from_iter([
-            (path.clone(), json!({"get": list(&words, module), "post": create(&words)})),
+            (
+                path.clone(),
+                json!({"get": list(&words, module), "post": create(&words)}),
+            ),
             (
                 format!("{path}/{{id}}"),
                 json!({
@@ -75,20 +81,25 @@ fn list(words: &Words<'_>, module: &CompiledModule) -> Value {
 
 fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
     let mut orders = Vec::new();
-    let sortable = module.sortable().iter().map(|&at| module.fields()[at].name.as_str());
+    let sortable = module
+        .sortable()
+        .iter()
+        .map(|&at| module.fields()[at].name.as_str());
     for name in sortable.chain(["id", "created_at", "updated_at"]) {
         orders.extend([name.to_owned(), format!("-{name}")]);
     }
-    let query = |name: &str, description: &str, schema: Value| {
-        json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema})
-    };
+    let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema});
     let limit = json!({
         "type": "integer", "format": "int32",
         "minimum": 1, "maximum": Query::MAX_LIMIT, "default": Query::DEFAULT_LIMIT,
     });
     let mut parameters = vec![
         query("limit", "Most records of the page.", limit),
-        query("cursor", "The `next_cursor` of the page before.", json!({"type": "string"})),
+        query(
+            "cursor",
+            "The `next_cursor` of the page before.",
+            json!({"type": "string"}),
+        ),
         query(
             "sort",
             "The order; a minus turns it round. Newest first when left out.",
@@ -99,7 +110,11 @@ fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
             "Text that a searchable field must contain, in any case.",
             json!({"type": "string", "maxLength": 200}),
         ),
-        query("count", "Whether to count all matches, up to a cap.", json!({"type": "boolean", "default": false})),
+        query(
+            "count",
+            "Whether to count all matches, up to a cap.",
+            json!({"type": "boolean", "default": false}),
+        ),
     ];
     for field in system_fields().iter().chain(module.fields()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
@@ -122,7 +137,11 @@ fn system_fields() -> Vec<FieldSpec> {
             description: String::new(),
         })
     };
-    let reference = || Some(FieldType::Reference { module: Ident::try_from("users".to_owned()).ok()? });
+    let reference = || {
+        Some(FieldType::Reference {
+            module: Ident::try_from("users".to_owned()).ok()?,
+        })
+    };
     let fields = [
         reference().and_then(|kind| field("id", kind)),
         reference().and_then(|kind| field("owner_id", kind)),
@@ -242,7 +261,10 @@ fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
         }
         schema
     };
-    let needed = module.fields().iter().filter(|field| field.required_on_create());
+    let needed = module
+        .fields()
+        .iter()
+        .filter(|field| field.required_on_create());
     let needed = needed.map(|field| field.name.as_str()).collect();
 
     let mut schemas = Map::from_iter([
@@ -251,16 +273,22 @@ fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
         (format!("{record}List"), page(&record)),
         (record, whole),
     ]);
-    schemas.extend(module.fields().iter().filter_map(|field| named_schema(words.singular, field)));
+    schemas.extend(
+        module
+            .fields()
+            .iter()
+            .filter_map(|field| named_schema(words.singular, field)),
+    );
     schemas
 }
 
 fn system_properties() -> Map<String, Value> {
-    let instant = |words: &str| {
-        json!({"type": "string", "format": "date-time", "readOnly": true, "description": words})
-    };
+    let instant = |words: &str| json!({"type": "string", "format": "date-time", "readOnly": true, "description": words});
     Map::from_iter([
-        ("id".to_owned(), json!({"type": "string", "format": "uuid", "readOnly": true})),
+        (
+            "id".to_owned(),
+            json!({"type": "string", "format": "uuid", "readOnly": true}),
+        ),
         (
             "version".to_owned(),
             json!({"type": "integer", "format": "int64", "readOnly": true,

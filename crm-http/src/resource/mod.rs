@@ -3,19 +3,38 @@
 //! This file owns what they share: the routing table made from their declarations, with `Allow` on
 //! wrong methods and a refusal of query parameters that no operation declares.
 
+mod api_key;
+mod audit;
+mod auth;
+mod health;
+mod member;
+mod role;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crm_core::{Error, FieldError};
+use crm_core::{Crm, Error, FieldError};
 use poem::endpoint::{BoxEndpoint, Endpoint};
 use poem::http::{HeaderValue, Method};
 use poem::{Request, Response, Route};
 use poem_openapi::__private::UrlQuery;
-use poem_openapi::OpenApi;
 use poem_openapi::registry::{MetaOperation, MetaParamIn};
+use poem_openapi::OpenApi;
 
 use crate::edge::{Exchange, Template};
 use crate::problem::Problem;
+
+/// All fixed resources.
+pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
+    (
+        auth::Auth { crm: crm.clone() },
+        member::Members { crm: crm.clone() },
+        role::Roles { crm: crm.clone() },
+        api_key::ApiKeys { crm: crm.clone() },
+        audit::Audit { crm: crm.clone() },
+        health::Health { crm: crm.clone() },
+    )
+}
 
 /// The routing table of `api`.
 ///
@@ -27,15 +46,25 @@ pub(crate) fn routes<T: OpenApi>(api: T) -> Route {
     }
     let mut table = HashMap::new();
     api.add_routes(&mut table);
-    table.into_iter().fold(Route::new(), |route, (path, methods)| {
-        let (template, operations) = declared.remove(&path).unwrap_or_default();
-        let methods = methods.into_iter().map(|(method, endpoint)| {
-            let operation = operations.iter().find(|operation| operation.method == method);
-            let query = operation.map(query_names).unwrap_or_default();
-            (method, Operation { endpoint, query })
-        });
-        route.at(path, Resource { template, methods: methods.collect() })
-    })
+    table
+        .into_iter()
+        .fold(Route::new(), |route, (path, methods)| {
+            let (template, operations) = declared.remove(&path).unwrap_or_default();
+            let methods = methods.into_iter().map(|(method, endpoint)| {
+                let operation = operations
+                    .iter()
+                    .find(|operation| operation.method == method);
+                let query = operation.map(query_names).unwrap_or_default();
+                (method, Operation { endpoint, query })
+            });
+            route.at(
+                path,
+                Resource {
+                    template,
+                    methods: methods.collect(),
+                },
+            )
+        })
 }
 
 /// `/a/{b}/{c}` as the framework's router writes it: `/a/:param0/:param1`.
@@ -53,7 +82,10 @@ fn pattern(template: &str) -> String {
 }
 
 fn query_names(operation: &MetaOperation) -> Vec<String> {
-    let in_query = operation.params.iter().filter(|param| param.in_type == MetaParamIn::Query);
+    let in_query = operation
+        .params
+        .iter()
+        .filter(|param| param.in_type == MetaParamIn::Query);
     in_query.map(|param| param.name.clone()).collect()
 }
 
@@ -98,11 +130,22 @@ pub(crate) fn unreadable_query() -> Problem {
 }
 
 fn refuse_unknown(query: &[(String, String)], known: &[String]) -> Result<(), Problem> {
-    let unknown = query.iter().filter(|(name, _)| !known.contains(name)).map(|(name, _)| {
-        FieldError::new(name, "unknown_parameter", "This operation has no such parameter.")
-    });
+    let unknown = query
+        .iter()
+        .filter(|(name, _)| !known.contains(name))
+        .map(|(name, _)| {
+            FieldError::new(
+                name,
+                "unknown_parameter",
+                "This operation has no such parameter.",
+            )
+        });
     let unknown: Vec<FieldError> = unknown.collect();
-    if unknown.is_empty() { Ok(()) } else { Err(Error::Invalid(unknown).into()) }
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(unknown).into())
+    }
 }
 
 #[cfg(test)]

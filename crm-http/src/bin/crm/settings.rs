@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use crm_core::crm::{Builder, read_module};
 use crm_core::id::TenantId;
 use crm_core::module::{ModuleSpec, default_modules};
-use crm_core::scope::RequestContext;
-use crm_core::{Crm, Error};
+use crm_core::{Builder, Crm, Error, RequestContext, read_module};
 
 use crate::secret;
 
@@ -92,7 +90,7 @@ pub(crate) fn request(crm: &Crm) -> RequestContext {
 /// # Errors
 /// When there is none.
 pub(crate) async fn tenant(crm: &Crm, name: &str) -> Result<TenantId, Box<dyn std::error::Error + Send + Sync>> {
-    match crm.tenants().find(name).await? {
+    match crm.tenants().find_by_name(name).await? {
         Some(tenant) => Ok(tenant.id),
         None => Err(format!("there is no tenant {name:?}; make one with: crm tenant create {name}").into()),
     }

@@ -1,0 +1,357 @@
+//! Accounts: the users of an installation, and how one comes to be a member of a tenant.
+//!
+//! A user exists once, by e-mail, and may belong to several tenants. Nobody but that user ever
+//! changes their password: whoever adds an existing user to a tenant adds a membership only.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::json;
+
+use super::email::normalize_email;
+use super::name::check_name;
+use super::password::check_new_password;
+use crate::crm::Core;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, FieldError, Result};
+use crate::id::{RoleId, TenantId, UserId};
+use crate::journal::{self, Author};
+use crate::policy::{self, CompiledPolicy, RowScope};
+use crate::scope::{Actor, Create, Permit, RequestContext, Scope};
+use crate::{member, role};
+
+/// The accounts of this installation: registration, sessions, and who the caller is.
+#[derive(Clone)]
+pub struct Accounts {
+    pub(super) core: Arc<Core>,
+}
+
+/// Somebody to be made a user and a member of a tenant.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The e-mail address they log in with.
+    pub email: String,
+    /// Their name, 1 to 100 characters.
+    pub name: String,
+    /// Their first password; not used when the user exists already.
+    pub password: SecretString,
+    /// Roles of the tenant, by name or id.
+    pub roles: Vec<String>,
+}
+
+/// What became of a [`NewUser`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// The user.
+    pub user_id: UserId,
+    /// Whether the user existed before: name and password stay as they were.
+    pub existed: bool,
+}
+
+/// Who the caller is, and what they may do where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Me {
+    /// The acting user; none for an API key.
+    pub user: Option<Profile>,
+    /// The tenant acted in.
+    pub tenant: TenantRef,
+    /// The roles held there.
+    pub roles: Vec<member::HeldRole>,
+    /// What that allows: `contacts.read`, or `contacts.update:own` for own rows only.
+    pub permissions: Vec<String>,
+}
+
+/// A user, as shown to themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Profile {
+    /// The user's id.
+    pub id: UserId,
+    /// The e-mail address they log in with.
+    pub email: String,
+    /// Their name.
+    pub name: String,
+    /// Their latest login.
+    pub last_login_at: Option<DateTime<Utc>>,
+}
+
+/// A tenant, as shown to its members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TenantRef {
+    /// The tenant's id.
+    pub id: TenantId,
+    /// Its name.
+    pub name: String,
+}
+
+impl Accounts {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// Makes the user when the e-mail is new, and a member of the permit's tenant.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Forbidden`] for
+    /// a role that may do more than the actor; [`Error::Conflict`] `already_member`.
+    pub async fn create_user(&self, permit: &Permit<Create>, input: NewUser) -> Result<Joined> {
+        let scope = permit.on("members")?.clone();
+        let mut errors = Vec::new();
+        let email = gather(&mut errors, normalize_email(&input.email))?;
+        let name = gather(&mut errors, check_name("name", &input.name))?;
+        gather(&mut errors, check_new_password(&input.password))?;
+        if !errors.is_empty() {
+            return Err(Error::Invalid(errors));
+        }
+        let hash = self.core.identity.passwords.hash(input.password).await?;
+        let row = UserRow {
+            id: UserId(scope.clock().new_id()),
+            email,
+            name,
+            hash,
+        };
+        let (tenant, roles) = (scope.tenant(), input.roles);
+        self.core
+            .policy
+            .write(tenant, move |tx| Box::pin(join(tx, scope, row, roles)))
+            .await
+    }
+
+    /// An access token of a member, without a login: for the operator's own use.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no active user of this e-mail in an active tenant of this
+    /// name.
+    pub async fn operator_token(
+        &self,
+        tenant: &str,
+        email: &str,
+        request: RequestContext,
+    ) -> Result<SecretString> {
+        let email = normalize_email(email)?;
+        let member = Sql::new(
+            "SELECT t.id, u.id FROM memberships m \
+             JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
+             JOIN users u ON u.id = m.user_id AND u.status = 'active' \
+             WHERE t.name = $1 AND u.email = $2",
+        )
+        .bind(tenant.trim(), ColumnType::Text)
+        .bind(email, ColumnType::Text)
+        .returns(&[ColumnType::Uuid, ColumnType::Uuid]);
+        let mut row = self
+            .core
+            .db
+            .fetch_optional(member)
+            .await?
+            .ok_or(Error::NotFound)?;
+        let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
+        let clock = self.core.clock.clone();
+        self.core
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    let author = Author {
+                        clock: &clock,
+                        tenant,
+                        actor: Actor::Operator,
+                        request: &request,
+                    };
+                    let entity = ("users", Some(user.to_string()));
+                    journal::audit_by(tx, author, "auth.operator_token", entity, None, None).await
+                })
+            })
+            .await?;
+        self.core.identity.tokens.issue(user, tenant, None)
+    }
+
+    /// Who the caller is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when user or tenant vanished after the scope was made.
+    pub async fn me(&self, scope: &Scope) -> Result<Me> {
+        let tenant = Sql::new("SELECT id, name FROM tenants WHERE id = $1")
+            .bind(scope.tenant(), ColumnType::Uuid)
+            .returns(&[ColumnType::Uuid, ColumnType::Text]);
+        let mut row = self
+            .core
+            .db
+            .fetch_optional(tenant)
+            .await?
+            .ok_or(Error::NotFound)?;
+        let tenant = TenantRef {
+            id: row.uuid()?,
+            name: row.text()?,
+        };
+        let user = match scope.actor() {
+            Actor::User(id) => Some(self.profile(id).await?),
+            Actor::ApiKey(_) | Actor::Plugin(_) | Actor::Operator => None,
+        };
+        Ok(Me {
+            user,
+            tenant,
+            roles: self.roles(scope).await?,
+            permissions: permissions(scope),
+        })
+    }
+
+    async fn profile(&self, id: UserId) -> Result<Profile> {
+        let user = Sql::new("SELECT id, email, name, last_login_at FROM users WHERE id = $1")
+            .bind(id, ColumnType::Uuid)
+            .returns(&[
+                ColumnType::Uuid,
+                ColumnType::Text,
+                ColumnType::Text,
+                ColumnType::Instant,
+            ]);
+        let mut row = self
+            .core
+            .db
+            .fetch_optional(user)
+            .await?
+            .ok_or(Error::NotFound)?;
+        Ok(Profile {
+            id: row.uuid()?,
+            email: row.text()?,
+            name: row.text()?,
+            last_login_at: row.opt_instant()?,
+        })
+    }
+
+    async fn roles(&self, scope: &Scope) -> Result<Vec<member::HeldRole>> {
+        let held = match scope.actor() {
+            Actor::User(user) => Sql::new(
+                "SELECT r.id, r.name FROM role_assignments a \
+                 JOIN roles r ON r.tenant_id = a.tenant_id AND r.id = a.role_id \
+                 WHERE a.tenant_id = $1 AND a.user_id = $2 ORDER BY r.id",
+            )
+            .bind(scope.tenant(), ColumnType::Uuid)
+            .bind(user, ColumnType::Uuid),
+            Actor::ApiKey(key) => Sql::new(
+                "SELECT r.id, r.name FROM api_keys k \
+                 JOIN roles r ON r.tenant_id = k.tenant_id AND r.id = k.role_id \
+                 WHERE k.tenant_id = $1 AND k.id = $2",
+            )
+            .bind(scope.tenant(), ColumnType::Uuid)
+            .bind(key, ColumnType::Uuid),
+            Actor::Plugin(_) | Actor::Operator => return Ok(Vec::new()),
+        };
+        let rows = self
+            .core
+            .db
+            .fetch_all(held.returns(&[ColumnType::Uuid, ColumnType::Text]));
+        let read = |mut row: crate::db::Row| {
+            Ok(member::HeldRole {
+                id: row.uuid()?,
+                name: row.text()?,
+            })
+        };
+        rows.await?.into_iter().map(read).collect()
+    }
+}
+
+fn permissions(scope: &Scope) -> Vec<String> {
+    let catalogue = &scope.core().catalogue;
+    let allowed = catalogue
+        .operations()
+        .filter_map(
+            |(operation, object, action)| match scope.grants().decide(operation)? {
+                RowScope::All => Some(format!("{object}.{action}")),
+                RowScope::Own => Some(format!("{object}.{action}:own")),
+            },
+        );
+    allowed.collect()
+}
+
+/// A user about to be written.
+pub(super) struct UserRow {
+    pub(super) id: UserId,
+    pub(super) email: String,
+    pub(super) name: String,
+    pub(super) hash: String,
+}
+
+/// Makes a membership, and the user when there is none. Runs under the lock on the tenant's policy.
+async fn join(tx: &mut Tx<'_>, scope: Scope, new: UserRow, roles: Vec<String>) -> Result<Joined> {
+    let tenant = scope.tenant();
+    let roles = role::resolve(tx, tenant, "roles", &roles).await?;
+    let rules = policy::rules(tx, tenant).await?;
+    let given = CompiledPolicy::new(&scope.core().catalogue, &rules).grants(&roles);
+    policy::check_held(&scope, &given)?;
+
+    let now = scope.clock().now();
+    let existed = !insert_user(tx, &new, now).await?;
+    let by_email = Sql::new("SELECT id FROM users WHERE email = $1")
+        .bind(new.email.as_str(), ColumnType::Text)
+        .returns(&[ColumnType::Uuid]);
+    let user_id = tx
+        .fetch_optional(by_email)
+        .await?
+        .ok_or(Error::NotFound)?
+        .uuid()?;
+    insert_membership(tx, (tenant, user_id), &roles, now).await?;
+    let entity = ("members", Some(user_id.to_string()));
+    let after = json!({ "email": new.email, "roles": roles });
+    journal::audit(tx, &scope, "members.create", entity, None, Some(after)).await?;
+    Ok(Joined { user_id, existed })
+}
+
+/// Writes a user; `false` when there is one with this e-mail.
+pub(super) async fn insert_user(
+    tx: &mut Tx<'_>,
+    user: &UserRow,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let made = tx
+        .execute(
+            Sql::new(
+                "INSERT INTO users (id, email, name, password_hash, created_at) \
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (email) DO NOTHING",
+            )
+            .bind(user.id, ColumnType::Uuid)
+            .bind(user.email.as_str(), ColumnType::Text)
+            .bind(user.name.as_str(), ColumnType::Text)
+            .bind(user.hash.as_str(), ColumnType::Text)
+            .bind(now, ColumnType::Instant),
+        )
+        .await?;
+    Ok(made > 0)
+}
+
+/// Makes a user a member with these roles.
+pub(super) async fn insert_membership(
+    tx: &mut Tx<'_>,
+    (tenant, user): (TenantId, UserId),
+    roles: &[RoleId],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let made = tx
+        .execute(
+            Sql::new(
+                "INSERT INTO memberships (tenant_id, user_id, created_at) VALUES ($1, $2, $3) \
+                 ON CONFLICT (tenant_id, user_id) DO NOTHING",
+            )
+            .bind(tenant, ColumnType::Uuid)
+            .bind(user, ColumnType::Uuid)
+            .bind(now, ColumnType::Instant),
+        )
+        .await?;
+    if made == 0 {
+        return Err(Error::conflict(
+            "already_member",
+            "this user is a member of the tenant already; change their roles instead",
+        ));
+    }
+    member::assign(tx, tenant, user, roles, now).await
+}
+
+/// Keeps the refused fields of a check, so that all checks of an input are answered at once.
+pub(super) fn gather<T: Default>(errors: &mut Vec<FieldError>, checked: Result<T>) -> Result<T> {
+    match checked {
+        Err(Error::Invalid(fields)) => {
+            errors.extend(fields);
+            Ok(T::default())
+        }
+        other => other,
+    }
+}

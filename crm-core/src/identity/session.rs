@@ -1,0 +1,431 @@
+//! Sessions: registering the first user, logging in, exchanging refresh tokens, logging out.
+//!
+//! Refuses to tell an unknown e-mail from a wrong password or an inactive user: answer, work and
+//! waiting time are the same. Failed attempts are therefore audited after the answer, by a task of
+//! their own; everything else is audited in the transaction that does it.
+
+use std::net::IpAddr;
+
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::account::{Accounts, UserRow, gather, insert_membership, insert_user};
+use super::email::normalize_email;
+use super::name::check_name;
+use super::password::{Verdict, check_new_password};
+use super::refresh::{self, Exchange, Family, REFRESH_LIFETIME};
+use super::setup;
+use crate::clock::Clock;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::{TenantId, UserId};
+use crate::journal::{self, Author};
+use crate::scope::{Actor, RequestContext};
+use crate::tenant;
+
+/// The first user of an installation, and the tenant they will administer.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The token the server printed at its first start.
+    pub setup_token: SecretString,
+    /// The tenant's name, 1 to 100 characters.
+    pub tenant: String,
+    /// The e-mail address to log in with.
+    pub email: String,
+    /// The password, 8 to 128 characters.
+    pub password: SecretString,
+    /// The user's name, 1 to 100 characters.
+    pub name: String,
+}
+
+/// Who wants in, and where.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The e-mail address of the user.
+    pub email: String,
+    /// Their password.
+    pub password: SecretString,
+    /// The tenant's name; needed only by members of several.
+    pub tenant: Option<String>,
+}
+
+/// An open session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// What to send with each request.
+    pub access_token: SecretString,
+    /// Good for one exchange against a new pair.
+    pub refresh_token: SecretString,
+    /// How many seconds the access token holds.
+    pub expires_in: u64,
+    /// Whose session it is.
+    pub user_id: UserId,
+    /// Where.
+    pub tenant_id: TenantId,
+}
+
+/// A user as the login reads it.
+struct Known {
+    id: UserId,
+    hash: Option<String>,
+    active: bool,
+}
+
+/// A tenant that a user may log in to.
+struct Choice {
+    id: TenantId,
+    name: String,
+}
+
+impl Accounts {
+    /// Uses up the setup token: makes the tenant with its built-in roles, and the user as its
+    /// admin, all or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for values that break a rule; [`Error::Unauthenticated`]
+    /// `setup_token_invalid` for a token that is unknown, used, expired or late: of any number of
+    /// callers with one token, one succeeds.
+    pub async fn register(&self, input: Registration, request: RequestContext) -> Result<Session> {
+        let core = &self.core;
+        let mut errors = Vec::new();
+        let email = gather(&mut errors, normalize_email(&input.email))?;
+        let name = gather(&mut errors, check_name("name", &input.name))?;
+        let tenant = gather(&mut errors, check_name("tenant", &input.tenant))?;
+        gather(&mut errors, check_new_password(&input.password))?;
+        if !errors.is_empty() {
+            return Err(Error::Invalid(errors));
+        }
+        // Before the expensive hash: without a token nobody makes this process work.
+        setup::check(&core.db, &core.clock, &input.setup_token).await?;
+        let hash = core.identity.passwords.hash(input.password).await?;
+        let user = UserRow {
+            id: UserId(core.clock.new_id()),
+            email,
+            name,
+            hash,
+        };
+        let (clock, setup_token) = (core.clock.clone(), input.setup_token);
+        let opened = core
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    setup::consume(tx, &clock, &setup_token).await?;
+                    let (tenant, roles) = tenant::insert(tx, &clock, tenant).await?;
+                    insert_user(tx, &user, clock.now()).await?;
+                    insert_membership(tx, (tenant.id, user.id), &[roles.admin], clock.now())
+                        .await?;
+                    let opened = open(tx, &clock, (tenant.id, user.id)).await?;
+                    let after = json!({ "tenant": tenant.name, "email": user.email });
+                    audit(
+                        tx,
+                        &clock,
+                        &opened.0,
+                        &request,
+                        "auth.register",
+                        Some(after),
+                    )
+                    .await?;
+                    Ok(opened)
+                })
+            })
+            .await?;
+        self.session(opened)
+    }
+
+    /// Opens a session for whoever knows the password.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] `invalid_credentials`, whatever of the two was wrong;
+    /// [`Error::TooMany`] after too many attempts; [`Error::Invalid`] on `tenant`, listing the
+    /// user's own tenants, when the password was right and the tenant is missing or not one of
+    /// them.
+    pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
+        let email = normalize_email(&input.email)?;
+        self.throttle(&email, request.address)?;
+        let known = self.known(&email).await?;
+        let hash = known.as_ref().and_then(|user| user.hash.clone());
+        let verdict = self
+            .core
+            .identity
+            .passwords
+            .verify(input.password.clone(), hash)
+            .await?;
+        let user = match known {
+            Some(user) if user.active && verdict != Verdict::Wrong => user,
+            other => {
+                self.note_failure(other.map(|user| user.id), input.tenant, request);
+                return Err(invalid_credentials());
+            }
+        };
+        let tenant = choose(self.choices(user.id).await?, input.tenant.as_deref())?;
+        let rehashed = match verdict {
+            Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
+            Verdict::Right | Verdict::Wrong => None,
+        };
+        let clock = self.core.clock.clone();
+        let opened = self
+            .core
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    let opened = open(tx, &clock, (tenant, user.id)).await?;
+                    if let Some((old, new)) = rehashed {
+                        replace_hash(tx, user.id, old, new).await?;
+                    }
+                    audit(tx, &clock, &opened.0, &request, "auth.login", None).await?;
+                    Ok(opened)
+                })
+            })
+            .await?;
+        self.session(opened)
+    }
+
+    /// Exchanges a refresh token for a new pair; the old one is spent.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`]: `token_reused` for a token that was spent before, which ends the
+    /// session for all who hold one of its tokens; `token_expired` when the session is 30 days old;
+    /// `token_invalid` otherwise, also for the losers of a race: within 10 seconds of its use, and
+    /// while its successor is unused, a spent token is refused without ending the session.
+    pub async fn refresh(
+        &self,
+        refresh_token: SecretString,
+        request: RequestContext,
+    ) -> Result<Session> {
+        let clock = self.core.clock.clone();
+        // The end of a family is no failure of the transaction: it must commit.
+        let exchange = self
+            .core
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    let exchange = refresh::exchange(tx, &clock, &refresh_token).await?;
+                    if let Exchange::Reused(family) = &exchange {
+                        audit(tx, &clock, family, &request, "auth.refresh_reuse", None).await?;
+                    }
+                    Ok(exchange)
+                })
+            })
+            .await?;
+        match exchange {
+            Exchange::Rotated(family, token) => self.session((family, token)),
+            Exchange::Reused(family) => {
+                tracing::warn!(user = %family.user, tenant = %family.tenant, "refresh token reused");
+                Err(Error::unauthenticated(
+                    "token_reused",
+                    "this refresh token was used before, so the session has ended; log in again",
+                ))
+            }
+            Exchange::Expired => Err(Error::unauthenticated(
+                "token_expired",
+                "the session has reached its end; log in again",
+            )),
+            Exchange::Refused => Err(Error::unauthenticated(
+                "token_invalid",
+                "the refresh token is not valid; log in again",
+            )),
+        }
+    }
+
+    /// Ends the session that a refresh token belongs to, whether the token is spent or not.
+    ///
+    /// A token that opens nothing is no error (RFC 7009 §2.2). Access tokens of the session hold
+    /// until they expire.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn logout(&self, refresh_token: SecretString, request: RequestContext) -> Result<()> {
+        let clock = self.core.clock.clone();
+        self.core
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    let Some(family) = refresh::family_of(tx, &refresh_token).await? else {
+                        return Ok(());
+                    };
+                    if refresh::revoke(tx, &clock, family.id).await? {
+                        audit(tx, &clock, &family, &request, "auth.logout", None).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Waits until what is written after an answer is written.
+    pub(crate) async fn settle(&self) {
+        self.core.identity.settle().await;
+    }
+
+    fn session(&self, (family, refresh_token): (Family, SecretString)) -> Result<Session> {
+        let tokens = &self.core.identity.tokens;
+        Ok(Session {
+            access_token: tokens.issue(family.user, family.tenant, Some(family.id))?,
+            refresh_token,
+            expires_in: tokens.lifetime().num_seconds().unsigned_abs(),
+            user_id: family.user,
+            tenant_id: family.tenant,
+        })
+    }
+
+    fn throttle(&self, email: &str, address: Option<IpAddr>) -> Result<()> {
+        self.core.identity.throttle.attempt(address, email)
+    }
+
+    async fn known(&self, email: &str) -> Result<Option<Known>> {
+        let user = Sql::new("SELECT id, password_hash, status FROM users WHERE email = $1")
+            .bind(email, ColumnType::Text)
+            .returns(&[ColumnType::Uuid, ColumnType::Text, ColumnType::Text]);
+        let Some(mut row) = self.core.db.fetch_optional(user).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Known {
+            id: row.uuid()?,
+            hash: row.opt_text()?,
+            active: row.text::<String>()? == "active",
+        }))
+    }
+
+    async fn choices(&self, user: UserId) -> Result<Vec<Choice>> {
+        let own = Sql::new(
+            "SELECT t.id, t.name FROM memberships m \
+             JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
+             WHERE m.user_id = $1 ORDER BY t.name",
+        )
+        .bind(user, ColumnType::Uuid)
+        .returns(&[ColumnType::Uuid, ColumnType::Text]);
+        let read = |mut row: crate::db::Row| {
+            Ok(Choice {
+                id: row.uuid()?,
+                name: row.text()?,
+            })
+        };
+        self.core
+            .db
+            .fetch_all(own)
+            .await?
+            .into_iter()
+            .map(read)
+            .collect()
+    }
+
+    /// A hash at today's cost beside the one it replaces; none when the password breaks today's
+    /// rule, which a login must survive.
+    async fn rehash(
+        &self,
+        password: SecretString,
+        old: Option<String>,
+    ) -> Result<Option<(String, String)>> {
+        let Some(old) = old else { return Ok(None) };
+        match self.core.identity.passwords.hash(password).await {
+            Ok(new) => Ok(Some((old, new))),
+            Err(Error::Invalid(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Audits a failed attempt in the one tenant it was about, when there is one.
+    fn note_failure(&self, user: Option<UserId>, tenant: Option<String>, request: RequestContext) {
+        let Some(user) = user else { return };
+        let accounts = self.clone();
+        self.core.identity.afterwards(async move {
+            let choices = accounts.choices(user).await?;
+            let Ok(tenant) = choose(choices, tenant.as_deref()) else {
+                return Ok(());
+            };
+            let clock = accounts.core.clock.clone();
+            accounts
+                .core
+                .db
+                .write(move |tx| {
+                    Box::pin(async move {
+                        let author = author(&clock, tenant, user, &request);
+                        let entity = ("users", Some(user.to_string()));
+                        journal::audit_by(tx, author, "auth.login_failed", entity, None, None).await
+                    })
+                })
+                .await
+        });
+    }
+}
+
+/// The tenant to log in to: the one named, or the only one.
+fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
+    let found = match (named.map(str::trim), choices.as_slice()) {
+        (_, []) => return Err(invalid_credentials()),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(name), choices) => choices.iter().find(|choice| choice.name == name),
+    };
+    if let Some(choice) = found {
+        return Ok(choice.id);
+    }
+    let names: Vec<_> = choices.iter().map(|choice| choice.name.as_str()).collect();
+    let code = if named.is_some() {
+        "unknown"
+    } else {
+        "required"
+    };
+    let message = format!("Name one of your tenants: {}.", names.join(", "));
+    Err(Error::invalid("tenant", code, message))
+}
+
+/// Begins a session of an active user.
+async fn open(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    (tenant, user): (TenantId, UserId),
+) -> Result<(Family, SecretString)> {
+    let seen = Sql::new("UPDATE users SET last_login_at = $1 WHERE id = $2 AND status = 'active'")
+        .bind(clock.now(), ColumnType::Instant)
+        .bind(user, ColumnType::Uuid);
+    if tx.execute(seen).await? == 0 {
+        return Err(invalid_credentials());
+    }
+    refresh::open(tx, clock, (tenant, user), REFRESH_LIFETIME).await
+}
+
+/// Stores a hash of the same password, unless the password has changed meanwhile.
+async fn replace_hash(tx: &mut Tx<'_>, user: UserId, old: String, new: String) -> Result<()> {
+    let replace =
+        Sql::new("UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3")
+            .bind(new, ColumnType::Text)
+            .bind(user, ColumnType::Uuid)
+            .bind(old, ColumnType::Text);
+    tx.execute(replace).await?;
+    Ok(())
+}
+
+async fn audit(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    family: &Family,
+    request: &RequestContext,
+    action: &str,
+    after: Option<serde_json::Value>,
+) -> Result<()> {
+    let author = author(clock, family.tenant, family.user, request);
+    let entity = ("users", Some(family.user.to_string()));
+    journal::audit_by(tx, author, action, entity, None, after).await
+}
+
+fn author<'a>(
+    clock: &'a Clock,
+    tenant: TenantId,
+    user: UserId,
+    request: &'a RequestContext,
+) -> Author<'a> {
+    Author {
+        clock,
+        tenant,
+        actor: Actor::User(user),
+        request,
+    }
+}
+
+fn invalid_credentials() -> Error {
+    Error::unauthenticated("invalid_credentials", "e-mail or password is wrong")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Random declarations for property tests.
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
+
+/// Names that are hard on SQL: keywords, long ones, ones that look alike.
+fn name() -> impl Strategy<Value = Ident> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "select", "order", "group", "table", "user", "index", "unique", "a", "a_b", "b"
+        ])
+        .prop_map(str::to_owned),
+        "[a-z][a-z0-9_]{0,12}",
+        "[a-z][a-z0-9_]{40,47}",
+    ]
+    .prop_map(|text| text.parse().unwrap())
+}
+
+/// A type with a default that keeps its rules.
+fn kind(module: Ident) -> impl Strategy<Value = (FieldType, Json)> {
+    let text = r"[ -~äß漢\n]{1,20}".prop_map(|text: String| Json::from(text));
+    let values = prop::collection::btree_set("[A-Za-z0-9_.-]{1,5}( [A-Za-z0-9]{1,5})?", 1..6)
+        .prop_map(|values| values.into_iter().collect::<Vec<_>>());
+    prop_oneof![
+        (20_u32..600, text.clone()).prop_map(|(max, default)| (FieldType::Text { max }, default)),
+        Just((FieldType::Email, json!("o'brien@example.com"))),
+        Just((FieldType::Phone, json!("+1 (555) 12-34"))),
+        (any::<i64>(), any::<i64>(), any::<i64>()).prop_map(|(a, b, c)| {
+            let mut bounds = [a, b, c];
+            bounds.sort_unstable();
+            (
+                FieldType::Integer {
+                    min: bounds[0],
+                    max: bounds[2],
+                },
+                bounds[1].into(),
+            )
+        }),
+        Just((
+            FieldType::Integer {
+                min: i64::MIN,
+                max: i64::MAX
+            },
+            json!(i64::MIN)
+        )),
+        (1_u32..=18, 0_u32..=18).prop_map(|(precision, scale)| {
+            let scale = scale.min(precision);
+            let default = if scale == precision { "-0" } else { "-1.0" };
+            (FieldType::Decimal { precision, scale }, default.into())
+        }),
+        any::<bool>().prop_map(|default| (FieldType::Bool, default.into())),
+        Just((
+            FieldType::Instant,
+            json!("1969-12-31T23:59:59.000001+01:00")
+        )),
+        Just((FieldType::Date, json!("0001-02-28"))),
+        values.prop_map(|values| {
+            let default = values[0].clone().into();
+            (FieldType::Enum { values }, default)
+        }),
+        (1_u32..9, text.clone()).prop_filter_map("an empty tag", |(max_items, tag)| {
+            let empty = tag.as_str().is_none_or(|tag| tag.trim().is_empty());
+            (!empty).then(|| {
+                (
+                    FieldType::Tags {
+                        max_items,
+                        max_length: 20,
+                    },
+                    json!([tag]),
+                )
+            })
+        }),
+        text.prop_map(|text| (FieldType::Json { max_bytes: 900 }, json!({ "k'\\": text }))),
+        Just((FieldType::Reference { module }, Json::Null)),
+    ]
+}
+
+fn field(module: Ident) -> impl Strategy<Value = FieldSpec> {
+    let flags = any::<(bool, bool, bool, bool, bool)>();
+    (name(), kind(module), flags).prop_map(
+        |(name, (kind, default), (required, unique, search, sort, with_default))| {
+            let textual = matches!(
+                kind,
+                FieldType::Text { .. } | FieldType::Email | FieldType::Phone
+            );
+            let reference = matches!(kind, FieldType::Reference { .. });
+            let ordered = !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. });
+            FieldSpec {
+                name,
+                required: required && !reference,
+                unique: unique && textual,
+                search: search && textual,
+                sort: sort && ordered,
+                default: Some(default).filter(|default| with_default && !default.is_null()),
+                description: String::new(),
+                kind,
+            }
+        },
+    )
+}
+
+/// A declaration called `name` that passes [`check`].
+pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
+    let name = Ident::from_static(module);
+    let fields = prop::collection::vec(field(name.clone()), 1..12);
+    (fields, any::<prop::sample::Index>()).prop_filter_map("refused", move |(mut fields, at)| {
+        let mut seen = std::collections::HashSet::new();
+        fields.retain(|field| seen.insert(field.name.clone()));
+        let mut index = vec![at.get(&fields).name.clone(), fields[0].name.clone()];
+        index.dedup();
+        let mut spec = ModuleSpec {
+            name: name.clone(),
+            singular: name.clone(),
+            description: String::new(),
+            fields,
+            indexes: vec![index],
+        };
+        if check(&spec).is_err() {
+            spec.indexes.clear();
+        }
+        check(&spec).is_ok().then_some(spec)
+    })
+}

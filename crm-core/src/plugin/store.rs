@@ -1,0 +1,176 @@
+//! The rows of installed plugins and their components.
+
+use bytes::Bytes;
+
+use super::{Plugin, PluginStatus};
+use crate::db::{ColumnType, Db, Row, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::{PluginId, TenantId};
+
+const COLUMNS: &[ColumnType] = &[
+    ColumnType::Uuid,
+    ColumnType::Uuid,
+    ColumnType::Json,
+    ColumnType::Bytes,
+    ColumnType::Text,
+    ColumnType::Uuid,
+    ColumnType::Instant,
+    ColumnType::Instant,
+];
+
+macro_rules! columns {
+    () => {
+        "tenant_id, id, manifest, sha256, status, installed_by, created_at, enabled_at"
+    };
+}
+
+/// Every plugin of a tenant, by name.
+pub(super) async fn list(db: &Db, tenant: TenantId) -> Result<Vec<Plugin>> {
+    let sql = Sql::new(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM plugins WHERE tenant_id = $1 ORDER BY name"
+    ));
+    let sql = sql.bind(tenant, ColumnType::Uuid).returns(COLUMNS);
+    db.fetch_all(sql).await?.into_iter().map(plugin).collect()
+}
+
+/// One plugin.
+pub(super) async fn find(db: &Db, tenant: TenantId, id: PluginId) -> Result<Option<Plugin>> {
+    let sql = Sql::new(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM plugins WHERE tenant_id = $1 AND id = $2"
+    ));
+    let sql = sql.bind(tenant, ColumnType::Uuid).bind(id, ColumnType::Uuid).returns(COLUMNS);
+    db.fetch_optional(sql).await?.map(plugin).transpose()
+}
+
+/// One plugin, locked until the transaction ends.
+pub(super) async fn lock(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    id: PluginId,
+) -> Result<Option<Plugin>> {
+    let sql = Sql::new(concat!(
+        "UPDATE plugins SET name = name WHERE tenant_id = $1 AND id = $2 RETURNING ",
+        columns!()
+    ));
+    let sql = sql.bind(tenant, ColumnType::Uuid).bind(id, ColumnType::Uuid).returns(COLUMNS);
+    tx.fetch_optional(sql).await?.map(plugin).transpose()
+}
+
+/// The plugin with this name, locked until the transaction ends.
+pub(super) async fn lock_named(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    name: &str,
+) -> Result<Option<Plugin>> {
+    let sql = Sql::new(concat!(
+        "UPDATE plugins SET name = name WHERE tenant_id = $1 AND name = $2 RETURNING ",
+        columns!()
+    ));
+    let sql = sql.bind(tenant, ColumnType::Uuid).bind(name, ColumnType::Text).returns(COLUMNS);
+    tx.fetch_optional(sql).await?.map(plugin).transpose()
+}
+
+/// How many plugins a tenant has.
+pub(super) async fn count(tx: &mut Tx<'_>, tenant: TenantId) -> Result<i64> {
+    let sql = Sql::new("SELECT count(*) FROM plugins WHERE tenant_id = $1")
+        .bind(tenant, ColumnType::Uuid)
+        .returns(&[ColumnType::Int]);
+    tx.fetch_optional(sql).await?.map_or(Ok(0), |mut row| row.int())
+}
+
+/// Writes a plugin's row, new or changed.
+pub(super) async fn put(tx: &mut Tx<'_>, plugin: &Plugin) -> Result<()> {
+    let manifest = serde_json::to_value(&plugin.manifest).map_err(Error::internal)?;
+    tx.execute(
+        Sql::new(
+            "INSERT INTO plugins (tenant_id, id, name, version, manifest, sha256, status, \
+             installed_by, created_at, enabled_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             ON CONFLICT (tenant_id, id) DO UPDATE SET version = excluded.version, \
+             manifest = excluded.manifest, sha256 = excluded.sha256, status = excluded.status, \
+             installed_by = excluded.installed_by, created_at = excluded.created_at, \
+             enabled_at = excluded.enabled_at",
+        )
+        .bind(plugin.tenant_id, ColumnType::Uuid)
+        .bind(plugin.id, ColumnType::Uuid)
+        .bind(plugin.manifest.name.as_str(), ColumnType::Text)
+        .bind(&plugin.manifest.version, ColumnType::Text)
+        .bind(manifest, ColumnType::Json)
+        .bind(plugin.sha256.to_vec(), ColumnType::Bytes)
+        .bind(plugin.status.as_str(), ColumnType::Text)
+        .bind(plugin.installed_by, ColumnType::Uuid)
+        .bind(plugin.created_at, ColumnType::Instant)
+        .bind(plugin.enabled_at, ColumnType::Instant),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes a plugin with its runs.
+pub(super) async fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: PluginId) -> Result<()> {
+    let sql = Sql::new("DELETE FROM plugins WHERE tenant_id = $1 AND id = $2")
+        .bind(tenant, ColumnType::Uuid)
+        .bind(id, ColumnType::Uuid);
+    tx.execute(sql).await?;
+    Ok(())
+}
+
+/// Keeps a component's bytes, once for all tenants. The row is locked either way, so that
+/// [`drop_unused`] of another transaction waits to see who uses it.
+pub(super) async fn put_component(
+    tx: &mut Tx<'_>,
+    plugin: &Plugin,
+    component: Bytes,
+) -> Result<()> {
+    tx.execute(
+        Sql::new(
+            "INSERT INTO plugin_components (sha256, component, created_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (sha256) DO UPDATE SET created_at = plugin_components.created_at",
+        )
+        .bind(plugin.sha256.to_vec(), ColumnType::Bytes)
+        .bind(component.to_vec(), ColumnType::Bytes)
+        .bind(plugin.created_at, ColumnType::Instant),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Drops a component that no tenant has installed any more.
+pub(super) async fn drop_unused(tx: &mut Tx<'_>, sha256: &[u8; 32]) -> Result<()> {
+    let lock = "UPDATE plugin_components SET created_at = created_at WHERE sha256 = $1";
+    tx.execute(Sql::new(lock).bind(sha256.to_vec(), ColumnType::Bytes)).await?;
+    let delete = "DELETE FROM plugin_components WHERE sha256 = $1 \
+        AND NOT EXISTS (SELECT 1 FROM plugins WHERE plugins.sha256 = plugin_components.sha256)";
+    tx.execute(Sql::new(delete).bind(sha256.to_vec(), ColumnType::Bytes)).await?;
+    Ok(())
+}
+
+/// A component's bytes.
+pub(super) async fn component(db: &Db, sha256: &[u8; 32]) -> Result<Bytes> {
+    let sql = Sql::new("SELECT component FROM plugin_components WHERE sha256 = $1")
+        .bind(sha256.to_vec(), ColumnType::Bytes)
+        .returns(&[ColumnType::Bytes]);
+    let mut row = db.fetch_optional(sql).await?.ok_or(Error::NotFound)?;
+    row.bytes::<Vec<u8>>().map(Bytes::from)
+}
+
+fn plugin(mut row: Row) -> Result<Plugin> {
+    let broken = |column: &'static str| Error::Inconsistent {
+        table: "plugins".into(),
+        column: column.into(),
+    };
+    Ok(Plugin {
+        tenant_id: row.uuid()?,
+        id: row.uuid()?,
+        manifest: serde_json::from_value(row.json()?).map_err(|_| broken("manifest"))?,
+        sha256: row.bytes::<Vec<u8>>()?.try_into().map_err(|_| broken("sha256"))?,
+        status: PluginStatus::parse(&row.text::<String>()?).ok_or_else(|| broken("status"))?,
+        installed_by: row.opt_uuid()?,
+        created_at: row.instant()?,
+        enabled_at: row.opt_instant()?,
+    })
+}

@@ -1,0 +1,89 @@
+//! Feeds events to the plugins they wake.
+//!
+//! Rights of a run: those its manifest asks for, as far as whoever enabled the plugin holds them at
+//! that moment. A plugin that fails has a run record, and the delivery goes on; only the database
+//! failing makes it repeat.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::{Plugin, Plugins, door::ScopeDoor, run, store};
+use crate::dispatch::Subscriber;
+use crate::error::Result;
+use crate::event::Event;
+use crate::hook::{Call, Report};
+use crate::id::RunId;
+use crate::policy::{Grants, Subject};
+use crate::scope::Scope;
+
+/// How long a chain of events may get, each caused by a plugin's reaction to the one before.
+const MAX_DEPTH: u16 = 16;
+
+impl Subscriber for Plugins {
+    fn name(&self) -> &'static str {
+        "plugins"
+    }
+
+    fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, Result<()>> {
+        async move {
+            for plugin in self.enabled(event.tenant_id).await?.iter() {
+                if plugin.manifest.wakes_on(&event.kind) {
+                    self.run_once(plugin, &event).await?;
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+impl Plugins {
+    async fn run_once(&self, plugin: &Arc<Plugin>, event: &Arc<Event>) -> Result<()> {
+        let core = &self.0.core;
+        if run::exists(&core.db, plugin, event).await? {
+            return Ok(());
+        }
+        let (id, started_at) = (RunId(core.clock.new_id()), core.clock.now());
+        let report = match self.rights(plugin).await? {
+            _ if event.depth > MAX_DEPTH => Report::refused(format!(
+                "the event is the end of a chain of more than {MAX_DEPTH} events that plugins \
+                 caused; the plugin was not run"
+            )),
+            None => Report::refused(
+                "the user who enabled the plugin is no active member any more; enable it again",
+            ),
+            Some(grants) => self.run(plugin, event, grants).await,
+        };
+        run::insert(&core.db, id, plugin, event, started_at, report).await
+    }
+
+    async fn run(&self, plugin: &Arc<Plugin>, event: &Arc<Event>, grants: Grants) -> Report {
+        let core = self.0.core.clone();
+        let scope = Scope::for_plugin(core.clone(), plugin.id, Arc::new(grants), event);
+        let sha256 = plugin.sha256;
+        let call = Call {
+            plugin: plugin.clone(),
+            event: event.clone(),
+            door: Arc::new(ScopeDoor::new(scope)),
+            component: Box::new(move || {
+                async move { store::component(&core.db, &sha256).await }.boxed()
+            }),
+        };
+        self.0.host.handle(call).await
+    }
+
+    /// What the plugin may do now; `None` when nobody stands behind it any more.
+    async fn rights(&self, plugin: &Plugin) -> Result<Option<Grants>> {
+        let core = &self.0.core;
+        let asked = plugin.manifest.grants.iter().flat_map(|grant| {
+            grant.actions.iter().map(|action| (grant.module.as_str(), action.as_str()))
+        });
+        let asked = Grants::of(&core.catalogue, asked);
+        let Some(user) = plugin.installed_by else { return Ok(Some(asked)) };
+        let held = core.policy.grants_for(plugin.tenant_id, Subject::User(user)).await?;
+        // A plugin owns no rows, so that rights on own rows give it nothing.
+        Ok(held.map(|held| asked.intersect(&held).without_own()))
+    }
+}

@@ -1,0 +1,101 @@
+//! From a request's `Authorization` header to the scope of whoever holds the credential.
+//!
+//! Access tokens and API keys travel the same way; no other place of a request is looked at, and
+//! cookies least of all.
+
+use std::ops::Deref;
+
+use crm_core::identity::bearer;
+use crm_core::{RequestContext, Scope};
+use poem::http::header::AUTHORIZATION;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use crate::edge::Exchange;
+use crate::openapi::BEARER;
+use crate::problem::Problem;
+
+/// The scope of the request's credential.
+///
+/// # Errors
+/// 401 when there is none, or it does not hold.
+pub(crate) async fn scope(exchange: &Exchange, request: &Request) -> Result<Scope, Problem> {
+    let header = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(|value| value.to_str().unwrap_or(""));
+    let credential = bearer(header)?;
+    let scope = exchange
+        .app
+        .crm
+        .authenticate(credential, context(exchange, request))
+        .await?;
+    exchange.note_tenant(scope.tenant());
+    Ok(scope)
+}
+
+/// What audit rows say of the request.
+pub(crate) fn context(exchange: &Exchange, request: &Request) -> RequestContext {
+    let address = request
+        .remote_addr()
+        .as_socket_addr()
+        .map(std::net::SocketAddr::ip);
+    RequestContext {
+        id: exchange.request_id.clone(),
+        address,
+    }
+}
+
+/// The scope of the caller, as an argument of a fixed resource's operation.
+pub(crate) struct Caller(Scope);
+
+impl Deref for Caller {
+    type Target = Scope;
+
+    fn deref(&self) -> &Scope {
+        &self.0
+    }
+}
+
+impl<'a> ApiExtractor<'a> for Caller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        let scheme = MetaSecurityScheme {
+            ty: "http",
+            description: Some("An access token from a login, or an API key (`crm_ak_…`)."),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        };
+        registry.create_security_scheme(BEARER, scheme);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![BEARER]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        Ok(Self(scope(Exchange::of(request)?, request).await?))
+    }
+}
+
+/// What is known of a request that needs no credential, as an argument of such an operation.
+pub(crate) struct Origin(pub(crate) RequestContext);
+
+impl<'a> poem::FromRequest<'a> for Origin {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(context(Exchange::of(request)?, request)))
+    }
+}

@@ -1,0 +1,203 @@
+//! Logging in and out, and who one is. Only `me` needs a credential; the others make or end one.
+
+use crm_core::Crm;
+use crm_core::identity::{Login, Me, Registration, Session};
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+use secrecy::ExposeSecret as _;
+use uuid::Uuid;
+
+use crate::credential::{Caller, Origin};
+use crate::payload::Strict;
+use crate::problem::Problem;
+use crate::resource::member::HeldRole;
+use crate::wire::{Created, Instant, NoContent, Tag};
+
+/// The operations on sessions.
+pub(crate) struct Auth {
+    pub(crate) crm: Crm,
+}
+
+/// The first user of an installation, and the tenant they administer.
+#[derive(Object)]
+#[oai(rename = "Register", deny_unknown_fields)]
+struct RegisterBody {
+    /// The token that the server printed at its first start.
+    setup_token: String,
+    /// The tenant's name.
+    #[oai(validator(max_length = 100))]
+    tenant: String,
+    /// The user's name.
+    #[oai(validator(max_length = 100))]
+    name: String,
+    /// The e-mail address to log in with.
+    #[oai(validator(max_length = 254))]
+    email: String,
+    /// At least 8 characters.
+    #[oai(validator(max_length = 128))]
+    password: String,
+}
+
+/// Who wants in.
+#[derive(Object)]
+#[oai(rename = "Login", deny_unknown_fields)]
+struct LoginBody {
+    /// The e-mail address.
+    #[oai(validator(max_length = 254))]
+    email: String,
+    /// The password.
+    password: String,
+    /// The tenant's name; only members of several need to give it.
+    tenant: Option<String>,
+}
+
+/// A refresh token.
+#[derive(Object)]
+#[oai(rename = "Refresh", deny_unknown_fields)]
+struct RefreshBody {
+    /// The latest refresh token of the session.
+    refresh_token: String,
+}
+
+/// A session.
+#[derive(Object)]
+#[oai(rename = "Session")]
+struct Tokens {
+    /// What to send as `Authorization: Bearer …`.
+    access_token: String,
+    /// Good for one exchange against a new pair.
+    refresh_token: String,
+    /// Seconds that the access token holds.
+    expires_in: u64,
+}
+
+/// Who the caller is, and what they may do.
+#[derive(Object)]
+#[oai(rename = "Me")]
+struct MeReply {
+    /// The user; null for an API key.
+    #[oai(nullable)]
+    user: Option<Profile>,
+    tenant: Tenant,
+    /// The roles held in the tenant.
+    roles: Vec<HeldRole>,
+    /// What they allow, such as `contacts.read`; `:own` at the end means own rows only.
+    permissions: Vec<String>,
+}
+
+/// A user, as shown to themselves.
+#[derive(Object)]
+struct Profile {
+    id: Uuid,
+    email: String,
+    name: String,
+    #[oai(nullable)]
+    last_login_at: Option<Instant>,
+}
+
+/// A tenant, as shown to its members.
+#[derive(Object)]
+struct Tenant {
+    id: Uuid,
+    name: String,
+}
+
+#[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Auth")]
+impl Auth {
+    /// Register the first user
+    ///
+    /// Uses up the setup token that the server printed: makes a tenant with the built-in roles and
+    /// the user as its admin, and logs them in. Needs no other credential.
+    #[oai(path = "/register", method = "post", operation_id = "register")]
+    async fn register(
+        &self,
+        origin: Origin,
+        body: Strict<RegisterBody>,
+    ) -> Result<Created<Tokens>, Problem> {
+        let body = body.0;
+        let registration = Registration {
+            setup_token: body.setup_token.into(),
+            tenant: body.tenant,
+            email: body.email,
+            password: body.password.into(),
+            name: body.name,
+        };
+        Ok(Created(self.crm.accounts().register(registration, origin.0).await?.into()))
+    }
+
+    /// Log in
+    ///
+    /// Needs no credential. A wrong password and an unknown address get the same answer.
+    #[oai(path = "/login", method = "post", operation_id = "login")]
+    async fn login(
+        &self,
+        origin: Origin,
+        body: Strict<LoginBody>,
+    ) -> Result<Json<Tokens>, Problem> {
+        let body = body.0;
+        let login =
+            Login { email: body.email, password: body.password.into(), tenant: body.tenant };
+        Ok(Json(self.crm.accounts().login(login, origin.0).await?.into()))
+    }
+
+    /// Exchange a refresh token
+    ///
+    /// Answers a new pair; the token given is spent. Giving a spent one again ends the session.
+    #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
+    async fn refresh(
+        &self,
+        origin: Origin,
+        body: Strict<RefreshBody>,
+    ) -> Result<Json<Tokens>, Problem> {
+        let token = body.0.refresh_token.into();
+        Ok(Json(self.crm.accounts().refresh(token, origin.0).await?.into()))
+    }
+
+    /// Log out
+    ///
+    /// Ends the session that the refresh token belongs to; a token that opens nothing is no error
+    /// (RFC 7009). The access token holds until it expires.
+    #[oai(path = "/logout", method = "post", operation_id = "logout")]
+    async fn logout(
+        &self,
+        origin: Origin,
+        body: Strict<RefreshBody>,
+    ) -> Result<NoContent, Problem> {
+        self.crm.accounts().logout(body.0.refresh_token.into(), origin.0).await?;
+        Ok(NoContent)
+    }
+
+    /// Who am I
+    ///
+    /// Needs a credential and no permission.
+    #[oai(path = "/me", method = "get", operation_id = "me")]
+    async fn me(&self, caller: Caller) -> Result<Json<MeReply>, Problem> {
+        Ok(Json(self.crm.accounts().me(&caller).await?.into()))
+    }
+}
+
+impl From<Session> for Tokens {
+    fn from(session: Session) -> Self {
+        Self {
+            access_token: session.access_token.expose_secret().to_owned(),
+            refresh_token: session.refresh_token.expose_secret().to_owned(),
+            expires_in: session.expires_in,
+        }
+    }
+}
+
+impl From<Me> for MeReply {
+    fn from(me: Me) -> Self {
+        Self {
+            user: me.user.map(|user| Profile {
+                id: user.id.0,
+                email: user.email,
+                name: user.name,
+                last_login_at: user.last_login_at.map(Instant),
+            }),
+            tenant: Tenant { id: me.tenant.id.0, name: me.tenant.name },
+            roles: me.roles.into_iter().map(HeldRole::from).collect(),
+            permissions: me.permissions,
+        }
+    }
+}

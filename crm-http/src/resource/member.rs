@@ -1,0 +1,192 @@
+//! The people of the tenant and the roles they hold.
+
+use crm_core::id::UserId;
+use crm_core::identity::NewUser;
+use crm_core::member::{self, Member};
+use crm_core::{Create, Crm, Delete, Read, Update};
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+use uuid::Uuid;
+
+use crate::credential::Caller;
+use crate::payload::Strict;
+use crate::problem::Problem;
+use crate::wire::{Created, Instant, NoContent, Tag};
+
+/// The operations on members.
+pub(crate) struct Members {
+    pub(crate) crm: Crm,
+}
+
+/// A member of the tenant.
+#[derive(Object)]
+#[oai(rename = "Member")]
+struct Reply {
+    user_id: Uuid,
+    email: String,
+    name: String,
+    /// Whether they may log in.
+    active: bool,
+    /// The roles they hold, the oldest role first.
+    roles: Vec<HeldRole>,
+    joined_at: Instant,
+}
+
+/// A role that somebody holds.
+#[derive(Object)]
+pub(crate) struct HeldRole {
+    id: Uuid,
+    name: String,
+}
+
+/// A page of members.
+#[derive(Object)]
+#[oai(rename = "MemberList")]
+struct List {
+    data: Vec<Reply>,
+    /// The `cursor` of the next page; null at the end.
+    #[oai(nullable)]
+    next_cursor: Option<Uuid>,
+}
+
+/// Somebody to become a member.
+#[derive(Object)]
+#[oai(rename = "MemberCreate", deny_unknown_fields)]
+struct CreateBody {
+    /// The e-mail address they log in with.
+    #[oai(validator(max_length = 254))]
+    email: String,
+    /// Their name.
+    #[oai(validator(max_length = 100))]
+    name: String,
+    /// Their first password, at least 8 characters; a user who exists already keeps theirs.
+    #[oai(validator(max_length = 128))]
+    password: String,
+    /// The roles they get, by name or id.
+    #[oai(validator(max_items = 50))]
+    roles: Vec<String>,
+}
+
+/// A new membership.
+#[derive(Object)]
+#[oai(rename = "MemberCreated")]
+struct Joined {
+    user_id: Uuid,
+    /// Whether the user existed before: name and password stay as they were.
+    existed: bool,
+}
+
+/// The roles of a member.
+#[derive(Object)]
+#[oai(rename = "MemberRoles", deny_unknown_fields)]
+struct RolesBody {
+    /// All the roles they shall hold, by name or id.
+    #[oai(validator(max_items = 50))]
+    roles: Vec<String>,
+}
+
+#[OpenApi(prefix_path = "/api/v1/members", tag = "Tag::Members")]
+impl Members {
+    /// List members
+    ///
+    /// Ordered by user id. Permission: `members.read`.
+    #[oai(path = "/", method = "get", operation_id = "list_members")]
+    async fn list(
+        &self,
+        caller: Caller,
+        /// Most members of the page.
+        #[oai(default = "page_size", validator(minimum(value = "1"), maximum(value = "100")))]
+        limit: Query<u32>,
+        /// The `next_cursor` of the page before.
+        cursor: Query<Option<Uuid>>,
+    ) -> Result<Json<List>, Problem> {
+        let permit = caller.permit::<Read>("members")?;
+        let after = cursor.0.map(UserId);
+        let page = self.crm.members().list(&permit, after, limit.0).await?;
+        Ok(Json(List {
+            data: page.data.into_iter().map(Reply::from).collect(),
+            next_cursor: page.next.map(|id| id.0),
+        }))
+    }
+
+    /// Add a member
+    ///
+    /// Makes the user when the address is new. Nobody gives away a permission they do not hold.
+    /// Permission: `members.create`.
+    #[oai(path = "/", method = "post", operation_id = "create_member")]
+    async fn create(
+        &self,
+        caller: Caller,
+        body: Strict<CreateBody>,
+    ) -> Result<Created<Joined>, Problem> {
+        let permit = caller.permit::<Create>("members")?;
+        let body = body.0;
+        let user = NewUser {
+            email: body.email,
+            name: body.name,
+            password: body.password.into(),
+            roles: body.roles,
+        };
+        let joined = self.crm.accounts().create_user(&permit, user).await?;
+        Ok(Created(Joined { user_id: joined.user_id.0, existed: joined.existed }))
+    }
+
+    /// Get a member
+    ///
+    /// Permission: `members.read`.
+    #[oai(path = "/:user_id", method = "get", operation_id = "get_member")]
+    async fn get(&self, caller: Caller, user_id: Path<Uuid>) -> Result<Json<Reply>, Problem> {
+        let permit = caller.permit::<Read>("members")?;
+        Ok(Json(self.crm.members().get(&permit, UserId(user_id.0)).await?.into()))
+    }
+
+    /// Set the roles of a member
+    ///
+    /// Replaces all of them. Nobody gives away a permission they do not hold, and a tenant keeps an
+    /// admin. Permission: `members.update`.
+    #[oai(path = "/:user_id/roles", method = "put", operation_id = "set_member_roles")]
+    async fn set_roles(
+        &self,
+        caller: Caller,
+        user_id: Path<Uuid>,
+        body: Strict<RolesBody>,
+    ) -> Result<Json<Reply>, Problem> {
+        let permit = caller.permit::<Update>("members")?;
+        let members = self.crm.members();
+        Ok(Json(members.set_roles(&permit, UserId(user_id.0), body.0.roles).await?.into()))
+    }
+
+    /// Remove a member
+    ///
+    /// Ends their sessions here; what they own stays. Permission: `members.delete`.
+    #[oai(path = "/:user_id", method = "delete", operation_id = "delete_member")]
+    async fn delete(&self, caller: Caller, user_id: Path<Uuid>) -> Result<NoContent, Problem> {
+        let permit = caller.permit::<Delete>("members")?;
+        self.crm.members().remove(&permit, UserId(user_id.0)).await?;
+        Ok(NoContent)
+    }
+}
+
+fn page_size() -> u32 {
+    20
+}
+
+impl From<Member> for Reply {
+    fn from(member: Member) -> Self {
+        Self {
+            user_id: member.user_id.0,
+            email: member.email,
+            name: member.name,
+            active: member.active,
+            roles: member.roles.into_iter().map(HeldRole::from).collect(),
+            joined_at: member.joined_at.into(),
+        }
+    }
+}
+
+impl From<member::HeldRole> for HeldRole {
+    fn from(role: member::HeldRole) -> Self {
+        Self { id: role.id.0, name: role.name }
+    }
+}

@@ -1,0 +1,173 @@
+//! Roles of the tenant: what those who hold them may do.
+
+use crm_core::id::RoleId;
+use crm_core::role::{NewRole, Role, RoleChange};
+use crm_core::{Create, Crm, Delete, Read, Update};
+use poem_openapi::param::Path;
+use poem_openapi::payload::Json;
+use poem_openapi::types::MaybeUndefined;
+use poem_openapi::{Object, OpenApi};
+use uuid::Uuid;
+
+use crate::credential::Caller;
+use crate::payload::Strict;
+use crate::problem::Problem;
+use crate::wire::{Created, Instant, NoContent, Tag};
+
+/// The operations on roles.
+pub(crate) struct Roles {
+    pub(crate) crm: Crm,
+}
+
+/// A role of the tenant.
+#[derive(Object)]
+#[oai(rename = "Role")]
+struct Reply {
+    id: Uuid,
+    /// Its name, unique in the tenant.
+    name: String,
+    /// What it is for.
+    description: String,
+    /// Whether it came with the tenant; such a role cannot be changed or deleted.
+    is_system: bool,
+    /// The role whose permissions this one includes.
+    #[oai(nullable)]
+    parent_id: Option<Uuid>,
+    /// Its own permissions, such as `contacts.read`.
+    permissions: Vec<String>,
+    created_at: Instant,
+}
+
+/// The roles of the tenant.
+#[derive(Object)]
+#[oai(rename = "RoleList")]
+struct List {
+    /// All of them, the oldest first.
+    data: Vec<Reply>,
+}
+
+/// A new role.
+#[derive(Object)]
+#[oai(rename = "RoleCreate", deny_unknown_fields)]
+struct CreateBody {
+    /// Its name, unique in the tenant.
+    #[oai(validator(max_length = 100))]
+    name: String,
+    /// What it is for.
+    #[oai(default, validator(max_length = 1000))]
+    description: String,
+    /// The role whose permissions the new one includes.
+    parent_id: Option<Uuid>,
+    /// `module.action`, either of them `*`; `records` stands for all modules. `:own` at the end
+    /// limits it to own rows, `!` at the start denies.
+    #[oai(validator(max_items = 500))]
+    permissions: Vec<String>,
+}
+
+/// Changes of a role; absent members stay.
+#[derive(Object)]
+#[oai(rename = "RoleUpdate", deny_unknown_fields)]
+struct UpdateBody {
+    /// Its name, unique in the tenant.
+    #[oai(validator(max_length = 100))]
+    name: Option<String>,
+    /// What it is for.
+    #[oai(validator(max_length = 1000))]
+    description: Option<String>,
+    /// The role whose permissions this one includes; null for none.
+    #[oai(nullable)]
+    parent_id: MaybeUndefined<Uuid>,
+    /// The complete new list.
+    #[oai(validator(max_items = 500))]
+    permissions: Option<Vec<String>>,
+}
+
+#[OpenApi(prefix_path = "/api/v1/roles", tag = "Tag::Roles")]
+impl Roles {
+    /// List roles
+    ///
+    /// Permission: `roles.read`.
+    #[oai(path = "/", method = "get", operation_id = "list_roles")]
+    async fn list(&self, caller: Caller) -> Result<Json<List>, Problem> {
+        let roles = self.crm.roles().list(&caller.permit::<Read>("roles")?).await?;
+        Ok(Json(List { data: roles.into_iter().map(Reply::from).collect() }))
+    }
+
+    /// Create a role
+    ///
+    /// Nobody gives away a permission they do not hold. Permission: `roles.create`.
+    #[oai(path = "/", method = "post", operation_id = "create_role")]
+    async fn create(
+        &self,
+        caller: Caller,
+        body: Strict<CreateBody>,
+    ) -> Result<Created<Reply>, Problem> {
+        let permit = caller.permit::<Create>("roles")?;
+        let body = body.0;
+        let new = NewRole {
+            name: body.name,
+            description: body.description,
+            parent_id: body.parent_id.map(RoleId),
+            permissions: body.permissions,
+        };
+        Ok(Created(self.crm.roles().create(&permit, new).await?.into()))
+    }
+
+    /// Get a role
+    ///
+    /// Permission: `roles.read`.
+    #[oai(path = "/:id", method = "get", operation_id = "get_role")]
+    async fn get(&self, caller: Caller, id: Path<Uuid>) -> Result<Json<Reply>, Problem> {
+        let permit = caller.permit::<Read>("roles")?;
+        Ok(Json(self.crm.roles().get(&permit, RoleId(id.0)).await?.into()))
+    }
+
+    /// Update a role
+    ///
+    /// Nobody gives away a permission they do not hold. Permission: `roles.update`.
+    #[oai(path = "/:id", method = "patch", operation_id = "update_role")]
+    async fn update(
+        &self,
+        caller: Caller,
+        id: Path<Uuid>,
+        body: Strict<UpdateBody>,
+    ) -> Result<Json<Reply>, Problem> {
+        let permit = caller.permit::<Update>("roles")?;
+        let body = body.0;
+        let change = RoleChange {
+            name: body.name,
+            description: body.description,
+            parent_id: match body.parent_id {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(None),
+                MaybeUndefined::Value(id) => Some(Some(RoleId(id))),
+            },
+            permissions: body.permissions,
+        };
+        Ok(Json(self.crm.roles().update(&permit, RoleId(id.0), change).await?.into()))
+    }
+
+    /// Delete a role
+    ///
+    /// Refused while anybody holds it. Permission: `roles.delete`.
+    #[oai(path = "/:id", method = "delete", operation_id = "delete_role")]
+    async fn delete(&self, caller: Caller, id: Path<Uuid>) -> Result<NoContent, Problem> {
+        let permit = caller.permit::<Delete>("roles")?;
+        self.crm.roles().delete(&permit, RoleId(id.0)).await?;
+        Ok(NoContent)
+    }
+}
+
+impl From<Role> for Reply {
+    fn from(role: Role) -> Self {
+        Self {
+            id: role.id.0,
+            name: role.name,
+            description: role.description,
+            is_system: role.is_system,
+            parent_id: role.parent_id.map(|id| id.0),
+            permissions: role.permissions.iter().map(ToString::to_string).collect(),
+            created_at: role.created_at.into(),
+        }
+    }
+}
