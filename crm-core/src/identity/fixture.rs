@@ -161,7 +161,7 @@ impl World {
 
     /// The actions audited in a tenant, the oldest first.
     pub(super) async fn audited(&self, tenant: TenantId) -> Result<Vec<String>> {
-        self.accounts().settle().await;
+        self.crm.core.identity.settle().await;
         let permit = self.crm.operator(tenant, request()).permit("audit")?;
         let query = AuditQuery {
             limit: Some(100),

@@ -230,7 +230,7 @@ async fn the_use_of_a_key_is_noted_once_a_minute(backend: Backend) -> Result<()>
     let mut noted = Vec::new();
     for _ in 0..4 {
         world.scope(&secret).await?;
-        world.accounts().settle().await;
+        world.crm.core.identity.settle().await;
         noted.push(world.keys(&ann).await?[0].last_used_at.context("a use")? - first);
         world.clock.advance(TimeDelta::seconds(30));
     }
