@@ -52,7 +52,7 @@ singular = "thing"
 fields = [
     { name = "title", type = "text", sort = true, search = true },
     { name = "email", type = "email" },
-    { name = "count", type = "integer", sort = true },
+    { name = "number", type = "integer", sort = true },
     { name = "price", type = "decimal", precision = 10, scale = 2, sort = true },
     { name = "done", type = "bool" },
     { name = "due", type = "date", sort = true },
@@ -362,7 +362,7 @@ async fn paging_visits_each_record_once_in_every_order(backend: Backend) -> anyh
         let present = n % 4 != 0;
         let input = json!({
             "title": present.then(|| format!("t{}", n % 3)),
-            "count": present.then_some(n % 5),
+            "number": present.then_some(n % 5),
             "price": present.then(|| format!("{}.5", n % 2)),
         });
         it.create(&scope, "things", input).await?;
@@ -370,7 +370,7 @@ async fn paging_visits_each_record_once_in_every_order(backend: Backend) -> anyh
     let module = it.crm.registry().get("things").context("declared")?.clone();
     let mut all = it.ids(&scope, "things", &Query { limit: 100, ..Query::default() }).await?;
     all.sort();
-    for name in ["id", "created_at", "title", "count", "price", "due"] {
+    for name in ["id", "created_at", "title", "number", "price", "due"] {
         for sort in [name.to_owned(), format!("-{name}")] {
             let sort = Sort::parse(&module, &sort).map_err(|e| Error::Invalid(vec![e]))?;
             let (mut seen, mut cursor) = (Vec::new(), None);
@@ -397,7 +397,7 @@ async fn a_cursor_of_another_query_is_refused(backend: Backend) -> anyhow::Resul
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
     for n in 0..3 {
-        it.create(&scope, "things", json!({"count": n})).await?;
+        it.create(&scope, "things", json!({"number": n})).await?;
     }
     let permit = scope.permit::<Read>("things")?;
     let query = Query { limit: 1, ..Query::default() };
@@ -422,7 +422,7 @@ fn condition() -> impl Strategy<Value = (&'static str, &'static str, String)> {
         ("[aA]@[bB]\\.example", prop::sample::select(vec!["eq", "ne", "in", "contains"]))
             .prop_map(|(text, op)| ("email", op, text)),
         (-2..3_i64, prop::sample::select(vec!["eq", "ne", "lt", "lte", "gt", "gte", "in", "nin"]))
-            .prop_map(|(n, op)| ("count", op, n.to_string())),
+            .prop_map(|(n, op)| ("number", op, n.to_string())),
         (-2..3_i64, prop::sample::select(vec!["eq", "ne", "lt", "gte", "nin"]))
             .prop_map(|(n, op)| ("price", op, format!("{n}.5"))),
         (any::<bool>(), prop::sample::select(vec!["eq", "ne", "is_null"]))
@@ -467,7 +467,7 @@ fn thing() -> impl Strategy<Value = Json> {
     )
         .prop_map(|(title, email, count, price, done, due, stage, tags)| {
             json!({
-                "title": title, "email": email, "count": count,
+                "title": title, "email": email, "number": count,
                 "price": price.map(|n| format!("{n}.5")), "done": done,
                 "due": due.map(|day| format!("2025-01-0{day}")), "stage": stage, "tags": tags,
             })
@@ -573,12 +573,12 @@ async fn events_reach_subscribers_in_order_and_again_after_a_failure(
     let it = Fixture::with(backend, Some(seen.clone())).await?;
     let scope = it.operator();
     let (one, two) = (
-        it.create(&scope, "things", json!({"count": 0})).await?,
-        it.create(&scope, "things", json!({"count": 0})).await?,
+        it.create(&scope, "things", json!({"number": 0})).await?,
+        it.create(&scope, "things", json!({"number": 0})).await?,
     );
     for n in 1..4 {
-        it.update(&scope, &one, None, json!({"count": n})).await?;
-        it.update(&scope, &two, None, json!({"count": n})).await?;
+        it.update(&scope, &one, None, json!({"number": n})).await?;
+        it.update(&scope, &two, None, json!({"number": n})).await?;
     }
     seen.refuse(Some(one.id));
     it.crm.dispatch_once().await?;
@@ -588,7 +588,7 @@ async fn events_reach_subscribers_in_order_and_again_after_a_failure(
     let counts: Vec<_> = seen
         .take()
         .iter()
-        .map(|event| event.after.as_ref().and_then(|after| after["count"].as_i64()))
+        .map(|event| event.after.as_ref().and_then(|after| after["number"].as_i64()))
         .collect();
     assert_eq!(counts, [Some(0), Some(1), Some(2), Some(3)]);
     assert_eq!(it.crm.dispatch_once().await?, 0);

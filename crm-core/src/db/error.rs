@@ -9,14 +9,13 @@ pub(super) fn translate(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(cause) => match cause.kind() {
             ErrorKind::UniqueViolation => unique(cause.as_ref()),
-            ErrorKind::ForeignKeyViolation => Error::conflict(
-                "reference_violation",
-                "another record refers to this one, or a record it refers to is gone",
-            ),
+            ErrorKind::ForeignKeyViolation => referred(),
             ErrorKind::CheckViolation | ErrorKind::NotNullViolation => Error::conflict(
                 "rule_violation",
                 "a value breaks a rule of its column; nothing was written",
             ),
+            // SQLite's own word for a row that ON DELETE RESTRICT protects.
+            _ if cause.code().as_deref() == Some("1811") => referred(),
             _ if is_transient(cause.code().as_deref()) => Error::Unavailable {
                 message: "the database is busy or out of reach; try again".into(),
                 source: Some(Box::new(error)),
@@ -33,6 +32,13 @@ pub(super) fn translate(error: sqlx::Error) -> Error {
         },
         _ => Error::internal(error),
     }
+}
+
+fn referred() -> Error {
+    Error::conflict(
+        "reference_violation",
+        "another record refers to this one, or a record it refers to is gone",
+    )
 }
 
 /// SQLite: busy, locked, I/O error, full disk. PostgreSQL: connection, resource and operator
