@@ -118,7 +118,12 @@ pub(crate) async fn audit_by(
 
 async fn insert_audit(
     tx: &mut Tx<'_>,
-    Author { clock, tenant, actor, request }: Author<'_>,
+    Author {
+        clock,
+        tenant,
+        actor,
+        request,
+    }: Author<'_>,
     action: &str,
     (entity, entity_id): (&str, Option<String>),
     (before, after): (Value, Value),

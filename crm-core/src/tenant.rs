@@ -79,7 +79,13 @@ impl Tenants {
     pub async fn list(&self) -> Result<Vec<Tenant>> {
         let all = Sql::new("SELECT id, name, status, created_at FROM tenants ORDER BY name, id")
             .returns(COLUMNS);
-        self.core.db.fetch_all(all).await?.into_iter().map(read).collect()
+        self.core
+            .db
+            .fetch_all(all)
+            .await?
+            .into_iter()
+            .map(read)
+            .collect()
     }
 
     /// The tenant of this name.
@@ -90,12 +96,21 @@ impl Tenants {
         let one = Sql::new("SELECT id, name, status, created_at FROM tenants WHERE name = $1")
             .bind(name.trim(), ColumnType::Text)
             .returns(COLUMNS);
-        self.core.db.fetch_optional(one).await?.map(read).transpose()
+        self.core
+            .db
+            .fetch_optional(one)
+            .await?
+            .map(read)
+            .transpose()
     }
 }
 
-const COLUMNS: &[ColumnType] =
-    &[ColumnType::Uuid, ColumnType::Text, ColumnType::Text, ColumnType::Instant];
+const COLUMNS: &[ColumnType] = &[
+    ColumnType::Uuid,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Instant,
+];
 
 fn read(mut row: Row) -> Result<Tenant> {
     Ok(Tenant {
@@ -130,7 +145,10 @@ pub(crate) async fn insert(
         )
         .await?;
     if made == 0 {
-        return Err(Error::conflict("already_exists", "there is a tenant of this name already"));
+        return Err(Error::conflict(
+            "already_exists",
+            "there is a tenant of this name already",
+        ));
     }
     let roles = seed_roles(tx, tenant.id, clock).await?;
     Ok((tenant, roles))

@@ -6,7 +6,7 @@
 use std::ops::Deref;
 
 use crm_core::identity::bearer;
-use crm_core::{RequestContext, Scope};
+use crm_core::{Error, RequestContext, Scope};
 use poem::http::header::AUTHORIZATION;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
@@ -87,7 +87,15 @@ impl<'a> ApiExtractor<'a> for Caller {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        Ok(Self(scope(Exchange::of(request)?, request).await?))
+        // The guard of the operation has put it there.
+        let missing = || Problem::from(Error::internal("an operation without its guard"));
+        Ok(Self(
+            request
+                .extensions()
+                .get::<Scope>()
+                .cloned()
+                .ok_or_else(missing)?,
+        ))
     }
 }
 

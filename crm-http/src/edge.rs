@@ -209,7 +209,7 @@ fn log(exchange: &Exchange, method: &Method, status: StatusCode, code: &str, too
         path = exchange.template.get().map(tracing::field::display),
         status = status.as_u16(),
         code,
-        duration_us = took.as_micros(),
+        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         tenant = exchange.tenant.get().map(tracing::field::display),
         request_id = &*exchange.request_id,
     );

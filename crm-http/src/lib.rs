@@ -18,6 +18,7 @@ mod request_id;
 mod resource;
 mod security_headers;
 mod server;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,14 +39,15 @@ pub use server::{ServerLimits, serve_endpoint, termination};
 /// headers carry it.
 ///
 /// # Errors
-/// [`Error::Internal`] when the reference document cannot be made, which is a bug.
+/// [`Error::Configuration`] for an operation without a permission, [`Error::Internal`] when the
+/// reference document cannot be made; both are bugs.
 pub fn routes(crm: &Crm, options: HttpOptions) -> Result<impl Endpoint<Output = Response> + use<>> {
     let service = OpenApiService::new(resource::api(crm), "CRM", env!("CARGO_PKG_VERSION"));
     Ok(edge::Edge {
         app: Arc::new(edge::App {
             crm: crm.clone(),
             openapi: openapi::OpenApi::new(&service.spec(), &options.public_url)?,
-            fixed: resource::routes(resource::api(crm)),
+            fixed: resource::routes(resource::api(crm), crm.catalogue())?,
             cors: cors::Cors::new(options.cors_origins.clone()),
             options,
         }),

@@ -63,7 +63,10 @@ impl Type for Instant {
 
 impl ParseFromJSON for Instant {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
-        let text = value.as_ref().and_then(Value::as_str).ok_or_else(ParseError::expected_input)?;
+        let text = value
+            .as_ref()
+            .and_then(Value::as_str)
+            .ok_or_else(ParseError::expected_input)?;
         let instant = DateTime::parse_from_rfc3339(text)?;
         Ok(Self(instant.to_utc()))
     }
@@ -86,7 +89,9 @@ pub(crate) struct Created<T>(pub(crate) T);
 
 impl<T: ToJSON> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        Json(self.0).with_status(StatusCode::CREATED).into_response()
+        Json(self.0)
+            .with_status(StatusCode::CREATED)
+            .into_response()
     }
 }
 
@@ -133,5 +138,7 @@ fn answers(
         content,
         headers: Vec::new(),
     };
-    MetaResponses { responses: vec![response] }
+    MetaResponses {
+        responses: vec![response],
+    }
 }

@@ -105,7 +105,12 @@ impl Accounts {
             return Err(Error::Invalid(errors));
         }
         let hash = self.core.identity.passwords.hash(input.password).await?;
-        let row = UserRow { id: UserId(scope.clock().new_id()), email, name, hash };
+        let row = UserRow {
+            id: UserId(scope.clock().new_id()),
+            email,
+            name,
+            hash,
+        };
         let (tenant, roles) = (scope.tenant(), input.roles);
         self.core
             .policy
@@ -134,15 +139,24 @@ impl Accounts {
         .bind(tenant.trim(), ColumnType::Text)
         .bind(email, ColumnType::Text)
         .returns(&[ColumnType::Uuid, ColumnType::Uuid]);
-        let mut row = self.core.db.fetch_optional(member).await?.ok_or(Error::NotFound)?;
+        let mut row = self
+            .core
+            .db
+            .fetch_optional(member)
+            .await?
+            .ok_or(Error::NotFound)?;
         let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
         let clock = self.core.clock.clone();
         self.core
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    let author =
-                        Author { clock: &clock, tenant, actor: Actor::Operator, request: &request };
+                    let author = Author {
+                        clock: &clock,
+                        tenant,
+                        actor: Actor::Operator,
+                        request: &request,
+                    };
                     let entity = ("users", Some(user.to_string()));
                     journal::audit_by(tx, author, "auth.operator_token", entity, None, None).await
                 })
@@ -159,20 +173,43 @@ impl Accounts {
         let tenant = Sql::new("SELECT id, name FROM tenants WHERE id = $1")
             .bind(scope.tenant(), ColumnType::Uuid)
             .returns(&[ColumnType::Uuid, ColumnType::Text]);
-        let mut row = self.core.db.fetch_optional(tenant).await?.ok_or(Error::NotFound)?;
-        let tenant = TenantRef { id: row.uuid()?, name: row.text()? };
+        let mut row = self
+            .core
+            .db
+            .fetch_optional(tenant)
+            .await?
+            .ok_or(Error::NotFound)?;
+        let tenant = TenantRef {
+            id: row.uuid()?,
+            name: row.text()?,
+        };
         let user = match scope.actor() {
             Actor::User(id) => Some(self.profile(id).await?),
             Actor::ApiKey(_) | Actor::Plugin(_) | Actor::Operator => None,
         };
-        Ok(Me { user, tenant, roles: self.roles(scope).await?, permissions: permissions(scope) })
+        Ok(Me {
+            user,
+            tenant,
+            roles: self.roles(scope).await?,
+            permissions: permissions(scope),
+        })
     }
 
     async fn profile(&self, id: UserId) -> Result<Profile> {
         let user = Sql::new("SELECT id, email, name, last_login_at FROM users WHERE id = $1")
             .bind(id, ColumnType::Uuid)
-            .returns(&[ColumnType::Uuid, ColumnType::Text, ColumnType::Text, ColumnType::Instant]);
-        let mut row = self.core.db.fetch_optional(user).await?.ok_or(Error::NotFound)?;
+            .returns(&[
+                ColumnType::Uuid,
+                ColumnType::Text,
+                ColumnType::Text,
+                ColumnType::Instant,
+            ]);
+        let mut row = self
+            .core
+            .db
+            .fetch_optional(user)
+            .await?
+            .ok_or(Error::NotFound)?;
         Ok(Profile {
             id: row.uuid()?,
             email: row.text()?,
@@ -199,9 +236,15 @@ impl Accounts {
             .bind(key, ColumnType::Uuid),
             Actor::Plugin(_) | Actor::Operator => return Ok(Vec::new()),
         };
-        let rows = self.core.db.fetch_all(held.returns(&[ColumnType::Uuid, ColumnType::Text]));
+        let rows = self
+            .core
+            .db
+            .fetch_all(held.returns(&[ColumnType::Uuid, ColumnType::Text]));
         let read = |mut row: crate::db::Row| {
-            Ok(member::HeldRole { id: row.uuid()?, name: row.text()? })
+            Ok(member::HeldRole {
+                id: row.uuid()?,
+                name: row.text()?,
+            })
         };
         rows.await?.into_iter().map(read).collect()
     }
@@ -209,12 +252,14 @@ impl Accounts {
 
 fn permissions(scope: &Scope) -> Vec<String> {
     let catalogue = &scope.core().catalogue;
-    let allowed = catalogue.operations().filter_map(|(operation, object, action)| {
-        match scope.grants().decide(operation)? {
-            RowScope::All => Some(format!("{object}.{action}")),
-            RowScope::Own => Some(format!("{object}.{action}:own")),
-        }
-    });
+    let allowed = catalogue
+        .operations()
+        .filter_map(
+            |(operation, object, action)| match scope.grants().decide(operation)? {
+                RowScope::All => Some(format!("{object}.{action}")),
+                RowScope::Own => Some(format!("{object}.{action}:own")),
+            },
+        );
     allowed.collect()
 }
 
@@ -239,7 +284,11 @@ async fn join(tx: &mut Tx<'_>, scope: Scope, new: UserRow, roles: Vec<String>) -
     let by_email = Sql::new("SELECT id FROM users WHERE email = $1")
         .bind(new.email.as_str(), ColumnType::Text)
         .returns(&[ColumnType::Uuid]);
-    let user_id = tx.fetch_optional(by_email).await?.ok_or(Error::NotFound)?.uuid()?;
+    let user_id = tx
+        .fetch_optional(by_email)
+        .await?
+        .ok_or(Error::NotFound)?
+        .uuid()?;
     insert_membership(tx, (tenant, user_id), &roles, now).await?;
     let entity = ("members", Some(user_id.to_string()));
     let after = json!({ "email": new.email, "roles": roles });
@@ -297,10 +346,7 @@ pub(super) async fn insert_membership(
 }
 
 /// Keeps the refused fields of a check, so that all checks of an input are answered at once.
-pub(super) fn gather<T: Default>(
-    errors: &mut Vec<FieldError>,
-    checked: Result<T>,
-) -> Result<T> {
+pub(super) fn gather<T: Default>(errors: &mut Vec<FieldError>, checked: Result<T>) -> Result<T> {
     match checked {
         Err(Error::Invalid(fields)) => {
             errors.extend(fields);
@@ -309,3 +355,6 @@ pub(super) fn gather<T: Default>(
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,9 @@ impl ApiKeys {
         let key = self
             .core
             .policy
-            .write(scope.tenant(), move |tx| Box::pin(insert(tx, scope, key, hash, input.role)))
+            .write(scope.tenant(), move |tx| {
+                Box::pin(insert(tx, scope, key, hash, input.role))
+            })
             .await?;
         Ok((key, secret))
     }
@@ -137,7 +139,13 @@ impl ApiKeys {
             ColumnType::Instant,
             ColumnType::Instant,
         ]);
-        self.core.db.fetch_all(all).await?.into_iter().map(read).collect()
+        self.core
+            .db
+            .fetch_all(all)
+            .await?
+            .into_iter()
+            .map(read)
+            .collect()
     }
 
     /// Revokes a key: the next request with it is refused. Revoking it again changes nothing.
@@ -179,13 +187,20 @@ pub(crate) async fn authenticate(
     let (tenant, id): (TenantId, ApiKeyId) = (row.uuid()?, row.uuid()?);
     let (now, end) = (core.clock.now(), row.opt_instant::<DateTime<Utc>>()?);
     if end.is_some_and(|end| end <= now) {
-        return Err(Error::unauthenticated("api_key_expired", "this API key has expired"));
+        return Err(Error::unauthenticated(
+            "api_key_expired",
+            "this API key has expired",
+        ));
     }
     let uses = &core.identity.key_uses;
-    if uses.get(&(tenant, id)).is_none_or(|noted| now - noted >= USE_PRECISION) {
+    if uses
+        .get(&(tenant, id))
+        .is_none_or(|noted| now - noted >= USE_PRECISION)
+    {
         uses.insert((tenant, id), now);
         let core_ = core.clone();
-        core.identity.afterwards(async move { note_use(&core_, tenant, id, now).await });
+        core.identity
+            .afterwards(async move { note_use(&core_, tenant, id, now).await });
     }
     Ok((tenant, id))
 }
@@ -231,14 +246,23 @@ async fn insert(
 }
 
 async fn find_role(tx: &mut Tx<'_>, tenant: TenantId, role: String) -> Result<RoleId> {
-    let unknown = || Error::invalid("role", "unknown_role", "There is no such role in this tenant.");
+    let unknown = || {
+        Error::invalid(
+            "role",
+            "unknown_role",
+            "There is no such role in this tenant.",
+        )
+    };
     match role::resolve(tx, tenant, "role", &[role]).await {
         Ok(found) => found.first().copied().ok_or_else(unknown),
         // It points into a list, and here is none.
         Err(Error::Invalid(fields)) => Err(Error::Invalid(
             fields
                 .into_iter()
-                .map(|field| FieldError { pointer: "/role".into(), ..field })
+                .map(|field| FieldError {
+                    pointer: "/role".into(),
+                    ..field
+                })
                 .collect(),
         )),
         Err(error) => Err(error),

@@ -5,6 +5,8 @@
 mod account;
 mod api_key;
 mod email;
+#[cfg(test)]
+mod fixture;
 mod key;
 mod name;
 mod opaque;
@@ -73,7 +75,11 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn new(options: &IdentityOptions, keys: &SigningKeys, clock: &Clock) -> Result<Self> {
+    pub(crate) fn new(
+        options: &IdentityOptions,
+        keys: &SigningKeys,
+        clock: &Clock,
+    ) -> Result<Self> {
         Ok(Self {
             passwords: Passwords::new(options.password_cost, clock.clone())?,
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,

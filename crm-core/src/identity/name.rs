@@ -31,7 +31,10 @@ mod tests {
 
     #[test]
     fn a_name_is_trimmed_and_may_have_100_characters_of_any_script() {
-        assert_eq!(check_name("name", "  Ärzte & Söhne ").unwrap(), "Ärzte & Söhne");
+        assert_eq!(
+            check_name("name", "  Ärzte & Söhne ").unwrap(),
+            "Ärzte & Söhne"
+        );
         assert!(check_name("name", &"ü".repeat(MAX_NAME_CHARS)).is_ok());
     }
 
@@ -48,7 +51,10 @@ mod tests {
             let Err(Error::Invalid(fields)) = check_name("tenant", text) else {
                 panic!("{text:?} was accepted");
             };
-            assert_eq!((fields[0].pointer.as_str(), fields[0].code), ("/tenant", code));
+            assert_eq!(
+                (fields[0].pointer.as_str(), fields[0].code),
+                ("/tenant", code)
+            );
         }
     }
 }

@@ -85,11 +85,7 @@ impl Accounts {
     /// [`Error::Invalid`] for values that break a rule; [`Error::Unauthenticated`]
     /// `setup_token_invalid` for a token that is unknown, used, expired or late: of any number of
     /// callers with one token, one succeeds.
-    pub async fn register(
-        &self,
-        input: Registration,
-        request: RequestContext,
-    ) -> Result<Session> {
+    pub async fn register(&self, input: Registration, request: RequestContext) -> Result<Session> {
         let core = &self.core;
         let mut errors = Vec::new();
         let email = gather(&mut errors, normalize_email(&input.email))?;
@@ -102,7 +98,12 @@ impl Accounts {
         // Before the expensive hash: without a token nobody makes this process work.
         setup::check(&core.db, &core.clock, &input.setup_token).await?;
         let hash = core.identity.passwords.hash(input.password).await?;
-        let user = UserRow { id: UserId(core.clock.new_id()), email, name, hash };
+        let user = UserRow {
+            id: UserId(core.clock.new_id()),
+            email,
+            name,
+            hash,
+        };
         let (clock, setup_token) = (core.clock.clone(), input.setup_token);
         let opened = core
             .db
@@ -115,7 +116,15 @@ impl Accounts {
                         .await?;
                     let opened = open(tx, &clock, (tenant.id, user.id)).await?;
                     let after = json!({ "tenant": tenant.name, "email": user.email });
-                    audit(tx, &clock, &opened.0, &request, "auth.register", Some(after)).await?;
+                    audit(
+                        tx,
+                        &clock,
+                        &opened.0,
+                        &request,
+                        "auth.register",
+                        Some(after),
+                    )
+                    .await?;
                     Ok(opened)
                 })
             })
@@ -135,8 +144,12 @@ impl Accounts {
         self.throttle(&email, request.address)?;
         let known = self.known(&email).await?;
         let hash = known.as_ref().and_then(|user| user.hash.clone());
-        let verdict =
-            self.core.identity.passwords.verify(input.password.clone(), hash).await?;
+        let verdict = self
+            .core
+            .identity
+            .passwords
+            .verify(input.password.clone(), hash)
+            .await?;
         let user = match known {
             Some(user) if user.active && verdict != Verdict::Wrong => user,
             other => {
@@ -263,7 +276,9 @@ impl Accounts {
         let user = Sql::new("SELECT id, password_hash, status FROM users WHERE email = $1")
             .bind(email, ColumnType::Text)
             .returns(&[ColumnType::Uuid, ColumnType::Text, ColumnType::Text]);
-        let Some(mut row) = self.core.db.fetch_optional(user).await? else { return Ok(None) };
+        let Some(mut row) = self.core.db.fetch_optional(user).await? else {
+            return Ok(None);
+        };
         Ok(Some(Known {
             id: row.uuid()?,
             hash: row.opt_text()?,
@@ -279,8 +294,19 @@ impl Accounts {
         )
         .bind(user, ColumnType::Uuid)
         .returns(&[ColumnType::Uuid, ColumnType::Text]);
-        let read = |mut row: crate::db::Row| Ok(Choice { id: row.uuid()?, name: row.text()? });
-        self.core.db.fetch_all(own).await?.into_iter().map(read).collect()
+        let read = |mut row: crate::db::Row| {
+            Ok(Choice {
+                id: row.uuid()?,
+                name: row.text()?,
+            })
+        };
+        self.core
+            .db
+            .fetch_all(own)
+            .await?
+            .into_iter()
+            .map(read)
+            .collect()
     }
 
     /// A hash at today's cost beside the one it replaces; none when the password breaks today's
@@ -299,17 +325,14 @@ impl Accounts {
     }
 
     /// Audits a failed attempt in the one tenant it was about, when there is one.
-    fn note_failure(
-        &self,
-        user: Option<UserId>,
-        tenant: Option<String>,
-        request: RequestContext,
-    ) {
+    fn note_failure(&self, user: Option<UserId>, tenant: Option<String>, request: RequestContext) {
         let Some(user) = user else { return };
         let accounts = self.clone();
         self.core.identity.afterwards(async move {
             let choices = accounts.choices(user).await?;
-            let Ok(tenant) = choose(choices, tenant.as_deref()) else { return Ok(()) };
+            let Ok(tenant) = choose(choices, tenant.as_deref()) else {
+                return Ok(());
+            };
             let clock = accounts.core.clock.clone();
             accounts
                 .core
@@ -338,7 +361,11 @@ fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
         return Ok(choice.id);
     }
     let names: Vec<_> = choices.iter().map(|choice| choice.name.as_str()).collect();
-    let code = if named.is_some() { "unknown" } else { "required" };
+    let code = if named.is_some() {
+        "unknown"
+    } else {
+        "required"
+    };
     let message = format!("Name one of your tenants: {}.", names.join(", "));
     Err(Error::invalid("tenant", code, message))
 }
@@ -349,10 +376,9 @@ async fn open(
     clock: &Clock,
     (tenant, user): (TenantId, UserId),
 ) -> Result<(Family, SecretString)> {
-    let seen =
-        Sql::new("UPDATE users SET last_login_at = $1 WHERE id = $2 AND status = 'active'")
-            .bind(clock.now(), ColumnType::Instant)
-            .bind(user, ColumnType::Uuid);
+    let seen = Sql::new("UPDATE users SET last_login_at = $1 WHERE id = $2 AND status = 'active'")
+        .bind(clock.now(), ColumnType::Instant)
+        .bind(user, ColumnType::Uuid);
     if tx.execute(seen).await? == 0 {
         return Err(invalid_credentials());
     }
@@ -389,7 +415,12 @@ fn author<'a>(
     user: UserId,
     request: &'a RequestContext,
 ) -> Author<'a> {
-    Author { clock, tenant, actor: Actor::User(user), request }
+    Author {
+        clock,
+        tenant,
+        actor: Actor::User(user),
+        request,
+    }
 }
 
 fn invalid_credentials() -> Error {

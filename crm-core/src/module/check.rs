@@ -176,8 +176,8 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
             problems.add(&format!("{place}/min"), "out_of_range", message);
         }
         FieldType::Decimal { precision, scale } => {
-            bounds("precision", *precision, 1, 18);
-            bounds("scale", *scale, 0, (*precision).min(18));
+            bounds("precision", *precision, 1, rule::MAX_PRECISION);
+            bounds("scale", *scale, 0, (*precision).min(rule::MAX_PRECISION));
         }
         FieldType::Tags {
             max_items,

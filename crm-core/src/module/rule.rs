@@ -15,6 +15,9 @@ use super::{FieldType, email};
 use crate::error::FieldError;
 use crate::value::Value;
 
+/// Most digits of a decimal: what 64 bits hold of any number.
+pub(super) const MAX_PRECISION: u32 = 18;
+
 /// Why a value is not one of its field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -235,7 +238,7 @@ fn decimal(text: &str, precision: u32, scale: u32) -> Ruled {
     let written = format!("{whole}{fraction}");
     let digits = written.trim_end_matches('0');
     if digits.is_empty() {
-        return Ok(Value::Decimal(Decimal::new(0, scale)));
+        return scaled(0, scale);
     }
     // The number is digits × 10^point; both lengths are at most 64.
     let point = i64::from(exponent) + length(&written) - length(digits) - length(fraction);
@@ -248,22 +251,26 @@ fn decimal(text: &str, precision: u32, scale: u32) -> Ruled {
         };
         return Err(Refusal::new("too_precise", message));
     }
-    let unscaled = (length(digits) + zeros <= i64::from(precision))
-        .then(|| {
-            format!(
-                "{digits}{}",
-                "0".repeat(usize::try_from(zeros).unwrap_or_default())
-            )
-        })
-        .and_then(|digits| digits.parse::<i64>().ok())
-        .ok_or_else(|| {
-            let whole = precision.saturating_sub(scale);
-            Refusal::new(
-                "out_of_range",
-                format!("must have at most {whole} digits before the point"),
-            )
-        })?;
-    Ok(Value::Decimal(Decimal::new(sign * unscaled, scale)))
+    let precision = precision.min(MAX_PRECISION);
+    if length(digits) + zeros > i64::from(precision) {
+        let whole = precision.saturating_sub(scale);
+        let message = format!("must have at most {whole} digits before the point");
+        return Err(Refusal::new("out_of_range", message));
+    }
+    let padded = format!(
+        "{digits}{}",
+        "0".repeat(usize::try_from(zeros).unwrap_or_default())
+    );
+    scaled(
+        sign * padded.parse::<i64>().map_err(|_| malformed())?,
+        scale,
+    )
+}
+
+fn scaled(unscaled: i64, scale: u32) -> Ruled {
+    Decimal::try_new(unscaled, scale)
+        .map(Value::Decimal)
+        .map_err(|_| Refusal::new("out_of_range", "has a scale that no decimal has"))
 }
 
 fn length(digits: &str) -> i64 {

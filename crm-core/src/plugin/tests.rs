@@ -430,8 +430,9 @@ async fn an_api_key_uploads_and_never_enables(world: World) {
         theatre.world.operator(theatre.world.tenant).request().clone(),
     );
     let text = component("read", "contacts.read", "contact.created");
-    let create = scope.permit(OBJECT).unwrap();
-    let plugin = theatre.plugins.upload(&create, text.into()).await.unwrap();
+    let permit = scope.permit(OBJECT).unwrap();
+    let upload = theatre.plugins.upload(&permit, text.into());
+    let plugin = upload.await.unwrap();
     assert_eq!((plugin.status, plugin.installed_by), (PluginStatus::Uploaded, None));
     let enable = theatre.plugins.enable(&scope.permit(OBJECT).unwrap(), plugin.id).await;
     assert_eq!(refusal(enable), "user_required");

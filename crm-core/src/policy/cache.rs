@@ -1,11 +1,11 @@
 //! Compiled policies and rights kept in memory: a request is answered without SQL.
 //!
 //! Bounded, and never stale beyond one poll: a change invalidates here after its commit, other
-//! processes learn of it by the tenant's policy epoch. Refuses to keep what was read while an
-//! invalidation came in.
+//! processes learn of it by the tenant's policy epoch. What was read while an invalidation came in
+//! is worthless from the start.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::sync::Cache;
 
@@ -22,25 +22,36 @@ use crate::id::{RoleId, TenantId};
 const TENANTS: u64 = 32_768;
 /// Most subjects whose rights are kept.
 const SUBJECTS: u64 = 262_144;
-/// Locks between loads and invalidations, spread over the tenants.
-const STRIPES: usize = 64;
+/// Counters of invalidations; tenants that share one only lose what is cached more often.
+const GENERATIONS: usize = 4_096;
 
 /// The rights of subjects, by tenant.
 pub(crate) struct PolicyCache {
     db: Db,
     catalogue: Arc<Catalogue>,
-    tenants: Cache<TenantId, Arc<Tenant>>,
-    /// Rights with the stamp of the tenant's policy they follow from: worthless under another.
-    subjects: Cache<(TenantId, Subject), (u64, Arc<Grants>)>,
-    stamps: AtomicU64,
-    /// Counts the invalidations of a stripe of tenants.
-    generations: [Mutex<u64>; STRIPES],
+    tenants: Cache<TenantId, Cached<Tenant>>,
+    subjects: Cache<(TenantId, Subject), Cached<Grants>>,
+    /// Every entry states the generation before its reading began, and holds in that one only.
+    generations: Box<[AtomicU64]>,
     /// The newest policy epoch whose changes have been dropped here.
     seen: AtomicI64,
 }
 
+struct Cached<T> {
+    generation: u64,
+    value: Arc<T>,
+}
+
+impl<T> Clone for Cached<T> {
+    fn clone(&self) -> Self {
+        Self {
+            generation: self.generation,
+            value: self.value.clone(),
+        }
+    }
+}
+
 struct Tenant {
-    stamp: u64,
     active: bool,
     policy: CompiledPolicy,
 }
@@ -58,15 +69,9 @@ impl PolicyCache {
             catalogue,
             tenants: Cache::new(TENANTS),
             subjects: Cache::new(SUBJECTS),
-            stamps: AtomicU64::new(0),
-            generations: std::array::from_fn(|_| Mutex::new(0)),
+            generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
             seen: AtomicI64::new(seen),
         })
-    }
-
-    /// The permissions' names.
-    pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
-        &self.catalogue
     }
 
     /// What the subject may do in the tenant; `None` when it is no active member of it, or the
@@ -76,27 +81,31 @@ impl PolicyCache {
         tenant: TenantId,
         subject: Subject,
     ) -> Result<Option<Arc<Grants>>> {
-        let Some(entry) = self.tenant(tenant).await? else {
+        let generation = self.generation(tenant);
+        if let Some(cached) = self.subjects.get(&(tenant, subject))
+            && cached.generation == generation
+        {
+            return Ok(Some(cached.value));
+        }
+        let Some(entry) = self.tenant(tenant, generation).await? else {
             return Ok(None);
         };
         if !entry.active {
             return Ok(None);
         }
-        let cached = self.subjects.get(&(tenant, subject));
-        if let Some((_, grants)) = cached.filter(|(stamp, _)| *stamp == entry.stamp) {
-            return Ok(Some(grants));
-        }
-        // An invalidation from here on drops the tenant's entry, and its stamp with it.
         let Some(roles) = self.roles_of(tenant, subject).await? else {
             return Ok(None);
         };
-        let mut grants = entry.policy.grants(&roles);
+        let mut value = entry.policy.grants(&roles);
         if let Subject::ApiKey(_) = subject {
-            grants = Arc::new(grants.without_own());
+            value = Arc::new(value.without_own());
         }
-        self.subjects
-            .insert((tenant, subject), (entry.stamp, grants.clone()));
-        Ok(Some(grants))
+        let cached = Cached {
+            generation,
+            value: value.clone(),
+        };
+        self.subjects.insert((tenant, subject), cached);
+        Ok(Some(value))
     }
 
     /// Runs `job` in a transaction that changes the policy of a tenant: under its lock, announced
@@ -106,13 +115,13 @@ impl PolicyCache {
         tenant: TenantId,
         job: impl Job<T>,
     ) -> Result<T> {
-        let answer = self.db.write(move |tx| {
+        let write = self.db.write(move |tx| {
             Box::pin(async move {
                 stored::bump_epoch(tx, tenant).await?;
                 job(tx).await
             })
         });
-        let answer = answer.await;
+        let answer = write.await;
         // After a failure too: the answer to a commit may have been lost on its way.
         self.invalidate(tenant);
         answer
@@ -120,8 +129,7 @@ impl PolicyCache {
 
     /// Forgets what is known of a tenant. Call it after the commit of every change of its policy.
     pub(crate) fn invalidate(&self, tenant: TenantId) {
-        *self.generation(tenant) += 1;
-        self.tenants.invalidate(&tenant);
+        self.generation_of(tenant).fetch_add(1, Ordering::AcqRel);
     }
 
     /// Forgets the tenants whose policy another process has changed since the last call.
@@ -138,31 +146,27 @@ impl PolicyCache {
         Ok(())
     }
 
-    async fn tenant(&self, id: TenantId) -> Result<Option<Arc<Tenant>>> {
-        if let Some(tenant) = self.tenants.get(&id) {
-            return Ok(Some(tenant));
+    /// The tenant's policy, cached or read after `generation` was.
+    async fn tenant(&self, id: TenantId, generation: u64) -> Result<Option<Arc<Tenant>>> {
+        if let Some(cached) = self.tenants.get(&id)
+            && cached.generation == generation
+        {
+            return Ok(Some(cached.value));
         }
-        let before = *self.generation(id);
         let rows = self.db.fetch_all(stored::read(id)).await?;
         let Some((active, rules)) = stored::parse(id, rows)? else {
             return Ok(None);
         };
-        let tenant = Arc::new(Tenant {
-            stamp: self.stamps.fetch_add(1, Ordering::Relaxed),
+        let value = Arc::new(Tenant {
             active,
             policy: CompiledPolicy::new(&self.catalogue, &rules),
         });
-        self.keep(id, before, &tenant);
-        Ok(Some(tenant))
-    }
-
-    /// Caches what was read since generation `before`, unless an invalidation has come since.
-    fn keep(&self, id: TenantId, before: u64, tenant: &Arc<Tenant>) {
-        // The lock makes an invalidation come either before the comparison or after the insert.
-        let generation = self.generation(id);
-        if *generation == before {
-            self.tenants.insert(id, tenant.clone());
-        }
+        let cached = Cached {
+            generation,
+            value: value.clone(),
+        };
+        self.tenants.insert(id, cached);
+        Ok(Some(value))
     }
 
     async fn roles_of(&self, tenant: TenantId, subject: Subject) -> Result<Option<Vec<RoleId>>> {
@@ -199,12 +203,14 @@ impl PolicyCache {
         Ok(Some(roles.into_iter().flatten().collect()))
     }
 
-    fn generation(&self, tenant: TenantId) -> MutexGuard<'_, u64> {
-        // The last byte of a UUID of version 7 is random.
-        let stripe = usize::from(tenant.0.as_bytes()[15]) % STRIPES;
-        self.generations[stripe]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn generation(&self, tenant: TenantId) -> u64 {
+        self.generation_of(tenant).load(Ordering::Acquire)
+    }
+
+    fn generation_of(&self, tenant: TenantId) -> &AtomicU64 {
+        // The last bytes of a UUID of version 7 are random.
+        let [.., high, low] = *tenant.0.as_bytes();
+        &self.generations[usize::from(u16::from_be_bytes([high, low])) % GENERATIONS]
     }
 }
 
@@ -212,8 +218,8 @@ impl PolicyCache {
 mod tests {
     use super::*;
     use crate::id::UserId;
-    use crate::policy::RowScope;
     use crate::policy::fixture::{World, on_both_databases};
+    use crate::policy::{RowScope, TenantRules};
 
     on_both_databases! {
         built_in_roles_mean_what_they_promise
@@ -221,7 +227,7 @@ mod tests {
         an_api_key_has_its_roles_rights_on_all_rows_until_it_is_revoked
         another_process_sees_a_change_with_its_next_poll
         a_users_new_status_is_announced_to_every_tenant_of_theirs
-        what_was_read_before_an_invalidation_is_not_kept
+        what_was_read_before_an_invalidation_is_not_used
     }
 
     fn decide(world: &World, grants: &Grants, object: &str, action: &str) -> Option<RowScope> {
@@ -321,7 +327,6 @@ mod tests {
         let (tenant, viewer) = (world.tenant, Subject::User(world.viewer));
         let untouched = world.new_tenant("untouched").await;
         let cached = other.grants_for(tenant, viewer).await.unwrap().unwrap();
-        let neighbour = other.tenant(untouched).await.unwrap().unwrap();
 
         let (user, now) = (world.viewer, world.crm.clock().now());
         let admin = role_named(&world, "admin").await;
@@ -349,16 +354,10 @@ mod tests {
             here
         );
         // Only what changed is dropped, and only once.
-        assert!(Arc::ptr_eq(
-            &other.tenant(untouched).await.unwrap().unwrap(),
-            &neighbour
-        ));
-        let kept = other.tenant(tenant).await.unwrap().unwrap();
+        let (changed, same) = (other.generation(tenant), other.generation(untouched));
+        assert_eq!((changed, same), (1, 0));
         other.poll().await.unwrap();
-        assert!(Arc::ptr_eq(
-            &other.tenant(tenant).await.unwrap().unwrap(),
-            &kept
-        ));
+        assert_eq!(other.generation(tenant), changed);
     }
 
     async fn a_users_new_status_is_announced_to_every_tenant_of_theirs(world: World) {
@@ -377,24 +376,42 @@ mod tests {
         assert!(world.grants(Subject::User(user)).await.is_none());
     }
 
-    async fn what_was_read_before_an_invalidation_is_not_kept(world: World) {
+    async fn what_was_read_before_an_invalidation_is_not_used(world: World) {
         let (policy, tenant) = (&world.crm.core.policy, world.tenant);
-        let before = *policy.generation(tenant);
-        let read = policy.tenant(tenant).await.unwrap().unwrap();
-        policy.invalidate(tenant);
-        policy.keep(tenant, before, &read);
-        assert!(policy.tenants.get(&tenant).is_none());
-        // Nor are the rights that followed from it, although they are stored.
         let subject = Subject::User(world.viewer);
-        let stale = Arc::new(Grants::everything(&policy.catalogue));
-        policy
-            .subjects
-            .insert((tenant, subject), (read.stamp, stale));
-        let grants = policy.grants_for(tenant, subject).await.unwrap().unwrap();
-        assert_eq!(decide(&world, &grants, "roles", "create"), None);
+        let before = policy.generation(tenant);
         policy.invalidate(tenant);
-        let now = *policy.generation(tenant);
-        policy.keep(tenant, now, &read);
-        assert!(policy.tenants.get(&tenant).is_some());
+        // Two reads that began before and end only now.
+        let everything = Cached {
+            generation: before,
+            value: Arc::new(Grants::everything(&policy.catalogue)),
+        };
+        policy.subjects.insert((tenant, subject), everything);
+        let gone = Tenant {
+            active: false,
+            policy: CompiledPolicy::new(&policy.catalogue, &no_rules(tenant)),
+        };
+        let gone = Cached {
+            generation: before,
+            value: Arc::new(gone),
+        };
+        policy.tenants.insert(tenant, gone);
+        let grants = world.grants(subject).await.unwrap();
+        assert_eq!(
+            decide(&world, &grants, "contacts", "read"),
+            Some(RowScope::All)
+        );
+        assert_eq!(decide(&world, &grants, "roles", "create"), None);
+        // What is read now is used again.
+        assert!(Arc::ptr_eq(&world.grants(subject).await.unwrap(), &grants));
+    }
+
+    fn no_rules(tenant: TenantId) -> TenantRules {
+        TenantRules {
+            tenant,
+            roles: Vec::new(),
+            rules: Vec::new(),
+            assignments: Vec::new(),
+        }
     }
 }

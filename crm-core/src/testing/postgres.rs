@@ -1,10 +1,11 @@
 //! A throwaway PostgreSQL for tests: one cluster per test process, one database per test.
 //!
-//! The cluster listens on a socket in a private directory only, never on the network, and trades
-//! durability for speed. Its watchdog holds a pipe to the test process and removes everything as
+//! The cluster listens on a free loopback port with a random password, and trades durability for
+//! speed. (A Unix socket would refuse connections whenever its short backlog is full.) Its watchdog holds a pipe to the test process and removes everything as
 //! soon as that process is gone, even when it was killed.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -75,6 +76,8 @@ struct Cluster {
     /// The shell that stops the server when its standard input closes.
     watchdog: Child,
     directory: PathBuf,
+    password: String,
+    port: u16,
 }
 
 impl Cluster {
@@ -99,10 +102,21 @@ impl Cluster {
     }
 
     fn start_in(programs: &Path, directory: PathBuf) -> Result<Self, String> {
+        let password = Clock::system()
+            .random::<16>()
+            .map(|byte| format!("{byte:02x}"))
+            .concat();
+        std::fs::write(directory.join("password"), &password).map_err(|error| error.to_string())?;
+        // Free now, and the kernel hands it to nobody else soon.
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|listener| listener.local_addr())
+            .map_err(|error| error.to_string())?
+            .port();
         let mut command = Command::new("sh");
         command
             .args(["-c", include_str!("postgres.sh"), "crm-test-postgres"])
             .args([programs, &directory])
+            .arg(port.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -126,12 +140,14 @@ impl Cluster {
         Ok(Self {
             watchdog,
             directory,
+            password,
+            port,
         })
     }
 
     fn url(&self) -> String {
-        let directory = self.directory.display();
-        format!("postgres://postgres@localhost:5432/postgres?host={directory}&sslmode=disable")
+        let (password, port) = (&self.password, self.port);
+        format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres?sslmode=disable")
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod error;
 mod field;
+mod fixed;
 mod module;
 
 use std::sync::RwLock;
@@ -39,7 +40,8 @@ impl OpenApi {
     /// # Errors
     /// When that is not JSON.
     pub(crate) fn new(fixed: &str, public_url: &str) -> Result<Self, Error> {
-        let fixed = serde_json::from_str(fixed).map_err(Error::internal)?;
+        let mut fixed = serde_json::from_str(fixed).map_err(Error::internal)?;
+        fixed::mend(&mut fixed);
         Ok(Self {
             fixed,
             public_url: public_url.to_owned(),
@@ -101,7 +103,7 @@ impl OpenApi {
 }
 
 /// Calls `visit` with the path and the operation of each operation.
-fn for_each_operation(document: &mut Value, visit: fn(&str, &mut Map<String, Value>)) {
+fn for_each_operation(document: &mut Value, mut visit: impl FnMut(&str, &mut Map<String, Value>)) {
     let Some(paths) = document["paths"].as_object_mut() else {
         return;
     };
@@ -119,17 +121,19 @@ fn extend(target: &mut Value, members: Map<String, Value>) {
     }
 }
 
+/// The permission that an operation's words declare: "Permission: `contacts.read`."
+pub(crate) fn permission_in(words: &str) -> Option<&str> {
+    let (_, rest) = words.split_once("Permission: `")?;
+    rest.split_once('`').map(|(permission, _)| permission)
+}
+
 /// Repeats the permission that a handler's words declare, for programs to read.
 fn declare_permission(operation: &mut Map<String, Value>) {
     let words = operation
         .get("description")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    let named = words
-        .split_once("Permission: `")
-        .and_then(|(_, rest)| rest.split_once('`'));
-    if let Some((permission, _)) = named {
-        let permission = json!(permission);
+    if let Some(permission) = permission_in(words).map(|permission| json!(permission)) {
         operation.insert("x-permission".into(), permission);
     }
 }

@@ -80,8 +80,14 @@ impl ApiKeys {
     /// Permission: `api_keys.read`.
     #[oai(path = "/", method = "get", operation_id = "list_api_keys")]
     async fn list(&self, caller: Caller) -> Result<Json<List>, Problem> {
-        let keys = self.crm.api_keys().list(&caller.permit::<Read>("api_keys")?).await?;
-        Ok(Json(List { data: keys.into_iter().map(Reply::from).collect() }))
+        let keys = self
+            .crm
+            .api_keys()
+            .list(&caller.permit::<Read>("api_keys")?)
+            .await?;
+        Ok(Json(List {
+            data: keys.into_iter().map(Reply::from).collect(),
+        }))
     }
 
     /// Create an API key
@@ -96,9 +102,16 @@ impl ApiKeys {
         let permit = caller.permit::<Create>("api_keys")?;
         let body = body.0;
         let expires_at = body.expires_at.map(|instant| instant.0);
-        let new = NewApiKey { name: body.name, role: body.role, expires_at };
+        let new = NewApiKey {
+            name: body.name,
+            role: body.role,
+            expires_at,
+        };
         let (api_key, key) = self.crm.api_keys().create(&permit, new).await?;
-        Ok(Created(NewReply { key: key.expose_secret().to_owned(), api_key: api_key.into() }))
+        Ok(Created(NewReply {
+            key: key.expose_secret().to_owned(),
+            api_key: api_key.into(),
+        }))
     }
 
     /// Revoke an API key

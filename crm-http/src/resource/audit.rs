@@ -62,7 +62,10 @@ impl Audit {
     ///
     /// Newest first. Permission: `audit.read`.
     #[oai(path = "/", method = "get", operation_id = "list_audit")]
-    #[expect(clippy::too_many_arguments, reason = "each is one documented query parameter")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one documented query parameter"
+    )]
     async fn list(
         &self,
         caller: Caller,
@@ -88,7 +91,11 @@ impl Audit {
             limit: limit.0,
             cursor: cursor.0,
         };
-        let page = self.crm.audit().list(&caller.permit::<Read>("audit")?, &query).await?;
+        let page = self
+            .crm
+            .audit()
+            .list(&caller.permit::<Read>("audit")?, &query)
+            .await?;
         Ok(Json(List {
             data: page.data.into_iter().map(Entry::from).collect(),
             next_cursor: page.next_cursor,

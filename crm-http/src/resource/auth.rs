@@ -122,7 +122,13 @@ impl Auth {
             password: body.password.into(),
             name: body.name,
         };
-        Ok(Created(self.crm.accounts().register(registration, origin.0).await?.into()))
+        Ok(Created(
+            self.crm
+                .accounts()
+                .register(registration, origin.0)
+                .await?
+                .into(),
+        ))
     }
 
     /// Log in
@@ -135,9 +141,14 @@ impl Auth {
         body: Strict<LoginBody>,
     ) -> Result<Json<Tokens>, Problem> {
         let body = body.0;
-        let login =
-            Login { email: body.email, password: body.password.into(), tenant: body.tenant };
-        Ok(Json(self.crm.accounts().login(login, origin.0).await?.into()))
+        let login = Login {
+            email: body.email,
+            password: body.password.into(),
+            tenant: body.tenant,
+        };
+        Ok(Json(
+            self.crm.accounts().login(login, origin.0).await?.into(),
+        ))
     }
 
     /// Exchange a refresh token
@@ -150,7 +161,9 @@ impl Auth {
         body: Strict<RefreshBody>,
     ) -> Result<Json<Tokens>, Problem> {
         let token = body.0.refresh_token.into();
-        Ok(Json(self.crm.accounts().refresh(token, origin.0).await?.into()))
+        Ok(Json(
+            self.crm.accounts().refresh(token, origin.0).await?.into(),
+        ))
     }
 
     /// Log out
@@ -163,13 +176,16 @@ impl Auth {
         origin: Origin,
         body: Strict<RefreshBody>,
     ) -> Result<NoContent, Problem> {
-        self.crm.accounts().logout(body.0.refresh_token.into(), origin.0).await?;
+        self.crm
+            .accounts()
+            .logout(body.0.refresh_token.into(), origin.0)
+            .await?;
         Ok(NoContent)
     }
 
     /// Who am I
     ///
-    /// Needs a credential and no permission.
+    /// Any credential will do. Permission: none.
     #[oai(path = "/me", method = "get", operation_id = "me")]
     async fn me(&self, caller: Caller) -> Result<Json<MeReply>, Problem> {
         Ok(Json(self.crm.accounts().me(&caller).await?.into()))
@@ -195,7 +211,10 @@ impl From<Me> for MeReply {
                 name: user.name,
                 last_login_at: user.last_login_at.map(Instant),
             }),
-            tenant: Tenant { id: me.tenant.id.0, name: me.tenant.name },
+            tenant: Tenant {
+                id: me.tenant.id.0,
+                name: me.tenant.name,
+            },
             roles: me.roles.into_iter().map(HeldRole::from).collect(),
             permissions: me.permissions,
         }

@@ -2,7 +2,8 @@
 
 use crm_core::id::UserId;
 use crm_core::identity::NewUser;
-use crm_core::{Create, Crm, Delete, Member, Read, Update};
+use crm_core::member::{self, Member};
+use crm_core::{Create, Crm, Delete, Read, Update};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
@@ -95,7 +96,10 @@ impl Members {
         &self,
         caller: Caller,
         /// Most members of the page.
-        #[oai(default = "page_size", validator(minimum(value = "1"), maximum(value = "100")))]
+        #[oai(
+            default = "page_size",
+            validator(minimum(value = "1"), maximum(value = "100"))
+        )]
         limit: Query<u32>,
         /// The `next_cursor` of the page before.
         cursor: Query<Option<Uuid>>,
@@ -128,7 +132,10 @@ impl Members {
             roles: body.roles,
         };
         let joined = self.crm.accounts().create_user(&permit, user).await?;
-        Ok(Created(Joined { user_id: joined.user_id.0, existed: joined.existed }))
+        Ok(Created(Joined {
+            user_id: joined.user_id.0,
+            existed: joined.existed,
+        }))
     }
 
     /// Get a member
@@ -137,14 +144,24 @@ impl Members {
     #[oai(path = "/:user_id", method = "get", operation_id = "get_member")]
     async fn get(&self, caller: Caller, user_id: Path<Uuid>) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Read>("members")?;
-        Ok(Json(self.crm.members().get(&permit, UserId(user_id.0)).await?.into()))
+        Ok(Json(
+            self.crm
+                .members()
+                .get(&permit, UserId(user_id.0))
+                .await?
+                .into(),
+        ))
     }
 
     /// Set the roles of a member
     ///
     /// Replaces all of them. Nobody gives away a permission they do not hold, and a tenant keeps an
     /// admin. Permission: `members.update`.
-    #[oai(path = "/:user_id/roles", method = "put", operation_id = "set_member_roles")]
+    #[oai(
+        path = "/:user_id/roles",
+        method = "put",
+        operation_id = "set_member_roles"
+    )]
     async fn set_roles(
         &self,
         caller: Caller,
@@ -153,7 +170,12 @@ impl Members {
     ) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Update>("members")?;
         let members = self.crm.members();
-        Ok(Json(members.set_roles(&permit, UserId(user_id.0), body.0.roles).await?.into()))
+        Ok(Json(
+            members
+                .set_roles(&permit, UserId(user_id.0), body.0.roles)
+                .await?
+                .into(),
+        ))
     }
 
     /// Remove a member
@@ -162,7 +184,10 @@ impl Members {
     #[oai(path = "/:user_id", method = "delete", operation_id = "delete_member")]
     async fn delete(&self, caller: Caller, user_id: Path<Uuid>) -> Result<NoContent, Problem> {
         let permit = caller.permit::<Delete>("members")?;
-        self.crm.members().remove(&permit, UserId(user_id.0)).await?;
+        self.crm
+            .members()
+            .remove(&permit, UserId(user_id.0))
+            .await?;
         Ok(NoContent)
     }
 }
@@ -184,8 +209,11 @@ impl From<Member> for Reply {
     }
 }
 
-impl From<crm_core::HeldRole> for HeldRole {
-    fn from(role: crm_core::HeldRole) -> Self {
-        Self { id: role.id.0, name: role.name }
+impl From<member::HeldRole> for HeldRole {
+    fn from(role: member::HeldRole) -> Self {
+        Self {
+            id: role.id.0,
+            name: role.name,
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Roles of the tenant: what those who hold them may do.
 
 use crm_core::id::RoleId;
-use crm_core::{Create, Crm, Delete, NewRole, Read, Role, RoleChange, Update};
+use crm_core::role::{NewRole, Role, RoleChange};
+use crm_core::{Create, Crm, Delete, Read, Update};
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::types::MaybeUndefined;
@@ -88,8 +89,14 @@ impl Roles {
     /// Permission: `roles.read`.
     #[oai(path = "/", method = "get", operation_id = "list_roles")]
     async fn list(&self, caller: Caller) -> Result<Json<List>, Problem> {
-        let roles = self.crm.roles().list(&caller.permit::<Read>("roles")?).await?;
-        Ok(Json(List { data: roles.into_iter().map(Reply::from).collect() }))
+        let roles = self
+            .crm
+            .roles()
+            .list(&caller.permit::<Read>("roles")?)
+            .await?;
+        Ok(Json(List {
+            data: roles.into_iter().map(Reply::from).collect(),
+        }))
     }
 
     /// Create a role
@@ -118,7 +125,9 @@ impl Roles {
     #[oai(path = "/:id", method = "get", operation_id = "get_role")]
     async fn get(&self, caller: Caller, id: Path<Uuid>) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Read>("roles")?;
-        Ok(Json(self.crm.roles().get(&permit, RoleId(id.0)).await?.into()))
+        Ok(Json(
+            self.crm.roles().get(&permit, RoleId(id.0)).await?.into(),
+        ))
     }
 
     /// Update a role
@@ -143,7 +152,13 @@ impl Roles {
             },
             permissions: body.permissions,
         };
-        Ok(Json(self.crm.roles().update(&permit, RoleId(id.0), change).await?.into()))
+        Ok(Json(
+            self.crm
+                .roles()
+                .update(&permit, RoleId(id.0), change)
+                .await?
+                .into(),
+        ))
     }
 
     /// Delete a role

@@ -201,11 +201,11 @@ impl<'a> Change<'a> {
         if let Some(default) = self.default_literal(field) {
             sql = format!("{sql} DEFAULT {default}");
             if self.dialect == Dialect::Postgres {
-                sql = format!("{sql}; ALTER TABLE {table} ALTER COLUMN {name} DROP DEFAULT");
+                sql = format!("{sql};\nALTER TABLE {table} ALTER COLUMN {name} DROP DEFAULT");
             }
         }
         if let Some(constraint) = reference(&self.new.name, field) {
-            sql = format!("{sql}; ALTER TABLE {table} ADD{constraint}");
+            sql = format!("{sql};\nALTER TABLE {table} ADD{constraint}");
         }
         Step::new(sql, format!("{}: new field {}", self.new.name, field.name))
     }

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
-use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
 use super::*;
+use crate::error::Error;
 use crate::module::arbitrary;
 
 /// A module with a field of every type.
@@ -13,7 +14,7 @@ const THINGS: &str = r#"
         { name = "title", type = "text", max = 40, required = true, unique = true, search = true },
         { name = "email", type = "email", unique = true, search = true, sort = true },
         { name = "phone", type = "phone" },
-        { name = "count", type = "integer" },
+        { name = "points", type = "integer" },
         { name = "score", type = "integer", min = -5, max = 100, sort = true },
         { name = "age", type = "integer", min = 0 },
         { name = "debt", type = "integer", max = 0 },
@@ -29,7 +30,9 @@ const THINGS: &str = r#"
 "#;
 
 fn things() -> ModuleSpec {
-    ModuleSpec::from_toml(THINGS).unwrap()
+    let spec = ModuleSpec::from_toml(THINGS).unwrap();
+    crate::module::check(&spec).unwrap();
+    spec
 }
 
 /// The declaration with its TOML text changed.
@@ -42,25 +45,46 @@ fn planned(old: &ModuleSpec, new: &ModuleSpec, dialect: Dialect) -> Vec<Step> {
     plan(Some(old), Some(new), dialect).unwrap()
 }
 
+/// The steps as text; a rebuild without the table's columns and plain indexes.
 fn printed(steps: &[Step]) -> String {
-    let lines = steps.iter().map(|step| {
+    let mut text = String::new();
+    for step in steps {
         let mark = if step.destructive { "! " } else { "" };
-        format!("-- {mark}{}\n{};\n", step.summary, step.sql)
-    });
-    lines.collect()
+        text += &format!("-- {mark}{}\n", step.summary);
+        let rebuild = step.sql.starts_with("PRAGMA");
+        for line in step.sql.lines() {
+            let of_the_table = line.starts_with([' ', ')']) || line.starts_with("CREATE INDEX");
+            if !(rebuild && of_the_table) {
+                text += &format!("{line}\n");
+            }
+        }
+    }
+    text
 }
 
 async fn run(connection: &mut SqliteConnection, sql: &str) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.map(drop)
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// A database with one tenant and the module's table.
 async fn database(spec: &ModuleSpec) -> SqliteConnection {
     let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-    run(&mut connection, "CREATE TABLE tenants (id BLOB PRIMARY KEY) STRICT").await.unwrap();
-    run(&mut connection, "INSERT INTO tenants VALUES (x'01')").await.unwrap();
+    run(
+        &mut connection,
+        "CREATE TABLE tenants (id BLOB PRIMARY KEY) STRICT",
+    )
+    .await
+    .unwrap();
+    run(&mut connection, "INSERT INTO tenants VALUES (x'01')")
+        .await
+        .unwrap();
     for sql in create_table(spec, Dialect::Sqlite) {
-        run(&mut connection, &sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+        run(&mut connection, &sql)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {sql}"));
     }
     connection
 }
@@ -126,10 +150,21 @@ async fn a_check_refuses_what_the_input_rules_refuse() {
         ("parent_id", "x'00'"),
     ] {
         let refused = insert(&mut connection, 1, column, literal).await;
-        let error = refused.err().unwrap_or_else(|| panic!("{column} takes {literal}")).to_string();
+        let error = refused
+            .err()
+            .unwrap_or_else(|| panic!("{column} takes {literal}"))
+            .to_string();
         let check = format!("CHECK constraint failed: things.{column}.check");
-        let expected = [&check, "cannot store", "malformed JSON", "non-deterministic"];
-        assert!(expected.iter().any(|text| error.contains(*text)), "{column} {literal}: {error}");
+        let expected = [
+            &check,
+            "cannot store",
+            "malformed JSON",
+            "non-deterministic",
+        ];
+        assert!(
+            expected.iter().any(|text| error.contains(*text)),
+            "{column} {literal}: {error}"
+        );
     }
     for (id, (column, literal)) in (1..).zip([
         ("title", "'a'"),
@@ -142,55 +177,200 @@ async fn a_check_refuses_what_the_input_rules_refuse() {
             "INSERT INTO things (tenant_id, id, version, created_at, updated_at, done, {column})
              VALUES (x'01', CAST(zeroblob(15) || x'{id:02x}' AS BLOB), 1, 0, 0, 1, {literal})"
         );
-        run(&mut connection, &sql).await.unwrap_or_else(|error| panic!("{column}: {error}"));
+        run(&mut connection, &sql)
+            .await
+            .unwrap_or_else(|error| panic!("{column}: {error}"));
     }
 }
 
 #[tokio::test]
 async fn uniqueness_holds_without_case_for_addresses() {
     let mut connection = database(&things()).await;
-    insert(&mut connection, 1, "email", "'Ada@example.com'").await.unwrap();
+    insert(&mut connection, 1, "email", "'Ada@example.com'")
+        .await
+        .unwrap();
     let sql = "UPDATE things SET title = 'other'";
     run(&mut connection, sql).await.unwrap();
-    let error = insert(&mut connection, 2, "email", "'ada@EXAMPLE.com'").await.unwrap_err();
-    assert!(error.to_string().contains("index 'things.email.unique'"), "{error}");
+    let error = insert(&mut connection, 2, "email", "'ada@EXAMPLE.com'")
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("index 'things.email.unique'"),
+        "{error}"
+    );
+}
+
+/// One change of each kind that can be planned.
+fn changes() -> Vec<(&'static str, ModuleSpec)> {
+    vec![
+        (
+            "a wider enum",
+            changed(
+                r#"["new", "closed won"]"#,
+                r#"["new", "closed won", "lost"]"#,
+            ),
+        ),
+        (
+            "an optional field",
+            changed("fields = [", "fields = [{ name = 'x', type = 'date' },"),
+        ),
+        (
+            "a required field with a default",
+            changed(
+                "fields = [",
+                r#"fields = [{ name = "x", type = "text", required = true, default = "it's \\" },"#,
+            ),
+        ),
+        (
+            "a reference",
+            changed(
+                "fields = [",
+                "fields = [{ name = 'x', type = 'reference', module = 'others' },",
+            ),
+        ),
+        (
+            "a removed field",
+            changed("{ name = \"age\", type = \"integer\", min = 0 },", ""),
+        ),
+        (
+            "a removed sort",
+            changed(
+                "type = \"integer\", min = -5, max = 100, sort = true",
+                "type = \"integer\", min = -5, max = 100",
+            ),
+        ),
+        (
+            "a further index",
+            changed("[\"amount\"]", "[\"amount\"], [\"points\"]"),
+        ),
+        (
+            "a field that becomes required",
+            changed(
+                "\"closed won\"], default",
+                "\"closed won\"], required = true, default",
+            ),
+        ),
+        (
+            "a wider decimal",
+            changed("precision = 12", "precision = 14"),
+        ),
+        (
+            "a bound that falls",
+            changed(
+                "name = \"age\", type = \"integer\", min = 0",
+                "name = \"age\", type = \"integer\"",
+            ),
+        ),
+    ]
 }
 
 #[test]
 fn the_plan_of_each_kind_of_change() {
-    let old = things();
-    let changes = [
-        ("a wider enum", changed(r#"["new", "closed won"]"#, r#"["new", "closed won", "lost"]"#)),
-        ("an optional field", changed("fields = [", "fields = [{ name = 'x', type = 'date' },")),
-        (
-            "a required field with a default",
-            changed("fields = [", r#"fields = [{ name = "x", type = "text", required = true, default = "it's \\" },"#),
-        ),
-        (
-            "a reference",
-            changed("fields = [", "fields = [{ name = 'x', type = 'reference', module = 'others' },"),
-        ),
-        ("a removed field", changed("{ name = \"age\", type = \"integer\", min = 0 },", "")),
-        (
-            "a removed sort",
-            changed("type = \"integer\", min = -5, max = 100, sort = true", "type = \"integer\", min = -5, max = 100"),
-        ),
-        ("a further index", changed("[\"amount\"]", "[\"amount\"], [\"count\"]")),
-        (
-            "a field that becomes required",
-            changed("\"closed won\"], default", "\"closed won\"], required = true, default"),
-        ),
-        ("a wider decimal", changed("precision = 12", "precision = 14")),
-        ("a bound that falls", changed("name = \"age\", type = \"integer\", min = 0", "name = \"age\", type = \"integer\"")),
-    ];
     let mut text = String::new();
-    for (title, new) in &changes {
+    for (title, new) in changes() {
         for dialect in [Dialect::Sqlite, Dialect::Postgres] {
-            let steps = printed(&planned(&old, new, dialect));
+            let steps = printed(&planned(&things(), &new, dialect));
             text += &format!("==== {title} on {dialect:?}\n{steps}\n");
         }
     }
     insta::assert_snapshot!("changes", text);
+}
+
+/// A PostgreSQL database with one tenant, the module's table and one thing in it.
+async fn postgres() -> PgConnection {
+    let url = crate::testing::postgres::database().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let others = "name = 'others'\nsingular = 'other'\nfields = [{ name = 'a', type = 'bool' }]";
+    let mut script = vec![
+        "CREATE TABLE tenants (id uuid PRIMARY KEY)".to_owned(),
+        "INSERT INTO tenants VALUES ('00000000-0000-0000-0000-000000000001')".to_owned(),
+    ];
+    script.extend(create_table(
+        &ModuleSpec::from_toml(others).unwrap(),
+        Dialect::Postgres,
+    ));
+    script.extend(create_table(&things(), Dialect::Postgres));
+    script.push(
+        "INSERT INTO things (tenant_id, id, version, created_at, updated_at, title, done)
+         SELECT id, id, 1, 'epoch', 'epoch', 'one', true FROM tenants"
+            .to_owned(),
+    );
+    run_postgres(&mut connection, &script.join(";\n"))
+        .await
+        .unwrap();
+    connection
+}
+
+async fn run_postgres(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn each_kind_of_change_runs_on_both_databases_with_a_row_there() {
+    let mut postgres = postgres().await;
+    for (title, new) in changes() {
+        let mut sqlite = database(&things()).await;
+        run(
+            &mut sqlite,
+            "CREATE TABLE others (tenant_id, id, PRIMARY KEY (tenant_id, id))",
+        )
+        .await
+        .unwrap();
+        insert(&mut sqlite, 1, "age", "1").await.unwrap();
+        apply(&mut sqlite, &planned(&things(), &new, Dialect::Sqlite))
+            .await
+            .unwrap_or_else(|error| panic!("{title}: {error}"));
+
+        let mut transaction = postgres.begin().await.unwrap();
+        for step in planned(&things(), &new, Dialect::Postgres) {
+            run_postgres(&mut transaction, &step.sql)
+                .await
+                .unwrap_or_else(|error| panic!("{title}: {error}"));
+        }
+        transaction.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_check_on_postgresql_refuses_what_the_input_rules_refuse() {
+    let mut connection = postgres().await;
+    for (column, literal) in [
+        ("version", "0"),
+        ("title", "''"),
+        ("title", "repeat('x', 41)"),
+        ("phone", "'call me'"),
+        ("phone", "E'12\\n'"),
+        ("email", "'nobody'"),
+        ("score", "-6"),
+        ("age", "-1"),
+        ("debt", "1"),
+        ("amount", "10000000000"),
+        ("stage", "'old'"),
+        ("tags", "'{a,b,c}'"),
+        ("tags", "'{a,NULL}'"),
+    ] {
+        let sql = format!("UPDATE things SET {column} = {literal}");
+        let refused = run_postgres(&mut connection, &sql).await;
+        let error = refused
+            .err()
+            .unwrap_or_else(|| panic!("{column} takes {literal}"))
+            .to_string();
+        let check = format!("things.{column}.check");
+        assert!(
+            error.contains(&check) || error.contains("numeric field overflow"),
+            "{error}"
+        );
+    }
+    let good = r#"UPDATE things SET phone = '+1 (2)', email = 'Ä@b.c', score = 100, amount = -9999999999.99,
+        stage = 'closed won', tags = '{a,b}', extra = '[null]', parent_id = id, due = '0001-01-01'"#;
+    run_postgres(&mut connection, good).await.unwrap();
+    let error = run_postgres(&mut connection, "DELETE FROM tenants")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("foreign key"), "{error}");
 }
 
 #[test]
@@ -210,7 +390,11 @@ fn a_new_module_is_created_and_a_removed_one_dropped_with_a_mark() {
     let created = plan(None, Some(&things()), Dialect::Sqlite).unwrap();
     let statements: Vec<_> = created.iter().map(|step| step.sql.clone()).collect();
     assert_eq!(statements, create_table(&things(), Dialect::Sqlite));
-    assert!(created.iter().all(|step| !step.destructive && step.summary.starts_with("things: new ")));
+    assert!(
+        created
+            .iter()
+            .all(|step| !step.destructive && step.summary.starts_with("things: new "))
+    );
 
     let dropped = plan(Some(&things()), None, Dialect::Postgres).unwrap();
     assert_eq!(dropped.len(), 1);
@@ -230,7 +414,10 @@ fn changes_that_would_guess_at_data_are_refused_with_a_way_out() {
     let Err(Error::Invalid(problems)) = plan(Some(&things()), Some(&new), Dialect::Sqlite) else {
         panic!("planned");
     };
-    let found: Vec<_> = problems.iter().map(|p| (p.pointer.as_str(), p.code)).collect();
+    let found: Vec<_> = problems
+        .iter()
+        .map(|p| (p.pointer.as_str(), p.code))
+        .collect();
     assert_eq!(
         found,
         [
@@ -239,7 +426,11 @@ fn changes_that_would_guess_at_data_are_refused_with_a_way_out() {
             ("/things/fresh", "default_missing"),
         ]
     );
-    assert!(problems[2].message.contains("give it a default"), "{}", problems[2].message);
+    assert!(
+        problems[2].message.contains("give it a default"),
+        "{}",
+        problems[2].message
+    );
 }
 
 #[tokio::test]
@@ -254,8 +445,12 @@ async fn a_rebuild_keeps_the_rows_and_those_that_refer_to_them() {
         run(&mut connection, &sql).await.unwrap();
     }
     insert(&mut connection, 1, "stage", "'new'").await.unwrap();
-    run(&mut connection, "UPDATE things SET title = 'first'").await.unwrap();
-    insert(&mut connection, 2, "parent_id", "(SELECT id FROM things)").await.unwrap();
+    run(&mut connection, "UPDATE things SET title = 'first'")
+        .await
+        .unwrap();
+    insert(&mut connection, 2, "parent_id", "(SELECT id FROM things)")
+        .await
+        .unwrap();
     run(
         &mut connection,
         "INSERT INTO others SELECT tenant_id, id, 1, null, 0, 0, id FROM things",
@@ -267,20 +462,37 @@ async fn a_rebuild_keeps_the_rows_and_those_that_refer_to_them() {
         r#"["new", "closed won"], default"#,
         r#"["new", "lost"], required = true, default"#,
     );
-    apply(&mut connection, &planned(&things(), &wider, Dialect::Sqlite)).await.unwrap();
+    apply(
+        &mut connection,
+        &planned(&things(), &wider, Dialect::Sqlite),
+    )
+    .await
+    .unwrap();
 
     let count = |sql: &'static str| sqlx::query_scalar::<_, i64>(sql);
-    let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut connection).await.unwrap();
+    let broken = sqlx::query("PRAGMA foreign_key_check")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
     assert!(broken.is_empty());
     let kept = count("SELECT count(*) FROM things JOIN others USING (tenant_id, id)");
     assert_eq!(kept.fetch_one(&mut connection).await.unwrap(), 2);
     let filled = count("SELECT count(*) FROM things WHERE stage = 'new'");
     assert_eq!(filled.fetch_one(&mut connection).await.unwrap(), 2);
-    run(&mut connection, "UPDATE things SET stage = 'lost'").await.unwrap();
-    run(&mut connection, "UPDATE things SET stage = 'closed won'").await.unwrap_err();
-    let error = run(&mut connection, "DELETE FROM things").await.unwrap_err();
+    run(&mut connection, "UPDATE things SET stage = 'lost'")
+        .await
+        .unwrap();
+    run(&mut connection, "UPDATE things SET stage = 'closed won'")
+        .await
+        .unwrap_err();
+    let error = run(&mut connection, "DELETE FROM things")
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
-    assert_eq!(schema(&mut connection).await, schema(&mut database_with(&wider, &others).await).await);
+    assert_eq!(
+        schema(&mut connection).await,
+        schema(&mut database_with(&wider, &others).await).await
+    );
 }
 
 async fn database_with(spec: &ModuleSpec, other: &ModuleSpec) -> SqliteConnection {
@@ -324,7 +536,10 @@ fn long_names_stay_distinct_and_within_the_limit() {
     let second = name(&["contacts", &long, "uniquf"]);
     assert_eq!(first.len(), MAX_NAME);
     assert_ne!(first, second);
-    assert_eq!(name(&["contacts", "email", "unique"]), "contacts.email.unique");
+    assert_eq!(
+        name(&["contacts", "email", "unique"]),
+        "contacts.email.unique"
+    );
 }
 
 #[test]

@@ -117,6 +117,14 @@ fn decimals_have_at_most_eighteen_digits() {
     assert_eq!(of(19, 2), ["/fields/0/precision out_of_range"]);
     assert_eq!(of(0, 0), ["/fields/0/precision out_of_range"]);
     assert_eq!(of(4, 5), ["/fields/0/scale out_of_range"]);
+    let absurd = "type = 'decimal'\nprecision = 4294967295\nscale = 4294967295\ndefault = '1'";
+    assert_eq!(
+        field(absurd)[..2],
+        [
+            "/fields/0/precision out_of_range",
+            "/fields/0/scale out_of_range"
+        ]
+    );
 }
 
 #[test]

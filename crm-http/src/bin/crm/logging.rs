@@ -19,11 +19,22 @@ pub(crate) fn start(command: &Command) -> Result<(), String> {
         Ok("json") => true,
         Ok("text") => false,
         Err(_) => !std::io::stderr().is_terminal(),
-        Ok(other) => return Err(format!("CRM_LOG_FORMAT is {other:?}; it can be json or text")),
+        Ok(other) => {
+            return Err(format!(
+                "CRM_LOG_FORMAT is {other:?}; it can be json or text"
+            ));
+        }
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if json {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .init();
     } else {
         builder.init();
     }
@@ -31,5 +42,8 @@ pub(crate) fn start(command: &Command) -> Result<(), String> {
 }
 
 fn level() -> Option<String> {
-    ["CRM_LOG", "LOG_LEVEL"].iter().find_map(|name| std::env::var(name).ok()).map(|level| level.to_lowercase())
+    ["CRM_LOG", "LOG_LEVEL"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .map(|level| level.to_lowercase())
 }

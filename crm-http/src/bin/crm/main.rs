@@ -24,7 +24,11 @@ type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// A multi-tenant CRM back end in one program.
 #[derive(Parser)]
-#[command(name = "crm", version, max_term_width = 100, after_long_help = "\
+#[command(
+    name = "crm",
+    version,
+    max_term_width = 100,
+    after_long_help = "\
 Examples:
   crm serve                                  everything on SQLite, in the file crm.db
   crm tenant create acme
@@ -38,7 +42,8 @@ Environment:
                      and kept beside the database as <database>.key.
   CRM_MODULES        a folder of module declarations, as --modules
   LOG_LEVEL, CRM_LOG error, warn, info, debug or trace; or a filter such as info,crm::access=off
-  CRM_LOG_FORMAT     json or text; text when standard error is a terminal, else json")]
+  CRM_LOG_FORMAT     json or text; text when standard error is a terminal, else json"
+)]
 struct Cli {
     #[command(flatten)]
     settings: Settings,
@@ -75,7 +80,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Outcome {
     logging::start(&cli.command)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let settings = cli.settings;
     runtime.block_on(async move {
         match cli.command {

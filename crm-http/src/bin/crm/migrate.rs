@@ -49,14 +49,26 @@ impl Migrate {
 }
 
 async fn plan(schema: &Schema, registry: &Registry) -> Outcome {
-    let pending = schema.status().await?.into_iter().filter(|migration| migration.applied_at.is_none());
+    let pending = schema
+        .status()
+        .await?
+        .into_iter()
+        .filter(|migration| migration.applied_at.is_none());
     let pending: Vec<_> = pending.collect();
     for migration in &pending {
         println!("apply {}", migration.name);
     }
     let steps = schema.plan(registry).await?;
     for step in &steps {
-        println!("{}{}", if step.destructive { "DESTROYS DATA: " } else { "" }, step.summary);
+        println!(
+            "{}{}",
+            if step.destructive {
+                "DESTROYS DATA: "
+            } else {
+                ""
+            },
+            step.summary
+        );
     }
     if pending.is_empty() && steps.is_empty() {
         println!("nothing to do");

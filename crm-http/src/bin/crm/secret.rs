@@ -16,7 +16,10 @@ use secrecy::SecretString;
 /// # Errors
 /// One line that says what to set.
 pub(crate) fn find(database: &str) -> Result<SecretString, String> {
-    match (std::env::var("CRM_SECRET_KEY"), std::env::var("CRM_SECRET_KEY_FILE")) {
+    match (
+        std::env::var("CRM_SECRET_KEY"),
+        std::env::var("CRM_SECRET_KEY_FILE"),
+    ) {
         (Ok(_), Ok(_)) => {
             Err("set either CRM_SECRET_KEY or CRM_SECRET_KEY_FILE, not both".to_owned())
         }
@@ -24,9 +27,11 @@ pub(crate) fn find(database: &str) -> Result<SecretString, String> {
         (Err(_), Ok(file)) => read(Path::new(&file)),
         (Err(_), Err(_)) => match beside(database) {
             Some(file) => kept(&file),
-            None => Err("set CRM_SECRET_KEY to at least 32 random bytes, for example from: \
+            None => Err(
+                "set CRM_SECRET_KEY to at least 32 random bytes, for example from: \
                 openssl rand -base64 48"
-                .to_owned()),
+                    .to_owned(),
+            ),
         },
     }
 }
@@ -64,7 +69,9 @@ fn make(file: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut handle = options.open(&aside)?;
-    let written = handle.write_all(secret.as_bytes()).and_then(|()| handle.sync_all());
+    let written = handle
+        .write_all(secret.as_bytes())
+        .and_then(|()| handle.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&aside, file));
     fs::remove_file(&aside)?;
     match linked {
@@ -83,7 +90,9 @@ fn only_the_owner_reads(file: &Path) -> Result<(), String> {
         Ok(())
     } else {
         let name = file.display();
-        Err(format!("{name} holds the secret and others may read it; run: chmod 600 {name}"))
+        Err(format!(
+            "{name} holds the secret and others may read it; run: chmod 600 {name}"
+        ))
     }
 }
 
@@ -102,7 +111,10 @@ mod tests {
     fn the_key_lies_beside_a_database_that_is_a_file() {
         let key = |database: &str| beside(database).map(|path| path.display().to_string());
         assert_eq!(key("sqlite://crm.db").as_deref(), Some("crm.db.key"));
-        assert_eq!(key("sqlite:///var/lib/crm.db?mode=rwc").as_deref(), Some("/var/lib/crm.db.key"));
+        assert_eq!(
+            key("sqlite:///var/lib/crm.db?mode=rwc").as_deref(),
+            Some("/var/lib/crm.db.key")
+        );
         assert_eq!(key("sqlite::memory:"), None);
         assert_eq!(key("postgres://localhost/crm"), None);
     }
@@ -114,7 +126,11 @@ mod tests {
         let made = kept(&file).unwrap();
         assert!(made.expose_secret().len() >= 64);
         assert_eq!(kept(&file).unwrap().expose_secret(), made.expose_secret());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left aside");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left aside"
+        );
     }
 
     #[cfg(unix)]

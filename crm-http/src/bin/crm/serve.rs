@@ -27,11 +27,21 @@ The reference of the API is at /docs (Swagger UI) and /redoc, the document at /o
 at /health and /health/ready.")]
 pub(crate) struct Serve {
     /// The address to listen on; port 0 takes a free one
-    #[arg(long, env = "CRM_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "CRM_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
     listen: SocketAddr,
 
     /// An origin whose pages may call the API from a browser; repeatable, * allows all
-    #[arg(long = "cors-origin", env = "CRM_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
+    #[arg(
+        long = "cors-origin",
+        env = "CRM_CORS_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
     cors_origins: Vec<String>,
 
     /// Tell browsers to insist on HTTPS; for a server behind a TLS proxy
@@ -39,7 +49,13 @@ pub(crate) struct Serve {
     hsts: bool,
 
     /// The URL that clients see, where a proxy serves the API under another address or a prefix
-    #[arg(long, env = "CRM_PUBLIC_URL", default_value = "", hide_default_value = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "CRM_PUBLIC_URL",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "URL"
+    )]
     public_url: String,
 }
 
@@ -75,7 +91,7 @@ impl Serve {
 #[cfg(feature = "plugins")]
 async fn build(settings: &Settings) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
     let host = crm_plugins::Host::new(crm_plugins::Limits::default())?;
-    Ok(settings.builder()?.plugins(std::sync::Arc::new(host)).build().await?)
+    Ok(settings.builder()?.build().await?)
 }
 
 #[cfg(not(feature = "plugins"))]

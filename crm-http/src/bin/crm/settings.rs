@@ -35,7 +35,13 @@ impl Settings {
     /// When the folder or a declaration cannot be read.
     pub(crate) fn specs(&self) -> Result<Vec<ModuleSpec>, Error> {
         let mut specs = default_modules();
-        for file in self.modules.iter().map(|folder| declarations(folder)).collect::<Result<Vec<_>, _>>()?.concat() {
+        for file in self
+            .modules
+            .iter()
+            .map(|folder| declarations(folder))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat()
+        {
             let spec = read_module(&file)?;
             match specs.iter_mut().find(|known| known.name == spec.name) {
                 Some(known) => *known = spec,
@@ -50,9 +56,12 @@ impl Settings {
     /// # Errors
     /// When the secret or a declaration is missing or unfit.
     pub(crate) fn builder(&self) -> Result<Builder, Error> {
-        let secret = secret::find(&self.database)
-            .map_err(|line| Error::Configuration(line.into()))?;
-        Ok(Crm::builder().database(&self.database).secret(secret).modules(self.specs()?))
+        let secret =
+            secret::find(&self.database).map_err(|line| Error::Configuration(line.into()))?;
+        Ok(Crm::builder()
+            .database(&self.database)
+            .secret(secret)
+            .modules(self.specs()?))
     }
 
     /// The library handle of a command that does one thing and ends.
@@ -72,7 +81,10 @@ fn declarations(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(refuse)? {
         let path = entry.map_err(refuse)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             files.push(path);
         }
     }
@@ -82,16 +94,25 @@ fn declarations(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// What audit rows say of a command's work.
 pub(crate) fn request(crm: &Crm) -> RequestContext {
-    RequestContext { id: format!("cli-{}", crm.clock().new_id().simple()).into(), address: None }
+    RequestContext {
+        id: format!("cli-{}", crm.clock().new_id().simple()).into(),
+        address: None,
+    }
 }
 
 /// The tenant called `name`.
 ///
 /// # Errors
 /// When there is none.
-pub(crate) async fn tenant(crm: &Crm, name: &str) -> Result<TenantId, Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) async fn tenant(
+    crm: &Crm,
+    name: &str,
+) -> Result<TenantId, Box<dyn std::error::Error + Send + Sync>> {
     match crm.tenants().find_by_name(name).await? {
         Some(tenant) => Ok(tenant.id),
-        None => Err(format!("there is no tenant {name:?}; make one with: crm tenant create {name}").into()),
+        None => Err(format!(
+            "there is no tenant {name:?}; make one with: crm tenant create {name}"
+        )
+        .into()),
     }
 }

@@ -32,7 +32,10 @@ pub(crate) fn password() -> Result<SecretString, String> {
 
 /// Switches the terminal's echo; where that cannot be done, the password shows as it is typed.
 fn echo(mode: &str) {
-    let switched = Command::new("stty").arg(mode).stdin(Stdio::inherit()).status();
+    let switched = Command::new("stty")
+        .arg(mode)
+        .stdin(Stdio::inherit())
+        .status();
     if !switched.is_ok_and(|status| status.success()) {
         tracing::debug!("the terminal's echo could not be switched");
     }

@@ -28,7 +28,11 @@ impl Tenant {
             }
             Self::List => {
                 for tenant in crm.tenants().list().await? {
-                    let state = if tenant.is_active { "active" } else { "suspended" };
+                    let state = if tenant.is_active {
+                        "active"
+                    } else {
+                        "suspended"
+                    };
                     println!("{} {} {state}", tenant.id, tenant.name);
                 }
             }

@@ -27,7 +27,10 @@ pub(crate) struct Token {
 impl Token {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         let crm = settings.open().await?;
-        let token = crm.accounts().operator_token(&self.tenant, &self.email, request(&crm)).await;
+        let token = crm
+            .accounts()
+            .operator_token(&self.tenant, &self.email, request(&crm))
+            .await;
         let token = token.map_err(|error| match error {
             Error::NotFound => format!("{} is no active member of {:?}", self.email, self.tenant),
             error => error.to_string(),

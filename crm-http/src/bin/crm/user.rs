@@ -36,15 +36,31 @@ Examples:
 
 impl User {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let Self::Create { tenant: name_of_tenant, email, roles, name } = self;
+        let Self::Create {
+            tenant: name_of_tenant,
+            email,
+            roles,
+            name,
+        } = self;
         let password = stdin::password()?;
         let crm = settings.open().await?;
         let tenant = tenant(&crm, &name_of_tenant).await?;
-        let permit = crm.operator(tenant, request(&crm)).permit::<Create>("members")?;
+        let permit = crm
+            .operator(tenant, request(&crm))
+            .permit::<Create>("members")?;
         let name = name.unwrap_or_else(|| email.split('@').next().unwrap_or(&email).to_owned());
-        let user = NewUser { email: email.clone(), name, password, roles };
+        let user = NewUser {
+            email: email.clone(),
+            name,
+            password,
+            roles,
+        };
         let joined = crm.accounts().create_user(&permit, user).await?;
-        let known = if joined.existed { " (existed already; the password stays)" } else { "" };
+        let known = if joined.existed {
+            " (existed already; the password stays)"
+        } else {
+            ""
+        };
         println!("{} {email}{known}", joined.user_id);
         crm.close().await;
         Ok(())

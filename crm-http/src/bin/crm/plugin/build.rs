@@ -34,13 +34,21 @@ impl Build {
         };
         std::fs::write(&out, &component)
             .map_err(|error| format!("{} cannot be written: {error}", out.display()))?;
-        println!("{} {} in {} ({} bytes)", manifest.name, manifest.version, out.display(), component.len());
+        println!(
+            "{} {} in {} ({} bytes)",
+            manifest.name,
+            manifest.version,
+            out.display(),
+            component.len()
+        );
         Ok(())
     }
 }
 
 fn named_after(dir: &Path) -> Result<PathBuf, String> {
-    let whole = dir.canonicalize().map_err(|error| format!("{}: {error}", dir.display()))?;
+    let whole = dir
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", dir.display()))?;
     match whole.file_name() {
         Some(name) => Ok(Path::new(name).with_extension("wasm")),
         None => Err("give the file to write with --out".to_owned()),

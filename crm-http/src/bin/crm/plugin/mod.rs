@@ -2,8 +2,6 @@
 
 mod build;
 mod check;
-mod install;
-mod list;
 mod run;
 
 use clap::Subcommand;
@@ -16,8 +14,6 @@ use crate::settings::Settings;
 pub(crate) enum Plugin {
     Build(build::Build),
     Check(check::Check),
-    Install(install::Install),
-    List(list::List),
     Run(run::Run),
 }
 
@@ -26,8 +22,6 @@ impl Plugin {
         match self {
             Self::Build(command) => command.run().await,
             Self::Check(command) => command.run(),
-            Self::Install(command) => command.run(settings).await,
-            Self::List(command) => command.run(settings).await,
             Self::Run(command) => command.run().await,
         }
     }

@@ -23,7 +23,9 @@ use crate::Outcome;
 /// The event is a JSON file in the form that subscribers receive. The records the plugin sees are
 /// those of the event itself; what it writes is printed and kept nowhere.
 #[derive(Args)]
-#[command(after_long_help = "Example:\n  crm plugin run lead-scoring.wasm --event contact-created.json")]
+#[command(
+    after_long_help = "Example:\n  crm plugin run lead-scoring.wasm --event contact-created.json"
+)]
 pub(crate) struct Run {
     /// The component
     file: PathBuf,
@@ -61,7 +63,10 @@ impl Run {
         }
         println!(
             "{} with {} fuel in {} µs, {} host calls",
-            report.outcome, report.fuel, report.duration.as_micros(), report.host_calls
+            report.outcome,
+            report.fuel,
+            report.duration.as_micros(),
+            report.host_calls
         );
         match report.outcome {
             Ended::Succeeded => Ok(()),
@@ -100,13 +105,23 @@ impl Rehearsal {
     fn new(manifest: Manifest, event: &Event) -> Self {
         let mut state = State::default();
         if let Some(Value::Object(record)) = &event.after {
-            state.records.insert((event.module.clone(), event.record_id), record.clone());
+            state
+                .records
+                .insert((event.module.clone(), event.record_id), record.clone());
         }
-        Self { manifest, clock: Clock::system(), state: Mutex::new(state) }
+        Self {
+            manifest,
+            clock: Clock::system(),
+            state: Mutex::new(state),
+        }
     }
 
     fn writes(&self) -> Vec<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).writes.clone()
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .writes
+            .clone()
     }
 
     fn check(&self, module: &str, action: GrantAction) -> Result<()> {
@@ -114,7 +129,9 @@ impl Rehearsal {
         if grants.any(|grant| grant.module == *module && grant.actions.contains(&action)) {
             Ok(())
         } else {
-            Err(Error::Forbidden { permission: format!("{module}.{action}") })
+            Err(Error::Forbidden {
+                permission: format!("{module}.{action}"),
+            })
         }
     }
 
@@ -126,8 +143,9 @@ impl Rehearsal {
         values: &str,
     ) -> Result<String> {
         self.check(module, action)?;
-        let values: Map<String, Value> = serde_json::from_str(values)
-            .map_err(|_| Error::invalid("", "malformed_json", "the values are not a JSON object"))?;
+        let values: Map<String, Value> = serde_json::from_str(values).map_err(|_| {
+            Error::invalid("", "malformed_json", "the values are not a JSON object")
+        })?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let line = format!("{action} {module}/{id} {}", Value::Object(values.clone()));
         let key = (module.to_owned(), id);
@@ -148,7 +166,10 @@ impl Door for Rehearsal {
     fn get<'a>(&'a self, module: &'a str, id: RecordId) -> BoxFuture<'a, Result<String>> {
         let found = self.check(module, GrantAction::Read).and_then(|()| {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let record = state.records.get(&(module.to_owned(), id)).ok_or(Error::NotFound)?;
+            let record = state
+                .records
+                .get(&(module.to_owned(), id))
+                .ok_or(Error::NotFound)?;
             Ok(Value::Object(record.clone()).to_string())
         });
         async move { found }.boxed()
@@ -159,7 +180,10 @@ impl Door for Rehearsal {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let records = state.records.iter().filter(|((name, _), _)| name == module);
             let records = records.map(|(_, record)| Value::Object(record.clone()).to_string());
-            DoorPage { records: records.collect(), next_cursor: None }
+            DoorPage {
+                records: records.collect(),
+                next_cursor: None,
+            }
         });
         async move { page }.boxed()
     }

@@ -1,0 +1,260 @@
+//! The routing table of the fixed resources, made from their declarations.
+//!
+//! What an operation declares is enforced before its handler runs: the credential, the permission,
+//! the query parameters. An operation that takes a credential and declares no permission does not
+//! start.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crm_core::policy::{self, Catalogue};
+use crm_core::{Error, FieldError, Scope};
+use poem::endpoint::{BoxEndpoint, Endpoint};
+use poem::http::{HeaderValue, Method};
+use poem::{Request, Response, Route};
+use poem_openapi::__private::UrlQuery;
+use poem_openapi::OpenApi;
+use poem_openapi::registry::{MetaOperation, MetaParamIn};
+
+use crate::credential;
+use crate::edge::{Exchange, Template};
+use crate::openapi::permission_in;
+use crate::problem::Problem;
+
+/// What the words of an operation say that needs a credential and no permission.
+const ANY_CALLER: &str = "Permission: none.";
+
+/// The routing table of `api`.
+///
+/// poem-openapi's own would turn errors into text answers before the edge sees them.
+///
+/// # Errors
+/// [`Error::Configuration`] for an operation whose permission is missing or unknown.
+pub(crate) fn routes<T: OpenApi>(api: T, catalogue: &Catalogue) -> Result<Route, Error> {
+    let mut declared: HashMap<String, (Arc<str>, Vec<MetaOperation>)> = HashMap::new();
+    for path in T::meta().into_iter().flat_map(|api| api.paths) {
+        declared.insert(pattern(&path.path), (path.path.into(), path.operations));
+    }
+    let mut table = HashMap::new();
+    api.add_routes(&mut table);
+    let mut route = Route::new();
+    for (path, endpoints) in table {
+        let (template, operations) = declared.remove(&path).unwrap_or_default();
+        let mut methods = HashMap::new();
+        for (method, endpoint) in endpoints {
+            let meta = operations
+                .iter()
+                .find(|operation| operation.method == method);
+            let (guard, query) = match meta {
+                Some(meta) => (
+                    Guard::declared(meta, &template, catalogue)?,
+                    query_names(meta),
+                ),
+                None => (Guard::Open, Vec::new()),
+            };
+            methods.insert(
+                method,
+                Operation {
+                    endpoint,
+                    guard,
+                    query,
+                },
+            );
+        }
+        route = route.at(path, Resource { template, methods });
+    }
+    Ok(route)
+}
+
+/// `/a/{b}/{c}` as the framework's router writes it: `/a/:param0/:param1`.
+fn pattern(template: &str) -> String {
+    let mut count = 0;
+    let segments = template.split('/').map(|segment| {
+        if segment.starts_with('{') {
+            count += 1;
+            format!(":param{}", count - 1)
+        } else {
+            segment.to_owned()
+        }
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+fn query_names(operation: &MetaOperation) -> Vec<String> {
+    let in_query = operation
+        .params
+        .iter()
+        .filter(|param| param.in_type == MetaParamIn::Query);
+    in_query.map(|param| param.name.clone()).collect()
+}
+
+/// Who may call an operation.
+enum Guard {
+    /// Everybody.
+    Open,
+    /// Whoever holds a credential.
+    Caller,
+    /// Whoever holds this permission.
+    Permission(policy::Operation, String),
+}
+
+impl Guard {
+    fn declared(
+        operation: &MetaOperation,
+        template: &str,
+        catalogue: &Catalogue,
+    ) -> Result<Self, Error> {
+        if operation.security.is_empty() {
+            return Ok(Self::Open);
+        }
+        let words = operation.description.unwrap_or_default();
+        let Some(permission) = permission_in(words) else {
+            if words.contains(ANY_CALLER) {
+                return Ok(Self::Caller);
+            }
+            let method = &operation.method;
+            let line = format!("{method} {template} declares no permission");
+            return Err(Error::Configuration(line.into()));
+        };
+        let known = permission.split_once('.');
+        match known.and_then(|(object, action)| catalogue.operation(object, action)) {
+            Some(known) => Ok(Self::Permission(known, permission.to_owned())),
+            None => Err(Error::Configuration(
+                format!("{template} declares the unknown permission {permission}").into(),
+            )),
+        }
+    }
+
+    /// The caller's scope, once the guard lets them pass.
+    async fn admit(&self, request: &Request) -> Result<Option<Scope>, Problem> {
+        if matches!(self, Self::Open) {
+            return Ok(None);
+        }
+        let scope = credential::scope(Exchange::of(request)?, request).await?;
+        if let Self::Permission(operation, name) = self
+            && scope.grants().decide(*operation).is_none()
+        {
+            return Err(Error::Forbidden {
+                permission: name.clone(),
+            }
+            .into());
+        }
+        Ok(Some(scope))
+    }
+}
+
+struct Resource {
+    template: Arc<str>,
+    methods: HashMap<Method, Operation>,
+}
+
+struct Operation {
+    endpoint: BoxEndpoint<'static>,
+    guard: Guard,
+    query: Vec<String>,
+}
+
+impl Endpoint for Resource {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        Exchange::of(&request)?.note_template(Template::Fixed(self.template.clone()));
+        let Some(operation) = self.methods.get(request.method()) else {
+            return Err(Problem::method_not_allowed(allow(self.methods.keys())).into());
+        };
+        if let Some(scope) = operation.guard.admit(&request).await? {
+            request.extensions_mut().insert(scope);
+        }
+        let query: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
+        refuse_unknown(&query, &operation.query)?;
+        request.extensions_mut().insert(UrlQuery(query));
+        operation.endpoint.call(request).await
+    }
+}
+
+/// The value of `Allow`, in a fixed order.
+pub(crate) fn allow<'a>(methods: impl Iterator<Item = &'a Method>) -> HeaderValue {
+    let mut names: Vec<&str> = methods.map(Method::as_str).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.sort_unstable();
+    HeaderValue::try_from(names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// A query string that is not `application/x-www-form-urlencoded`.
+pub(crate) fn unreadable_query() -> Problem {
+    Error::invalid("", "malformed", "The query string cannot be read.").into()
+}
+
+fn refuse_unknown(query: &[(String, String)], known: &[String]) -> Result<(), Problem> {
+    let unknown = query
+        .iter()
+        .filter(|(name, _)| !known.contains(name))
+        .map(|(name, _)| {
+            FieldError::new(
+                name,
+                "unknown_parameter",
+                "This operation has no such parameter.",
+            )
+        });
+    let unknown: Vec<FieldError> = unknown.collect();
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(unknown).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::payload::PlainText;
+
+    use super::*;
+    use crate::credential::Caller;
+
+    struct Careless;
+
+    #[OpenApi]
+    impl Careless {
+        /// Words without a declaration
+        #[oai(path = "/careless", method = "get")]
+        async fn get(&self, _caller: Caller) -> PlainText<&'static str> {
+            PlainText("")
+        }
+    }
+
+    struct Unknown;
+
+    #[OpenApi]
+    impl Unknown {
+        /// A permission that nobody can hold
+        ///
+        /// Permission: `moons.read`.
+        #[oai(path = "/unknown", method = "get")]
+        async fn get(&self, _caller: Caller) -> PlainText<&'static str> {
+            PlainText("")
+        }
+    }
+
+    #[test]
+    fn an_operation_without_a_known_permission_does_not_start() {
+        let catalogue = Catalogue::new(["contacts"]).unwrap();
+        let refusal = |route: Result<Route, Error>| route.err().unwrap().to_string();
+        let line = refusal(routes(Careless, &catalogue));
+        assert_eq!(line, "GET /careless declares no permission");
+        let line = refusal(routes(Unknown, &catalogue));
+        assert_eq!(line, "/unknown declares the unknown permission moons.read");
+    }
+
+    #[test]
+    fn templates_become_router_patterns() {
+        assert_eq!(pattern("/api/v1/roles"), "/api/v1/roles");
+        assert_eq!(pattern("/a/{id}/b/{other}"), "/a/:param0/b/:param1");
+    }
+
+    #[test]
+    fn xc_17_allow_lists_the_methods_in_order() {
+        assert_eq!(allow([Method::POST, Method::GET].iter()), "GET, HEAD, POST");
+    }
+}
