@@ -49,7 +49,7 @@ async fn a_good_component_answers_its_manifest() {
 async fn the_manifest_is_found_outside_the_core_module_too() {
     let mut bytes = with_manifest(SUCCEED, None);
     custom_section(&mut bytes, "crm:manifest", MANIFEST.as_bytes());
-    assert!(host(Limits::default()).inspect(bytes.into()).await.is_ok());
+    host(Limits::default()).inspect(bytes.into()).await.unwrap();
 }
 
 #[tokio::test]
