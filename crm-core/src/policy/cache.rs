@@ -226,7 +226,6 @@ mod tests {
         only_active_members_of_active_tenants_have_rights
         an_api_key_has_its_roles_rights_on_all_rows_until_it_is_revoked
         another_process_sees_a_change_with_its_next_poll
-        a_users_new_status_is_announced_to_every_tenant_of_theirs
         what_was_read_before_an_invalidation_is_not_used
     }
 
@@ -358,22 +357,6 @@ mod tests {
         assert_eq!((changed, same), (1, 0));
         other.poll().await.unwrap();
         assert_eq!(other.generation(tenant), changed);
-    }
-
-    async fn a_users_new_status_is_announced_to_every_tenant_of_theirs(world: World) {
-        let user = world.manager;
-        assert!(world.grants(Subject::User(user)).await.is_some());
-        let write = world.crm.core.db.write(move |tx| {
-            Box::pin(async move {
-                stored::bump_epochs_of(tx, user).await?;
-                let update = Sql::new("UPDATE users SET status = 'inactive' WHERE id = $1")
-                    .bind(user, ColumnType::Uuid);
-                tx.execute(update).await
-            })
-        });
-        write.await.unwrap();
-        world.crm.core.policy.poll().await.unwrap();
-        assert!(world.grants(Subject::User(user)).await.is_none());
     }
 
     async fn what_was_read_before_an_invalidation_is_not_used(world: World) {
