@@ -30,6 +30,7 @@ pub mod value;
 
 pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};
 pub use crm::{Builder, Crm, read_module};
+pub use crm_derive::Module;
 pub use db::ddl::Step;
 pub use db::migrate::MigrationStatus;
 pub use db::{DatabaseOptions, Dialect, Durability};
@@ -40,3 +41,9 @@ pub use record::Records;
 pub use registry::Registry;
 pub use schema::Schema;
 pub use scope::{Action, Actor, Create, Delete, Permit, Read, RequestContext, Scope, Update};
+
+/// What the derive macro's code needs; not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde_json::json;
+}

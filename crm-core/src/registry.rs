@@ -13,7 +13,7 @@ use crate::error::{Error, FieldError, Result};
 use crate::module::{CompiledModule, FieldType, Ident, ModuleSpec};
 
 /// Most modules of one application.
-pub const MAX_MODULES: usize = 1_000;
+const MAX_MODULES: usize = 1_000;
 
 /// The modules of an application. It never changes: a new declaration makes a new registry.
 #[derive(Debug)]

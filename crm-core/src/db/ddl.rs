@@ -115,7 +115,7 @@ fn rule(module: &Ident, field: &FieldSpec, dialect: Dialect) -> Option<String> {
 fn constraint(module: &Ident, field: &str, kind: &str, rule: &str) -> String {
     format!(
         " CONSTRAINT {} {rule}",
-        quoted(&name(&[module.as_str(), field, kind]))
+        quoted(name(&[module.as_str(), field, kind]))
     )
 }
 
@@ -210,7 +210,7 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
     let mut statements = BTreeMap::new();
     let mut ordered = |fields: &[&str]| {
         let parts = [&[spec.name.as_str()], fields, &["index"]].concat();
-        let columns: Vec<_> = fields.iter().map(|field| quoted(field)).collect();
+        let columns: Vec<_> = fields.iter().map(quoted).collect();
         let columns = format!("{}, \"id\"", columns.join(", "));
         add_index(&mut statements, "INDEX", &parts, &columns);
     };

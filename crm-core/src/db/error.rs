@@ -9,14 +9,13 @@ pub(super) fn translate(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(cause) => match cause.kind() {
             ErrorKind::UniqueViolation => unique(cause.as_ref()),
-            ErrorKind::ForeignKeyViolation => Error::conflict(
-                "reference_violation",
-                "another record refers to this one, or a record it refers to is gone",
-            ),
+            ErrorKind::ForeignKeyViolation => referred(),
             ErrorKind::CheckViolation | ErrorKind::NotNullViolation => Error::conflict(
                 "rule_violation",
                 "a value breaks a rule of its column; nothing was written",
             ),
+            // SQLite's own word for a row that ON DELETE RESTRICT protects.
+            _ if cause.code().as_deref() == Some("1811") => referred(),
             _ if is_transient(cause.code().as_deref()) => Error::Unavailable {
                 message: "the database is busy or out of reach; try again".into(),
                 source: Some(Box::new(error)),
@@ -35,6 +34,13 @@ pub(super) fn translate(error: sqlx::Error) -> Error {
     }
 }
 
+fn referred() -> Error {
+    Error::conflict(
+        "reference_violation",
+        "another record refers to this one, or a record it refers to is gone",
+    )
+}
+
 /// SQLite: busy, locked, I/O error, full disk. PostgreSQL: connection, resource and operator
 /// classes (08, 53, 57), serialization failure and deadlock (40).
 fn is_transient(code: Option<&str>) -> bool {
@@ -47,28 +53,25 @@ fn is_transient(code: Option<&str>) -> bool {
     }
 }
 
-/// Names the field of a violated unique index, which is called `<table>_<field>_unique`.
+/// Names the field of a violated unique index, which is called `<module>.<field>.unique`.
 fn unique(cause: &dyn sqlx::error::DatabaseError) -> Error {
     let message = cause.message();
-    let index = match cause.constraint() {
-        Some(name) => Some(name),
-        None => message.split('\'').nth(1),
+    // SQLite: "UNIQUE constraint failed: index 'contacts.email.unique'", or for plain columns
+    // "UNIQUE constraint failed: contacts.tenant_id, contacts.phone".
+    let index = cause.constraint().or_else(|| message.split('\'').nth(1));
+    let column = || message.rsplit_once('.').map(|(_, column)| column);
+    let field = match index {
+        Some(name) => name
+            .strip_suffix(".unique")
+            .and_then(|name| name.split('.').nth(1)),
+        None => column(),
     };
-    let field = match (index, cause.table()) {
-        (Some(index), Some(table)) => index
-            .strip_prefix(table)
-            .and_then(|rest| rest.strip_prefix('_'))
-            .and_then(|rest| rest.strip_suffix("_unique"))
-            .map(str::to_owned),
-        // SQLite: "UNIQUE constraint failed: contacts.tenant_id, contacts.email"
-        _ => message.rsplit(['.', ' ']).next().map(str::to_owned),
-    };
-    match field.filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')) {
-        Some(field) if !field.is_empty() => Error::conflict(
+    match field {
+        Some(field) => Error::conflict(
             "already_exists",
             format!("another record has the same {field} already"),
         ),
-        _ => Error::conflict(
+        None => Error::conflict(
             "already_exists",
             "another record has the same value already",
         ),

@@ -355,3 +355,6 @@ pub(super) fn gather<T: Default>(errors: &mut Vec<FieldError>, checked: Result<T
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

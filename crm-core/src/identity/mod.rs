@@ -5,6 +5,8 @@
 mod account;
 mod api_key;
 mod email;
+#[cfg(test)]
+mod fixture;
 mod key;
 mod name;
 mod opaque;

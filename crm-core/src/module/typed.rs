@@ -12,3 +12,113 @@ pub trait Module: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The declaration.
     fn spec() -> ModuleSpec;
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, NaiveDate, Utc};
+    use rust_decimal::Decimal;
+    use serde::{Deserialize, Serialize};
+
+    use crate::Module;
+    use crate::id::RecordId;
+    use crate::module::{Ident, ModuleSpec};
+
+    /// One of everything,
+    /// on one line.
+    ///
+    /// Not this.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Module)]
+    #[module(name = "things", singular = "thing", indexes = [["title", "due"]])]
+    struct Thing {
+        /// First.
+        #[field(max = 40, unique, search, sort)]
+        title: String,
+        note: Option<String>,
+        #[field(email, unique)]
+        email: Option<String>,
+        #[field(phone)]
+        phone: std::option::Option<std::string::String>,
+        #[field(default = -1)]
+        points: i64,
+        #[field(min = 0)]
+        level: Option<u8>,
+        #[field(precision = 12, scale = 2, default = "1.50")]
+        amount: Decimal,
+        #[field(required, default = false)]
+        done: bool,
+        #[field(sort)]
+        seen_at: Option<DateTime<Utc>>,
+        due: Option<NaiveDate>,
+        #[field(values = ["new", "closed won"], default = "new")]
+        stage: String,
+        #[field(max_items = 3, max_length = 20, default = ["a", "b"])]
+        tags: Vec<String>,
+        #[field(max_bytes = 100, description = "Said.")]
+        extra: Option<serde_json::Value>,
+        #[field(references = "things")]
+        parent_id: Option<RecordId>,
+        r#type: Option<bool>,
+    }
+
+    const TOML: &str = r#"
+        name = "things"
+        singular = "thing"
+        description = "One of everything, on one line."
+        indexes = [["title", "due"]]
+        fields = [
+            { name = "title", type = "text", max = 40, required = true, unique = true, search = true, sort = true, description = "First." },
+            { name = "note", type = "text" },
+            { name = "email", type = "email", unique = true },
+            { name = "phone", type = "phone" },
+            { name = "points", type = "integer", required = true, default = -1 },
+            { name = "level", type = "integer", min = 0, max = 255 },
+            { name = "amount", type = "decimal", precision = 12, scale = 2, required = true, default = "1.50" },
+            { name = "done", type = "bool", required = true, default = false },
+            { name = "seen_at", type = "instant", sort = true },
+            { name = "due", type = "date" },
+            { name = "stage", type = "enum", values = ["new", "closed won"], required = true, default = "new" },
+            { name = "tags", type = "tags", max_items = 3, max_length = 20, required = true, default = ["a", "b"] },
+            { name = "extra", type = "json", max_bytes = 100, description = "Said." },
+            { name = "parent_id", type = "reference", module = "things" },
+            { name = "type", type = "bool" },
+        ]
+    "#;
+
+    #[test]
+    fn a_struct_a_toml_file_and_json_declare_the_same_module() {
+        let toml = ModuleSpec::from_toml(TOML).unwrap();
+        assert_eq!(Thing::spec(), toml);
+        let json = serde_json::to_value(Thing::spec()).unwrap();
+        assert_eq!(serde_json::from_value::<ModuleSpec>(json).unwrap(), toml);
+        crate::module::check(&toml).unwrap();
+    }
+
+    #[test]
+    fn what_a_create_stores_is_a_value_of_the_struct() {
+        let module = crate::module::CompiledModule::new(Thing::spec(), 0).unwrap();
+        let body = serde_json::json!({"title": "x", "seen_at": "2026-03-01T09:30:00+01:00"});
+        let tenant = crate::id::TenantId(uuid::Uuid::nil());
+        let body = body.as_object().cloned().unwrap();
+        let input = crate::module::input::create(&module, tenant, body).unwrap();
+        let names = module.fields().iter().map(|field| field.name.to_string());
+        let wire = names.zip(input.values.iter().map(|value| serde_json::json!(value)));
+        let thing: Thing =
+            serde_json::from_value(serde_json::Value::Object(wire.collect())).unwrap();
+        assert_eq!(
+            (thing.points, thing.done, thing.stage.as_str()),
+            (-1, false, "new")
+        );
+        assert_eq!(thing.amount, Decimal::new(150, 2));
+        assert_eq!(thing.tags, ["a", "b"]);
+        assert_eq!(
+            thing.seen_at.unwrap().to_rfc3339(),
+            "2026-03-01T08:30:00+00:00"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "start with a letter")]
+    fn a_name_in_the_program_is_checked() {
+        let _ = Ident::from_static("1st");
+    }
+}

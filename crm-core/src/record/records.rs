@@ -134,13 +134,14 @@ impl Records {
             None => scope.actor().user(),
         };
         let given = sent.owner.is_some();
+        let now = core.clock.now();
         let record = Record {
             module: module.clone(),
             id: RecordId(core.clock.new_id()),
             version: 1,
             owner_id: owner,
-            created_at: core.clock.now(),
-            updated_at: core.clock.now(),
+            created_at: now,
+            updated_at: now,
             values: sent.values,
         };
         self.core

@@ -66,7 +66,7 @@ async fn what_is_no_component_is_refused_with_a_reason(database: Database) {
     let whole = idle();
     let core = wat::parse_str("(module)").unwrap();
     for (body, code) in [
-        (Vec::new(), "not_a_component"),
+        (Vec::new(), "truncated_component"),
         (b"not wasm".to_vec(), "not_a_component"),
         (core, "not_a_component"),
         (whole[..whole.len() / 2].to_vec(), "truncated_component"),

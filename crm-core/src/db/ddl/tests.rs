@@ -14,7 +14,7 @@ const THINGS: &str = r#"
         { name = "title", type = "text", max = 40, required = true, unique = true, search = true },
         { name = "email", type = "email", unique = true, search = true, sort = true },
         { name = "phone", type = "phone" },
-        { name = "count", type = "integer" },
+        { name = "points", type = "integer" },
         { name = "score", type = "integer", min = -5, max = 100, sort = true },
         { name = "age", type = "integer", min = 0 },
         { name = "debt", type = "integer", max = 0 },
@@ -30,7 +30,9 @@ const THINGS: &str = r#"
 "#;
 
 fn things() -> ModuleSpec {
-    ModuleSpec::from_toml(THINGS).unwrap()
+    let spec = ModuleSpec::from_toml(THINGS).unwrap();
+    crate::module::check(&spec).unwrap();
+    spec
 }
 
 /// The declaration with its TOML text changed.
@@ -239,7 +241,7 @@ fn changes() -> Vec<(&'static str, ModuleSpec)> {
         ),
         (
             "a further index",
-            changed("[\"amount\"]", "[\"amount\"], [\"count\"]"),
+            changed("[\"amount\"]", "[\"amount\"], [\"points\"]"),
         ),
         (
             "a field that becomes required",

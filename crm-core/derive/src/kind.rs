@@ -1,0 +1,129 @@
+//! From a Rust type and the words beside it to the type of a field.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Error, Expr, GenericArgument, PathArguments, Result, Type, TypePath};
+
+use crate::attribute::{FieldWords, RuleValue};
+use crate::expand::ident;
+
+/// The type inside an `Option`, if it is one.
+pub(crate) fn optional(kind: &Type) -> Option<&Type> {
+    argument(kind, "Option")
+}
+
+/// The tokens of the `FieldType`; takes the words it understands out of `words`.
+pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStream> {
+    let field_type = quote!(::crm_core::module::FieldType);
+    if let Some(values) = texts(words, "values") {
+        return Ok(quote!(#field_type::Enum {
+            values: ::std::vec![#(::std::string::String::from(#values)),*]
+        }));
+    }
+    if argument(kind, "Vec").is_some_and(|item| last(item).is_some_and(|name| name == "String")) {
+        let max_items = number(words, "max_items").unwrap_or_else(|| syn::parse_quote!(50));
+        let max_length = number(words, "max_length").unwrap_or_else(|| syn::parse_quote!(50));
+        return Ok(quote!(#field_type::Tags { max_items: #max_items, max_length: #max_length }));
+    }
+    let name = last(kind).map(ToString::to_string).unwrap_or_default();
+    Ok(match name.as_str() {
+        "String" if words.take("email").is_some() => quote!(#field_type::Email),
+        "String" if words.take("phone").is_some() => quote!(#field_type::Phone),
+        "String" => {
+            let max = number(words, "max").unwrap_or_else(|| syn::parse_quote!(255));
+            quote!(#field_type::Text { max: #max })
+        }
+        "i8" => integer(words, i8::MIN, i8::MAX),
+        "i16" => integer(words, i16::MIN, i16::MAX),
+        "i32" => integer(words, i32::MIN, i32::MAX),
+        "i64" => integer(words, i64::MIN, i64::MAX),
+        "u8" => integer(words, u8::MIN, u8::MAX),
+        "u16" => integer(words, u16::MIN, u16::MAX),
+        "u32" => integer(words, u32::MIN, u32::MAX),
+        "Decimal" => {
+            let (precision, scale) = (number(words, "precision"), number(words, "scale"));
+            let (Some(precision), Some(scale)) = (precision, scale) else {
+                let message = "a decimal states its digits: #[field(precision = 12, scale = 2)]";
+                return Err(Error::new_spanned(kind, message));
+            };
+            quote!(#field_type::Decimal { precision: #precision, scale: #scale })
+        }
+        "bool" => quote!(#field_type::Bool),
+        "DateTime"
+            if argument(kind, "DateTime")
+                .and_then(last)
+                .is_some_and(|zone| zone == "Utc") =>
+        {
+            quote!(#field_type::Instant)
+        }
+        "NaiveDate" => quote!(#field_type::Date),
+        "Value" => {
+            let max = number(words, "max_bytes").unwrap_or_else(|| syn::parse_quote!(32_768));
+            quote!(#field_type::Json { max_bytes: #max })
+        }
+        "RecordId" | "Uuid" => {
+            let Some(RuleValue::Text(target)) = words.take("references").map(|rule| rule.value)
+            else {
+                let message = "a reference names its module: #[field(references = \"companies\")]";
+                return Err(Error::new_spanned(kind, message));
+            };
+            let target = ident(&target)?;
+            quote!(#field_type::Reference { module: #target })
+        }
+        _ => {
+            let message = "no field type holds this; use String, bool, i64 or a narrower integer, \
+                           Decimal, DateTime<Utc>, NaiveDate, Vec<String>, serde_json::Value, \
+                           RecordId, an Option of one of them, or list the values: \
+                           #[field(values = [\"a\", \"b\"])]";
+            return Err(Error::new_spanned(kind, message));
+        }
+    })
+}
+
+/// An integer as wide as its Rust type, or as its words say.
+fn integer(words: &mut FieldWords, min: impl Into<i64>, max: impl Into<i64>) -> TokenStream {
+    let (min, max): (i64, i64) = (min.into(), max.into());
+    let min = number(words, "min").map_or_else(|| quote!(#min), |min| quote!(#min));
+    let max = number(words, "max").map_or_else(|| quote!(#max), |max| quote!(#max));
+    quote!(::crm_core::module::FieldType::Integer { min: #min, max: #max })
+}
+
+fn number(words: &mut FieldWords, word: &str) -> Option<Expr> {
+    match words.take(word)?.value {
+        RuleValue::Number(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn texts(words: &mut FieldWords, word: &str) -> Option<Vec<syn::LitStr>> {
+    match words.take(word)?.value {
+        RuleValue::Texts(texts) => Some(texts),
+        _ => None,
+    }
+}
+
+/// The last name of the type's path.
+fn last(kind: &Type) -> Option<&syn::Ident> {
+    match kind {
+        Type::Path(TypePath { qself: None, path }) => Some(&path.segments.last()?.ident),
+        _ => None,
+    }
+}
+
+/// `T` of `outer<T>`.
+fn argument<'a>(kind: &'a Type, outer: &str) -> Option<&'a Type> {
+    let Type::Path(TypePath { qself: None, path }) = kind else {
+        return None;
+    };
+    let segment = path
+        .segments
+        .last()
+        .filter(|segment| segment.ident == outer)?;
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+        return None;
+    };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(inner)) if arguments.args.len() == 1 => Some(inner),
+        _ => None,
+    }
+}
