@@ -1,7 +1,7 @@
 //! The plugin host: judges components and runs them, each call in a store of its own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use crm_core::event::Event;
