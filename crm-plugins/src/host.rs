@@ -23,6 +23,8 @@ use crate::outcome::{of_refusal, of_stop, of_unwound};
 use crate::run::Run;
 
 /// A host of WebAssembly plugins. It must be used on a tokio runtime with a timer.
+///
+/// A run that is stopped undoes nothing: what it wrote stays, also a write under way.
 pub struct Host {
     limits: Arc<Limits>,
     engine: Engine,
