@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::clock::Clock;
-use crate::db::{ColumnType, Sql, Tx};
+use crate::db::{self, ColumnType, Sql, Tx};
 use crate::error::Result;
 use crate::event::ChangeKind;
 use crate::id::{EventId, RecordId, TenantId};
@@ -39,36 +39,22 @@ pub(crate) async fn record(
 ) -> Result<()> {
     let action = format!("{}.{}", module.name(), change.kind.action());
     let entity = (module.name().as_str(), Some(change.record.to_string()));
-    let texts = (change.before.clone().into(), change.after.clone().into());
-    insert_audit(tx, scope.into(), &action, entity, texts).await?;
-
+    let texts = (change.before.into(), change.after.into());
     let id = EventId(scope.clock().new_id());
     let (root, depth) = scope
         .cause()
         .map_or((id, 0), |cause| (cause.root_id, cause.depth));
-    tx.execute(
-        Sql::new(
-            "INSERT INTO outbox (id, tenant_id, module, kind, record_id, before, after, actor, \
-             request_id, root_id, depth, occurred_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        )
+    let statement = db::journal::change(tx.dialect());
+    let sql = bind_audit(statement, scope.into(), &action, entity, texts)
         .bind(id, ColumnType::Uuid)
-        .bind(scope.tenant(), ColumnType::Uuid)
-        .bind(module.name().as_str(), ColumnType::Text)
         .bind(
             format!("{}.{}", module.singular(), change.kind),
             ColumnType::Text,
         )
         .bind(change.record, ColumnType::Uuid)
-        .bind(change.before, ColumnType::Json)
-        .bind(change.after, ColumnType::Json)
-        .bind(scope.actor().to_string(), ColumnType::Text)
-        .bind(&*scope.request().id, ColumnType::Text)
         .bind(root, ColumnType::Uuid)
-        .bind(depth, ColumnType::Int)
-        .bind(scope.clock().now(), ColumnType::Instant),
-    )
-    .await?;
+        .bind(depth, ColumnType::Int);
+    tx.execute(sql).await?;
     Ok(())
 }
 
@@ -113,11 +99,21 @@ pub(crate) async fn audit_by(
     before: Option<Json>,
     after: Option<Json>,
 ) -> Result<()> {
-    insert_audit(tx, author, action, entity, (before.into(), after.into())).await
+    let states = (before.into(), after.into());
+    tx.execute(bind_audit(
+        db::journal::audit(),
+        author,
+        action,
+        entity,
+        states,
+    ))
+    .await?;
+    Ok(())
 }
 
-async fn insert_audit(
-    tx: &mut Tx<'_>,
+/// Binds the values of an audit row, the first eleven of `statement`.
+fn bind_audit(
+    statement: Sql,
     Author {
         clock,
         tenant,
@@ -127,13 +123,8 @@ async fn insert_audit(
     action: &str,
     (entity, entity_id): (&str, Option<String>),
     (before, after): (Value, Value),
-) -> Result<()> {
-    tx.execute(
-        Sql::new(
-            "INSERT INTO audit_log (tenant_id, id, occurred_at, actor, action, entity, entity_id, \
-             before, after, request_id, address) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        )
+) -> Sql {
+    statement
         .bind(tenant, ColumnType::Uuid)
         .bind(clock.new_id(), ColumnType::Uuid)
         .bind(clock.now(), ColumnType::Instant)
@@ -147,8 +138,5 @@ async fn insert_audit(
         .bind(
             request.address.map(|address| address.to_string()),
             ColumnType::Text,
-        ),
-    )
-    .await?;
-    Ok(())
+        )
 }

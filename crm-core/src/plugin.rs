@@ -109,8 +109,15 @@ impl Plugins {
     pub const MAX_RUNS: u32 = 100;
 
     pub(crate) fn new(core: Arc<Core>, host: Arc<dyn PluginHost>) -> Self {
-        let enabled = Cache::builder().max_capacity(TENANTS).time_to_live(REMEMBERED).build();
-        Self(Arc::new(Shared { core, host, enabled }))
+        let enabled = Cache::builder()
+            .max_capacity(TENANTS)
+            .time_to_live(REMEMBERED)
+            .build();
+        Self(Arc::new(Shared {
+            core,
+            host,
+            enabled,
+        }))
     }
 
     /// Takes in a component. It replaces the plugin of the same name, and runs only once somebody
@@ -158,7 +165,9 @@ impl Plugins {
     /// [`Error::NotFound`].
     pub async fn get(&self, permit: &Permit<Read>, id: PluginId) -> Result<Plugin> {
         let tenant = permit.on(OBJECT)?.tenant();
-        store::find(&self.0.core.db, tenant, id).await?.ok_or(Error::NotFound)
+        store::find(&self.0.core.db, tenant, id)
+            .await?
+            .ok_or(Error::NotFound)
     }
 
     /// Consents to what the plugin asks for: it runs from now on, within the rights of the user who
@@ -189,7 +198,8 @@ impl Plugins {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn disable(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
-        self.change(permit, id, |plugin| plugin.status = PluginStatus::Disabled).await
+        self.change(permit, id, |plugin| plugin.status = PluginStatus::Disabled)
+            .await
     }
 
     /// Removes the plugin with its run records.
@@ -262,8 +272,14 @@ impl Plugins {
             Err(Error::invalid("manifest", "invalid_manifest", message))
         };
         for trigger in &manifest.triggers {
-            if !registry.iter().any(|module| *module.singular() == trigger.subject) {
-                return unknown(&format!("module whose records are called {}", trigger.subject));
+            if !registry
+                .iter()
+                .any(|module| *module.singular() == trigger.subject)
+            {
+                return unknown(&format!(
+                    "module whose records are called {}",
+                    trigger.subject
+                ));
             }
         }
         for grant in &manifest.grants {

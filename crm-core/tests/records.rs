@@ -96,7 +96,11 @@ impl Fixture {
         }
         let crm = builder.build().await?;
         let tenant = crm.tenants().create("Acme", request()).await?.id;
-        Ok(Self { crm, tenant, _backend: backend })
+        Ok(Self {
+            crm,
+            tenant,
+            _backend: backend,
+        })
     }
 
     fn operator(&self) -> Scope {
@@ -113,15 +117,30 @@ impl Fixture {
             password: SecretString::from("correct horse battery"),
             roles: vec![role.to_owned()],
         };
-        let user = self.crm.accounts().create_user(&permit, input).await?.user_id;
-        let token = self.crm.accounts().operator_token("Acme", &email, request()).await?;
+        let user = self
+            .crm
+            .accounts()
+            .create_user(&permit, input)
+            .await?
+            .user_id;
+        let token = self
+            .crm
+            .accounts()
+            .operator_token("Acme", &email, request())
+            .await?;
         use secrecy::ExposeSecret;
-        let scope = self.crm.authenticate(token.expose_secret(), request()).await?;
+        let scope = self
+            .crm
+            .authenticate(token.expose_secret(), request())
+            .await?;
         Ok((scope, user))
     }
 
     async fn create(&self, scope: &Scope, module: &str, json: Json) -> crm_core::Result<Record> {
-        self.crm.records().create(&scope.permit::<Create>(module)?, body(json)).await
+        self.crm
+            .records()
+            .create(&scope.permit::<Create>(module)?, body(json))
+            .await
     }
 
     async fn update(
@@ -132,7 +151,10 @@ impl Fixture {
         json: Json,
     ) -> crm_core::Result<Record> {
         let permit = scope.permit::<Update>(record.module().name().as_str())?;
-        self.crm.records().update(&permit, record.id, version, body(json)).await
+        self.crm
+            .records()
+            .update(&permit, record.id, version, body(json))
+            .await
     }
 
     async fn delete(&self, scope: &Scope, record: &Record) -> crm_core::Result<()> {
@@ -141,23 +163,41 @@ impl Fixture {
     }
 
     async fn get(&self, scope: &Scope, module: &str, id: RecordId) -> crm_core::Result<Record> {
-        self.crm.records().get(&scope.permit::<Read>(module)?, id).await
+        self.crm
+            .records()
+            .get(&scope.permit::<Read>(module)?, id)
+            .await
     }
 
-    async fn ids(&self, scope: &Scope, module: &str, query: &Query) -> crm_core::Result<Vec<RecordId>> {
-        let page = self.crm.records().list(&scope.permit::<Read>(module)?, query).await?;
+    async fn ids(
+        &self,
+        scope: &Scope,
+        module: &str,
+        query: &Query,
+    ) -> crm_core::Result<Vec<RecordId>> {
+        let page = self
+            .crm
+            .records()
+            .list(&scope.permit::<Read>(module)?, query)
+            .await?;
         Ok(page.data.iter().map(|record| record.id).collect())
     }
 
     async fn audit(&self) -> crm_core::Result<Vec<crm_core::AuditEntry>> {
         let permit = self.operator().permit::<Read>("audit")?;
-        let query = AuditQuery { limit: Some(100), ..AuditQuery::default() };
+        let query = AuditQuery {
+            limit: Some(100),
+            ..AuditQuery::default()
+        };
         Ok(self.crm.audit().list(&permit, &query).await?.data)
     }
 }
 
 fn request() -> RequestContext {
-    RequestContext { id: "req-1".into(), address: None }
+    RequestContext {
+        id: "req-1".into(),
+        address: None,
+    }
 }
 
 fn code<T>(result: crm_core::Result<T>) -> &'static str {
@@ -169,11 +209,29 @@ async fn a_record_is_created_read_changed_and_deleted(backend: Backend) -> anyho
     let scope = it.operator();
     let input = json!({"name": "Ada", "email": "ada@acme.example", "tags": ["vip"], "score": 7});
     let made = it.create(&scope, "contacts", input).await?;
-    assert_eq!(it.get(&scope, "contacts", made.id).await?.to_json(), made.to_json());
-    let changed = it.update(&scope, &made, Some(1), json!({"score": null, "phone": "+1 5"})).await?;
-    assert_eq!((changed.version, changed.get("score").map(|v| v.is_null())), (2, Some(true)));
-    assert_eq!(it.get(&scope, "contacts", made.id).await?.to_json(), changed.to_json());
-    let stale = it.update(&scope, &made, Some(1), json!({"name": "Eve"})).await;
+    assert_eq!(
+        it.get(&scope, "contacts", made.id).await?.to_json(),
+        made.to_json()
+    );
+    let changed = it
+        .update(
+            &scope,
+            &made,
+            Some(1),
+            json!({"score": null, "phone": "+1 5"}),
+        )
+        .await?;
+    assert_eq!(
+        (changed.version, changed.get("score").map(|v| v.is_null())),
+        (2, Some(true))
+    );
+    assert_eq!(
+        it.get(&scope, "contacts", made.id).await?.to_json(),
+        changed.to_json()
+    );
+    let stale = it
+        .update(&scope, &made, Some(1), json!({"name": "Eve"}))
+        .await;
     assert_eq!(code(stale), "version_mismatch");
     it.delete(&scope, &made).await?;
     assert_eq!(code(it.get(&scope, "contacts", made.id).await), "not_found");
@@ -184,9 +242,13 @@ async fn a_record_is_created_read_changed_and_deleted(backend: Backend) -> anyho
 async fn an_update_that_changes_nothing_writes_nothing(backend: Backend) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
-    let made = it.create(&scope, "contacts", json!({"name": "Ada"})).await?;
+    let made = it
+        .create(&scope, "contacts", json!({"name": "Ada"}))
+        .await?;
     let entries = it.audit().await?.len();
-    let same = it.update(&scope, &made, None, json!({"name": "Ada", "version": 9})).await?;
+    let same = it
+        .update(&scope, &made, None, json!({"name": "Ada", "version": 9}))
+        .await?;
     assert_eq!((same.version, it.audit().await?.len()), (1, entries));
     Ok(())
 }
@@ -197,29 +259,71 @@ async fn another_tenants_record_is_absent_through_every_method(
     let it = Fixture::open(backend).await?;
     let foreign = it.crm.tenants().create("Rival", request()).await?.id;
     let rival = it.crm.operator(foreign, request());
-    let ours = it.create(&it.operator(), "contacts", json!({"name": "Ada"})).await?;
+    let ours = it
+        .create(&it.operator(), "contacts", json!({"name": "Ada"}))
+        .await?;
     let absent = RecordId(it.crm.clock().new_id());
-    let seen = it.get(&rival, "contacts", ours.id).await.map_err(|error| error.to_string());
-    let none = it.get(&rival, "contacts", absent).await.map_err(|error| error.to_string());
+    let seen = it
+        .get(&rival, "contacts", ours.id)
+        .await
+        .map_err(|error| error.to_string());
+    let none = it
+        .get(&rival, "contacts", absent)
+        .await
+        .map_err(|error| error.to_string());
     assert_eq!(seen.err(), none.err());
-    assert_eq!(code(it.update(&rival, &ours, None, json!({"name": "Eve"})).await), "not_found");
+    assert_eq!(
+        code(it.update(&rival, &ours, None, json!({"name": "Eve"})).await),
+        "not_found"
+    );
     assert_eq!(code(it.delete(&rival, &ours).await), "not_found");
     for query in [
-        Query { count: true, ..Query::default() },
-        Query { search: Some("Ada".into()), ..Query::default() },
-        Query { filter: Some(Filter::Or(vec![Filter::And(vec![])])), ..Query::default() },
-        Query { filter: Some(Filter::Not(Box::new(Filter::Or(vec![])))), ..Query::default() },
+        Query {
+            count: true,
+            ..Query::default()
+        },
+        Query {
+            search: Some("Ada".into()),
+            ..Query::default()
+        },
+        Query {
+            filter: Some(Filter::Or(vec![Filter::And(vec![])])),
+            ..Query::default()
+        },
+        Query {
+            filter: Some(Filter::Not(Box::new(Filter::Or(vec![])))),
+            ..Query::default()
+        },
     ] {
         assert_eq!(it.ids(&rival, "contacts", &query).await?, []);
         assert_eq!(it.ids(&it.operator(), "contacts", &query).await?, [ours.id]);
-        let total = it.crm.records().count(&rival.permit::<Read>("contacts")?, &query).await?;
+        let total = it
+            .crm
+            .records()
+            .count(&rival.permit::<Read>("contacts")?, &query)
+            .await?;
         assert_eq!(total.count, 0);
     }
-    let refused = it.create(&rival, "contacts", json!({"name": "Eve", "tenant_id": it.tenant})).await;
+    let refused = it
+        .create(
+            &rival,
+            "contacts",
+            json!({"name": "Eve", "tenant_id": it.tenant}),
+        )
+        .await;
     assert_eq!(code(refused), "validation_failed");
-    let refused = it.create(&rival, "deals", json!({"title": "Deal", "contact_id": ours.id})).await;
+    let refused = it
+        .create(
+            &rival,
+            "deals",
+            json!({"title": "Deal", "contact_id": ours.id}),
+        )
+        .await;
     assert_eq!(code(refused), "validation_failed");
-    assert_eq!(it.get(&it.operator(), "contacts", ours.id).await?.to_json(), ours.to_json());
+    assert_eq!(
+        it.get(&it.operator(), "contacts", ours.id).await?.to_json(),
+        ours.to_json()
+    );
     Ok(())
 }
 
@@ -229,30 +333,52 @@ async fn rights_on_own_rows_hide_the_rows_of_others(backend: Backend) -> anyhow:
     let hers = it.create(&ann, "contacts", json!({"name": "Hers"})).await?;
     let his = it.create(&bob, "contacts", json!({"name": "His"})).await?;
     assert_eq!((hers.owner_id, his.owner_id), (Some(ann_id), Some(bob_id)));
-    assert_eq!(it.ids(&ann, "contacts", &Query::default()).await?, [hers.id]);
+    assert_eq!(
+        it.ids(&ann, "contacts", &Query::default()).await?,
+        [hers.id]
+    );
     assert_eq!(code(it.get(&ann, "contacts", his.id).await), "not_found");
-    assert_eq!(code(it.update(&ann, &his, None, json!({"name": "Mine"})).await), "not_found");
+    assert_eq!(
+        code(it.update(&ann, &his, None, json!({"name": "Mine"})).await),
+        "not_found"
+    );
     assert_eq!(code(it.delete(&ann, &his).await), "not_found");
-    let given = it.update(&ann, &hers, None, json!({"owner_id": bob_id})).await;
+    let given = it
+        .update(&ann, &hers, None, json!({"owner_id": bob_id}))
+        .await;
     assert_eq!(code(given), "validation_failed");
-    let referring = it.create(&ann, "deals", json!({"title": "D", "contact_id": his.id})).await;
+    let referring = it
+        .create(&ann, "deals", json!({"title": "D", "contact_id": his.id}))
+        .await;
     assert_eq!(code(referring), "validation_failed");
     let (manager, _) = it.member("manager").await?;
-    let given = it.update(&manager, &hers, None, json!({"owner_id": bob_id})).await?;
+    let given = it
+        .update(&manager, &hers, None, json!({"owner_id": bob_id}))
+        .await?;
     assert_eq!(given.owner_id, Some(bob_id));
     let stranger = UserId(it.crm.clock().new_id());
-    let refused = it.update(&manager, &given, None, json!({"owner_id": stranger})).await;
+    let refused = it
+        .update(&manager, &given, None, json!({"owner_id": stranger}))
+        .await;
     assert_eq!(code(refused), "validation_failed");
     Ok(())
 }
 
 async fn a_viewer_may_read_and_nothing_else(backend: Backend) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
-    let made = it.create(&it.operator(), "contacts", json!({"name": "Ada"})).await?;
+    let made = it
+        .create(&it.operator(), "contacts", json!({"name": "Ada"}))
+        .await?;
     let (viewer, _) = it.member("viewer").await?;
     it.get(&viewer, "contacts", made.id).await?;
-    assert_eq!(code(it.create(&viewer, "contacts", json!({"name": "Eve"})).await), "forbidden");
-    assert_eq!(code(it.update(&viewer, &made, None, json!({})).await), "forbidden");
+    assert_eq!(
+        code(it.create(&viewer, "contacts", json!({"name": "Eve"})).await),
+        "forbidden"
+    );
+    assert_eq!(
+        code(it.update(&viewer, &made, None, json!({})).await),
+        "forbidden"
+    );
     assert_eq!(code(it.delete(&viewer, &made).await), "forbidden");
     assert_eq!(code(viewer.permit::<Read>("audit")), "forbidden");
     assert_eq!(code(viewer.permit::<Read>("no_such_module")), "not_found");
@@ -264,20 +390,42 @@ async fn a_reference_must_be_a_visible_record_of_the_same_tenant(
 ) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
-    let contact = it.create(&scope, "contacts", json!({"name": "Ada"})).await?;
-    it.create(&scope, "deals", json!({"title": "D", "contact_id": contact.id})).await?;
+    let contact = it
+        .create(&scope, "contacts", json!({"name": "Ada"}))
+        .await?;
+    it.create(
+        &scope,
+        "deals",
+        json!({"title": "D", "contact_id": contact.id}),
+    )
+    .await?;
     let absent = it.crm.clock().new_id();
-    let refused = it.create(&scope, "deals", json!({"title": "D", "contact_id": absent})).await;
-    let Err(Error::Invalid(fields)) = refused else { anyhow::bail!("accepted: {refused:?}") };
-    assert_eq!((&*fields[0].pointer, fields[0].code), ("/contact_id", "unknown_reference"));
+    let refused = it
+        .create(&scope, "deals", json!({"title": "D", "contact_id": absent}))
+        .await;
+    let Err(Error::Invalid(fields)) = refused else {
+        anyhow::bail!("accepted: {refused:?}")
+    };
+    assert_eq!(
+        (&*fields[0].pointer, fields[0].code),
+        ("/contact_id", "unknown_reference")
+    );
     Ok(())
 }
 
 async fn a_referenced_record_is_not_deleted(backend: Backend) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
-    let contact = it.create(&scope, "contacts", json!({"name": "Ada"})).await?;
-    let deal = it.create(&scope, "deals", json!({"title": "D", "contact_id": contact.id})).await?;
+    let contact = it
+        .create(&scope, "contacts", json!({"name": "Ada"}))
+        .await?;
+    let deal = it
+        .create(
+            &scope,
+            "deals",
+            json!({"title": "D", "contact_id": contact.id}),
+        )
+        .await?;
     assert_eq!(code(it.delete(&scope, &contact).await), "has_dependents");
     it.get(&scope, "contacts", contact.id).await?;
     it.delete(&scope, &deal).await?;
@@ -292,11 +440,25 @@ async fn every_write_leaves_one_audit_row_and_one_event_and_a_failed_one_leaves_
     let it = Fixture::with(backend, Some(seen.clone())).await?;
     let scope = it.operator();
     let before = it.audit().await?.len();
-    let made = it.create(&scope, "contacts", json!({"name": "Ada", "email": "a@b.example"})).await?;
-    let changed = it.update(&scope, &made, None, json!({"name": "Ada L"})).await?;
+    let made = it
+        .create(
+            &scope,
+            "contacts",
+            json!({"name": "Ada", "email": "a@b.example"}),
+        )
+        .await?;
+    let changed = it
+        .update(&scope, &made, None, json!({"name": "Ada L"}))
+        .await?;
     for refused in [
-        it.create(&scope, "contacts", json!({"name": "Eve", "email": "A@b.example"})).await,
-        it.update(&scope, &made, Some(1), json!({"name": "Eve"})).await,
+        it.create(
+            &scope,
+            "contacts",
+            json!({"name": "Eve", "email": "A@b.example"}),
+        )
+        .await,
+        it.update(&scope, &made, Some(1), json!({"name": "Eve"}))
+            .await,
         it.create(&scope, "contacts", json!({"name": ""})).await,
     ] {
         assert!(refused.is_err());
@@ -305,14 +467,31 @@ async fn every_write_leaves_one_audit_row_and_one_event_and_a_failed_one_leaves_
     it.crm.dispatch_once().await?;
     let events = seen.take();
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
-    assert_eq!(kinds, ["contact.created", "contact.updated", "contact.deleted"]);
-    assert_eq!(events[1].after, Some(serde_json::from_str(&changed.to_json())?));
+    assert_eq!(
+        kinds,
+        ["contact.created", "contact.updated", "contact.deleted"]
+    );
+    assert_eq!(
+        events[1].after,
+        Some(serde_json::from_str(&changed.to_json())?)
+    );
     assert_eq!(events[1].before, events[0].after);
     let audit = it.audit().await?;
-    let actions: Vec<_> = audit.iter().rev().skip(before).map(|e| e.action.as_str()).collect();
-    assert_eq!(actions, ["contacts.create", "contacts.update", "contacts.delete"]);
+    let actions: Vec<_> = audit
+        .iter()
+        .rev()
+        .skip(before)
+        .map(|e| e.action.as_str())
+        .collect();
+    assert_eq!(
+        actions,
+        ["contacts.create", "contacts.update", "contacts.delete"]
+    );
     assert_eq!(audit[1].before, events[1].before);
-    assert_eq!((audit[1].actor.as_str(), audit[1].request_id.as_str()), ("operator", "req-1"));
+    assert_eq!(
+        (audit[1].actor.as_str(), audit[1].request_id.as_str()),
+        ("operator", "req-1")
+    );
     Ok(())
 }
 
@@ -324,33 +503,60 @@ async fn a_unique_email_is_taken_without_regard_to_case_and_in_its_tenant_only(
     let shouting = json!({"name": "Ada", "email": "ADA@acme.example"});
     it.create(&it.operator(), "contacts", ada.clone()).await?;
     let taken = it.create(&it.operator(), "contacts", shouting).await;
-    let Err(Error::Conflict { code, message }) = taken else { anyhow::bail!("{taken:?}") };
-    assert_eq!((code, &*message), ("already_exists", "another record has the same email already"));
+    let Err(Error::Conflict { code, message }) = taken else {
+        anyhow::bail!("{taken:?}")
+    };
+    assert_eq!(
+        (code, &*message),
+        (
+            "already_exists",
+            "another record has the same email already"
+        )
+    );
     let foreign = it.crm.tenants().create("Rival", request()).await?.id;
-    it.create(&it.crm.operator(foreign, request()), "contacts", ada).await?;
+    it.create(&it.crm.operator(foreign, request()), "contacts", ada)
+        .await?;
     Ok(())
 }
 
-async fn racing_creates_of_one_unique_value_make_one_record(backend: Backend) -> anyhow::Result<()> {
+async fn racing_creates_of_one_unique_value_make_one_record(
+    backend: Backend,
+) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
     let input = json!({"name": "Ada", "email": "ada@acme.example"});
     let racers = (0..16).map(|_| it.create(&scope, "contacts", input.clone()));
     let answers = futures::future::join_all(racers).await;
     let codes: Vec<_> = answers.into_iter().map(code).collect();
-    assert_eq!(codes.iter().filter(|code| **code == "ok").count(), 1, "{codes:?}");
-    assert_eq!(codes.iter().filter(|code| **code == "already_exists").count(), 15, "{codes:?}");
+    assert_eq!(
+        codes.iter().filter(|code| **code == "ok").count(),
+        1,
+        "{codes:?}"
+    );
+    assert_eq!(
+        codes
+            .iter()
+            .filter(|code| **code == "already_exists")
+            .count(),
+        15,
+        "{codes:?}"
+    );
     Ok(())
 }
 
 async fn racing_updates_of_one_version_change_it_once(backend: Backend) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
-    let made = it.create(&scope, "contacts", json!({"name": "Ada"})).await?;
+    let made = it
+        .create(&scope, "contacts", json!({"name": "Ada"}))
+        .await?;
     let racers = (1..=16).map(|n| it.update(&scope, &made, Some(1), json!({"score": n})));
     let answers = futures::future::join_all(racers).await;
     let changed = answers.iter().filter(|answer| answer.is_ok()).count();
-    assert_eq!((changed, it.get(&scope, "contacts", made.id).await?.version), (1, 2));
+    assert_eq!(
+        (changed, it.get(&scope, "contacts", made.id).await?.version),
+        (1, 2)
+    );
     Ok(())
 }
 
@@ -368,14 +574,28 @@ async fn paging_visits_each_record_once_in_every_order(backend: Backend) -> anyh
         it.create(&scope, "things", input).await?;
     }
     let module = it.crm.registry().get("things").context("declared")?.clone();
-    let mut all = it.ids(&scope, "things", &Query { limit: 100, ..Query::default() }).await?;
+    let mut all = it
+        .ids(
+            &scope,
+            "things",
+            &Query {
+                limit: 100,
+                ..Query::default()
+            },
+        )
+        .await?;
     all.sort();
     for name in ["id", "created_at", "title", "number", "price", "due"] {
         for sort in [name.to_owned(), format!("-{name}")] {
             let sort = Sort::parse(&module, &sort).map_err(|e| Error::Invalid(vec![e]))?;
             let (mut seen, mut cursor) = (Vec::new(), None);
             loop {
-                let query = Query { sort, limit: 4, cursor, ..Query::default() };
+                let query = Query {
+                    sort,
+                    limit: 4,
+                    cursor,
+                    ..Query::default()
+                };
                 let permit = scope.permit::<Read>("things")?;
                 let page = it.crm.records().list(&permit, &query).await?;
                 seen.extend(page.data.iter().map(|record| record.id));
@@ -384,7 +604,11 @@ async fn paging_visits_each_record_once_in_every_order(backend: Backend) -> anyh
                     break;
                 }
             }
-            let whole = Query { sort, limit: 100, ..Query::default() };
+            let whole = Query {
+                sort,
+                limit: 100,
+                ..Query::default()
+            };
             assert_eq!(seen, it.ids(&scope, "things", &whole).await?, "{name}");
             seen.sort();
             assert_eq!(seen, all, "{name}");
@@ -400,16 +624,45 @@ async fn a_cursor_of_another_query_is_refused(backend: Backend) -> anyhow::Resul
         it.create(&scope, "things", json!({"number": n})).await?;
     }
     let permit = scope.permit::<Read>("things")?;
-    let query = Query { limit: 1, ..Query::default() };
-    let cursor = it.crm.records().list(&permit, &query).await?.next_cursor.context("more")?;
-    let sort = Sort { field: Field::Declared(2), direction: Direction::Ascending };
+    let query = Query {
+        limit: 1,
+        ..Query::default()
+    };
+    let cursor = it
+        .crm
+        .records()
+        .list(&permit, &query)
+        .await?
+        .next_cursor
+        .context("more")?;
+    let sort = Sort {
+        field: Field::Declared(2),
+        direction: Direction::Ascending,
+    };
     for other in [
-        Query { cursor: Some(cursor.clone()), sort, ..query.clone() },
-        Query { cursor: Some(cursor.clone()), search: Some("x".into()), ..query.clone() },
-        Query { cursor: Some(format!("{cursor}x")), ..query.clone() },
-        Query { cursor: Some("e30".into()), ..query.clone() },
+        Query {
+            cursor: Some(cursor.clone()),
+            sort,
+            ..query.clone()
+        },
+        Query {
+            cursor: Some(cursor.clone()),
+            search: Some("x".into()),
+            ..query.clone()
+        },
+        Query {
+            cursor: Some(format!("{cursor}x")),
+            ..query.clone()
+        },
+        Query {
+            cursor: Some("e30".into()),
+            ..query.clone()
+        },
     ] {
-        assert_eq!(code(it.crm.records().list(&permit, &other).await), "validation_failed");
+        assert_eq!(
+            code(it.crm.records().list(&permit, &other).await),
+            "validation_failed"
+        );
     }
     Ok(())
 }
@@ -417,18 +670,36 @@ async fn a_cursor_of_another_query_is_refused(backend: Backend) -> anyhow::Resul
 /// Conditions as a client writes them: field, operator, operand.
 fn condition() -> impl Strategy<Value = (&'static str, &'static str, String)> {
     prop_oneof![
-        ("[ab%_]{0,2}", prop::sample::select(vec!["eq", "ne", "lt", "gte", "contains", "starts"]))
+        (
+            "[ab%_]{0,2}",
+            prop::sample::select(vec!["eq", "ne", "lt", "gte", "contains", "starts"])
+        )
             .prop_map(|(text, op)| ("title", op, text)),
-        ("[aA]@[bB]\\.example", prop::sample::select(vec!["eq", "ne", "in", "contains"]))
+        (
+            "[aA]@[bB]\\.example",
+            prop::sample::select(vec!["eq", "ne", "in", "contains"])
+        )
             .prop_map(|(text, op)| ("email", op, text)),
-        (-2..3_i64, prop::sample::select(vec!["eq", "ne", "lt", "lte", "gt", "gte", "in", "nin"]))
+        (
+            -2..3_i64,
+            prop::sample::select(vec!["eq", "ne", "lt", "lte", "gt", "gte", "in", "nin"])
+        )
             .prop_map(|(n, op)| ("number", op, n.to_string())),
-        (-2..3_i64, prop::sample::select(vec!["eq", "ne", "lt", "gte", "nin"]))
+        (
+            -2..3_i64,
+            prop::sample::select(vec!["eq", "ne", "lt", "gte", "nin"])
+        )
             .prop_map(|(n, op)| ("price", op, format!("{n}.5"))),
-        (any::<bool>(), prop::sample::select(vec!["eq", "ne", "is_null"]))
+        (
+            any::<bool>(),
+            prop::sample::select(vec!["eq", "ne", "is_null"])
+        )
             .prop_map(|(yes, op)| ("done", op, yes.to_string())),
-        (1..4_u32, prop::sample::select(vec!["eq", "lt", "gte"]))
-            .prop_map(|(day, op)| ("due", op, format!("2025-01-0{day}"))),
+        (1..4_u32, prop::sample::select(vec!["eq", "lt", "gte"])).prop_map(|(day, op)| (
+            "due",
+            op,
+            format!("2025-01-0{day}")
+        )),
         ("[ab]", any::<bool>()).prop_map(|(tag, _)| ("tags", "has", tag)),
         any::<bool>().prop_map(|yes| ("tags", "is_null", yes.to_string())),
         prop::sample::select(vec!["new", "old"]).prop_map(|s| ("stage", "ne", s.to_owned())),
@@ -476,7 +747,10 @@ fn thing() -> impl Strategy<Value = Json> {
 
 fn compile(module: &crm_core::module::CompiledModule, tree: Tree) -> crm_core::Result<Filter> {
     let all = |parts: Vec<Tree>| -> crm_core::Result<Vec<_>> {
-        parts.into_iter().map(|part| compile(module, part)).collect()
+        parts
+            .into_iter()
+            .map(|part| compile(module, part))
+            .collect()
     };
     Ok(match tree {
         Tree::Leaf(name, op, text) => {
@@ -494,26 +768,57 @@ async fn a_filter_means_the_same_in_memory_and_in_sql(backend: Backend) -> anyho
 
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
-    let mut runner =
-        TestRunner::new(Config { rng_seed: RngSeed::Fixed(7), ..Config::default() });
-    let mut draw = |strategy: &dyn Fn(&mut TestRunner) -> anyhow::Result<Json>| strategy(&mut runner);
+    let mut runner = TestRunner::new(Config {
+        rng_seed: RngSeed::Fixed(7),
+        ..Config::default()
+    });
+    let mut draw =
+        |strategy: &dyn Fn(&mut TestRunner) -> anyhow::Result<Json>| strategy(&mut runner);
     for _ in 0..40 {
         let input = draw(&|runner| {
-            Ok(thing().new_tree(runner).map_err(|e| anyhow::anyhow!("{e}"))?.current())
+            Ok(thing()
+                .new_tree(runner)
+                .map_err(|e| anyhow::anyhow!("{e}"))?
+                .current())
         })?;
         it.create(&scope, "things", input).await?;
     }
     let module = it.crm.registry().get("things").context("declared")?.clone();
     let permit = scope.permit::<Read>("things")?;
-    let all = it.crm.records().list(&permit, &Query { limit: 100, ..Query::default() }).await?.data;
+    let all = it
+        .crm
+        .records()
+        .list(
+            &permit,
+            &Query {
+                limit: 100,
+                ..Query::default()
+            },
+        )
+        .await?
+        .data;
     assert_eq!(all.len(), 40);
     for _ in 0..300 {
-        let tree = tree().new_tree(&mut runner).map_err(|e| anyhow::anyhow!("{e}"))?.current();
+        let tree = tree()
+            .new_tree(&mut runner)
+            .map_err(|e| anyhow::anyhow!("{e}"))?
+            .current();
         let filter = compile(&module, tree.clone())?;
-        let expected: Vec<_> =
-            all.iter().filter(|record| filter.matches(record)).map(|record| record.id).collect();
-        let query = Query { filter: Some(filter), limit: 100, ..Query::default() };
-        assert_eq!(it.ids(&scope, "things", &query).await?, expected, "{tree:?}");
+        let expected: Vec<_> = all
+            .iter()
+            .filter(|record| filter.matches(record))
+            .map(|record| record.id)
+            .collect();
+        let query = Query {
+            filter: Some(filter),
+            limit: 100,
+            ..Query::default()
+        };
+        assert_eq!(
+            it.ids(&scope, "things", &query).await?,
+            expected,
+            "{tree:?}"
+        );
     }
     Ok(())
 }
@@ -522,15 +827,39 @@ async fn search_takes_percent_and_underscore_literally(backend: Backend) -> anyh
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
     for title in ["100% wool", "100 wool", "a_b", "axb", r"back\slash"] {
-        it.create(&scope, "things", json!({"title": title, "tags": ["Wool_mark"]})).await?;
+        it.create(
+            &scope,
+            "things",
+            json!({"title": title, "tags": ["Wool_mark"]}),
+        )
+        .await?;
     }
-    for (text, hits) in [("0% W", 1), ("A_b", 1), (r"k\S", 1), ("wool_M", 5), ("ol_", 5), ("%%", 0)]
-    {
-        let query = Query { search: Some(text.to_owned()), ..Query::default() };
-        assert_eq!(it.ids(&scope, "things", &query).await?.len(), hits, "{text}");
+    for (text, hits) in [
+        ("0% W", 1),
+        ("A_b", 1),
+        (r"k\S", 1),
+        ("wool_M", 5),
+        ("ol_", 5),
+        ("%%", 0),
+    ] {
+        let query = Query {
+            search: Some(text.to_owned()),
+            ..Query::default()
+        };
+        assert_eq!(
+            it.ids(&scope, "things", &query).await?.len(),
+            hits,
+            "{text}"
+        );
     }
-    let long = Query { search: Some("x".repeat(201)), ..Query::default() };
-    assert_eq!(code(it.ids(&scope, "things", &long).await), "validation_failed");
+    let long = Query {
+        search: Some("x".repeat(201)),
+        ..Query::default()
+    };
+    assert_eq!(
+        code(it.ids(&scope, "things", &long).await),
+        "validation_failed"
+    );
     Ok(())
 }
 
@@ -588,7 +917,12 @@ async fn events_reach_subscribers_in_order_and_again_after_a_failure(
     let counts: Vec<_> = seen
         .take()
         .iter()
-        .map(|event| event.after.as_ref().and_then(|after| after["number"].as_i64()))
+        .map(|event| {
+            event
+                .after
+                .as_ref()
+                .and_then(|after| after["number"].as_i64())
+        })
         .collect();
     assert_eq!(counts, [Some(0), Some(1), Some(2), Some(3)]);
     assert_eq!(it.crm.dispatch_once().await?, 0);
@@ -598,10 +932,19 @@ async fn events_reach_subscribers_in_order_and_again_after_a_failure(
 async fn money_is_exact(backend: Backend) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
     let scope = it.operator();
-    for (amount, stored) in [("0.1", "0.10"), ("99999999.99", "99999999.99"), ("-0.01", "-0.01")] {
-        let made = it.create(&scope, "things", json!({"price": amount})).await?;
+    for (amount, stored) in [
+        ("0.1", "0.10"),
+        ("99999999.99", "99999999.99"),
+        ("-0.01", "-0.01"),
+    ] {
+        let made = it
+            .create(&scope, "things", json!({"price": amount}))
+            .await?;
         let read = it.get(&scope, "things", made.id).await?;
-        assert_eq!(read.get("price").map(|price| json!(price)), Some(json!(stored)));
+        assert_eq!(
+            read.get("price").map(|price| json!(price)),
+            Some(json!(stored))
+        );
         assert_eq!(read.to_json(), made.to_json());
     }
     for amount in ["NaN", "1e27", "0.001", "100000000", "", "1,5"] {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crm_core::{Crm, Error, Result};
 use poem::{Endpoint, Response};
-use poem_openapi::OpenApiService;
+use poem_openapi::{OpenApi, OpenApiService};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -42,12 +42,23 @@ pub use server::{ServerLimits, serve_endpoint, termination};
 /// [`Error::Configuration`] for an operation without a permission, [`Error::Internal`] when the
 /// reference document cannot be made; both are bugs.
 pub fn routes(crm: &Crm, options: HttpOptions) -> Result<impl Endpoint<Output = Response> + use<>> {
-    let service = OpenApiService::new(resource::api(crm), "CRM", env!("CARGO_PKG_VERSION"));
+    match crm.plugins() {
+        Some(plugins) => assemble(crm, options, || resource::api_with_plugins(crm, plugins)),
+        None => assemble(crm, options, || resource::api(crm)),
+    }
+}
+
+fn assemble<T: OpenApi>(
+    crm: &Crm,
+    options: HttpOptions,
+    api: impl Fn() -> T,
+) -> Result<edge::Edge> {
+    let service = OpenApiService::new(api(), "CRM", env!("CARGO_PKG_VERSION"));
     Ok(edge::Edge {
         app: Arc::new(edge::App {
             crm: crm.clone(),
             openapi: openapi::OpenApi::new(&service.spec(), &options.public_url)?,
-            fixed: resource::routes(resource::api(crm), crm.catalogue())?,
+            fixed: resource::routes(api(), crm.catalogue())?,
             cors: cors::Cors::new(options.cors_origins.clone()),
             options,
         }),

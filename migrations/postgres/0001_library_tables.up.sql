@@ -120,7 +120,7 @@ CREATE TABLE api_keys (
 
 -- The single-use secret that lets the first user in: at most one.
 CREATE TABLE setup_tokens (
-    place      bigint PRIMARY KEY DEFAULT 1 CHECK (place = 1),
+    place      bigint PRIMARY KEY CHECK (place = 1),
     -- SHA-256 of the token; the token itself is never stored.
     hash       bytea NOT NULL,
     created_at timestamptz NOT NULL,

@@ -121,7 +121,7 @@ CREATE TABLE api_keys (
 
 -- The single-use secret that lets the first user in: at most one.
 CREATE TABLE setup_tokens (
-    place      INTEGER PRIMARY KEY DEFAULT 1 CHECK (place = 1),
+    place      INTEGER PRIMARY KEY CHECK (place = 1),
     -- SHA-256 of the token; the token itself is never stored.
     hash       BLOB NOT NULL,
     created_at INTEGER NOT NULL,

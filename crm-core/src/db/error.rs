@@ -61,7 +61,9 @@ fn unique(cause: &dyn sqlx::error::DatabaseError) -> Error {
     let index = cause.constraint().or_else(|| message.split('\'').nth(1));
     let column = || message.rsplit_once('.').map(|(_, column)| column);
     let field = match index {
-        Some(name) => name.strip_suffix(".unique").and_then(|name| name.split('.').nth(1)),
+        Some(name) => name
+            .strip_suffix(".unique")
+            .and_then(|name| name.split('.').nth(1)),
         None => column(),
     };
     match field {
@@ -69,7 +71,10 @@ fn unique(cause: &dyn sqlx::error::DatabaseError) -> Error {
             "already_exists",
             format!("another record has the same {field} already"),
         ),
-        None => Error::conflict("already_exists", "another record has the same value already"),
+        None => Error::conflict(
+            "already_exists",
+            "another record has the same value already",
+        ),
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod ddl;
 mod error;
+pub(crate) mod journal;
 pub(crate) mod migrate;
 mod postgres;
 pub(crate) mod record;

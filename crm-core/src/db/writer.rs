@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sqlx::{Connection as _, Executor, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -15,9 +15,14 @@ use super::error::Translate;
 use super::{Connection, DatabaseOptions, Job, Tx};
 use crate::error::{Error, Result};
 
-/// Runs one job inside its savepoint; `Some` is the answer to give after the commit.
-type Queued =
-    Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<Answer>> + Send>;
+/// A job that waits for the connection.
+type Queued = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>;
+
+/// A job that ran: whether its changes are to be kept, and what to tell its caller.
+struct Done {
+    kept: bool,
+    answer: Answer,
+}
 
 /// Tells a waiting caller how the commit ended.
 type Answer = Box<dyn FnOnce(std::result::Result<(), Arc<Error>>) + Send>;
@@ -103,23 +108,30 @@ async fn commit_group(
 ) {
     let mut answers = Vec::new();
     let outcome = async {
-        connection.execute("BEGIN IMMEDIATE").await.translate()?;
+        control(connection, "BEGIN IMMEDIATE; SAVEPOINT job").await?;
         let mut next = Some(first);
         while let Some(job) = next.take() {
-            answers.push(job(connection).await?);
+            let Done { kept, answer } = job(connection).await;
+            answers.push(answer);
+            if !kept {
+                // The savepoint stays, for the next job.
+                control(connection, "ROLLBACK TO job").await?;
+            }
             if answers.len() < most {
                 next = waiting.try_recv().ok();
             }
+            if kept && next.is_some() {
+                control(connection, "RELEASE job; SAVEPOINT job").await?;
+            }
         }
-        connection.execute("COMMIT").await.translate()?;
-        Ok(())
+        control(connection, "COMMIT").await
     }
     .await;
     let outcome = match outcome {
         Ok(()) => Ok(()),
         Err(error) => {
             // Whether it still was open or SQLite had ended it already, none is open after this.
-            let _ = connection.execute("ROLLBACK").await;
+            let _ = control(connection, "ROLLBACK").await;
             Err(Arc::new(error))
         }
     };
@@ -128,36 +140,42 @@ async fn commit_group(
     }
 }
 
-/// Runs a job under a savepoint. An `Err` of this function means that the whole group is lost.
+/// Runs statements of the transaction itself; they are kept prepared.
+async fn control(connection: &mut SqliteConnection, statements: &'static str) -> Result<()> {
+    sqlx::query(statements)
+        .execute(connection)
+        .await
+        .translate()?;
+    Ok(())
+}
+
+/// Runs a job and keeps its answer until the commit.
 async fn attempt<T: Send + 'static>(
     connection: &mut SqliteConnection,
     job: impl Job<T>,
     caller: oneshot::Sender<Result<T>>,
-) -> Result<Answer> {
-    connection.execute("SAVEPOINT job").await.translate()?;
-    let result = {
-        let mut tx = Tx(Connection::Sqlite(connection));
-        let run = AssertUnwindSafe(async { job(&mut tx).await })
-            .catch_unwind()
-            .await;
-        run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
-    };
-    if result.is_err() {
-        connection.execute("ROLLBACK TO job").await.translate()?;
+) -> Done {
+    let mut tx = Tx(Connection::Sqlite(connection));
+    let run = AssertUnwindSafe(async { job(&mut tx).await })
+        .catch_unwind()
+        .await;
+    let result =
+        run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")));
+    Done {
+        kept: result.is_ok(),
+        answer: Box::new(move |outcome| {
+            let answer = match (result, outcome) {
+                (Ok(value), Ok(())) => Ok(value),
+                (Err(error), _) => Err(error),
+                (Ok(_), Err(cause)) => Err(Error::Unavailable {
+                    message: "the write could not be committed; nothing was changed".into(),
+                    source: Some(Box::new(Lost(cause))),
+                }),
+            };
+            // A caller that has gone away does not want to know.
+            let _ = caller.send(answer);
+        }),
     }
-    connection.execute("RELEASE job").await.translate()?;
-    Ok(Box::new(move |outcome| {
-        let answer = match (result, outcome) {
-            (Ok(value), Ok(())) => Ok(value),
-            (Err(error), _) => Err(error),
-            (Ok(_), Err(cause)) => Err(Error::Unavailable {
-                message: "the write could not be committed; nothing was changed".into(),
-                source: Some(Box::new(Lost(cause))),
-            }),
-        };
-        // A caller that has gone away does not want to know.
-        let _ = caller.send(answer);
-    }))
 }
 
 /// The failure shared by all callers of a lost group.

@@ -12,7 +12,7 @@ use super::{Accounts, Login, NewUser, PasswordCost, Registration, Session};
 use crate::audit::AuditQuery;
 use crate::clock::{Clock, Fixed};
 use crate::crm::Crm;
-use crate::db::{ColumnType, Durability, DatabaseOptions, Sql};
+use crate::db::{ColumnType, DatabaseOptions, Durability, Sql};
 use crate::error::{Error, Result as CrmResult};
 use crate::id::{TenantId, UserId};
 use crate::scope::{Create, RequestContext, Scope};
@@ -29,7 +29,10 @@ pub(super) struct World {
 }
 
 pub(super) fn request() -> RequestContext {
-    RequestContext { id: "request-1".into(), address: Some(IpAddr::from([192, 0, 2, 1])) }
+    RequestContext {
+        id: "request-1".into(),
+        address: Some(IpAddr::from([192, 0, 2, 1])),
+    }
 }
 
 pub(super) fn registration(setup_token: SecretString) -> Registration {
@@ -43,7 +46,11 @@ pub(super) fn registration(setup_token: SecretString) -> Registration {
 }
 
 pub(super) fn login_of(email: &str) -> Login {
-    Login { email: email.into(), password: PASSWORD.into(), tenant: None }
+    Login {
+        email: email.into(),
+        password: PASSWORD.into(),
+        tenant: None,
+    }
 }
 
 pub(super) fn code<T>(result: CrmResult<T>) -> &'static str {
@@ -69,19 +76,26 @@ impl World {
         let start = DateTime::from_timestamp(1_800_000_000, 0).context("an instant")?;
         let (clock, fixed) = Clock::fixed(start, 1);
         let crm = Self::build(&backend, clock, PasswordCost::LOWEST).await?;
-        Ok(Self { crm, clock: fixed, backend })
+        Ok(Self {
+            crm,
+            clock: fixed,
+            backend,
+        })
     }
 
     /// With Ann registered; the session is hers.
     pub(super) async fn new(backend: Backend) -> Result<(Self, Session)> {
         let world = Self::empty(backend).await?;
-        let session = world.accounts().register(registration(world.setup().await?), request());
-        let session = session.await?;
+        let input = registration(world.setup().await?);
+        let session = world.accounts().register(input, request()).await?;
         Ok((world, session))
     }
 
     async fn build(backend: &Backend, clock: Clock, cost: PasswordCost) -> Result<Crm> {
-        let options = DatabaseOptions { durability: Durability::Off, ..Default::default() };
+        let options = DatabaseOptions {
+            durability: Durability::Off,
+            ..Default::default()
+        };
         let builder = Crm::builder()
             .database(backend.url())
             .database_options(options)
@@ -104,11 +118,16 @@ impl World {
     }
 
     pub(super) async fn setup(&self) -> Result<SecretString> {
-        self.crm.ensure_setup_token().await?.context("a setup token")
+        self.crm
+            .ensure_setup_token()
+            .await?
+            .context("a setup token")
     }
 
     pub(super) async fn scope(&self, credential: &SecretString) -> CrmResult<Scope> {
-        self.crm.authenticate(credential.expose_secret(), request()).await
+        self.crm
+            .authenticate(credential.expose_secret(), request())
+            .await
     }
 
     /// Makes a member with these roles; the scope is theirs after a login.
@@ -124,7 +143,10 @@ impl World {
             password: PASSWORD.into(),
             roles: roles.iter().map(ToString::to_string).collect(),
         };
-        let permit = self.crm.operator(tenant, request()).permit::<Create>("members")?;
+        let permit = self
+            .crm
+            .operator(tenant, request())
+            .permit::<Create>("members")?;
         Ok(self.accounts().create_user(&permit, user).await?.user_id)
     }
 
@@ -139,11 +161,19 @@ impl World {
 
     /// The actions audited in a tenant, the oldest first.
     pub(super) async fn audited(&self, tenant: TenantId) -> Result<Vec<String>> {
-        self.accounts().settle().await;
+        self.crm.core.identity.settle().await;
         let permit = self.crm.operator(tenant, request()).permit("audit")?;
-        let query = AuditQuery { limit: Some(100), ..AuditQuery::default() };
+        let query = AuditQuery {
+            limit: Some(100),
+            ..AuditQuery::default()
+        };
         let page = self.crm.audit().list(&permit, &query).await?;
-        Ok(page.data.into_iter().rev().map(|entry| entry.action).collect())
+        Ok(page
+            .data
+            .into_iter()
+            .rev()
+            .map(|entry| entry.action)
+            .collect())
     }
 
     /// Runs a statement that no repository offers.
@@ -158,7 +188,13 @@ impl World {
 
     pub(super) async fn count(&self, count: &'static str) -> Result<i64> {
         let count = Sql::new(count).returns(&[ColumnType::Int]);
-        let mut row = self.crm.core.db.fetch_optional(count).await?.context("a count")?;
+        let mut row = self
+            .crm
+            .core
+            .db
+            .fetch_optional(count)
+            .await?
+            .context("a count")?;
         Ok(row.int()?)
     }
 }

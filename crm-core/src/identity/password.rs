@@ -61,7 +61,7 @@ impl PasswordCost {
 
 /// The outcome of comparing a password with what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Not the password, or there is none to compare with.
     Wrong,
     /// The password.
@@ -72,7 +72,7 @@ pub enum Verdict {
 
 /// Hashes and verifies passwords. Cloning shares the limit on concurrent hashes.
 #[derive(Clone)]
-pub struct Passwords {
+pub(crate) struct Passwords {
     params: Params,
     clock: Clock,
     turns: Arc<Semaphore>,
@@ -84,7 +84,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`Error::Configuration`] when argon2 has no such cost.
-    pub fn new(cost: PasswordCost, clock: Clock) -> Result<Self> {
+    pub(crate) fn new(cost: PasswordCost, clock: Clock) -> Result<Self> {
         let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None).map_err(|_| {
             Error::Configuration(
                 "the password cost is out of range: argon2 needs at least 8 KiB per lane, \
@@ -106,7 +106,7 @@ impl Passwords {
     /// # Errors
     /// [`Error::Invalid`] on `password` when it breaks the length rule, [`Error::Unavailable`] when
     /// too many others wait.
-    pub async fn hash(&self, password: SecretString) -> Result<String> {
+    pub(crate) async fn hash(&self, password: SecretString) -> Result<String> {
         check_new_password(&password)?;
         let salt = self.clock.random::<16>();
         let argon2 = Argon2::from(&self.params);
@@ -127,7 +127,11 @@ impl Passwords {
     /// # Errors
     /// [`Error::Unavailable`] when too many others wait, [`Error::Inconsistent`] when the stored
     /// text is no argon2id hash.
-    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Verdict> {
+    pub(crate) async fn verify(
+        &self,
+        password: SecretString,
+        stored: Option<String>,
+    ) -> Result<Verdict> {
         let argon2 = Argon2::from(&self.params);
         let params = self.params.clone();
         self.in_turn(move || {

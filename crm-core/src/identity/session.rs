@@ -252,11 +252,6 @@ impl Accounts {
             .await
     }
 
-    /// Waits until what is written after an answer is written.
-    pub(crate) async fn settle(&self) {
-        self.core.identity.settle().await;
-    }
-
     fn session(&self, (family, refresh_token): (Family, SecretString)) -> Result<Session> {
         let tokens = &self.core.identity.tokens;
         Ok(Session {

@@ -29,8 +29,8 @@ pub(crate) async fn ensure_setup_token(db: &Db, clock: &Clock) -> Result<Option<
             Box::pin(async move {
                 tx.execute(
                     Sql::new(
-                        "INSERT INTO setup_tokens (hash, created_at, expires_at) \
-                         SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM users) \
+                        "INSERT INTO setup_tokens (place, hash, created_at, expires_at) \
+                         SELECT 1, $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM users) \
                          ON CONFLICT (place) DO UPDATE SET hash = excluded.hash, used_at = NULL, \
                          created_at = excluded.created_at, expires_at = excluded.expires_at",
                     )

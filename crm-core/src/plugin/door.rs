@@ -28,14 +28,24 @@ impl ScopeDoor {
     fn query(&self, module: &str, query: DoorQuery) -> Result<Query> {
         let filter = match query.filter {
             Some(text) => {
-                let module = self.scope.core().registry.get(module).ok_or(Error::NotFound)?;
+                let module = self
+                    .scope
+                    .core()
+                    .registry
+                    .get(module)
+                    .ok_or(Error::NotFound)?;
                 let object = object("filter", &text)?;
                 Some(Filter::from_json(module, &object).map_err(Error::Invalid)?)
             }
             None => None,
         };
         let DoorQuery { limit, cursor, .. } = query;
-        Ok(Query { filter, limit, cursor, ..Query::default() })
+        Ok(Query {
+            filter,
+            limit,
+            cursor,
+            ..Query::default()
+        })
     }
 
     /// The record, or only its id and version for a plugin that may not read it.
@@ -60,9 +70,15 @@ impl Door for ScopeDoor {
     fn list<'a>(&'a self, module: &'a str, query: DoorQuery) -> BoxFuture<'a, Result<DoorPage>> {
         async move {
             let permit = self.scope.permit::<Read>(module)?;
-            let page = self.records.list(&permit, &self.query(module, query)?).await?;
+            let page = self
+                .records
+                .list(&permit, &self.query(module, query)?)
+                .await?;
             let records = page.data.iter().map(Record::to_json).collect();
-            Ok(DoorPage { records, next_cursor: page.next_cursor })
+            Ok(DoorPage {
+                records,
+                next_cursor: page.next_cursor,
+            })
         }
         .boxed()
     }
@@ -85,7 +101,10 @@ impl Door for ScopeDoor {
     ) -> BoxFuture<'a, Result<String>> {
         async move {
             let permit = self.scope.permit::<Update>(module)?;
-            let record = self.records.update(&permit, id, version, object("", values)?).await?;
+            let record = self
+                .records
+                .update(&permit, id, version, object("", values)?)
+                .await?;
             Ok(self.shown(&record))
         }
         .boxed()
@@ -95,6 +114,10 @@ impl Door for ScopeDoor {
 /// The JSON object a guest wrote.
 fn object(field: &str, text: &str) -> Result<Map<String, Json>> {
     serde_json::from_str(text).map_err(|error| {
-        Error::invalid(field, "malformed_json", format!("must be a JSON object: {error}"))
+        Error::invalid(
+            field,
+            "malformed_json",
+            format!("must be a JSON object: {error}"),
+        )
     })
 }

@@ -96,13 +96,19 @@ pub(super) async fn list(
          logs, started_at FROM plugin_runs WHERE tenant_id = ",
     )
     .returns(COLUMNS);
-    sql.arg(tenant, ColumnType::Uuid).push(" AND plugin_id = ").arg(plugin, ColumnType::Uuid);
+    sql.arg(tenant, ColumnType::Uuid)
+        .push(" AND plugin_id = ")
+        .arg(plugin, ColumnType::Uuid);
     if let Some(before) = before {
         sql.push(" AND id < ").arg(before, ColumnType::Uuid);
     }
-    sql.push(" ORDER BY id DESC LIMIT ").number(u64::from(limit) + 1);
+    sql.push(" ORDER BY id DESC LIMIT ")
+        .number(u64::from(limit) + 1);
     let rows = db.fetch_all(sql).await?;
-    let mut data = rows.into_iter().map(Run::from_row).collect::<Result<Vec<_>>>()?;
+    let mut data = rows
+        .into_iter()
+        .map(Run::from_row)
+        .collect::<Result<Vec<_>>>()?;
     let more = data.len() > limit as usize;
     data.truncate(limit as usize);
     let next_cursor = data.last().filter(|_| more).map(|run| run.id);
@@ -152,13 +158,17 @@ pub(super) async fn insert(
     .bind(&event.kind, ColumnType::Text)
     .bind(report.outcome.as_str(), ColumnType::Text)
     .bind(report.error.map(storable), ColumnType::Text)
-    .bind(i64::try_from(report.fuel).unwrap_or(i64::MAX), ColumnType::Int)
+    .bind(
+        i64::try_from(report.fuel).unwrap_or(i64::MAX),
+        ColumnType::Int,
+    )
     .bind(duration, ColumnType::Int)
     .bind(report.host_calls, ColumnType::Int)
     .bind(logs, ColumnType::Json)
     .bind(started_at, ColumnType::Instant)
     .bind(event.tenant_id, ColumnType::Uuid)
     .bind(plugin.id, ColumnType::Uuid);
-    db.write(move |tx| Box::pin(async move { tx.execute(insert).await })).await?;
+    db.write(move |tx| Box::pin(async move { tx.execute(insert).await }))
+        .await?;
     Ok(())
 }

@@ -42,7 +42,10 @@ pub(super) async fn find(db: &Db, tenant: TenantId, id: PluginId) -> Result<Opti
         columns!(),
         " FROM plugins WHERE tenant_id = $1 AND id = $2"
     ));
-    let sql = sql.bind(tenant, ColumnType::Uuid).bind(id, ColumnType::Uuid).returns(COLUMNS);
+    let sql = sql
+        .bind(tenant, ColumnType::Uuid)
+        .bind(id, ColumnType::Uuid)
+        .returns(COLUMNS);
     db.fetch_optional(sql).await?.map(plugin).transpose()
 }
 
@@ -56,7 +59,10 @@ pub(super) async fn lock(
         "UPDATE plugins SET name = name WHERE tenant_id = $1 AND id = $2 RETURNING ",
         columns!()
     ));
-    let sql = sql.bind(tenant, ColumnType::Uuid).bind(id, ColumnType::Uuid).returns(COLUMNS);
+    let sql = sql
+        .bind(tenant, ColumnType::Uuid)
+        .bind(id, ColumnType::Uuid)
+        .returns(COLUMNS);
     tx.fetch_optional(sql).await?.map(plugin).transpose()
 }
 
@@ -70,7 +76,10 @@ pub(super) async fn lock_named(
         "UPDATE plugins SET name = name WHERE tenant_id = $1 AND name = $2 RETURNING ",
         columns!()
     ));
-    let sql = sql.bind(tenant, ColumnType::Uuid).bind(name, ColumnType::Text).returns(COLUMNS);
+    let sql = sql
+        .bind(tenant, ColumnType::Uuid)
+        .bind(name, ColumnType::Text)
+        .returns(COLUMNS);
     tx.fetch_optional(sql).await?.map(plugin).transpose()
 }
 
@@ -79,7 +88,9 @@ pub(super) async fn count(tx: &mut Tx<'_>, tenant: TenantId) -> Result<i64> {
     let sql = Sql::new("SELECT count(*) FROM plugins WHERE tenant_id = $1")
         .bind(tenant, ColumnType::Uuid)
         .returns(&[ColumnType::Int]);
-    tx.fetch_optional(sql).await?.map_or(Ok(0), |mut row| row.int())
+    tx.fetch_optional(sql)
+        .await?
+        .map_or(Ok(0), |mut row| row.int())
 }
 
 /// Writes a plugin's row, new or changed.
@@ -142,10 +153,12 @@ pub(super) async fn put_component(
 /// Drops a component that no tenant has installed any more.
 pub(super) async fn drop_unused(tx: &mut Tx<'_>, sha256: &[u8; 32]) -> Result<()> {
     let lock = "UPDATE plugin_components SET created_at = created_at WHERE sha256 = $1";
-    tx.execute(Sql::new(lock).bind(sha256.to_vec(), ColumnType::Bytes)).await?;
+    tx.execute(Sql::new(lock).bind(sha256.to_vec(), ColumnType::Bytes))
+        .await?;
     let delete = "DELETE FROM plugin_components WHERE sha256 = $1 \
         AND NOT EXISTS (SELECT 1 FROM plugins WHERE plugins.sha256 = plugin_components.sha256)";
-    tx.execute(Sql::new(delete).bind(sha256.to_vec(), ColumnType::Bytes)).await?;
+    tx.execute(Sql::new(delete).bind(sha256.to_vec(), ColumnType::Bytes))
+        .await?;
     Ok(())
 }
 
@@ -167,7 +180,10 @@ fn plugin(mut row: Row) -> Result<Plugin> {
         tenant_id: row.uuid()?,
         id: row.uuid()?,
         manifest: serde_json::from_value(row.json()?).map_err(|_| broken("manifest"))?,
-        sha256: row.bytes::<Vec<u8>>()?.try_into().map_err(|_| broken("sha256"))?,
+        sha256: row
+            .bytes::<Vec<u8>>()?
+            .try_into()
+            .map_err(|_| broken("sha256"))?,
         status: PluginStatus::parse(&row.text::<String>()?).ok_or_else(|| broken("status"))?,
         installed_by: row.opt_uuid()?,
         created_at: row.instant()?,

@@ -78,11 +78,19 @@ impl Plugins {
     async fn rights(&self, plugin: &Plugin) -> Result<Option<Grants>> {
         let core = &self.0.core;
         let asked = plugin.manifest.grants.iter().flat_map(|grant| {
-            grant.actions.iter().map(|action| (grant.module.as_str(), action.as_str()))
+            grant
+                .actions
+                .iter()
+                .map(|action| (grant.module.as_str(), action.as_str()))
         });
         let asked = Grants::of(&core.catalogue, asked);
-        let Some(user) = plugin.installed_by else { return Ok(Some(asked)) };
-        let held = core.policy.grants_for(plugin.tenant_id, Subject::User(user)).await?;
+        let Some(user) = plugin.installed_by else {
+            return Ok(Some(asked));
+        };
+        let held = core
+            .policy
+            .grants_for(plugin.tenant_id, Subject::User(user))
+            .await?;
         // A plugin owns no rows, so that rights on own rows give it nothing.
         Ok(held.map(|held| asked.intersect(&held).without_own()))
     }

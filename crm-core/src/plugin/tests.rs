@@ -56,12 +56,18 @@ impl PluginHost for Stage {
         async move {
             self.runs.fetch_add(1, Ordering::SeqCst);
             let component = (call.component)().await.unwrap();
-            assert_eq!(<[u8; 32]>::from(Sha256::digest(&component)), call.plugin.sha256);
+            assert_eq!(
+                <[u8; 32]>::from(Sha256::digest(&component)),
+                call.plugin.sha256
+            );
             let mut report = Report::refused("");
             match play(&call.plugin.manifest.description, &*call.door, &call.event).await {
                 Ok(message) => {
                     (report.outcome, report.error) = (Outcome::Succeeded, None);
-                    report.logs.push(LogLine { level: LogLevel::Info, message });
+                    report.logs.push(LogLine {
+                        level: LogLevel::Info,
+                        message,
+                    });
                 }
                 Err(error) => {
                     (report.outcome, report.error) = (Outcome::Failed, Some(error.to_string()));
@@ -79,11 +85,23 @@ async fn play(script: &str, door: &dyn crate::hook::Door, event: &Event) -> Resu
         "read" => door.get(module, id).await,
         "list" => {
             let filter = Some(r#"{"title": "one"}"#.to_owned());
-            let page = door.list(module, DoorQuery { filter, limit: 10, cursor: None }).await?;
+            let page = door
+                .list(
+                    module,
+                    DoorQuery {
+                        filter,
+                        limit: 10,
+                        cursor: None,
+                    },
+                )
+                .await?;
             Ok(page.records.join("\n"))
         }
         "create" => door.create("deals", r#"{"title": "made"}"#).await,
-        "write" => door.update(module, id, None, r#"{"title": "changed"}"#).await,
+        "write" => {
+            door.update(module, id, None, r#"{"title": "changed"}"#)
+                .await
+        }
         "write sequence" => {
             let values = json!({ "title": event.sequence.to_string() }).to_string();
             door.update(module, id, None, &values).await
@@ -107,18 +125,27 @@ impl Theatre {
     fn new(world: World) -> Self {
         let stage = Arc::new(Stage::default());
         let plugins = Plugins::new(world.crm.core.clone(), stage.clone());
-        Self { world, stage, plugins }
+        Self {
+            world,
+            stage,
+            plugins,
+        }
     }
 
     async fn upload(&self, script: &str, grants: &str) -> Plugin {
-        self.try_upload(self.world.admin, &component(script, grants, "contact.created"))
-            .await
-            .unwrap()
+        self.try_upload(
+            self.world.admin,
+            &component(script, grants, "contact.created"),
+        )
+        .await
+        .unwrap()
     }
 
     async fn try_upload(&self, user: UserId, component: &str) -> Result<Plugin> {
         let permit = self.world.permit(user, OBJECT).await;
-        self.plugins.upload(&permit, component.to_owned().into()).await
+        self.plugins
+            .upload(&permit, component.to_owned().into())
+            .await
     }
 
     async fn enable(&self, user: UserId, plugin: &Plugin) -> Plugin {
@@ -136,12 +163,24 @@ impl Theatre {
     async fn contact(&self, title: &str) -> RecordId {
         let permit = self.world.permit(self.world.admin, "contacts").await;
         let body = Map::from_iter([("title".to_owned(), json!(title))]);
-        self.world.crm.records().create(&permit, body).await.unwrap().id
+        self.world
+            .crm
+            .records()
+            .create(&permit, body)
+            .await
+            .unwrap()
+            .id
     }
 
     async fn title(&self, contact: RecordId) -> serde_json::Value {
         let permit = self.world.permit(self.world.admin, "contacts").await;
-        let record = self.world.crm.records().get(&permit, contact).await.unwrap();
+        let record = self
+            .world
+            .crm
+            .records()
+            .get(&permit, contact)
+            .await
+            .unwrap();
         serde_json::to_value(record.get("title").unwrap()).unwrap()
     }
 
@@ -156,7 +195,11 @@ impl Theatre {
 
     async fn runs(&self, plugin: &Plugin) -> Vec<Run> {
         let permit = self.world.permit(self.world.admin, OBJECT).await;
-        self.plugins.runs(&permit, plugin.id, None, 100).await.unwrap().data
+        self.plugins
+            .runs(&permit, plugin.id, None, 100)
+            .await
+            .unwrap()
+            .data
     }
 
     /// The only run of a plugin after the creation of a contact.
@@ -170,7 +213,15 @@ impl Theatre {
 
     async fn components(&self) -> i64 {
         let sql = Sql::new("SELECT count(*) FROM plugin_components").returns(&[ColumnType::Int]);
-        let mut row = self.world.crm.core.db.fetch_optional(sql).await.unwrap().unwrap();
+        let mut row = self
+            .world
+            .crm
+            .core
+            .db
+            .fetch_optional(sql)
+            .await
+            .unwrap()
+            .unwrap();
         row.int().unwrap()
     }
 
@@ -196,7 +247,9 @@ fn component(script: &str, grants: &str, trigger: &str) -> String {
     );
     for grant in grants.split_whitespace() {
         let (module, action) = grant.split_once('.').unwrap();
-        text.push_str(&format!("[[grants]]\nmodule = '{module}'\nactions = ['{action}']\n"));
+        text.push_str(&format!(
+            "[[grants]]\nmodule = '{module}'\nactions = ['{action}']\n"
+        ));
     }
     text
 }
@@ -216,7 +269,10 @@ async fn an_uploaded_plugin_runs_only_once_enabled(world: World) {
     assert_eq!(theatre.title(contact).await, json!("changed"));
     let runs = theatre.runs(&plugin).await;
     assert_eq!(runs.len(), 1);
-    assert_eq!((runs[0].outcome, runs[0].trigger.as_str()), (Outcome::Succeeded, "contact.created"));
+    assert_eq!(
+        (runs[0].outcome, runs[0].trigger.as_str()),
+        (Outcome::Succeeded, "contact.created")
+    );
 
     let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
     theatre.plugins.disable(&permit, plugin.id).await.unwrap();
@@ -229,9 +285,16 @@ async fn a_new_version_needs_consent_again(world: World) {
     let theatre = Theatre::new(world);
     let first = theatre.install("write", "contacts.update").await;
     let second = theatre.upload("read", "contacts.read").await;
-    assert_eq!((second.id, second.status), (first.id, PluginStatus::Uploaded));
+    assert_eq!(
+        (second.id, second.status),
+        (first.id, PluginStatus::Uploaded)
+    );
     assert_eq!(second.enabled_at, None);
-    assert_eq!(theatre.components().await, 1, "nobody uses the first version any more");
+    assert_eq!(
+        theatre.components().await,
+        1,
+        "nobody uses the first version any more"
+    );
     theatre.contact("one").await;
     theatre.dispatch().await;
     assert!(theatre.runs(&first).await.is_empty());
@@ -247,13 +310,28 @@ async fn the_same_bytes_again_change_nothing(world: World) {
 async fn replacing_needs_the_right_to_update(world: World) {
     let theatre = Theatre::new(world);
     let plugin = theatre.install("read", "contacts.read").await;
-    let creator = theatre.member_with(&["plugins.create", "plugins.read"]).await;
+    let creator = theatre
+        .member_with(&["plugins.create", "plugins.read"])
+        .await;
     let other = component("write", "contacts.update", "contact.created");
-    assert_eq!(missing(theatre.try_upload(creator, &other).await), "plugins.update");
+    assert_eq!(
+        missing(theatre.try_upload(creator, &other).await),
+        "plugins.update"
+    );
     let named = other.replace("actor", "extra");
-    assert_eq!(theatre.try_upload(creator, &named).await.unwrap().installed_by, Some(creator));
+    assert_eq!(
+        theatre
+            .try_upload(creator, &named)
+            .await
+            .unwrap()
+            .installed_by,
+        Some(creator)
+    );
     let permit = theatre.world.permit(creator, OBJECT).await;
-    assert_eq!(theatre.plugins.get(&permit, plugin.id).await.unwrap(), plugin);
+    assert_eq!(
+        theatre.plugins.get(&permit, plugin.id).await.unwrap(),
+        plugin
+    );
 }
 
 async fn a_manifest_on_modules_that_are_not_declared_is_refused(world: World) {
@@ -279,16 +357,25 @@ async fn a_plugin_has_no_more_rights_than_its_manifest_asks(world: World) {
     let plugin = theatre.install("write", "contacts.read").await;
     let run = theatre.run_of_contact(&plugin).await;
     assert_eq!(run.outcome, Outcome::Failed);
-    assert_eq!(run.error.as_deref(), Some("you lack the permission contacts.update"));
+    assert_eq!(
+        run.error.as_deref(),
+        Some("you lack the permission contacts.update")
+    );
 }
 
 async fn a_plugin_has_no_more_rights_than_whoever_enabled_it(world: World) {
     let theatre = Theatre::new(world);
     let plugin = theatre.upload("write", "contacts.update").await;
     let reader = theatre.member_with(&["plugins.*", "contacts.read"]).await;
-    assert_eq!(theatre.enable(reader, &plugin).await.installed_by, Some(reader));
+    assert_eq!(
+        theatre.enable(reader, &plugin).await.installed_by,
+        Some(reader)
+    );
     let run = theatre.run_of_contact(&plugin).await;
-    assert_eq!(run.error.as_deref(), Some("you lack the permission contacts.update"));
+    assert_eq!(
+        run.error.as_deref(),
+        Some("you lack the permission contacts.update")
+    );
 }
 
 async fn a_plugin_loses_the_rights_that_its_user_loses(world: World) {
@@ -302,13 +389,22 @@ async fn a_plugin_loses_the_rights_that_its_user_loses(world: World) {
 
     let (members, admin) = (theatre.world.crm.members(), theatre.world.admin);
     let permit = theatre.world.permit(admin, "members").await;
-    members.set_roles(&permit, user, vec!["viewer".to_owned()]).await.unwrap();
+    members
+        .set_roles(&permit, user, vec!["viewer".to_owned()])
+        .await
+        .unwrap();
     theatre.contact("two").await;
     theatre.dispatch().await;
     let run = theatre.runs(&plugin).await.remove(0);
-    assert_eq!(run.error.as_deref(), Some("you lack the permission contacts.update"));
+    assert_eq!(
+        run.error.as_deref(),
+        Some("you lack the permission contacts.update")
+    );
 
-    members.remove(&theatre.world.permit(admin, "members").await, user).await.unwrap();
+    members
+        .remove(&theatre.world.permit(admin, "members").await, user)
+        .await
+        .unwrap();
     theatre.contact("three").await;
     theatre.dispatch().await;
     let run = theatre.runs(&plugin).await.remove(0);
@@ -319,10 +415,15 @@ async fn a_plugin_loses_the_rights_that_its_user_loses(world: World) {
 async fn rights_on_own_rows_give_a_plugin_nothing(world: World) {
     let theatre = Theatre::new(world);
     let plugin = theatre.upload("read", "contacts.read").await;
-    let user = theatre.member_with(&["plugins.*", "contacts.read:own"]).await;
+    let user = theatre
+        .member_with(&["plugins.*", "contacts.read:own"])
+        .await;
     theatre.enable(user, &plugin).await;
     let run = theatre.run_of_contact(&plugin).await;
-    assert_eq!(run.error.as_deref(), Some("you lack the permission contacts.read"));
+    assert_eq!(
+        run.error.as_deref(),
+        Some("you lack the permission contacts.read")
+    );
 }
 
 async fn a_plugin_that_may_not_read_learns_nothing_by_writing(world: World) {
@@ -347,9 +448,21 @@ async fn a_plugin_reads_lists_and_creates_within_its_grants(world: World) {
 
     for (script, grants, error) in [
         ("create", "deals.create", None),
-        ("create", "deals.read", Some("you lack the permission deals.create")),
-        ("write nonsense", "contacts.update", Some("the input is not valid")),
-        ("members", "contacts.read", Some("you lack the permission members.read")),
+        (
+            "create",
+            "deals.read",
+            Some("you lack the permission deals.create"),
+        ),
+        (
+            "write nonsense",
+            "contacts.update",
+            Some("the input is not valid"),
+        ),
+        (
+            "members",
+            "contacts.read",
+            Some("you lack the permission members.read"),
+        ),
     ] {
         let plugin = theatre.install(script, grants).await;
         theatre.contact("one").await;
@@ -370,7 +483,10 @@ async fn an_event_delivered_again_does_not_run_again(world: World) {
     let plugin = theatre.install("read", "contacts.read").await;
     theatre.contact("one").await;
     theatre.dispatch().await;
-    theatre.world.execute(Sql::new("UPDATE outbox SET dispatched_at = NULL")).await;
+    theatre
+        .world
+        .execute(Sql::new("UPDATE outbox SET dispatched_at = NULL"))
+        .await;
     theatre.dispatch().await;
     assert_eq!(theatre.runs(&plugin).await.len(), 1);
     assert_eq!(theatre.stage.runs.load(Ordering::SeqCst), 1);
@@ -379,62 +495,117 @@ async fn an_event_delivered_again_does_not_run_again(world: World) {
 async fn a_chain_of_causes_ends(world: World) {
     let theatre = Theatre::new(world);
     let text = component("write sequence", "contacts.update", "contact.updated");
-    let plugin = theatre.try_upload(theatre.world.admin, &text).await.unwrap();
+    let plugin = theatre
+        .try_upload(theatre.world.admin, &text)
+        .await
+        .unwrap();
     theatre.enable(theatre.world.admin, &plugin).await;
     let contact = theatre.contact("one").await;
     let permit = theatre.world.permit(theatre.world.admin, "contacts").await;
     let body = Map::from_iter([("title".to_owned(), json!("begin"))]);
-    theatre.world.crm.records().update(&permit, contact, None, body).await.unwrap();
+    theatre
+        .world
+        .crm
+        .records()
+        .update(&permit, contact, None, body)
+        .await
+        .unwrap();
     theatre.dispatch().await;
 
     let runs = theatre.runs(&plugin).await;
-    assert_eq!(theatre.stage.runs.load(Ordering::SeqCst), 17, "depths 0 to 16");
+    assert_eq!(
+        theatre.stage.runs.load(Ordering::SeqCst),
+        17,
+        "depths 0 to 16"
+    );
     assert_eq!(runs.len(), 18);
     assert_eq!(runs[0].outcome, Outcome::Refused);
-    assert!(runs[0].error.as_deref().unwrap().contains("more than 16 events"), "{:?}", runs[0]);
+    assert!(
+        runs[0]
+            .error
+            .as_deref()
+            .unwrap()
+            .contains("more than 16 events"),
+        "{:?}",
+        runs[0]
+    );
 }
 
 async fn a_failing_plugin_holds_nobody_up(world: World) {
     let theatre = Theatre::new(world);
     let failing = theatre.install("fail", "contacts.read").await;
     let text = component("write", "contacts.update", "contact.created").replace("actor", "second");
-    let second = theatre.try_upload(theatre.world.admin, &text).await.unwrap();
+    let second = theatre
+        .try_upload(theatre.world.admin, &text)
+        .await
+        .unwrap();
     theatre.enable(theatre.world.admin, &second).await;
     let contact = theatre.contact("one").await;
     theatre.dispatch().await;
     assert_eq!(theatre.runs(&failing).await[0].outcome, Outcome::Failed);
     assert_eq!(theatre.title(contact).await, json!("changed"));
     let pending = Sql::new("SELECT 1 FROM outbox WHERE dispatched_at IS NULL");
-    assert!(theatre.world.crm.core.db.fetch_all(pending).await.unwrap().is_empty());
+    assert!(
+        theatre
+            .world
+            .crm
+            .core
+            .db
+            .fetch_all(pending)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn a_plugin_may_log_what_no_column_holds(world: World) {
     let theatre = Theatre::new(world);
     let plugin = theatre.install("nul", "").await;
-    assert_eq!(theatre.run_of_contact(&plugin).await.logs[0].message, "a\u{fffd}b");
+    assert_eq!(
+        theatre.run_of_contact(&plugin).await.logs[0].message,
+        "a\u{fffd}b"
+    );
     let plugin = theatre.install("fail", "").await;
     theatre.contact("two").await;
     theatre.dispatch().await;
-    assert_eq!(theatre.runs(&plugin).await[0].error.as_deref(), Some("it\u{fffd}fails"));
+    assert_eq!(
+        theatre.runs(&plugin).await[0].error.as_deref(),
+        Some("it\u{fffd}fails")
+    );
 }
 
 async fn an_api_key_uploads_and_never_enables(world: World) {
     let theatre = Theatre::new(world);
-    let grants = theatre.world.scope(theatre.world.admin).await.grants().clone();
+    let grants = theatre
+        .world
+        .scope(theatre.world.admin)
+        .await
+        .grants()
+        .clone();
     let key = Actor::ApiKey(crate::id::ApiKeyId(theatre.world.crm.clock().new_id()));
     let scope = Scope::new(
         theatre.world.crm.core.clone(),
         key,
         theatre.world.tenant,
         grants,
-        theatre.world.operator(theatre.world.tenant).request().clone(),
+        theatre
+            .world
+            .operator(theatre.world.tenant)
+            .request()
+            .clone(),
     );
     let text = component("read", "contacts.read", "contact.created");
     let permit = scope.permit(OBJECT).unwrap();
     let upload = theatre.plugins.upload(&permit, text.into());
     let plugin = upload.await.unwrap();
-    assert_eq!((plugin.status, plugin.installed_by), (PluginStatus::Uploaded, None));
-    let enable = theatre.plugins.enable(&scope.permit(OBJECT).unwrap(), plugin.id).await;
+    assert_eq!(
+        (plugin.status, plugin.installed_by),
+        (PluginStatus::Uploaded, None)
+    );
+    let enable = theatre
+        .plugins
+        .enable(&scope.permit(OBJECT).unwrap(), plugin.id)
+        .await;
     assert_eq!(refusal(enable), "user_required");
 }
 
@@ -448,21 +619,42 @@ async fn another_tenants_plugins_do_not_exist_and_do_not_run(world: World) {
     let update = scope.permit(OBJECT).unwrap();
     assert!(plugins.list(&read).await.unwrap().is_empty());
     assert_eq!(refusal(plugins.get(&read, plugin.id).await), "not_found");
-    assert_eq!(refusal(plugins.runs(&read, plugin.id, None, 1).await), "not_found");
-    assert_eq!(refusal(plugins.enable(&update, plugin.id).await), "not_found");
-    assert_eq!(refusal(plugins.disable(&update, plugin.id).await), "not_found");
+    assert_eq!(
+        refusal(plugins.runs(&read, plugin.id, None, 1).await),
+        "not_found"
+    );
+    assert_eq!(
+        refusal(plugins.enable(&update, plugin.id).await),
+        "not_found"
+    );
+    assert_eq!(
+        refusal(plugins.disable(&update, plugin.id).await),
+        "not_found"
+    );
     let delete = scope.permit(OBJECT).unwrap();
-    assert_eq!(refusal(plugins.delete(&delete, plugin.id).await), "not_found");
+    assert_eq!(
+        refusal(plugins.delete(&delete, plugin.id).await),
+        "not_found"
+    );
 
     let body = Map::from_iter([("title".to_owned(), json!("theirs"))]);
     let create = scope.permit("contacts").unwrap();
-    theatre.world.crm.records().create(&create, body).await.unwrap();
+    theatre
+        .world
+        .crm
+        .records()
+        .create(&create, body)
+        .await
+        .unwrap();
     theatre.dispatch().await;
     assert_eq!(theatre.stage.runs.load(Ordering::SeqCst), 0);
 
     // The same bytes serve both tenants, and stay while one of them has them installed.
     let text = component("read", "contacts.read", "contact.created");
-    let theirs = plugins.upload(&scope.permit(OBJECT).unwrap(), text.into()).await.unwrap();
+    let theirs = plugins
+        .upload(&scope.permit(OBJECT).unwrap(), text.into())
+        .await
+        .unwrap();
     assert_eq!(theatre.components().await, 1);
     plugins.delete(&delete, theirs.id).await.unwrap();
     assert_eq!(theatre.components().await, 1);
@@ -474,7 +666,10 @@ async fn a_permit_of_another_object_opens_nothing(world: World) {
     let read = theatre.world.permit(admin, "contacts").await;
     assert_eq!(missing(theatre.plugins.list(&read).await), "plugins.read");
     let create = theatre.world.permit(admin, "members").await;
-    assert_eq!(missing(theatre.plugins.upload(&create, Bytes::new()).await), "plugins.create");
+    assert_eq!(
+        missing(theatre.plugins.upload(&create, Bytes::new()).await),
+        "plugins.create"
+    );
 }
 
 async fn paging_visits_each_run_once(world: World) {
@@ -487,7 +682,11 @@ async fn paging_visits_each_run_once(world: World) {
     let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
-        let page = theatre.plugins.runs(&permit, plugin.id, before, 2).await.unwrap();
+        let page = theatre
+            .plugins
+            .runs(&permit, plugin.id, before, 2)
+            .await
+            .unwrap();
         seen.extend(page.data.iter().map(|run| run.id));
         before = page.next_cursor;
         if before.is_none() {
@@ -510,7 +709,17 @@ async fn a_deleted_plugin_leaves_neither_runs_nor_component(world: World) {
     theatre.plugins.delete(&permit, plugin.id).await.unwrap();
     assert_eq!(theatre.components().await, 0);
     let runs = Sql::new("SELECT 1 FROM plugin_runs");
-    assert!(theatre.world.crm.core.db.fetch_all(runs).await.unwrap().is_empty());
+    assert!(
+        theatre
+            .world
+            .crm
+            .core
+            .db
+            .fetch_all(runs)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     theatre.contact("two").await;
     theatre.dispatch().await;
     assert_eq!(theatre.stage.runs.load(Ordering::SeqCst), 1);
@@ -527,6 +736,12 @@ async fn every_administrative_act_is_audited(world: World) {
     theatre.plugins.delete(&permit, plugin.id).await.unwrap();
     assert_eq!(
         theatre.world.audit().await[before..],
-        ["plugins.create", "plugins.update", "plugins.update", "plugins.update", "plugins.delete"]
+        [
+            "plugins.create",
+            "plugins.update",
+            "plugins.update",
+            "plugins.update",
+            "plugins.delete"
+        ]
     );
 }

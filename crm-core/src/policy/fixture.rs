@@ -14,7 +14,7 @@ use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 use crate::identity::PasswordCost;
 use crate::module::ModuleSpec;
 use crate::scope::{Action, Actor, Permit, RequestContext, Scope};
-use crate::{clock, member, role};
+use crate::{clock, member, role, tenant};
 
 /// Declares each test on SQLite and on PostgreSQL.
 macro_rules! on_both_databases {
@@ -99,19 +99,10 @@ impl World {
     /// Another tenant, with its built-in roles and nobody in it.
     pub(crate) async fn new_tenant(&self, name: &'static str) -> TenantId {
         let clock = self.crm.clock().clone();
-        let tenant = TenantId(clock.new_id());
-        let insert = Sql::new("INSERT INTO tenants (id, name, created_at) VALUES ($1, $2, $3)")
-            .bind(tenant, ColumnType::Uuid)
-            .bind(name, ColumnType::Text)
-            .bind(clock.now(), ColumnType::Instant);
-        let job = self.crm.core.db.write(move |tx| {
-            Box::pin(async move {
-                tx.execute(insert).await?;
-                role::seed_roles(tx, tenant, &clock).await
-            })
+        let write = self.crm.core.db.write(move |tx| {
+            Box::pin(async move { tenant::insert(tx, &clock, name.to_owned()).await })
         });
-        job.await.unwrap();
-        tenant
+        write.await.unwrap().0.id
     }
 
     /// A new active user, in the tenant with these roles.

@@ -19,9 +19,7 @@ pub use compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
 pub use grants::Grants;
 pub use model::{MODEL, Oracle, Subject};
 pub use permission::{Effect, InvalidPermission, Permission, RowScope};
-pub(crate) use stored::{
-    bump_epoch, bump_epochs_of, check_gain, check_held, read_permission, rules,
-};
+pub(crate) use stored::{check_gain, check_held, read_permission, rules};
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -3,7 +3,7 @@
 
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{RoleId, TenantId, UserId};
+use crate::id::{RoleId, TenantId};
 use crate::scope::Scope;
 
 use super::compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
@@ -106,7 +106,8 @@ pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
     }
 }
 
-/// Announces a change of a tenant's roles, rules, assignments, memberships or status.
+/// Announces a change of a tenant's roles, rules, assignments, memberships, keys or status; a
+/// change of a user's status concerns every tenant of theirs.
 ///
 /// Call it first in the writing transaction: the row it updates is also the lock under which
 /// policy changes happen one after the other, so that what is checked still holds at commit. It
@@ -114,8 +115,14 @@ pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such tenant.
-pub(crate) async fn bump_epoch(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
-    let epoch = next_epoch(tx).await?;
+pub(super) async fn bump_epoch(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
+    let next = Sql::new("UPDATE policy_epochs SET value = value + 1 RETURNING value")
+        .returns(&[ColumnType::Int]);
+    let missing = || Error::Inconsistent {
+        table: "policy_epochs".into(),
+        column: "value".into(),
+    };
+    let epoch: i64 = tx.fetch_optional(next).await?.ok_or_else(missing)?.int()?;
     let update = Sql::new("UPDATE tenants SET policy_epoch = $1 WHERE id = $2")
         .bind(epoch, ColumnType::Int)
         .bind(tenant, ColumnType::Uuid);
@@ -123,27 +130,4 @@ pub(crate) async fn bump_epoch(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> 
         0 => Err(Error::NotFound),
         _ => Ok(()),
     }
-}
-
-/// Announces a change of a user's status to every tenant they belong to; see [`bump_epoch`].
-pub(crate) async fn bump_epochs_of(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
-    let epoch = next_epoch(tx).await?;
-    let update = Sql::new(
-        "UPDATE tenants SET policy_epoch = $1 \
-         WHERE id IN (SELECT tenant_id FROM memberships WHERE user_id = $2)",
-    )
-    .bind(epoch, ColumnType::Int)
-    .bind(user, ColumnType::Uuid);
-    tx.execute(update).await?;
-    Ok(())
-}
-
-async fn next_epoch(tx: &mut Tx<'_>) -> Result<i64> {
-    let update = Sql::new("UPDATE policy_epochs SET value = value + 1 RETURNING value")
-        .returns(&[ColumnType::Int]);
-    let missing = || Error::Inconsistent {
-        table: "policy_epochs".into(),
-        column: "value".into(),
-    };
-    tx.fetch_optional(update).await?.ok_or_else(missing)?.int()
 }

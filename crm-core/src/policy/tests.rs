@@ -20,16 +20,15 @@ fn catalogue() -> Catalogue {
     Catalogue::new(["contacts", "deals"]).unwrap()
 }
 
+/// A tenant by numbers: the parent of each role, the rules of roles, the roles of subjects.
+type Draft = (
+    Vec<Option<usize>>,
+    Vec<(usize, Permission)>,
+    Vec<(u128, usize)>,
+);
+
 /// Roles by number; the same ids in every tenant, so that a leak between domains would show.
-fn tenant_rules(
-    roles: std::ops::Range<usize>,
-) -> impl Strategy<
-    Value = (
-        Vec<Option<usize>>,
-        Vec<(usize, Permission)>,
-        Vec<(u128, usize)>,
-    ),
-> {
+fn drafts(roles: std::ops::Range<usize>) -> impl Strategy<Value = Draft> {
     let module = prop::sample::select(vec!["*", "records", "contacts", "deals", "members", "gone"]);
     let action = prop::sample::select(vec!["*", "read", "update", "delete", "gone"]);
     let form = prop::sample::select(vec![("", ""), ("", ""), ("", ":own"), ("!", "")]);
@@ -48,14 +47,7 @@ fn tenant_rules(
     })
 }
 
-fn tenant(
-    number: usize,
-    (parents, rules, held): (
-        Vec<Option<usize>>,
-        Vec<(usize, Permission)>,
-        Vec<(u128, usize)>,
-    ),
-) -> TenantRules {
+fn tenant(number: usize, (parents, rules, held): Draft) -> TenantRules {
     let count = parents.len();
     TenantRules {
         tenant: TenantId(Uuid::from_u128(0x1 + number as u128)),
@@ -152,7 +144,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn compiled_decisions_equal_casbins(policies in vec(tenant_rules(0..6), 1..4)) {
+    fn compiled_decisions_equal_casbins(policies in vec(drafts(0..6), 1..4)) {
         let tenants: Vec<_> =
             policies.into_iter().enumerate().map(|(n, policy)| tenant(n, policy)).collect();
         assert_same_decisions(&tenants);

@@ -190,42 +190,29 @@ pub(crate) async fn resolve(
     Ok(found)
 }
 
-/// The roles that a tenant begins with.
+/// The built-in roles of a new tenant, as far as its maker gives them away.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BuiltIns {
-    /// Everything.
+    /// May do everything.
     pub(crate) admin: RoleId,
-    /// All rows of the business modules; sees members, roles and the audit log.
-    pub(crate) manager: RoleId,
-    /// Own rows of the business modules.
-    pub(crate) member: RoleId,
-    /// Sees all rows of the business modules.
-    pub(crate) viewer: RoleId,
 }
 
-/// Makes the built-in roles of a new tenant.
+/// Makes the built-in roles of a new tenant: `admin`, `manager`, `member` and `viewer`.
 pub(crate) async fn seed_roles(
     tx: &mut Tx<'_>,
     tenant: TenantId,
     clock: &Clock,
 ) -> Result<BuiltIns> {
+    let manager = ["records.*", "members.read", "roles.read", "audit.read"];
+    let sees = "Works with all records; sees members, roles and the audit log.";
     let mut seed = Seed { tx, tenant, clock };
-    Ok(BuiltIns {
-        admin: seed.role(ADMIN, "May do everything.", &["*.*"]).await?,
-        manager: seed
-            .role(
-                "manager",
-                "Works with all records; sees members, roles and the audit log.",
-                &["records.*", "members.read", "roles.read", "audit.read"],
-            )
-            .await?,
-        member: seed
-            .role("member", "Works with own records.", &["records.*:own"])
-            .await?,
-        viewer: seed
-            .role("viewer", "Sees all records.", &["records.read"])
-            .await?,
-    })
+    let admin = seed.role(ADMIN, "May do everything.", &["*.*"]).await?;
+    seed.role("manager", sees, &manager).await?;
+    seed.role("member", "Works with own records.", &["records.*:own"])
+        .await?;
+    seed.role("viewer", "Sees all records.", &["records.read"])
+        .await?;
+    Ok(BuiltIns { admin })
 }
 
 struct Seed<'a, 'c> {

@@ -38,7 +38,7 @@ pub(super) fn declare(path: &str, operation: &mut Map<String, Value>) {
         ),
         (
             "401",
-            declares("security"),
+            declares("security") || path.contains("/auth/"),
             "The credential is missing or not valid (any more).",
         ),
         (
@@ -65,7 +65,7 @@ pub(super) fn declare(path: &str, operation: &mut Map<String, Value>) {
         ),
         (
             "422",
-            takes_body || has_parameter("query"),
+            true,
             "The input breaks a rule; see `errors`.",
         ),
         (

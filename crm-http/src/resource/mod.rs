@@ -5,15 +5,26 @@ mod audit;
 mod auth;
 mod health;
 mod member;
+mod plugin;
 mod role;
 mod route;
 
-use crm_core::Crm;
+use crm_core::{Crm, plugin::Plugins};
 use poem_openapi::OpenApi;
 
 pub(crate) use route::{allow, routes, unreadable_query};
 
-/// All fixed resources.
+/// The fixed resources of an application with plugins.
+pub(crate) fn api_with_plugins(crm: &Crm, plugins: &Plugins) -> impl OpenApi + use<> {
+    (
+        api(crm),
+        plugin::Plugins {
+            plugins: plugins.clone(),
+        },
+    )
+}
+
+/// The fixed resources.
 pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
     (
         auth::Auth { crm: crm.clone() },

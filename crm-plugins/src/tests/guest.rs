@@ -31,7 +31,7 @@ pub(super) fn with_manifest(body: &str, manifest: Option<&str>) -> Vec<u8> {
 pub(super) fn core_module(body: &str) -> Vec<u8> {
     let mut imports = String::new();
     for (function, import) in IMPORTS {
-        if body.contains(&format!("${function} ")) {
+        if body.contains(&format!("call ${function}")) {
             imports.push_str(import);
         }
     }

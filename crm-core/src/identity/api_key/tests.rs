@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 
 use super::*;
-use crate::on_both_databases;
 use crate::identity::Session;
 use crate::identity::fixture::*;
+use crate::on_both_databases;
 use crate::role::NewRole;
 use crate::scope::Actor;
 use crate::testing::Backend;
@@ -24,11 +24,19 @@ on_both_databases!(
 );
 
 fn new_key(role: &str) -> NewApiKey {
-    NewApiKey { name: "Import".into(), role: role.into(), expires_at: None }
+    NewApiKey {
+        name: "Import".into(),
+        role: role.into(),
+        expires_at: None,
+    }
 }
 
 impl World {
-    async fn key(&self, session: &Session, input: NewApiKey) -> crate::Result<(ApiKey, SecretString)> {
+    async fn key(
+        &self,
+        session: &Session,
+        input: NewApiKey,
+    ) -> crate::Result<(ApiKey, SecretString)> {
         let permit = self.scope(&session.access_token).await?.permit(OBJECT)?;
         self.crm.api_keys().create(&permit, input).await
     }
@@ -48,7 +56,10 @@ async fn a_key_opens_its_tenant_with_the_rights_of_its_role(backend: Backend) ->
     let (world, ann) = World::new(backend).await?;
     let (key, secret) = world.key(&ann, new_key("manager")).await?;
     let scope = world.scope(&secret).await?;
-    assert_eq!((scope.actor(), scope.tenant()), (Actor::ApiKey(key.id), ann.tenant_id));
+    assert_eq!(
+        (scope.actor(), scope.tenant()),
+        (Actor::ApiKey(key.id), ann.tenant_id)
+    );
     assert!(scope.permit::<Read>("audit").is_ok());
     assert_eq!(code(scope.permit::<Create>("members")), "forbidden");
     let me = world.accounts().me(&scope).await?;
@@ -72,7 +83,10 @@ async fn a_key_is_shown_once(backend: Backend) -> Result<()> {
     assert_eq!(listed, [key]);
     let permit = world.scope(&ann.access_token).await?.permit("audit")?;
     let audited = world.crm.audit().list(&permit, &Default::default()).await?;
-    for text in [serde_json::to_string(&listed)?, serde_json::to_string(&audited.data)?] {
+    for text in [
+        serde_json::to_string(&listed)?,
+        serde_json::to_string(&audited.data)?,
+    ] {
         assert!(text.contains(shown) && !text.contains(hidden), "{text}");
     }
     Ok(())
@@ -87,10 +101,19 @@ async fn nobody_makes_a_key_that_may_do_more_than_they(backend: Backend) -> Resu
         ..NewRole::default()
     };
     world.crm.roles().create(&permit, keeper).await?;
-    world.member(ann.tenant_id, "bob@example.com", &["keeper"]).await?;
-    let bob = world.accounts().login(login_of("bob@example.com"), request()).await?;
+    world
+        .member(ann.tenant_id, "bob@example.com", &["keeper"])
+        .await?;
+    let bob = world
+        .accounts()
+        .login(login_of("bob@example.com"), request())
+        .await?;
     for role in ["admin", "manager"] {
-        assert_eq!(code(world.key(&bob, new_key(role)).await), "forbidden", "{role}");
+        assert_eq!(
+            code(world.key(&bob, new_key(role)).await),
+            "forbidden",
+            "{role}"
+        );
     }
     world.key(&bob, new_key("viewer")).await?;
     let unknown = world.key(&bob, new_key("emperor")).await;
@@ -104,8 +127,13 @@ async fn keys_are_made_listed_and_revoked_under_permits_of_their_own(
 ) -> Result<()> {
     let (world, ann) = World::new(backend).await?;
     let (key, _) = world.key(&ann, new_key("viewer")).await?;
-    world.member(ann.tenant_id, "bob@example.com", &["manager"]).await?;
-    let bob = world.accounts().login(login_of("bob@example.com"), request()).await?;
+    world
+        .member(ann.tenant_id, "bob@example.com", &["manager"])
+        .await?;
+    let bob = world
+        .accounts()
+        .login(login_of("bob@example.com"), request())
+        .await?;
     assert_eq!(code(world.key(&bob, new_key("viewer")).await), "forbidden");
     assert_eq!(code(world.keys(&bob).await), "forbidden");
     assert_eq!(code(world.revoke(&bob, key.id).await), "forbidden");
@@ -134,13 +162,24 @@ async fn a_revoked_key_is_refused_at_the_next_request(backend: Backend) -> Resul
 async fn a_key_ends_when_it_was_told_to(backend: Backend) -> Result<()> {
     let (world, ann) = World::new(backend).await?;
     let now = world.crm.clock().now();
-    let late = NewApiKey { expires_at: Some(now), ..new_key("viewer") };
+    let late = NewApiKey {
+        expires_at: Some(now),
+        ..new_key("viewer")
+    };
     assert_eq!(
         refused_field(world.key(&ann, late).await),
         ("/expires_at".to_owned(), "in_the_past")
     );
     let end = Some(now + TimeDelta::minutes(5));
-    let (_, secret) = world.key(&ann, NewApiKey { expires_at: end, ..new_key("viewer") }).await?;
+    let (_, secret) = world
+        .key(
+            &ann,
+            NewApiKey {
+                expires_at: end,
+                ..new_key("viewer")
+            },
+        )
+        .await?;
     world.scope(&secret).await?;
     world.clock.advance(TimeDelta::minutes(5));
     assert_eq!(code(world.scope(&secret).await), "api_key_expired");
@@ -152,12 +191,18 @@ async fn another_tenants_keys_do_not_exist(backend: Backend) -> Result<()> {
     let (key, secret) = world.key(&ann, new_key("viewer")).await?;
     let beta = world.other_tenant("Beta").await?;
     world.member(beta, "bob@example.com", &["admin"]).await?;
-    let bob = world.accounts().login(login_of("bob@example.com"), request()).await?;
+    let bob = world
+        .accounts()
+        .login(login_of("bob@example.com"), request())
+        .await?;
     assert_eq!(world.keys(&bob).await?, []);
     assert_eq!(code(world.revoke(&bob, key.id).await), "not_found");
     world.scope(&secret).await?;
     let foreign_role = world.key(&bob, new_key(&key.role_id.to_string())).await;
-    assert_eq!(refused_field(foreign_role), ("/role".to_owned(), "unknown_role"));
+    assert_eq!(
+        refused_field(foreign_role),
+        ("/role".to_owned(), "unknown_role")
+    );
     Ok(())
 }
 
@@ -185,11 +230,14 @@ async fn the_use_of_a_key_is_noted_once_a_minute(backend: Backend) -> Result<()>
     let mut noted = Vec::new();
     for _ in 0..4 {
         world.scope(&secret).await?;
-        world.accounts().settle().await;
+        world.crm.core.identity.settle().await;
         noted.push(world.keys(&ann).await?[0].last_used_at.context("a use")? - first);
         world.clock.advance(TimeDelta::seconds(30));
     }
-    assert_eq!(noted.iter().map(TimeDelta::num_seconds).collect::<Vec<_>>(), [0, 0, 60, 60]);
+    assert_eq!(
+        noted.iter().map(TimeDelta::num_seconds).collect::<Vec<_>>(),
+        [0, 0, 60, 60]
+    );
     Ok(())
 }
 

@@ -6,9 +6,9 @@ use futures::future::join_all;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::on_both_databases;
 use crate::identity::PasswordCost;
 use crate::identity::fixture::*;
+use crate::on_both_databases;
 use crate::testing::Backend;
 
 on_both_databases!(
@@ -43,11 +43,27 @@ async fn registering_makes_tenant_user_and_admin_at_once(backend: Backend) -> Re
     let scope = world.scope(&session.access_token).await?;
     let me = world.accounts().me(&scope).await?;
     let user = me.user.context("a user")?;
-    assert_eq!((user.id, user.email.as_str(), user.name.as_str()), (session.user_id, ANN, "Ann"));
+    assert_eq!(
+        (user.id, user.email.as_str(), user.name.as_str()),
+        (session.user_id, ANN, "Ann")
+    );
     assert_eq!(user.last_login_at, Some(world.crm.clock().now()));
-    assert_eq!((me.tenant.id, me.tenant.name.as_str()), (session.tenant_id, ACME));
-    assert_eq!(me.roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>(), ["admin"]);
-    assert!(me.permissions.contains(&"api_keys.create".to_owned()), "{:?}", me.permissions);
+    assert_eq!(
+        (me.tenant.id, me.tenant.name.as_str()),
+        (session.tenant_id, ACME)
+    );
+    assert_eq!(
+        me.roles
+            .iter()
+            .map(|role| role.name.as_str())
+            .collect::<Vec<_>>(),
+        ["admin"]
+    );
+    assert!(
+        me.permissions.contains(&"api_keys.create".to_owned()),
+        "{:?}",
+        me.permissions
+    );
     assert_eq!(session.expires_in, 600);
     assert_eq!(world.audited(session.tenant_id).await?, ["auth.register"]);
     Ok(())
@@ -56,18 +72,28 @@ async fn registering_makes_tenant_user_and_admin_at_once(backend: Backend) -> Re
 async fn of_racing_registrations_with_one_token_one_succeeds(backend: Backend) -> Result<()> {
     let world = World::empty(backend).await?;
     let token = world.setup().await?;
+    let accounts = world.accounts();
     let attempts = (0..8).map(|n| {
         let input = Registration {
             tenant: format!("Tenant {n}"),
             email: format!("user{n}@example.com"),
             ..registration(token.clone())
         };
-        world.accounts().register(input, request())
+        accounts.register(input, request())
     });
-    let attempts: Vec<_> = attempts.collect::<Vec<_>>();
     let codes: Vec<_> = join_all(attempts).await.into_iter().map(code).collect();
-    assert_eq!(codes.iter().filter(|code| **code == "no error").count(), 1, "{codes:?}");
-    assert_eq!(codes.iter().filter(|code| **code == "setup_token_invalid").count(), 7);
+    assert_eq!(
+        codes.iter().filter(|code| **code == "no error").count(),
+        1,
+        "{codes:?}"
+    );
+    assert_eq!(
+        codes
+            .iter()
+            .filter(|code| **code == "setup_token_invalid")
+            .count(),
+        7
+    );
     assert_eq!(world.count("SELECT count(*) FROM users").await?, 1);
     assert_eq!(world.count("SELECT count(*) FROM tenants").await?, 1);
     Ok(())
@@ -79,10 +105,16 @@ async fn a_registration_that_fails_leaves_no_trace_and_the_token_unused(
     let world = World::empty(backend).await?;
     world.other_tenant(ACME).await?;
     let token = world.setup().await?;
-    let taken = world.accounts().register(registration(token.clone()), request()).await;
+    let taken = world
+        .accounts()
+        .register(registration(token.clone()), request())
+        .await;
     assert_eq!(code(taken), "already_exists");
     assert_eq!(world.count("SELECT count(*) FROM users").await?, 0);
-    let other = Registration { tenant: "Other".into(), ..registration(token) };
+    let other = Registration {
+        tenant: "Other".into(),
+        ..registration(token)
+    };
     world.accounts().register(other, request()).await?;
     Ok(())
 }
@@ -99,7 +131,10 @@ async fn a_registration_answers_every_broken_rule_at_once(backend: Backend) -> R
     let Err(Error::Invalid(fields)) = world.accounts().register(input, request()).await else {
         anyhow::bail!("it was accepted");
     };
-    let codes: Vec<_> = fields.iter().map(|f| (f.pointer.as_str(), f.code)).collect();
+    let codes: Vec<_> = fields
+        .iter()
+        .map(|f| (f.pointer.as_str(), f.code))
+        .collect();
     assert_eq!(
         codes,
         [
@@ -116,14 +151,24 @@ async fn the_setup_token_holds_24_hours_and_until_the_next_start(backend: Backen
     let world = World::empty(backend).await?;
     let first = world.setup().await?;
     let second = world.setup().await?;
-    let replaced = world.accounts().register(registration(first), request()).await;
+    let replaced = world
+        .accounts()
+        .register(registration(first), request())
+        .await;
     assert_eq!(code(replaced), "setup_token_invalid");
-    let unknown = world.accounts().register(registration("crm_setup_AAAA".into()), request());
-    assert_eq!(code(unknown.await), "setup_token_invalid");
+    let unknown = registration("crm_setup_AAAA".into());
+    let unknown = world.accounts().register(unknown, request()).await;
+    assert_eq!(code(unknown), "setup_token_invalid");
     world.clock.advance(TimeDelta::hours(24));
-    let late = world.accounts().register(registration(second), request()).await;
+    let late = world
+        .accounts()
+        .register(registration(second), request())
+        .await;
     assert_eq!(code(late), "setup_token_invalid");
-    world.accounts().register(registration(world.setup().await?), request()).await?;
+    world
+        .accounts()
+        .register(registration(world.setup().await?), request())
+        .await?;
     Ok(())
 }
 
@@ -140,38 +185,66 @@ async fn a_setup_token_does_not_outlive_the_first_user_of_the_operator(
     let token = world.setup().await?;
     let tenant = world.other_tenant("Other").await?;
     world.member(tenant, "bob@example.com", &["admin"]).await?;
-    let refused = world.accounts().register(registration(token), request()).await;
+    let refused = world
+        .accounts()
+        .register(registration(token), request())
+        .await;
     assert_eq!(code(refused), "setup_token_invalid");
     Ok(())
 }
 
 async fn unknown_wrong_and_inactive_are_one_answer(backend: Backend) -> Result<()> {
     let (world, session) = World::new(backend).await?;
-    world.member(session.tenant_id, "bob@example.com", &["viewer"]).await?;
+    world
+        .member(session.tenant_id, "bob@example.com", &["viewer"])
+        .await?;
     deactivate(&world, "bob@example.com").await?;
     let accounts = world.accounts();
-    let unknown = accounts.login(login_of("nobody@example.com"), request()).await;
-    let wrong = Login { password: "wrong horse".into(), ..login_of(ANN) };
+    let unknown = accounts
+        .login(login_of("nobody@example.com"), request())
+        .await;
+    let wrong = Login {
+        password: "wrong horse".into(),
+        ..login_of(ANN)
+    };
     let wrong = accounts.login(wrong, request()).await;
     let inactive = accounts.login(login_of("bob@example.com"), request()).await;
-    let named = Login { tenant: Some(ACME.into()), ..login_of("nobody@example.com") };
+    let named = Login {
+        tenant: Some(ACME.into()),
+        ..login_of("nobody@example.com")
+    };
     let named = accounts.login(named, request()).await;
     let answers: Vec<_> = [unknown, wrong, inactive, named]
         .into_iter()
         .map(|answer| format!("{:?}", answer.map(drop)))
         .collect();
     assert!(answers[0].contains("invalid_credentials"), "{answers:?}");
-    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert!(
+        answers.iter().all(|answer| *answer == answers[0]),
+        "{answers:?}"
+    );
     Ok(())
 }
 
 async fn a_login_opens_the_only_tenant(backend: Backend) -> Result<()> {
     let (world, first) = World::new(backend).await?;
-    let session = world.accounts().login(login_of(" ANN@Example.com "), request()).await?;
-    assert_eq!((session.user_id, session.tenant_id), (first.user_id, first.tenant_id));
+    let session = world
+        .accounts()
+        .login(login_of(" ANN@Example.com "), request())
+        .await?;
+    assert_eq!(
+        (session.user_id, session.tenant_id),
+        (first.user_id, first.tenant_id)
+    );
     let scope = world.scope(&session.access_token).await?;
-    assert_eq!((scope.actor(), scope.tenant()), (Actor::User(first.user_id), first.tenant_id));
-    assert_eq!(world.audited(first.tenant_id).await?, ["auth.register", "auth.login"]);
+    assert_eq!(
+        (scope.actor(), scope.tenant()),
+        (Actor::User(first.user_id), first.tenant_id)
+    );
+    assert_eq!(
+        world.audited(first.tenant_id).await?,
+        ["auth.register", "auth.login"]
+    );
     Ok(())
 }
 
@@ -181,27 +254,54 @@ async fn a_member_of_several_tenants_names_one_of_them(backend: Backend) -> Resu
     world.other_tenant("Secret").await?;
     world.member(second, ANN, &["viewer"]).await?;
     let accounts = world.accounts();
-    let at = |tenant: &str| Login { tenant: Some(tenant.into()), ..login_of(ANN) };
+    let at = |tenant: &str| Login {
+        tenant: Some(tenant.into()),
+        ..login_of(ANN)
+    };
 
     let Err(Error::Invalid(fields)) = accounts.login(login_of(ANN), request()).await else {
         anyhow::bail!("a tenant was chosen");
     };
-    assert_eq!((fields[0].pointer.as_str(), fields[0].code), ("/tenant", "required"));
+    assert_eq!(
+        (fields[0].pointer.as_str(), fields[0].code),
+        ("/tenant", "required")
+    );
     assert_eq!(fields[0].message, "Name one of your tenants: Acme, Beta.");
-    let foreign = format!("{:?}", accounts.login(at("Secret"), request()).await.map(drop));
-    let absent = format!("{:?}", accounts.login(at("Nowhere"), request()).await.map(drop));
-    assert_eq!(foreign, absent, "a foreign tenant is one that does not exist");
+    let foreign = format!(
+        "{:?}",
+        accounts.login(at("Secret"), request()).await.map(drop)
+    );
+    let absent = format!(
+        "{:?}",
+        accounts.login(at("Nowhere"), request()).await.map(drop)
+    );
+    assert_eq!(
+        foreign, absent,
+        "a foreign tenant is one that does not exist"
+    );
 
-    assert_eq!(accounts.login(at(ACME), request()).await?.tenant_id, first.tenant_id);
-    assert_eq!(accounts.login(at("Beta"), request()).await?.tenant_id, second);
+    assert_eq!(
+        accounts.login(at(ACME), request()).await?.tenant_id,
+        first.tenant_id
+    );
+    assert_eq!(
+        accounts.login(at("Beta"), request()).await?.tenant_id,
+        second
+    );
     Ok(())
 }
 
 async fn ag_42_the_sixth_login_of_a_minute_is_refused(backend: Backend) -> Result<()> {
     let (world, _) = World::new(backend).await?;
     for _ in 0..5 {
-        let wrong = Login { password: "wrong horse".into(), ..login_of(ANN) };
-        assert_eq!(code(world.accounts().login(wrong, request()).await), "invalid_credentials");
+        let wrong = Login {
+            password: "wrong horse".into(),
+            ..login_of(ANN)
+        };
+        assert_eq!(
+            code(world.accounts().login(wrong, request()).await),
+            "invalid_credentials"
+        );
     }
     let right = world.accounts().login(login_of(ANN), request()).await;
     assert_eq!(code(right), "rate_limited");
@@ -231,14 +331,24 @@ async fn failed_logins_are_audited_where_the_tenant_is_known(backend: Backend) -
         assert_eq!(code(refused), "invalid_credentials");
     }
     let audited = world.audited(beta).await?;
-    assert_eq!(audited, ["tenants.create", "members.create", "auth.login_failed"]);
-    assert_eq!(world.audited(session.tenant_id).await?.len(), 2, "no more than the first");
+    assert_eq!(
+        audited,
+        ["tenants.create", "members.create", "auth.login_failed"]
+    );
+    assert_eq!(
+        world.audited(session.tenant_id).await?.len(),
+        2,
+        "no more than the first"
+    );
     Ok(())
 }
 
 async fn a_hash_of_another_cost_is_replaced_at_login(backend: Backend) -> Result<()> {
     let (world, _) = World::new(backend).await?;
-    let cost = PasswordCost { passes: 2, ..PasswordCost::LOWEST };
+    let cost = PasswordCost {
+        passes: 2,
+        ..PasswordCost::LOWEST
+    };
     let world = world.restarted(cost).await?;
     world.accounts().login(login_of(ANN), request()).await?;
     let replaced = "SELECT count(*) FROM users WHERE password_hash LIKE '%m=8,t=2,p=1%'";
@@ -253,31 +363,56 @@ async fn a_refresh_token_is_good_for_one_exchange(backend: Backend) -> Result<()
     for _ in 0..3 {
         world.clock.advance(TimeDelta::minutes(10));
         let next = world.accounts().refresh(token.clone(), request()).await?;
-        assert_eq!((next.user_id, next.tenant_id), (session.user_id, session.tenant_id));
+        assert_eq!(
+            (next.user_id, next.tenant_id),
+            (session.user_id, session.tenant_id)
+        );
         assert_ne!(next.refresh_token.expose_secret(), token.expose_secret());
         world.scope(&next.access_token).await?;
         token = next.refresh_token;
     }
-    let access = world.accounts().refresh(session.access_token, request()).await;
-    assert_eq!(code(access), "token_invalid", "an access token is no refresh token");
-    assert_eq!(code(world.scope(&token).await), "token_malformed", "nor the reverse");
+    let access = world
+        .accounts()
+        .refresh(session.access_token, request())
+        .await;
+    assert_eq!(
+        code(access),
+        "token_invalid",
+        "an access token is no refresh token"
+    );
+    assert_eq!(
+        code(world.scope(&token).await),
+        "token_malformed",
+        "nor the reverse"
+    );
     Ok(())
 }
 
 async fn sa_39_reuse_of_a_spent_token_ends_the_session_for_good(backend: Backend) -> Result<()> {
     let (world, session) = World::new(backend).await?;
     let accounts = world.accounts();
-    let next = accounts.refresh(session.refresh_token.clone(), request()).await?;
+    let next = accounts
+        .refresh(session.refresh_token.clone(), request())
+        .await?;
     world.clock.advance(TimeDelta::seconds(10));
-    let reused = accounts.refresh(session.refresh_token.clone(), request()).await;
+    let reused = accounts
+        .refresh(session.refresh_token.clone(), request())
+        .await;
     assert_eq!(code(reused), "token_reused");
 
     let dead = "SELECT count(*) FROM refresh_families WHERE revoked_at IS NOT NULL";
-    assert_eq!(world.count(dead).await?, 1, "the end is committed though the answer is an error");
+    assert_eq!(
+        world.count(dead).await?,
+        1,
+        "the end is committed though the answer is an error"
+    );
     let world = world.restarted(PasswordCost::LOWEST).await?;
     let accounts = world.accounts();
     for token in [next.refresh_token, session.refresh_token] {
-        assert_eq!(code(accounts.refresh(token, request()).await), "token_invalid");
+        assert_eq!(
+            code(accounts.refresh(token, request()).await),
+            "token_invalid"
+        );
     }
     assert_eq!(
         world.audited(session.tenant_id).await?,
@@ -291,8 +426,12 @@ async fn within_ten_seconds_an_unused_successor_survives_its_parents_return(
 ) -> Result<()> {
     let (world, session) = World::new(backend).await?;
     let accounts = world.accounts();
-    let next = accounts.refresh(session.refresh_token.clone(), request()).await?;
-    world.clock.advance(TimeDelta::seconds(10) - TimeDelta::microseconds(1));
+    let next = accounts
+        .refresh(session.refresh_token.clone(), request())
+        .await?;
+    world
+        .clock
+        .advance(TimeDelta::seconds(10) - TimeDelta::microseconds(1));
     let late = accounts.refresh(session.refresh_token, request()).await;
     assert_eq!(code(late), "token_invalid");
     accounts.refresh(next.refresh_token, request()).await?;
@@ -302,7 +441,9 @@ async fn within_ten_seconds_an_unused_successor_survives_its_parents_return(
 async fn within_ten_seconds_a_used_successor_betrays_the_thief(backend: Backend) -> Result<()> {
     let (world, session) = World::new(backend).await?;
     let accounts = world.accounts();
-    let second = accounts.refresh(session.refresh_token.clone(), request()).await?;
+    let second = accounts
+        .refresh(session.refresh_token.clone(), request())
+        .await?;
     let third = accounts.refresh(second.refresh_token, request()).await?;
     let reused = accounts.refresh(session.refresh_token, request()).await;
     assert_eq!(code(reused), "token_reused");
@@ -328,7 +469,10 @@ async fn of_50_parallel_exchanges_one_gets_the_living_successor(backend: Backend
     }
     assert_eq!(winners.len(), 1);
     for winner in winners {
-        world.accounts().refresh(winner.refresh_token, request()).await?;
+        world
+            .accounts()
+            .refresh(winner.refresh_token, request())
+            .await?;
     }
     Ok(())
 }
@@ -340,7 +484,11 @@ async fn a_session_ends_after_30_days_however_often_it_is_exchanged(
     let mut token = session.refresh_token;
     for _ in 0..29 {
         world.clock.advance(TimeDelta::days(1));
-        token = world.accounts().refresh(token, request()).await?.refresh_token;
+        token = world
+            .accounts()
+            .refresh(token, request())
+            .await?
+            .refresh_token;
     }
     world.clock.advance(TimeDelta::days(1));
     let late = world.accounts().refresh(token, request()).await;
@@ -348,7 +496,11 @@ async fn a_session_ends_after_30_days_however_often_it_is_exchanged(
     world.accounts().login(login_of(ANN), request()).await?;
     let families = world.count("SELECT count(*) FROM refresh_families").await?;
     let tokens = world.count("SELECT count(*) FROM refresh_tokens").await?;
-    assert_eq!((families, tokens), (1, 1), "the next login clears what is over");
+    assert_eq!(
+        (families, tokens),
+        (1, 1),
+        "the next login clears what is over"
+    );
     Ok(())
 }
 
@@ -356,10 +508,14 @@ async fn logout_ends_the_session_and_is_repeatable(backend: Backend) -> Result<(
     let (world, session) = World::new(backend).await?;
     let accounts = world.accounts();
     let other = accounts.login(login_of(ANN), request()).await?;
-    let next = accounts.refresh(session.refresh_token.clone(), request()).await?;
+    let next = accounts
+        .refresh(session.refresh_token.clone(), request())
+        .await?;
     // A spent token of the session is as good to end it.
     accounts.logout(session.refresh_token, request()).await?;
-    accounts.logout(next.refresh_token.clone(), request()).await?;
+    accounts
+        .logout(next.refresh_token.clone(), request())
+        .await?;
     accounts.logout("crm_rt_unknown".into(), request()).await?;
     let ended = accounts.refresh(next.refresh_token, request()).await;
     assert_eq!(code(ended), "token_invalid");
@@ -373,15 +529,29 @@ async fn logout_ends_the_session_and_is_repeatable(backend: Backend) -> Result<(
 
 async fn a_removed_member_is_out_at_once(backend: Backend) -> Result<()> {
     let (world, ann) = World::new(backend).await?;
-    let bob = world.member(ann.tenant_id, "bob@example.com", &["admin"]).await?;
-    let session = world.accounts().login(login_of("bob@example.com"), request()).await?;
+    let bob = world
+        .member(ann.tenant_id, "bob@example.com", &["admin"])
+        .await?;
+    let session = world
+        .accounts()
+        .login(login_of("bob@example.com"), request())
+        .await?;
     world.scope(&session.access_token).await?;
     let permit = world.scope(&ann.access_token).await?.permit("members")?;
     world.crm.members().remove(&permit, bob).await?;
-    let refreshed = world.accounts().refresh(session.refresh_token, request()).await;
+    let refreshed = world
+        .accounts()
+        .refresh(session.refresh_token, request())
+        .await;
     assert_eq!(code(refreshed), "token_invalid");
-    assert_eq!(code(world.scope(&session.access_token).await), "token_invalid");
-    let login = world.accounts().login(login_of("bob@example.com"), request()).await;
+    assert_eq!(
+        code(world.scope(&session.access_token).await),
+        "token_invalid"
+    );
+    let login = world
+        .accounts()
+        .login(login_of("bob@example.com"), request())
+        .await;
     assert_eq!(code(login), "invalid_credentials");
     Ok(())
 }
@@ -390,9 +560,15 @@ async fn an_inactive_user_is_out_at_once(backend: Backend) -> Result<()> {
     let (world, session) = World::new(backend).await?;
     deactivate(&world, ANN).await?;
     world.crm.core.policy.invalidate(session.tenant_id);
-    let refreshed = world.accounts().refresh(session.refresh_token, request()).await;
+    let refreshed = world
+        .accounts()
+        .refresh(session.refresh_token, request())
+        .await;
     assert_eq!(code(refreshed), "token_invalid");
-    assert_eq!(code(world.scope(&session.access_token).await), "token_invalid");
+    assert_eq!(
+        code(world.scope(&session.access_token).await),
+        "token_invalid"
+    );
     Ok(())
 }
 
@@ -404,9 +580,15 @@ async fn a_suspended_tenant_lets_nobody_in(backend: Backend) -> Result<()> {
     world.crm.core.policy.invalidate(session.tenant_id);
     let login = world.accounts().login(login_of(ANN), request()).await;
     assert_eq!(code(login), "invalid_credentials");
-    let refreshed = world.accounts().refresh(session.refresh_token, request()).await;
+    let refreshed = world
+        .accounts()
+        .refresh(session.refresh_token, request())
+        .await;
     assert_eq!(code(refreshed), "token_invalid");
-    assert_eq!(code(world.scope(&session.access_token).await), "token_invalid");
+    assert_eq!(
+        code(world.scope(&session.access_token).await),
+        "token_invalid"
+    );
     Ok(())
 }
 
@@ -415,7 +597,10 @@ async fn xc_12_secrets_are_neither_stored_nor_audited_nor_shown(backend: Backend
     let login = login_of(ANN);
     let shown = format!("{login:?} {session:?}");
     world.accounts().login(login, request()).await?;
-    world.accounts().refresh(session.refresh_token.clone(), request()).await?;
+    world
+        .accounts()
+        .refresh(session.refresh_token.clone(), request())
+        .await?;
     let secrets = [
         PASSWORD,
         session.access_token.expose_secret(),

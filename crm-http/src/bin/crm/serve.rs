@@ -91,7 +91,11 @@ impl Serve {
 #[cfg(feature = "plugins")]
 async fn build(settings: &Settings) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
     let host = crm_plugins::Host::new(crm_plugins::Limits::default())?;
-    Ok(settings.builder()?.build().await?)
+    Ok(settings
+        .builder()?
+        .plugins(std::sync::Arc::new(host))
+        .build()
+        .await?)
 }
 
 #[cfg(not(feature = "plugins"))]

@@ -2,9 +2,15 @@
 
 mod build;
 mod check;
+mod install;
+mod list;
 mod run;
 
+use std::sync::Arc;
+
 use clap::Subcommand;
+use crm_core::plugin::Plugins;
+use crm_core::{Crm, Error};
 
 use crate::Outcome;
 use crate::settings::Settings;
@@ -14,6 +20,8 @@ use crate::settings::Settings;
 pub(crate) enum Plugin {
     Build(build::Build),
     Check(check::Check),
+    Install(install::Install),
+    List(list::List),
     Run(run::Run),
 }
 
@@ -22,9 +30,25 @@ impl Plugin {
         match self {
             Self::Build(command) => command.run().await,
             Self::Check(command) => command.run(),
+            Self::Install(command) => command.run(settings).await,
+            Self::List(command) => command.run(settings).await,
             Self::Run(command) => command.run().await,
         }
     }
+}
+
+/// The library handle with a plugin host, and its plugins.
+///
+/// # Errors
+/// Those of opening either.
+async fn open(settings: &Settings) -> Result<(Crm, Plugins), Error> {
+    let host = crm_plugins::Host::new(crm_plugins::Limits::default())?;
+    let crm = settings.builder()?.plugins(Arc::new(host)).build().await?;
+    let plugins = crm.plugins().cloned();
+    Ok((
+        crm,
+        plugins.ok_or_else(|| Error::internal("the plugin host is missing"))?,
+    ))
 }
 
 /// Reads a component's file.

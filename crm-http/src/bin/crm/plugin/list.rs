@@ -1,0 +1,43 @@
+//! `crm plugin list`
+
+use clap::Args;
+use crm_core::Read;
+
+use crate::Outcome;
+use crate::settings::{Settings, request};
+
+/// List the plugins of one tenant, or of all
+#[derive(Args)]
+pub(crate) struct List {
+    /// The tenant's name [default: all tenants]
+    #[arg(long)]
+    tenant: Option<String>,
+}
+
+impl List {
+    pub(crate) async fn run(self, settings: Settings) -> Outcome {
+        let (crm, plugins) = super::open(&settings).await?;
+        for tenant in crm.tenants().list().await? {
+            if self
+                .tenant
+                .as_ref()
+                .is_some_and(|name| *name != tenant.name)
+            {
+                continue;
+            }
+            let permit = crm
+                .operator(tenant.id, request(&crm))
+                .permit::<Read>("plugins")?;
+            for plugin in plugins.list(&permit).await? {
+                let manifest = &plugin.manifest;
+                let status = plugin.status.as_str();
+                println!(
+                    "{} {} {} {} {status}",
+                    tenant.name, plugin.id, manifest.name, manifest.version
+                );
+            }
+        }
+        crm.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! Every operation of the OpenAPI document, called by those who may not: without a credential, from
+//! another tenant, and with a role that lacks the permission.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::app::{App, Caller, Database, Reply};
+use crate::contract::Contract;
+
+/// Operations that answer whoever asks. This list only shrinks.
+const OPEN: &[&str] = &[
+    "get_health",
+    "get_readiness",
+    "register",
+    "login",
+    "refresh",
+    "logout",
+];
+
+/// Operations that any credential will do for. This list only shrinks.
+const ANY_CALLER: &[&str] = &["me"];
+
+/// One operation of the document, ready to be called.
+struct Operation {
+    id: String,
+    method: Method,
+    path: String,
+    permission: Option<String>,
+    body: Option<Body>,
+}
+
+enum Body {
+    Json(Value),
+    Bytes,
+}
+
+impl Operation {
+    async fn call(&self, caller: &Caller, ids: &BTreeMap<&str, String>) -> Reply {
+        let mut path = self.path.clone();
+        for (collection, id) in ids {
+            if path.starts_with(&format!("/api/v1/{collection}/{{")) {
+                let (start, end) = (path.find('{').unwrap(), path.find('}').unwrap());
+                path.replace_range(start..=end, id);
+            }
+        }
+        assert!(!path.contains('{'), "no id for {path}");
+        let request = caller.request(self.method.clone(), &path);
+        let request = match &self.body {
+            Some(Body::Json(body)) => request.json(body),
+            Some(Body::Bytes) => request
+                .header("Content-Type", "application/octet-stream")
+                .body("sample"),
+            None => request,
+        };
+        caller.finish(request).await
+    }
+
+    fn names_a_resource(&self) -> bool {
+        self.path.contains('{')
+    }
+}
+
+/// The operations of the document.
+fn operations(document: &Value) -> Vec<Operation> {
+    let contract = Contract::new(document.clone());
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let content = operation["requestBody"]["content"].as_object();
+            let body = content.and_then(|content| content.iter().next());
+            operations.push(Operation {
+                id: operation["operationId"].as_str().unwrap().to_owned(),
+                method: method.to_uppercase().parse().unwrap(),
+                path: path.clone(),
+                permission: operation["x-permission"].as_str().map(str::to_owned),
+                body: body.map(|(media_type, content)| match media_type.as_str() {
+                    "application/json" => Body::Json(contract.sample(&content["schema"])),
+                    _ => Body::Bytes,
+                }),
+            });
+        }
+    }
+    operations
+}
+
+/// The id of something of `acme` in each collection.
+async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
+    let id = |reply: &Value| reply["id"].as_str().unwrap().to_owned();
+    let mut ids = BTreeMap::new();
+    for (collection, body) in [
+        ("contacts", json!({"name": "Grace"})),
+        ("companies", json!({"name": "Navy"})),
+        ("deals", json!({"title": "Compiler"})),
+        ("roles", json!({"name": "own role", "permissions": []})),
+    ] {
+        let path = format!("/api/v1/{collection}");
+        ids.insert(
+            collection,
+            id(&app.admin.post(&path, body).await.expect(201)),
+        );
+    }
+    let key = json!({"name": "key", "role": "viewer"});
+    let key = app.admin.post("/api/v1/api_keys", key).await.expect(201);
+    ids.insert("api_keys", id(&key["api_key"]));
+    let me = app.admin.get("/api/v1/auth/me").await.expect(200);
+    ids.insert("members", id(&me["user"]));
+    let plugin = crate::plugin::upload(&app.admin).await.expect(201);
+    ids.insert("plugins", id(&plugin));
+    ids
+}
+
+crate::on_both_databases! {
+    every_operation_refuses_a_caller_without_a_credential
+    every_operation_hides_what_belongs_to_another_tenant
+    every_operation_refuses_a_role_that_lacks_the_permission
+    operations_have_unique_ids_and_declare_what_they_need
+}
+
+async fn every_operation_refuses_a_caller_without_a_credential(database: Database) {
+    let app = App::start(database).await;
+    let ids = something_of_each(&app).await;
+    for operation in operations(app.document()) {
+        let reply = operation.call(&app.anonymous(), &ids).await;
+        let open = OPEN.contains(&operation.id.as_str());
+        let refused = reply.json()["code"] == "token_missing";
+        assert_eq!(refused, !open, "{} answers {reply}", operation.id);
+        if refused {
+            assert_eq!(reply.status, 401, "{}", operation.id);
+            assert_eq!(reply.header("www-authenticate"), "Bearer realm=\"crm\"");
+        }
+    }
+    app.close().await;
+}
+
+async fn every_operation_hides_what_belongs_to_another_tenant(database: Database) {
+    let app = App::start(database).await;
+    let ids = something_of_each(&app).await;
+    let absent = ids
+        .keys()
+        .map(|name| (*name, Uuid::from_u128(7).to_string()))
+        .collect();
+    let foreign = app.foreign_admin().await;
+    let before = snapshot(&app).await;
+    for operation in operations(app.document())
+        .iter()
+        .filter(|one| one.names_a_resource())
+    {
+        let hidden = operation.call(&foreign, &ids).await;
+        assert_eq!(hidden.status, 404, "{} answers {hidden}", operation.id);
+        let nothing = operation.call(&foreign, &absent).await;
+        assert_eq!(
+            hidden.body, nothing.body,
+            "{} tells the two apart",
+            operation.id
+        );
+    }
+    assert_eq!(
+        snapshot(&app).await,
+        before,
+        "a foreign caller changed something"
+    );
+    app.close().await;
+}
+
+async fn every_operation_refuses_a_role_that_lacks_the_permission(database: Database) {
+    let app = App::start(database).await;
+    let ids = something_of_each(&app).await;
+    let powerless = app.member("nobody", "own role").await;
+    for operation in operations(app.document()) {
+        let Some(permission) = &operation.permission else {
+            continue;
+        };
+        let reply = operation.call(&powerless, &ids).await;
+        assert_eq!(
+            reply.problem(),
+            (403, "forbidden".into()),
+            "{}: {reply}",
+            operation.id
+        );
+        assert!(
+            reply.body.contains(permission.as_str()),
+            "{}: {reply}",
+            operation.id
+        );
+    }
+    app.close().await;
+}
+
+async fn operations_have_unique_ids_and_declare_what_they_need(database: Database) {
+    let app = App::start(database).await;
+    let operations = operations(app.document());
+    let mut ids: Vec<&str> = operations
+        .iter()
+        .map(|operation| operation.id.as_str())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(
+        ids.len(),
+        operations.len(),
+        "an operation id is given twice"
+    );
+    for operation in &operations {
+        let id = operation.id.as_str();
+        let exempt = OPEN.contains(&id) || ANY_CALLER.contains(&id);
+        assert_eq!(operation.permission.is_none(), exempt, "{id}");
+    }
+    app.close().await;
+}
+
+/// What the admin of `acme` sees.
+async fn snapshot(app: &App) -> Vec<String> {
+    let mut seen = Vec::new();
+    for collection in [
+        "contacts",
+        "companies",
+        "deals",
+        "roles",
+        "members",
+        "api_keys",
+    ] {
+        seen.push(app.admin.get(&format!("/api/v1/{collection}")).await.body);
+    }
+    seen
+}

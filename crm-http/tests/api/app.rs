@@ -1,0 +1,327 @@
+//! A running application and those who call it. Callers know nothing but HTTP.
+
+use std::sync::{Arc, OnceLock};
+
+use chrono::DateTime;
+use crm_core::clock::{Clock, Fixed};
+use crm_core::identity::{NewUser, PasswordCost};
+use crm_core::module::default_modules;
+use crm_core::{Create, Crm, RequestContext};
+use crm_http::{HttpOptions, ServerLimits, routes, serve_endpoint};
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::contract::Contract;
+
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+/// Which database an application runs on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// A served application with one tenant, `acme`, whose admin is `ada@acme.example`.
+///
+/// The clock stands still, ids count up, and every reply is held against the OpenAPI document.
+pub(crate) struct App {
+    pub(crate) crm: Crm,
+    pub(crate) clock: Arc<Fixed>,
+    pub(crate) url: String,
+    pub(crate) admin: Caller,
+    contract: Arc<OnceLock<Contract>>,
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+    _folder: tempfile::TempDir,
+}
+
+impl App {
+    pub(crate) async fn start(database: Database) -> Self {
+        Self::with(database, HttpOptions::default()).await
+    }
+
+    pub(crate) async fn with(database: Database, options: HttpOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = match database {
+            Database::Sqlite => format!("sqlite://{}", folder.path().join("crm.db").display()),
+            Database::Postgres => crm_core::testing::postgres::database().await,
+        };
+        let start = DateTime::parse_from_rfc3339("2026-01-31T09:30:00Z")
+            .unwrap()
+            .to_utc();
+        let (clock, hands) = Clock::fixed(start, 1);
+        let crm = Crm::builder()
+            .database(url)
+            .secret("a secret of the tests, long enough for any of them".into())
+            .clock(clock)
+            .password_cost(PasswordCost::LOWEST)
+            .login_limit(1_000)
+            .modules(default_modules())
+            .plugins(plugin_host())
+            .build()
+            .await
+            .unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let endpoint = routes(&crm, options).unwrap();
+        let server = tokio::spawn(serve_endpoint(
+            listener,
+            endpoint,
+            ServerLimits::default(),
+            stop.clone(),
+        ));
+
+        let contract = Arc::new(OnceLock::new());
+        let mut admin = Caller {
+            url: url.clone(),
+            token: None,
+            contract: contract.clone(),
+        };
+        let document = admin.get("/openapi.json").await.json();
+        assert!(contract.set(Contract::new(document)).is_ok());
+        let token = crm.ensure_setup_token().await.unwrap().unwrap();
+        let session = admin.post(
+            "/api/v1/auth/register",
+            json!({
+                "setup_token": token.expose_secret(), "tenant": "acme", "name": "Ada",
+                "email": "ada@acme.example", "password": PASSWORD,
+            }),
+        );
+        admin.token = Some(
+            session.await.expect(201)["access_token"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+        Self {
+            crm,
+            clock: hands,
+            url,
+            admin,
+            contract,
+            stop,
+            server,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn anonymous(&self) -> Caller {
+        self.with_token(None)
+    }
+
+    pub(crate) fn with_token(&self, token: Option<&str>) -> Caller {
+        let token = token.map(str::to_owned);
+        Caller {
+            url: self.url.clone(),
+            token,
+            contract: self.contract.clone(),
+        }
+    }
+
+    /// A new member of `acme` with this role, logged in.
+    pub(crate) async fn member(&self, name: &str, role: &str) -> Caller {
+        let email = format!("{name}@acme.example");
+        let body = json!({"email": email, "name": name, "password": PASSWORD, "roles": [role]});
+        self.admin.post("/api/v1/members", body).await.expect(201);
+        self.login(&email).await
+    }
+
+    /// A program of `acme` with an API key for this role.
+    pub(crate) async fn program(&self, role: &str) -> Caller {
+        let body = json!({"name": format!("key of {role}"), "role": role});
+        let key = self.admin.post("/api/v1/api_keys", body).await.expect(201);
+        self.with_token(key["key"].as_str())
+    }
+
+    /// The admin of a second tenant, `globex`, made by the operator.
+    pub(crate) async fn foreign_admin(&self) -> Caller {
+        let request = || RequestContext {
+            id: "operator".into(),
+            address: None,
+        };
+        let tenant = self
+            .crm
+            .tenants()
+            .create("globex", request())
+            .await
+            .unwrap();
+        let permit = self
+            .crm
+            .operator(tenant.id, request())
+            .permit::<Create>("members")
+            .unwrap();
+        let hank = NewUser {
+            email: "hank@globex.example".into(),
+            name: "Hank".into(),
+            password: PASSWORD.into(),
+            roles: vec!["admin".into()],
+        };
+        self.crm
+            .accounts()
+            .create_user(&permit, hank)
+            .await
+            .unwrap();
+        self.login("hank@globex.example").await
+    }
+
+    pub(crate) async fn login(&self, email: &str) -> Caller {
+        let body = json!({"email": email, "password": PASSWORD});
+        let session = self
+            .anonymous()
+            .post("/api/v1/auth/login", body)
+            .await
+            .expect(200);
+        self.with_token(session["access_token"].as_str())
+    }
+
+    /// The OpenAPI document.
+    pub(crate) fn document(&self) -> &Value {
+        self.contract.get().unwrap().document()
+    }
+
+    /// Stops the server as an operator would; nothing may be left in the outbox.
+    pub(crate) async fn close(self) {
+        self.stop.cancel();
+        self.server.await.unwrap().unwrap();
+        self.crm.dispatch_once().await.unwrap();
+        assert_eq!(
+            self.crm.dispatch_once().await.unwrap(),
+            0,
+            "the outbox is not drained"
+        );
+        self.crm.close().await;
+    }
+}
+
+/// One host for all tests: it reserves address space.
+fn plugin_host() -> Arc<crm_plugins::Host> {
+    static HOST: OnceLock<Arc<crm_plugins::Host>> = OnceLock::new();
+    let make = || Arc::new(crm_plugins::Host::new(crm_plugins::Limits::default()).unwrap());
+    HOST.get_or_init(make).clone()
+}
+
+/// Somebody who sends requests.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    url: String,
+    pub(crate) token: Option<String>,
+    contract: Arc<OnceLock<Contract>>,
+}
+
+impl Caller {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
+        let request = self.request(method, path);
+        self.finish(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        })
+        .await
+    }
+
+    /// A request to be finished by the test, with this caller's credential.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("{}{path}", self.url);
+        let request = client().request(method, url).header("X-Request-Id", "test");
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    /// Sends a request, and holds the reply against the OpenAPI document.
+    pub(crate) async fn finish(&self, request: reqwest::RequestBuilder) -> Reply {
+        let request = request.build().unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = client().execute(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let reply = Reply {
+            status,
+            headers,
+            body: response.text().await.unwrap(),
+        };
+        if let Some(contract) = self.contract.get() {
+            contract.hold(method.as_str(), &path, &reply);
+        }
+        reply
+    }
+}
+
+/// One connection pool per thread of tests, so that none outlives its runtime.
+fn client() -> reqwest::Client {
+    thread_local! {
+        static CLIENT: reqwest::Client =
+            reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().build().unwrap();
+    }
+    CLIENT.with(Clone::clone)
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self}"))
+    }
+
+    /// The body of a reply with this status; null when there is none.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self}");
+        if self.body.is_empty() {
+            Value::Null
+        } else {
+            self.json()
+        }
+    }
+
+    /// The status and the problem's code.
+    #[track_caller]
+    pub(crate) fn problem(&self) -> (u16, String) {
+        (
+            self.status,
+            self.json()["code"].as_str().unwrap_or_default().to_owned(),
+        )
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl std::fmt::Display for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.status, self.body)
+    }
+}

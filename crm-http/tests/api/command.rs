@@ -1,0 +1,255 @@
+//! The `crm` program as a script sees it: exit codes, lines, and what it leaves on disk.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+fn crm(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crm"));
+    command
+        .args(arguments)
+        .current_dir(folder.path())
+        .env_clear()
+        .stdin(Stdio::null());
+    command
+}
+
+fn done(folder: &TempDir, arguments: &[&str]) -> String {
+    let output = crm(folder, arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The one line of a command that is refused.
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    let line = text(&output.stderr);
+    assert!(
+        line.starts_with("crm: ") && line.matches('\n').count() == 1,
+        "{line}"
+    );
+    line
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn with_stdin(mut command: Command, input: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn an_operator_sets_up_a_tenant_and_gets_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(done(&folder, &["tenant", "create", "acme"]).ends_with(" acme\n"));
+    let create = [
+        "user",
+        "create",
+        "--tenant",
+        "acme",
+        "--email",
+        "ada@acme.example",
+        "--role",
+        "admin",
+    ];
+    let output = with_stdin(crm(&folder, &create), "correct horse battery staple\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let token = done(
+        &folder,
+        &["token", "--tenant", "acme", "--email", "ada@acme.example"],
+    );
+    assert_eq!(token.trim().split('.').count(), 3);
+
+    let line = refused(
+        &crm(&folder, &["tenant", "create", "acme"])
+            .output()
+            .unwrap(),
+    );
+    assert!(line.contains("already"), "{line}");
+    let token = ["token", "--tenant", "acme", "--email", "eve@acme.example"];
+    assert!(refused(&crm(&folder, &token).output().unwrap()).contains("no active member"));
+    let weak = with_stdin(crm(&folder, &create), "short\n");
+    assert!(refused(&weak).contains("password"));
+    let none = with_stdin(crm(&folder, &create), "");
+    assert!(refused(&none).contains("standard input"));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_secret_is_kept_beside_the_database_for_its_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    done(&folder, &["tenant", "create", "acme"]);
+    let key = std::fs::metadata(folder.path().join("crm.db.key")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn weak_or_missing_configuration_refuses_with_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |change: &dyn Fn(&mut Command)| {
+        let mut command = crm(&folder, &["tenant", "list"]);
+        change(&mut command);
+        refused(&command.output().unwrap())
+    };
+    let short = run(&|command| {
+        command.env("CRM_SECRET_KEY", "short");
+    });
+    assert!(
+        short.contains("CRM_SECRET_KEY") && short.contains("32"),
+        "{short}"
+    );
+    let postgres = "postgres://crm:planted-secret@127.0.0.1:1/crm";
+    let missing = run(&|command| {
+        command.env("CRM_DATABASE_URL", postgres);
+    });
+    assert!(missing.contains("CRM_SECRET_KEY"), "{missing}");
+    let unreachable = run(&|command| {
+        command
+            .env("CRM_DATABASE_URL", postgres)
+            .env("CRM_SECRET_KEY", "x".repeat(32));
+    });
+    assert!(!unreachable.contains("planted-secret"), "{unreachable}");
+    let odd = run(&|command| {
+        command
+            .env("CRM_DATABASE_URL", "mysql://x")
+            .env("CRM_SECRET_KEY", "x".repeat(32));
+    });
+    assert!(odd.contains("sqlite") && odd.contains("postgres"), "{odd}");
+    let no_folder = run(&|command| {
+        command.args(["--modules", "nowhere"]);
+    });
+    assert!(no_folder.contains("nowhere"), "{no_folder}");
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_help_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["serv"][..],
+        &[],
+        &["user", "create"],
+        &["serve", "--listen", "nowhere"],
+    ] {
+        assert_eq!(
+            crm(&folder, arguments).output().unwrap().status.code(),
+            Some(2),
+            "{arguments:?}"
+        );
+    }
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["plugin", "build", "--help"],
+    ] {
+        let help = done(&folder, arguments);
+        assert!(help.contains("Example") || help.contains("Usage"), "{help}");
+    }
+}
+
+#[test]
+fn migrations_are_planned_applied_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(done(&folder, &["migrate", "status"]).contains("pending"));
+    assert!(done(&folder, &["migrate", "plan"]).contains("contacts"));
+    assert!(done(&folder, &["migrate", "up"]).contains("applied"));
+    assert_eq!(done(&folder, &["migrate", "up"]), "nothing to do\n");
+    assert_eq!(done(&folder, &["migrate", "plan"]), "nothing to do\n");
+    assert!(!done(&folder, &["migrate", "status"]).contains("pending"));
+}
+
+#[test]
+fn a_folder_of_declarations_adds_to_the_built_in_modules() {
+    let folder = tempfile::tempdir().unwrap();
+    let modules = folder.path().join("modules");
+    std::fs::create_dir(&modules).unwrap();
+    let moons = "name = 'moons'\nsingular = 'moon'\n[[fields]]\nname = 'title'\ntype = 'text'\n";
+    std::fs::write(modules.join("moons.toml"), moons).unwrap();
+    let plan = done(&folder, &["migrate", "plan", "--modules", "modules"]);
+    assert!(
+        plan.contains("moons") && plan.contains("contacts"),
+        "{plan}"
+    );
+    std::fs::write(modules.join("broken.toml"), "name = 7").unwrap();
+    let broken = crm(&folder, &["migrate", "plan", "--modules", "modules"])
+        .output()
+        .unwrap();
+    assert!(refused(&broken).contains("broken.toml"));
+}
+
+#[test]
+fn a_plugin_that_is_none_is_refused_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("x.wasm"), b"not wasm").unwrap();
+    let line = refused(
+        &crm(&folder, &["plugin", "check", "x.wasm"])
+            .output()
+            .unwrap(),
+    );
+    assert!(line.contains("component"), "{line}");
+    let line = refused(
+        &crm(&folder, &["plugin", "check", "y.wasm"])
+            .output()
+            .unwrap(),
+    );
+    assert!(line.contains("y.wasm"), "{line}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_server_says_where_it_is_and_stops_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = crm(&folder, &["serve", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let address = lines.next().unwrap().unwrap();
+    assert!(
+        address.starts_with("listening on http://127.0.0.1:"),
+        "{address}"
+    );
+    let token = lines
+        .find(|line| line.as_ref().unwrap().starts_with("setup token"))
+        .unwrap()
+        .unwrap();
+    assert!(token.contains("crm_setup_"), "{token}");
+    let pid = server.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    let mut log = String::new();
+    server
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .unwrap();
+    assert!(
+        log.contains("stopped") && !log.contains("crm_setup_"),
+        "{log}"
+    );
+    assert!(Path::exists(&folder.path().join("crm.db")));
+}

@@ -1,0 +1,177 @@
+//! The OpenAPI document as a contract: every reply of every test is held against it.
+
+use serde_json::{Map, Value};
+
+use crate::app::Reply;
+
+/// The document, in the form the checks need.
+pub(crate) struct Contract {
+    document: Value,
+}
+
+impl Contract {
+    pub(crate) fn new(document: Value) -> Self {
+        Self { document }
+    }
+
+    pub(crate) fn document(&self) -> &Value {
+        &self.document
+    }
+
+    /// Panics when the reply is not one that the document announces for this request.
+    #[track_caller]
+    pub(crate) fn hold(&self, method: &str, path: &str, reply: &Reply) {
+        assert_eq!(reply.header("x-request-id"), "test", "{method} {path}");
+        assert_eq!(
+            reply.header("x-content-type-options"),
+            "nosniff",
+            "{method} {path}"
+        );
+        let method = if method == "HEAD" {
+            "get"
+        } else {
+            &method.to_lowercase()
+        };
+        let Some(operation) = self.operation(method, path) else {
+            let outside = [404, 405, 200].contains(&reply.status);
+            assert!(
+                outside,
+                "{method} {path} is not documented and answers {reply}"
+            );
+            return;
+        };
+        let answer = &operation["responses"][reply.status.to_string()];
+        assert!(
+            answer.is_object(),
+            "{method} {path} answers {reply}, which is not documented"
+        );
+        let Some(content) = answer["content"].as_object() else {
+            assert_eq!(reply.body, "", "{method} {path} answers a body");
+            return;
+        };
+        let media_type = reply
+            .header("content-type")
+            .split(';')
+            .next()
+            .unwrap_or_default();
+        let schema = &content[media_type]["schema"];
+        if !reply.body.is_empty() {
+            self.fit(
+                schema,
+                &reply.json(),
+                &format!("{method} {path} {}", reply.status),
+            );
+        }
+    }
+
+    fn operation(&self, method: &str, path: &str) -> Option<&Value> {
+        let paths = self.document["paths"].as_object().unwrap();
+        let (_, item) = paths.iter().find(|(template, _)| covers(template, path))?;
+        item.get(method)
+    }
+
+    #[track_caller]
+    fn fit(&self, schema: &Value, value: &Value, at: &str) {
+        let schema = self.resolve(schema);
+        if value.is_null() && schema["nullable"] == true {
+            return;
+        }
+        for part in schema["allOf"].as_array().into_iter().flatten() {
+            self.fit(part, value, at);
+        }
+        let fits = match schema["type"].as_str() {
+            Some("object") => value.is_object(),
+            Some("array") => value.is_array(),
+            Some("string") => value.is_string(),
+            Some("integer") => value.is_i64() || value.is_u64(),
+            Some("boolean") => value.is_boolean(),
+            _ => true,
+        };
+        assert!(fits, "{at}: {value} is no {}", schema["type"]);
+        if let Some(allowed) = schema["enum"].as_array() {
+            assert!(
+                allowed.contains(value),
+                "{at}: {value} is not one of {allowed:?}"
+            );
+        }
+        for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+            self.fit(&schema["items"], item, &format!("{at}/{index}"));
+        }
+        if let (Some(members), Some(properties)) =
+            (value.as_object(), schema["properties"].as_object())
+        {
+            self.fit_members(schema, properties, members, at);
+        }
+    }
+
+    #[track_caller]
+    fn fit_members(
+        &self,
+        schema: &Value,
+        properties: &Map<String, Value>,
+        members: &Map<String, Value>,
+        at: &str,
+    ) {
+        for name in schema["required"].as_array().into_iter().flatten() {
+            assert!(
+                members.contains_key(name.as_str().unwrap()),
+                "{at}: {name} is missing"
+            );
+        }
+        for (name, member) in members {
+            let property = properties.get(name);
+            let property = property.unwrap_or_else(|| panic!("{at}: {name} is not documented"));
+            self.fit(property, member, &format!("{at}/{name}"));
+        }
+    }
+
+    /// Follows a reference.
+    pub(crate) fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        match schema["$ref"].as_str() {
+            Some(reference) => {
+                let target = self.document.pointer(reference.trim_start_matches('#'));
+                target.unwrap_or_else(|| panic!("{reference} leads nowhere"))
+            }
+            None => schema,
+        }
+    }
+
+    /// A value that the schema allows.
+    pub(crate) fn sample(&self, schema: &Value) -> Value {
+        let schema = self.resolve(schema);
+        if let Some(first) = schema["allOf"].get(0).or(schema["enum"].get(0)) {
+            return if first.is_object() {
+                self.sample(first)
+            } else {
+                first.clone()
+            };
+        }
+        match (schema["type"].as_str(), schema["format"].as_str()) {
+            (Some("object"), _) => {
+                let required = schema["required"].as_array().into_iter().flatten();
+                let required = required.map(|name| name.as_str().unwrap());
+                let member =
+                    |name: &str| (name.to_owned(), self.sample(&schema["properties"][name]));
+                Value::Object(required.map(member).collect())
+            }
+            (Some("array"), _) => Value::Array(Vec::new()),
+            (Some("boolean"), _) => true.into(),
+            (Some("integer"), _) => 1.into(),
+            (Some("string"), Some("uuid")) => uuid::Uuid::nil().to_string().into(),
+            (Some("string"), Some("email")) => "sample@acme.example".into(),
+            (Some("string"), _) => "sample".into(),
+            _ => Value::Null,
+        }
+    }
+}
+
+/// Whether a path is one of the template's.
+fn covers(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<&str>, Vec<&str>) =
+        (template.split('/').collect(), path.split('/').collect());
+    template.len() == path.len()
+        && template
+            .iter()
+            .zip(&path)
+            .all(|(part, text)| part.starts_with('{') || part == text)
+}

@@ -1,0 +1,32 @@
+//! The front end from outside: callers that speak HTTP to a real socket, on both databases.
+
+mod access;
+mod app;
+mod bad_input;
+mod command;
+mod contract;
+mod plugin;
+mod records;
+mod session;
+mod shutdown;
+
+/// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.
+macro_rules! on_both_databases {
+    ($($scenario:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(crate::app::Database::Sqlite).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(crate::app::Database::Postgres).await;
+            })*
+        }
+    };
+}
+
+pub(crate) use on_both_databases;
