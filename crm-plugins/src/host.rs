@@ -1,7 +1,7 @@
 //! The plugin host: judges components and runs them, each call in a store of its own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use crm_core::event::Event;
@@ -23,6 +23,8 @@ use crate::outcome::{of_refusal, of_stop, of_unwound};
 use crate::run::Run;
 
 /// A host of WebAssembly plugins. It must be used on a tokio runtime with a timer.
+///
+/// A run that is stopped undoes nothing: what it wrote stays, also a write under way.
 pub struct Host {
     limits: Arc<Limits>,
     engine: Engine,

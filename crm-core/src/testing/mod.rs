@@ -4,6 +4,29 @@ pub mod postgres;
 
 use tempfile::TempDir;
 
+use crate::crm::Crm;
+use crate::error::Result;
+use crate::id::{TenantId, UserId};
+use crate::policy::Subject;
+use crate::scope::{Actor, RequestContext, Scope};
+
+/// The scope of a user in a tenant as [`Crm::authenticate`] makes it, without a credential; `None`
+/// when they are no active member there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn scope(
+    crm: &Crm,
+    tenant: TenantId,
+    user: UserId,
+    request: RequestContext,
+) -> Result<Option<Scope>> {
+    let core = &crm.core;
+    let grants = core.policy.grants_for(tenant, Subject::User(user)).await?;
+    let actor = Actor::User(user);
+    Ok(grants.map(|grants| Scope::new(core.clone(), actor, tenant, grants, request)))
+}
+
 /// An empty database of one test, gone after it.
 #[derive(Debug)]
 pub struct Backend {

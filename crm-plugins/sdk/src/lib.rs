@@ -25,6 +25,9 @@
 //!
 //! The crate is a `cdylib`; `crm plugin build DIR` makes the one file that is uploaded.
 
+// The generated code names this crate by its outside name, here and in the author's crate.
+extern crate self as crm_plugin_sdk;
+
 pub mod log;
 pub mod records;
 
@@ -73,7 +76,7 @@ macro_rules! plugin {
                 }
             }
 
-            $crate::bindings::export!(Component with_types_in $crate::bindings);
+    $crate::bindings::export!(Component with_types_in $crate::bindings);
 
             const MANIFEST: &[u8] =
                 include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.toml"));
