@@ -9,28 +9,71 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
     let declares = |key: &str| operation.contains_key(key);
     let parameters = operation.get("parameters").and_then(Value::as_array);
     let has_parameter = |key: &str, value: &str| {
-        parameters.into_iter().flatten().any(|parameter| parameter[key] == value)
+        parameters
+            .into_iter()
+            .flatten()
+            .any(|parameter| parameter[key] == value)
     };
     let takes_body = declares("requestBody");
     let makes_session = path.contains("/auth/");
     let applies = [
-        ("400", takes_body, "The body is not JSON, or names a member twice."),
-        ("401", declares("security") || makes_session, "The credential is missing or not valid."),
-        ("403", declares("x-permission"), "The caller lacks the permission."),
-        ("404", has_parameter("in", "path"), "There is no such thing, or none the caller may see."),
-        ("409", method != "get", "The state of the data does not allow it."),
-        ("412", has_parameter("name", "If-Match"), "It has another version than `If-Match` says."),
+        (
+            "400",
+            takes_body,
+            "The body is not JSON, or names a member twice.",
+        ),
+        (
+            "401",
+            declares("security") || makes_session,
+            "The credential is missing or not valid.",
+        ),
+        (
+            "403",
+            declares("x-permission"),
+            "The caller lacks the permission.",
+        ),
+        (
+            "404",
+            has_parameter("in", "path"),
+            "There is no such thing, or none the caller may see.",
+        ),
+        (
+            "409",
+            method != "get",
+            "The state of the data does not allow it.",
+        ),
+        (
+            "412",
+            has_parameter("name", "If-Match"),
+            "It has another version than `If-Match` says.",
+        ),
         ("413", takes_body, "The body is larger than allowed."),
-        ("415", takes_body, "The body has another media type than the operation reads."),
+        (
+            "415",
+            takes_body,
+            "The body has another media type than the operation reads.",
+        ),
         ("422", true, "The input breaks a rule; see `errors`."),
-        ("429", makes_session, "Too many attempts; wait as `Retry-After` says."),
+        (
+            "429",
+            makes_session,
+            "Too many attempts; wait as `Retry-After` says.",
+        ),
         ("500", true, "The server failed."),
-        ("503", true, "The server is busy, or its database away; wait as `Retry-After` says."),
+        (
+            "503",
+            true,
+            "The server is busy, or its database away; wait as `Retry-After` says.",
+        ),
     ];
-    let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+    let responses = operation
+        .get_mut("responses")
+        .and_then(Value::as_object_mut);
     let Some(responses) = responses else { return };
     for (status, _, description) in applies.iter().filter(|(_, applies, _)| *applies) {
-        responses.entry(*status).or_insert_with(|| response(description));
+        responses
+            .entry(*status)
+            .or_insert_with(|| response(description));
     }
 }
 

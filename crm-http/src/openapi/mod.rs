@@ -87,7 +87,9 @@ impl OpenApi {
             self.public_url.as_str()
         };
         document["servers"] = json!([{"url": url}]);
-        for_each_operation(&mut document, |_, _, operation| declare_permission(operation));
+        for_each_operation(&mut document, |_, _, operation| {
+            declare_permission(operation)
+        });
         for module in registry.iter() {
             let described = module::describe(module);
             extend(&mut document["paths"], described.paths);
@@ -107,7 +109,9 @@ fn for_each_operation(
     document: &mut Value,
     mut visit: impl FnMut(&str, &str, &mut Map<String, Value>),
 ) {
-    let Some(paths) = document["paths"].as_object_mut() else { return };
+    let Some(paths) = document["paths"].as_object_mut() else {
+        return;
+    };
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             if let Some(operation) = operation.as_object_mut() {
