@@ -5,6 +5,7 @@ mod app;
 mod bad_input;
 mod command;
 mod contract;
+mod front;
 mod plugin;
 mod records;
 mod session;
