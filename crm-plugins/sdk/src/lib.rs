@@ -33,7 +33,6 @@ pub mod records;
 
 #[doc(hidden)]
 pub mod bindings {
-    #![allow(missing_docs, reason = "generated; the WIT file is the documentation")]
     wit_bindgen::generate!({
         path: "../wit",
         world: "plugin",
