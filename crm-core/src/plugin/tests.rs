@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::db::{ColumnType, Sql};
-use crate::dispatch::{Dispatcher, Subscriber};
+use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::event::Event;
 use crate::hook::{Call, DoorQuery, LogLevel, LogLine, Outcome, Report};
 use crate::id::RecordId;
