@@ -188,17 +188,17 @@ impl Tx<'_> {
     /// All rows of a statement.
     pub(crate) async fn fetch_all(&mut self, sql: Sql) -> Result<Vec<Row>> {
         match &mut self.0 {
-            Connection::Sqlite(connection) => sqlite::fetch_all(&mut **connection, sql).await,
-            Connection::Postgres(connection) => postgres::fetch_all(&mut **connection, sql).await,
+            Connection::Sqlite(connection) => sqlite::fetch_all(connection, sql).await,
+            Connection::Postgres(connection) => postgres::fetch_all(connection, sql).await,
         }
     }
 
     /// The first row of a statement.
     pub(crate) async fn fetch_optional(&mut self, sql: Sql) -> Result<Option<Row>> {
         match &mut self.0 {
-            Connection::Sqlite(connection) => sqlite::fetch_optional(&mut **connection, sql).await,
+            Connection::Sqlite(connection) => sqlite::fetch_optional(connection, sql).await,
             Connection::Postgres(connection) => {
-                postgres::fetch_optional(&mut **connection, sql).await
+                postgres::fetch_optional(connection, sql).await
             }
         }
     }
@@ -206,8 +206,8 @@ impl Tx<'_> {
     /// Runs a statement and answers how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64> {
         match &mut self.0 {
-            Connection::Sqlite(connection) => sqlite::execute(&mut **connection, sql).await,
-            Connection::Postgres(connection) => postgres::execute(&mut **connection, sql).await,
+            Connection::Sqlite(connection) => sqlite::execute(connection, sql).await,
+            Connection::Postgres(connection) => postgres::execute(connection, sql).await,
         }
     }
 

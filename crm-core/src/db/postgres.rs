@@ -65,11 +65,11 @@ impl Database {
     }
 
     pub(super) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
-        fetch_all(&mut *self.pool.acquire().await.translate()?, sql).await
+        fetch_all(&mut self.pool.acquire().await.translate()?, sql).await
     }
 
     pub(super) async fn fetch_optional(&self, sql: Sql) -> Result<Option<Row>> {
-        fetch_optional(&mut *self.pool.acquire().await.translate()?, sql).await
+        fetch_optional(&mut self.pool.acquire().await.translate()?, sql).await
     }
 
     pub(super) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
