@@ -80,7 +80,8 @@ def take(url: str, setup_token: str, plugin: bytes) -> None:
     refreshed = call("refresh", HTTPStatus.OK, client=anonymous,
                      body=models.Refresh(refresh_token=tokens.refresh_token))
     client = AuthenticatedClient(base_url=url, token=refreshed.access_token)
-    call("logout", HTTPStatus.NO_CONTENT, client=client)
+    call("logout", HTTPStatus.NO_CONTENT, client=anonymous,
+         body=models.Refresh(refresh_token=refreshed.refresh_token))
     refused = call("refresh", HTTPStatus.UNAUTHORIZED, client=anonymous,
                    body=models.Refresh(refresh_token=refreshed.refresh_token))
     assert refused.code, refused

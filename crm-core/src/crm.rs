@@ -14,7 +14,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
-use crate::dispatch::{Dispatcher, Subscriber};
+use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::error::{Error, Result};
 use crate::hook::PluginHost;
 use crate::id::TenantId;
@@ -217,11 +217,8 @@ impl Crm {
         let (db, clock) = (self.core.db.clone(), self.core.clock.clone());
         let mut dispatcher = Dispatcher::new(db, clock, self.subscribers.to_vec());
         let mut delivered = 0;
-        loop {
-            match dispatcher.round().await? {
-                0 => break,
-                count => delivered += count,
-            }
+        while let Round::Delivered(count @ 1..) = dispatcher.round(&self.stop).await? {
+            delivered += count;
         }
         dispatcher.release().await?;
         Ok(delivered)

@@ -1,9 +1,10 @@
 //! Hands committed events to subscribers: at least once, in order for each record, to one process
 //! at a time, fairly among tenants, and on after a killed process.
 //!
-//! A subscriber that fails is called again, with growing pauses, and holds back only the later
-//! events of the same record. Within a lease period after an unclean stop, two processes may both
-//! deliver; subscribers know an event by its id.
+//! A subscriber that fails, or does not answer in time, is called again with growing pauses, and
+//! holds back only the later events of the same record. The lease is renewed before each tenant's
+//! turn and longer than one; where a process stalls beyond it, two may deliver the same event, and
+//! subscribers know it by its id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::db::{ColumnType, Db, Row, Sql};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{RecordId, TenantId};
 
@@ -34,10 +35,16 @@ pub trait Subscriber: Send + Sync + 'static {
 const TENANTS: u64 = 64;
 /// Events of one tenant in one round.
 const EVENTS: u64 = 256;
+/// Records of one tenant that are kept out of its turns while they wait; more take up its places.
+const MOST_HELD: usize = 1_000;
 /// Deliveries under way at once.
 const CONCURRENCY: usize = 16;
 /// How long the right to dispatch outlives a process that was killed.
-const LEASE: TimeDelta = TimeDelta::seconds(10);
+const LEASE: TimeDelta = TimeDelta::seconds(30);
+/// How long one delivery may take, and how long one tenant's turn begins new ones: together less
+/// than half a lease, which is what is left of it at least when a turn begins.
+const DELIVERY: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_secs(2);
 /// How often to look for events of other processes, and for held-back ones.
 const POLL: Duration = Duration::from_millis(500);
 /// The first pause after a failed delivery; it doubles up to [`LONGEST_PAUSE`].
@@ -78,25 +85,26 @@ impl Dispatcher {
     /// Dispatches until `stop`, then gives the lease back.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut commits = self.db.commits();
-        loop {
-            let delivered = match self.round().await {
-                Ok(delivered) => delivered,
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "dispatching failed"
-                    );
-                    0
-                }
-            };
-            if stop.is_cancelled() {
-                break;
-            }
-            if delivered == 0 {
-                tokio::select! {
-                    () = stop.cancelled() => break,
+        while !stop.is_cancelled() {
+            commits.borrow_and_update();
+            let round = self.round(&stop).await.unwrap_or_else(|error| {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "dispatching failed"
+                );
+                Round::Delivered(0)
+            });
+            let pause = tokio::time::sleep(POLL);
+            match round {
+                Round::Delivered(0) => tokio::select! {
+                    () = stop.cancelled() => {}
                     _ = commits.changed() => {}
-                    () = tokio::time::sleep(POLL) => {}
+                    () = pause => {}
+                },
+                Round::Delivered(_) => {}
+                // Until the other process stops, no commit here is worth a look.
+                Round::Elsewhere => {
+                    let _ = stop.run_until_cancelled(pause).await;
                 }
             }
         }
@@ -108,33 +116,37 @@ impl Dispatcher {
         }
     }
 
-    /// One turn over the tenants with events; answers how many were delivered.
-    pub(crate) async fn round(&mut self) -> Result<usize> {
-        let tenants = self.pending_tenants().await?;
-        if tenants.is_empty() || !self.lease().await? {
-            return Ok(0);
-        }
+    /// One turn over the tenants with events.
+    pub(crate) async fn round(&mut self, stop: &CancellationToken) -> Result<Round> {
         let mut delivered = 0;
-        for tenant in tenants {
-            delivered += self.serve(tenant).await?;
+        for tenant in self.pending_tenants().await? {
+            if stop.is_cancelled() {
+                break;
+            }
+            if !self.lease().await? {
+                return Ok(Round::Elsewhere);
+            }
             self.last_tenant = tenant;
+            match self.serve(tenant, stop).await {
+                Ok(count) => delivered += count,
+                // The next tenant is not to suffer for it.
+                Err(error) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    %tenant,
+                    "a tenant's events were not dispatched"
+                ),
+            }
         }
-        Ok(delivered)
+        Ok(Round::Delivered(delivered))
     }
 
-    async fn serve(&mut self, tenant: TenantId) -> Result<usize> {
+    /// One tenant's turn; answers how many events were delivered.
+    async fn serve(&mut self, tenant: TenantId, stop: &CancellationToken) -> Result<usize> {
         let now = self.clock.now();
         let mut by_record: Vec<(RecordId, Vec<Arc<Event>>)> = Vec::new();
         let mut places = HashMap::new();
-        for event in self.pending_events(tenant).await? {
+        for event in self.pending_events(tenant, now).await? {
             let record = event.record_id;
-            if self
-                .held
-                .get(&(tenant, record))
-                .is_some_and(|held| held.until > now)
-            {
-                continue;
-            }
             let place = *places.entry(record).or_insert_with(|| {
                 by_record.push((record, Vec::new()));
                 by_record.len() - 1
@@ -142,20 +154,24 @@ impl Dispatcher {
             by_record[place].1.push(Arc::new(event));
         }
         let subscribers = &self.subscribers;
-        let outcomes: Vec<_> =
-            futures::stream::iter(by_record)
-                .map(|(record, events)| async move {
-                    (record, deliver_in_order(subscribers, events).await)
-                })
-                .buffer_unordered(CONCURRENCY)
-                .collect()
-                .await;
+        let turn = Turn {
+            ends: tokio::time::Instant::now() + TURN,
+            stop,
+        };
+        let turn = &turn;
+        let outcomes: Vec<_> = futures::stream::iter(by_record)
+            .map(|(record, events)| async move {
+                (record, deliver_in_order(subscribers, events, turn).await)
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
         let mut done = Vec::new();
         for (record, outcome) in outcomes {
-            if outcome.complete {
-                self.held.remove(&(tenant, record));
-            } else {
+            if outcome.failed {
                 self.hold(tenant, record, now);
+            } else {
+                self.held.remove(&(tenant, record));
             }
             done.extend(outcome.done);
         }
@@ -263,15 +279,24 @@ impl Dispatcher {
             .collect()
     }
 
-    async fn pending_events(&self, tenant: TenantId) -> Result<Vec<Event>> {
+    /// The tenant's oldest undelivered events, without those of records held back.
+    async fn pending_events(&self, tenant: TenantId, now: DateTime<Utc>) -> Result<Vec<Event>> {
         let mut sql = Sql::new(
             "SELECT id, sequence, tenant_id, module, kind, record_id, before, after, actor, \
              request_id, root_id, depth, occurred_at FROM outbox \
-             WHERE tenant_id = $1 AND dispatched_at IS NULL ORDER BY sequence LIMIT ",
+             WHERE tenant_id = $1 AND dispatched_at IS NULL",
         )
         .bind(tenant, ColumnType::Uuid)
         .returns(EVENT_COLUMNS);
-        sql.number(EVENTS);
+        let held = self
+            .held
+            .iter()
+            .filter(|((of, _), held)| *of == tenant && held.until > now);
+        for ((_, record), _) in held.take(MOST_HELD) {
+            sql.push(" AND record_id <> ")
+                .arg(*record, ColumnType::Uuid);
+        }
+        sql.push(" ORDER BY sequence LIMIT ").number(EVENTS);
         self.db
             .fetch_all(sql)
             .await?
@@ -338,20 +363,49 @@ pub(crate) fn event_from_row(mut row: Row) -> Result<Event> {
     })
 }
 
+/// What came of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// So many events were delivered.
+    Delivered(usize),
+    /// Another process has the right to dispatch.
+    Elsewhere,
+}
+
+/// When a tenant's turn begins no further delivery.
+struct Turn<'a> {
+    ends: tokio::time::Instant,
+    stop: &'a CancellationToken,
+}
+
+impl Turn<'_> {
+    fn is_over(&self) -> bool {
+        self.stop.is_cancelled() || tokio::time::Instant::now() >= self.ends
+    }
+}
+
 struct Delivered {
     done: Vec<i64>,
-    complete: bool,
+    failed: bool,
 }
 
 /// The events of one record, one after the other; the first failure stops them.
 async fn deliver_in_order(
     subscribers: &[Arc<dyn Subscriber>],
     events: Vec<Arc<Event>>,
+    turn: &Turn<'_>,
 ) -> Delivered {
     let mut done = Vec::with_capacity(events.len());
     for event in events {
+        if turn.is_over() {
+            break;
+        }
         for subscriber in subscribers {
-            if let Err(error) = subscriber.deliver(event.clone()).await {
+            let delivery = tokio::time::timeout(DELIVERY, subscriber.deliver(event.clone()));
+            let answer = delivery.await.unwrap_or_else(|_| {
+                Err(Error::unavailable("the subscriber did not answer in time"))
+            });
+            if let Err(error) = answer {
                 tracing::warn!(
                     subscriber = subscriber.name(),
                     event = %event.id,
@@ -359,16 +413,13 @@ async fn deliver_in_order(
                     error = &error as &dyn std::error::Error,
                     "a delivery failed and will be repeated",
                 );
-                return Delivered {
-                    done,
-                    complete: false,
-                };
+                return Delivered { done, failed: true };
             }
         }
         done.push(event.sequence);
     }
     Delivered {
         done,
-        complete: true,
+        failed: false,
     }
 }

@@ -8,9 +8,6 @@ use crate::error::{Error, Result};
 use crate::module::{CompiledModule, ModuleSpec};
 use crate::registry::Registry;
 
-/// The key of the advisory lock that lets one PostgreSQL process change module tables at a time.
-const LOCK: i64 = 0x6372_6d5f_7461_626c;
-
 /// An open database whose tables may still have to be made.
 #[derive(Debug, Clone)]
 pub struct Schema {
@@ -94,7 +91,7 @@ impl Schema {
         self.db
             .write(move |tx| {
                 Box::pin(async move {
-                    lock(tx).await?;
+                    tx.lock_schema().await?;
                     let present = read(tx.fetch_all(stored()).await?)?;
                     let mut done = Vec::new();
                     for module in modules {
@@ -136,14 +133,6 @@ fn difference(
 ) -> Result<Vec<Step>> {
     let old = present.iter().find(|spec| spec.name == *module.name());
     ddl::plan(old, Some(module.spec()), dialect)
-}
-
-async fn lock(tx: &mut Tx<'_>) -> Result<()> {
-    if tx.dialect() == crate::db::Dialect::Postgres {
-        tx.execute(Sql::new("SELECT pg_advisory_xact_lock($1)").bind(LOCK, ColumnType::Int))
-            .await?;
-    }
-    Ok(())
 }
 
 fn stored() -> Sql {

@@ -214,3 +214,48 @@ fn log(exchange: &Exchange, method: &Method, status: StatusCode, code: &str, too
         request_id = &*exchange.request_id,
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use crm_core::module::default_modules;
+    use poem::endpoint::make;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_with_500_and_the_server_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let crm = Crm::builder()
+            .database(format!(
+                "sqlite://{}",
+                folder.path().join("crm.db").display()
+            ))
+            .secret("a secret of the tests, long enough for any of them".into())
+            .modules(default_modules());
+        let crm = crm.build().await.unwrap();
+        let fixed = Route::new().at(
+            "/panic",
+            make(|_| async { panic!("on purpose") as Response }),
+        );
+        let app = App {
+            crm: crm.clone(),
+            options: HttpOptions::default(),
+            openapi: OpenApi::new("{}", "").unwrap(),
+            fixed,
+            cors: Cors::default(),
+        };
+        let edge = Edge { app: Arc::new(app) };
+        for _ in 0..2 {
+            let response = edge
+                .get_response(Request::builder().uri_str("/panic").finish())
+                .await;
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let body = response.into_body().into_string().await.unwrap();
+            assert!(
+                body.contains("internal") && !body.contains("purpose"),
+                "{body}"
+            );
+        }
+        crm.close().await;
+    }
+}

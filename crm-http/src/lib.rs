@@ -74,13 +74,14 @@ pub async fn serve(crm: Crm, address: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Error::Configuration(format!("{address} cannot be listened on: {error}").into())
     })?;
-    let stop = CancellationToken::new();
-    let ended = stop.clone();
+    let (stop, ended) = (
+        CancellationToken::new(),
+        termination().map_err(Error::internal)?,
+    );
+    let asked = stop.clone();
     tokio::spawn(async move {
-        if let Err(error) = termination().await {
-            tracing::error!(%error, "signals cannot be received");
-        }
-        ended.cancel();
+        ended.await;
+        asked.cancel();
     });
     let endpoint = routes(&crm, HttpOptions::default())?;
     crm.start();

@@ -20,8 +20,12 @@ pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// A failed request, ready to be rendered.
 #[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Problem(Box<Inner>);
+
+#[derive(Debug, thiserror::Error)]
 #[error("{detail}")]
-pub struct Problem {
+struct Inner {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
@@ -38,14 +42,14 @@ impl Problem {
         code: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Inner {
             status,
             code,
             detail: detail.into(),
             errors: Vec::new(),
             header: None,
             source: None,
-        }
+        }))
     }
 
     /// The body is not JSON.
@@ -73,14 +77,13 @@ impl Problem {
 
     /// The path exists, with other methods.
     pub(crate) fn method_not_allowed(allow: HeaderValue) -> Self {
-        Self {
-            header: Some((ALLOW, allow)),
-            ..Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "this resource does not know the method; see the Allow header",
-            )
-        }
+        let mut problem = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this resource does not know the method; see the Allow header",
+        );
+        problem.0.header = Some((ALLOW, allow));
+        problem
     }
 
     /// The request took longer than it may.
@@ -90,21 +93,21 @@ impl Problem {
 
     /// The code, for the access log.
     pub(crate) fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// The refused fields.
     #[cfg(test)]
     pub(crate) fn into_fields(self) -> Vec<FieldError> {
-        self.errors
+        self.0.errors
     }
 
     /// Writes what a client may not see to the log.
     pub(crate) fn log(&self, request_id: &str) {
-        if !self.status.is_server_error() {
+        if !self.0.status.is_server_error() {
             return;
         }
-        let Some(error) = &self.source else { return };
+        let Some(error) = &self.0.source else { return };
         let mut causes = error.to_string();
         let mut next = error.source();
         while let Some(cause) = next {
@@ -114,7 +117,7 @@ impl Problem {
         }
         tracing::error!(
             request_id,
-            code = self.code,
+            code = self.0.code,
             error = causes,
             "a request failed"
         );
@@ -124,19 +127,19 @@ impl Problem {
     pub(crate) fn response(&self, request_id: &str) -> Response {
         let body = Body {
             kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
+            title: self.0.status.canonical_reason().unwrap_or("Error"),
+            status: self.0.status.as_u16(),
+            detail: &self.0.detail,
+            code: self.0.code,
             request_id,
-            errors: self.errors.iter().map(Field::from).collect(),
+            errors: self.0.errors.iter().map(Field::from).collect(),
         };
         let mut response = Response::builder()
-            .status(self.status)
+            .status(self.0.status)
             .header(CONTENT_TYPE, MEDIA_TYPE)
             // Text, numbers and lists only: serialising them cannot fail.
             .body(serde_json::to_vec(&body).unwrap_or_default());
-        if let Some((name, value)) = &self.header {
+        if let Some((name, value)) = &self.0.header {
             response.headers_mut().insert(name, value.clone());
         }
         response
@@ -175,7 +178,7 @@ impl<'a> From<&'a FieldError> for Field<'a> {
 
 impl ResponseError for Problem {
     fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     // Reached only when a host mounts a single resource without the edge around it.
@@ -234,14 +237,14 @@ impl From<Error> for Problem {
         } else {
             error.code()
         };
-        Self {
+        Self(Box::new(Inner {
             status,
             code,
             detail,
             errors,
             header,
             source: Some(error),
-        }
+        }))
     }
 }
 

@@ -148,20 +148,30 @@ async fn serve_connection(
     }
 }
 
-/// Completes when the process is asked to end: SIGTERM, or an interrupt from the terminal.
+/// Listens for the request to end the process, from now on: SIGTERM, or an interrupt from the
+/// terminal. The future completes with the first one that comes.
 ///
 /// # Errors
-/// When the operating system refuses to install the handler.
-pub async fn termination() -> io::Result<()> {
+/// When the operating system refuses to install the handlers.
+pub fn termination() -> io::Result<impl Future<Output = ()> + Send> {
     #[cfg(unix)]
     {
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            result = tokio::signal::ctrl_c() => result,
-            _ = terminate.recv() => Ok(()),
-        }
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    Ok(async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "interrupts cannot be received");
+            std::future::pending::<()>().await;
+        }
+    })
 }

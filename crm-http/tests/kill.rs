@@ -52,7 +52,11 @@ impl Server {
         }
         // Keep reading, so that the server never blocks on its output.
         std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child, address: address.context("no address printed")?, setup_token })
+        Ok(Self {
+            child,
+            address: address.context("no address printed")?,
+            setup_token,
+        })
     }
 
     fn kill(mut self) -> anyhow::Result<()> {
@@ -74,13 +78,19 @@ impl Drop for Server {
 static KNOWN: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
 
 fn database_is_known(url: &str) -> bool {
-    KNOWN.lock().expect("not poisoned").iter().any(|known| known == url)
+    KNOWN
+        .lock()
+        .expect("not poisoned")
+        .iter()
+        .any(|known| known == url)
 }
 
 async fn acknowledged_writes_survive_kill_9_with_their_audit_and_outbox_rows(
     backend: Backend,
 ) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?;
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(20))
+        .build()?;
     let server = Server::start(backend.url())?;
     let registered = client
         .post(format!("{}/api/v1/auth/register", server.address))
@@ -92,8 +102,14 @@ async fn acknowledged_writes_survive_kill_9_with_their_audit_and_outbox_rows(
         .await?;
     ensure!(registered.status().is_success(), registered.text().await?);
     let session: Json = registered.json().await?;
-    let token = session["access_token"].as_str().context("a token")?.to_owned();
-    KNOWN.lock().expect("not poisoned").push(backend.url().to_owned());
+    let token = session["access_token"]
+        .as_str()
+        .context("a token")?
+        .to_owned();
+    KNOWN
+        .lock()
+        .expect("not poisoned")
+        .push(backend.url().to_owned());
     server.kill()?;
 
     let mut acknowledged = Vec::new();
@@ -108,13 +124,20 @@ async fn acknowledged_writes_survive_kill_9_with_their_audit_and_outbox_rows(
                 let mut made = Vec::new();
                 for n in 0.. {
                     let name = format!("Round {round} writer {writer} number {n}");
-                    let request = client.post(&url).bearer_auth(&token).json(&json!({"name": name}));
+                    let request = client
+                        .post(&url)
+                        .bearer_auth(&token)
+                        .json(&json!({"name": name}));
                     // The kill ends this loop: a refused connection, or an answer cut short.
-                    let Ok(answer) = request.send().await else { break };
+                    let Ok(answer) = request.send().await else {
+                        break;
+                    };
                     if answer.status() != reqwest::StatusCode::CREATED {
                         break;
                     }
-                    let Ok(record) = answer.json::<Json>().await else { break };
+                    let Ok(record) = answer.json::<Json>().await else {
+                        break;
+                    };
                     made.push(record["id"].as_str().unwrap_or_default().to_owned());
                     enough.fetch_add(1, Ordering::SeqCst);
                 }
@@ -130,7 +153,11 @@ async fn acknowledged_writes_survive_kill_9_with_their_audit_and_outbox_rows(
             acknowledged.extend(made?);
         }
     }
-    ensure!(acknowledged.len() >= ROUNDS * 10, "only {} writes", acknowledged.len());
+    ensure!(
+        acknowledged.len() >= ROUNDS * 10,
+        "only {} writes",
+        acknowledged.len()
+    );
 
     let server = Server::start(backend.url())?;
     for id in &acknowledged {
@@ -150,16 +177,16 @@ async fn no_half_rows(url: &str, least: usize) -> anyhow::Result<()> {
          AND o.record_id = c.id AND o.kind = 'contact.created'), \
         (SELECT count(*) FROM outbox), \
         (SELECT count(*) FROM audit_log WHERE action = 'contacts.create')";
-    let (contacts, with_event, events, audits): (i64, i64, i64, i64) =
-        if url.starts_with("sqlite") {
-            use sqlx::Connection;
-            let mut connection = sqlx::SqliteConnection::connect(url).await?;
-            sqlx::query_as(COUNTS).fetch_one(&mut connection).await?
-        } else {
-            use sqlx::Connection;
-            let mut connection = sqlx::PgConnection::connect(url).await?;
-            sqlx::query_as(COUNTS).fetch_one(&mut connection).await?
-        };
+    let (contacts, with_event, events, audits): (i64, i64, i64, i64) = if url.starts_with("sqlite")
+    {
+        use sqlx::Connection;
+        let mut connection = sqlx::SqliteConnection::connect(url).await?;
+        sqlx::query_as(COUNTS).fetch_one(&mut connection).await?
+    } else {
+        use sqlx::Connection;
+        let mut connection = sqlx::PgConnection::connect(url).await?;
+        sqlx::query_as(COUNTS).fetch_one(&mut connection).await?
+    };
     assert!(contacts as usize >= least);
     assert_eq!([with_event, events, audits], [contacts; 3]);
     Ok(())

@@ -14,6 +14,7 @@ const TARGET_DIR: &str = "target-guest";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_LINKER: &str = "/usr/bin/wasm-ld-19";
+const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library";
 
 /// Encodes a guest's core module, as its compiler left it, as a component.
 ///
@@ -84,10 +85,8 @@ fn toolchain(dir: &Path) -> Result<Command> {
     if target_installed(dir) {
         return Ok(clean("cargo"));
     }
-    if [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LINKER]
-        .iter()
-        .all(|path| Path::new(path).exists())
-    {
+    let debian = [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LINKER, DEBIAN_STD];
+    if debian.iter().all(|path| Path::new(path).exists()) {
         let mut cargo = clean(DEBIAN_CARGO);
         cargo
             .env("RUSTC_BOOTSTRAP", "1")
@@ -132,14 +131,16 @@ fn clean(program: &str) -> Command {
 
 /// The WebAssembly file among the messages of a cargo build.
 fn artifact(messages: &[u8]) -> Option<PathBuf> {
-    let lines = messages.split(|byte| *byte == b'\n');
-    let files = lines.filter_map(|line| {
+    let mut lines = messages.split(|byte| *byte == b'\n').rev();
+    lines.find_map(|line| {
         let message: serde_json::Value = serde_json::from_slice(line).ok()?;
-        let files = message.get("filenames")?.as_array()?.clone();
-        files
+        let mut files = message
+            .get("filenames")?
+            .as_array()?
             .iter()
-            .find_map(|file| file.as_str().filter(|file| file.ends_with(".wasm")))
+            .filter_map(|file| file.as_str());
+        files
+            .find(|file| file.ends_with(".wasm"))
             .map(PathBuf::from)
-    });
-    files.last()
+    })
 }

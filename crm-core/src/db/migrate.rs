@@ -7,9 +7,6 @@ use super::{ColumnType, Db, Dialect, Sql, Tx};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
-/// The key of the advisory lock that lets one PostgreSQL process migrate at a time.
-const LOCK: i64 = 0x6372_6d5f_6d69_6772;
-
 /// One migration and whether this database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationStatus {
@@ -106,14 +103,13 @@ fn embedded(dialect: Dialect) -> &'static [Migration] {
 
 /// Holds everybody else back until this transaction ends, then reads what is applied.
 async fn lock_and_read(tx: &mut Tx<'_>) -> Result<Vec<Applied>> {
+    tx.lock_schema().await?;
     let table = match tx.dialect() {
         Dialect::Sqlite => {
             "CREATE TABLE IF NOT EXISTS crm_migrations (version INTEGER PRIMARY KEY, \
              name TEXT NOT NULL, checksum BLOB NOT NULL, applied_at INTEGER NOT NULL) STRICT"
         }
         Dialect::Postgres => {
-            tx.execute(Sql::new("SELECT pg_advisory_xact_lock($1)").bind(LOCK, ColumnType::Int))
-                .await?;
             "CREATE TABLE IF NOT EXISTS crm_migrations (version bigint PRIMARY KEY, \
              name text NOT NULL, checksum bytea NOT NULL, applied_at timestamptz NOT NULL)"
         }

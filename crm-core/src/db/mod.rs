@@ -99,10 +99,14 @@ enum Backend {
 impl Db {
     /// Opens the database at `url`: `sqlite://path` (made when missing) or `postgres://…`.
     pub(crate) async fn open(url: &str, options: &DatabaseOptions) -> Result<Self> {
+        let committed = watch::Sender::new(());
+        let signal = committed.clone();
         let backend = match url.split_once(':') {
-            Some(("sqlite", _)) => Backend::Sqlite(sqlite::Database::open(url, options).await?),
+            Some(("sqlite", _)) => {
+                Backend::Sqlite(sqlite::Database::open(url, options, signal).await?)
+            }
             Some(("postgres" | "postgresql", _)) => {
-                Backend::Postgres(postgres::Database::open(url, options).await?)
+                Backend::Postgres(postgres::Database::open(url, options, signal).await?)
             }
             _ => {
                 return Err(Error::Configuration(
@@ -144,12 +148,10 @@ impl Db {
     ///
     /// The job runs to its end even when the returned future is dropped.
     pub(crate) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
-        let answer = match &self.backend {
-            Backend::Sqlite(database) => database.write(job).await?,
-            Backend::Postgres(database) => database.write(job).await?,
-        };
-        self.committed.send_replace(());
-        Ok(answer)
+        match &self.backend {
+            Backend::Sqlite(database) => database.write(job).await,
+            Backend::Postgres(database) => database.write(job).await,
+        }
     }
 
     /// A receiver that changes after commits of this process.
@@ -207,6 +209,21 @@ impl Tx<'_> {
             Connection::Sqlite(connection) => sqlite::execute(&mut **connection, sql).await,
             Connection::Postgres(connection) => postgres::execute(&mut **connection, sql).await,
         }
+    }
+
+    /// Lets one process at a time change tables, for as long as that takes, until this transaction
+    /// ends. On SQLite every transaction is alone anyway.
+    pub(crate) async fn lock_schema(&mut self) -> Result<()> {
+        const KEY: i64 = 0x6372_6d5f_7461_626c;
+        if self.dialect() == Dialect::Postgres {
+            self.execute(Sql::new("SET LOCAL statement_timeout = 0"))
+                .await?;
+            self.execute(Sql::new("SET LOCAL lock_timeout = '5min'"))
+                .await?;
+            let lock = Sql::new("SELECT pg_advisory_xact_lock($1)").bind(KEY, ColumnType::Int);
+            self.execute(lock).await?;
+        }
+        Ok(())
     }
 
     /// Runs a script of statements without parameters: migrations and declared tables only.

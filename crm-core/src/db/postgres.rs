@@ -11,6 +11,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::types::Json;
 use sqlx::{Arguments, AssertSqlSafe, Executor, PgConnection, Postgres, Row as _};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::error::Translate;
@@ -25,10 +26,15 @@ const STATEMENT_CACHE: usize = 512;
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     pool: PgPool,
+    committed: watch::Sender<()>,
 }
 
 impl Database {
-    pub(super) async fn open(url: &str, options: &DatabaseOptions) -> Result<Self> {
+    pub(super) async fn open(
+        url: &str,
+        options: &DatabaseOptions,
+        committed: watch::Sender<()>,
+    ) -> Result<Self> {
         let connect = PgConnectOptions::from_str(url)
             .map_err(|_| {
                 Error::Configuration(
@@ -55,7 +61,7 @@ impl Database {
                 message: format!("cannot connect to PostgreSQL at {host}:{port}; is it running, and do user and password fit?").into(),
                 source: Some(Box::new(source)),
             })?;
-        Ok(Self { pool })
+        Ok(Self { pool, committed })
     }
 
     pub(super) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
@@ -69,7 +75,12 @@ impl Database {
     pub(super) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
         let connection = self.pool.acquire().await.translate()?;
         // The task, not the caller, owns the transaction: dropping the caller cannot cut it short.
-        let task = tokio::spawn(transaction(Lent(Some(connection)), job));
+        let committed = self.committed.clone();
+        let task = tokio::spawn(async move {
+            let answer = transaction(Lent(Some(connection)), job).await;
+            committed.send_replace(());
+            answer
+        });
         task.await
             .unwrap_or_else(|error| Err(Error::internal(error)))
     }

@@ -21,7 +21,7 @@ struct Mismatch {
 }
 
 macro_rules! getters {
-    ($($name:ident, $optional:ident, $variant:ident => $type:ty, $expected:literal;)*) => {$(
+    ($($name:ident: $variant:ident($type:ty), $expected:literal;)*) => {$(
         #[doc = concat!("The next column, ", $expected, ".")]
         pub(crate) fn $name<T: From<$type>>(&mut self) -> Result<T> {
             match self.next() {
@@ -29,10 +29,13 @@ macro_rules! getters {
                 other => Err(mismatch(&other, $expected)),
             }
         }
+    )*};
+}
 
+macro_rules! optional_getters {
+    ($($name:ident: $variant:ident($type:ty), $expected:literal;)*) => {$(
         #[doc = concat!("The next column, ", $expected, " or null.")]
-        #[allow(dead_code, reason = "the set is complete, whether or not a table needs each")]
-        pub(crate) fn $optional<T: From<$type>>(&mut self) -> Result<Option<T>> {
+        pub(crate) fn $name<T: From<$type>>(&mut self) -> Result<Option<T>> {
             match self.next() {
                 Value::Null => Ok(None),
                 Value::$variant(value) => Ok(Some(value.into())),
@@ -58,13 +61,20 @@ impl Row {
     }
 
     getters! {
-        uuid, opt_uuid, Uuid => Uuid, "a UUID";
-        text, opt_text, Text => String, "text";
-        int, opt_int, Int => i64, "a whole number";
-        bool, opt_bool, Bool => bool, "true or false";
-        instant, opt_instant, Instant => DateTime<Utc>, "an instant";
-        json, opt_json, Json => serde_json::Value, "JSON";
-        bytes, opt_bytes, Bytes => Vec<u8>, "bytes";
+        uuid: Uuid(Uuid), "a UUID";
+        text: Text(String), "text";
+        int: Int(i64), "a whole number";
+        bool: Bool(bool), "true or false";
+        instant: Instant(DateTime<Utc>), "an instant";
+        json: Json(serde_json::Value), "JSON";
+        bytes: Bytes(Vec<u8>), "bytes";
+    }
+
+    optional_getters! {
+        opt_uuid: Uuid(Uuid), "a UUID";
+        opt_text: Text(String), "text";
+        opt_instant: Instant(DateTime<Utc>), "an instant";
+        opt_json: Json(serde_json::Value), "JSON";
     }
 }
 

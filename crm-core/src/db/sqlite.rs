@@ -15,6 +15,7 @@ use sqlx::sqlite::{
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Arguments, AssertSqlSafe, Connection, Executor, Row as _, Sqlite, SqliteConnection};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::error::Translate;
@@ -33,7 +34,11 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) async fn open(url: &str, options: &DatabaseOptions) -> Result<Self> {
+    pub(super) async fn open(
+        url: &str,
+        options: &DatabaseOptions,
+        committed: watch::Sender<()>,
+    ) -> Result<Self> {
         let connect = SqliteConnectOptions::from_str(url)
             .map_err(|_| {
                 Error::Configuration("the SQLite URL must look like sqlite://crm.db".into())
@@ -65,7 +70,7 @@ impl Database {
             .connect_lazy_with(connect.read_only(true).create_if_missing(false));
         Ok(Self {
             readers,
-            writer: writer::Writer::start(connection, options),
+            writer: writer::Writer::start(connection, options, committed),
         })
     }
 

@@ -8,15 +8,18 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::{Connection as _, SqliteConnection};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::error::Translate;
 use super::{Connection, DatabaseOptions, Job, Tx};
 use crate::error::{Error, Result};
 
-/// A job that waits for the connection.
-type Queued = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>;
+/// A job that waits for the connection, or for the news that there is no transaction to be had.
+type Queued = Box<dyn for<'c> FnOnce(Begun<'c>) -> BoxFuture<'c, Done> + Send>;
+
+/// The connection inside a transaction, or why none could be begun.
+type Begun<'c> = std::result::Result<&'c mut SqliteConnection, Arc<Error>>;
 
 /// A job that ran: whether its changes are to be kept, and what to tell its caller.
 struct Done {
@@ -36,13 +39,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: SqliteConnection, options: &DatabaseOptions) -> Self {
+    pub(super) fn start(
+        connection: SqliteConnection,
+        options: &DatabaseOptions,
+        committed: watch::Sender<()>,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(options.write_queue.max(1));
         let stop = tokio_util::sync::CancellationToken::new();
         let task = tokio::spawn(serve(
             connection,
             waiting,
             options.group_commit.max(1),
+            committed,
             stop.clone(),
         ));
         Self {
@@ -55,7 +63,7 @@ impl Writer {
 
     pub(super) async fn run<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        let queued: Queued = Box::new(move |connection| Box::pin(attempt(connection, job, answer)));
+        let queued: Queued = Box::new(move |begun| Box::pin(attempt(begun, job, answer)));
         match tokio::time::timeout(self.patience, self.queue.send(queued)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Error::unavailable("the database is closing")),
@@ -80,6 +88,7 @@ async fn serve(
     mut connection: SqliteConnection,
     mut waiting: mpsc::Receiver<Queued>,
     most: usize,
+    committed: watch::Sender<()>,
     stop: tokio_util::sync::CancellationToken,
 ) {
     loop {
@@ -93,6 +102,7 @@ async fn serve(
         };
         let Some(first) = first else { break };
         commit_group(&mut connection, first, &mut waiting, most).await;
+        committed.send_replace(());
     }
     if let Err(error) = connection.close().await {
         tracing::warn!(%error, "closing the SQLite writer failed");
@@ -106,12 +116,22 @@ async fn commit_group(
     waiting: &mut mpsc::Receiver<Queued>,
     most: usize,
 ) {
+    if let Err(error) = control(connection, "BEGIN IMMEDIATE; SAVEPOINT job").await {
+        // Another process writes for longer than all these callers would wait in turn.
+        let cause = Arc::new(error);
+        let mut next = Some(first);
+        while let Some(job) = next {
+            (job(Err(cause.clone())).await.answer)(Err(cause.clone()));
+            next = waiting.try_recv().ok();
+        }
+        let _ = control(connection, "ROLLBACK").await;
+        return;
+    }
     let mut answers = Vec::new();
     let outcome = async {
-        control(connection, "BEGIN IMMEDIATE; SAVEPOINT job").await?;
         let mut next = Some(first);
         while let Some(job) = next.take() {
-            let Done { kept, answer } = job(connection).await;
+            let Done { kept, answer } = job(Ok(&mut *connection)).await;
             answers.push(answer);
             if !kept {
                 // The savepoint stays, for the next job.
@@ -151,30 +171,38 @@ async fn control(connection: &mut SqliteConnection, statements: &'static str) ->
 
 /// Runs a job and keeps its answer until the commit.
 async fn attempt<T: Send + 'static>(
-    connection: &mut SqliteConnection,
+    begun: Begun<'_>,
     job: impl Job<T>,
     caller: oneshot::Sender<Result<T>>,
 ) -> Done {
-    let mut tx = Tx(Connection::Sqlite(connection));
-    let run = AssertUnwindSafe(async { job(&mut tx).await })
-        .catch_unwind()
-        .await;
-    let result =
-        run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")));
+    let result = match begun {
+        Ok(connection) => {
+            let mut tx = Tx(Connection::Sqlite(connection));
+            let run = AssertUnwindSafe(async { job(&mut tx).await })
+                .catch_unwind()
+                .await;
+            run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
+        }
+        Err(cause) => Err(lost(cause)),
+    };
     Done {
         kept: result.is_ok(),
         answer: Box::new(move |outcome| {
             let answer = match (result, outcome) {
                 (Ok(value), Ok(())) => Ok(value),
                 (Err(error), _) => Err(error),
-                (Ok(_), Err(cause)) => Err(Error::Unavailable {
-                    message: "the write could not be committed; nothing was changed".into(),
-                    source: Some(Box::new(Lost(cause))),
-                }),
+                (Ok(_), Err(cause)) => Err(lost(cause)),
             };
             // A caller that has gone away does not want to know.
             let _ = caller.send(answer);
         }),
+    }
+}
+
+fn lost(cause: Arc<Error>) -> Error {
+    Error::Unavailable {
+        message: "the database is busy; nothing was changed, try again".into(),
+        source: Some(Box::new(Lost(cause))),
     }
 }
 

@@ -155,6 +155,8 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.watchdog.stdin.take());
         let _ = self.watchdog.wait();
+        // Gone already, unless the watchdog itself was killed.
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -5,31 +5,17 @@ use serde_json::{Map, Value, json};
 use crate::problem::MEDIA_TYPE;
 
 /// Adds the error answers an operation can give.
-pub(super) fn declare(path: &str, operation: &mut Map<String, Value>) {
-    let declares = |key: &str| operation.get(key).is_some();
+pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Value>) {
+    let declares = |key: &str| operation.contains_key(key);
     let parameters = operation.get("parameters").and_then(Value::as_array);
-    let has_parameter = |place: &str| {
+    let has_parameter = |key: &str, value: &str| {
         parameters
             .into_iter()
             .flatten()
-            .any(|parameter| parameter["in"] == place)
+            .any(|parameter| parameter[key] == value)
     };
-    let conditional = parameters
-        .into_iter()
-        .flatten()
-        .any(|parameter| parameter["name"] == "If-Match");
     let takes_body = declares("requestBody");
-    let changes = operation
-        .get("operationId")
-        .and_then(Value::as_str)
-        .is_some_and(|id| {
-            [
-                "create_", "update_", "replace_", "delete_", "register", "upload_", "set_",
-                "enable_",
-            ]
-            .iter()
-            .any(|verb| id.starts_with(verb))
-        });
+    let makes_session = path.contains("/auth/");
     let applies = [
         (
             "400",
@@ -38,8 +24,8 @@ pub(super) fn declare(path: &str, operation: &mut Map<String, Value>) {
         ),
         (
             "401",
-            declares("security") || path.contains("/auth/"),
-            "The credential is missing or not valid (any more).",
+            declares("security") || makes_session,
+            "The credential is missing or not valid.",
         ),
         (
             "403",
@@ -48,14 +34,18 @@ pub(super) fn declare(path: &str, operation: &mut Map<String, Value>) {
         ),
         (
             "404",
-            has_parameter("path"),
-            "There is no such resource, or the caller may not see it.",
+            has_parameter("in", "path"),
+            "There is no such thing, or none the caller may see.",
         ),
-        ("409", changes, "The state of the data does not allow it."),
+        (
+            "409",
+            method != "get",
+            "The state of the data does not allow it.",
+        ),
         (
             "412",
-            conditional,
-            "The record has another version than `If-Match` says.",
+            has_parameter("name", "If-Match"),
+            "It has another version than `If-Match` says.",
         ),
         ("413", takes_body, "The body is larger than allowed."),
         (
@@ -63,29 +53,23 @@ pub(super) fn declare(path: &str, operation: &mut Map<String, Value>) {
             takes_body,
             "The body has another media type than the operation reads.",
         ),
-        (
-            "422",
-            true,
-            "The input breaks a rule; see `errors`.",
-        ),
+        ("422", true, "The input breaks a rule; see `errors`."),
         (
             "429",
-            path.contains("/auth/"),
+            makes_session,
             "Too many attempts; wait as `Retry-After` says.",
         ),
         ("500", true, "The server failed."),
         (
             "503",
             true,
-            "The server is busy or its database does not answer; wait as `Retry-After` says.",
+            "The server is busy, or its database away; wait as `Retry-After` says.",
         ),
     ];
-    let Some(responses) = operation
+    let responses = operation
         .get_mut("responses")
-        .and_then(Value::as_object_mut)
-    else {
-        return;
-    };
+        .and_then(Value::as_object_mut);
+    let Some(responses) = responses else { return };
     for (status, _, description) in applies.iter().filter(|(_, applies, _)| *applies) {
         responses
             .entry(*status)

@@ -10,7 +10,7 @@ use super::for_each_operation;
 /// other, and overrides beside a reference written once.
 pub(super) fn mend(document: &mut Value) {
     let mut bodies = HashSet::new();
-    for_each_operation(document, |_, operation| {
+    for_each_operation(document, |_, _, operation| {
         collect_references(operation.get("requestBody"), &mut bodies);
         mend_answers(operation);
     });

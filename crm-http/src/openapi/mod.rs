@@ -87,7 +87,9 @@ impl OpenApi {
             self.public_url.as_str()
         };
         document["servers"] = json!([{"url": url}]);
-        for_each_operation(&mut document, |_, operation| declare_permission(operation));
+        for_each_operation(&mut document, |_, _, operation| {
+            declare_permission(operation)
+        });
         for module in registry.iter() {
             let described = module::describe(module);
             extend(&mut document["paths"], described.paths);
@@ -102,15 +104,19 @@ impl OpenApi {
     }
 }
 
-/// Calls `visit` with the path and the operation of each operation.
-fn for_each_operation(document: &mut Value, mut visit: impl FnMut(&str, &mut Map<String, Value>)) {
+/// Calls `visit` with path, method and declaration of each operation.
+fn for_each_operation(
+    document: &mut Value,
+    mut visit: impl FnMut(&str, &str, &mut Map<String, Value>),
+) {
     let Some(paths) = document["paths"].as_object_mut() else {
         return;
     };
     for (path, item) in paths {
-        let operations = item.as_object_mut().into_iter().flatten();
-        for operation in operations.filter_map(|(_, operation)| operation.as_object_mut()) {
-            visit(path, operation);
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            if let Some(operation) = operation.as_object_mut() {
+                visit(path, method, operation);
+            }
         }
     }
 }

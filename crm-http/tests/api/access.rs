@@ -125,7 +125,7 @@ async fn every_operation_refuses_a_caller_without_a_credential(database: Databas
     for operation in operations(app.document()) {
         let reply = operation.call(&app.anonymous(), &ids).await;
         let open = OPEN.contains(&operation.id.as_str());
-        let refused = reply.json()["code"] == "token_missing";
+        let refused = reply.body.contains("token_missing");
         assert_eq!(refused, !open, "{} answers {reply}", operation.id);
         if refused {
             assert_eq!(reply.status, 401, "{}", operation.id);

@@ -43,10 +43,6 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) async fn start(database: Database) -> Self {
-        Self::with(database, HttpOptions::default()).await
-    }
-
-    pub(crate) async fn with(database: Database, options: HttpOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = match database {
             Database::Sqlite => format!("sqlite://{}", folder.path().join("crm.db").display()),
@@ -71,7 +67,7 @@ impl App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let endpoint = routes(&crm, options).unwrap();
+        let endpoint = routes(&crm, HttpOptions::default()).unwrap();
         let server = tokio::spawn(serve_endpoint(
             listener,
             endpoint,
@@ -111,6 +107,29 @@ impl App {
             server,
             _folder: folder,
         }
+    }
+
+    /// The admin, calling the same application served with other options.
+    pub(crate) async fn also(&self, options: HttpOptions) -> Caller {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = routes(&self.crm, options).unwrap();
+        let stop = self.stop.clone();
+        tokio::spawn(serve_endpoint(
+            listener,
+            endpoint,
+            ServerLimits::default(),
+            stop,
+        ));
+        Caller {
+            url,
+            ..self.admin.clone()
+        }
+    }
+
+    /// A request without anything that callers add by themselves.
+    pub(crate) fn bare(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        client().request(method, format!("{}{path}", self.url))
     }
 
     pub(crate) fn anonymous(&self) -> Caller {
@@ -185,6 +204,12 @@ impl App {
     /// The OpenAPI document.
     pub(crate) fn document(&self) -> &Value {
         self.contract.get().unwrap().document()
+    }
+
+    /// Stops the server of an application whose database is closed already.
+    pub(crate) async fn abandon(self) {
+        self.stop.cancel();
+        self.server.await.unwrap().unwrap();
     }
 
     /// Stops the server as an operator would; nothing may be left in the outbox.

@@ -282,7 +282,9 @@ async fn post(app: &App, path: &str, media_type: &str, body: &[u8]) -> Reply {
 
 /// The status line of a body sent in chunks of 1 KiB, without saying how many.
 async fn chunked(app: &App, count: usize) -> String {
-    let mut stream = TcpStream::connect(app.url.trim_start_matches("http://")).await.unwrap();
+    let mut stream = TcpStream::connect(app.url.trim_start_matches("http://"))
+        .await
+        .unwrap();
     let token = app.admin.token.as_deref().unwrap();
     let head = format!(
         "POST /api/v1/contacts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\

@@ -1,10 +1,15 @@
 //! The front end from outside: callers that speak HTTP to a real socket, on both databases.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its scenarios share"
+)]
 
 mod access;
 mod app;
 mod bad_input;
 mod command;
 mod contract;
+mod front;
 mod plugin;
 mod records;
 mod session;

@@ -25,12 +25,14 @@
 //!
 //! The crate is a `cdylib`; `crm plugin build DIR` makes the one file that is uploaded.
 
+// The generated code names this crate by its outside name, here and in the author's crate.
+extern crate self as crm_plugin_sdk;
+
 pub mod log;
 pub mod records;
 
 #[doc(hidden)]
 pub mod bindings {
-    #![allow(missing_docs, reason = "generated; the WIT file is the documentation")]
     wit_bindgen::generate!({
         path: "../wit",
         world: "plugin",
@@ -73,7 +75,7 @@ macro_rules! plugin {
                 }
             }
 
-            $crate::bindings::export!(Component with_types_in $crate::bindings);
+    $crate::bindings::export!(Component with_types_in $crate::bindings);
 
             const MANIFEST: &[u8] =
                 include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.toml"));

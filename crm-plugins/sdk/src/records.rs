@@ -38,7 +38,9 @@ impl fmt::Display for Error {
             Self::NotFound => f.write_str("there is no such record"),
             Self::Invalid(fields) => {
                 f.write_str("the values are not valid:")?;
-                fields.iter().try_for_each(|field| write!(f, " {}: {}", field.pointer, field.message))
+                fields
+                    .iter()
+                    .try_for_each(|field| write!(f, " {}: {}", field.pointer, field.message))
             }
             Self::Conflict(message) | Self::LimitExceeded(message) => f.write_str(message),
             Self::Internal => f.write_str("the library failed"),
@@ -111,8 +113,14 @@ pub fn list<T: DeserializeOwned>(module: &str, query: &Query) -> Result<Page<T>,
             cursor: query.cursor.clone(),
         },
     )?;
-    let records = page.records.iter().map(|record| serde_json::from_str(record));
-    Ok(Page { records: records.collect::<Result<_, _>>()?, next_cursor: page.next_cursor })
+    let records = page
+        .records
+        .iter()
+        .map(|record| serde_json::from_str(record));
+    Ok(Page {
+        records: records.collect::<Result<_, _>>()?,
+        next_cursor: page.next_cursor,
+    })
 }
 
 /// Creates a record and answers it as stored.
@@ -121,7 +129,10 @@ pub fn list<T: DeserializeOwned>(module: &str, query: &Query) -> Result<Page<T>,
 ///
 /// [`Error::Invalid`], [`Error::Conflict`] for a taken unique value, [`Error::Denied`].
 pub fn create<T: DeserializeOwned>(module: &str, values: &impl Serialize) -> Result<T, Error> {
-    Ok(serde_json::from_str(&host::create(module, &serde_json::to_string(values)?)?)?)
+    Ok(serde_json::from_str(&host::create(
+        module,
+        &serde_json::to_string(values)?,
+    )?)?)
 }
 
 /// Sets fields of a record, whatever version it has, and answers it as stored.
@@ -135,7 +146,9 @@ pub fn update<T: DeserializeOwned>(
     values: &impl Serialize,
 ) -> Result<T, Error> {
     let values = serde_json::to_string(values)?;
-    Ok(serde_json::from_str(&host::update(module, id, None, &values)?)?)
+    Ok(serde_json::from_str(&host::update(
+        module, id, None, &values,
+    )?)?)
 }
 
 /// Sets fields of a record that still has this version, and answers it as stored.
@@ -150,5 +163,10 @@ pub fn update_version<T: DeserializeOwned>(
     values: &impl Serialize,
 ) -> Result<T, Error> {
     let values = serde_json::to_string(values)?;
-    Ok(serde_json::from_str(&host::update(module, id, Some(version), &values)?)?)
+    Ok(serde_json::from_str(&host::update(
+        module,
+        id,
+        Some(version),
+        &values,
+    )?)?)
 }

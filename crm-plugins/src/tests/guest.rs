@@ -136,3 +136,21 @@ pub(super) const GET_AND_LOG: &str = "
         (else
             (call $log (i32.const 1) (i32.load (i32.const 1028)) (i32.load (i32.const 1032)))
             (i32.const 0)))";
+
+/// Sets `{"score":7}` on the event's record, expecting version 1.
+pub(super) const SET_SCORE: &str = r#"
+    (i64.store (i32.const 64) (i64.const 0x2265726f6373227b)) ;; {"score"
+    (i64.store (i32.const 72) (i64.const 0x00000000007d373a)) ;; :7}
+    (call $update
+        (i32.load offset=24 (local.get $event)) (i32.load offset=28 (local.get $event))
+        (i32.load offset=40 (local.get $event)) (i32.load offset=44 (local.get $event))
+        (i32.const 1) (i64.const 1)
+        (i32.const 64) (i32.const 11)
+        (i32.const 1024))
+    (if (result i32) (i32.load8_u (i32.const 1024))
+        (then
+            (i32.store8 (i32.const 512) (i32.const 1))
+            (i32.store (i32.const 516) (i32.load (i32.const 1032)))
+            (i32.store (i32.const 520) (i32.load (i32.const 1036)))
+            (i32.const 512))
+        (else (i32.const 0)))"#;

@@ -3,7 +3,7 @@
 use crm_core::hook::{LogLevel, LogLine, Outcome};
 use serde_json::json;
 
-use super::guest::{GET_AND_LOG, LOG_KIND, SUCCEED, component};
+use super::guest::{GET_AND_LOG, LOG_KIND, SET_SCORE, SUCCEED, component};
 use super::{Contacts, host, run, run_with};
 use crate::Limits;
 
@@ -61,33 +61,11 @@ async fn a_missing_right_is_an_error_the_guest_can_read_not_a_crash() {
     assert_eq!(report.error.as_deref(), Some("contacts.read"));
 }
 
-/// Sets `{"score":7}` on the event's record, expecting the version given.
-fn set_score(version: &str) -> String {
-    format!(
-        r#"
-        (i64.store (i32.const 64) (i64.const 0x2265726f6373227b)) ;; {{"score"
-        (i64.store (i32.const 72) (i64.const 0x00000000007d373a)) ;; :7}}
-        (call $update
-            (i32.load offset=24 (local.get $event)) (i32.load offset=28 (local.get $event))
-            (i32.load offset=40 (local.get $event)) (i32.load offset=44 (local.get $event))
-            (i32.const 1) (i64.const {version})
-            (i32.const 64) (i32.const 11)
-            (i32.const 1024))
-        (if (result i32) (i32.load8_u (i32.const 1024))
-            (then
-                (i32.store8 (i32.const 512) (i32.const 1))
-                (i32.store (i32.const 516) (i32.load (i32.const 1032)))
-                (i32.store (i32.const 520) (i32.load (i32.const 1036)))
-                (i32.const 512))
-            (else (i32.const 0)))"#
-    )
-}
-
 #[tokio::test]
 async fn a_granted_record_is_written() {
     let contacts = Contacts::granted(&["contacts.update"]);
     let host = host(Limits::default());
-    let report = run_with(&host, component(&set_score("1")), contacts.clone()).await;
+    let report = run_with(&host, component(SET_SCORE), contacts.clone()).await;
     assert_eq!(report.outcome, Outcome::Succeeded, "{:?}", report.error);
     assert_eq!(contacts.field("score"), json!(7));
 }
@@ -96,7 +74,12 @@ async fn a_granted_record_is_written() {
 async fn a_stale_version_is_a_conflict_in_words() {
     let contacts = Contacts::granted(&["contacts.update"]);
     let host = host(Limits::default());
-    let report = run_with(&host, component(&set_score("9")), contacts.clone()).await;
+    let report = run_with(
+        &host,
+        component(&SET_SCORE.replace("i64.const 1)", "i64.const 9)")),
+        contacts.clone(),
+    )
+    .await;
     assert_eq!(report.outcome, Outcome::Failed);
     assert!(
         report

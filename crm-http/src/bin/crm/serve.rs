@@ -15,7 +15,8 @@ use crate::settings::Settings;
 /// Serve the API until told to stop
 ///
 /// Prints its address and, as long as there is no user, the setup token that lets the first one
-/// register. An interrupt or SIGTERM stops it after the running requests have finished.
+/// register. An interrupt or SIGTERM stops it after the running requests have finished, a second one
+/// at once.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -73,15 +74,20 @@ impl Serve {
         };
         let endpoint = routes(&crm, options)?;
         crm.start();
+        let asked = termination()?;
         announce(&crm, listener.local_addr()?).await?;
 
         let stop = CancellationToken::new();
         let server = serve_endpoint(listener, endpoint, ServerLimits::default(), stop.clone());
         let server = tokio::spawn(server);
-        termination().await?;
+        asked.await;
         tracing::info!("stopping; running requests may finish");
         stop.cancel();
-        server.await??;
+        let asked_again = termination()?;
+        tokio::select! {
+            ended = server => ended??,
+            () = asked_again => return Err("stopped at once, with requests still running".into()),
+        }
         crm.close().await;
         tracing::info!("stopped");
         Ok(())

@@ -28,7 +28,7 @@ Examples:
         /// A role of the tenant: admin, manager, member, viewer or one of its own; repeatable
         #[arg(long = "role", required = true)]
         roles: Vec<String>,
-        /// The user's name [default: the part of the address before the @]
+        /// The user's name; when left out, the part of the address before the @
         #[arg(long)]
         name: Option<String>,
     },

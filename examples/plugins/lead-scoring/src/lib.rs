@@ -18,7 +18,12 @@ impl Plugin for LeadScoring {
         }
         let scored = json!({ "score": score.points() });
         // Somebody may have written to the contact since: their version wins over a stale score.
-        records::update_version::<Value>(&event.module, &event.record_id, contact.version, &scored)?;
+        records::update_version::<Value>(
+            &event.module,
+            &event.record_id,
+            contact.version,
+            &scored,
+        )?;
         log::info(format!("scored {} of 100", score.points()));
         Ok(())
     }

@@ -18,7 +18,7 @@ pub(crate) struct Build {
     /// The folder of the guest's Cargo.toml
     dir: PathBuf,
 
-    /// Where the component goes [default: the folder's name with .wasm, in the working directory]
+    /// Where the component goes; when left out, here, under the folder's name
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use crate::settings::{Settings, request};
 /// List the plugins of one tenant, or of all
 #[derive(Args)]
 pub(crate) struct List {
-    /// The tenant's name [default: all tenants]
+    /// The tenant's name; when left out, all tenants
     #[arg(long)]
     tenant: Option<String>,
 }

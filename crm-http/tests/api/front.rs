@@ -1,0 +1,272 @@
+//! What holds for every request, and the pages that are no resources.
+
+use std::time::Duration;
+
+use crm_http::HttpOptions;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::app::{App, Database};
+
+crate::on_both_databases! {
+    xc_06_every_answer_carries_the_request_id
+    xc_07_health_needs_no_credential
+    xc_08_the_reference_pages_are_served_from_the_binary
+    xc_22_only_named_origins_may_read_and_a_preflight_needs_no_credential
+    xc_23_every_answer_carries_the_security_headers
+    a_request_that_takes_too_long_is_shed
+}
+
+async fn xc_06_every_answer_carries_the_request_id(database: Database) {
+    let app = App::start(database).await;
+    let id_of = async |path: &str, given: &str| {
+        let request = app.bare(Method::GET, path).header("X-Request-Id", given);
+        let reply = request.send().await.unwrap();
+        reply.headers()["x-request-id"].to_str().unwrap().to_owned()
+    };
+    for path in [
+        "/health",
+        "/nowhere",
+        "/api/v1/contacts",
+        "/docs",
+        "/openapi.json",
+    ] {
+        assert_eq!(
+            id_of(path, "from-the-caller.1").await,
+            "from-the-caller.1",
+            "{path}"
+        );
+        let made = id_of(path, "not an id").await;
+        assert_eq!(made.len(), 32, "{path} made {made}");
+    }
+    app.close().await;
+}
+
+async fn xc_07_health_needs_no_credential(database: Database) {
+    let app = App::start(database).await;
+    for path in ["/health", "/health/ready"] {
+        assert_eq!(
+            app.anonymous().get(path).await.expect(200),
+            json!({"status": "ok"})
+        );
+    }
+    let crm = app.crm.clone();
+    crm.close().await;
+    assert_eq!(app.anonymous().get("/health").await.status, 200);
+    let reply = app.anonymous().get("/health/ready").await;
+    assert_eq!(reply.problem(), (503, "unavailable".into()));
+    assert_eq!(reply.header("retry-after"), "1");
+    app.abandon().await;
+}
+
+async fn xc_08_the_reference_pages_are_served_from_the_binary(database: Database) {
+    let app = App::start(database).await;
+    for page in ["/docs", "/redoc"] {
+        let reply = app.anonymous().get(page).await;
+        assert_eq!(reply.status, 200);
+        let sources = reply
+            .body
+            .split(['"', '\''])
+            .filter(|text| text.ends_with(".js"));
+        let mut count = 0;
+        for source in sources {
+            let script = app.anonymous().get(&format!("/{source}")).await;
+            assert_eq!(script.status, 200, "{source}");
+            assert_eq!(
+                script.header("content-type"),
+                "text/javascript; charset=utf-8"
+            );
+            count += 1;
+        }
+        assert_eq!(count, 2, "{page} has two scripts");
+    }
+    app.close().await;
+}
+
+async fn xc_22_only_named_origins_may_read_and_a_preflight_needs_no_credential(database: Database) {
+    let app = App::start(database).await;
+    let origins = vec!["https://app.example".to_owned()];
+    let open = app
+        .also(HttpOptions {
+            cors_origins: origins,
+            ..HttpOptions::default()
+        })
+        .await;
+    let preflight = |caller: &crate::app::Caller, origin: &str| {
+        let request = caller.request(Method::OPTIONS, "/api/v1/contacts");
+        request
+            .header("Origin", origin)
+            .header("Access-Control-Request-Method", "POST")
+            .send()
+    };
+    let allowed = preflight(&open, "https://app.example").await.unwrap();
+    assert_eq!(allowed.status(), 204);
+    assert_eq!(
+        allowed.headers()["access-control-allow-origin"],
+        "https://app.example"
+    );
+    assert_eq!(
+        preflight(&open, "https://evil.example")
+            .await
+            .unwrap()
+            .status(),
+        405
+    );
+    assert_eq!(
+        preflight(&app.admin, "https://app.example")
+            .await
+            .unwrap()
+            .status(),
+        405
+    );
+
+    let request = open.request(Method::GET, "/api/v1/contacts");
+    let reply = open
+        .finish(request.header("Origin", "https://app.example"))
+        .await;
+    assert_eq!(
+        reply.header("access-control-allow-origin"),
+        "https://app.example"
+    );
+    assert_eq!(reply.header("vary"), "Origin");
+    let request = open.request(Method::GET, "/api/v1/contacts");
+    let reply = open
+        .finish(request.header("Origin", "https://evil.example"))
+        .await;
+    assert_eq!(reply.header("access-control-allow-origin"), "");
+    app.close().await;
+}
+
+async fn xc_23_every_answer_carries_the_security_headers(database: Database) {
+    let app = App::start(database).await;
+    for path in [
+        "/health",
+        "/nowhere",
+        "/api/v1/contacts",
+        "/docs",
+        "/openapi.json",
+    ] {
+        let reply = app.admin.get(path).await;
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(reply.header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(reply.header("referrer-policy"), "no-referrer", "{path}");
+        assert!(
+            reply
+                .header("content-security-policy")
+                .contains("default-src 'none'"),
+            "{path}"
+        );
+        assert_eq!(reply.header("strict-transport-security"), "", "{path}");
+    }
+    assert_eq!(
+        app.admin
+            .get("/api/v1/contacts")
+            .await
+            .header("cache-control"),
+        "no-store"
+    );
+    let secure = app
+        .also(HttpOptions {
+            hsts: true,
+            ..HttpOptions::default()
+        })
+        .await;
+    let reply = secure.get("/health").await;
+    assert_eq!(
+        reply.header("strict-transport-security"),
+        "max-age=63072000"
+    );
+    app.close().await;
+}
+
+async fn a_request_that_takes_too_long_is_shed(database: Database) {
+    let app = App::start(database).await;
+    let hasty = app
+        .also(HttpOptions {
+            deadline: Duration::ZERO,
+            ..HttpOptions::default()
+        })
+        .await;
+    let reply = hasty.get("/api/v1/audit").await;
+    assert_eq!(reply.problem(), (503, "unavailable".into()));
+    assert_eq!(reply.header("retry-after"), "1");
+    app.close().await;
+}
+
+#[tokio::test]
+async fn problems_have_one_shape() {
+    let app = App::start(Database::Sqlite).await;
+    insta::assert_snapshot!(app.anonymous().get("/api/v1/contacts").await, @r#"401 {"type":"about:blank","title":"Unauthorized","status":401,"detail":"send an access token or an API key in the header Authorization: Bearer","code":"token_missing","request_id":"test"}"#);
+    insta::assert_snapshot!(app.admin.get("/api/v1/contacts/7").await, @r#"404 {"type":"about:blank","title":"Not Found","status":404,"detail":"there is no such resource","code":"not_found","request_id":"test"}"#);
+    let body = json!({"name": "Grace", "score": 101});
+    insta::assert_snapshot!(app.admin.post("/api/v1/contacts", body).await, @r#"422 {"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"the input is not valid; see errors","code":"validation_failed","request_id":"test","errors":[{"pointer":"/score","code":"out_of_range","detail":"must be between 0 and 100"}]}"#);
+    let viewer = app.member("vi", "viewer").await;
+    let body = json!({"name": "Grace"});
+    insta::assert_snapshot!(viewer.post("/api/v1/contacts", body).await, @r#"403 {"type":"about:blank","title":"Forbidden","status":403,"detail":"you lack the permission contacts.create","code":"forbidden","request_id":"test"}"#);
+    app.close().await;
+}
+
+#[tokio::test]
+async fn the_operations_are_these() {
+    let app = App::start(Database::Sqlite).await;
+    let mut lines = Vec::new();
+    for (path, item) in app.document()["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let permission = operation["x-permission"].as_str().unwrap_or("-");
+            let id = operation["operationId"].as_str().unwrap();
+            lines.push(format!(
+                "{} {path} {id} {permission}",
+                method.to_uppercase()
+            ));
+        }
+    }
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    GET /api/v1/api_keys list_api_keys api_keys.read
+    POST /api/v1/api_keys create_api_key api_keys.create
+    DELETE /api/v1/api_keys/{id} delete_api_key api_keys.delete
+    GET /api/v1/audit list_audit audit.read
+    POST /api/v1/auth/login login -
+    POST /api/v1/auth/logout logout -
+    GET /api/v1/auth/me me -
+    POST /api/v1/auth/refresh refresh -
+    POST /api/v1/auth/register register -
+    GET /api/v1/companies list_companies companies.read
+    POST /api/v1/companies create_company companies.create
+    DELETE /api/v1/companies/{id} delete_company companies.delete
+    GET /api/v1/companies/{id} get_company companies.read
+    PATCH /api/v1/companies/{id} update_company companies.update
+    PUT /api/v1/companies/{id} replace_company companies.update
+    GET /api/v1/contacts list_contacts contacts.read
+    POST /api/v1/contacts create_contact contacts.create
+    DELETE /api/v1/contacts/{id} delete_contact contacts.delete
+    GET /api/v1/contacts/{id} get_contact contacts.read
+    PATCH /api/v1/contacts/{id} update_contact contacts.update
+    PUT /api/v1/contacts/{id} replace_contact contacts.update
+    GET /api/v1/deals list_deals deals.read
+    POST /api/v1/deals create_deal deals.create
+    DELETE /api/v1/deals/{id} delete_deal deals.delete
+    GET /api/v1/deals/{id} get_deal deals.read
+    PATCH /api/v1/deals/{id} update_deal deals.update
+    PUT /api/v1/deals/{id} replace_deal deals.update
+    GET /api/v1/members list_members members.read
+    POST /api/v1/members create_member members.create
+    DELETE /api/v1/members/{user_id} delete_member members.delete
+    GET /api/v1/members/{user_id} get_member members.read
+    PUT /api/v1/members/{user_id}/roles set_member_roles members.update
+    GET /api/v1/plugins list_plugins plugins.read
+    POST /api/v1/plugins upload_plugin plugins.create
+    DELETE /api/v1/plugins/{id} delete_plugin plugins.delete
+    GET /api/v1/plugins/{id} get_plugin plugins.read
+    POST /api/v1/plugins/{id}/disable disable_plugin plugins.update
+    POST /api/v1/plugins/{id}/enable enable_plugin plugins.update
+    GET /api/v1/plugins/{id}/runs list_plugin_runs plugins.read
+    GET /api/v1/roles list_roles roles.read
+    POST /api/v1/roles create_role roles.create
+    DELETE /api/v1/roles/{id} delete_role roles.delete
+    GET /api/v1/roles/{id} get_role roles.read
+    PATCH /api/v1/roles/{id} update_role roles.update
+    GET /health get_health -
+    GET /health/ready get_readiness -
+    "#);
+    app.close().await;
+}
