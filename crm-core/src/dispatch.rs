@@ -45,6 +45,10 @@ const LEASE: TimeDelta = TimeDelta::seconds(30);
 /// than half a lease, which is what is left of it at least when a turn begins.
 const DELIVERY: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_secs(2);
+/// How long to wait for further events after a round that delivered some.
+const GATHER: Duration = Duration::from_millis(20);
+/// Most events that one statement marks as delivered.
+const MARKED: usize = 1_000;
 /// How often to look for events of other processes, and for held-back ones.
 const POLL: Duration = Duration::from_millis(500);
 /// The first pause after a failed delivery; it doubles up to [`LONGEST_PAUSE`].
@@ -101,7 +105,10 @@ impl Dispatcher {
                     _ = commits.changed() => {}
                     () = pause => {}
                 },
-                Round::Delivered(_) => {}
+                // Under load, a little patience makes rounds larger and fewer.
+                Round::Delivered(_) => {
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
+                }
                 // Until the other process stops, no commit here is worth a look.
                 Round::Elsewhere => {
                     let _ = stop.run_until_cancelled(pause).await;
@@ -118,17 +125,19 @@ impl Dispatcher {
 
     /// One turn over the tenants with events.
     pub(crate) async fn round(&mut self, stop: &CancellationToken) -> Result<Round> {
-        let mut delivered = 0;
+        let mut done = Vec::new();
+        let mut leased = true;
         for tenant in self.pending_tenants().await? {
             if stop.is_cancelled() {
                 break;
             }
-            if !self.lease().await? {
-                return Ok(Round::Elsewhere);
+            leased = self.lease().await?;
+            if !leased {
+                break;
             }
             self.last_tenant = tenant;
             match self.serve(tenant, stop).await {
-                Ok(count) => delivered += count,
+                Ok(sequences) => done.extend(sequences),
                 // The next tenant is not to suffer for it.
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -137,11 +146,16 @@ impl Dispatcher {
                 ),
             }
         }
-        Ok(Round::Delivered(delivered))
+        self.mark(&done).await?;
+        Ok(if leased {
+            Round::Delivered(done.len())
+        } else {
+            Round::Elsewhere
+        })
     }
 
-    /// One tenant's turn; answers how many events were delivered.
-    async fn serve(&mut self, tenant: TenantId, stop: &CancellationToken) -> Result<usize> {
+    /// One tenant's turn; answers which events were delivered.
+    async fn serve(&mut self, tenant: TenantId, stop: &CancellationToken) -> Result<Vec<i64>> {
         let now = self.clock.now();
         let mut by_record: Vec<(RecordId, Vec<Arc<Event>>)> = Vec::new();
         let mut places = HashMap::new();
@@ -175,8 +189,7 @@ impl Dispatcher {
             }
             done.extend(outcome.done);
         }
-        self.mark(&done).await?;
-        Ok(done.len())
+        Ok(done)
     }
 
     fn hold(&mut self, tenant: TenantId, record: RecordId, now: DateTime<Utc>) {
@@ -306,9 +319,13 @@ impl Dispatcher {
     }
 
     async fn mark(&self, done: &[i64]) -> Result<()> {
-        if done.is_empty() {
-            return Ok(());
+        for some in done.chunks(MARKED) {
+            self.mark_some(some).await?;
         }
+        Ok(())
+    }
+
+    async fn mark_some(&self, done: &[i64]) -> Result<()> {
         let mut sql = Sql::new("UPDATE outbox SET dispatched_at = ");
         sql.arg(self.clock.now(), ColumnType::Instant)
             .push(" WHERE sequence IN (");

@@ -30,32 +30,39 @@ impl ChangeKind {
     }
 }
 
-/// Writes the audit row and the outbox row of a record's change.
-pub(crate) async fn record(
+/// Writes a record's change, its audit row and its outbox row, in one round trip.
+pub(crate) async fn write(
     tx: &mut Tx<'_>,
     scope: &Scope,
     module: &CompiledModule,
+    statement: Sql,
     change: Change,
 ) -> Result<()> {
     let action = format!("{}.{}", module.name(), change.kind.action());
     let entity = (module.name().as_str(), Some(change.record.to_string()));
-    let texts = (change.before.into(), change.after.into());
+    let states = (change.before.clone().into(), change.after.clone().into());
+    let audit = bind_audit(db::journal::audit(), scope.into(), &action, entity, states);
     let id = EventId(scope.clock().new_id());
     let (root, depth) = scope
         .cause()
         .map_or((id, 0), |cause| (cause.root_id, cause.depth));
-    let statement = db::journal::change(tx.dialect());
-    let sql = bind_audit(statement, scope.into(), &action, entity, texts)
+    let event = db::journal::outbox()
         .bind(id, ColumnType::Uuid)
+        .bind(scope.tenant(), ColumnType::Uuid)
+        .bind(module.name().as_str(), ColumnType::Text)
         .bind(
             format!("{}.{}", module.singular(), change.kind),
             ColumnType::Text,
         )
         .bind(change.record, ColumnType::Uuid)
+        .bind(change.before, ColumnType::Json)
+        .bind(change.after, ColumnType::Json)
+        .bind(scope.actor().to_string(), ColumnType::Text)
+        .bind(&*scope.request().id, ColumnType::Text)
         .bind(root, ColumnType::Uuid)
-        .bind(depth, ColumnType::Int);
-    tx.execute(sql).await?;
-    Ok(())
+        .bind(depth, ColumnType::Int)
+        .bind(scope.clock().now(), ColumnType::Instant);
+    tx.execute_all(vec![statement, audit, event]).await
 }
 
 /// Who an audit row is about, where it belongs, and what was being served.

@@ -172,7 +172,7 @@ impl Db {
 pub(crate) struct Tx<'c>(Connection<'c>);
 
 enum Connection<'c> {
-    Sqlite(&'c mut sqlx::SqliteConnection),
+    Sqlite(sqlite::Lent<'c>),
     Postgres(&'c mut sqlx::PgConnection),
 }
 
@@ -188,7 +188,10 @@ impl Tx<'_> {
     /// All rows of a statement.
     pub(crate) async fn fetch_all(&mut self, sql: Sql) -> Result<Vec<Row>> {
         match &mut self.0 {
-            Connection::Sqlite(connection) => sqlite::fetch_all(connection, sql).await,
+            Connection::Sqlite(lent) => {
+                let sql = lent.due(sql);
+                sqlite::fetch_all(lent.connection, sql).await
+            }
             Connection::Postgres(connection) => postgres::fetch_all(connection, sql).await,
         }
     }
@@ -196,19 +199,30 @@ impl Tx<'_> {
     /// The first row of a statement.
     pub(crate) async fn fetch_optional(&mut self, sql: Sql) -> Result<Option<Row>> {
         match &mut self.0 {
-            Connection::Sqlite(connection) => sqlite::fetch_optional(connection, sql).await,
-            Connection::Postgres(connection) => {
-                postgres::fetch_optional(connection, sql).await
+            Connection::Sqlite(lent) => {
+                let sql = lent.due(sql);
+                sqlite::fetch_optional(lent.connection, sql).await
             }
+            Connection::Postgres(connection) => postgres::fetch_optional(connection, sql).await,
         }
     }
 
     /// Runs a statement and answers how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64> {
         match &mut self.0 {
-            Connection::Sqlite(connection) => sqlite::execute(connection, sql).await,
+            Connection::Sqlite(lent) => {
+                let sql = lent.due(sql);
+                sqlite::execute(lent.connection, sql).await
+            }
             Connection::Postgres(connection) => postgres::execute(connection, sql).await,
         }
+    }
+
+    /// Runs several writing statements, none of which needs to see what another wrote, in one round
+    /// trip.
+    pub(crate) async fn execute_all(&mut self, statements: Vec<Sql>) -> Result<()> {
+        let joined = Sql::joined(statements, self.dialect());
+        self.execute(joined).await.map(|_| ())
     }
 
     /// Lets one process at a time change tables, for as long as that takes, until this transaction
@@ -229,7 +243,13 @@ impl Tx<'_> {
     /// Runs a script of statements without parameters: migrations and declared tables only.
     pub(crate) async fn run_script(&mut self, script: String) -> Result<()> {
         match &mut self.0 {
-            Connection::Sqlite(connection) => sqlite::run_script(connection, script).await,
+            Connection::Sqlite(lent) => {
+                let script = match lent.control.take() {
+                    Some(control) => format!("{control}; {script}"),
+                    None => script,
+                };
+                sqlite::run_script(lent.connection, script).await
+            }
             Connection::Postgres(connection) => postgres::run_script(connection, script).await,
         }
     }

@@ -65,11 +65,13 @@ impl Database {
     }
 
     pub(super) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
-        fetch_all(&mut self.pool.acquire().await.translate()?, sql).await
+        let mut connection = self.pool.acquire().await.translate()?;
+        fetch_all(&mut connection, sql).await
     }
 
     pub(super) async fn fetch_optional(&self, sql: Sql) -> Result<Option<Row>> {
-        fetch_optional(&mut self.pool.acquire().await.translate()?, sql).await
+        let mut connection = self.pool.acquire().await.translate()?;
+        fetch_optional(&mut connection, sql).await
     }
 
     pub(super) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {

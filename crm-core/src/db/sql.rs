@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
+use super::Dialect;
 use crate::module::Ident;
 use crate::value::Value;
 
@@ -136,6 +137,43 @@ impl Sql {
         self
     }
 
+    /// Several writing statements as one text with the values of all, for one round trip: a script
+    /// on SQLite, data-modifying WITH on PostgreSQL. The statements must not see each other's rows.
+    pub(super) fn joined(parts: Vec<Self>, dialect: Dialect) -> Self {
+        let last = parts.len().saturating_sub(1);
+        let mut joined = Self::new("");
+        for (count, part) in parts.into_iter().enumerate() {
+            let before = joined.args.len();
+            let text = joined.writable();
+            match dialect {
+                Dialect::Sqlite if count > 0 => text.push_str("; "),
+                Dialect::Sqlite => {}
+                Dialect::Postgres if last == 0 => {}
+                Dialect::Postgres if count == last => text.push(' '),
+                Dialect::Postgres => {
+                    let _ = write!(
+                        text,
+                        "{}s{count} AS (",
+                        if count == 0 { "WITH " } else { ", " }
+                    );
+                }
+            }
+            renumber(text, part.text.as_str(), before);
+            if dialect == Dialect::Postgres && count < last {
+                text.push(')');
+            }
+            joined.args.extend(part.args);
+            joined.columns = part.columns;
+        }
+        joined
+    }
+
+    /// The same statement behind another one without values.
+    pub(super) fn behind(mut self, first: &str) -> Self {
+        self.text = Text::Built(format!("{first}; {}", self.text.as_str()));
+        self
+    }
+
     /// The finished text, to be kept for [`Sql::shared`].
     pub(crate) fn into_text(self) -> Arc<str> {
         match self.text {
@@ -154,6 +192,19 @@ impl Sql {
             Text::Fixed(_) | Text::Shared(_) => unreachable!("made writable above"),
         }
     }
+}
+
+/// Appends `statement` with its placeholders counted on behind `before` others. Statements hold `$`
+/// in placeholders only: all other text of theirs is ours.
+fn renumber(text: &mut String, statement: &str, before: usize) {
+    let mut rest = statement;
+    while let Some((head, tail)) = rest.split_once('$') {
+        let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
+        let number: usize = tail[..digits].parse().unwrap_or(0);
+        let _ = write!(text, "{head}${}", number + before);
+        rest = &tail[digits..];
+    }
+    text.push_str(rest);
 }
 
 macro_rules! into_value {

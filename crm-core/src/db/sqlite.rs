@@ -75,11 +75,13 @@ impl Database {
     }
 
     pub(super) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
-        fetch_all(&mut self.readers.acquire().await.translate()?, sql).await
+        let mut connection = self.readers.acquire().await.translate()?;
+        fetch_all(&mut connection, sql).await
     }
 
     pub(super) async fn fetch_optional(&self, sql: Sql) -> Result<Option<Row>> {
-        fetch_optional(&mut self.readers.acquire().await.translate()?, sql).await
+        let mut connection = self.readers.acquire().await.translate()?;
+        fetch_optional(&mut connection, sql).await
     }
 
     pub(super) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
@@ -89,6 +91,23 @@ impl Database {
     pub(super) async fn close(&self) {
         self.writer.close().await;
         self.readers.close().await;
+    }
+}
+
+/// The writer's connection while a job has it.
+pub(super) struct Lent<'c> {
+    pub(super) connection: &'c mut SqliteConnection,
+    /// Statements of the transaction itself that are due before the next one: they ride with it.
+    pub(super) control: &'c mut Option<&'static str>,
+}
+
+impl Lent<'_> {
+    /// The statement, behind what is due before it.
+    pub(super) fn due(&mut self, sql: Sql) -> Sql {
+        match self.control.take() {
+            Some(control) => sql.behind(control),
+            None => sql,
+        }
     }
 }
 

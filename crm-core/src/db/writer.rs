@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::error::Translate;
+use super::sqlite::Lent;
 use super::{Connection, DatabaseOptions, Job, Tx};
 use crate::error::{Error, Result};
 
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 type Queued = Box<dyn for<'c> FnOnce(Begun<'c>) -> BoxFuture<'c, Done> + Send>;
 
 /// The connection inside a transaction, or why none could be begun.
-type Begun<'c> = std::result::Result<&'c mut SqliteConnection, Arc<Error>>;
+type Begun<'c> = std::result::Result<Lent<'c>, Arc<Error>>;
 
 /// A job that ran: whether its changes are to be kept, and what to tell its caller.
 struct Done {
@@ -128,20 +129,24 @@ async fn commit_group(
         return;
     }
     let mut answers = Vec::new();
+    let mut due = None;
     let outcome = async {
         let mut next = Some(first);
         while let Some(job) = next.take() {
-            let Done { kept, answer } = job(Ok(&mut *connection)).await;
+            let lent = Lent {
+                connection: &mut *connection,
+                control: &mut due,
+            };
+            let Done { kept, answer } = job(Ok(lent)).await;
             answers.push(answer);
-            if !kept {
+            if kept {
+                due = Some("RELEASE job; SAVEPOINT job");
+            } else if due.is_none() {
                 // The savepoint stays, for the next job.
                 control(connection, "ROLLBACK TO job").await?;
             }
             if answers.len() < most {
                 next = waiting.try_recv().ok();
-            }
-            if kept && next.is_some() {
-                control(connection, "RELEASE job; SAVEPOINT job").await?;
             }
         }
         control(connection, "COMMIT").await
@@ -176,8 +181,8 @@ async fn attempt<T: Send + 'static>(
     caller: oneshot::Sender<Result<T>>,
 ) -> Done {
     let result = match begun {
-        Ok(connection) => {
-            let mut tx = Tx(Connection::Sqlite(connection));
+        Ok(lent) => {
+            let mut tx = Tx(Connection::Sqlite(lent));
             let run = AssertUnwindSafe(async { job(&mut tx).await })
                 .catch_unwind()
                 .await;

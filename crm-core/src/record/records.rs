@@ -161,14 +161,13 @@ impl Records {
                         record.created_at,
                         record.values.clone(),
                     );
-                    tx.execute(insert).await?;
                     let change = Change {
                         kind: ChangeKind::Created,
                         record: record.id,
                         before: None,
                         after: Some(record.to_json()),
                     };
-                    journal::record(tx, &scope, &module, change).await?;
+                    journal::write(tx, &scope, &module, insert, change).await?;
                     Ok(record)
                 })
             })
@@ -229,14 +228,13 @@ impl Records {
                         after.updated_at,
                         &changes,
                     );
-                    tx.execute(update).await?;
                     let change = Change {
                         kind: ChangeKind::Updated,
                         record: id,
                         before: Some(before.to_json()),
                         after: Some(after.to_json()),
                     };
-                    journal::record(tx, permit.scope(), &module, change).await?;
+                    journal::write(tx, permit.scope(), &module, update, change).await?;
                     Ok(after)
                 })
             })
@@ -261,7 +259,14 @@ impl Records {
             .write(move |tx| {
                 Box::pin(async move {
                     let before = lock(tx, &core, &permit, id, expected).await?;
-                    tx.execute(core.statements(&module).delete(permit.tenant(), id))
+                    let delete = core.statements(&module).delete(permit.tenant(), id);
+                    let change = Change {
+                        kind: ChangeKind::Deleted,
+                        record: id,
+                        before: Some(before.to_json()),
+                        after: None,
+                    };
+                    journal::write(tx, permit.scope(), &module, delete, change)
                         .await
                         .map_err(|error| match error {
                             Error::Conflict {
@@ -272,14 +277,7 @@ impl Records {
                                 "other records refer to this one; change or delete them first",
                             ),
                             error => error,
-                        })?;
-                    let change = Change {
-                        kind: ChangeKind::Deleted,
-                        record: id,
-                        before: Some(before.to_json()),
-                        after: None,
-                    };
-                    journal::record(tx, permit.scope(), &module, change).await
+                        })
                 })
             })
             .await
