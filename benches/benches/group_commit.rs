@@ -2,6 +2,11 @@
 //!
 //! Target: three times as many with group commit.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run has nobody to answer"
+)]
+
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;

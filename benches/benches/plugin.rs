@@ -4,6 +4,11 @@
 //! guest is lead-scoring, compiled here where a compiler for WebAssembly is installed.
 //! Targets: 20 µs for the Rust guest.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run has nobody to answer"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -2,6 +2,11 @@
 //!
 //! Target: the library's get at 0.85 of bare sqlx or better.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run has nobody to answer"
+)]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
