@@ -56,7 +56,14 @@ impl Database {
             .pragma("temp_store", "memory")
             .pragma("mmap_size", "268435456");
         let path = connect.get_filename().display().to_string();
-        let connection = SqliteConnection::connect_with(&connect)
+        // The writer touches a leaf of every index for every row: they had better be in memory, and
+        // written back to the database file rarely.
+        let writer = connect
+            .clone()
+            .pragma("cache_size", "-65536")
+            .pragma("wal_autocheckpoint", "4000")
+            .pragma("journal_size_limit", "67108864");
+        let connection = SqliteConnection::connect_with(&writer)
             .await
             .map_err(|source| Error::Unavailable {
                 message: format!("cannot open the SQLite database {path}; check path and rights")
