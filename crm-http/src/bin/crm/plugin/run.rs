@@ -15,6 +15,7 @@ use crm_core::{Error, Result};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use crate::Outcome;
 
@@ -48,7 +49,7 @@ impl Run {
         let rehearsal = Arc::new(Rehearsal::new(manifest.clone(), &event));
         let report = host
             .handle(Call {
-                plugin: Arc::new(plugin(manifest, &event)),
+                plugin: Arc::new(plugin(manifest, &component, &event)),
                 event: Arc::new(event),
                 door: rehearsal.clone(),
                 component: Box::new(move || async move { Ok(component) }.boxed()),
@@ -75,12 +76,12 @@ impl Run {
     }
 }
 
-fn plugin(manifest: Manifest, event: &Event) -> Plugin {
+fn plugin(manifest: Manifest, component: &[u8], event: &Event) -> Plugin {
     Plugin {
         id: PluginId(Clock::system().new_id()),
         tenant_id: event.tenant_id,
         manifest,
-        sha256: [0; 32],
+        sha256: Sha256::digest(component).into(),
         status: PluginStatus::Enabled,
         installed_by: None,
         created_at: DateTime::UNIX_EPOCH,
