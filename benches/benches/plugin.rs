@@ -183,7 +183,10 @@ impl Ready {
             door: self.door.clone(),
             component: Box::new(|| async { Err(Error::NotFound) }.boxed()),
         };
-        self.host.handle(call).await
+        self.host
+            .handle(call)
+            .await
+            .expect("the component is compiled")
     }
 }
 

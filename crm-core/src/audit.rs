@@ -12,13 +12,14 @@ use uuid::Uuid;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
+use crate::module::input::operand_text;
 use crate::record::Query;
 use crate::scope::{Permit, Read};
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditEntry {
-    /// Its id; newer entries have greater ones.
+    /// Its id; those of later milliseconds are greater.
     pub id: Uuid,
     /// When it happened.
     pub occurred_at: DateTime<Utc>,
@@ -102,6 +103,13 @@ impl Audit {
         ];
         for (condition, value) in conditions {
             if let Some(value) = value {
+                if operand_text(value).is_err() {
+                    // Nothing in the log is as long, or holds NUL.
+                    return Ok(AuditPage {
+                        data: Vec::new(),
+                        next_cursor: None,
+                    });
+                }
                 sql.push(condition).arg(value, ColumnType::Text);
             }
         }

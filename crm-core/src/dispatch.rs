@@ -88,7 +88,10 @@ impl Dispatcher {
         while !stop.is_cancelled() {
             commits.borrow_and_update();
             let round = self.round(&stop).await.unwrap_or_else(|error| {
-                tracing::error!(error = &error as &dyn std::error::Error, "dispatching failed");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "dispatching failed"
+                );
                 Round::Delivered(0)
             });
             let pause = tokio::time::sleep(POLL);
@@ -151,7 +154,10 @@ impl Dispatcher {
             by_record[place].1.push(Arc::new(event));
         }
         let subscribers = &self.subscribers;
-        let turn = Turn { ends: tokio::time::Instant::now() + TURN, stop };
+        let turn = Turn {
+            ends: tokio::time::Instant::now() + TURN,
+            stop,
+        };
         let turn = &turn;
         let outcomes: Vec<_> = futures::stream::iter(by_record)
             .map(|(record, events)| async move {
@@ -282,9 +288,13 @@ impl Dispatcher {
         )
         .bind(tenant, ColumnType::Uuid)
         .returns(EVENT_COLUMNS);
-        let held = self.held.iter().filter(|((of, _), held)| *of == tenant && held.until > now);
+        let held = self
+            .held
+            .iter()
+            .filter(|((of, _), held)| *of == tenant && held.until > now);
         for ((_, record), _) in held.take(MOST_HELD) {
-            sql.push(" AND record_id <> ").arg(*record, ColumnType::Uuid);
+            sql.push(" AND record_id <> ")
+                .arg(*record, ColumnType::Uuid);
         }
         sql.push(" ORDER BY sequence LIMIT ").number(EVENTS);
         self.db
@@ -392,9 +402,9 @@ async fn deliver_in_order(
         }
         for subscriber in subscribers {
             let delivery = tokio::time::timeout(DELIVERY, subscriber.deliver(event.clone()));
-            let answer = delivery
-                .await
-                .unwrap_or_else(|_| Err(Error::unavailable("the subscriber did not answer in time")));
+            let answer = delivery.await.unwrap_or_else(|_| {
+                Err(Error::unavailable("the subscriber did not answer in time"))
+            });
             if let Err(error) = answer {
                 tracing::warn!(
                     subscriber = subscriber.name(),
@@ -408,5 +418,8 @@ async fn deliver_in_order(
         }
         done.push(event.sequence);
     }
-    Delivered { done, failed: false }
+    Delivered {
+        done,
+        failed: false,
+    }
 }

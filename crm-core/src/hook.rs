@@ -29,7 +29,12 @@ pub trait PluginHost: Send + Sync + 'static {
     fn inspect(&self, component: Bytes) -> BoxFuture<'_, Result<Manifest>>;
 
     /// Runs a plugin once, inside the host's limits. A failing plugin is a report, not an error.
-    fn handle(&self, call: Call) -> BoxFuture<'_, Report>;
+    ///
+    /// # Errors
+    ///
+    /// When the run could not begin for a reason that passes, such as a database out of reach; the
+    /// event is then delivered again.
+    fn handle(&self, call: Call) -> BoxFuture<'_, Result<Report>>;
 }
 
 /// One run of one plugin.

@@ -125,7 +125,7 @@ impl Plugins {
     ///
     /// # Errors
     /// Those of [`PluginHost::inspect`]; [`Error::Invalid`] `invalid_manifest` for a trigger or
-    /// grant on a module that is not declared; [`Error::LimitExceeded`] `too_many_plugins`;
+    /// grant on a module that is not declared; [`Error::Conflict`] `too_many_plugins`;
     /// [`Error::Forbidden`] without `plugins.update` when it replaces one.
     pub async fn upload(&self, permit: &Permit<Create>, component: Bytes) -> Result<Plugin> {
         let scope = permit.on(OBJECT)?.clone();
@@ -327,10 +327,8 @@ async fn take_in(
             "plugins.update"
         }
         None if store::count(tx, tenant).await? >= MAX_PLUGINS => {
-            return Err(Error::LimitExceeded {
-                code: "too_many_plugins",
-                message: format!("A tenant has at most {MAX_PLUGINS} plugins.").into(),
-            });
+            let message = format!("a tenant has at most {MAX_PLUGINS} plugins; delete one first");
+            return Err(Error::conflict("too_many_plugins", message));
         }
         None => "plugins.create",
     };

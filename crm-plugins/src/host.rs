@@ -62,7 +62,7 @@ impl Host {
         Ok(manifest)
     }
 
-    async fn run(&self, call: Call) -> Report {
+    async fn run(&self, call: Call) -> Result<Report> {
         let Call {
             plugin,
             event,
@@ -73,11 +73,14 @@ impl Host {
             Some(ready) => ready,
             None => match self.prepare(&plugin, component).await {
                 Ok(ready) => ready,
-                Err(error) => {
+                // These fail every time: the component is another than the one installed, or none.
+                Err(error @ (Error::Inconsistent { .. } | Error::Invalid(_) | Error::NotFound)) => {
                     let cause = &error as &dyn std::error::Error;
                     tracing::error!(plugin = %plugin.id, error = cause, "a plugin did not start");
-                    return Report::refused(format!("the plugin could not be made ready: {error}"));
+                    let reason = format!("the plugin could not be made ready: {error}");
+                    return Ok(Report::refused(reason));
                 }
+                Err(error) => return Err(error),
             },
         };
         // The semaphore is never closed; a permit missing would only lift the bound.
@@ -93,14 +96,14 @@ impl Host {
             .fuel
             .saturating_sub(store.get_fuel().unwrap_or(0));
         let run = store.into_data();
-        Report {
+        Ok(Report {
             outcome,
             error,
             fuel,
             duration: started.elapsed(),
             host_calls: run.host_calls,
             logs: run.logs,
-        }
+        })
     }
 
     /// Fetches and compiles a component that is not kept compiled.
@@ -155,7 +158,7 @@ impl PluginHost for Host {
         self.judge(component).boxed()
     }
 
-    fn handle(&self, call: Call) -> BoxFuture<'_, Report> {
+    fn handle(&self, call: Call) -> BoxFuture<'_, Result<Report>> {
         self.run(call).boxed()
     }
 }

@@ -167,11 +167,9 @@ CREATE TABLE outbox (
     root_id       uuid NOT NULL,
     depth         bigint NOT NULL,
     occurred_at   timestamptz NOT NULL,
-    attempts      bigint NOT NULL DEFAULT 0,
     dispatched_at timestamptz
 );
 CREATE INDEX outbox_pending ON outbox (tenant_id, sequence) WHERE dispatched_at IS NULL;
-CREATE INDEX outbox_tenant ON outbox (tenant_id, sequence);
 
 -- Work that only one process may do at a time, such as dispatching the outbox.
 CREATE TABLE leases (

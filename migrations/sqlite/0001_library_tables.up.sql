@@ -168,11 +168,9 @@ CREATE TABLE outbox (
     root_id       BLOB NOT NULL,
     depth         INTEGER NOT NULL,
     occurred_at   INTEGER NOT NULL,
-    attempts      INTEGER NOT NULL DEFAULT 0,
     dispatched_at INTEGER
 ) STRICT;
 CREATE INDEX outbox_pending ON outbox (tenant_id, sequence) WHERE dispatched_at IS NULL;
-CREATE INDEX outbox_tenant ON outbox (tenant_id, sequence);
 
 -- Work that only one process may do at a time, such as dispatching the outbox.
 CREATE TABLE leases (

@@ -216,8 +216,10 @@ impl Tx<'_> {
     pub(crate) async fn lock_schema(&mut self) -> Result<()> {
         const KEY: i64 = 0x6372_6d5f_7461_626c;
         if self.dialect() == Dialect::Postgres {
-            self.execute(Sql::new("SET LOCAL statement_timeout = 0")).await?;
-            self.execute(Sql::new("SET LOCAL lock_timeout = '5min'")).await?;
+            self.execute(Sql::new("SET LOCAL statement_timeout = 0"))
+                .await?;
+            self.execute(Sql::new("SET LOCAL lock_timeout = '5min'"))
+                .await?;
             let lock = Sql::new("SELECT pg_advisory_xact_lock($1)").bind(KEY, ColumnType::Int);
             self.execute(lock).await?;
         }

@@ -178,7 +178,9 @@ async fn attempt<T: Send + 'static>(
     let result = match begun {
         Ok(connection) => {
             let mut tx = Tx(Connection::Sqlite(connection));
-            let run = AssertUnwindSafe(async { job(&mut tx).await }).catch_unwind().await;
+            let run = AssertUnwindSafe(async { job(&mut tx).await })
+                .catch_unwind()
+                .await;
             run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
         }
         Err(cause) => Err(lost(cause)),

@@ -43,7 +43,7 @@ const TABLES: [&str; 19] = [
     "plugins",
     "plugin_components",
     "plugin_runs",
-    "migrations",
+    "crm_migrations",
 ];
 
 /// Path segments and permission prefixes of the library itself, present and foreseen.

@@ -96,6 +96,11 @@ pub fn update(
     })
 }
 
+/// A text that stored ones are compared with: bounded, and without NUL.
+pub(crate) fn operand_text(text: &str) -> Result<String, Refusal> {
+    rule::limited(text.to_owned(), OPERAND_MAX)
+}
+
 /// The value that a query string's `text` stands for when compared with a field of type `kind`.
 ///
 /// Texts are compared as they come, also partial addresses; tags are compared entry by entry.
@@ -105,7 +110,7 @@ pub fn update(
 pub fn parse_text(kind: &FieldType, text: &str) -> Result<Value, Refusal> {
     match kind {
         FieldType::Text { .. } | FieldType::Email | FieldType::Phone => {
-            rule::limited(text.to_owned(), OPERAND_MAX).map(Value::Text)
+            operand_text(text).map(Value::Text)
         }
         // Bounds limit what is stored, not what it may be compared with.
         FieldType::Integer { .. } => rule::from_text(&ANY_INTEGER, text.to_owned()),

@@ -5,7 +5,7 @@
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
 use crate::hook::{Door, DoorPage, DoorQuery};
@@ -47,15 +47,6 @@ impl ScopeDoor {
             ..Query::default()
         })
     }
-
-    /// The record, or only its id and version for a plugin that may not read it.
-    fn shown(&self, record: &Record) -> String {
-        let module = record.module().name().as_str();
-        match self.scope.permit::<Read>(module) {
-            Ok(permit) if permit.covers(record.owner_id) => record.to_json(),
-            _ => json!({ "id": record.id, "version": record.version }).to_string(),
-        }
-    }
 }
 
 impl Door for ScopeDoor {
@@ -87,7 +78,7 @@ impl Door for ScopeDoor {
         async move {
             let permit = self.scope.permit::<Create>(module)?;
             let record = self.records.create(&permit, object("", values)?).await?;
-            Ok(self.shown(&record))
+            shown(&record, &self.scope)
         }
         .boxed()
     }
@@ -105,7 +96,7 @@ impl Door for ScopeDoor {
                 .records
                 .update(&permit, id, version, object("", values)?)
                 .await?;
-            Ok(self.shown(&record))
+            shown(&record, &self.scope)
         }
         .boxed()
     }
@@ -120,4 +111,9 @@ fn object(field: &str, text: &str) -> Result<Map<String, Json>> {
             format!("must be a JSON object: {error}"),
         )
     })
+}
+
+/// What a write answers: no more than the plugin may read.
+fn shown(record: &Record, scope: &Scope) -> Result<String> {
+    serde_json::to_string(&record.shown(scope)).map_err(Error::internal)
 }

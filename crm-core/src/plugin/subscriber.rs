@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::hook::{Call, Report};
 use crate::id::RunId;
 use crate::policy::{Grants, Subject};
-use crate::scope::Scope;
+use crate::scope::{Read, Scope};
 
 /// How long a chain of events may get, each caused by a plugin's reaction to the one before.
 const MAX_DEPTH: u16 = 16;
@@ -47,25 +47,30 @@ impl Plugins {
         }
         let (id, started_at) = (RunId(core.clock.new_id()), core.clock.now());
         let report = match self.rights(plugin).await? {
-            _ if event.depth > MAX_DEPTH => Report::refused(format!(
-                "the event is the end of a chain of more than {MAX_DEPTH} events that plugins \
-                 caused; the plugin was not run"
+            _ if event.depth >= MAX_DEPTH => Report::refused(format!(
+                "the event is the end of a chain of {MAX_DEPTH} events that plugins caused; the \
+                 plugin was not run"
             )),
             None => Report::refused(
                 "the user who enabled the plugin is no active member any more; enable it again",
             ),
-            Some(grants) => self.run(plugin, event, grants).await,
+            Some(grants) => self.run(plugin, event, grants).await?,
         };
         run::insert(&core.db, id, plugin, event, started_at, report).await
     }
 
-    async fn run(&self, plugin: &Arc<Plugin>, event: &Arc<Event>, grants: Grants) -> Report {
+    async fn run(
+        &self,
+        plugin: &Arc<Plugin>,
+        event: &Arc<Event>,
+        grants: Grants,
+    ) -> Result<Report> {
         let core = self.0.core.clone();
         let scope = Scope::for_plugin(core.clone(), plugin.id, Arc::new(grants), event);
         let sha256 = plugin.sha256;
         let call = Call {
             plugin: plugin.clone(),
-            event: event.clone(),
+            event: shown(event, &scope),
             door: Arc::new(ScopeDoor::new(scope)),
             component: Box::new(move || {
                 async move { store::component(&core.db, &sha256).await }.boxed()
@@ -94,4 +99,16 @@ impl Plugins {
         // A plugin owns no rows, so that rights on own rows give it nothing.
         Ok(held.map(|held| asked.intersect(&held).without_own()))
     }
+}
+
+/// The event as far as the plugin may read records of its module.
+fn shown(event: &Arc<Event>, scope: &Scope) -> Arc<Event> {
+    if scope.permit::<Read>(&event.module).is_ok() {
+        return event.clone();
+    }
+    Arc::new(Event {
+        before: None,
+        after: None,
+        ..Event::clone(event)
+    })
 }

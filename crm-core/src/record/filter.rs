@@ -5,7 +5,7 @@
 //! case; `contains` and `starts` ignore ASCII case.
 
 use crate::error::{FieldError, Result};
-use crate::module::input::{from_json_filter, parse_text};
+use crate::module::input::{from_json_filter, operand_text, parse_text};
 use crate::module::{CompiledModule, FieldType};
 use crate::record::Record;
 use crate::value::Value;
@@ -175,9 +175,15 @@ impl Filter {
                     Self::Not(Box::new(among))
                 }
             }
-            "contains" => compare(Comparison::Contains(text.to_owned())),
-            "starts" => compare(Comparison::Starts(text.to_owned())),
-            "has" => compare(Comparison::Has(text.to_owned())),
+            "contains" | "starts" | "has" => {
+                let text =
+                    operand_text(text).map_err(|refusal| refuse(refusal.code, refusal.message))?;
+                compare(match op {
+                    "contains" => Comparison::Contains(text),
+                    "starts" => Comparison::Starts(text),
+                    _ => Comparison::Has(text),
+                })
+            }
             _ => match text {
                 "true" => compare(Comparison::IsNull),
                 "false" => Self::Not(Box::new(compare(Comparison::IsNull))),

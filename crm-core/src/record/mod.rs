@@ -24,6 +24,7 @@ use crate::db::Row;
 use crate::error::Result;
 use crate::id::{RecordId, UserId};
 use crate::module::CompiledModule;
+use crate::scope::{Read, Scope};
 use crate::value::{Value, instant};
 
 /// One row of a module.
@@ -75,6 +76,18 @@ impl Record {
         self.values.get(self.module.position(name)?)
     }
 
+    /// The record as far as this scope may read it: whoever may write but not read it learns no
+    /// more than its id and version.
+    pub fn shown(&self, scope: &Scope) -> Shown<'_> {
+        match scope.permit::<Read>(self.module.name().as_str()) {
+            Ok(permit) if permit.covers(self.owner_id) => Shown::Whole(self),
+            _ => Shown::Receipt {
+                id: self.id,
+                version: self.version,
+            },
+        }
+    }
+
     /// The wire form as JSON text.
     pub fn to_json(&self) -> String {
         // Every value has a JSON form and every key is text: serialising cannot fail.
@@ -100,6 +113,21 @@ impl Serialize for Record {
         }
         map.end()
     }
+}
+
+/// What a writer is answered.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Shown<'a> {
+    /// The whole record.
+    Whole(&'a Record),
+    /// What is left without the right to read it.
+    Receipt {
+        /// Its id.
+        id: RecordId,
+        /// Its version.
+        version: i64,
+    },
 }
 
 impl fmt::Debug for Record {

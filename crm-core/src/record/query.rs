@@ -27,7 +27,7 @@ pub struct Sort {
 }
 
 impl Default for Sort {
-    /// Newest first: ids of version 7 grow with time.
+    /// Newest first: ids of version 7 grow with the milliseconds.
     fn default() -> Self {
         Self {
             field: Field::Id,

@@ -139,10 +139,10 @@ pub(super) fn check_room(tenant: &TenantRules) -> Result<()> {
     if tenant.roles.len() < ROLES_MAX {
         return Ok(());
     }
-    Err(Error::LimitExceeded {
-        code: "too_many_roles",
-        message: "a tenant has at most 500 roles; delete one first".into(),
-    })
+    Err(Error::conflict(
+        "too_many_roles",
+        "a tenant has at most 500 roles; delete one first",
+    ))
 }
 
 /// Refuses a parent that does not exist, or that inherits from the role itself.

@@ -156,7 +156,7 @@ impl Handler<'_> {
             .await?;
         let base = &self.exchange.app.options.public_url;
         let location = format!("{base}{BASE}{}/{}", self.module.name(), record.id);
-        let mut response = versioned(StatusCode::CREATED, &record)?;
+        let mut response = versioned(StatusCode::CREATED, &record, &self.scope)?;
         if let Ok(location) = HeaderValue::from_str(&location) {
             response.headers_mut().insert(LOCATION, location);
         }
@@ -166,10 +166,8 @@ impl Handler<'_> {
     async fn get(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Read>(self.name())?;
         query::refuse_any(request)?;
-        versioned(
-            StatusCode::OK,
-            &self.exchange.app.crm.records().get(&permit, id).await?,
-        )
+        let record = self.exchange.app.crm.records().get(&permit, id).await?;
+        versioned(StatusCode::OK, &record, &self.scope)
     }
 
     async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
@@ -178,10 +176,8 @@ impl Handler<'_> {
         let version = expected_version(request.headers())?;
         let values = self.values(request).await?;
         let records = self.exchange.app.crm.records();
-        versioned(
-            StatusCode::OK,
-            &records.update(&permit, id, version, values).await?,
-        )
+        let record = records.update(&permit, id, version, values).await?;
+        versioned(StatusCode::OK, &record, &self.scope)
     }
 
     async fn delete(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
@@ -235,8 +231,8 @@ impl<'a> From<&'a Page> for List<'a> {
     }
 }
 
-fn versioned(status: StatusCode, record: &Record) -> Result<Response, Problem> {
-    let mut response = body(status, record)?;
+fn versioned(status: StatusCode, record: &Record, scope: &Scope) -> Result<Response, Problem> {
+    let mut response = body(status, &record.shown(scope))?;
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", record.version)) {
         response.headers_mut().insert(ETAG, tag);
     }

@@ -45,13 +45,11 @@ pub(crate) fn routes<T: OpenApi>(api: T, catalogue: &Catalogue) -> Result<Route,
             let meta = operations
                 .iter()
                 .find(|operation| operation.method == method);
-            let (guard, query) = match meta {
-                Some(meta) => (
-                    Guard::declared(meta, &template, catalogue)?,
-                    query_names(meta),
-                ),
-                None => (Guard::Open, Vec::new()),
-            };
+            let meta = meta.ok_or_else(|| {
+                Error::Configuration(format!("{method} {path} is served and not declared").into())
+            })?;
+            let guard = Guard::declared(meta, &template, catalogue)?;
+            let query = query_names(meta);
             methods.insert(
                 method,
                 Operation {

@@ -112,7 +112,8 @@ async fn waiting_for_records_counts_against_the_deadline() {
             Arc::new(Deaf),
             contact_created(),
         ))
-        .await;
+        .await
+        .unwrap();
     assert_stopped(&report, Outcome::TimedOut, "deadline", "20 ms");
     assert_eq!(report.host_calls, 1);
 }
@@ -260,6 +261,6 @@ async fn a_component_other_than_the_installed_one_never_runs() {
         contact_created(),
     );
     call.component = Box::new(|| async { Ok(component(LOOP).into()) }.boxed());
-    let report = host.handle(call).await;
+    let report = host.handle(call).await.unwrap();
     assert_eq!(report.outcome, Outcome::Refused);
 }

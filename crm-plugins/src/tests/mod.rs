@@ -45,7 +45,7 @@ async fn run(limits: Limits, component: Vec<u8>) -> Report {
 
 async fn run_with(host: &Host, component: Vec<u8>, door: Arc<Contacts>) -> Report {
     let call = call(component, door, contact_created());
-    host.handle(call).await
+    host.handle(call).await.unwrap()
 }
 
 fn call(component: Vec<u8>, door: Arc<dyn Door>, event: Event) -> Call {

@@ -26,7 +26,8 @@ async fn the_lead_scoring_guest_scores_a_new_contact() {
     let contacts = Contacts::granted(&["contacts.read", "contacts.update"]);
     let report = host
         .handle(call(component.clone(), contacts.clone(), contact_created()))
-        .await;
+        .await
+        .unwrap();
     assert_eq!(report.outcome, Outcome::Succeeded, "{report:?}");
     // 30 an address of their own, 15 a company, 20 an owner, 15 a VIP.
     assert_eq!(contacts.field("score"), json!(80));
@@ -38,7 +39,8 @@ async fn the_lead_scoring_guest_scores_a_new_contact() {
     let blind = Contacts::granted(&["contacts.update"]);
     let report = host
         .handle(call(component, Arc::clone(&blind) as _, contact_created()))
-        .await;
+        .await
+        .unwrap();
     assert_eq!(report.outcome, Outcome::Failed);
     assert!(
         report

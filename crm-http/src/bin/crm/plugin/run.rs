@@ -46,15 +46,16 @@ impl Run {
         let host = crm_plugins::Host::new(crm_plugins::Limits::default())?;
         let manifest = host.inspect(component.clone()).await?;
 
+        let sha256 = Sha256::digest(&component).into();
         let rehearsal = Arc::new(Rehearsal::new(manifest.clone(), &event));
         let report = host
             .handle(Call {
-                plugin: Arc::new(plugin(manifest, &component, &event)),
+                plugin: Arc::new(plugin(manifest, sha256, &event)),
                 event: Arc::new(event),
                 door: rehearsal.clone(),
                 component: Box::new(move || async move { Ok(component) }.boxed()),
             })
-            .await;
+            .await?;
 
         for line in &report.logs {
             println!("log   {:?}: {}", line.level, line.message);
@@ -76,12 +77,12 @@ impl Run {
     }
 }
 
-fn plugin(manifest: Manifest, component: &[u8], event: &Event) -> Plugin {
+fn plugin(manifest: Manifest, sha256: [u8; 32], event: &Event) -> Plugin {
     Plugin {
         id: PluginId(Clock::system().new_id()),
         tenant_id: event.tenant_id,
         manifest,
-        sha256: Sha256::digest(component).into(),
+        sha256,
         status: PluginStatus::Enabled,
         installed_by: None,
         created_at: DateTime::UNIX_EPOCH,
