@@ -194,6 +194,40 @@ fn a_folder_of_declarations_adds_to_the_built_in_modules() {
 }
 
 #[test]
+fn a_plugin_is_checked_tried_installed_and_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let event = serde_json::json!({
+        "id": id, "sequence": 1, "tenant_id": id, "module": "contacts", "kind": "contact.created",
+        "record_id": id, "before": null, "after": {"id": id, "version": 1, "name": "Grace"},
+        "actor": "operator", "request_id": "r", "root_id": id, "depth": 0,
+        "occurred_at": "2026-01-31T09:30:00Z",
+    });
+    std::fs::write(folder.path().join("event.json"), event.to_string()).unwrap();
+    std::fs::write(folder.path().join("idle.wasm"), crate::plugin::idle()).unwrap();
+    let receipt = done(&folder, &["plugin", "check", "idle.wasm"]);
+    assert_eq!(
+        receipt,
+        "idle 1.0.0\n  runs on contact.created\n  may touch no records\n"
+    );
+    let run = done(
+        &folder,
+        &["plugin", "run", "idle.wasm", "--event", "event.json"],
+    );
+    assert!(run.starts_with("succeeded with "), "{run}");
+    done(&folder, &["tenant", "create", "acme"]);
+    done(
+        &folder,
+        &["plugin", "install", "idle.wasm", "--tenant", "acme"],
+    );
+    let list = done(&folder, &["plugin", "list"]);
+    assert!(
+        list.starts_with("acme ") && list.ends_with(" idle 1.0.0 enabled\n"),
+        "{list}"
+    );
+}
+
+#[test]
 fn a_plugin_that_is_none_is_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x.wasm"), b"not wasm").unwrap();

@@ -99,7 +99,7 @@ async fn send(caller: &Caller, media_type: &str, body: Vec<u8>) -> Reply {
 const MANIFEST: &str = "name = 'idle'\nversion = '1.0.0'\ntriggers = ['contact.created']\n";
 
 /// A component that wakes for new contacts and succeeds.
-fn idle() -> Vec<u8> {
+pub(crate) fn idle() -> Vec<u8> {
     let mut module = wat::parse_str(
         r#"(module
             (memory (export "memory") 1)
