@@ -2,43 +2,109 @@
 
 use crate::error::{Error, Result};
 
-/// Turns a failure of the driver into ours, keeping it as the source.
-pub(super) fn translate(error: sqlx::Error) -> Error {
-    use sqlx::error::ErrorKind;
+/// What a driver tells of a statement's failure.
+struct Cause<'a> {
+    kind: Kind,
+    /// The violated constraint, where the driver names it.
+    constraint: Option<&'a str>,
+    message: &'a str,
+}
 
-    match &error {
-        sqlx::Error::Database(cause) => match cause.kind() {
-            ErrorKind::UniqueViolation => unique(cause.as_ref()),
-            ErrorKind::ForeignKeyViolation => referred(),
-            ErrorKind::CheckViolation | ErrorKind::NotNullViolation => Error::conflict(
-                "rule_violation",
-                "a value breaks a rule of its column; nothing was written",
-            ),
-            // SQLite's own word for a row that ON DELETE RESTRICT protects.
-            _ if cause.code().as_deref() == Some("1811") => referred(),
-            _ if is_transient(cause.code().as_deref()) => Error::Unavailable {
-                message: "the database is busy or out of reach; try again".into(),
-                source: Some(Box::new(error)),
-            },
-            _ => Error::internal(error),
-        },
-        sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::WorkerCrashed => Error::Unavailable {
+enum Kind {
+    Unique,
+    Reference,
+    Rule,
+    Transient,
+    Bug,
+}
+
+/// Turns a failure of a driver into ours, keeping it as the source.
+fn translate(error: impl Driver) -> Error {
+    let cause = error.explain();
+    match cause.kind {
+        Kind::Unique => unique(&cause),
+        Kind::Reference => Error::conflict(
+            "reference_violation",
+            "another record refers to this one, or a record it refers to is gone",
+        ),
+        Kind::Rule => Error::conflict(
+            "rule_violation",
+            "a value breaks a rule of its column; nothing was written",
+        ),
+        Kind::Transient => Error::Unavailable {
             message: "the database is busy or out of reach; try again".into(),
             source: Some(Box::new(error)),
         },
-        _ => Error::internal(error),
+        Kind::Bug => Error::internal(error),
     }
 }
 
-fn referred() -> Error {
-    Error::conflict(
-        "reference_violation",
-        "another record refers to this one, or a record it refers to is gone",
-    )
+/// An error of a database driver.
+trait Driver: std::error::Error + Send + Sync + 'static {
+    fn explain(&self) -> Cause<'_>;
+}
+
+impl Driver for sqlx::Error {
+    fn explain(&self) -> Cause<'_> {
+        use sqlx::error::ErrorKind;
+
+        let kind = match self {
+            Self::Database(cause) => match cause.kind() {
+                ErrorKind::UniqueViolation => Kind::Unique,
+                ErrorKind::ForeignKeyViolation => Kind::Reference,
+                ErrorKind::CheckViolation | ErrorKind::NotNullViolation => Kind::Rule,
+                _ if is_transient(cause.code().as_deref()) => Kind::Transient,
+                _ => Kind::Bug,
+            },
+            Self::PoolTimedOut
+            | Self::PoolClosed
+            | Self::Io(_)
+            | Self::Tls(_)
+            | Self::WorkerCrashed => Kind::Transient,
+            _ => Kind::Bug,
+        };
+        let database = self.as_database_error();
+        Cause {
+            kind,
+            constraint: database.and_then(|cause| cause.constraint()),
+            message: database.map_or("", |cause| cause.message()),
+        }
+    }
+}
+
+impl Driver for rusqlite::Error {
+    fn explain(&self) -> Cause<'_> {
+        use rusqlite::ffi;
+
+        let message = match self {
+            Self::SqliteFailure(_, Some(message)) => message,
+            _ => "",
+        };
+        let kind = match self.sqlite_error().map(|error| error.extended_code) {
+            Some(ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => Kind::Unique,
+            // The second is SQLite's word for a row that ON DELETE RESTRICT protects.
+            Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY | ffi::SQLITE_CONSTRAINT_TRIGGER) => {
+                Kind::Reference
+            }
+            Some(ffi::SQLITE_CONSTRAINT_CHECK | ffi::SQLITE_CONSTRAINT_NOTNULL) => Kind::Rule,
+            // The low byte is the kind of failure, the rest its detail.
+            Some(code)
+                if matches!(
+                    code & 0xff,
+                    ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_IOERR | ffi::SQLITE_FULL
+                ) =>
+            {
+                Kind::Transient
+            }
+            _ => Kind::Bug,
+        };
+        Cause {
+            kind,
+            // SQLite: "UNIQUE constraint failed: index 'contacts.email.unique'".
+            constraint: message.split('\'').nth(1),
+            message,
+        }
+    }
 }
 
 /// SQLite: busy, locked, I/O error, full disk. PostgreSQL: connection, resource and operator
@@ -54,13 +120,10 @@ fn is_transient(code: Option<&str>) -> bool {
 }
 
 /// Names the field of a violated unique index, which is called `<module>.<field>.unique`.
-fn unique(cause: &dyn sqlx::error::DatabaseError) -> Error {
-    let message = cause.message();
-    // SQLite: "UNIQUE constraint failed: index 'contacts.email.unique'", or for plain columns
-    // "UNIQUE constraint failed: contacts.tenant_id, contacts.phone".
-    let index = cause.constraint().or_else(|| message.split('\'').nth(1));
-    let column = || message.rsplit_once('.').map(|(_, column)| column);
-    let field = match index {
+fn unique(cause: &Cause<'_>) -> Error {
+    // SQLite, for plain columns: "UNIQUE constraint failed: contacts.tenant_id, contacts.phone".
+    let column = || cause.message.rsplit_once('.').map(|(_, column)| column);
+    let field = match cause.constraint {
         Some(name) => name
             .strip_suffix(".unique")
             .and_then(|name| name.split('.').nth(1)),
@@ -83,7 +146,7 @@ pub(super) trait Translate<T> {
     fn translate(self) -> Result<T>;
 }
 
-impl<T> Translate<T> for std::result::Result<T, sqlx::Error> {
+impl<T, E: Driver> Translate<T> for std::result::Result<T, E> {
     fn translate(self) -> Result<T> {
         self.map_err(translate)
     }

@@ -12,7 +12,6 @@ pub(crate) mod record;
 mod row;
 mod sql;
 mod sqlite;
-mod writer;
 
 use std::time::Duration;
 
@@ -114,10 +113,7 @@ impl Db {
                 ));
             }
         };
-        Ok(Self {
-            backend,
-            committed: watch::Sender::new(()),
-        })
+        Ok(Self { backend, committed })
     }
 
     /// Which SQL this database speaks.
@@ -172,7 +168,7 @@ impl Db {
 pub(crate) struct Tx<'c>(Connection<'c>);
 
 enum Connection<'c> {
-    Sqlite(sqlite::Lent<'c>),
+    Sqlite(&'c mut rusqlite::Connection),
     Postgres(&'c mut sqlx::PgConnection),
 }
 
@@ -188,10 +184,7 @@ impl Tx<'_> {
     /// All rows of a statement.
     pub(crate) async fn fetch_all(&mut self, sql: Sql) -> Result<Vec<Row>> {
         match &mut self.0 {
-            Connection::Sqlite(lent) => {
-                let sql = lent.due(sql);
-                sqlite::fetch_all(lent.connection, sql).await
-            }
+            Connection::Sqlite(connection) => sqlite::fetch_all(connection, sql),
             Connection::Postgres(connection) => postgres::fetch_all(connection, sql).await,
         }
     }
@@ -199,10 +192,7 @@ impl Tx<'_> {
     /// The first row of a statement.
     pub(crate) async fn fetch_optional(&mut self, sql: Sql) -> Result<Option<Row>> {
         match &mut self.0 {
-            Connection::Sqlite(lent) => {
-                let sql = lent.due(sql);
-                sqlite::fetch_optional(lent.connection, sql).await
-            }
+            Connection::Sqlite(connection) => sqlite::fetch_optional(connection, sql),
             Connection::Postgres(connection) => postgres::fetch_optional(connection, sql).await,
         }
     }
@@ -210,19 +200,25 @@ impl Tx<'_> {
     /// Runs a statement and answers how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64> {
         match &mut self.0 {
-            Connection::Sqlite(lent) => {
-                let sql = lent.due(sql);
-                sqlite::execute(lent.connection, sql).await
-            }
+            Connection::Sqlite(connection) => sqlite::execute(connection, sql),
             Connection::Postgres(connection) => postgres::execute(connection, sql).await,
         }
     }
 
     /// Runs several writing statements, none of which needs to see what another wrote, in one round
-    /// trip.
+    /// trip where statements take one.
     pub(crate) async fn execute_all(&mut self, statements: Vec<Sql>) -> Result<()> {
-        let joined = Sql::joined(statements, self.dialect());
-        self.execute(joined).await.map(|_| ())
+        match &mut self.0 {
+            Connection::Sqlite(connection) => {
+                for sql in statements {
+                    sqlite::execute(connection, sql)?;
+                }
+            }
+            Connection::Postgres(connection) => {
+                postgres::execute(connection, Sql::joined(statements)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets one process at a time change tables, for as long as that takes, until this transaction
@@ -243,13 +239,7 @@ impl Tx<'_> {
     /// Runs a script of statements without parameters: migrations and declared tables only.
     pub(crate) async fn run_script(&mut self, script: String) -> Result<()> {
         match &mut self.0 {
-            Connection::Sqlite(lent) => {
-                let script = match lent.control.take() {
-                    Some(control) => format!("{control}; {script}"),
-                    None => script,
-                };
-                sqlite::run_script(lent.connection, script).await
-            }
+            Connection::Sqlite(connection) => sqlite::run_script(connection, &script),
             Connection::Postgres(connection) => postgres::run_script(connection, script).await,
         }
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
-use super::Dialect;
 use crate::module::Ident;
 use crate::value::Value;
 
@@ -137,41 +136,26 @@ impl Sql {
         self
     }
 
-    /// Several writing statements as one text with the values of all, for one round trip: a script
-    /// on SQLite, data-modifying WITH on PostgreSQL. The statements must not see each other's rows.
-    pub(super) fn joined(parts: Vec<Self>, dialect: Dialect) -> Self {
+    /// Several writing statements as one with the values of all, for one round trip: PostgreSQL's
+    /// data-modifying WITH. The statements must not see each other's rows.
+    pub(super) fn joined(parts: Vec<Self>) -> Self {
         let last = parts.len().saturating_sub(1);
         let mut joined = Self::new("");
         for (count, part) in parts.into_iter().enumerate() {
             let before = joined.args.len();
             let text = joined.writable();
-            match dialect {
-                Dialect::Sqlite if count > 0 => text.push_str("; "),
-                Dialect::Sqlite => {}
-                Dialect::Postgres if last == 0 => {}
-                Dialect::Postgres if count == last => text.push(' '),
-                Dialect::Postgres => {
-                    let _ = write!(
-                        text,
-                        "{}s{count} AS (",
-                        if count == 0 { "WITH " } else { ", " }
-                    );
-                }
+            if count < last {
+                let word = if count == 0 { "WITH" } else { "," };
+                let _ = write!(text, "{word} s{count} AS (");
             }
             renumber(text, part.text.as_str(), before);
-            if dialect == Dialect::Postgres && count < last {
-                text.push(')');
+            if count < last {
+                text.push_str(") ");
             }
             joined.args.extend(part.args);
             joined.columns = part.columns;
         }
         joined
-    }
-
-    /// The same statement behind another one without values.
-    pub(super) fn behind(mut self, first: &str) -> Self {
-        self.text = Text::Built(format!("{first}; {}", self.text.as_str()));
-        self
     }
 
     /// The finished text, to be kept for [`Sql::shared`].

@@ -19,6 +19,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use settings::Settings;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a command answers: nothing, or the one line that says why not.
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 

@@ -1,0 +1,152 @@
+//! How values lie in SQLite's columns, for both of its drivers: sqlx reads, rusqlite writes.
+//!
+//! UUID as 16-byte BLOB, instant as microseconds since 1970, decimal as scaled integer, date as
+//! `YYYY-MM-DD`, tags and JSON as compact JSON text.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDate};
+use rusqlite::types::Value as Cell;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, Row as _};
+use uuid::Uuid;
+
+use crate::db::error::Translate;
+use crate::db::{ColumnType, Row};
+use crate::error::{Error, Result};
+use crate::value::Value;
+
+/// The value as its column holds it.
+pub(super) fn cell(value: Value, kind: ColumnType) -> Result<Cell> {
+    Ok(match value {
+        Value::Null => Cell::Null,
+        Value::Bool(value) => Cell::Integer(i64::from(value)),
+        Value::Int(value) => Cell::Integer(value),
+        Value::Decimal(value) => Cell::Integer(scaled(value, kind)?),
+        Value::Text(value) => Cell::Text(value),
+        Value::Instant(value) => Cell::Integer(value.timestamp_micros()),
+        Value::Date(value) => Cell::Text(value.to_string()),
+        Value::Uuid(value) => Cell::Blob(value.as_bytes().to_vec()),
+        Value::Tags(value) => Cell::Text(serde_json::Value::from(value).to_string()),
+        Value::Json(value) => Cell::Text(value.to_string()),
+        Value::Bytes(value) => Cell::Blob(value),
+    })
+}
+
+/// The values of a statement as sqlx takes them.
+pub(super) fn arguments(args: Vec<(Value, ColumnType)>) -> Result<SqliteArguments> {
+    let mut arguments = SqliteArguments::default();
+    for (value, kind) in args {
+        match cell(value, kind)? {
+            Cell::Null => arguments.add(None::<i64>),
+            Cell::Integer(value) => arguments.add(value),
+            Cell::Real(value) => arguments.add(value),
+            Cell::Text(value) => arguments.add(value),
+            Cell::Blob(value) => arguments.add(value),
+        }
+        .map_err(Error::internal)?;
+    }
+    Ok(arguments)
+}
+
+/// The integer that stands for a decimal: its digits without the point.
+fn scaled(value: Decimal, kind: ColumnType) -> Result<i64> {
+    let ColumnType::Decimal { scale } = kind else {
+        return Err(Error::internal(
+            "a decimal was bound to a column of another type",
+        ));
+    };
+    let factor = Decimal::from(10_i64.checked_pow(scale).unwrap_or(i64::MAX));
+    let scaled = value
+        .checked_mul(factor)
+        .filter(|number| number.fract().is_zero());
+    scaled
+        .and_then(|number| number.to_i64())
+        .ok_or_else(|| Error::internal("a decimal does not fit its column"))
+}
+
+/// A result row of either driver.
+pub(super) trait Cells {
+    fn int(&self, index: usize) -> Result<Option<i64>>;
+    fn text(&self, index: usize) -> Result<Option<&str>>;
+    fn blob(&self, index: usize) -> Result<Option<&[u8]>>;
+}
+
+impl Cells for SqliteRow {
+    fn int(&self, index: usize) -> Result<Option<i64>> {
+        self.try_get_unchecked(index).translate()
+    }
+
+    fn text(&self, index: usize) -> Result<Option<&str>> {
+        self.try_get_unchecked(index).translate()
+    }
+
+    fn blob(&self, index: usize) -> Result<Option<&[u8]>> {
+        self.try_get_unchecked(index).translate()
+    }
+}
+
+impl Cells for rusqlite::Row<'_> {
+    fn int(&self, index: usize) -> Result<Option<i64>> {
+        let cell = self.get_ref(index).translate()?;
+        cell.as_i64_or_null().map_err(Error::internal)
+    }
+
+    fn text(&self, index: usize) -> Result<Option<&str>> {
+        let cell = self.get_ref(index).translate()?;
+        cell.as_str_or_null().map_err(Error::internal)
+    }
+
+    fn blob(&self, index: usize) -> Result<Option<&[u8]>> {
+        let cell = self.get_ref(index).translate()?;
+        cell.as_blob_or_null().map_err(Error::internal)
+    }
+}
+
+pub(super) fn decode(row: &impl Cells, columns: &[ColumnType]) -> Result<Row> {
+    let mut values = Vec::with_capacity(columns.len());
+    for (index, kind) in columns.iter().enumerate() {
+        values.push(decode_column(row, index, *kind)?.unwrap_or(Value::Null));
+    }
+    Ok(Row::new(values))
+}
+
+fn decode_column(row: &impl Cells, index: usize, kind: ColumnType) -> Result<Option<Value>> {
+    let int = || row.int(index);
+    let text = || row.text(index);
+    Ok(match kind {
+        ColumnType::Bool => int()?.map(|value| Value::Bool(value != 0)),
+        ColumnType::Int => int()?.map(Value::Int),
+        ColumnType::Decimal { scale } => {
+            int()?.map(|value| Value::Decimal(Decimal::new(value, scale)))
+        }
+        ColumnType::Text => text()?.map(|text| Value::Text(text.to_owned())),
+        ColumnType::Instant => int()?.map(instant).transpose()?,
+        ColumnType::Date => text()?
+            .map(|text| NaiveDate::from_str(text).map(Value::Date))
+            .transpose()
+            .map_err(Error::internal)?,
+        ColumnType::Uuid => row
+            .blob(index)?
+            .map(|bytes| Uuid::from_slice(bytes).map(Value::Uuid))
+            .transpose()
+            .map_err(Error::internal)?,
+        ColumnType::Tags => text()?
+            .map(|text| serde_json::from_str(text).map(Value::Tags))
+            .transpose()
+            .map_err(Error::internal)?,
+        ColumnType::Json => text()?
+            .map(|text| serde_json::from_str(text).map(Value::Json))
+            .transpose()
+            .map_err(Error::internal)?,
+        ColumnType::Bytes => row.blob(index)?.map(|bytes| Value::Bytes(bytes.to_vec())),
+    })
+}
+
+fn instant(micros: i64) -> Result<Value> {
+    DateTime::from_timestamp_micros(micros)
+        .map(Value::Instant)
+        .ok_or_else(|| Error::internal("an instant is out of range"))
+}

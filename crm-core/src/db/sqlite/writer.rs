@@ -1,0 +1,313 @@
+//! SQLite's one writer: it runs waiting transactions under savepoints, commits them together
+//! (group commit) and answers all of them, so that one disk flush serves many callers.
+//!
+//! It has a thread of its own and calls SQLite there, through rusqlite. sqlx would carry every
+//! statement to a thread of its connection and back, which cost more than most statements do.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rusqlite::{CachedStatement, OpenFlags};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{BUSY, STATEMENT_CACHE, value};
+use crate::db::error::Translate;
+use crate::db::{Connection, DatabaseOptions, Durability, Job, Row, Sql, Tx};
+use crate::error::{Error, Result};
+
+/// A job that waits for the connection, or for the news that there is no transaction to be had.
+type Queued = Box<dyn for<'c> FnOnce(Begun<'c>) -> BoxFuture<'c, Done> + Send>;
+
+/// The connection inside a transaction, or why none could be begun.
+type Begun<'c> = std::result::Result<&'c mut rusqlite::Connection, Arc<Error>>;
+
+/// A job that ran: whether its changes are to be kept, and what to tell its caller.
+struct Done {
+    kept: bool,
+    answer: Answer,
+}
+
+/// Tells a waiting caller how the commit ended.
+type Answer = Box<dyn FnOnce(std::result::Result<(), Arc<Error>>) + Send>;
+
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Queued>,
+    patience: Duration,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+}
+
+impl Writer {
+    /// Opens the file, makes it when missing, and starts the thread.
+    pub(super) async fn open(
+        file: PathBuf,
+        options: &DatabaseOptions,
+        committed: watch::Sender<()>,
+    ) -> Result<Self> {
+        let (queue, waiting) = mpsc::channel(options.write_queue.max(1));
+        let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let (opened, outcome) = oneshot::channel();
+        let (durability, most) = (options.durability, options.group_commit.max(1));
+        let (runtime, stopping) = (tokio::runtime::Handle::current(), stop.clone());
+        let on_exit = stopped.clone().drop_guard();
+        std::thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || {
+                let _on_exit = on_exit;
+                let connection = match connect(&file, durability) {
+                    Ok(connection) => connection,
+                    Err(source) => {
+                        let _ = opened.send(Err(unopened(&file, source)));
+                        return;
+                    }
+                };
+                if opened.send(Ok(())).is_ok() {
+                    runtime.block_on(serve(connection, waiting, most, committed, stopping));
+                }
+            })
+            .map_err(Error::internal)?;
+        outcome
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("the SQLite writer did not start")))?;
+        Ok(Self {
+            queue,
+            patience: options.acquire_timeout,
+            stop,
+            stopped,
+        })
+    }
+
+    pub(super) async fn run<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let queued: Queued = Box::new(move |begun| Box::pin(attempt(begun, job, answer)));
+        match tokio::time::timeout(self.patience, self.queue.send(queued)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Error::unavailable("the database is closing")),
+            Err(_) => return Err(Error::unavailable("too many writes are waiting; try again")),
+        }
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::unavailable("the database is closing")))
+    }
+
+    /// Finishes what waits, then closes the connection.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        self.stopped.cancelled().await;
+    }
+}
+
+fn connect(file: &std::path::Path, durability: Durability) -> rusqlite::Result<rusqlite::Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+        Durability::Off => "OFF",
+    };
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // The writer touches a leaf of every index for every row: they had better be in memory, and
+    // written back to the database file rarely.
+    connection.pragma_update(None, "cache_size", -65_536)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    connection.pragma_update(None, "journal_size_limit", 67_108_864)?;
+    Ok(connection)
+}
+
+fn unopened(file: &std::path::Path, source: rusqlite::Error) -> Error {
+    let file = file.display();
+    Error::Unavailable {
+        message: format!("cannot open the SQLite database {file}; check path and rights").into(),
+        source: Some(Box::new(source)),
+    }
+}
+
+async fn serve(
+    mut connection: rusqlite::Connection,
+    mut waiting: mpsc::Receiver<Queued>,
+    most: usize,
+    committed: watch::Sender<()>,
+    stop: CancellationToken,
+) {
+    loop {
+        let first = tokio::select! {
+            biased;
+            job = waiting.recv() => job,
+            () = stop.cancelled() => {
+                waiting.close();
+                waiting.recv().await
+            }
+        };
+        let Some(first) = first else { break };
+        commit_group(&mut connection, first, &mut waiting, most).await;
+        committed.send_replace(());
+    }
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(%error, "closing the SQLite writer failed");
+    }
+}
+
+/// One commit: the job at hand and all that wait behind it.
+async fn commit_group(
+    connection: &mut rusqlite::Connection,
+    first: Queued,
+    waiting: &mut mpsc::Receiver<Queued>,
+    most: usize,
+) {
+    let begun = control(connection, "BEGIN IMMEDIATE").and_then(|()| control(connection, "SAVEPOINT job"));
+    if let Err(error) = begun {
+        // Another process writes for longer than all these callers would wait in turn.
+        let cause = Arc::new(error);
+        let mut next = Some(first);
+        while let Some(job) = next {
+            (job(Err(cause.clone())).await.answer)(Err(cause.clone()));
+            next = waiting.try_recv().ok();
+        }
+        let _ = control(connection, "ROLLBACK");
+        return;
+    }
+    let mut answers = Vec::new();
+    let outcome = async {
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            let Done { kept, answer } = job(Ok(&mut *connection)).await;
+            answers.push(answer);
+            if answers.len() < most {
+                next = waiting.try_recv().ok();
+            }
+            if !kept {
+                // The savepoint stays, for the next job.
+                control(connection, "ROLLBACK TO job")?;
+            } else if next.is_some() {
+                control(connection, "RELEASE job")?;
+                control(connection, "SAVEPOINT job")?;
+            }
+        }
+        control(connection, "COMMIT")
+    }
+    .await;
+    let outcome = match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            // Whether it still was open or SQLite had ended it already, none is open after this.
+            let _ = control(connection, "ROLLBACK");
+            Err(Arc::new(error))
+        }
+    };
+    for answer in answers {
+        answer(outcome.clone());
+    }
+}
+
+/// Runs a statement of the transaction itself.
+fn control(connection: &rusqlite::Connection, statement: &str) -> Result<()> {
+    connection
+        .prepare_cached(statement)
+        .and_then(|mut statement| statement.raw_execute())
+        .translate()?;
+    Ok(())
+}
+
+pub(in crate::db) fn fetch_all(connection: &mut rusqlite::Connection, sql: Sql) -> Result<Vec<Row>> {
+    let columns = sql.columns.clone();
+    let mut statement = bound(connection, sql)?;
+    let mut rows = statement.raw_query();
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().translate()? {
+        all.push(value::decode(row, columns.as_slice())?);
+    }
+    Ok(all)
+}
+
+/// The first row; the statement runs to its end, as a write must.
+pub(in crate::db) fn fetch_optional(
+    connection: &mut rusqlite::Connection,
+    sql: Sql,
+) -> Result<Option<Row>> {
+    let columns = sql.columns.clone();
+    let mut statement = bound(connection, sql)?;
+    let mut rows = statement.raw_query();
+    let first = match rows.next().translate()? {
+        Some(row) => Some(value::decode(row, columns.as_slice())?),
+        None => None,
+    };
+    while rows.next().translate()?.is_some() {}
+    Ok(first)
+}
+
+pub(in crate::db) fn execute(connection: &mut rusqlite::Connection, sql: Sql) -> Result<u64> {
+    {
+        let mut statement = bound(connection, sql)?;
+        let mut rows = statement.raw_query();
+        while rows.next().translate()?.is_some() {}
+    }
+    Ok(connection.changes())
+}
+
+pub(in crate::db) fn run_script(connection: &mut rusqlite::Connection, script: &str) -> Result<()> {
+    connection.execute_batch(script).translate()
+}
+
+fn bound(connection: &rusqlite::Connection, sql: Sql) -> Result<CachedStatement<'_>> {
+    let mut statement = connection.prepare_cached(sql.text.as_str()).translate()?;
+    for (index, (value, kind)) in sql.args.into_iter().enumerate() {
+        let cell = value::cell(value, kind)?;
+        statement.raw_bind_parameter(index + 1, cell).translate()?;
+    }
+    Ok(statement)
+}
+
+/// Runs a job and keeps its answer until the commit.
+async fn attempt<T: Send + 'static>(
+    begun: Begun<'_>,
+    job: impl Job<T>,
+    caller: oneshot::Sender<Result<T>>,
+) -> Done {
+    let result = match begun {
+        Ok(connection) => {
+            let mut tx = Tx(Connection::Sqlite(connection));
+            let run = AssertUnwindSafe(async { job(&mut tx).await })
+                .catch_unwind()
+                .await;
+            run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
+        }
+        Err(cause) => Err(lost(cause)),
+    };
+    Done {
+        kept: result.is_ok(),
+        answer: Box::new(move |outcome| {
+            let answer = match (result, outcome) {
+                (Ok(value), Ok(())) => Ok(value),
+                (Err(error), _) => Err(error),
+                (Ok(_), Err(cause)) => Err(lost(cause)),
+            };
+            // A caller that has gone away does not want to know.
+            let _ = caller.send(answer);
+        }),
+    }
+}
+
+fn lost(cause: Arc<Error>) -> Error {
+    Error::Unavailable {
+        message: "the database is busy; nothing was changed, try again".into(),
+        source: Some(Box::new(Lost(cause))),
+    }
+}
+
+/// The failure shared by all callers of a lost group.
+#[derive(Debug, thiserror::Error)]
+#[error("group commit failed")]
+struct Lost(#[source] Arc<Error>);
