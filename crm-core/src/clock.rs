@@ -42,10 +42,17 @@ impl Clock {
 
     /// A new UUID of version 7 (RFC 9562 §5.7): ordered by time, 74 random bits.
     pub fn new_id(&self) -> Uuid {
+        self.new_id_and_time().0
+    }
+
+    /// A new id, and the instant in it: the present one, cut to milliseconds.
+    pub fn new_id_and_time(&self) -> (Uuid, DateTime<Utc>) {
         let mut random = [0; 10];
         self.0.fill(&mut random);
-        let millis = u64::try_from(self.0.now().timestamp_millis()).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+        let now = self.0.now().trunc_subsecs(3);
+        let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+        let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        (id, now)
     }
 
     /// `N` random bytes fit for secrets.

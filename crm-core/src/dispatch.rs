@@ -27,6 +27,12 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Its name in the log.
     fn name(&self) -> &'static str;
 
+    /// Whether any event of this tenant is of interest now; the rest is not even read.
+    fn listens(&self, tenant: TenantId) -> BoxFuture<'_, Result<bool>> {
+        let _ = tenant;
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
     /// Takes an event; an `Err` means "call me again later".
     fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, Result<()>>;
 }
@@ -125,17 +131,23 @@ impl Dispatcher {
 
     /// One turn over the tenants with events.
     pub(crate) async fn round(&mut self, stop: &CancellationToken) -> Result<Round> {
-        let mut done = Vec::new();
+        let (mut done, mut unheard) = (Vec::new(), Vec::new());
         let mut leased = true;
+        // Read before anybody is asked: whoever begins to listen later hears of what comes later.
+        let newest = self.newest().await?;
         for tenant in self.pending_tenants().await? {
             if stop.is_cancelled() {
                 break;
+            }
+            self.last_tenant = tenant;
+            if !self.has_listener(tenant).await {
+                unheard.push(tenant);
+                continue;
             }
             leased = self.lease().await?;
             if !leased {
                 break;
             }
-            self.last_tenant = tenant;
             match self.serve(tenant, stop).await {
                 Ok(sequences) => done.extend(sequences),
                 // The next tenant is not to suffer for it.
@@ -147,8 +159,15 @@ impl Dispatcher {
             }
         }
         self.mark(&done).await?;
+        let mut passed = 0;
+        if leased && !unheard.is_empty() {
+            leased = self.lease().await?;
+            if leased {
+                passed = self.pass(unheard, newest).await?;
+            }
+        }
         Ok(if leased {
-            Round::Delivered(done.len())
+            Round::Delivered(done.len() + passed)
         } else {
             Round::Elsewhere
         })
@@ -316,6 +335,43 @@ impl Dispatcher {
             .into_iter()
             .map(event_from_row)
             .collect()
+    }
+
+    /// Whether some subscriber listens; when one cannot tell now, it may.
+    async fn has_listener(&self, tenant: TenantId) -> bool {
+        for subscriber in &self.subscribers {
+            if subscriber.listens(tenant).await.unwrap_or(true) {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn newest(&self) -> Result<i64> {
+        let sql = Sql::new("SELECT sequence FROM outbox ORDER BY sequence DESC LIMIT 1");
+        let row = self.db.fetch_optional(sql.returns(&[ColumnType::Int]).point_read());
+        row.await?.map_or(Ok(0), |mut row| row.int())
+    }
+
+    /// Marks the events of tenants to whom nobody listens, up to `newest`; answers how many.
+    async fn pass(&self, tenants: Vec<TenantId>, newest: i64) -> Result<usize> {
+        let mut sql = Sql::new("UPDATE outbox SET dispatched_at = ");
+        sql.arg(self.clock.now(), ColumnType::Instant)
+            .push(" WHERE dispatched_at IS NULL AND sequence <= ")
+            .arg(newest, ColumnType::Int)
+            .push(" AND tenant_id IN (");
+        for (count, tenant) in tenants.into_iter().enumerate() {
+            if count > 0 {
+                sql.push(", ");
+            }
+            sql.arg(tenant, ColumnType::Uuid);
+        }
+        sql.push(")");
+        let passed = self
+            .db
+            .write(move |tx| Box::pin(async move { tx.execute(sql).await }))
+            .await?;
+        Ok(usize::try_from(passed).unwrap_or(usize::MAX))
     }
 
     async fn mark(&self, done: &[i64]) -> Result<()> {

@@ -204,47 +204,73 @@ fn condition(field: &FieldSpec, dialect: Dialect) -> Option<String> {
 
 /// The statements of all indexes by the index's name; the same on both databases.
 ///
-/// `<module>.<field>.unique` or `<module>.<field>[.<field>…].index`: the dot is in no [`Ident`], so
-/// two modules never share an index name and a violated one names its field.
+/// Every index costs every write, so there is none that another one makes up for: creation time
+/// orders as ids do, a unique field by its unique index, and what is mostly absent is left out.
+///
+/// `<module>.<field>.unique`, `.absent` or `<module>.<field>[.<field>…].index`: the dot is in no
+/// [`Ident`], so two modules never share an index name and a violated one names its field.
 fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
-    let mut statements = BTreeMap::new();
-    let mut ordered = |fields: &[&str]| {
-        let parts = [&[spec.name.as_str()], fields, &["index"]].concat();
-        let columns: Vec<_> = fields.iter().map(quoted).collect();
-        let columns = format!("{}, \"id\"", columns.join(", "));
-        add_index(&mut statements, "INDEX", &parts, &columns);
+    let mut indexes = Indexes {
+        module: &spec.name,
+        statements: BTreeMap::new(),
     };
-    for field in ["owner_id", "created_at", "updated_at"] {
-        ordered(&[field]);
-    }
+    indexes.add(&["owner_id", "index"], "INDEX", "\"owner_id\", \"id\"", "");
+    indexes.add(
+        &["updated_at", "index"],
+        "INDEX",
+        "\"updated_at\", \"id\"",
+        "",
+    );
     for field in &spec.fields {
-        if field.sort || matches!(field.kind, FieldType::Reference { .. }) {
-            ordered(&[field.name.as_str()]);
+        let (name, column) = (field.name.as_str(), quoted(&field.name));
+        let key = match field.kind {
+            FieldType::Email => format!("lower({column})"),
+            _ => column.clone(),
+        };
+        if field.unique {
+            indexes.add(&[name, "unique"], "UNIQUE INDEX", &key, "");
+        }
+        if field.sort && field.unique && !field.required {
+            let absent = format!(" WHERE {column} IS NULL");
+            indexes.add(&[name, "absent"], "INDEX", "\"id\"", &absent);
+        }
+        if field.sort && !field.unique {
+            indexes.add(&[name, "index"], "INDEX", &format!("{key}, \"id\""), "");
+        } else if matches!(field.kind, FieldType::Reference { .. }) && !field.unique {
+            let present = format!(" WHERE {column} IS NOT NULL");
+            indexes.add(
+                &[name, "index"],
+                "INDEX",
+                &format!("{column}, \"id\""),
+                &present,
+            );
         }
     }
-    for index in &spec.indexes {
-        ordered(&index.iter().map(Ident::as_str).collect::<Vec<_>>());
+    for fields in &spec.indexes {
+        let mut parts: Vec<_> = fields.iter().map(Ident::as_str).collect();
+        let columns: Vec<_> = parts.iter().map(quoted).collect();
+        parts.push("index");
+        let columns = format!("{}, \"id\"", columns.join(", "));
+        indexes.add(&parts, "INDEX", &columns, "");
     }
-    for field in spec.fields.iter().filter(|field| field.unique) {
-        let column = quoted(&field.name);
-        let column = match field.kind {
-            FieldType::Email => format!("lower({column})"),
-            _ => column,
-        };
-        let parts = [spec.name.as_str(), field.name.as_str(), "unique"];
-        add_index(&mut statements, "UNIQUE INDEX", &parts, &column);
-    }
-    statements
+    indexes.statements
 }
 
-fn add_index(to: &mut BTreeMap<String, String>, kind: &str, parts: &[&str], columns: &str) {
-    let name = name(parts);
-    let table = quoted(parts[0]);
-    let sql = format!(
-        "CREATE {kind} {} ON {table} (\"tenant_id\", {columns})",
-        quoted(&name)
-    );
-    to.insert(name, sql);
+struct Indexes<'a> {
+    module: &'a Ident,
+    statements: BTreeMap<String, String>,
+}
+
+impl Indexes<'_> {
+    fn add(&mut self, parts: &[&str], kind: &str, columns: &str, condition: &str) {
+        let name = name(&[&[self.module.as_str()], parts].concat());
+        let sql = format!(
+            "CREATE {kind} {} ON {} (\"tenant_id\", {columns}){condition}",
+            quoted(&name),
+            quoted(self.module)
+        );
+        self.statements.insert(name, sql);
+    }
 }
 
 /// The parts joined by dots; a name that would be cut ends in a digest of the whole instead.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, SubsecRound as _, Utc};
+
 use super::{ColumnType, Dialect, Sql};
 use crate::id::{RecordId, TenantId, UserId};
 use crate::module::CompiledModule;
@@ -56,7 +58,7 @@ impl Statements {
     }
 
     pub(crate) fn get(&self, tenant: TenantId, id: RecordId) -> Sql {
-        self.by_id(&self.get, tenant, id)
+        self.by_id(&self.get, tenant, id).point_read()
     }
 
     /// The record, locked until the transaction ends.
@@ -77,7 +79,7 @@ impl Statements {
         tenant: TenantId,
         id: RecordId,
         owner: Option<UserId>,
-        now: chrono::DateTime<chrono::Utc>,
+        now: DateTime<Utc>,
         values: Vec<Value>,
     ) -> Sql {
         let mut sql = Sql::shared(&self.insert)
@@ -99,7 +101,7 @@ impl Statements {
         tenant: TenantId,
         id: RecordId,
         owner: Option<Option<UserId>>,
-        now: chrono::DateTime<chrono::Utc>,
+        now: DateTime<Utc>,
         changes: &[(usize, Value)],
     ) -> Sql {
         let mut sql = Sql::new("UPDATE ");
@@ -156,21 +158,38 @@ impl Statements {
             Direction::Ascending => (" > ", " ASC"),
             Direction::Descending => (" < ", " DESC"),
         };
-        let keyed = query.sort.field != Field::Id && !matches!(segment, Segment::Absent { .. });
-        let column = |sql: &mut Sql| self.column(sql, query.sort.field);
-        if self.nullable(query.sort.field) {
+        let field = query.sort.field;
+        let absent = matches!(segment, Segment::Absent { .. });
+        // Ids are in the order of creation.
+        let keyed = !absent && !matches!(field, Field::Id | Field::CreatedAt);
+        // A unique key needs no id to break ties, and its index has none.
+        let unique = self.unique(field);
+        if self.nullable(field) {
             sql.push(" AND ");
-            column(&mut sql);
-            sql.push(if keyed { " IS NOT NULL" } else { " IS NULL" });
+            if absent {
+                self.column(&mut sql, field);
+                sql.push(" IS NULL");
+            } else {
+                self.folded(&mut sql, field);
+                sql.push(" IS NOT NULL");
+            }
         }
         match segment {
+            Segment::Present {
+                after: Some((key, _)),
+            } if keyed && unique => {
+                sql.push(" AND ");
+                self.folded(&mut sql, field);
+                sql.push(operator);
+                self.operand(&mut sql, field, key);
+            }
             Segment::Present {
                 after: Some((key, id)),
             } if keyed => {
                 sql.push(" AND (");
-                column(&mut sql);
+                self.folded(&mut sql, field);
                 sql.push(", id)").push(operator).push("(");
-                sql.arg(key.clone(), self.column_type(query.sort.field));
+                self.operand(&mut sql, field, key);
                 sql.push(", ").arg(*id, ColumnType::Uuid).push(")");
             }
             Segment::Present {
@@ -185,13 +204,13 @@ impl Statements {
         }
         sql.push(" ORDER BY ");
         if keyed {
-            column(&mut sql);
-            sql.push(direction).push(", ");
+            self.folded(&mut sql, field);
+            sql.push(direction);
         }
-        sql.push("id")
-            .push(direction)
-            .push(" LIMIT ")
-            .number(u64::from(limit));
+        if !(keyed && unique) {
+            sql.push(if keyed { ", id" } else { "id" }).push(direction);
+        }
+        sql.push(" LIMIT ").number(u64::from(limit));
         sql.returns_shared(&self.columns)
     }
 
@@ -276,6 +295,9 @@ impl Statements {
     }
 
     fn compare(&self, sql: &mut Sql, field: Field, comparison: &Comparison) {
+        if field == Field::CreatedAt && created(sql, comparison) {
+            return;
+        }
         let mut binary = |operator: &'static str, operand: &Value| {
             self.folded(sql, field);
             sql.push(operator);
@@ -387,6 +409,10 @@ impl Statements {
         }
     }
 
+    fn unique(&self, field: Field) -> bool {
+        matches!(field, Field::Declared(position) if self.module.fields()[position].unique)
+    }
+
     pub(crate) fn nullable(&self, field: Field) -> bool {
         match field {
             Field::Id | Field::CreatedAt | Field::UpdatedAt => false,
@@ -394,6 +420,43 @@ impl Statements {
             Field::Declared(position) => !self.module.fields()[position].required,
         }
     }
+}
+
+/// A comparison of the creation time as one of ids, which hold it in milliseconds and have an index.
+/// False for comparisons that are none with an instant.
+fn created(sql: &mut Sql, comparison: &Comparison) -> bool {
+    let from_same = |at: &DateTime<Utc>| {
+        let fraction = at.trunc_subsecs(3) != *at;
+        first_id(at.timestamp_millis() + i64::from(fraction))
+    };
+    let from_next = |at: &DateTime<Utc>| first_id(at.timestamp_millis() + 1);
+    let (from, to) = match comparison {
+        Comparison::Eq(Value::Instant(at)) => (Some(from_same(at)), Some(from_next(at))),
+        Comparison::Gte(Value::Instant(at)) => (Some(from_same(at)), None),
+        Comparison::Gt(Value::Instant(at)) => (Some(from_next(at)), None),
+        Comparison::Lt(Value::Instant(at)) => (None, Some(from_same(at))),
+        Comparison::Lte(Value::Instant(at)) => (None, Some(from_next(at))),
+        _ => return false,
+    };
+    sql.push("(");
+    if let Some(id) = from {
+        sql.push("id >= ").arg(id, ColumnType::Uuid);
+    }
+    if from.is_some() && to.is_some() {
+        sql.push(" AND ");
+    }
+    if let Some(id) = to {
+        sql.push("id < ").arg(id, ColumnType::Uuid);
+    }
+    sql.push(")");
+    true
+}
+
+/// The smallest UUID of version 7 or less that could be made in this millisecond since 1970
+/// (RFC 9562 §5.7: the first 48 bits).
+fn first_id(millis: i64) -> uuid::Uuid {
+    let millis = millis.clamp(0, (1 << 48) - 1);
+    uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
 
 /// Which part of an ordered list: values come first, then records without one.

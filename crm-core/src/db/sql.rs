@@ -67,6 +67,8 @@ pub(crate) struct Sql {
     pub(super) text: Text,
     pub(super) args: Vec<(Value, ColumnType)>,
     pub(super) columns: Columns,
+    /// Whether it reads one row by its key.
+    pub(super) point: bool,
 }
 
 impl Sql {
@@ -85,7 +87,14 @@ impl Sql {
             text,
             args: Vec::new(),
             columns: Columns::Fixed(&[]),
+            point: false,
         }
+    }
+
+    /// States that this reads one row by its key, and so takes no time worth a change of threads.
+    pub(crate) fn point_read(mut self) -> Self {
+        self.point = true;
+        self
     }
 
     /// Binds the value of the next placeholder of a text that already holds it.

@@ -1,6 +1,7 @@
-//! SQLite: a pool of read-only connections (sqlx), and one writer with group commit (see
-//! [`writer`]).
+//! SQLite: a pool of read-only connections, connections for [point reads](point), and one
+//! [writer] with group commit.
 
+mod point;
 mod value;
 mod writer;
 
@@ -27,6 +28,7 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     readers: SqlitePool,
+    point_readers: point::PointReaders,
     writer: writer::Writer,
 }
 
@@ -47,13 +49,18 @@ impl Database {
             .pragma("temp_store", "memory")
             .pragma("mmap_size", "268435456");
         let file = connect.get_filename().to_owned();
-        let writer = writer::Writer::open(file, options, committed).await?;
+        let writer = writer::Writer::open(file.to_path_buf(), options, committed).await?;
+        let point_readers = point::PointReaders::open(&file).translate()?;
         let readers = SqlitePoolOptions::new()
             .max_connections(options.max_connections.unwrap_or(4))
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
             .connect_lazy_with(connect);
-        Ok(Self { readers, writer })
+        Ok(Self {
+            readers,
+            point_readers,
+            writer,
+        })
     }
 
     pub(super) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
@@ -68,6 +75,13 @@ impl Database {
     }
 
     pub(super) async fn fetch_optional(&self, sql: Sql) -> Result<Option<Row>> {
+        let sql = match sql.point {
+            true => match self.point_readers.fetch_optional(sql)? {
+                point::Answer::Row(row) => return Ok(row),
+                point::Answer::Busy(sql) => sql,
+            },
+            false => sql,
+        };
         let mut connection = self.readers.acquire().await.translate()?;
         let columns = sql.columns.clone();
         let row = prepared(sql)?

@@ -14,7 +14,7 @@ use crate::dispatch::Subscriber;
 use crate::error::Result;
 use crate::event::Event;
 use crate::hook::{Call, Report};
-use crate::id::RunId;
+use crate::id::{RunId, TenantId};
 use crate::policy::{Grants, Subject};
 use crate::scope::{Read, Scope};
 
@@ -24,6 +24,10 @@ const MAX_DEPTH: u16 = 16;
 impl Subscriber for Plugins {
     fn name(&self) -> &'static str {
         "plugins"
+    }
+
+    fn listens(&self, tenant: TenantId) -> BoxFuture<'_, Result<bool>> {
+        async move { Ok(!self.enabled(tenant).await?.is_empty()) }.boxed()
     }
 
     fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, Result<()>> {

@@ -134,10 +134,10 @@ impl Records {
             None => scope.actor().user(),
         };
         let given = sent.owner.is_some();
-        let now = core.clock.now();
+        let (id, now) = core.clock.new_id_and_time();
         let record = Record {
             module: module.clone(),
-            id: RecordId(core.clock.new_id()),
+            id: RecordId(id),
             version: 1,
             owner_id: owner,
             created_at: now,

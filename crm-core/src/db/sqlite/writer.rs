@@ -20,6 +20,9 @@ use crate::db::error::Translate;
 use crate::db::{Connection, DatabaseOptions, Durability, Job, Row, Sql, Tx};
 use crate::error::{Error, Result};
 
+/// How long a commit waits for callers of the last one who write again.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// A job that waits for the connection, or for the news that there is no transaction to be had.
 type Queued = Box<dyn for<'c> FnOnce(Begun<'c>) -> BoxFuture<'c, Done> + Send>;
 
@@ -121,7 +124,7 @@ fn connect(file: &std::path::Path, durability: Durability) -> rusqlite::Result<r
     connection.pragma_update(None, "temp_store", "memory")?;
     // The writer touches a leaf of every index for every row: they had better be in memory, and
     // written back to the database file rarely.
-    connection.pragma_update(None, "cache_size", -65_536)?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 67_108_864)?;
     Ok(connection)
@@ -142,6 +145,7 @@ async fn serve(
     committed: watch::Sender<()>,
     stop: CancellationToken,
 ) {
+    let mut size = 1;
     loop {
         let first = tokio::select! {
             biased;
@@ -152,7 +156,9 @@ async fn serve(
             }
         };
         let Some(first) = first else { break };
-        commit_group(&mut connection, first, &mut waiting, most).await;
+        // Callers of the last commit who write again are on their way.
+        let expected = size.min(most);
+        size = commit_group(&mut connection, first, &mut waiting, expected, most).await;
         committed.send_replace(());
     }
     if let Err((_, error)) = connection.close() {
@@ -165,8 +171,10 @@ async fn commit_group(
     connection: &mut rusqlite::Connection,
     first: Queued,
     waiting: &mut mpsc::Receiver<Queued>,
+    expected: usize,
     most: usize,
-) {
+) -> usize {
+    let gathered = tokio::time::Instant::now() + GATHER;
     let begun = control(connection, "BEGIN IMMEDIATE").and_then(|()| control(connection, "SAVEPOINT job"));
     if let Err(error) = begun {
         // Another process writes for longer than all these callers would wait in turn.
@@ -177,7 +185,7 @@ async fn commit_group(
             next = waiting.try_recv().ok();
         }
         let _ = control(connection, "ROLLBACK");
-        return;
+        return 1;
     }
     let mut answers = Vec::new();
     let outcome = async {
@@ -187,6 +195,9 @@ async fn commit_group(
             answers.push(answer);
             if answers.len() < most {
                 next = waiting.try_recv().ok();
+            }
+            if next.is_none() && answers.len() < expected {
+                next = tokio::time::timeout_at(gathered, waiting.recv()).await.ok().flatten();
             }
             if !kept {
                 // The savepoint stays, for the next job.
@@ -207,9 +218,11 @@ async fn commit_group(
             Err(Arc::new(error))
         }
     };
+    let size = answers.len();
     for answer in answers {
         answer(outcome.clone());
     }
+    size
 }
 
 /// Runs a statement of the transaction itself.
