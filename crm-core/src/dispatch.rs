@@ -349,7 +349,9 @@ impl Dispatcher {
 
     async fn newest(&self) -> Result<i64> {
         let sql = Sql::new("SELECT sequence FROM outbox ORDER BY sequence DESC LIMIT 1");
-        let row = self.db.fetch_optional(sql.returns(&[ColumnType::Int]).point_read());
+        let row = self
+            .db
+            .fetch_optional(sql.returns(&[ColumnType::Int]).point_read());
         row.await?.map_or(Ok(0), |mut row| row.int())
     }
 

@@ -106,7 +106,10 @@ impl Writer {
     }
 }
 
-fn connect(file: &std::path::Path, durability: Durability) -> rusqlite::Result<rusqlite::Connection> {
+fn connect(
+    file: &std::path::Path,
+    durability: Durability,
+) -> rusqlite::Result<rusqlite::Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -125,7 +128,7 @@ fn connect(file: &std::path::Path, durability: Durability) -> rusqlite::Result<r
     // The writer touches a leaf of every index for every row: they had better be in memory, and
     // written back to the database file rarely.
     connection.pragma_update(None, "cache_size", -16_384)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
     connection.pragma_update(None, "journal_size_limit", 67_108_864)?;
     Ok(connection)
 }
@@ -175,7 +178,8 @@ async fn commit_group(
     most: usize,
 ) -> usize {
     let gathered = tokio::time::Instant::now() + GATHER;
-    let begun = control(connection, "BEGIN IMMEDIATE").and_then(|()| control(connection, "SAVEPOINT job"));
+    let begun =
+        control(connection, "BEGIN IMMEDIATE").and_then(|()| control(connection, "SAVEPOINT job"));
     if let Err(error) = begun {
         // Another process writes for longer than all these callers would wait in turn.
         let cause = Arc::new(error);
@@ -197,7 +201,10 @@ async fn commit_group(
                 next = waiting.try_recv().ok();
             }
             if next.is_none() && answers.len() < expected {
-                next = tokio::time::timeout_at(gathered, waiting.recv()).await.ok().flatten();
+                next = tokio::time::timeout_at(gathered, waiting.recv())
+                    .await
+                    .ok()
+                    .flatten();
             }
             if !kept {
                 // The savepoint stays, for the next job.
@@ -234,7 +241,10 @@ fn control(connection: &rusqlite::Connection, statement: &str) -> Result<()> {
     Ok(())
 }
 
-pub(in crate::db) fn fetch_all(connection: &mut rusqlite::Connection, sql: Sql) -> Result<Vec<Row>> {
+pub(in crate::db) fn fetch_all(
+    connection: &mut rusqlite::Connection,
+    sql: Sql,
+) -> Result<Vec<Row>> {
     let columns = sql.columns.clone();
     let mut statement = bound(connection, sql)?;
     let mut rows = statement.raw_query();
