@@ -291,12 +291,12 @@ async fn a_new_version_needs_consent_again(world: World) {
         (first.id, PluginStatus::Uploaded)
     );
     assert_eq!(second.enabled_at, None);
-    let permit = theatre
-        .world
-        .permit(theatre.world.admin, OBJECT)
-        .await;
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
     let seen = Hex(&first.sha256).to_string();
-    let unseen = theatre.plugins.enable(&permit, second.id, Some(&seen)).await;
+    let unseen = theatre
+        .plugins
+        .enable(&permit, second.id, Some(&seen))
+        .await;
     assert_eq!(unseen.unwrap_err().code(), "component_changed");
     assert_eq!(
         theatre.components().await,

@@ -1,5 +1,6 @@
 //! Records: the rows of modules, read and written through permits only.
 
+mod aggregate;
 mod cursor;
 mod filter;
 mod page;
@@ -14,6 +15,7 @@ use chrono::{DateTime, Utc};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 
+pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric};
 pub use filter::{Comparison, Field, Filter, operators};
 pub use page::{Page, Total};
 pub use query::{Direction, Query, Sort};

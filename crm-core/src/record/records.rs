@@ -29,6 +29,10 @@ impl Records {
         Self { core }
     }
 
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// The record with this id.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! There is no code per module. A handler reads the request, asks the scope for the permit, and
 //! writes what the library answers; rules and rights live in the library.
 
+mod aggregate;
 mod query;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::resource::allow;
 pub(crate) const BASE: &str = "/api/v1/";
 
 const COLLECTION: &[Method] = &[Method::GET, Method::POST];
+const AGGREGATE: &[Method] = &[Method::GET];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
@@ -38,6 +40,8 @@ pub(crate) struct Call {
 enum Target {
     Collection,
     Record(RecordId),
+    /// Figures about the collection.
+    Aggregate,
     /// The path goes on after the module, with what cannot be an id.
     Nothing,
 }
@@ -51,10 +55,10 @@ impl Call {
             Some((name, id)) => (name, Some(id)),
         };
         let module = app.crm.registry().get(name)?.clone();
-        let target = match id.map(record_id) {
+        let target = match id {
             None => Target::Collection,
-            Some(Some(id)) => Target::Record(id),
-            Some(None) => Target::Nothing,
+            Some("aggregate") => Target::Aggregate,
+            Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
         };
         Some(Self { module, target })
     }
@@ -69,12 +73,20 @@ impl Call {
         request: Request,
     ) -> Result<Response, Problem> {
         let Self { module, target } = self;
-        let in_collection = matches!(target, Target::Collection);
+        let rest = match target {
+            Target::Collection => "",
+            Target::Aggregate => "/aggregate",
+            Target::Record(_) | Target::Nothing => "/{id}",
+        };
         exchange.note_template(Template::Module {
             module: module.clone(),
-            in_collection,
+            rest,
         });
-        let methods = if in_collection { COLLECTION } else { RECORD };
+        let methods = match target {
+            Target::Collection => COLLECTION,
+            Target::Aggregate => AGGREGATE,
+            Target::Record(_) | Target::Nothing => RECORD,
+        };
         if !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
@@ -86,6 +98,7 @@ impl Call {
         };
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
+            (_, Target::Aggregate) => handler.aggregate(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,
             (_, Target::Collection) => handler.create(request).await,
             (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
@@ -99,14 +112,9 @@ impl Call {
 pub(crate) fn write_template(
     f: &mut fmt::Formatter<'_>,
     module: &CompiledModule,
-    in_collection: bool,
+    rest: &str,
 ) -> fmt::Result {
-    write!(
-        f,
-        "{BASE}{}{}",
-        module.name(),
-        if in_collection { "" } else { "/{id}" }
-    )
+    write!(f, "{BASE}{}{rest}", module.name())
 }
 
 /// XC-29: any UUID, in the one form that answers use.
@@ -141,6 +149,15 @@ impl Handler<'_> {
             .list(&permit, &query)
             .await?;
         body(StatusCode::OK, &List::from(&page))
+    }
+
+    async fn aggregate(&self, request: &Request) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Read>(self.name())?;
+        let ask = aggregate::parse(&self.module, request)?;
+        let records = self.exchange.app.crm.records();
+        let groups = records.aggregate(&permit, &ask).await?;
+        let answer = aggregate::Answer::new(&self.module, &ask, groups)?;
+        body(StatusCode::OK, &answer)
     }
 
     async fn create(&self, request: Request) -> Result<Response, Problem> {

@@ -60,7 +60,10 @@ fn an_origin_that_is_none_is_wrong_usage() {
         let output = crm(&folder, &["serve", "--cors-origin", odd]).output();
         let output = output.unwrap();
         assert_eq!(output.status.code(), Some(2), "{odd}");
-        assert!(text(&output.stderr).contains("https://app.example"), "{odd}");
+        assert!(
+            text(&output.stderr).contains("https://app.example"),
+            "{odd}"
+        );
     }
 }
 
