@@ -11,6 +11,7 @@ pub(crate) struct ModuleWords {
     pub(crate) singular: Option<LitStr>,
     pub(crate) description: Option<LitStr>,
     pub(crate) indexes: Vec<Vec<LitStr>>,
+    pub(crate) with: Option<syn::Path>,
 }
 
 /// What `#[field(…)]` says.
@@ -58,7 +59,8 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
             words.indexes = rows.elems.iter().map(texts).collect::<Result<_>>()?;
             Ok(())
         }
-        _ => Err(meta.error("expected `name`, `singular`, `description` or `indexes`")),
+        "with" => once(&mut words.with, &meta),
+        _ => Err(meta.error("expected `name`, `singular`, `description`, `indexes` or `with`")),
     })?;
     Ok(words)
 }

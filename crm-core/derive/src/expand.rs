@@ -44,17 +44,23 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
         .into_iter()
         .map(|index| quote!(::std::vec![#(#index),*]));
     let target = &input.ident;
+    let finish = match &words.with {
+        Some(with) => quote!(#with(spec)),
+        None => quote!(spec),
+    };
     Ok(quote! {
         #[automatically_derived]
         impl ::crm_core::Module for #target {
             fn spec() -> ::crm_core::module::ModuleSpec {
-                ::crm_core::module::ModuleSpec {
+                let spec = ::crm_core::module::ModuleSpec {
                     name: #name,
                     singular: #singular,
                     description: ::std::string::String::from(#description),
                     fields: ::std::vec![#(#fields),*],
                     indexes: ::std::vec![#(#indexes),*],
-                }
+                    machines: ::std::vec::Vec::new(),
+                };
+                #finish
             }
         }
     })

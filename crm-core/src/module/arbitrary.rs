@@ -116,6 +116,7 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             description: String::new(),
             fields,
             indexes: vec![index],
+            machines: Vec::new(),
         };
         if check(&spec).is_err() {
             spec.indexes.clear();

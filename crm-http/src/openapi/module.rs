@@ -328,11 +328,18 @@ fn versioned(description: &str, schema: &str) -> Value {
 
 fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
     let record = words.record();
-    let declared: Map<String, Value> = module
+    let mut declared: Map<String, Value> = module
         .fields()
         .iter()
         .map(|field| (field.name.to_string(), property(words.singular, field)))
         .collect();
+
+    for machine in &module.spec().machines {
+        if let Some(property) = declared.get_mut(machine.field.as_str()) {
+            let words = property["description"].as_str().unwrap_or_default();
+            property["description"] = json!(format!("{words} {}", machine.words()).trim());
+        }
+    }
 
     let mut stored = system_properties();
     stored.extend(declared.clone());
