@@ -72,12 +72,12 @@ pub(crate) struct Exchange {
 pub(crate) enum Template {
     /// Of a fixed resource.
     Fixed(Arc<str>),
-    /// Of a module: its collection, or one record.
+    /// Of a module: its collection, or what lies below it.
     Module {
         /// Which module.
         module: Arc<CompiledModule>,
-        /// Whether no record is named.
-        in_collection: bool,
+        /// The rest of the path; empty for the collection.
+        below: &'static str,
     },
 }
 
@@ -85,10 +85,7 @@ impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(path) => f.write_str(path),
-            Self::Module {
-                module,
-                in_collection,
-            } => modules::write_template(f, module, *in_collection),
+            Self::Module { module, below } => modules::write_template(f, module, below),
         }
     }
 }

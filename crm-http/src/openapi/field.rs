@@ -147,6 +147,11 @@ pub(super) fn filters(
             "is_null" => {
                 (format!("{name}[is_null]"), format!("{name} has no value, or has one."), json!({"type": "boolean"}))
             }
+            "has_any" | "has_all" => {
+                let words = format!("{name} {} these, separated by commas.",
+                    if op == "has_any" { "has one of" } else { "has all of" });
+                (format!("{name}[{op}]"), words, text())
+            }
             "contains" | "starts" | "has" => {
                 let verb = match op {
                     "contains" => "contains",
@@ -175,7 +180,7 @@ fn text() -> Value {
 }
 
 /// What a field is compared with: its type, without the bounds that limit what is stored.
-fn operand(singular: &str, field: &FieldSpec) -> Value {
+pub(super) fn operand(singular: &str, field: &FieldSpec) -> Value {
     match &field.kind {
         FieldType::Text { .. }
         | FieldType::Email

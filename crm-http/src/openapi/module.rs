@@ -1,11 +1,13 @@
 //! The paths and schemas that follow from one module's declaration.
 
+use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
 use crm_core::record::{Query, operators};
 use serde_json::{Map, Value, json};
 
 use super::BEARER;
 use super::field::{filters, named_schema, pascal, property, reference};
+use super::read;
 use crate::modules::BASE;
 
 /// What a module adds to the document.
@@ -16,7 +18,7 @@ pub(super) struct Described {
 }
 
 /// Describes a module.
-pub(super) fn describe(module: &CompiledModule) -> Described {
+pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Described {
     let words = Words {
         plural: module.name().as_str(),
         singular: module.singular().as_str(),
@@ -29,16 +31,20 @@ pub(super) fn describe(module: &CompiledModule) -> Described {
                 json!({"get": list(&words, module), "post": create(&words)}),
             ),
             (
+                format!("{path}/query"),
+                json!({"post": query(&words, module)}),
+            ),
+            (
                 format!("{path}/{{id}}"),
                 json!({
-                    "get": get(&words),
+                    "get": get(&words, module),
                     "patch": update(&words, "update"),
                     "put": update(&words, "replace"),
                     "delete": delete(&words),
                 }),
             ),
         ]),
-        schemas: schemas(&words, module),
+        schemas: schemas(registry, &words, module),
         tag: json!({"name": words.plural, "description": module.spec().description}),
     }
 }
@@ -80,14 +86,6 @@ fn list(words: &Words<'_>, module: &CompiledModule) -> Value {
 }
 
 fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
-    let mut orders = Vec::new();
-    let sortable = module
-        .sortable()
-        .iter()
-        .map(|&at| module.fields()[at].name.as_str());
-    for name in sortable.chain(["id", "created_at", "updated_at"]) {
-        orders.extend([name.to_owned(), format!("-{name}")]);
-    }
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema});
     let limit = json!({
         "type": "integer", "format": "int32",
@@ -100,11 +98,7 @@ fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
             "The `next_cursor` of the page before.",
             json!({"type": "string"}),
         ),
-        query(
-            "sort",
-            "The order; a minus turns it round. Newest first when left out.",
-            json!({"type": "string", "enum": orders}),
-        ),
+        read::sort_parameter(module),
         query(
             "search",
             "Text that a searchable field must contain, in any case.",
@@ -112,14 +106,28 @@ fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
         ),
         query(
             "count",
-            "Whether to count all matches, up to a cap.",
-            json!({"type": "boolean", "default": false}),
+            "Whether to count all matches: up to a cap (`true`), or exactly.",
+            read::count_schema(),
         ),
     ];
+    parameters.extend(read::view_parameters(module));
     for field in system_fields().iter().chain(module.fields()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
     parameters
+}
+
+fn query(words: &Words<'_>, module: &CompiledModule) -> Value {
+    let id = format!("query_{}", words.plural);
+    let notes = "Like the list, with conditions nested by `and`, `or` and `not`. ";
+    let mut operation = words.operation("read", id, format!("Query {}", words.plural), notes);
+    operation["requestBody"] = body(&read::query_name(words.singular));
+    operation["requestBody"]["content"]["application/json"]["example"] =
+        read::query_example(module);
+    operation["responses"] = json!({
+        "200": answer("A page of records.", &format!("{}List", words.record())),
+    });
+    operation
 }
 
 /// The library's own columns as far as lists filter by them.
@@ -165,11 +173,13 @@ fn create(words: &Words<'_>) -> Value {
     operation
 }
 
-fn get(words: &Words<'_>) -> Value {
+fn get(words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("get_{}", words.singular);
     let mut operation = words.operation("read", id, format!("Get a {}", words.singular), "");
-    operation["parameters"] = json!([id_parameter()]);
-    operation["responses"] = json!({"200": versioned("The record.", &words.record())});
+    let parameters = [id_parameter()].into_iter();
+    operation["parameters"] = parameters.chain(read::view_parameters(module)).collect();
+    let view = read::view_name(words.singular);
+    operation["responses"] = json!({"200": versioned("The record.", &view)});
     operation
 }
 
@@ -228,7 +238,7 @@ fn versioned(description: &str, schema: &str) -> Value {
     answer
 }
 
-fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
+fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
     let record = words.record();
     let declared: Map<String, Value> = module
         .fields()
@@ -238,6 +248,7 @@ fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
 
     let mut stored = system_properties();
     stored.extend(declared.clone());
+    let view = read::view_schema(registry, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
     let whole = json!({
         "type": "object", "description": module.spec().description,
@@ -270,9 +281,14 @@ fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
     let mut schemas = Map::from_iter([
         (format!("{record}Create"), input(needed, true)),
         (format!("{record}Update"), input(Vec::new(), false)),
-        (format!("{record}List"), page(&record)),
+        (
+            format!("{record}List"),
+            page(&read::view_name(words.singular)),
+        ),
+        (read::view_name(words.singular), view),
         (record, whole),
     ]);
+    schemas.extend(read::query_schemas(module, &system_fields()));
     schemas.extend(
         module
             .fields()
@@ -320,7 +336,7 @@ fn page(record: &str) -> Value {
             },
             "total": {
                 "type": "object",
-                "description": "All matches; present with `count=true`.",
+                "description": "All matches; present where they are counted.",
                 "required": ["count", "capped"],
                 "properties": {
                     "count": {"type": "integer", "format": "int64"},
