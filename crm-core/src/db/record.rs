@@ -160,12 +160,7 @@ impl Statements {
     }
 
     /// All records that match, in no order.
-    pub(crate) fn matching(
-        &self,
-        tenant: TenantId,
-        owner: Option<UserId>,
-        filter: &Filter,
-    ) -> Sql {
+    pub(crate) fn matching(&self, tenant: TenantId, owner: Option<UserId>, filter: &Filter) -> Sql {
         let mut sql = select(&self.module);
         self.conditions(&mut sql, tenant, owner, Some(filter), None);
         sql.returns_shared(&self.columns)

@@ -328,14 +328,8 @@ mod tests {
             "and it ends there"
         );
         let empty = json!({"or": vec![json!({}); 10_000]});
-        assert_eq!(
-            read(empty),
-            Err(vec![("/or/200".to_owned(), "too_many")])
-        );
+        assert_eq!(read(empty), Err(vec![("/or/200".to_owned(), "too_many")]));
         let list = json!({"score": {"in": vec![1; 101]}});
-        assert_eq!(
-            read(list),
-            Err(vec![("/score/in".to_owned(), "too_many")])
-        );
+        assert_eq!(read(list), Err(vec![("/score/in".to_owned(), "too_many")]));
     }
 }

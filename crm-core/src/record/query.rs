@@ -20,7 +20,8 @@ pub enum Direction {
 /// One key of a list's order; absent values come last, whichever way it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sort {
-    /// A field declared sortable, or a system field.
+    /// A field declared sortable, or a system field. Creation times order as ids do, which hold
+    /// them: further keys behind one of the two change nothing.
     pub field: Field,
     /// Which way.
     pub direction: Direction,

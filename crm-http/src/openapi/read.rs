@@ -1,8 +1,8 @@
 //! How reading is described: what is shown of a record, and the body of a query.
 
+use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType};
 use crm_core::record::{MAX_CONDITIONS, MAX_EXPAND, Query, Sort, expanded_name, operators};
-use crm_core::Registry;
 use serde_json::{Map, Value, json};
 
 use super::field::{operand, pascal, reference};
@@ -42,7 +42,7 @@ pub(super) fn sort_parameter(module: &CompiledModule) -> Value {
     json!({
         "name": "sort", "in": "query", "required": false, "style": "form", "explode": false,
         "description": "The order: up to three fields, separated by commas; a minus turns one \
-            round. Records without a value come last, ids break ties. Newest first when left out.",
+            round. Records without a value come last, ids break ties; `created_at` orders as `id` does. Newest first when left out.",
         "schema": names(orders(module), Some(Sort::MAX_KEYS)),
     })
 }
@@ -74,7 +74,11 @@ fn orders(module: &CompiledModule) -> Vec<String> {
 fn shown(module: &CompiledModule) -> Vec<String> {
     let system = ["id", "version", "owner_id", "created_at", "updated_at"];
     let declared = module.fields().iter().map(|field| field.name.as_str());
-    system.into_iter().chain(declared).map(str::to_owned).collect()
+    system
+        .into_iter()
+        .chain(declared)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn expandable(module: &CompiledModule) -> Vec<String> {
@@ -236,7 +240,9 @@ fn nullable(mut schema: Value) -> Value {
 pub(super) fn query_example(module: &CompiledModule) -> Value {
     let named = |wanted: fn(&FieldType) -> bool| {
         let mut fields = module.fields().iter();
-        fields.find(|field| wanted(&field.kind)).map(|field| &field.name)
+        fields
+            .find(|field| wanted(&field.kind))
+            .map(|field| &field.name)
     };
     let mut conditions = Vec::new();
     if let Some(text) = named(|kind| matches!(kind, FieldType::Text { .. })) {

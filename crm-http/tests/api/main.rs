@@ -11,6 +11,7 @@ mod command;
 mod contract;
 mod front;
 mod plugin;
+mod query;
 mod records;
 mod session;
 mod shutdown;
