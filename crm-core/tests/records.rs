@@ -22,6 +22,8 @@ use serde_json::{Map, Value as Json, json};
 
 #[path = "records/query.rs"]
 mod query;
+#[path = "records/search.rs"]
+mod search;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,
@@ -96,6 +98,7 @@ impl Fixture {
             .modules([
                 ModuleSpec::from_toml(THINGS)?,
                 ModuleSpec::from_toml(query::BOXES)?,
+                ModuleSpec::from_toml(search::NOTES)?,
             ]);
         if let Some(subscriber) = subscriber {
             builder = builder.subscribe(subscriber);

@@ -2,6 +2,7 @@
 //! other than a permit's.
 
 mod order;
+mod search;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
 pub(crate) use order::Part;
+pub(crate) use search::{SearchPath, few};
 
 /// Counting stops here.
 pub(crate) const COUNT_CAP: u32 = 10_000;
@@ -150,7 +152,10 @@ impl Statements {
             tenant,
             owner,
             query.filter.as_ref(),
-            query.search.as_deref(),
+            query
+                .search
+                .as_deref()
+                .map(|text| (text, SearchPath::Index)),
         );
         if query.count != Count::Exact {
             sql.push(" LIMIT ").number(u64::from(COUNT_CAP) + 1);
@@ -173,7 +178,7 @@ impl Statements {
         tenant: TenantId,
         owner: Option<UserId>,
         filter: Option<&Filter>,
-        search: Option<&str>,
+        search: Option<(&str, SearchPath)>,
     ) {
         sql.push(" WHERE tenant_id = ")
             .arg(tenant, ColumnType::Uuid);
@@ -184,7 +189,8 @@ impl Statements {
             sql.push(" AND ");
             self.filter(sql, filter);
         }
-        if let Some(text) = search {
+        if let Some((text, path)) = search {
+            self.narrow(sql, tenant, text, path);
             sql.push(" AND (");
             for (count, position) in self.module.searchable().iter().enumerate() {
                 if count > 0 {

@@ -130,6 +130,16 @@ impl Sql {
         self
     }
 
+    /// Appends the quoted name of what belongs to the one called `name`.
+    pub(crate) fn derived(&mut self, name: &Ident, suffix: &'static str) -> &mut Self {
+        let text = self.writable();
+        text.push('"');
+        text.push_str(name.as_str());
+        text.push_str(suffix);
+        text.push('"');
+        self
+    }
+
     /// Appends a placeholder and binds its value.
     pub(crate) fn arg(&mut self, value: impl Into<Value>, kind: ColumnType) -> &mut Self {
         self.args.push((value.into(), kind));

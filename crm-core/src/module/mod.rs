@@ -19,5 +19,5 @@ pub use compiled::CompiledModule;
 pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};
 pub use rule::Refusal;
-pub use spec::{FieldSpec, FieldType, ModuleSpec};
+pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};
 pub use typed::Module;

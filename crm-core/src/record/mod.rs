@@ -6,6 +6,7 @@ mod filter_json;
 mod page;
 mod query;
 mod records;
+mod search;
 mod typed;
 mod view;
 

@@ -20,7 +20,7 @@ use crate::value::Value;
 /// Reads and writes records.
 #[derive(Clone)]
 pub struct Records {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 impl Records {
@@ -72,11 +72,12 @@ impl Records {
             }
             _ => Part::Present,
         };
+        let path = self.search_path(module, tenant, query).await?;
         let wanted = query.limit as usize + 1;
         let mut data: Vec<Record> = Vec::with_capacity(wanted);
         loop {
             let missing = (wanted - data.len()) as u32;
-            let sql = statements.list(tenant, owner, query, part, after.as_ref(), missing);
+            let sql = statements.list(tenant, owner, query, path, part, after.as_ref(), missing);
             for row in self.core.db.fetch_all(sql).await? {
                 data.push(Record::from_row(module, row)?);
             }

@@ -6,7 +6,7 @@
 //! behind a bound on the first one, so that the first key's index is still entered at the right
 //! place. Records without the first key come last and are a list of their own.
 
-use super::{Statements, select};
+use super::{SearchPath, Statements, select};
 use crate::db::{ColumnType, Sql};
 use crate::id::{TenantId, UserId};
 use crate::record::{Direction, Field, Order, Position, Query, Sort};
@@ -42,6 +42,7 @@ impl Statements {
         tenant: TenantId,
         owner: Option<UserId>,
         query: &Query,
+        path: SearchPath,
         part: Part,
         after: Option<&Position>,
         limit: u32,
@@ -53,7 +54,7 @@ impl Statements {
             tenant,
             owner,
             query.filter.as_ref(),
-            query.search.as_deref(),
+            query.search.as_deref().map(|text| (text, path)),
         );
         if let Some(first) = order.keys.first()
             && self.nullable(first.field)
