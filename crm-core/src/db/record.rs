@@ -14,8 +14,10 @@ use crate::module::CompiledModule;
 use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
-pub(crate) use order::Part;
+pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{SearchPath, few};
+
+use search::Narrowed;
 
 /// Counting stops here.
 pub(crate) const COUNT_CAP: u32 = 10_000;
@@ -190,7 +192,9 @@ impl Statements {
             self.filter(sql, filter);
         }
         if let Some((text, path)) = search {
-            self.narrow(sql, tenant, text, path);
+            if self.narrow(sql, tenant, text, path) == Narrowed::Decided {
+                return;
+            }
             sql.push(" AND (");
             for (count, position) in self.module.searchable().iter().enumerate() {
                 if count > 0 {

@@ -297,11 +297,11 @@ mod tests {
         let mut refused = refused.unwrap_err();
         refused.sort_unstable();
         let expected = [
-            ("/a~0~1b", "unknown_field"),
             ("/and/0/nme", "unknown_field"),
             ("/and/1/score/gt", "wrong_type"),
             ("/and/1/score/like", "unknown_operator"),
             ("/and/2", "wrong_type"),
+            ("/a~0~1b", "unknown_field"),
             ("/name", "required"),
             ("/not", "wrong_type"),
             ("/or", "wrong_type"),

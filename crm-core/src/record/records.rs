@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{Count, Filter, Page, Position, Query, Record, Total};
 use crate::crm::Core;
-use crate::db::record::{COUNT_CAP, Part, Statements};
+use crate::db::record::{COUNT_CAP, Part, Statements, Stretch};
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
@@ -76,8 +76,13 @@ impl Records {
         let wanted = query.limit as usize + 1;
         let mut data: Vec<Record> = Vec::with_capacity(wanted);
         loop {
-            let missing = (wanted - data.len()) as u32;
-            let sql = statements.list(tenant, owner, query, path, part, after.as_ref(), missing);
+            let stretch = Stretch {
+                path,
+                part,
+                after: after.as_ref(),
+                limit: (wanted - data.len()) as u32,
+            };
+            let sql = statements.list(tenant, owner, query, stretch);
             for row in self.core.db.fetch_all(sql).await? {
                 data.push(Record::from_row(module, row)?);
             }

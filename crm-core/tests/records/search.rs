@@ -71,8 +71,17 @@ async fn an_indexed_search_finds_what_a_scan_finds_whatever_was_written(
             _ => made.push(note),
         }
     }
-    for _ in 0..250 {
-        let text = draw(TEXT)?;
+    for n in 0..300 {
+        // A part of what is there, or anything.
+        let letters: Vec<char> = match made[n % made.len()].get("title") {
+            Some(title) if n % 2 == 0 => title.as_text().unwrap_or_default().chars().collect(),
+            _ => draw(TEXT)?.chars().collect(),
+        };
+        let from = n % 4 % letters.len().max(1);
+        let text: String = letters.iter().skip(from).take(3 + n % 3).collect();
+        if text.is_empty() {
+            continue;
+        }
         for scope in &scopes {
             let permit = scope.permit::<Read>("notes")?;
             let all = it.crm.records().list(&permit, &whole).await?.data;

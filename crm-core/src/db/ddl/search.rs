@@ -125,3 +125,66 @@ CREATE TRIGGER {delete} AFTER DELETE ON {table} BEGIN
 END"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+    use super::*;
+    use crate::db::ddl::create_table;
+
+    const NOTES: &str = r#"
+        name = "notes"
+        singular = "note"
+        search = "indexed"
+        fields = [
+            { name = "title", type = "text", search = true },
+            { name = "size", type = "integer" },
+            { name = "email", type = "email", search = true },
+        ]
+    "#;
+
+    async fn run(connection: &mut PgConnection, script: &str) {
+        sqlx::raw_sql(AssertSqlSafe(script.to_owned()))
+            .execute(connection)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {script}"));
+    }
+
+    async fn one(connection: &mut PgConnection, sql: &str) -> String {
+        let rows = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql.to_owned()));
+        rows.fetch_all(connection).await.unwrap().join("\n")
+    }
+
+    #[tokio::test]
+    async fn without_its_extensions_postgres_gets_no_search_index_and_no_error() {
+        let url = crate::testing::postgres::database().await;
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let spec = ModuleSpec::from_toml(NOTES).unwrap();
+        let role = format!("plain_{}", std::process::id());
+        let begin = format!(
+            "CREATE ROLE {role}; GRANT ALL ON SCHEMA public TO {role};
+             CREATE TABLE tenants (id uuid PRIMARY KEY); ALTER TABLE tenants OWNER TO {role};
+             SET ROLE {role}"
+        );
+        run(&mut connection, &begin).await;
+        for statement in create_table(&spec, Dialect::Postgres) {
+            run(&mut connection, &statement).await;
+        }
+        let index = "SELECT indexdef FROM pg_indexes WHERE indexname = 'notes.search'";
+        assert_eq!(one(&mut connection, index).await, "");
+
+        run(&mut connection, "RESET ROLE").await;
+        let script = create(&spec, Dialect::Postgres).unwrap();
+        run(&mut connection, &script).await;
+        let found = one(&mut connection, index).await;
+        assert!(found.contains("USING gin (tenant_id"), "{found}");
+        run(&mut connection, "SET enable_seqscan = off").await;
+        let plan = "EXPLAIN SELECT 1 FROM notes WHERE tenant_id = gen_random_uuid() \
+            AND (coalesce(\"title\", '') || chr(10) || coalesce(\"email\", '')) ILIKE '%abc%' ESCAPE '\\'";
+        let plan = one(&mut connection, plan).await;
+        assert!(plan.contains("notes.search"), "{plan}");
+        run(&mut connection, &drop(&spec, Dialect::Postgres)).await;
+        assert_eq!(one(&mut connection, index).await, "");
+    }
+}

@@ -19,6 +19,16 @@ pub(crate) enum Part {
     Absent,
 }
 
+/// Which records of a list one statement reads, and which way a search takes to them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch<'q> {
+    pub(crate) path: SearchPath,
+    pub(crate) part: Part,
+    /// The record before the first one, when it stands in this part.
+    pub(crate) after: Option<&'q Position>,
+    pub(crate) limit: u32,
+}
+
 /// A sort key as it stands within one part of a list.
 #[derive(Clone, Copy)]
 struct Key {
@@ -36,17 +46,20 @@ impl Statements {
             .is_some_and(|key| self.nullable(key.field))
     }
 
-    /// The records of one part of the list, behind `after` when it stands in this part.
+    /// One stretch of the list.
     pub(crate) fn list(
         &self,
         tenant: TenantId,
         owner: Option<UserId>,
         query: &Query,
-        path: SearchPath,
-        part: Part,
-        after: Option<&Position>,
-        limit: u32,
+        stretch: Stretch<'_>,
     ) -> Sql {
+        let Stretch {
+            path,
+            part,
+            after,
+            limit,
+        } = stretch;
         let order = query.order();
         let mut sql = select(&self.module);
         self.conditions(
@@ -238,5 +251,90 @@ fn beyond_or_at(direction: Direction) -> &'static str {
     match direction {
         Direction::Ascending => " >= ",
         Direction::Descending => " <= ",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
+
+    use super::*;
+    use crate::db::Dialect;
+    use crate::db::ddl::create_table;
+    use crate::module::{CompiledModule, ModuleSpec};
+
+    const BOXES: &str = r#"
+        name = "boxes"
+        singular = "box"
+        indexes = [["weight", "room"]]
+        fields = [
+            { name = "room", type = "text", sort = true, required = true },
+            { name = "weight", type = "integer", sort = true, required = true },
+            { name = "shelf", type = "integer", sort = true },
+        ]
+    "#;
+
+    /// How SQLite reads the page behind a record with these keys.
+    async fn plan(sort: &str, keys: Vec<Value>) -> String {
+        let module = CompiledModule::new(ModuleSpec::from_toml(BOXES).unwrap(), 0).unwrap();
+        let module = Arc::new(module);
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let tables = create_table(module.spec(), Dialect::Sqlite);
+        for sql in ["CREATE TABLE tenants (id BLOB PRIMARY KEY)".to_owned()]
+            .into_iter()
+            .chain(tables)
+        {
+            let run = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection);
+            run.await.unwrap();
+        }
+        let query = Query {
+            sort: Sort::parse_list(&module, sort).unwrap(),
+            ..Query::default()
+        };
+        let id = uuid::Uuid::nil();
+        let sql = Statements::new(&module, Dialect::Sqlite).list(
+            TenantId(id),
+            None,
+            &query,
+            Stretch {
+                path: SearchPath::Index,
+                part: Part::Present,
+                after: Some(&Position { keys, id }),
+                limit: 21,
+            },
+        );
+        let explain = format!("EXPLAIN QUERY PLAN {}", sql.text.as_str());
+        let rows = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut connection);
+        let rows = rows.await.unwrap();
+        let lines = rows.iter().map(|row| row.get::<String, _>("detail"));
+        lines.collect::<Vec<_>>().join("; ")
+    }
+
+    fn keys() -> Vec<Value> {
+        vec![Value::Int(1), Value::Text("a".to_owned())]
+    }
+
+    #[tokio::test]
+    async fn required_keys_of_one_direction_page_by_a_declared_index_alone() {
+        for sort in ["weight,room", "-weight,-room"] {
+            assert_eq!(
+                plan(sort, keys()).await,
+                "SEARCH boxes USING INDEX boxes.weight.room.index (tenant_id=? AND (weight,room,id)>(?,?,?))"
+                    .replace('>', if sort.starts_with('-') { "<" } else { ">" })
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn other_orders_enter_the_index_of_their_first_key_at_the_right_place() {
+        for sort in ["weight,-room", "-shelf,room"] {
+            let plan = plan(sort, keys()).await;
+            let first = sort.trim_start_matches('-').split(',').next().unwrap();
+            assert!(plan.contains("SEARCH boxes USING INDEX"), "{sort}: {plan}");
+            assert!(plan.contains(&format!("AND {first}")), "{sort}: {plan}");
+            assert!(!plan.contains("FOR ORDER BY"), "{sort}: {plan}");
+        }
     }
 }
