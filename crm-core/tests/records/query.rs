@@ -384,3 +384,67 @@ pub(super) fn as_json(tree: &Tree) -> Json {
         }
     }
 }
+
+/// Counts the statements that this thread sends to PostgreSQL.
+#[derive(Clone, Default)]
+struct Statements(Arc<std::sync::atomic::AtomicUsize>);
+
+impl tracing::Subscriber for Statements {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn an_expansion_takes_one_statement_however_long_the_page_is() -> anyhow::Result<()> {
+    let it = Fixture::open(Backend::postgres().await).await?;
+    let scope = it.operator();
+    let mut companies = Vec::new();
+    for n in 0..7 {
+        let company = it
+            .create(&scope, "companies", json!({"name": format!("C{n}")}))
+            .await?;
+        let contact = json!({"name": format!("N{n}"), "company_id": company.id});
+        companies.push((company.id, it.create(&scope, "contacts", contact).await?.id));
+    }
+    let mut counts = Vec::new();
+    for boxes in [1, 20] {
+        for n in 0..boxes {
+            let (company, contact) = companies[n % companies.len()];
+            let input = json!({
+                "room": "a", "weight": n, "company": company, "contact_id": contact,
+            });
+            it.create(&scope, "boxes", input).await?;
+        }
+        for expand in [
+            "",
+            "company",
+            "company,contact_id",
+            "company,contact_id.company_id",
+        ] {
+            let statements = Statements::default();
+            let guard = tracing::subscriber::set_default(statements.clone());
+            viewed(&it, &scope, None, expand).await?;
+            drop(guard);
+            counts.push(statements.0.load(std::sync::atomic::Ordering::Relaxed));
+        }
+    }
+    assert_eq!(counts, [1, 2, 3, 4, 1, 2, 3, 4]);
+    Ok(())
+}
