@@ -77,8 +77,7 @@ impl Sort {
     /// Reads keys separated by commas, the first one weighing most: `-score,name`.
     ///
     /// # Errors
-    /// A [`FieldError`] on `sort` for a key that the module does not declare, a field named twice,
-    /// or more than three keys.
+    /// A [`FieldError`] on `sort` for a key that the module does not declare, or more than three.
     pub fn parse_list(module: &CompiledModule, text: &str) -> Result<Vec<Self>, FieldError> {
         let mut keys: Vec<Self> = Vec::new();
         for part in text.split(',') {
@@ -87,12 +86,15 @@ impl Sort {
                 let message = format!("a list is sorted by at most {} fields", Self::MAX_KEYS);
                 return Err(FieldError::new("sort", "too_many", message));
             }
-            if keys.iter().any(|other| other.field == key.field) {
-                let message = format!("{} is named twice", key.field.name(module));
-                return Err(FieldError::new("sort", "duplicate", message));
-            }
             keys.push(key);
         }
+        // Named again, a field has no ties left to break.
+        let fields: Vec<Field> = keys.iter().map(|key| key.field).collect();
+        let mut position = 0;
+        keys.retain(|key| {
+            position += 1;
+            !fields[..position - 1].contains(&key.field)
+        });
         Ok(keys)
     }
 }

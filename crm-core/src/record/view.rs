@@ -17,7 +17,7 @@ use crate::registry::Registry;
 use crate::scope::{Permit, Read, Scope};
 use crate::value::Value;
 
-/// Most references that one request expands, nested ones included.
+/// Most references that one request names to be expanded; a nested one expands two.
 pub const MAX_EXPAND: usize = 10;
 
 /// Which part of a record is shown, and which of its references as whole records.
@@ -85,7 +85,11 @@ impl View {
         module: &CompiledModule,
         paths: impl IntoIterator<Item = &'n str>,
     ) -> Result<(), FieldError> {
-        for path in paths {
+        for (count, path) in paths.into_iter().enumerate() {
+            if count == MAX_EXPAND {
+                let message = format!("at most {MAX_EXPAND} references are expanded");
+                return Err(FieldError::new("expand", "too_many", message));
+            }
             match path.split_once('.') {
                 None => {
                     add(&mut self.expand, registry, module, path)?;
@@ -95,11 +99,6 @@ impl View {
                     let target = outer.target.clone();
                     add(&mut outer.nested, registry, &target, second)?;
                 }
-            }
-            let nested: usize = self.expand.iter().map(|outer| outer.nested.len()).sum();
-            if self.expand.len() + nested > MAX_EXPAND {
-                let message = format!("at most {MAX_EXPAND} references are expanded");
-                return Err(FieldError::new("expand", "too_many", message));
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         paths: Map::from_iter([
             (
                 path.clone(),
-                json!({"get": list(&words, module), "post": create(&words)}),
+                json!({"get": list(registry, &words, module), "post": create(&words)}),
             ),
             (
                 format!("{path}/query"),
@@ -37,7 +37,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
             (
                 format!("{path}/{{id}}"),
                 json!({
-                    "get": get(&words, module),
+                    "get": get(registry, &words, module),
                     "patch": update(&words, "update"),
                     "put": update(&words, "replace"),
                     "delete": delete(&words),
@@ -73,19 +73,19 @@ impl Words<'_> {
     }
 }
 
-fn list(words: &Words<'_>, module: &CompiledModule) -> Value {
+fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("list_{}", words.plural);
     let notes = "Conditions are joined by and; texts are searched as substrings. \
         Pages follow each other by `cursor`. ";
     let mut operation = words.operation("read", id, format!("List {}", words.plural), notes);
-    operation["parameters"] = Value::Array(list_parameters(words, module));
+    operation["parameters"] = Value::Array(list_parameters(registry, words, module));
     operation["responses"] = json!({
         "200": answer("A page of records.", &format!("{}List", words.record())),
     });
     operation
 }
 
-fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
+fn list_parameters(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema});
     let limit = json!({
         "type": "integer", "format": "int32",
@@ -110,7 +110,7 @@ fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
             read::count_schema(),
         ),
     ];
-    parameters.extend(read::view_parameters(module));
+    parameters.extend(read::view_parameters(registry, module));
     for field in system_fields().iter().chain(module.fields()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
@@ -173,11 +173,13 @@ fn create(words: &Words<'_>) -> Value {
     operation
 }
 
-fn get(words: &Words<'_>, module: &CompiledModule) -> Value {
+fn get(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("get_{}", words.singular);
     let mut operation = words.operation("read", id, format!("Get a {}", words.singular), "");
     let parameters = [id_parameter()].into_iter();
-    operation["parameters"] = parameters.chain(read::view_parameters(module)).collect();
+    operation["parameters"] = parameters
+        .chain(read::view_parameters(registry, module))
+        .collect();
     let view = read::view_name(words.singular);
     operation["responses"] = json!({"200": versioned("The record.", &view)});
     operation
@@ -288,7 +290,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
         (read::view_name(words.singular), view),
         (record, whole),
     ]);
-    schemas.extend(read::query_schemas(module, &system_fields()));
+    schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module
             .fields()

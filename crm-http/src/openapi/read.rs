@@ -11,7 +11,7 @@ use super::field::{operand, pascal, reference};
 const MAX_LIST: usize = 100;
 
 /// The parameters that say what is shown, of a get and of a list.
-pub(super) fn view_parameters(module: &CompiledModule) -> Vec<Value> {
+pub(super) fn view_parameters(registry: &Registry, module: &CompiledModule) -> Vec<Value> {
     let parameter = |name: &str, description: &str, schema: Value| {
         json!({
             "name": name, "in": "query", "required": false,
@@ -23,19 +23,15 @@ pub(super) fn view_parameters(module: &CompiledModule) -> Vec<Value> {
         "The fields to show, separated by commas; `id` and `version` are always shown.",
         names(shown(module), None),
     )];
-    let expandable = expandable(module);
-    if !expandable.is_empty() {
-        parameters.push(parameter(
-            "expand",
-            EXPAND,
-            json!({"type": "array", "items": {"type": "string", "example": expandable[0]}}),
-        ));
+    let paths = expandable(registry, module);
+    if !paths.is_empty() {
+        parameters.push(parameter("expand", EXPAND, names(paths, Some(MAX_EXPAND))));
     }
     parameters
 }
 
 const EXPAND: &str = "References whose records to show as well, separated by commas; \
-    `deal_id.company_id` goes one step further. A record that the caller may not see shows as null.";
+    after a dot, those of the record there. A record that the caller may not see shows as null.";
 
 /// The order of a list as a query parameter: up to three keys.
 pub(super) fn sort_parameter(module: &CompiledModule) -> Value {
@@ -81,12 +77,27 @@ fn shown(module: &CompiledModule) -> Vec<String> {
         .collect()
 }
 
-fn expandable(module: &CompiledModule) -> Vec<String> {
-    let fields = module.fields().iter();
-    fields
-        .filter(|field| matches!(field.kind, FieldType::Reference { .. }))
-        .map(|field| field.name.to_string())
-        .collect()
+/// The references of a module, each with the module it refers to.
+fn references(module: &CompiledModule) -> impl Iterator<Item = (&FieldSpec, &str)> {
+    module
+        .fields()
+        .iter()
+        .filter_map(|field| match &field.kind {
+            FieldType::Reference { module } => Some((field, module.as_str())),
+            _ => None,
+        })
+}
+
+/// What can be expanded: references, and those of the records there.
+fn expandable(registry: &Registry, module: &CompiledModule) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (field, target) in references(module) {
+        paths.push(field.name.to_string());
+        let further = registry.get(target).into_iter();
+        let further = further.flat_map(|target| references(target));
+        paths.extend(further.map(|(nested, _)| format!("{}.{}", field.name, nested.name)));
+    }
+    paths
 }
 
 /// A record as `fields` and `expand` shape it; `stored` are the properties of the whole one.
@@ -96,11 +107,8 @@ pub(super) fn view_schema(
     stored: &Map<String, Value>,
 ) -> Value {
     let mut properties = stored.clone();
-    for field in module.fields() {
-        let FieldType::Reference { module: target } = &field.kind else {
-            continue;
-        };
-        let Some(target) = registry.get(target.as_str()) else {
+    for (field, target) in references(module) {
+        let Some(target) = registry.get(target) else {
             continue;
         };
         let view = view_name(target.singular().as_str());
@@ -135,7 +143,11 @@ fn filter_name(singular: &str) -> String {
 }
 
 /// The schemas of a query's body.
-pub(super) fn query_schemas(module: &CompiledModule, system: &[FieldSpec]) -> Vec<(String, Value)> {
+pub(super) fn query_schemas(
+    registry: &Registry,
+    module: &CompiledModule,
+    system: &[FieldSpec],
+) -> Vec<(String, Value)> {
     let singular = module.singular().as_str();
     let filter = filter_name(singular);
     let mut members = json!({
@@ -154,12 +166,10 @@ pub(super) fn query_schemas(module: &CompiledModule, system: &[FieldSpec]) -> Ve
         },
         "fields": names(shown(module), None),
     });
-    let expandable = expandable(module);
-    if !expandable.is_empty() {
-        members["expand"] = json!({
-            "type": "array", "maxItems": MAX_EXPAND, "description": EXPAND,
-            "items": {"type": "string", "example": expandable[0]},
-        });
+    let paths = expandable(registry, module);
+    if !paths.is_empty() {
+        members["expand"] = names(paths, Some(MAX_EXPAND));
+        members["expand"]["description"] = json!(EXPAND);
     }
     let query = json!({
         "type": "object",
@@ -262,8 +272,8 @@ pub(super) fn query_example(module: &CompiledModule) -> Value {
         "limit": 10,
         "count": true,
     });
-    if let Some(first) = expandable(module).first() {
-        example["expand"] = json!([first]);
+    if let Some((first, _)) = references(module).next() {
+        example["expand"] = json!([first.name.as_str()]);
     }
     example
 }

@@ -282,7 +282,6 @@ async fn several_keys_sort_lists_and_bind_their_cursors(database: Database) {
         );
     }
     for (odd, code) in [
-        ("sort=name,name", "duplicate"),
         ("sort=name,score,email,id", "too_many"),
         ("sort=notes", "unknown_field"),
         ("count=maybe", "invalid"),
