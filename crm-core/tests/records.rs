@@ -9,7 +9,7 @@ use crm_core::event::Event;
 use crm_core::id::{RecordId, TenantId, UserId};
 use crm_core::identity::{NewUser, PasswordCost};
 use crm_core::module::{ModuleSpec, default_modules};
-use crm_core::record::{Direction, Field, Filter, Query, Record, Sort};
+use crm_core::record::{Count, Direction, Field, Filter, Query, Record, Sort};
 use crm_core::testing::Backend;
 use crm_core::{
     AuditQuery, Create, Crm, DatabaseOptions, Delete, Durability, Error, Read, RequestContext,
@@ -19,6 +19,11 @@ use futures::future::BoxFuture;
 use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
+
+#[path = "records/query.rs"]
+mod query;
+#[path = "records/search.rs"]
+mod search;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,
@@ -90,7 +95,11 @@ impl Fixture {
             .clock(clock)
             .password_cost(PasswordCost::LOWEST)
             .modules(default_modules())
-            .modules([ModuleSpec::from_toml(THINGS)?]);
+            .modules([
+                ModuleSpec::from_toml(THINGS)?,
+                ModuleSpec::from_toml(query::BOXES)?,
+                ModuleSpec::from_toml(search::NOTES)?,
+            ]);
         if let Some(subscriber) = subscriber {
             builder = builder.subscribe(subscriber);
         }
@@ -279,7 +288,7 @@ async fn another_tenants_record_is_absent_through_every_method(
     assert_eq!(code(it.delete(&rival, &ours).await), "not_found");
     for query in [
         Query {
-            count: true,
+            count: Count::Capped,
             ..Query::default()
         },
         Query {
@@ -591,7 +600,7 @@ async fn paging_visits_each_record_once_in_every_order(backend: Backend) -> anyh
             let (mut seen, mut cursor) = (Vec::new(), None);
             loop {
                 let query = Query {
-                    sort,
+                    sort: sort.into(),
                     limit: 4,
                     cursor,
                     ..Query::default()
@@ -605,7 +614,7 @@ async fn paging_visits_each_record_once_in_every_order(backend: Backend) -> anyh
                 }
             }
             let whole = Query {
-                sort,
+                sort: sort.into(),
                 limit: 100,
                 ..Query::default()
             };
@@ -642,7 +651,7 @@ async fn a_cursor_of_another_query_is_refused(backend: Backend) -> anyhow::Resul
     for other in [
         Query {
             cursor: Some(cursor.clone()),
-            sort,
+            sort: sort.into(),
             ..query.clone()
         },
         Query {
@@ -700,7 +709,22 @@ fn condition() -> impl Strategy<Value = (&'static str, &'static str, String)> {
             op,
             format!("2025-01-0{day}")
         )),
-        ("[ab]", any::<bool>()).prop_map(|(tag, _)| ("tags", "has", tag)),
+        "[ab]".prop_map(|tag| ("tags", "has", tag)),
+        (
+            "[abc](,[abc]){0,2}",
+            prop::sample::select(vec!["has_any", "has_all"])
+        )
+            .prop_map(|(tags, op)| ("tags", op, tags)),
+        (
+            "[aA]{0,1}",
+            prop::sample::select(vec!["starts", "contains"])
+        )
+            .prop_map(|(text, op)| ("email", op, text)),
+        (prop::sample::select(vec!["in", "nin"])).prop_map(|op| (
+            "stage",
+            op,
+            "new,old".to_owned()
+        )),
         any::<bool>().prop_map(|yes| ("tags", "is_null", yes.to_string())),
         prop::sample::select(vec!["new", "old"]).prop_map(|s| ("stage", "ne", s.to_owned())),
     ]
@@ -804,21 +828,30 @@ async fn a_filter_means_the_same_in_memory_and_in_sql(backend: Backend) -> anyho
             .map_err(|e| anyhow::anyhow!("{e}"))?
             .current();
         let filter = compile(&module, tree.clone())?;
+        let of_json =
+            Filter::from_json(&module, &body(query::as_json(&tree))).map_err(Error::Invalid)?;
         let expected: Vec<_> = all
             .iter()
             .filter(|record| filter.matches(record))
             .map(|record| record.id)
             .collect();
-        let query = Query {
-            filter: Some(filter),
-            limit: 100,
-            ..Query::default()
-        };
-        assert_eq!(
-            it.ids(&scope, "things", &query).await?,
-            expected,
+        let alike = all.iter().filter(|record| of_json.matches(record));
+        assert!(
+            alike.map(|record| record.id).eq(expected.iter().copied()),
             "{tree:?}"
         );
+        for filter in [filter, of_json] {
+            let query = Query {
+                filter: Some(filter),
+                limit: 100,
+                ..Query::default()
+            };
+            assert_eq!(
+                it.ids(&scope, "things", &query).await?,
+                expected,
+                "{tree:?}"
+            );
+        }
     }
     Ok(())
 }

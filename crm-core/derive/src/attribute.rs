@@ -10,6 +10,7 @@ pub(crate) struct ModuleWords {
     pub(crate) name: Option<LitStr>,
     pub(crate) singular: Option<LitStr>,
     pub(crate) description: Option<LitStr>,
+    pub(crate) search: Option<LitStr>,
     pub(crate) indexes: Vec<Vec<LitStr>>,
     pub(crate) with: Option<syn::Path>,
 }
@@ -54,13 +55,17 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
         "name" => once(&mut words.name, &meta),
         "singular" => once(&mut words.singular, &meta),
         "description" => once(&mut words.description, &meta),
+        "search" => once(&mut words.search, &meta),
         "indexes" => {
             let rows: syn::ExprArray = meta.value()?.parse()?;
             words.indexes = rows.elems.iter().map(texts).collect::<Result<_>>()?;
             Ok(())
         }
         "with" => once(&mut words.with, &meta),
-        _ => Err(meta.error("expected `name`, `singular`, `description`, `indexes` or `with`")),
+        _ => {
+            Err(meta
+                .error("expected `name`, `singular`, `description`, `search`, `indexes` or `with`"))
+        }
     })?;
     Ok(words)
 }

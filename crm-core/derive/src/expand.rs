@@ -43,6 +43,14 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
     let indexes = all(indexes)?
         .into_iter()
         .map(|index| quote!(::std::vec![#(#index),*]));
+    let search = match words.search.as_ref().map(|word| (word, word.value())) {
+        None => quote!(Scan),
+        Some((_, word)) if word == "scan" => quote!(Scan),
+        Some((_, word)) if word == "indexed" => quote!(Indexed),
+        Some((word, _)) => {
+            return Err(Error::new_spanned(word, "expected \"indexed\" or \"scan\""));
+        }
+    };
     let target = &input.ident;
     let finish = match &words.with {
         Some(with) => quote!(#with(spec)),
@@ -57,6 +65,7 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
                     singular: #singular,
                     description: ::std::string::String::from(#description),
                     fields: ::std::vec![#(#fields),*],
+                    search: ::crm_core::module::SearchMode::#search,
                     indexes: ::std::vec![#(#indexes),*],
                     machines: ::std::vec::Vec::new(),
                 };

@@ -12,7 +12,8 @@ mod kind;
 /// ```text
 /// /// A person you deal with.
 /// #[derive(Serialize, Deserialize, Module)]
-/// #[module(name = "contacts", singular = "contact", indexes = [["status", "name"]])]
+/// #[module(name = "contacts", singular = "contact", search = "indexed",
+///     indexes = [["status", "name"]])]
 /// struct Contact {
 ///     #[field(search, sort)]
 ///     name: String,

@@ -6,6 +6,7 @@
 //! that lists, cursors and filters mean the same everywhere.
 
 mod plan;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ const MAX_NAME: usize = 63;
 pub(crate) fn create_table(spec: &ModuleSpec, dialect: Dialect) -> Vec<String> {
     let mut statements = vec![table(spec, dialect)];
     statements.extend(indexes(spec).into_values());
+    statements.extend(search::create(spec, dialect));
     statements
 }
 

@@ -177,16 +177,18 @@ pub(super) async fn run_script(connection: &mut PgConnection, script: String) ->
 type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
 fn prepared<'q>(sql: Sql) -> Result<Query<'q>> {
+    let kept = sql.is_kept();
     let mut arguments = PgArguments::default();
     for (value, kind) in sql.args {
         encode(&mut arguments, value, kind)?;
     }
-    Ok(match sql.text {
+    let query = match sql.text {
         Text::Fixed(text) => sqlx::query_with(text, arguments),
         // Names come from checked declarations, everything else is bound (see `Sql`).
         Text::Shared(text) => sqlx::query_with(AssertSqlSafe(text), arguments),
         Text::Built(text) => sqlx::query_with(AssertSqlSafe(text), arguments),
-    })
+    };
+    Ok(query.persistent(kept))
 }
 
 fn encode(arguments: &mut PgArguments, value: Value, kind: ColumnType) -> Result<()> {

@@ -2,6 +2,8 @@
 //! other than a permit's.
 
 mod aggregate;
+mod order;
+mod search;
 
 use std::sync::Arc;
 
@@ -10,8 +12,13 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use super::{ColumnType, Dialect, Sql};
 use crate::id::{RecordId, TenantId, UserId};
 use crate::module::CompiledModule;
-use crate::record::{Comparison, Direction, Field, Filter, Query};
+use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
+
+pub(crate) use order::{Part, Stretch};
+pub(crate) use search::{SearchPath, few};
+
+use search::Narrowed;
 
 /// Counting stops here.
 pub(crate) const COUNT_CAP: u32 = 10_000;
@@ -139,84 +146,7 @@ impl Statements {
         sql
     }
 
-    /// The records after `position` that have (or lack) a value in the sort field.
-    pub(crate) fn list(
-        &self,
-        tenant: TenantId,
-        owner: Option<UserId>,
-        query: &Query,
-        segment: &Segment,
-        limit: u32,
-    ) -> Sql {
-        let mut sql = select(&self.module);
-        self.conditions(
-            &mut sql,
-            tenant,
-            owner,
-            query.filter.as_ref(),
-            query.search.as_deref(),
-        );
-        let (operator, direction) = match query.sort.direction {
-            Direction::Ascending => (" > ", " ASC"),
-            Direction::Descending => (" < ", " DESC"),
-        };
-        let field = query.sort.field;
-        let absent = matches!(segment, Segment::Absent { .. });
-        // Ids are in the order of creation.
-        let keyed = !absent && !matches!(field, Field::Id | Field::CreatedAt);
-        // A unique key needs no id to break ties, and its index has none.
-        let unique = self.unique(field);
-        if self.nullable(field) {
-            sql.push(" AND ");
-            if absent {
-                self.column(&mut sql, field);
-                sql.push(" IS NULL");
-            } else {
-                self.folded(&mut sql, field);
-                sql.push(" IS NOT NULL");
-            }
-        }
-        match segment {
-            Segment::Present {
-                after: Some((key, _)),
-            } if keyed && unique => {
-                sql.push(" AND ");
-                self.folded(&mut sql, field);
-                sql.push(operator);
-                self.operand(&mut sql, field, key);
-            }
-            Segment::Present {
-                after: Some((key, id)),
-            } if keyed => {
-                sql.push(" AND (");
-                self.folded(&mut sql, field);
-                sql.push(", id)").push(operator).push("(");
-                self.operand(&mut sql, field, key);
-                sql.push(", ").arg(*id, ColumnType::Uuid).push(")");
-            }
-            Segment::Present {
-                after: Some((_, id)),
-            }
-            | Segment::Absent { after: Some(id) } => {
-                sql.push(" AND id")
-                    .push(operator)
-                    .arg(*id, ColumnType::Uuid);
-            }
-            Segment::Present { after: None } | Segment::Absent { after: None } => {}
-        }
-        sql.push(" ORDER BY ");
-        if keyed {
-            self.folded(&mut sql, field);
-            sql.push(direction);
-        }
-        if !(keyed && unique) {
-            sql.push(if keyed { ", id" } else { "id" }).push(direction);
-        }
-        sql.push(" LIMIT ").number(u64::from(limit));
-        sql.returns_shared(&self.columns)
-    }
-
-    /// How many records match, up to one more than the cap.
+    /// How many records match: all of them, or up to one more than the cap.
     pub(crate) fn count(&self, tenant: TenantId, owner: Option<UserId>, query: &Query) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
         sql.ident(self.module.name());
@@ -225,12 +155,23 @@ impl Statements {
             tenant,
             owner,
             query.filter.as_ref(),
-            query.search.as_deref(),
+            query
+                .search
+                .as_deref()
+                .map(|text| (text, SearchPath::Index)),
         );
-        sql.push(" LIMIT ")
-            .number(u64::from(COUNT_CAP) + 1)
-            .push(") AS matches");
+        if query.count != Count::Exact {
+            sql.push(" LIMIT ").number(u64::from(COUNT_CAP) + 1);
+        }
+        sql.push(") AS matches");
         sql.returns(&[ColumnType::Int])
+    }
+
+    /// All records that match, in no order.
+    pub(crate) fn matching(&self, tenant: TenantId, owner: Option<UserId>, filter: &Filter) -> Sql {
+        let mut sql = select(&self.module);
+        self.conditions(&mut sql, tenant, owner, Some(filter), None);
+        sql.returns_shared(&self.columns)
     }
 
     /// The one WHERE of all statements on many rows; it begins with the tenant, always.
@@ -240,7 +181,7 @@ impl Statements {
         tenant: TenantId,
         owner: Option<UserId>,
         filter: Option<&Filter>,
-        search: Option<&str>,
+        search: Option<(&str, SearchPath)>,
     ) {
         sql.push(" WHERE tenant_id = ")
             .arg(tenant, ColumnType::Uuid);
@@ -251,7 +192,10 @@ impl Statements {
             sql.push(" AND ");
             self.filter(sql, filter);
         }
-        if let Some(text) = search {
+        if let Some((text, path)) = search {
+            if self.narrow(sql, tenant, text, path) == Narrowed::Decided {
+                return;
+            }
             sql.push(" AND (");
             for (count, position) in self.module.searchable().iter().enumerate() {
                 if count > 0 {
@@ -328,19 +272,41 @@ impl Statements {
                 self.column(sql, field);
                 sql.push(" IS NULL");
             }
-            Comparison::Has(tag) => match self.dialect {
+            Comparison::Has(tag) => self.has(sql, field, " @> ", std::slice::from_ref(tag)),
+            Comparison::HasAny(tags) => self.has(sql, field, " && ", tags),
+            Comparison::HasAll(tags) => match self.dialect {
                 Dialect::Sqlite => {
-                    sql.push("EXISTS (SELECT 1 FROM json_each(");
+                    sql.push("(");
                     self.column(sql, field);
-                    sql.push(") WHERE value = ")
-                        .arg(tag, ColumnType::Text)
-                        .push(")");
+                    sql.push(" IS NOT NULL");
+                    for tag in tags {
+                        sql.push(" AND ");
+                        self.has(sql, field, "", std::slice::from_ref(tag));
+                    }
+                    sql.push(")");
                 }
-                Dialect::Postgres => {
-                    self.column(sql, field);
-                    sql.push(" @> ").arg(vec![tag.clone()], ColumnType::Tags);
-                }
+                Dialect::Postgres => self.has(sql, field, " @> ", tags),
             },
+        }
+    }
+
+    /// The tags compare so with these; on SQLite: they hold one of these.
+    fn has(&self, sql: &mut Sql, field: Field, operator: &'static str, tags: &[String]) {
+        match self.dialect {
+            Dialect::Sqlite => {
+                sql.push("EXISTS (SELECT 1 FROM json_each(");
+                self.column(sql, field);
+                sql.push(") WHERE value IN (");
+                for (count, tag) in tags.iter().enumerate() {
+                    sql.push(if count > 0 { ", " } else { "" });
+                    sql.arg(tag, ColumnType::Text);
+                }
+                sql.push("))");
+            }
+            Dialect::Postgres => {
+                self.column(sql, field);
+                sql.push(operator).arg(tags.to_vec(), ColumnType::Tags);
+            }
         }
     }
 
@@ -410,18 +376,6 @@ impl Statements {
             Field::Declared(position) => self.module.columns()[position],
         }
     }
-
-    fn unique(&self, field: Field) -> bool {
-        matches!(field, Field::Declared(position) if self.module.fields()[position].unique)
-    }
-
-    pub(crate) fn nullable(&self, field: Field) -> bool {
-        match field {
-            Field::Id | Field::CreatedAt | Field::UpdatedAt => false,
-            Field::OwnerId => true,
-            Field::Declared(position) => !self.module.fields()[position].required,
-        }
-    }
 }
 
 /// A comparison of the creation time as one of ids, which hold it in milliseconds and have an index.
@@ -459,13 +413,6 @@ fn created(sql: &mut Sql, comparison: &Comparison) -> bool {
 fn first_id(millis: i64) -> uuid::Uuid {
     let millis = millis.clamp(0, (1 << 48) - 1);
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
-}
-
-/// Which part of an ordered list: values come first, then records without one.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Segment {
-    Present { after: Option<(Value, uuid::Uuid)> },
-    Absent { after: Option<uuid::Uuid> },
 }
 
 fn select(module: &CompiledModule) -> Sql {

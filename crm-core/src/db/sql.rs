@@ -115,6 +115,13 @@ impl Sql {
         self
     }
 
+    /// Whether connections keep this statement prepared. What a client's filter makes long is asked
+    /// once and would only fill their caches.
+    pub(super) fn is_kept(&self) -> bool {
+        const MOST_ARGS: usize = 64;
+        !matches!(self.text, Text::Built(_)) || self.args.len() <= MOST_ARGS
+    }
+
     /// Appends text.
     pub(crate) fn push(&mut self, text: &'static str) -> &mut Self {
         self.writable().push_str(text);
@@ -126,6 +133,16 @@ impl Sql {
         let text = self.writable();
         text.push('"');
         text.push_str(name.as_str());
+        text.push('"');
+        self
+    }
+
+    /// Appends the quoted name of what belongs to the one called `name`.
+    pub(crate) fn derived(&mut self, name: &Ident, suffix: &'static str) -> &mut Self {
+        let text = self.writable();
+        text.push('"');
+        text.push_str(name.as_str());
+        text.push_str(suffix);
         text.push('"');
         self
     }

@@ -105,11 +105,13 @@ impl Database {
 type Query<'q> = sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>;
 
 fn prepared<'q>(sql: Sql) -> Result<Query<'q>> {
+    let kept = sql.is_kept();
     let arguments = value::arguments(sql.args)?;
-    Ok(match sql.text {
+    let query = match sql.text {
         Text::Fixed(text) => sqlx::query_with(text, arguments),
         // Names come from checked declarations, everything else is bound (see `Sql`).
         Text::Shared(text) => sqlx::query_with(AssertSqlSafe(text), arguments),
         Text::Built(text) => sqlx::query_with(AssertSqlSafe(text), arguments),
-    })
+    };
+    Ok(query.persistent(kept))
 }

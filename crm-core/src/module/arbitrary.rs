@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
+use super::{FieldSpec, FieldType, Ident, ModuleSpec, SearchMode, check};
 
 /// Names that are hard on SQL: keywords, long ones, ones that look alike.
 fn name() -> impl Strategy<Value = Ident> {
@@ -115,11 +115,18 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             singular: name.clone(),
             description: String::new(),
             fields,
+            search: SearchMode::default(),
             indexes: vec![index],
             machines: Vec::new(),
         };
         if check(&spec).is_err() {
             spec.indexes.clear();
+        }
+        if at.index(2) == 0 {
+            spec.search = SearchMode::Indexed;
+            if check(&spec).is_err() {
+                spec.search = SearchMode::Scan;
+            }
         }
         check(&spec).is_ok().then_some(spec)
     })

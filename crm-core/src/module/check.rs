@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::HashSet;
 
-use super::{FieldSpec, FieldType, Ident, ModuleSpec, email, rule};
+use super::{FieldSpec, FieldType, Ident, ModuleSpec, SearchMode, email, rule};
 use crate::error::{Error, FieldError, Result};
 use crate::value::Value;
 
@@ -113,6 +113,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     }
     indexes(spec, &mut problems);
     problems.0.extend(super::machine::check(spec));
+    indexed_search(spec, &mut problems);
     if problems.0.is_empty() {
         Ok(())
     } else {
@@ -296,6 +297,25 @@ fn default(field: &FieldSpec, place: &str, problems: &mut Problems) {
         ),
     };
     problems.add(&format!("{place}/default"), problem.0, problem.1);
+}
+
+fn indexed_search(spec: &ModuleSpec, problems: &mut Problems) {
+    if spec.search != SearchMode::Indexed {
+        return;
+    }
+    let mut searched = spec.fields.iter().filter(|field| field.search).peekable();
+    if searched.peek().is_none() {
+        let message = "an indexed search needs a field that is searched: give one `search = true`";
+        problems.add("/search", "required", message);
+    }
+    if let Some(tags) = searched.find(|field| matches!(field.kind, FieldType::Tags { .. })) {
+        let message = format!(
+            "`{}` is of type tags, which an indexed search cannot read; leave out its `search`, or \
+             the module's",
+            tags.name
+        );
+        problems.add("/search", "not_supported", message);
+    }
 }
 
 fn indexes(spec: &ModuleSpec, problems: &mut Problems) {

@@ -21,5 +21,5 @@ pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};
 pub use machine::{Back, MachineSpec};
 pub use rule::Refusal;
-pub use spec::{FieldSpec, FieldType, ModuleSpec};
+pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};
 pub use typed::Module;

@@ -22,12 +22,38 @@ pub struct ModuleSpec {
     pub description: String,
     /// The declared fields, in wire order.
     pub fields: Vec<FieldSpec>,
+    /// Whether the substring search has an index.
+    #[serde(default, skip_serializing_if = "SearchMode::is_scan")]
+    pub search: SearchMode,
     /// Further indexes, each an ordered list of fields; the library puts the tenant first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Vec<Ident>>,
     /// The state machines of its enum fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<MachineSpec>,
+}
+
+/// How the substring search finds its records.
+///
+/// Results are the same either way. On SQLite an index adds about 150 µs of processor time to each
+/// write of searchable text (80 characters, measured at 200,000 records); in a tenant of 20,000
+/// records it answers a rare text in a third of a millisecond instead of twenty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchMode {
+    /// Reading the tenant's records one by one: for modules that stay small, or that are written
+    /// more often than searched.
+    #[default]
+    Scan,
+    /// By an index of trigrams, for texts of three characters and more. Searchable fields cannot be
+    /// tags then.
+    Indexed,
+}
+
+impl SearchMode {
+    fn is_scan(&self) -> bool {
+        *self == Self::Scan
+    }
 }
 
 /// The declaration of one field; on the wire its type and rules stand flat beside its name.

@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Field, Query, Record};
+use super::{Query, Record};
 use crate::error::{Error, Result};
 use crate::module::CompiledModule;
 use crate::module::input::from_json_filter;
 use crate::value::Value;
 
-/// The place in a list after a record: its sort key and id.
+/// The place in a list after a record: its sort keys and id.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Position {
-    /// Null when the record has no value in the sort field.
-    pub(crate) key: Value,
+    /// One for each key of the query's order; null where the record has no value.
+    pub(crate) keys: Vec<Value>,
     pub(crate) id: Uuid,
 }
 
@@ -24,30 +24,25 @@ pub(crate) struct Position {
 struct Wire {
     /// Which query: 8 bytes of a hash over module, filter, search and order.
     q: [u8; 8],
-    k: serde_json::Value,
+    k: Vec<serde_json::Value>,
     i: Uuid,
 }
 
 impl Position {
-    /// The place after `record` in lists of this order.
-    pub(crate) fn after(record: &Record, field: Field) -> Self {
-        let key = match field {
-            Field::Declared(position) => record.values().get(position).cloned().unwrap_or_default(),
-            Field::CreatedAt => record.created_at.into(),
-            Field::UpdatedAt => record.updated_at.into(),
-            Field::Id | Field::OwnerId => record.id.into(),
-        };
+    /// The place after `record` in the list that `query` asks for.
+    pub(crate) fn after(record: &Record, query: &Query) -> Self {
+        let keys = query.order().keys.iter();
         Self {
-            key,
+            keys: keys.map(|key| key.field.of(record)).collect(),
             id: record.id.0,
         }
     }
 
     pub(crate) fn encode(&self, module: &CompiledModule, query: &Query) -> Result<String> {
-        let key = serde_json::to_value(&self.key).map_err(Error::internal)?;
+        let keys = self.keys.iter().map(serde_json::to_value);
         let wire = Wire {
             q: fingerprint(module, query),
-            k: key,
+            k: keys.collect::<Result<_, _>>().map_err(Error::internal)?,
             i: self.id,
         };
         let bytes = serde_json::to_vec(&wire).map_err(Error::internal)?;
@@ -64,12 +59,16 @@ impl Position {
         };
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refuse())?;
         let wire: Wire = serde_json::from_slice(&bytes).map_err(|_| refuse())?;
-        if wire.q != fingerprint(module, query) {
+        let order = query.order();
+        if wire.q != fingerprint(module, query) || wire.k.len() != order.keys.len() {
             return Err(refuse());
         }
-        let kind = query.sort.field.kind(module);
-        let key = from_json_filter(&kind, &wire.k).map_err(|_| refuse())?;
-        Ok(Self { key, id: wire.i })
+        let keys = order.keys.iter().zip(&wire.k);
+        let keys = keys.map(|(key, json)| from_json_filter(&key.field.kind(module), json));
+        Ok(Self {
+            keys: keys.collect::<Result<_, _>>().map_err(|_| refuse())?,
+            id: wire.i,
+        })
     }
 }
 

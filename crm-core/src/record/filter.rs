@@ -5,13 +5,13 @@
 //! case; `contains` and `starts` ignore ASCII case.
 
 use crate::error::{FieldError, Result};
-use crate::module::input::{from_json_filter, operand_text, parse_text};
+use crate::module::input::{operand_text, parse_text};
 use crate::module::{CompiledModule, FieldType};
 use crate::record::Record;
 use crate::value::Value;
 
 /// The longest list after `in` and `nin`.
-const MAX_LIST: usize = 100;
+pub(super) const MAX_LIST: usize = 100;
 
 /// A column that conditions and orders may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ impl Field {
         }
     }
 
-    fn of(self, record: &Record) -> Value {
+    pub(super) fn of(self, record: &Record) -> Value {
         match self {
             Self::Id => record.id.into(),
             Self::OwnerId => record.owner_id.into(),
@@ -102,6 +102,10 @@ pub enum Comparison {
     IsNull,
     /// Tags that hold this one.
     Has(String),
+    /// Tags that hold one of these; false when there are none to hold.
+    HasAny(Vec<String>),
+    /// Tags that hold all of these; true of any tags when there are none to hold.
+    HasAll(Vec<String>),
 }
 
 /// A condition on a record.
@@ -142,14 +146,9 @@ impl Filter {
         })?;
         let kind = field.kind(module);
         if !fits(&kind, op) {
-            let ops = OPERATORS
-                .iter()
-                .filter(|(op, _)| fits(&kind, op))
-                .map(|(op, _)| *op);
-            let list = ops.collect::<Vec<_>>().join(", ");
             return Err(refuse(
                 "unknown_operator",
-                format!("{name} can be compared by: {list}"),
+                format!("{name} can be compared by: {}", operator_list(&kind)),
             ));
         }
         let value = |text: &str| {
@@ -184,88 +183,26 @@ impl Filter {
                     _ => Comparison::Has(text),
                 })
             }
+            "has_any" | "has_all" => {
+                let tags = text
+                    .split(',')
+                    .map(operand_text)
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|refusal| refuse(refusal.code, refusal.message))?;
+                if tags.len() > MAX_LIST {
+                    return Err(refuse("too_many", format!("at most {MAX_LIST} values")));
+                }
+                compare(match op {
+                    "has_any" => Comparison::HasAny(tags),
+                    _ => Comparison::HasAll(tags),
+                })
+            }
             _ => match text {
                 "true" => compare(Comparison::IsNull),
                 "false" => Self::Not(Box::new(compare(Comparison::IsNull))),
                 _ => return Err(refuse("invalid", "must be true or false".to_owned())),
             },
         })
-    }
-
-    /// The condition `{"name": value}` or `{"name": {"op": value}}` of a JSON filter.
-    ///
-    /// Several members are joined by and.
-    ///
-    /// # Errors
-    /// Every [`FieldError`] found.
-    pub fn from_json(
-        module: &CompiledModule,
-        object: &serde_json::Map<String, serde_json::Value>,
-    ) -> Result<Self, Vec<FieldError>> {
-        let (mut parts, mut refused) = (Vec::new(), Vec::new());
-        for (name, condition) in object {
-            let single = serde_json::Map::from_iter([("eq".to_owned(), condition.clone())]);
-            let comparisons = condition.as_object().unwrap_or(&single);
-            for (op, operand) in comparisons {
-                match Self::member(module, name, op, operand) {
-                    Ok(part) => parts.push(part),
-                    Err(error) => refused.push(error),
-                }
-            }
-        }
-        if refused.is_empty() {
-            Ok(Self::And(parts))
-        } else {
-            Err(refused)
-        }
-    }
-
-    fn member(
-        module: &CompiledModule,
-        name: &str,
-        op: &str,
-        operand: &serde_json::Value,
-    ) -> Result<Self, FieldError> {
-        use serde_json::Value as Json;
-        let refuse = |code, message: String| FieldError::new(name, code, message);
-        match operand {
-            Json::Null if op == "eq" => Self::parse(module, name, "is_null", "true"),
-            Json::Bool(value) => {
-                Self::parse(module, name, op, if *value { "true" } else { "false" })
-            }
-            Json::String(text) => Self::parse(module, name, op, text),
-            Json::Number(number) => Self::parse(module, name, op, &number.to_string()),
-            Json::Array(items) if matches!(op, "in" | "nin") => {
-                let field = Field::named(module, name).ok_or_else(|| {
-                    refuse(
-                        "unknown_field",
-                        format!("{} has no field {name}", module.name()),
-                    )
-                })?;
-                let kind = field.kind(module);
-                if !fits(&kind, op) || items.len() > MAX_LIST {
-                    return Err(refuse(
-                        "invalid",
-                        format!("not a list of at most {MAX_LIST}"),
-                    ));
-                }
-                let values = items
-                    .iter()
-                    .map(|item| from_json_filter(&kind, item))
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|refusal| refuse(refusal.code, refusal.message))?;
-                let among = Self::Compare(field, Comparison::In(values));
-                Ok(if op == "in" {
-                    among
-                } else {
-                    Self::Not(Box::new(among))
-                })
-            }
-            _ => Err(refuse(
-                "invalid",
-                format!("{op} does not take such a value"),
-            )),
-        }
     }
 
     /// Whether the record meets the condition.
@@ -295,6 +232,8 @@ const OPERATORS: &[(&str, Fits)] = &[
     ("contains", Fits::Textual),
     ("starts", Fits::Textual),
     ("has", Fits::Tags),
+    ("has_any", Fits::Tags),
+    ("has_all", Fits::Tags),
     ("is_null", Fits::Any),
 ];
 
@@ -315,7 +254,12 @@ pub fn operators(kind: &FieldType) -> impl Iterator<Item = &'static str> {
         .map(|(op, _)| *op)
 }
 
-fn fits(kind: &FieldType, op: &str) -> bool {
+/// The operators that fit a field of this kind, for a refusal.
+pub(super) fn operator_list(kind: &FieldType) -> String {
+    operators(kind).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn fits(kind: &FieldType, op: &str) -> bool {
     let Some((_, fits)) = OPERATORS.iter().find(|(name, _)| *name == op) else {
         return false;
     };
@@ -351,6 +295,10 @@ fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bool {
         }
     };
     let text = || value.as_text().unwrap_or_default().to_ascii_lowercase();
+    let tags = || match value {
+        Value::Tags(tags) => tags.as_slice(),
+        _ => &[],
+    };
     match comparison {
         Comparison::IsNull => value.is_null(),
         _ if value.is_null() => false,
@@ -362,7 +310,9 @@ fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bool {
         Comparison::In(operands) => operands.iter().any(|operand| order(operand) == Some(Equal)),
         Comparison::Contains(part) => text().contains(&part.to_ascii_lowercase()),
         Comparison::Starts(part) => text().starts_with(&part.to_ascii_lowercase()),
-        Comparison::Has(tag) => matches!(value, Value::Tags(tags) if tags.contains(tag)),
+        Comparison::Has(tag) => tags().contains(tag),
+        Comparison::HasAny(wanted) => wanted.iter().any(|tag| tags().contains(tag)),
+        Comparison::HasAll(wanted) => wanted.iter().all(|tag| tags().contains(tag)),
     }
 }
 

@@ -3,10 +3,13 @@
 mod aggregate;
 mod cursor;
 mod filter;
+mod filter_json;
 mod page;
 mod query;
 mod records;
+mod search;
 mod typed;
+mod view;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +20,15 @@ use serde::{Serialize, Serializer};
 
 pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric};
 pub use filter::{Comparison, Field, Filter, operators};
+pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
 pub use page::{Page, Total};
-pub use query::{Direction, Query, Sort};
+pub use query::{Count, Direction, Query, Sort};
 pub use records::Records;
 pub use typed::Typed;
+pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
+
+pub(crate) use cursor::Position;
+pub(crate) use query::Order;
 
 use crate::db::Row;
 use crate::error::Result;
@@ -90,6 +98,33 @@ impl Record {
         }
     }
 
+    /// Writes id, version, the system fields that are wanted, and the declared ones at `positions`.
+    fn write<M: SerializeMap>(
+        &self,
+        map: &mut M,
+        wants: impl Fn(Field) -> bool,
+        positions: impl Iterator<Item = usize>,
+    ) -> Result<(), M::Error> {
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("version", &self.version)?;
+        if wants(Field::OwnerId) {
+            map.serialize_entry("owner_id", &self.owner_id)?;
+        }
+        if wants(Field::CreatedAt) {
+            map.serialize_entry("created_at", &instant(&self.created_at))?;
+        }
+        if wants(Field::UpdatedAt) {
+            map.serialize_entry("updated_at", &instant(&self.updated_at))?;
+        }
+        let fields = self.module.fields();
+        for position in positions {
+            if let (Some(field), Some(value)) = (fields.get(position), self.values.get(position)) {
+                map.serialize_entry(field.name.as_str(), value)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The wire form as JSON text.
     pub fn to_json(&self) -> String {
         // Every value has a JSON form and every key is text: serialising cannot fail.
@@ -105,14 +140,7 @@ impl Serialize for Record {
             ));
         }
         let mut map = serializer.serialize_map(Some(self.values.len() + 5))?;
-        map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("version", &self.version)?;
-        map.serialize_entry("owner_id", &self.owner_id)?;
-        map.serialize_entry("created_at", &instant(&self.created_at))?;
-        map.serialize_entry("updated_at", &instant(&self.updated_at))?;
-        for (field, value) in self.module.fields().iter().zip(&self.values) {
-            map.serialize_entry(field.name.as_str(), value)?;
-        }
+        self.write(&mut map, |_| true, 0..self.values.len())?;
         map.end()
     }
 }

@@ -17,10 +17,11 @@ pub enum Direction {
     Descending,
 }
 
-/// The order of a list; ties are broken by id in the same direction, absent values come last.
+/// One key of a list's order; absent values come last, whichever way it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sort {
-    /// A field declared sortable, or a system field.
+    /// A field declared sortable, or a system field. Creation times order as ids do, which hold
+    /// them: further keys behind one of the two change nothing.
     pub field: Field,
     /// Which way.
     pub direction: Direction,
@@ -37,6 +38,9 @@ impl Default for Sort {
 }
 
 impl Sort {
+    /// Most keys of an order.
+    pub const MAX_KEYS: usize = 3;
+
     /// Reads `name` (ascending) or `-name` (descending).
     ///
     /// # Errors
@@ -69,6 +73,56 @@ impl Sort {
         };
         Ok(Self { field, direction })
     }
+
+    /// Reads keys separated by commas, the first one weighing most: `-score,name`.
+    ///
+    /// # Errors
+    /// A [`FieldError`] on `sort` for a key that the module does not declare, or more than three.
+    pub fn parse_list(module: &CompiledModule, text: &str) -> Result<Vec<Self>, FieldError> {
+        let mut keys: Vec<Self> = Vec::new();
+        for part in text.split(',') {
+            let key = Self::parse(module, part)?;
+            if keys.len() == Self::MAX_KEYS {
+                let message = format!("a list is sorted by at most {} fields", Self::MAX_KEYS);
+                return Err(FieldError::new("sort", "too_many", message));
+            }
+            keys.push(key);
+        }
+        // Named again, a field has no ties left to break.
+        let fields: Vec<Field> = keys.iter().map(|key| key.field).collect();
+        let mut position = 0;
+        keys.retain(|key| {
+            position += 1;
+            !fields[..position - 1].contains(&key.field)
+        });
+        Ok(keys)
+    }
+}
+
+impl From<Sort> for Vec<Sort> {
+    fn from(sort: Sort) -> Self {
+        vec![sort]
+    }
+}
+
+/// An order as it takes effect: keys behind one that leaves no ties are gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'q> {
+    pub(crate) keys: &'q [Sort],
+    /// Which way ids break ties: the way of the last key.
+    pub(crate) ids: Direction,
+}
+
+/// Whether all matches are counted, and how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Count {
+    /// Not at all.
+    #[default]
+    No,
+    /// Up to 10,000: as cheap for a large tenant as for a small one.
+    Capped,
+    /// All of them, which takes as long as it takes.
+    Exact,
 }
 
 /// A list request.
@@ -78,14 +132,14 @@ pub struct Query {
     pub filter: Option<Filter>,
     /// Text that one of the searchable fields must hold, at most 200 characters.
     pub search: Option<String>,
-    /// In which order.
-    pub sort: Sort,
+    /// In which order: at most three keys, the first one weighing most; newest first when empty.
+    pub sort: Vec<Sort>,
     /// Most records of the page, 1 to 100.
     pub limit: u32,
     /// Where the page before ended.
     pub cursor: Option<String>,
-    /// Whether to count all matches, up to a cap.
-    pub count: bool,
+    /// Whether to count all matches.
+    pub count: Count,
 }
 
 impl Default for Query {
@@ -93,10 +147,10 @@ impl Default for Query {
         Self {
             filter: None,
             search: None,
-            sort: Sort::default(),
+            sort: Vec::new(),
             limit: Self::DEFAULT_LIMIT,
             cursor: None,
-            count: false,
+            count: Count::No,
         }
     }
 }
@@ -107,11 +161,31 @@ impl Query {
     /// Most records of a page.
     pub const MAX_LIMIT: u32 = 100;
 
+    /// The order as it takes effect: ids, and with them creation times, leave no ties.
+    pub(crate) fn order(&self) -> Order<'_> {
+        let last = self
+            .sort
+            .iter()
+            .position(|key| matches!(key.field, Field::Id | Field::CreatedAt));
+        let deciding = match last {
+            Some(position) => self.sort.get(position),
+            None => self.sort.last(),
+        };
+        Order {
+            keys: &self.sort[..last.unwrap_or(self.sort.len())],
+            ids: deciding.copied().unwrap_or_default().direction,
+        }
+    }
+
     /// Refuses what is out of bounds (XC-18, XC-21).
     pub(crate) fn check(&self) -> Result<()> {
         if self.limit == 0 || self.limit > Self::MAX_LIMIT {
             let message = format!("must be between 1 and {}", Self::MAX_LIMIT);
             return Err(Error::invalid("limit", "out_of_range", message));
+        }
+        if self.sort.len() > Sort::MAX_KEYS {
+            let message = format!("a list is sorted by at most {} fields", Sort::MAX_KEYS);
+            return Err(Error::invalid("sort", "too_many", message));
         }
         check_search(self.search.as_deref())
     }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::cursor::Position;
-use super::{Page, Query, Record, Total};
+use super::{Count, Filter, Page, Position, Query, Record, Total};
 use crate::crm::Core;
-use crate::db::record::{COUNT_CAP, Segment, Statements};
+use crate::db::record::{COUNT_CAP, Part, Statements, Stretch};
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
@@ -21,7 +20,7 @@ use crate::value::Value;
 /// Reads and writes records.
 #[derive(Clone)]
 pub struct Records {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 impl Records {
@@ -66,32 +65,43 @@ impl Records {
         let module = permit.module()?;
         let (tenant, owner) = (permit.tenant(), permit.owner()?);
         let statements = self.core.statements(module);
-        let mut segment = first_segment(module, query)?;
-        let nullable = statements.nullable(query.sort.field);
+        let has_absent = statements.has_absent(&query.order());
+        let mut after = match &query.cursor {
+            Some(cursor) => Some(Position::decode(module, query, cursor)?),
+            None => None,
+        };
+        let mut part = match &after {
+            Some(position) if has_absent && position.keys.first().is_some_and(Value::is_null) => {
+                Part::Absent
+            }
+            _ => Part::Present,
+        };
+        let path = self.search_path(module, tenant, query).await?;
         let wanted = query.limit as usize + 1;
         let mut data: Vec<Record> = Vec::with_capacity(wanted);
         loop {
-            let missing = (wanted - data.len()) as u32;
-            let sql = statements.list(tenant, owner, query, &segment, missing);
+            let stretch = Stretch {
+                path,
+                part,
+                after: after.as_ref(),
+                limit: (wanted - data.len()) as u32,
+            };
+            let sql = statements.list(tenant, owner, query, stretch);
             for row in self.core.db.fetch_all(sql).await? {
                 data.push(Record::from_row(module, row)?);
             }
-            match segment {
-                Segment::Present { .. } if nullable && data.len() < wanted => {
-                    segment = Segment::Absent { after: None };
-                }
-                _ => break,
+            if part == Part::Absent || !has_absent || data.len() == wanted {
+                break;
             }
+            (part, after) = (Part::Absent, None);
         }
         let more = data.len() == wanted;
         data.truncate(query.limit as usize);
         let next_cursor = match data.last() {
-            Some(last) if more => {
-                Some(Position::after(last, query.sort.field).encode(module, query)?)
-            }
+            Some(last) if more => Some(Position::after(last, query).encode(module, query)?),
             _ => None,
         };
-        let total = if query.count {
+        let total = if query.count != Count::No {
             Some(self.count(permit, query).await?)
         } else {
             None
@@ -103,7 +113,26 @@ impl Records {
         })
     }
 
-    /// How many records the permit covers and the query's filter and search match, up to 10,000.
+    /// All records that the permit covers and the filter matches, in no order: for filters that
+    /// bound how many these are.
+    pub(super) async fn matching(
+        &self,
+        permit: &Permit<Read>,
+        filter: &Filter,
+    ) -> Result<Vec<Record>> {
+        let module = permit.module()?;
+        let sql = self
+            .core
+            .statements(module)
+            .matching(permit.tenant(), permit.owner()?, filter);
+        let rows = self.core.db.fetch_all(sql).await?;
+        rows.into_iter()
+            .map(|row| Record::from_row(module, row))
+            .collect()
+    }
+
+    /// How many records the permit covers and the query's filter and search match: up to 10,000,
+    /// unless the query asks for the exact number.
     ///
     /// # Errors
     /// Only those of the database.
@@ -117,7 +146,10 @@ impl Records {
         let count = row
             .map_or(Ok(0), |mut row| row.int::<i64>())?
             .unsigned_abs();
-        let cap = u64::from(COUNT_CAP);
+        let cap = match query.count {
+            Count::Exact => u64::MAX,
+            Count::No | Count::Capped => u64::from(COUNT_CAP),
+        };
         Ok(Total {
             count: count.min(cap),
             capped: count > cap,
@@ -290,22 +322,6 @@ impl Records {
             })
             .await
     }
-}
-
-/// Where a list begins.
-fn first_segment(module: &CompiledModule, query: &Query) -> Result<Segment> {
-    let Some(cursor) = &query.cursor else {
-        return Ok(Segment::Present { after: None });
-    };
-    let position = Position::decode(module, query, cursor)?;
-    Ok(match position.key {
-        Value::Null => Segment::Absent {
-            after: Some(position.id),
-        },
-        key => Segment::Present {
-            after: Some((key, position.id)),
-        },
-    })
 }
 
 /// The record as it is, locked, if the caller may see and change it.

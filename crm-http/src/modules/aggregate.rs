@@ -2,19 +2,34 @@
 
 use crm_core::module::CompiledModule;
 use crm_core::record::{Aggregate, Filter, GroupKey, Groups, Metric};
-use crm_core::{Error, FieldError};
-use poem::Request;
+use crm_core::{Error, FieldError, Read};
+use poem::http::StatusCode;
+use poem::{Request, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::{Handler, body};
 use crate::problem::Problem;
 use crate::resource::unreadable_query;
+
+/// The path segment.
+pub(super) const AGGREGATE: &str = "aggregate";
+
+impl Handler<'_> {
+    pub(super) async fn aggregate(&self, request: &Request) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Read>(self.name())?;
+        let ask = parse(&self.module, request)?;
+        let records = self.exchange.app.crm.records();
+        let groups = records.aggregate(&permit, &ask).await?;
+        body(StatusCode::OK, &Answer::new(&self.module, &ask, groups)?)
+    }
+}
 
 /// Reads the query string.
 ///
 /// # Errors
 /// 422 naming every parameter that is unknown, repeated or does not fit.
-pub(super) fn parse(module: &CompiledModule, request: &Request) -> Result<Aggregate, Problem> {
+fn parse(module: &CompiledModule, request: &Request) -> Result<Aggregate, Problem> {
     let parameters: Vec<(String, String)> = match request.uri().query() {
         None | Some("") => Vec::new(),
         Some(_) => request.params().map_err(|_| unreadable_query())?,
@@ -74,7 +89,7 @@ fn condition(module: &CompiledModule, name: &str, text: &str) -> Result<Filter, 
 
 /// The groups on the wire.
 #[derive(Serialize)]
-pub(super) struct Answer {
+struct Answer {
     data: Vec<Group>,
     truncated: bool,
 }
@@ -90,11 +105,7 @@ impl Answer {
     ///
     /// # Errors
     /// None: every value has a JSON form.
-    pub(super) fn new(
-        module: &CompiledModule,
-        ask: &Aggregate,
-        groups: Groups,
-    ) -> Result<Self, Error> {
+    fn new(module: &CompiledModule, ask: &Aggregate, groups: Groups) -> Result<Self, Error> {
         let keys: Vec<_> = ask.group_by.iter().map(|key| key.name(module)).collect();
         let names: Vec<_> = ask.metrics.iter().map(|one| one.name(module)).collect();
         let named = |names: &[String], values: Vec<crm_core::value::Value>| {

@@ -5,14 +5,16 @@
 
 mod aggregate;
 mod query;
+mod query_body;
+mod read;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
-use crm_core::record::{Page, Record};
-use crm_core::{Create, Delete, Error, Read, Scope, Update};
+use crm_core::record::Record;
+use crm_core::{Create, Delete, Error, Scope, Update};
 use poem::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
@@ -29,6 +31,7 @@ pub(crate) const BASE: &str = "/api/v1/";
 
 const COLLECTION: &[Method] = &[Method::GET, Method::POST];
 const AGGREGATE: &[Method] = &[Method::GET];
+const QUERY: &[Method] = &[Method::POST];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
@@ -39,6 +42,8 @@ pub(crate) struct Call {
 
 enum Target {
     Collection,
+    /// The collection, asked by a body.
+    Query,
     Record(RecordId),
     /// Figures about the collection.
     Aggregate,
@@ -57,7 +62,9 @@ impl Call {
         let module = app.crm.registry().get(name)?.clone();
         let target = match id {
             None => Target::Collection,
-            Some("aggregate") => Target::Aggregate,
+            Some(aggregate::AGGREGATE) => Target::Aggregate,
+            // No id of a record reads like this one (XC-29).
+            Some(read::QUERY) => Target::Query,
             Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
         };
         Some(Self { module, target })
@@ -73,20 +80,16 @@ impl Call {
         request: Request,
     ) -> Result<Response, Problem> {
         let Self { module, target } = self;
-        let rest = match target {
-            Target::Collection => "",
-            Target::Aggregate => "/aggregate",
-            Target::Record(_) | Target::Nothing => "/{id}",
+        let (methods, below) = match target {
+            Target::Collection => (COLLECTION, ""),
+            Target::Query => (QUERY, read::QUERY),
+            Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
+            Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
         };
         exchange.note_template(Template::Module {
             module: module.clone(),
-            rest,
+            below,
         });
-        let methods = match target {
-            Target::Collection => COLLECTION,
-            Target::Aggregate => AGGREGATE,
-            Target::Record(_) | Target::Nothing => RECORD,
-        };
         if !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
@@ -101,6 +104,7 @@ impl Call {
             (_, Target::Aggregate) => handler.aggregate(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,
             (_, Target::Collection) => handler.create(request).await,
+            (_, Target::Query) => handler.query(request).await,
             (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
             (Method::DELETE, Target::Record(id)) => handler.delete(&request, id).await,
             (_, Target::Record(id)) => handler.update(request, id).await,
@@ -112,9 +116,10 @@ impl Call {
 pub(crate) fn write_template(
     f: &mut fmt::Formatter<'_>,
     module: &CompiledModule,
-    rest: &str,
+    below: &str,
 ) -> fmt::Result {
-    write!(f, "{BASE}{}{rest}", module.name())
+    let slash = if below.is_empty() { "" } else { "/" };
+    write!(f, "{BASE}{}{slash}{below}", module.name())
 }
 
 /// XC-29: any UUID, in the one form that answers use.
@@ -138,28 +143,6 @@ impl Handler<'_> {
         self.module.name().as_str()
     }
 
-    async fn list(&self, request: &Request) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Read>(self.name())?;
-        let query = query::parse(&self.module, request)?;
-        let page = self
-            .exchange
-            .app
-            .crm
-            .records()
-            .list(&permit, &query)
-            .await?;
-        body(StatusCode::OK, &List::from(&page))
-    }
-
-    async fn aggregate(&self, request: &Request) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Read>(self.name())?;
-        let ask = aggregate::parse(&self.module, request)?;
-        let records = self.exchange.app.crm.records();
-        let groups = records.aggregate(&permit, &ask).await?;
-        let answer = aggregate::Answer::new(&self.module, &ask, groups)?;
-        body(StatusCode::OK, &answer)
-    }
-
     async fn create(&self, request: Request) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Create>(self.name())?;
         query::refuse_any(&request)?;
@@ -178,13 +161,6 @@ impl Handler<'_> {
             response.headers_mut().insert(LOCATION, location);
         }
         Ok(response)
-    }
-
-    async fn get(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Read>(self.name())?;
-        query::refuse_any(request)?;
-        let record = self.exchange.app.crm.records().get(&permit, id).await?;
-        versioned(StatusCode::OK, &record, &self.scope)
     }
 
     async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
@@ -220,36 +196,12 @@ impl Handler<'_> {
     }
 }
 
-/// A page on the wire.
-#[derive(Serialize)]
-struct List<'a> {
-    data: &'a [Record],
-    next_cursor: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<Total>,
-}
-
-#[derive(Serialize)]
-struct Total {
-    count: u64,
-    capped: bool,
-}
-
-impl<'a> From<&'a Page> for List<'a> {
-    fn from(page: &'a Page) -> Self {
-        Self {
-            data: &page.data,
-            next_cursor: page.next_cursor.as_deref(),
-            total: page.total.map(|total| Total {
-                count: total.count,
-                capped: total.capped,
-            }),
-        }
-    }
-}
-
 fn versioned(status: StatusCode, record: &Record, scope: &Scope) -> Result<Response, Problem> {
-    let mut response = body(status, &record.shown(scope))?;
+    tagged(body(status, &record.shown(scope))?, record)
+}
+
+/// The answer with the record's version as its entity tag.
+fn tagged(mut response: Response, record: &Record) -> Result<Response, Problem> {
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", record.version)) {
         response.headers_mut().insert(ETAG, tag);
     }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use crm_core::module::CompiledModule;
-use crm_core::record::{Filter, Query, Sort};
-use crm_core::{Error, FieldError};
+use crm_core::record::{Count, Filter, Query, Sort, View};
+use crm_core::{Error, FieldError, Registry};
 use poem::Request;
 
 use crate::problem::Problem;
@@ -16,16 +16,23 @@ use crate::resource::unreadable_query;
 ///
 /// # Errors
 /// 422 naming every parameter that is unknown, repeated or does not fit.
-pub(crate) fn parse(module: &CompiledModule, request: &Request) -> Result<Query, Problem> {
-    let mut query = Query::default();
+pub(crate) fn parse(
+    registry: &Registry,
+    module: &CompiledModule,
+    request: &Request,
+) -> Result<(Query, View), Problem> {
+    let (mut query, mut view) = (Query::default(), View::default());
     if request.uri().query().is_none_or(str::is_empty) {
-        return Ok(query);
+        return Ok((query, view));
     }
     let parameters: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
     let (mut conditions, mut refused, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for (name, text) in &parameters {
         let outcome = if seen.insert(name) {
-            apply(module, &mut query, &mut conditions, name, text)
+            match show(registry, module, &mut view, name, text) {
+                Some(outcome) => outcome,
+                None => apply(module, &mut query, &mut conditions, name, text),
+            }
         } else {
             Err(FieldError::new(
                 name,
@@ -39,7 +46,65 @@ pub(crate) fn parse(module: &CompiledModule, request: &Request) -> Result<Query,
         return Err(Error::Invalid(refused).into());
     }
     query.filter = (!conditions.is_empty()).then_some(Filter::And(conditions));
-    Ok(query)
+    Ok((query, view))
+}
+
+/// Reads the query string of one record: what of it is shown.
+///
+/// # Errors
+/// 422 naming every parameter that is unknown, repeated or does not fit.
+pub(crate) fn view(
+    registry: &Registry,
+    module: &CompiledModule,
+    request: &Request,
+) -> Result<View, Problem> {
+    let mut view = View::default();
+    if request.uri().query().is_none_or(str::is_empty) {
+        return Ok(view);
+    }
+    let parameters: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
+    let (mut refused, mut seen) = (Vec::new(), HashSet::new());
+    for (name, text) in &parameters {
+        let outcome = if seen.insert(name) {
+            show(registry, module, &mut view, name, text).unwrap_or_else(|| Err(unknown(name)))
+        } else {
+            Err(FieldError::new(
+                name,
+                "repeated",
+                "Give this parameter once.",
+            ))
+        };
+        refused.extend(outcome.err());
+    }
+    if refused.is_empty() {
+        Ok(view)
+    } else {
+        Err(Error::Invalid(refused).into())
+    }
+}
+
+/// Applies a parameter that says what is shown, if it is one.
+fn show(
+    registry: &Registry,
+    module: &CompiledModule,
+    view: &mut View,
+    name: &str,
+    text: &str,
+) -> Option<Result<(), FieldError>> {
+    let names = text.split(',').filter(|name| !name.is_empty());
+    match name {
+        "fields" => Some(view.show(module, names)),
+        "expand" => Some(view.expand(registry, module, names)),
+        _ => None,
+    }
+}
+
+fn unknown(name: &str) -> FieldError {
+    FieldError::new(
+        name,
+        "unknown_parameter",
+        "This operation has no such parameter.",
+    )
 }
 
 fn apply(
@@ -51,10 +116,20 @@ fn apply(
 ) -> Result<(), FieldError> {
     match name {
         "limit" => query.limit = value(name, text, "a whole number from 1 to 100")?,
-        "count" => query.count = value(name, text, "true or false")?,
+        "count" => {
+            query.count = match text {
+                "true" => Count::Capped,
+                "false" => Count::No,
+                "exact" => Count::Exact,
+                _ => {
+                    let message = "This must be true, false or exact.";
+                    return Err(FieldError::new(name, "invalid", message));
+                }
+            }
+        }
         "cursor" => query.cursor = Some(text.to_owned()),
         "search" => query.search = Some(text.to_owned()),
-        "sort" => query.sort = Sort::parse(module, text)?,
+        "sort" => query.sort = Sort::parse_list(module, text)?,
         _ => {
             let (field, op) = match name.split_once('[') {
                 None => (name, "eq"),
@@ -80,12 +155,6 @@ pub(crate) fn refuse_any(request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     let parameters: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
-    let refused = parameters.iter().map(|(name, _)| {
-        FieldError::new(
-            name,
-            "unknown_parameter",
-            "This operation has no such parameter.",
-        )
-    });
+    let refused = parameters.iter().map(|(name, _)| unknown(name));
     Err(Error::Invalid(refused.collect()).into())
 }

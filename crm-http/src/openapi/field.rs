@@ -140,12 +140,23 @@ pub(super) fn filters(
         let name = &field.name;
         let (parameter, words, schema) = match op {
             "eq" => (name.to_string(), format!("{name} is this."), operand.clone()),
-            "in" => (format!("{name}[in]"), format!("{name} is one of these, separated by commas."), text()),
-            "nin" => {
-                (format!("{name}[nin]"), format!("{name} is none of these, separated by commas."), text())
-            }
+            "in" => (
+                format!("{name}[in]"),
+                format!("{name} is one of these, separated by commas."),
+                list(operand.clone()),
+            ),
+            "nin" => (
+                format!("{name}[nin]"),
+                format!("{name} is none of these, separated by commas."),
+                list(operand.clone()),
+            ),
             "is_null" => {
                 (format!("{name}[is_null]"), format!("{name} has no value, or has one."), json!({"type": "boolean"}))
+            }
+            "has_any" | "has_all" => {
+                let words = format!("{name} {} these, separated by commas.",
+                    if op == "has_any" { "has one of" } else { "has all of" });
+                (format!("{name}[{op}]"), words, list(text()))
             }
             "contains" | "starts" | "has" => {
                 let verb = match op {
@@ -166,8 +177,18 @@ pub(super) fn filters(
                 (format!("{name}[{op}]"), format!("{name} {order} this."), operand.clone())
             }
         };
-        json!({"name": parameter, "in": "query", "required": false, "description": words, "schema": schema})
+        let mut parameter = json!({"name": parameter, "in": "query", "required": false, "description": words, "schema": schema});
+        if parameter["schema"]["type"] == "array" {
+            parameter["style"] = json!("form");
+            parameter["explode"] = json!(false);
+        }
+        parameter
     })
+}
+
+/// Values that one is compared with, separated by commas.
+fn list(items: Value) -> Value {
+    json!({"type": "array", "minItems": 1, "maxItems": 100, "items": items})
 }
 
 fn text() -> Value {
@@ -175,7 +196,7 @@ fn text() -> Value {
 }
 
 /// What a field is compared with: its type, without the bounds that limit what is stored.
-fn operand(singular: &str, field: &FieldSpec) -> Value {
+pub(super) fn operand(singular: &str, field: &FieldSpec) -> Value {
     match &field.kind {
         FieldType::Text { .. }
         | FieldType::Email

@@ -5,6 +5,7 @@ mod error;
 mod field;
 mod fixed;
 mod module;
+mod read;
 
 use std::sync::RwLock;
 
@@ -91,7 +92,7 @@ impl OpenApi {
             declare_permission(operation)
         });
         for module in registry.iter() {
-            let described = module::describe(module);
+            let described = module::describe(registry, module);
             extend(&mut document["paths"], described.paths);
             extend(&mut document["components"]["schemas"], described.schemas);
             if let Some(tags) = document["tags"].as_array_mut() {

@@ -1,11 +1,13 @@
 //! The paths and schemas that follow from one module's declaration.
 
+use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
 use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
 use serde_json::{Map, Value, json};
 
 use super::BEARER;
 use super::field::{filters, named_schema, pascal, property, reference};
+use super::read;
 use crate::modules::BASE;
 
 /// What a module adds to the document.
@@ -16,7 +18,7 @@ pub(super) struct Described {
 }
 
 /// Describes a module.
-pub(super) fn describe(module: &CompiledModule) -> Described {
+pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Described {
     let words = Words {
         plural: module.name().as_str(),
         singular: module.singular().as_str(),
@@ -26,7 +28,11 @@ pub(super) fn describe(module: &CompiledModule) -> Described {
         paths: Map::from_iter([
             (
                 path.clone(),
-                json!({"get": list(&words, module), "post": create(&words)}),
+                json!({"get": list(registry, &words, module), "post": create(&words)}),
+            ),
+            (
+                format!("{path}/query"),
+                json!({"post": query(&words, module)}),
             ),
             (
                 format!("{path}/aggregate"),
@@ -35,14 +41,14 @@ pub(super) fn describe(module: &CompiledModule) -> Described {
             (
                 format!("{path}/{{id}}"),
                 json!({
-                    "get": get(&words),
+                    "get": get(registry, &words, module),
                     "patch": update(&words, "update"),
                     "put": update(&words, "replace"),
                     "delete": delete(&words),
                 }),
             ),
         ]),
-        schemas: schemas(&words, module),
+        schemas: schemas(registry, &words, module),
         tag: json!({"name": words.plural, "description": module.spec().description}),
     }
 }
@@ -71,27 +77,19 @@ impl Words<'_> {
     }
 }
 
-fn list(words: &Words<'_>, module: &CompiledModule) -> Value {
+fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("list_{}", words.plural);
     let notes = "Conditions are joined by and; texts are searched as substrings. \
         Pages follow each other by `cursor`. ";
     let mut operation = words.operation("read", id, format!("List {}", words.plural), notes);
-    operation["parameters"] = Value::Array(list_parameters(words, module));
+    operation["parameters"] = Value::Array(list_parameters(registry, words, module));
     operation["responses"] = json!({
         "200": answer("A page of records.", &format!("{}List", words.record())),
     });
     operation
 }
 
-fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
-    let mut orders = Vec::new();
-    let sortable = module
-        .sortable()
-        .iter()
-        .map(|&at| module.fields()[at].name.as_str());
-    for name in sortable.chain(["id", "created_at", "updated_at"]) {
-        orders.extend([name.to_owned(), format!("-{name}")]);
-    }
+fn list_parameters(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema});
     let limit = json!({
         "type": "integer", "format": "int32",
@@ -104,18 +102,15 @@ fn list_parameters(words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
             "The `next_cursor` of the page before.",
             json!({"type": "string"}),
         ),
-        query(
-            "sort",
-            "The order; a minus turns it round. Newest first when left out.",
-            json!({"type": "string", "enum": orders}),
-        ),
+        read::sort_parameter(module),
         search_parameter(),
         query(
             "count",
-            "Whether to count all matches, up to a cap.",
-            json!({"type": "boolean", "default": false}),
+            "Whether to count all matches: up to a cap (`true`), or exactly.",
+            read::count_schema(),
         ),
     ];
+    parameters.extend(read::view_parameters(registry, module));
     for field in system_fields().iter().chain(module.fields()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
@@ -220,6 +215,19 @@ fn search_parameter() -> Value {
     })
 }
 
+fn query(words: &Words<'_>, module: &CompiledModule) -> Value {
+    let id = format!("query_{}", words.plural);
+    let notes = "Like the list, with conditions nested by `and`, `or` and `not`. ";
+    let mut operation = words.operation("read", id, format!("Query {}", words.plural), notes);
+    operation["requestBody"] = body(&read::query_name(words.singular));
+    operation["requestBody"]["content"]["application/json"]["example"] =
+        read::query_example(module);
+    operation["responses"] = json!({
+        "200": answer("A page of records.", &format!("{}List", words.record())),
+    });
+    operation
+}
+
 /// The library's own columns as far as lists filter by them.
 fn system_fields() -> Vec<FieldSpec> {
     let field = |name: &str, kind: FieldType| {
@@ -263,11 +271,15 @@ fn create(words: &Words<'_>) -> Value {
     operation
 }
 
-fn get(words: &Words<'_>) -> Value {
+fn get(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("get_{}", words.singular);
     let mut operation = words.operation("read", id, format!("Get a {}", words.singular), "");
-    operation["parameters"] = json!([id_parameter()]);
-    operation["responses"] = json!({"200": versioned("The record.", &words.record())});
+    let parameters = [id_parameter()].into_iter();
+    operation["parameters"] = parameters
+        .chain(read::view_parameters(registry, module))
+        .collect();
+    let view = read::view_name(words.singular);
+    operation["responses"] = json!({"200": versioned("The record.", &view)});
     operation
 }
 
@@ -326,7 +338,7 @@ fn versioned(description: &str, schema: &str) -> Value {
     answer
 }
 
-fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
+fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
     let record = words.record();
     let mut declared: Map<String, Value> = module
         .fields()
@@ -343,6 +355,7 @@ fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
 
     let mut stored = system_properties();
     stored.extend(declared.clone());
+    let view = read::view_schema(registry, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
     let whole = json!({
         "type": "object", "description": module.spec().description,
@@ -375,10 +388,15 @@ fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
     let mut schemas = Map::from_iter([
         (format!("{record}Create"), input(needed, true)),
         (format!("{record}Update"), input(Vec::new(), false)),
-        (format!("{record}List"), page(&record)),
+        (
+            format!("{record}List"),
+            page(&read::view_name(words.singular)),
+        ),
+        (read::view_name(words.singular), view),
         (format!("{record}Aggregate"), groups()),
         (record, whole),
     ]);
+    schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module
             .fields()
@@ -426,7 +444,7 @@ fn page(record: &str) -> Value {
             },
             "total": {
                 "type": "object",
-                "description": "All matches; present with `count=true`.",
+                "description": "All matches; present where they are counted.",
                 "required": ["count", "capped"],
                 "properties": {
                     "count": {"type": "integer", "format": "int64"},

@@ -12,6 +12,7 @@ mod command;
 mod contract;
 mod front;
 mod plugin;
+mod query;
 mod records;
 mod session;
 mod shutdown;

@@ -3,7 +3,9 @@
 //! What would guess at data is refused: another type, another scale, another target of a reference,
 //! a required field that existing rows would lack. Dropping data is planned, and marked.
 
-use super::{column, create_table, indexes, literal, quoted, reference, rule, sql_type, table};
+use super::{
+    column, create_table, indexes, literal, quoted, reference, rule, search, sql_type, table,
+};
 use crate::db::Dialect;
 use crate::error::{Error, FieldError, Result};
 use crate::module::{FieldSpec, FieldType, ModuleSpec};
@@ -59,24 +61,35 @@ pub(crate) fn plan(
                     .map(|name| format!("{}: new index {name}", new.name)),
             );
             let statements = create_table(new, dialect).into_iter();
+            let search = search_index(new, dialect).map(|step| step.summary);
             Ok(statements
-                .zip(summaries)
+                .zip(summaries.chain(search))
                 .map(|(sql, summary)| Step::new(sql, summary))
                 .collect())
         }
         (Some(old), None) => {
             let summary = format!("{}: drop the table with all its records", old.name);
-            Ok(vec![Step::dropping(
-                format!("DROP TABLE {}", quoted(&old.name)),
-                summary,
-            )])
+            let table = format!("DROP TABLE {}", quoted(&old.name));
+            let index = search_index(old, dialect).map(|_| no_search_index(old, dialect));
+            let steps = index.into_iter().chain([Step::dropping(table, summary)]);
+            Ok(steps.collect())
         }
         (Some(old), Some(new)) => {
             let change = Change { old, new, dialect };
             change.refuse_impossible()?;
-            Ok(change.steps())
+            Ok(change.with_search())
         }
     }
+}
+
+fn search_index(spec: &ModuleSpec, dialect: Dialect) -> Option<Step> {
+    let summary = format!("{}: new search index", spec.name);
+    search::create(spec, dialect).map(|sql| Step::new(sql, summary))
+}
+
+fn no_search_index(spec: &ModuleSpec, dialect: Dialect) -> Step {
+    let summary = format!("{}: drop search index", spec.name);
+    Step::new(search::drop(spec, dialect), summary)
 }
 
 struct Change<'a> {
@@ -154,13 +167,31 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn steps(&self) -> Vec<Step> {
+    /// The steps, between the end of the old search index and the making of the new one where the
+    /// two differ, or the table under them is made anew.
+    fn with_search(&self) -> Vec<Step> {
+        let (old, new) = (
+            search_index(self.old, self.dialect),
+            search_index(self.new, self.dialect),
+        );
+        let steps = self.steps();
+        if old == new && !(new.is_some() && self.rebuilds()) {
+            return steps;
+        }
+        let before = old.map(|_| no_search_index(self.old, self.dialect));
+        before.into_iter().chain(steps).chain(new).collect()
+    }
+
+    /// SQLite alters neither a CHECK nor a NOT NULL nor a key of the table.
+    fn rebuilds(&self) -> bool {
         let is_reference = |field: &FieldSpec| matches!(field.kind, FieldType::Reference { .. });
-        // SQLite alters neither a CHECK nor a NOT NULL nor a key of the table.
-        let rebuild = self.dialect == Dialect::Sqlite
+        self.dialect == Dialect::Sqlite
             && (self.altered().next().is_some()
-                || self.added().chain(self.removed()).any(is_reference));
-        if rebuild {
+                || self.added().chain(self.removed()).any(is_reference))
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        if self.rebuilds() {
             return vec![self.rebuild()];
         }
         let (old, new) = (indexes(self.old), indexes(self.new));

@@ -1,6 +1,6 @@
 //! The SQL of aggregates: sums are exact on both databases, whatever their size.
 
-use super::Statements;
+use super::{SearchPath, Statements};
 use crate::db::{ColumnType, Dialect, Row, Sql};
 use crate::error::{Error, Result};
 use crate::id::{TenantId, UserId};
@@ -26,7 +26,7 @@ impl Statements {
         let mut sql = Sql::new("SELECT ");
         let mut columns = Vec::new();
         for key in &ask.group_by {
-            self.key(&mut sql, *key);
+            self.group_key(&mut sql, *key);
             sql.push(", ");
             columns.push(match key.bucket {
                 Some(_) => ColumnType::Text,
@@ -46,7 +46,7 @@ impl Statements {
             tenant,
             owner,
             ask.filter.as_ref(),
-            ask.search.as_deref(),
+            ask.search.as_deref().map(|text| (text, SearchPath::Index)),
         );
         let keys = ask.group_by.len() as u64;
         for (word, order) in [(" GROUP BY ", ""), (" ORDER BY ", " NULLS LAST")] {
@@ -60,7 +60,7 @@ impl Statements {
         sql.returns_shared(&columns.into())
     }
 
-    fn key(&self, sql: &mut Sql, key: GroupKey) {
+    fn group_key(&self, sql: &mut Sql, key: GroupKey) {
         let Some(bucket) = key.bucket else {
             self.folded(sql, key.field);
             return;

@@ -195,3 +195,25 @@ fn a_module_may_refer_to_itself_only_optionally() {
         ["/fields/0/required not_supported"]
     );
 }
+
+#[test]
+fn an_indexed_search_needs_texts_to_search() {
+    let things = |fields: &str| {
+        problems(&format!(
+            "name = 'things'\nsingular = 'thing'\nsearch = 'indexed'\nfields = [{fields}]"
+        ))
+    };
+    let (text, tags) = (
+        "{ name = 'a', type = 'text', search = true }",
+        "{ name = 'b', type = 'tags', search = true }",
+    );
+    assert_eq!(things(text), [""; 0]);
+    assert_eq!(
+        things("{ name = 'a', type = 'text' }"),
+        ["/search required"]
+    );
+    assert_eq!(
+        things(&format!("{text}, {tags}")),
+        ["/search not_supported"]
+    );
+}

@@ -1,0 +1,279 @@
+//! How reading is described: what is shown of a record, and the body of a query.
+
+use crm_core::Registry;
+use crm_core::module::{CompiledModule, FieldSpec, FieldType};
+use crm_core::record::{MAX_CONDITIONS, MAX_EXPAND, Query, Sort, expanded_name, operators};
+use serde_json::{Map, Value, json};
+
+use super::field::{operand, pascal, reference};
+
+/// Most values of a list that a field is compared with.
+const MAX_LIST: usize = 100;
+
+/// The parameters that say what is shown, of a get and of a list.
+pub(super) fn view_parameters(registry: &Registry, module: &CompiledModule) -> Vec<Value> {
+    let parameter = |name: &str, description: &str, schema: Value| {
+        json!({
+            "name": name, "in": "query", "required": false,
+            "description": description, "style": "form", "explode": false, "schema": schema,
+        })
+    };
+    let mut parameters = vec![parameter(
+        "fields",
+        "The fields to show, separated by commas; `id` and `version` are always shown.",
+        names(shown(module), None),
+    )];
+    let paths = expandable(registry, module);
+    if !paths.is_empty() {
+        parameters.push(parameter("expand", EXPAND, names(paths, Some(MAX_EXPAND))));
+    }
+    parameters
+}
+
+const EXPAND: &str = "References whose records to show as well, separated by commas; \
+    after a dot, those of the record there. A record that the caller may not see shows as null.";
+
+/// The order of a list as a query parameter: up to three keys.
+pub(super) fn sort_parameter(module: &CompiledModule) -> Value {
+    json!({
+        "name": "sort", "in": "query", "required": false, "style": "form", "explode": false,
+        "description": "The order: up to three fields, separated by commas; a minus turns one \
+            round. Records without a value come last, ids break ties; `created_at` orders as `id` does. Newest first when left out.",
+        "schema": names(orders(module), Some(Sort::MAX_KEYS)),
+    })
+}
+
+/// How many matches are counted.
+pub(super) fn count_schema() -> Value {
+    json!({"type": "string", "enum": ["true", "false", "exact"], "default": "false"})
+}
+
+fn names(names: Vec<String>, most: Option<usize>) -> Value {
+    let mut schema = json!({"type": "array", "items": {"type": "string", "enum": names}});
+    if let Some(most) = most {
+        schema["maxItems"] = json!(most);
+    }
+    schema
+}
+
+fn orders(module: &CompiledModule) -> Vec<String> {
+    let sortable = module
+        .sortable()
+        .iter()
+        .map(|&at| module.fields()[at].name.as_str());
+    let names = sortable.chain(["id", "created_at", "updated_at"]);
+    names
+        .flat_map(|name| [name.to_owned(), format!("-{name}")])
+        .collect()
+}
+
+fn shown(module: &CompiledModule) -> Vec<String> {
+    let system = ["id", "version", "owner_id", "created_at", "updated_at"];
+    let declared = module.fields().iter().map(|field| field.name.as_str());
+    system
+        .into_iter()
+        .chain(declared)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The references of a module, each with the module it refers to.
+fn references(module: &CompiledModule) -> impl Iterator<Item = (&FieldSpec, &str)> {
+    module
+        .fields()
+        .iter()
+        .filter_map(|field| match &field.kind {
+            FieldType::Reference { module } => Some((field, module.as_str())),
+            _ => None,
+        })
+}
+
+/// What can be expanded: references, and those of the records there.
+fn expandable(registry: &Registry, module: &CompiledModule) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (field, target) in references(module) {
+        paths.push(field.name.to_string());
+        let further = registry.get(target).into_iter();
+        let further = further.flat_map(|target| references(target));
+        paths.extend(further.map(|(nested, _)| format!("{}.{}", field.name, nested.name)));
+    }
+    paths
+}
+
+/// A record as `fields` and `expand` shape it; `stored` are the properties of the whole one.
+pub(super) fn view_schema(
+    registry: &Registry,
+    module: &CompiledModule,
+    stored: &Map<String, Value>,
+) -> Value {
+    let mut properties = stored.clone();
+    for (field, target) in references(module) {
+        let Some(target) = registry.get(target) else {
+            continue;
+        };
+        let view = view_name(target.singular().as_str());
+        let words = format!("The record of `{}`, where it is expanded.", field.name);
+        properties.insert(
+            expanded_name(module, field),
+            json!({"allOf": [reference(&view)], "nullable": true, "readOnly": true, "description": words}),
+        );
+    }
+    json!({
+        "type": "object",
+        "description": format!(
+            "{} All fields, or those that `fields` names; references that `expand` names.",
+            module.spec().description,
+        ),
+        "required": ["id", "version"],
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
+pub(super) fn view_name(singular: &str) -> String {
+    format!("{}View", pascal(singular))
+}
+
+pub(super) fn query_name(singular: &str) -> String {
+    format!("{}Query", pascal(singular))
+}
+
+fn filter_name(singular: &str) -> String {
+    format!("{}Filter", pascal(singular))
+}
+
+/// The schemas of a query's body.
+pub(super) fn query_schemas(
+    registry: &Registry,
+    module: &CompiledModule,
+    system: &[FieldSpec],
+) -> Vec<(String, Value)> {
+    let singular = module.singular().as_str();
+    let filter = filter_name(singular);
+    let mut members = json!({
+        "filter": {"allOf": [reference(&filter)]},
+        "search": {"type": "string", "maxLength": 200,
+            "description": "Text that a searchable field must contain, in any case."},
+        "sort": names(orders(module), Some(Sort::MAX_KEYS)),
+        "limit": {"type": "integer", "format": "int32",
+            "minimum": 1, "maximum": Query::MAX_LIMIT, "default": Query::DEFAULT_LIMIT},
+        "cursor": {"type": "string", "nullable": true,
+            "description": "The `next_cursor` of the page before, for the same query."},
+        "count": {
+            "oneOf": [{"type": "boolean"}, {"type": "string", "enum": ["exact"]}],
+            "default": false,
+            "description": "Whether to count all matches: up to a cap, or exactly.",
+        },
+        "fields": names(shown(module), None),
+    });
+    let paths = expandable(registry, module);
+    if !paths.is_empty() {
+        members["expand"] = names(paths, Some(MAX_EXPAND));
+        members["expand"]["description"] = json!(EXPAND);
+    }
+    let query = json!({
+        "type": "object",
+        "description": "Which records, in which order, and what of them is shown.",
+        "properties": members,
+        "additionalProperties": false,
+    });
+    vec![
+        (query_name(singular), query),
+        (filter, filter_schema(module, system)),
+    ]
+}
+
+fn filter_schema(module: &CompiledModule, system: &[FieldSpec]) -> Value {
+    let singular = module.singular().as_str();
+    let itself = || reference(&filter_name(singular));
+    let list = |words: &str| json!({"type": "array", "maxItems": MAX_CONDITIONS, "items": itself(), "description": words});
+    let mut properties = Map::from_iter([
+        ("and".to_owned(), list("All of these hold.")),
+        ("or".to_owned(), list("One of these holds.")),
+        (
+            "not".to_owned(),
+            json!({"allOf": [itself()], "description": "This does not hold."}),
+        ),
+    ]);
+    for field in system.iter().chain(module.fields()) {
+        properties.insert(field.name.to_string(), condition(singular, field));
+    }
+    json!({
+        "type": "object",
+        "description": format!(
+            "A condition; members are joined by and. At most {} levels of `and`, `or` and `not`, \
+             and {MAX_CONDITIONS} conditions.",
+            crm_core::record::MAX_DEPTH,
+        ),
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
+/// A field's value, which it equals, or an object of operators, which all hold.
+fn condition(singular: &str, field: &FieldSpec) -> Value {
+    let operand = operand(singular, field);
+    let mut members = Map::new();
+    for op in operators(&field.kind) {
+        let list = |items: Value| json!({"type": "array", "maxItems": MAX_LIST, "items": items});
+        let text = json!({"type": "string"});
+        let schema = match op {
+            "in" | "nin" => list(operand.clone()),
+            "has_any" | "has_all" => list(text),
+            "contains" | "starts" | "has" => text,
+            "is_null" => json!({"type": "boolean"}),
+            "eq" | "ne" => nullable(operand.clone()),
+            _ => operand.clone(),
+        };
+        members.insert(op.to_owned(), schema);
+    }
+    let equals = members.get("eq").cloned();
+    let compares = json!({
+        "type": "object", "minProperties": 1,
+        "properties": members, "additionalProperties": false,
+    });
+    match equals {
+        Some(equals) => json!({"oneOf": [equals, compares]}),
+        None => compares,
+    }
+}
+
+fn nullable(mut schema: Value) -> Value {
+    if schema.get("$ref").is_some() {
+        schema = json!({"allOf": [schema]});
+    }
+    schema["nullable"] = json!(true);
+    schema
+}
+
+/// A query that shows what the module's own fields can be asked.
+pub(super) fn query_example(module: &CompiledModule) -> Value {
+    let named = |wanted: fn(&FieldType) -> bool| {
+        let mut fields = module.fields().iter();
+        fields
+            .find(|field| wanted(&field.kind))
+            .map(|field| &field.name)
+    };
+    let mut conditions = Vec::new();
+    if let Some(text) = named(|kind| matches!(kind, FieldType::Text { .. })) {
+        conditions.push(json!({text.as_str(): {"contains": "Row"}}));
+    }
+    if let Some(tags) = named(|kind| matches!(kind, FieldType::Tags { .. })) {
+        conditions.push(json!({tags.as_str(): {"has": "odd"}}));
+    }
+    if conditions.is_empty() {
+        conditions.push(json!({"created_at": {"gte": "2026-01-31T09:30:00Z"}}));
+    }
+    let first = module.sortable().first();
+    let sort = first.map_or("id", |&at| module.fields()[at].name.as_str());
+    let mut example = json!({
+        "filter": {"and": conditions},
+        "sort": [sort, "-updated_at"],
+        "limit": 10,
+        "count": true,
+    });
+    if let Some((first, _)) = references(module).next() {
+        example["expand"] = json!([first.name.as_str()]);
+    }
+    example
+}
