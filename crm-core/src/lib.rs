@@ -39,7 +39,7 @@ pub use error::{Error, FieldError, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
-pub use schema::Schema;
+pub use schema::{DataLoss, Schema};
 pub use scope::{Action, Actor, Create, Delete, Permit, Read, RequestContext, Scope, Update};
 
 /// What the derive macro's code needs; not for use by hand.

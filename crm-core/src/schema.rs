@@ -5,8 +5,17 @@ use crate::db::ddl::{self, Step};
 use crate::db::migrate::MigrationStatus;
 use crate::db::{ColumnType, DatabaseOptions, Db, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::module::{CompiledModule, ModuleSpec};
+use crate::module::{CompiledModule, FieldType, ModuleSpec};
 use crate::registry::Registry;
+
+/// Whether what tables hold may be lost with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataLoss {
+    /// Then nothing is done.
+    Refused,
+    /// It is meant.
+    Accepted,
+}
 
 /// An open database whose tables may still have to be made.
 #[derive(Debug, Clone)]
@@ -48,13 +57,60 @@ impl Schema {
         self.db.migrate_up(&self.clock).await
     }
 
-    /// Reverts the newest migration and answers it. The modules' tables must be gone before the
-    /// first one is.
+    /// Reverts the newest migration and answers it. The modules' tables go before the first one
+    /// does.
     ///
     /// # Errors
-    /// [`Error::Conflict`] while tables of modules refer to the library's.
-    pub async fn revert(&self) -> Result<Option<MigrationStatus>> {
+    /// [`Error::Configuration`] when there are tenants, whose data would be lost, without consent to
+    /// that.
+    pub async fn revert(&self, loss: DataLoss) -> Result<Option<MigrationStatus>> {
+        let applied: Vec<_> = self.status().await?;
+        let applied: Vec<_> = applied
+            .into_iter()
+            .filter(|migration| migration.applied_at.is_some())
+            .collect();
+        let Some(newest) = applied.last() else {
+            return Ok(None);
+        };
+        let tenants = Sql::new("SELECT count(*) FROM tenants").returns(&[ColumnType::Int]);
+        let tenants: i64 = match self.db.fetch_optional(tenants).await? {
+            Some(mut row) => row.int()?,
+            None => 0,
+        };
+        if tenants > 0 && loss == DataLoss::Refused {
+            let message = format!(
+                "reverting {} destroys data of {tenants} tenants; add --destroy-data if that is meant",
+                newest.name
+            );
+            return Err(Error::Configuration(message.into()));
+        }
+        if applied.len() == 1 {
+            self.drop_modules().await?;
+        }
         self.db.migrate_down().await
+    }
+
+    /// Drops the modules' tables, those that refer to others first.
+    async fn drop_modules(&self) -> Result<()> {
+        let job = self.db.write(|tx| {
+            Box::pin(async move {
+                tx.lock_schema().await?;
+                let mut present = read(tx.fetch_all(stored()).await?)?;
+                while !present.is_empty() {
+                    let free = present.iter().position(|spec| !referred_to(spec, &present));
+                    // Among modules that refer to each other any one is as good.
+                    let spec = present.remove(free.unwrap_or(0));
+                    for step in ddl::plan(Some(&spec), None, tx.dialect())? {
+                        tx.run_script(step.sql).await?;
+                    }
+                    let forget = Sql::new("DELETE FROM modules WHERE name = $1");
+                    tx.execute(forget.bind(spec.name.as_str(), ColumnType::Text))
+                        .await?;
+                }
+                Ok(())
+            })
+        });
+        job.await
     }
 
     /// What applying the declarations would do to the modules' tables.
@@ -124,6 +180,16 @@ impl Schema {
     pub async fn close(&self) {
         self.db.close().await;
     }
+}
+
+fn referred_to(spec: &ModuleSpec, by: &[ModuleSpec]) -> bool {
+    let mut others = by.iter().filter(|other| other.name != spec.name);
+    others.any(|other| {
+        let mut fields = other.fields.iter();
+        fields.any(
+            |field| matches!(&field.kind, FieldType::Reference { module } if *module == spec.name),
+        )
+    })
 }
 
 fn difference(

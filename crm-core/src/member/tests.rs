@@ -226,9 +226,10 @@ async fn of_racing_admins_one_stays(world: World) {
             admins.push(world.new_member(&["admin"]).await);
         }
         // All are asked to go at once, by permits given before.
+        let scope = world.scope(world.admin).await;
         let mut attempts = Vec::new();
         for (n, user) in admins.iter().copied().enumerate() {
-            let scope = world.scope(world.admin).await;
+            let scope = scope.clone();
             let members = world.crm.members();
             attempts.push(tokio::spawn(async move {
                 if n % 2 == 0 {

@@ -53,6 +53,67 @@ fn with_stdin(mut command: Command, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
+#[cfg(unix)]
+#[test]
+fn after_a_command_the_database_file_holds_everything_and_is_the_owners() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    done(&folder, &["tenant", "create", "acme"]);
+    let file = folder.path().join("crm.db");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(&file, copy.path().join("crm.db")).unwrap();
+    assert!(done(&copy, &["tenant", "list"]).contains(" acme active"));
+}
+
+#[test]
+fn migrations_with_data_are_reverted_with_consent_only_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    done(&folder, &["tenant", "create", "acme"]);
+    let output = crm(&folder, &["migrate", "down"]).output().unwrap();
+    assert!(refused(&output).contains("--destroy-data"));
+    assert!(done(&folder, &["tenant", "list"]).contains("acme"));
+    while !done(&folder, &["migrate", "down", "--destroy-data"]).contains("nothing to revert") {}
+    assert!(done(&folder, &["migrate", "up"]).contains("contacts"));
+    assert_eq!(done(&folder, &["tenant", "list"]), "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_output_that_takes_nothing_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut command = crm(&folder, &["migrate", "plan"]);
+    let output = command
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(refused(&output).contains("standard output cannot be written"));
+}
+
+#[test]
+fn settings_that_mean_nothing_are_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for odd in ["mysql://x", "sqlite://", "crm.db"] {
+        let output = crm(&folder, &["--database", odd, "tenant", "list"]).output();
+        assert!(refused(&output.unwrap()).contains("sqlite://FILE"), "{odd}");
+    }
+    let output = crm(&folder, &["serve", "--public-url", "not a url"]).output();
+    assert_eq!(output.unwrap().status.code(), Some(2));
+    let mut loud = crm(&folder, &["tenant", "list"]);
+    let output = loud.env("LOG_LEVEL", "loud").output().unwrap();
+    assert!(refused(&output).contains("no log level"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let output = crm(&folder, &["plugin", "list", "--tenant", "nobody"]).output();
+    assert!(refused(&output.unwrap()).contains("there is no tenant"));
+}
+
 #[test]
 fn an_origin_that_is_none_is_wrong_usage() {
     let folder = tempfile::tempdir().unwrap();

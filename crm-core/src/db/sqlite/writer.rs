@@ -113,6 +113,8 @@ fn connect(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // What it cannot make it cannot open either, which says why.
+    let _ = for_the_owner_only().open(file);
     let connection = rusqlite::Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
@@ -131,6 +133,15 @@ fn connect(
     connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
     connection.pragma_update(None, "journal_size_limit", 67_108_864)?;
     Ok(connection)
+}
+
+/// Makes a new file that others cannot read; SQLite gives its own files beside it the same rights.
+fn for_the_owner_only() -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 fn unopened(file: &std::path::Path, source: rusqlite::Error) -> Error {
@@ -163,6 +174,10 @@ async fn serve(
         let expected = size.min(most);
         size = commit_group(&mut connection, first, &mut waiting, expected, most).await;
         committed.send_replace(());
+    }
+    // What is in the log goes into the database file: whoever copies that has everything.
+    if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+        tracing::warn!(%error, "the SQLite log was not copied back");
     }
     if let Err((_, error)) = connection.close() {
         tracing::warn!(%error, "closing the SQLite writer failed");

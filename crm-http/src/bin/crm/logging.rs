@@ -6,6 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::Command;
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Starts logging. Commands that do one thing and end say only what goes wrong.
 ///
 /// # Errors
@@ -13,6 +15,11 @@ use crate::Command;
 pub(crate) fn start(command: &Command) -> Result<(), String> {
     let quiet = !matches!(command, Command::Serve(_));
     let filter = level().unwrap_or_else(|| if quiet { "warn" } else { "info" }.to_owned());
+    let word = filter.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if word && !LEVELS.contains(&filter.as_str()) {
+        let levels = LEVELS.join(", ");
+        return Err(format!("{filter:?} is no log level; they are {levels}"));
+    }
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| format!("{filter:?} is not a log level or filter: {error}"))?;
     let json = match std::env::var("CRM_LOG_FORMAT").as_deref() {

@@ -10,6 +10,7 @@ mod secret;
 mod serve;
 mod settings;
 mod stdin;
+mod stdout;
 mod tenant;
 mod token;
 mod user;

@@ -2,10 +2,11 @@
 
 use clap::Subcommand;
 use crm_core::clock::Clock;
-use crm_core::{DatabaseOptions, Registry, Schema};
+use crm_core::{DataLoss, DatabaseOptions, Registry, Schema};
 
 use crate::Outcome;
 use crate::settings::Settings;
+use crate::stdout::say;
 
 /// Look after the tables: the library's own and those of the modules
 ///
@@ -16,8 +17,14 @@ pub(crate) enum Migrate {
     Plan,
     /// Apply the pending migrations, and make or widen the modules' tables
     Up,
-    /// Revert the newest migration
-    Down,
+    /// Revert the newest migration: its tables go, with all they hold
+    ///
+    /// The first migration takes the modules' tables with it, and so everything.
+    Down {
+        /// Consent to losing what the tables hold; without it nothing is done once there is a tenant
+        #[arg(long)]
+        destroy_data: bool,
+    },
     /// List the migrations and when each was applied
     Status,
 }
@@ -30,15 +37,22 @@ impl Migrate {
         match self {
             Self::Plan => plan(&schema, &registry).await?,
             Self::Up => up(&schema, &registry).await?,
-            Self::Down => match schema.revert().await? {
-                Some(migration) => println!("reverted {}", migration.name),
-                None => println!("nothing to revert"),
-            },
+            Self::Down { destroy_data } => {
+                let consent = if destroy_data {
+                    DataLoss::Accepted
+                } else {
+                    DataLoss::Refused
+                };
+                match schema.revert(consent).await? {
+                    Some(migration) => say!("reverted {}", migration.name),
+                    None => say!("nothing to revert"),
+                }
+            }
             Self::Status => {
                 for migration in schema.status().await? {
                     match migration.applied_at {
-                        Some(at) => println!("{} applied {at}", migration.name),
-                        None => println!("{} pending", migration.name),
+                        Some(at) => say!("{} applied {at}", migration.name),
+                        None => say!("{} pending", migration.name),
                     }
                 }
             }
@@ -56,11 +70,11 @@ async fn plan(schema: &Schema, registry: &Registry) -> Outcome {
         .filter(|migration| migration.applied_at.is_none());
     let pending: Vec<_> = pending.collect();
     for migration in &pending {
-        println!("apply {}", migration.name);
+        say!("apply {}", migration.name);
     }
     let steps = schema.plan(registry).await?;
     for step in &steps {
-        println!(
+        say!(
             "{}{}",
             if step.destructive {
                 "DESTROYS DATA: "
@@ -71,7 +85,7 @@ async fn plan(schema: &Schema, registry: &Registry) -> Outcome {
         );
     }
     if pending.is_empty() && steps.is_empty() {
-        println!("nothing to do");
+        say!("nothing to do");
     }
     Ok(())
 }
@@ -79,14 +93,14 @@ async fn plan(schema: &Schema, registry: &Registry) -> Outcome {
 async fn up(schema: &Schema, registry: &Registry) -> Outcome {
     let migrations = schema.migrate().await?;
     for migration in &migrations {
-        println!("applied {}", migration.name);
+        say!("applied {}", migration.name);
     }
     let steps = schema.apply(registry).await?;
     for step in &steps {
-        println!("{}", step.summary);
+        say!("{}", step.summary);
     }
     if migrations.is_empty() && steps.is_empty() {
-        println!("nothing to do");
+        say!("nothing to do");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! could read.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -26,7 +26,7 @@ pub(crate) fn find(database: &str) -> Result<SecretString, String> {
         (Ok(secret), Err(_)) => Ok(secret.into()),
         (Err(_), Ok(file)) => read(Path::new(&file)),
         (Err(_), Err(_)) => match beside(database) {
-            Some(file) => kept(&file),
+            Some(database) => kept(&database),
             None => Err(
                 "set CRM_SECRET_KEY to at least 32 random bytes, for example from: \
                 openssl rand -base64 48"
@@ -36,20 +36,32 @@ pub(crate) fn find(database: &str) -> Result<SecretString, String> {
     }
 }
 
-/// The key file of an SQLite database that is a file.
+/// The file of an SQLite database that is one.
 fn beside(database: &str) -> Option<PathBuf> {
     let path = database.strip_prefix("sqlite:")?;
     let path = path.strip_prefix("//").unwrap_or(path);
     let path = path.split('?').next().unwrap_or(path);
-    (!path.is_empty() && !path.contains(":memory:")).then(|| PathBuf::from(format!("{path}.key")))
+    (!path.is_empty() && !path.contains(":memory:")).then(|| PathBuf::from(path))
 }
 
-fn kept(file: &Path) -> Result<SecretString, String> {
+/// The secret in the key file of this database.
+fn kept(database: &Path) -> Result<SecretString, String> {
+    let file = PathBuf::from(format!("{}.key", database.display()));
     if !file.exists() {
-        make(file).map_err(|error| format!("{} cannot be made: {error}", file.display()))?;
+        if holds_something_else(database) {
+            return Err(format!("{} is no SQLite database", database.display()));
+        }
+        make(&file).map_err(|error| format!("{} cannot be made: {error}", file.display()))?;
     }
-    only_the_owner_reads(file)?;
-    read(file)
+    only_the_owner_reads(&file)?;
+    read(&file)
+}
+
+/// Whether the file begins otherwise than SQLite's do (<https://sqlite.org/fileformat.html>, §1.3).
+fn holds_something_else(file: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = fs::File::open(file).and_then(|file| file.take(16).read_to_end(&mut start));
+    read.is_ok() && !start.is_empty() && start != b"SQLite format 3\0"
 }
 
 fn read(file: &Path) -> Result<SecretString, String> {
@@ -108,12 +120,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_lies_beside_a_database_that_is_a_file() {
+    fn a_database_that_is_a_file_is_known_by_its_url() {
         let key = |database: &str| beside(database).map(|path| path.display().to_string());
-        assert_eq!(key("sqlite://crm.db").as_deref(), Some("crm.db.key"));
+        assert_eq!(key("sqlite://crm.db").as_deref(), Some("crm.db"));
         assert_eq!(
             key("sqlite:///var/lib/crm.db?mode=rwc").as_deref(),
-            Some("/var/lib/crm.db.key")
+            Some("/var/lib/crm.db")
         );
         assert_eq!(key("sqlite::memory:"), None);
         assert_eq!(key("postgres://localhost/crm"), None);
@@ -122,15 +134,27 @@ mod tests {
     #[test]
     fn a_secret_is_made_once_and_kept_for_the_owner_only() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("crm.db.key");
-        let made = kept(&file).unwrap();
+        let database = folder.path().join("crm.db");
+        let made = kept(&database).unwrap();
         assert!(made.expose_secret().len() >= 64);
-        assert_eq!(kept(&file).unwrap().expose_secret(), made.expose_secret());
+        assert_eq!(
+            kept(&database).unwrap().expose_secret(),
+            made.expose_secret()
+        );
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
             1,
             "nothing is left aside"
         );
+    }
+
+    #[test]
+    fn no_key_is_laid_beside_a_file_that_is_no_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("notes.txt");
+        fs::write(&file, "not a database").unwrap();
+        assert!(kept(&file).unwrap_err().contains("is no SQLite database"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[cfg(unix)]
@@ -139,9 +163,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
 
         let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("crm.db");
+        kept(&database).unwrap();
         let file = folder.path().join("crm.db.key");
-        kept(&file).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(kept(&file).unwrap_err().contains("chmod 600"));
+        assert!(kept(&database).unwrap_err().contains("chmod 600"));
     }
 }

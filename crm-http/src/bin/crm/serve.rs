@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
 use crate::settings::Settings;
+use crate::stdout::say;
 
 /// Serve the API until told to stop
 ///
@@ -56,9 +57,22 @@ pub(crate) struct Serve {
         env = "CRM_PUBLIC_URL",
         default_value = "",
         hide_default_value = true,
+        value_parser = public_url,
         value_name = "URL"
     )]
     public_url: String,
+}
+
+/// An absolute URL of HTTP, or nothing.
+fn public_url(text: &str) -> Result<String, String> {
+    let uri: Option<http::Uri> = text.parse().ok();
+    let absolute = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()
+    });
+    if text.is_empty() || absolute {
+        return Ok(text.to_owned());
+    }
+    Err("write it as https://crm.example or https://example.org/crm".to_owned())
 }
 
 /// An origin as browsers send it (RFC 6454 §6.2), or `*`.
@@ -75,10 +89,11 @@ fn origin(text: &str) -> Result<String, String> {
 
 impl Serve {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let crm = build(&settings).await?;
+        // First, so that an address in use leaves no new database behind.
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|error| format!("{} cannot be listened on: {error}", self.listen))?;
+        let crm = build(&settings).await?;
         let options = HttpOptions {
             cors_origins: self.cors_origins,
             hsts: self.hsts,
@@ -124,11 +139,11 @@ async fn build(settings: &Settings) -> Result<Crm, Box<dyn std::error::Error + S
 
 /// Says on standard output where the server is, and how the first user gets in.
 async fn announce(crm: &Crm, address: SocketAddr) -> Outcome {
-    println!("listening on http://{address}");
-    println!("reference    http://{address}/docs");
+    say!("listening on http://{address}");
+    say!("reference    http://{address}/docs");
     if let Some(token) = crm.ensure_setup_token().await? {
-        println!("setup token  {}", token.expose_secret());
-        println!("             good for 24 hours and one POST /api/v1/auth/register");
+        say!("setup token  {}", token.expose_secret());
+        say!("             good for 24 hours and one POST /api/v1/auth/register");
     }
     Ok(())
 }

@@ -28,6 +28,19 @@ pub(crate) struct Settings {
     pub(crate) modules: Option<PathBuf>,
 }
 
+/// Refuses what is no URL of one of the two databases, before anything is made for it.
+fn check_url(url: &str) -> Result<(), Error> {
+    let known = ["sqlite://", "postgres://", "postgresql://"];
+    let rest = known.iter().find_map(|scheme| url.strip_prefix(scheme));
+    if rest.is_some_and(|rest| !rest.is_empty()) {
+        return Ok(());
+    }
+    let form = "sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME";
+    Err(Error::Configuration(
+        format!("the database is named by a URL: {form}").into(),
+    ))
+}
+
 impl Settings {
     /// The declared modules: the built-in ones, replaced and joined by those of the folder.
     ///
@@ -56,6 +69,7 @@ impl Settings {
     /// # Errors
     /// When the secret or a declaration is missing or unfit.
     pub(crate) fn builder(&self) -> Result<Builder, Error> {
+        check_url(&self.database)?;
         let secret =
             secret::find(&self.database).map_err(|line| Error::Configuration(line.into()))?;
         Ok(Crm::builder()

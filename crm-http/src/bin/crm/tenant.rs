@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use crate::Outcome;
 use crate::settings::{Settings, request};
+use crate::stdout::say;
 
 /// Make and list tenants
 #[derive(Subcommand)]
@@ -24,7 +25,7 @@ impl Tenant {
         match self {
             Self::Create { name } => {
                 let tenant = crm.tenants().create(&name, request(&crm)).await?;
-                println!("{} {}", tenant.id, tenant.name);
+                say!("{} {}", tenant.id, tenant.name);
             }
             Self::List => {
                 for tenant in crm.tenants().list().await? {
@@ -33,7 +34,7 @@ impl Tenant {
                     } else {
                         "suspended"
                     };
-                    println!("{} {} {state}", tenant.id, tenant.name);
+                    say!("{} {} {state}", tenant.id, tenant.name);
                 }
             }
         }

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::Outcome;
 use crate::settings::{Settings, request};
+use crate::stdout::say;
 
 /// Print an access token of a member, without their password
 ///
@@ -35,7 +36,7 @@ impl Token {
             Error::NotFound => format!("{} is no active member of {:?}", self.email, self.tenant),
             error => error.to_string(),
         })?;
-        println!("{}", token.expose_secret());
+        say!("{}", token.expose_secret());
         crm.close().await;
         Ok(())
     }

@@ -7,6 +7,7 @@ use crm_core::identity::NewUser;
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
 use crate::stdin;
+use crate::stdout::say;
 
 /// Make users
 #[derive(Subcommand)]
@@ -61,7 +62,7 @@ impl User {
         } else {
             ""
         };
-        println!("{} {email}{known}", joined.user_id);
+        say!("{} {email}{known}", joined.user_id);
         crm.close().await;
         Ok(())
     }

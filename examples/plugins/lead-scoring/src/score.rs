@@ -11,7 +11,7 @@ pub struct Contact {
     pub phone: Option<String>,
     pub company: Option<String>,
     pub job_title: Option<String>,
-    pub tags: Vec<String>,
+    pub tags: Option<Vec<String>>,
     pub notes: Option<String>,
 }
 
@@ -109,6 +109,7 @@ pub fn score(contact: &Contact) -> Score {
         contact
             .tags
             .iter()
+            .flatten()
             .any(|tag| list.contains(&lower(tag).as_str()))
     };
     score.add(tagged(WARM), 15, "a warm tag");
@@ -148,7 +149,7 @@ mod tests {
             phone: text("+44 20 7946 0000"),
             company: text("Analytical Engines"),
             job_title: text("Co-Founder & CTO"),
-            tags: vec!["VIP".to_owned()],
+            tags: Some(vec!["VIP".to_owned()]),
             notes: text("met at the fair"),
             ..Contact::default()
         };
@@ -173,7 +174,7 @@ mod tests {
     fn an_unknown_contact_scores_nothing_and_a_cold_one_no_less() {
         assert_eq!(score(&Contact::default()).points(), 0);
         let cold = Contact {
-            tags: vec!["spam".to_owned()],
+            tags: Some(vec!["spam".to_owned()]),
             ..Contact::default()
         };
         assert_eq!(score(&cold).points(), 0);

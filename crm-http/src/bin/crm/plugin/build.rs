@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::Outcome;
+use crate::stdout::say;
 
 /// Compile the Rust guest in a folder into a component
 ///
@@ -34,7 +35,7 @@ impl Build {
         };
         std::fs::write(&out, &component)
             .map_err(|error| format!("{} cannot be written: {error}", out.display()))?;
-        println!(
+        say!(
             "{} {} in {} ({} bytes)",
             manifest.name,
             manifest.version,

@@ -6,6 +6,7 @@ use clap::Args;
 use crm_core::plugin::Manifest;
 
 use crate::Outcome;
+use crate::stdout::say;
 
 /// Judge a component without running it, and print what it asks for
 #[derive(Args)]
@@ -19,25 +20,25 @@ impl Check {
     pub(crate) fn run(self) -> Outcome {
         let component = super::read(&self.file)?;
         let manifest = crm_plugins::check(&component, &crm_plugins::Limits::default())?;
-        print(&manifest);
-        Ok(())
+        print(&manifest)
     }
 }
 
 /// Prints what an administrator has to know before consenting.
-pub(super) fn print(manifest: &Manifest) {
-    println!("{} {}", manifest.name, manifest.version);
+pub(super) fn print(manifest: &Manifest) -> Outcome {
+    say!("{} {}", manifest.name, manifest.version);
     if !manifest.description.is_empty() {
-        println!("  {}", manifest.description);
+        say!("  {}", manifest.description);
     }
     for trigger in &manifest.triggers {
-        println!("  runs on {trigger}");
+        say!("  runs on {trigger}");
     }
     for grant in &manifest.grants {
         let actions: Vec<&str> = grant.actions.iter().map(|action| action.as_str()).collect();
-        println!("  may {} {}", actions.join(", "), grant.module);
+        say!("  may {} {}", actions.join(", "), grant.module);
     }
     if manifest.grants.is_empty() {
-        println!("  may touch no records");
+        say!("  may touch no records");
     }
+    Ok(())
 }

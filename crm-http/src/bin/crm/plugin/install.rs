@@ -8,6 +8,7 @@ use crm_core::{Create, Update};
 use super::check::print;
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
+use crate::stdout::say;
 
 /// Install a component in a tenant and enable it
 ///
@@ -35,8 +36,8 @@ impl Install {
             .await?;
         let permit = scope.permit::<Update>("plugins")?;
         let plugin = plugins.enable(&permit, plugin.id, None).await?;
-        print(&plugin.manifest);
-        println!("  enabled in {} as {}", self.tenant, plugin.id);
+        print(&plugin.manifest)?;
+        say!("  enabled in {} as {}", self.tenant, plugin.id);
         crm.close().await;
         Ok(())
     }

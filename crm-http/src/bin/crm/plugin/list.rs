@@ -4,7 +4,8 @@ use clap::Args;
 use crm_core::Read;
 
 use crate::Outcome;
-use crate::settings::{Settings, request};
+use crate::settings::{Settings, request, tenant};
+use crate::stdout::say;
 
 /// List the plugins of one tenant, or of all
 #[derive(Args)]
@@ -17,6 +18,9 @@ pub(crate) struct List {
 impl List {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         let (crm, plugins) = super::open(&settings).await?;
+        if let Some(name) = &self.tenant {
+            tenant(&crm, name).await?;
+        }
         for tenant in crm.tenants().list().await? {
             if self
                 .tenant
@@ -31,9 +35,12 @@ impl List {
             for plugin in plugins.list(&permit).await? {
                 let manifest = &plugin.manifest;
                 let status = plugin.status.as_str();
-                println!(
+                say!(
                     "{} {} {} {} {status}",
-                    tenant.name, plugin.id, manifest.name, manifest.version
+                    tenant.name,
+                    plugin.id,
+                    manifest.name,
+                    manifest.version
                 );
             }
         }

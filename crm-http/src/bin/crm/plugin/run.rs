@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::Outcome;
+use crate::stdout::say;
 
 /// Run a component once on an event, without a database
 ///
@@ -58,12 +59,12 @@ impl Run {
             .await?;
 
         for line in &report.logs {
-            println!("log   {:?}: {}", line.level, line.message);
+            say!("log   {:?}: {}", line.level, line.message);
         }
         for write in rehearsal.writes() {
-            println!("{write}");
+            say!("{write}");
         }
-        println!(
+        say!(
             "{} with {} fuel in {} µs, {} host calls",
             report.outcome,
             report.fuel,
