@@ -173,10 +173,18 @@ impl Plugins {
     /// Consents to what the plugin asks for: it runs from now on, within the rights of the user who
     /// enabled it.
     ///
+    /// `sha256`, in hexadecimal, is the component that the consent is meant for, so that one
+    /// uploaded in its place a moment ago is not enabled unseen.
+    ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] `user_required` for an API key, which has no rights
-    /// of a person to lend.
-    pub async fn enable(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
+    /// of a person to lend, and `component_changed` when the plugin is another component by now.
+    pub async fn enable(
+        &self,
+        permit: &Permit<Update>,
+        id: PluginId,
+        sha256: Option<&str>,
+    ) -> Result<Plugin> {
         let scope = permit.on(OBJECT)?;
         if !matches!(scope.actor(), Actor::User(_) | Actor::Operator) {
             return Err(Error::conflict(
@@ -185,10 +193,18 @@ impl Plugins {
             ));
         }
         let (user, now) = (scope.actor().user(), scope.clock().now());
+        let meant = sha256.map(str::to_ascii_lowercase);
         self.change(permit, id, move |plugin| {
+            if meant.is_some_and(|meant| meant != Hex(&plugin.sha256).to_string()) {
+                return Err(Error::conflict(
+                    "component_changed",
+                    "another component was uploaded in the meantime; look at it, then enable it",
+                ));
+            }
             plugin.status = PluginStatus::Enabled;
             plugin.installed_by = user;
             plugin.enabled_at = Some(now);
+            Ok(())
         })
         .await
     }
@@ -198,8 +214,11 @@ impl Plugins {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn disable(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
-        self.change(permit, id, |plugin| plugin.status = PluginStatus::Disabled)
-            .await
+        self.change(permit, id, |plugin| {
+            plugin.status = PluginStatus::Disabled;
+            Ok(())
+        })
+        .await
     }
 
     /// Removes the plugin with its run records.
@@ -245,7 +264,7 @@ impl Plugins {
         &self,
         permit: &Permit<Update>,
         id: PluginId,
-        change: impl FnOnce(&mut Plugin) + Send + 'static,
+        change: impl FnOnce(&mut Plugin) -> Result<()> + Send + 'static,
     ) -> Result<Plugin> {
         let scope = permit.on(OBJECT)?.clone();
         let tenant = scope.tenant();
@@ -253,7 +272,7 @@ impl Plugins {
             Box::pin(async move {
                 let before = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
                 let mut after = before.clone();
-                change(&mut after);
+                change(&mut after)?;
                 store::put(tx, &after).await?;
                 audit(tx, &scope, "plugins.update", Some(&before), Some(&after)).await?;
                 Ok(after)

@@ -72,12 +72,12 @@ pub(crate) struct Exchange {
 pub(crate) enum Template {
     /// Of a fixed resource.
     Fixed(Arc<str>),
-    /// Of a module: its collection, or what lies below it.
+    /// Of a module.
     Module {
         /// Which module.
         module: Arc<CompiledModule>,
-        /// The rest of the path; empty for the collection.
-        below: &'static str,
+        /// What follows the module's name.
+        rest: &'static str,
     },
 }
 
@@ -85,7 +85,7 @@ impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(path) => f.write_str(path),
-            Self::Module { module, below } => modules::write_template(f, module, below),
+            Self::Module { module, rest } => modules::write_template(f, module, rest),
         }
     }
 }

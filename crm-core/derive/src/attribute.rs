@@ -12,6 +12,7 @@ pub(crate) struct ModuleWords {
     pub(crate) description: Option<LitStr>,
     pub(crate) search: Option<LitStr>,
     pub(crate) indexes: Vec<Vec<LitStr>>,
+    pub(crate) with: Option<syn::Path>,
 }
 
 /// What `#[field(…)]` says.
@@ -60,7 +61,11 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
             words.indexes = rows.elems.iter().map(texts).collect::<Result<_>>()?;
             Ok(())
         }
-        _ => Err(meta.error("expected `name`, `singular`, `description`, `search` or `indexes`")),
+        "with" => once(&mut words.with, &meta),
+        _ => {
+            Err(meta
+                .error("expected `name`, `singular`, `description`, `search`, `indexes` or `with`"))
+        }
     })?;
     Ok(words)
 }

@@ -52,18 +52,24 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
         }
     };
     let target = &input.ident;
+    let finish = match &words.with {
+        Some(with) => quote!(#with(spec)),
+        None => quote!(spec),
+    };
     Ok(quote! {
         #[automatically_derived]
         impl ::crm_core::Module for #target {
             fn spec() -> ::crm_core::module::ModuleSpec {
-                ::crm_core::module::ModuleSpec {
+                let spec = ::crm_core::module::ModuleSpec {
                     name: #name,
                     singular: #singular,
                     description: ::std::string::String::from(#description),
                     fields: ::std::vec![#(#fields),*],
                     search: ::crm_core::module::SearchMode::#search,
                     indexes: ::std::vec![#(#indexes),*],
-                }
+                    machines: ::std::vec::Vec::new(),
+                };
+                #finish
             }
         }
     })

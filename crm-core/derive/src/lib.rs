@@ -44,6 +44,9 @@ mod kind;
 ///
 /// Every type takes `unique`, `search`, `sort`, `default = …` and `description = "…"`. A field is
 /// required unless its type is an `Option`. Documentation comments become descriptions.
+///
+/// What has no word here, such as state machines, is added by a function:
+/// `#[module(…, with = finish)]` calls `fn finish(spec: ModuleSpec) -> ModuleSpec`.
 #[proc_macro_derive(Module, attributes(module, field))]
 pub fn derive_module(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let expanded = syn::parse(input).and_then(|input| expand::module(&input));

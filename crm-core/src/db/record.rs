@@ -1,6 +1,7 @@
 //! The SQL of a module's records. Every statement carries the tenant; none takes it from a caller
 //! other than a permit's.
 
+mod aggregate;
 mod order;
 mod search;
 

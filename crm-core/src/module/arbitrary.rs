@@ -117,6 +117,7 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             fields,
             search: SearchMode::default(),
             indexes: vec![index],
+            machines: Vec::new(),
         };
         if check(&spec).is_err() {
             spec.indexes.clear();

@@ -113,6 +113,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     }
     indexes(spec, &mut problems);
     indexed_search(spec, &mut problems);
+    problems.0.extend(super::machine::check(spec));
     if problems.0.is_empty() {
         Ok(())
     } else {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::machine::{self, Machine};
 use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
 use crate::db::ColumnType;
 use crate::error::Result;
@@ -17,6 +18,7 @@ pub struct CompiledModule {
     defaults: Vec<Value>,
     searchable: Vec<usize>,
     sortable: Vec<usize>,
+    machines: Vec<Machine>,
 }
 
 impl CompiledModule {
@@ -49,6 +51,7 @@ impl CompiledModule {
             defaults: spec.fields.iter().map(FieldSpec::default_value).collect(),
             searchable: positions_where(|field| field.search),
             sortable: positions_where(|field| field.sort),
+            machines: machine::compile(&spec),
             spec,
         })
     }
@@ -102,6 +105,11 @@ impl CompiledModule {
     /// Positions of the fields lists may be ordered by.
     pub fn sortable(&self) -> &[usize] {
         &self.sortable
+    }
+
+    /// The state machines of its fields.
+    pub(crate) fn machines(&self) -> &[Machine] {
+        &self.machines
     }
 
     /// Column types, aligned with the fields.

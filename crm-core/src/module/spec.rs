@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ident, rule};
+use super::{Ident, MachineSpec, rule};
 use crate::error::{Error, Result};
 use crate::value::Value;
 
@@ -28,6 +28,9 @@ pub struct ModuleSpec {
     /// Further indexes, each an ordered list of fields; the library puts the tenant first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Vec<Ident>>,
+    /// The state machines of its enum fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<MachineSpec>,
 }
 
 /// How the substring search finds its records.

@@ -150,7 +150,7 @@ impl Theatre {
 
     async fn enable(&self, user: UserId, plugin: &Plugin) -> Plugin {
         let permit = self.world.permit(user, OBJECT).await;
-        self.plugins.enable(&permit, plugin.id).await.unwrap()
+        self.plugins.enable(&permit, plugin.id, None).await.unwrap()
     }
 
     /// Uploads and enables as the administrator.
@@ -291,6 +291,13 @@ async fn a_new_version_needs_consent_again(world: World) {
         (first.id, PluginStatus::Uploaded)
     );
     assert_eq!(second.enabled_at, None);
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let seen = Hex(&first.sha256).to_string();
+    let unseen = theatre
+        .plugins
+        .enable(&permit, second.id, Some(&seen))
+        .await;
+    assert_eq!(unseen.unwrap_err().code(), "component_changed");
     assert_eq!(
         theatre.components().await,
         1,
@@ -605,7 +612,7 @@ async fn an_api_key_uploads_and_never_enables(world: World) {
     );
     let enable = theatre
         .plugins
-        .enable(&scope.permit(OBJECT).unwrap(), plugin.id)
+        .enable(&scope.permit(OBJECT).unwrap(), plugin.id, None)
         .await;
     assert_eq!(refusal(enable), "user_required");
 }
@@ -625,7 +632,7 @@ async fn another_tenants_plugins_do_not_exist_and_do_not_run(world: World) {
         "not_found"
     );
     assert_eq!(
-        refusal(plugins.enable(&update, plugin.id).await),
+        refusal(plugins.enable(&update, plugin.id, None).await),
         "not_found"
     );
     assert_eq!(

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use moka::sync::Cache;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
 
 use super::catalogue::Catalogue;
 use super::compile::CompiledPolicy;
@@ -22,6 +23,8 @@ use crate::id::{RoleId, TenantId};
 const TENANTS: u64 = 32_768;
 /// Most subjects whose rights are kept.
 const SUBJECTS: u64 = 262_144;
+/// Entries that there is room for from the start.
+const ROOM: usize = 1_024;
 /// Counters of invalidations; tenants that share one only lose what is cached more often.
 const GENERATIONS: usize = 4_096;
 
@@ -67,8 +70,8 @@ impl PolicyCache {
         Ok(Self {
             db,
             catalogue,
-            tenants: Cache::new(TENANTS),
-            subjects: Cache::new(SUBJECTS),
+            tenants: Cache::with_weighter(ROOM, TENANTS, UnitWeighter),
+            subjects: Cache::with_weighter(ROOM, SUBJECTS, UnitWeighter),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
             seen: AtomicI64::new(seen),
         })

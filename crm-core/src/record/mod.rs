@@ -1,5 +1,6 @@
 //! Records: the rows of modules, read and written through permits only.
 
+mod aggregate;
 mod cursor;
 mod filter;
 mod filter_json;
@@ -17,6 +18,7 @@ use chrono::{DateTime, Utc};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 
+pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric};
 pub use filter::{Comparison, Field, Filter, operators};
 pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
 pub use page::{Page, Total};

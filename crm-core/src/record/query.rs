@@ -187,17 +187,19 @@ impl Query {
             let message = format!("a list is sorted by at most {} fields", Sort::MAX_KEYS);
             return Err(Error::invalid("sort", "too_many", message));
         }
-        if self
-            .search
-            .as_ref()
-            .is_some_and(|text| text.chars().count() > MAX_SEARCH)
-        {
-            let message = format!("must be at most {MAX_SEARCH} characters");
-            return Err(Error::invalid("search", "too_long", message));
-        }
-        if self.search.as_ref().is_some_and(|text| text.contains('\0')) {
-            return Err(Error::invalid("search", "invalid", "must not contain NUL"));
-        }
-        Ok(())
+        check_search(self.search.as_deref())
     }
+}
+
+/// Refuses a search text that is too long or holds what no text of a record can (XC-21).
+pub(super) fn check_search(text: Option<&str>) -> Result<()> {
+    let Some(text) = text else { return Ok(()) };
+    if text.chars().count() > MAX_SEARCH {
+        let message = format!("must be at most {MAX_SEARCH} characters");
+        return Err(Error::invalid("search", "too_long", message));
+    }
+    if text.contains('\0') {
+        return Err(Error::invalid("search", "invalid", "must not contain NUL"));
+    }
+    Ok(())
 }

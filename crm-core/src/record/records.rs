@@ -12,7 +12,7 @@ use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
 use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
-use crate::module::{CompiledModule, FieldType, input};
+use crate::module::{CompiledModule, FieldType, input, machine};
 use crate::policy::RowScope;
 use crate::scope::{Create, Delete, Permit, Read, Update};
 use crate::value::Value;
@@ -26,6 +26,10 @@ pub struct Records {
 impl Records {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self { core }
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The record with this id.
@@ -165,6 +169,7 @@ impl Records {
             Some(owner) => may_own(permit.rows(), &scope, owner)?,
             None => scope.actor().user(),
         };
+        machine::begin(&module, &sent.values)?;
         let given = sent.owner.is_some();
         let (id, now) = core.clock.new_id_and_time();
         let record = Record {
@@ -234,13 +239,16 @@ impl Records {
                 Box::pin(async move {
                     let before = lock(tx, &core, &permit, id, expected).await?;
                     let mut after = before.clone();
-                    let mut changes = Vec::new();
-                    for (position, value) in sent.changes {
-                        if after.values[position] != value {
-                            after.values[position] = value.clone();
-                            changes.push((position, value));
-                        }
+                    for (position, value) in &sent.changes {
+                        after.values[*position] = value.clone();
                     }
+                    let (old, rows) = (&before.values, permit.rows());
+                    machine::proceed(&module, rows, old, &mut after.values, &sent.changes)?;
+                    let values = before.values.iter().zip(&after.values).enumerate();
+                    let changes: Vec<_> = values
+                        .filter(|(_, (old, new))| old != new)
+                        .map(|(position, (_, new))| (position, new.clone()))
+                        .collect();
                     let owner = sent.owner.filter(|owner| *owner != before.owner_id);
                     if changes.is_empty() && owner.is_none() {
                         return Ok(before);

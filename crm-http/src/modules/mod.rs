@@ -3,6 +3,7 @@
 //! There is no code per module. A handler reads the request, asks the scope for the permit, and
 //! writes what the library answers; rules and rights live in the library.
 
+mod aggregate;
 mod query;
 mod query_body;
 mod read;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
 use crm_core::record::Record;
-use crm_core::{Create, Delete, Error, Scope, Update};
+use crm_core::{Create, Delete, Error, Read, Scope, Update};
 use poem::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
@@ -30,6 +31,7 @@ pub(crate) const BASE: &str = "/api/v1/";
 
 const COLLECTION: &[Method] = &[Method::GET, Method::POST];
 const QUERY: &[Method] = &[Method::POST];
+const AGGREGATE: &[Method] = &[Method::GET];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
@@ -43,6 +45,8 @@ enum Target {
     /// The collection, asked by a body.
     Query,
     Record(RecordId),
+    /// Figures about the collection.
+    Aggregate,
     /// The path goes on after the module, with what cannot be an id.
     Nothing,
 }
@@ -60,6 +64,7 @@ impl Call {
             None => Target::Collection,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Target::Query,
+            Some("aggregate") => Target::Aggregate,
             Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
         };
         Some(Self { module, target })
@@ -75,15 +80,22 @@ impl Call {
         request: Request,
     ) -> Result<Response, Problem> {
         let Self { module, target } = self;
-        let (methods, below) = match target {
-            Target::Collection => (COLLECTION, ""),
-            Target::Query => (QUERY, read::QUERY),
-            Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
+        let rest = match target {
+            Target::Collection => "",
+            Target::Query => "/query",
+            Target::Aggregate => "/aggregate",
+            Target::Record(_) | Target::Nothing => "/{id}",
         };
         exchange.note_template(Template::Module {
             module: module.clone(),
-            below,
+            rest,
         });
+        let methods = match target {
+            Target::Collection => COLLECTION,
+            Target::Query => QUERY,
+            Target::Aggregate => AGGREGATE,
+            Target::Record(_) | Target::Nothing => RECORD,
+        };
         if !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
@@ -95,6 +107,7 @@ impl Call {
         };
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
+            (_, Target::Aggregate) => handler.aggregate(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,
             (_, Target::Collection) => handler.create(request).await,
             (_, Target::Query) => handler.query(request).await,
@@ -109,10 +122,9 @@ impl Call {
 pub(crate) fn write_template(
     f: &mut fmt::Formatter<'_>,
     module: &CompiledModule,
-    below: &str,
+    rest: &str,
 ) -> fmt::Result {
-    let slash = if below.is_empty() { "" } else { "/" };
-    write!(f, "{BASE}{}{slash}{below}", module.name())
+    write!(f, "{BASE}{}{rest}", module.name())
 }
 
 /// XC-29: any UUID, in the one form that answers use.
@@ -134,6 +146,15 @@ struct Handler<'a> {
 impl Handler<'_> {
     fn name(&self) -> &str {
         self.module.name().as_str()
+    }
+
+    async fn aggregate(&self, request: &Request) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Read>(self.name())?;
+        let ask = aggregate::parse(&self.module, request)?;
+        let records = self.exchange.app.crm.records();
+        let groups = records.aggregate(&permit, &ask).await?;
+        let answer = aggregate::Answer::new(&self.module, &ask, groups)?;
+        body(StatusCode::OK, &answer)
     }
 
     async fn create(&self, request: Request) -> Result<Response, Problem> {

@@ -2,7 +2,7 @@
 
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
-use crm_core::record::{Query, operators};
+use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
 use serde_json::{Map, Value, json};
 
 use super::BEARER;
@@ -33,6 +33,10 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
             (
                 format!("{path}/query"),
                 json!({"post": query(&words, module)}),
+            ),
+            (
+                format!("{path}/aggregate"),
+                json!({"get": aggregate(&words, module)}),
             ),
             (
                 format!("{path}/{{id}}"),
@@ -99,11 +103,7 @@ fn list_parameters(registry: &Registry, words: &Words<'_>, module: &CompiledModu
             json!({"type": "string"}),
         ),
         read::sort_parameter(module),
-        query(
-            "search",
-            "Text that a searchable field must contain, in any case.",
-            json!({"type": "string", "maxLength": 200}),
-        ),
+        search_parameter(),
         query(
             "count",
             "Whether to count all matches: up to a cap (`true`), or exactly.",
@@ -128,6 +128,104 @@ fn query(words: &Words<'_>, module: &CompiledModule) -> Value {
         "200": answer("A page of records.", &format!("{}List", words.record())),
     });
     operation
+}
+
+fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
+    let id = format!("aggregate_{}", words.plural);
+    let notes = "Counts, exact sums and averages (as text), extremes, by group, of the records that \
+        a list with the same conditions shows; the parts of the calendar are those of UTC. ";
+    let summary = format!("Figures about {}", words.plural);
+    let mut operation = words.operation("read", id, summary, notes);
+    let several =
+        |name: &str, required: bool, most: usize, description: &str, values: Vec<String>| {
+            json!({
+                "name": name, "in": "query", "required": required, "description": description,
+                "style": "form", "explode": false,
+                "schema": {
+                    "type": "array", "minItems": 1, "maxItems": most,
+                    "items": {"type": "string", "enum": values},
+                },
+            })
+        };
+    let fields = [system_fields(), module.fields().to_vec()].concat();
+    let mut keys = Vec::new();
+    let mut metrics = vec![Function::Count.to_string()];
+    for FieldSpec { name, kind, .. } in &fields {
+        if matches!(kind, FieldType::Instant | FieldType::Date) {
+            keys.extend(["day", "month", "year"].map(|bucket| format!("{name}:{bucket}")));
+        }
+        if GroupKey::fits(kind) && !matches!(kind, FieldType::Instant) {
+            keys.push(name.to_string());
+        }
+        let fitting = Function::all().filter(|(_, function)| function.fits(kind));
+        metrics.extend(fitting.map(|(word, _)| format!("{word}:{name}")));
+    }
+    let mut parameters = vec![
+        several(
+            "metrics",
+            true,
+            Aggregate::MAX_METRICS,
+            "The figures.",
+            metrics,
+        ),
+        several(
+            "group_by",
+            false,
+            Aggregate::MAX_KEYS,
+            "What makes a group.",
+            keys,
+        ),
+        search_parameter(),
+    ];
+    for field in &fields {
+        parameters.extend(filters(words.singular, field, operators(&field.kind)));
+    }
+    operation["parameters"] = Value::Array(parameters);
+    let schema = format!("{}Aggregate", words.record());
+    operation["responses"] =
+        json!({"200": answer("The groups, in the order of their keys.", &schema)});
+    operation
+}
+
+fn groups() -> Value {
+    json!({
+        "type": "object",
+        "description": "Figures by group.",
+        "required": ["data", "truncated"],
+        "properties": {
+            "data": {
+                "type": "array",
+                "maxItems": Aggregate::MAX_GROUPS,
+                "items": {
+                    "type": "object",
+                    "required": ["group", "metrics"],
+                    "properties": {
+                        "group": {
+                            "type": "object",
+                            "description": "The values of the keys, named as in `group_by`.",
+                            "additionalProperties": true,
+                        },
+                        "metrics": {
+                            "type": "object",
+                            "description": "The figures, named as in `metrics`.",
+                            "additionalProperties": true,
+                        },
+                    },
+                    "additionalProperties": false,
+                },
+            },
+            "truncated": {"type": "boolean", "description": "Whether there are more groups."},
+        },
+        "additionalProperties": false,
+    })
+}
+
+fn search_parameter() -> Value {
+    json!({
+        "name": "search", "in": "query", "required": false,
+        "description": "Text that a searchable field must contain, in any case.",
+        "schema": {"type": "string", "maxLength": 200},
+    })
 }
 
 /// The library's own columns as far as lists filter by them.
@@ -242,11 +340,18 @@ fn versioned(description: &str, schema: &str) -> Value {
 
 fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
     let record = words.record();
-    let declared: Map<String, Value> = module
+    let mut declared: Map<String, Value> = module
         .fields()
         .iter()
         .map(|field| (field.name.to_string(), property(words.singular, field)))
         .collect();
+
+    for machine in &module.spec().machines {
+        if let Some(property) = declared.get_mut(machine.field.as_str()) {
+            let words = property["description"].as_str().unwrap_or_default();
+            property["description"] = json!(format!("{words} {}", machine.words()).trim());
+        }
+    }
 
     let mut stored = system_properties();
     stored.extend(declared.clone());
@@ -288,6 +393,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
             page(&read::view_name(words.singular)),
         ),
         (read::view_name(words.singular), view),
+        (format!("{record}Aggregate"), groups()),
         (record, whole),
     ]);
     schemas.extend(read::query_schemas(registry, module, &system_fields()));

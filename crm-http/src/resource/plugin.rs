@@ -197,13 +197,20 @@ impl Plugins {
     /// Enable a plugin
     ///
     /// Consents to what it asks for: it works with those permissions, as far as the caller holds
-    /// them too. Permission: `plugins.update`.
+    /// them too. Name the component that was looked at: with another one uploaded since, the answer
+    /// is 409. Permission: `plugins.update`.
     #[oai(path = "/:id/enable", method = "post", operation_id = "enable_plugin")]
-    async fn enable(&self, caller: Caller, id: Path<Uuid>) -> Result<Json<Reply>, Problem> {
+    async fn enable(
+        &self,
+        caller: Caller,
+        id: Path<Uuid>,
+        /// The `sha256` of the component that the consent is meant for.
+        sha256: Query<Option<String>>,
+    ) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Update>("plugins")?;
-        Ok(Json(
-            self.plugins.enable(&permit, PluginId(id.0)).await?.into(),
-        ))
+        let (id, sha256) = (PluginId(id.0), sha256.0.as_deref());
+        let plugin = self.plugins.enable(&permit, id, sha256).await?;
+        Ok(Json(plugin.into()))
     }
 
     /// Disable a plugin

@@ -54,6 +54,20 @@ fn with_stdin(mut command: Command, input: &str) -> Output {
 }
 
 #[test]
+fn an_origin_that_is_none_is_wrong_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    for odd in ["not a url", "https://app.example/", "app.example"] {
+        let output = crm(&folder, &["serve", "--cors-origin", odd]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{odd}");
+        assert!(
+            text(&output.stderr).contains("https://app.example"),
+            "{odd}"
+        );
+    }
+}
+
+#[test]
 fn an_operator_sets_up_a_tenant_and_gets_a_token() {
     let folder = tempfile::tempdir().unwrap();
     assert!(done(&folder, &["tenant", "create", "acme"]).ends_with(" acme\n"));

@@ -232,6 +232,7 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/register register -
     GET /api/v1/companies list_companies companies.read
     POST /api/v1/companies create_company companies.create
+    GET /api/v1/companies/aggregate aggregate_companies companies.read
     POST /api/v1/companies/query query_companies companies.read
     DELETE /api/v1/companies/{id} delete_company companies.delete
     GET /api/v1/companies/{id} get_company companies.read
@@ -239,6 +240,7 @@ async fn the_operations_are_these() {
     PUT /api/v1/companies/{id} replace_company companies.update
     GET /api/v1/contacts list_contacts contacts.read
     POST /api/v1/contacts create_contact contacts.create
+    GET /api/v1/contacts/aggregate aggregate_contacts contacts.read
     POST /api/v1/contacts/query query_contacts contacts.read
     DELETE /api/v1/contacts/{id} delete_contact contacts.delete
     GET /api/v1/contacts/{id} get_contact contacts.read
@@ -246,6 +248,7 @@ async fn the_operations_are_these() {
     PUT /api/v1/contacts/{id} replace_contact contacts.update
     GET /api/v1/deals list_deals deals.read
     POST /api/v1/deals create_deal deals.create
+    GET /api/v1/deals/aggregate aggregate_deals deals.read
     POST /api/v1/deals/query query_deals deals.read
     DELETE /api/v1/deals/{id} delete_deal deals.delete
     GET /api/v1/deals/{id} get_deal deals.read

@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod aggregate;
 mod app;
 mod bad_input;
 mod command;

@@ -63,7 +63,7 @@ impl Office {
             .upload(&self.scope.permit("plugins")?, component.into())
             .await?;
         self.plugins()
-            .enable(&self.scope.permit("plugins")?, plugin.id)
+            .enable(&self.scope.permit("plugins")?, plugin.id, None)
             .await?;
         Ok(plugin.id)
     }

@@ -41,6 +41,7 @@ pub(crate) struct Serve {
         long = "cors-origin",
         env = "CRM_CORS_ORIGINS",
         value_delimiter = ',',
+        value_parser = origin,
         value_name = "ORIGIN"
     )]
     cors_origins: Vec<String>,
@@ -58,6 +59,18 @@ pub(crate) struct Serve {
         value_name = "URL"
     )]
     public_url: String,
+}
+
+/// An origin as browsers send it (RFC 6454 §6.2), or `*`.
+fn origin(text: &str) -> Result<String, String> {
+    let is_origin = |uri: http::Uri| {
+        let bare = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+        (bare == text).then_some(())
+    };
+    if text == "*" || text.parse().ok().and_then(is_origin).is_some() {
+        return Ok(text.to_owned());
+    }
+    Err("write it as https://app.example, without a path or a slash at the end".to_owned())
 }
 
 impl Serve {

@@ -33,9 +33,8 @@ impl Install {
         let plugin = plugins
             .upload(&scope.permit::<Create>("plugins")?, component)
             .await?;
-        let plugin = plugins
-            .enable(&scope.permit::<Update>("plugins")?, plugin.id)
-            .await?;
+        let permit = scope.permit::<Update>("plugins")?;
+        let plugin = plugins.enable(&permit, plugin.id, None).await?;
         print(&plugin.manifest);
         println!("  enabled in {} as {}", self.tenant, plugin.id);
         crm.close().await;

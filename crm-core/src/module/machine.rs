@@ -1,0 +1,345 @@
+//! State machines: which values of an enum field follow which, who may go back, and what a state
+//! needs and brings with it. Declared with the module, enforced by every write of its records.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CompiledModule, FieldType, Ident, ModuleSpec, rule};
+use crate::error::{Error, FieldError, Result};
+use crate::policy::RowScope;
+use crate::value::Value;
+
+/// The state machine of one required enum field.
+///
+/// ```toml
+/// [[machines]]
+/// field = "status"
+/// initial = ["new"]
+/// edges = { new = ["in_progress"], in_progress = ["won", "lost"] }
+/// needs = { won = ["amount"] }
+/// sets = { won = { stage = "closed" }, lost = { stage = "closed" } }
+/// open = ["title"]
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineSpec {
+    /// The enum field whose values are the states.
+    pub field: Ident,
+    /// The states a record may begin in; every one when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub initial: Vec<String>,
+    /// The states that may follow each one. A state without any is final. When no edge is declared,
+    /// every state may follow every other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edges: BTreeMap<String, Vec<String>>,
+    /// Whether the order of the enum's values is a direction, forward without leave.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ordered: bool,
+    /// Who may go against the order.
+    #[serde(default, skip_serializing_if = "Back::is_never")]
+    pub back: Back,
+    /// Fields that must have a value in a state.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs: BTreeMap<String, Vec<Ident>>,
+    /// Values that other fields get when a record enters a state.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, BTreeMap<Ident, serde_json::Value>>,
+    /// The fields that may still change in a final state, beside the owner; every one when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Vec<Ident>>,
+}
+
+/// Who may go against the order of an ordered machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Back {
+    /// Nobody.
+    #[default]
+    Never,
+    /// Whoever may change all records of the module, not only own ones.
+    AllRows,
+    /// Whoever may change the record.
+    Anyone,
+}
+
+impl Back {
+    fn is_never(&self) -> bool {
+        *self == Self::Never
+    }
+}
+
+/// A machine with names turned into positions.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    field: usize,
+    states: Vec<String>,
+    spec: MachineSpec,
+    needs: BTreeMap<String, Vec<usize>>,
+    sets: BTreeMap<String, Vec<(usize, Value)>>,
+    open: Option<Vec<usize>>,
+}
+
+/// Finds what is wrong with the machines of a declaration.
+pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
+    let mut problems = Vec::new();
+    for (position, machine) in spec.machines.iter().enumerate() {
+        let place = format!("/machines/{position}");
+        let mut add = |key: &str, code, message: String| {
+            problems.push(FieldError {
+                pointer: format!("{place}/{key}"),
+                code,
+                message,
+            });
+        };
+        let known = |name: &Ident| spec.fields.iter().find(|field| field.name == *name);
+        let field = known(&machine.field);
+        let states = match field.map(|field| (&field.kind, field.required)) {
+            Some((FieldType::Enum { values }, true)) => values,
+            _ => {
+                let message = "a state machine names a required enum field of its module";
+                add("field", "invalid", message.to_owned());
+                continue;
+            }
+        };
+        let earlier = &spec.machines[..position];
+        if earlier.iter().any(|other| other.field == machine.field) {
+            let message = "a field has one state machine".to_owned();
+            add("field", "duplicate", message);
+        }
+        let targets = machine.edges.values().flatten();
+        let named = [
+            ("initial", machine.initial.iter().collect::<Vec<_>>()),
+            ("edges", machine.edges.keys().chain(targets).collect()),
+            ("needs", machine.needs.keys().collect()),
+            ("sets", machine.sets.keys().collect()),
+        ];
+        for (key, used) in named {
+            for state in used.into_iter().filter(|state| !states.contains(state)) {
+                let message = format!("{state:?} is not a value of the field");
+                add(key, "unknown_state", message);
+            }
+        }
+        let set = machine.sets.values().flat_map(BTreeMap::keys);
+        let used = [
+            (
+                "needs",
+                machine.needs.values().flatten().collect::<Vec<_>>(),
+            ),
+            ("sets", set.collect()),
+            ("open", machine.open.iter().flatten().collect()),
+        ];
+        for (key, names) in used {
+            for name in names.into_iter().filter(|name| known(name).is_none()) {
+                let message = format!("`{name}` is not a declared field of {}", spec.name);
+                add(key, "unknown_field", message);
+            }
+        }
+        for (name, json) in machine.sets.values().flatten() {
+            let Some(target) = known(name) else { continue };
+            match rule::from_json(&target.kind, json.clone()) {
+                Ok(Value::Null) if target.required => {
+                    add("sets", "required", format!("`{name}` needs a value"));
+                }
+                Ok(_) if machine.field == *name => {
+                    let message = "a state does not set its own field".to_owned();
+                    add("sets", "invalid", message);
+                }
+                Ok(_) => {}
+                Err(refusal) => add(
+                    "sets",
+                    refusal.code,
+                    format!("`{name}` {}", refusal.message),
+                ),
+            }
+        }
+    }
+    problems
+}
+
+/// Turns the names of checked machines into positions.
+pub(super) fn compile(spec: &ModuleSpec) -> Vec<Machine> {
+    let position = |name: &Ident| spec.fields.iter().position(|field| field.name == *name);
+    let value = |at: usize, json: &serde_json::Value| {
+        let ruled = rule::from_json(&spec.fields[at].kind, json.clone());
+        ruled.ok().map(|value| (at, value))
+    };
+    let machine = |machine: &MachineSpec| {
+        let field = position(&machine.field)?;
+        let FieldType::Enum { values } = &spec.fields[field].kind else {
+            return None;
+        };
+        let positions = |names: &Vec<Ident>| names.iter().filter_map(position).collect();
+        let needs = machine.needs.iter();
+        let sets = machine.sets.iter();
+        Some(Machine {
+            field,
+            states: values.clone(),
+            needs: needs
+                .map(|(state, names)| (state.clone(), positions(names)))
+                .collect(),
+            sets: sets
+                .map(|(state, set)| {
+                    let set = set
+                        .iter()
+                        .filter_map(|(name, json)| value(position(name)?, json));
+                    (state.clone(), set.collect())
+                })
+                .collect(),
+            open: machine.open.as_ref().map(positions),
+            spec: machine.clone(),
+        })
+    };
+    spec.machines.iter().filter_map(machine).collect()
+}
+
+/// Judges the values of a new record.
+///
+/// # Errors
+/// [`Error::Invalid`] for a state that no record begins in, and for what the state needs.
+pub(crate) fn begin(module: &CompiledModule, values: &[Value]) -> Result<()> {
+    for machine in module.machines() {
+        let state = machine.state(values);
+        let initial = &machine.spec.initial;
+        if !initial.is_empty() && !initial.iter().any(|known| known == state) {
+            let field = module.fields()[machine.field].name.as_str();
+            let message = format!("must be {} at first", initial.join(" or "));
+            return Err(Error::invalid(field, "invalid_initial_state", message));
+        }
+        machine.needed(module, state, values)?;
+    }
+    Ok(())
+}
+
+/// Judges a change of a record, and adds what its new states bring with them.
+///
+/// `sent` is what the caller sent, `rows` which records they may change.
+///
+/// # Errors
+/// [`Error::Conflict`] `invalid_transition` or `final_state`, [`Error::Invalid`] for what a state
+/// needs, and for a field that the state sets to something else.
+pub(crate) fn proceed(
+    module: &CompiledModule,
+    rows: RowScope,
+    before: &[Value],
+    after: &mut [Value],
+    sent: &[(usize, Value)],
+) -> Result<()> {
+    let mut forced = Vec::new();
+    for machine in module.machines() {
+        let (from, to) = (machine.state(before), machine.state(after).to_owned());
+        if machine.is_final(from)
+            && let Some(open) = &machine.open
+        {
+            let changed = |at: &usize| before[*at] != after[*at] && !open.contains(at);
+            if let Some(at) = (0..after.len()).find(changed) {
+                let field = &module.fields()[at].name;
+                let message = format!("{from} is final: {field} cannot change any more");
+                return Err(Error::conflict("final_state", message));
+            }
+        }
+        if from == to || forced.contains(&machine.field) {
+            continue;
+        }
+        machine.allows(module, rows, from, &to)?;
+        for (at, value) in machine.sets.get(&to).into_iter().flatten() {
+            if sent
+                .iter()
+                .any(|(sent, other)| sent == at && other != value)
+            {
+                let field = module.fields()[*at].name.as_str();
+                let message = format!("is set by the state {to}; leave it out");
+                return Err(Error::invalid(field, "set_by_state", message));
+            }
+            after[*at] = value.clone();
+            forced.push(*at);
+        }
+    }
+    for machine in module.machines() {
+        machine.needed(module, machine.state(after), after)?;
+    }
+    Ok(())
+}
+
+impl Machine {
+    fn state<'v>(&self, values: &'v [Value]) -> &'v str {
+        values[self.field].as_text().unwrap_or_default()
+    }
+
+    fn is_final(&self, state: &str) -> bool {
+        !self.spec.edges.is_empty() && self.spec.edges.get(state).is_none_or(Vec::is_empty)
+    }
+
+    fn allows(&self, module: &CompiledModule, rows: RowScope, from: &str, to: &str) -> Result<()> {
+        let next = self.spec.edges.get(from);
+        let joined = self.spec.edges.is_empty()
+            || next.is_some_and(|next| next.iter().any(|state| state == to));
+        let place = |state: &str| self.states.iter().position(|known| known == state);
+        let back = self.spec.ordered && place(to) < place(from);
+        let may_go_back = match self.spec.back {
+            Back::Never => false,
+            Back::AllRows => rows == RowScope::All,
+            Back::Anyone => true,
+        };
+        if joined && (!back || may_go_back) {
+            return Ok(());
+        }
+        let field = &module.fields()[self.field].name;
+        let message = match next {
+            _ if joined => format!("{field} cannot go back from {from} to {to}"),
+            Some(next) if !next.is_empty() => {
+                let next = next.join(" or ");
+                format!("{field} cannot change from {from} to {to}, only to {next}")
+            }
+            _ => format!("{field} cannot change from {from} to {to}: {from} is final"),
+        };
+        Err(Error::conflict("invalid_transition", message))
+    }
+
+    fn needed(&self, module: &CompiledModule, state: &str, values: &[Value]) -> Result<()> {
+        let missing = self.needs.get(state).into_iter().flatten();
+        let missing = missing.filter(|at| values[**at].is_null()).map(|at| {
+            let message = format!("is required in the state {state}");
+            FieldError::new(module.fields()[*at].name.as_str(), "required", message)
+        });
+        let missing: Vec<_> = missing.collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(missing))
+        }
+    }
+}
+
+impl MachineSpec {
+    /// The machine in words, for the documentation.
+    pub fn words(&self) -> String {
+        let edges = self.edges.iter().filter(|(_, next)| !next.is_empty());
+        let edges = edges.map(|(from, next)| format!("{from} → {}", next.join(", ")));
+        let edges: Vec<_> = edges.collect();
+        let mut words = Vec::new();
+        if !self.initial.is_empty() {
+            words.push(format!("Begins as {}.", self.initial.join(" or ")));
+        }
+        if !edges.is_empty() {
+            words.push(format!("Changes: {}.", edges.join("; ")));
+        }
+        if self.ordered {
+            words.push(
+                match self.back {
+                    Back::Never => "Goes forward in the order of its values.",
+                    Back::AllRows => {
+                        "Goes forward in the order of its values; back, for whoever may change all \
+                         records."
+                    }
+                    Back::Anyone => "Its values are in order.",
+                }
+                .to_owned(),
+            );
+        }
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests;
