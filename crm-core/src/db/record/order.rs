@@ -85,7 +85,7 @@ impl Statements {
             }
         }
         let skipped = usize::from(part == Part::Absent);
-        let mut keys: Vec<Key> = order.keys.iter().map(|sort| self.key(sort)).collect();
+        let mut keys: Vec<Key> = order.keys.iter().map(|sort| self.sort_key(sort)).collect();
         if part == Part::Present
             && let Some(first) = keys.first_mut()
         {
@@ -212,7 +212,7 @@ impl Statements {
         sql.push(close);
     }
 
-    fn key(&self, sort: &Sort) -> Key {
+    fn sort_key(&self, sort: &Sort) -> Key {
         Key {
             field: sort.field,
             direction: sort.direction,
