@@ -1,6 +1,8 @@
 //! The SQL of a module's records. Every statement carries the tenant; none takes it from a caller
 //! other than a permit's.
 
+mod lookup;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};

@@ -1,5 +1,6 @@
 //! Records: the rows of modules, read and written through permits only.
 
+pub(crate) mod bulk;
 mod cursor;
 mod filter;
 mod page;
