@@ -4,6 +4,7 @@
 //! writes what the library answers; rules and rights live in the library.
 
 mod query;
+mod transfer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use crate::json;
 use crate::problem::Problem;
 use crate::resource::allow;
 
+pub(crate) use transfer::{MEDIA_TYPES, deadline};
+
 /// The path all resources live under.
 pub(crate) const BASE: &str = "/api/v1/";
 
@@ -38,6 +41,10 @@ pub(crate) struct Call {
 enum Target {
     Collection,
     Record(RecordId),
+    /// `/import` behind the collection.
+    Import,
+    /// `/export` behind the collection.
+    Export,
     /// The path goes on after the module, with what cannot be an id.
     Nothing,
 }
@@ -51,10 +58,12 @@ impl Call {
             Some((name, id)) => (name, Some(id)),
         };
         let module = app.crm.registry().get(name)?.clone();
-        let target = match id.map(record_id) {
+        let target = match id.map(|id| (id, record_id(id))) {
             None => Target::Collection,
-            Some(Some(id)) => Target::Record(id),
-            Some(None) => Target::Nothing,
+            Some(("import", _)) => Target::Import,
+            Some(("export", _)) => Target::Export,
+            Some((_, Some(id))) => Target::Record(id),
+            Some((_, None)) => Target::Nothing,
         };
         Some(Self { module, target })
     }
@@ -70,11 +79,19 @@ impl Call {
     ) -> Result<Response, Problem> {
         let Self { module, target } = self;
         let in_collection = matches!(target, Target::Collection);
-        exchange.note_template(Template::Module {
-            module: module.clone(),
-            in_collection,
+        exchange.note_template(match target {
+            Target::Import | Target::Export => Template::Fixed(request.uri().path().into()),
+            _ => Template::Module {
+                module: module.clone(),
+                in_collection,
+            },
         });
-        let methods = if in_collection { COLLECTION } else { RECORD };
+        let methods = match target {
+            Target::Collection => COLLECTION,
+            Target::Import => &[Method::POST],
+            Target::Export => &[Method::GET],
+            Target::Record(_) | Target::Nothing => RECORD,
+        };
         if !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
@@ -86,6 +103,8 @@ impl Call {
         };
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
+            (_, Target::Import) => handler.import(request).await,
+            (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,
             (_, Target::Collection) => handler.create(request).await,
             (Method::GET, Target::Record(id)) => handler.get(&request, id).await,

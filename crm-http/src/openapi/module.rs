@@ -1,5 +1,7 @@
 //! The paths and schemas that follow from one module's declaration.
 
+mod transfer;
+
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
 use crm_core::record::{Query, operators};
 use serde_json::{Map, Value, json};
@@ -22,7 +24,7 @@ pub(super) fn describe(module: &CompiledModule) -> Described {
         singular: module.singular().as_str(),
     };
     let path = format!("{BASE}{}", words.plural);
-    Described {
+    let mut described = Described {
         paths: Map::from_iter([
             (
                 path.clone(),
@@ -40,7 +42,9 @@ pub(super) fn describe(module: &CompiledModule) -> Described {
         ]),
         schemas: schemas(&words, module),
         tag: json!({"name": words.plural, "description": module.spec().description}),
-    }
+    };
+    described.paths.extend(transfer::paths(&words, module));
+    described
 }
 
 /// The names of a module, from which those of its operations and schemas follow.

@@ -14,6 +14,7 @@ mod plugin;
 mod records;
 mod session;
 mod shutdown;
+mod transfer;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.
 macro_rules! on_both_databases {

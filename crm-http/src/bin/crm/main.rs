@@ -12,6 +12,7 @@ mod settings;
 mod stdin;
 mod tenant;
 mod token;
+mod transfer;
 mod user;
 
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Command {
     #[command(subcommand)]
     User(user::User),
     Token(token::Token),
+    Import(transfer::Import),
+    Export(transfer::Export),
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -95,6 +98,8 @@ fn run(cli: Cli) -> Outcome {
             Command::Tenant(command) => command.run(settings).await,
             Command::User(command) => command.run(settings).await,
             Command::Token(command) => command.run(settings).await,
+            Command::Import(command) => command.run(settings).await,
+            Command::Export(command) => command.run(settings).await,
             #[cfg(feature = "plugins")]
             Command::Plugin(command) => command.run(settings).await,
         }
