@@ -1,4 +1,8 @@
 //! What background jobs, import and export promise, on both databases, through the public interface.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its scenarios share"
+)]
 
 use std::sync::{Arc, Mutex};
 

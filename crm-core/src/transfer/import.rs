@@ -20,8 +20,9 @@ use crate::record::bulk::{Bulk, Outcome, Prepared};
 
 /// The kind of import jobs.
 pub(super) const KIND: &str = "import";
-/// Most entries of a batch.
-const BATCH: usize = 500;
+/// Most entries of a batch: few enough that other writers wait some 50 ms at most, many enough that
+/// the disk's flush at its end costs little of each.
+const BATCH: usize = 1_000;
 /// Bytes after which a batch takes no further entry.
 const BATCH_BYTES: u64 = 1024 * 1024;
 /// Most refused fields that are kept for a file; further ones are counted.
@@ -144,7 +145,7 @@ impl Reader {
         let abort = self.order.options.on_error == OnError::Abort;
         while batch.entries.len() + batch.faults.len() < BATCH
             && self.source.mark().offset - from < BATCH_BYTES
-            && !(abort && !batch.faults.is_empty())
+            && (!abort || batch.faults.is_empty())
         {
             batch.mark = self.source.mark().clone();
             let Some(Item { line, entry }) = self.source.next().await? else {
