@@ -20,6 +20,12 @@ pub(super) fn record(buffer: &[u8], eof: bool, delimiter: u8) -> Frame<Vec<Strin
             entry: cells,
         },
         Read::More if buffer.len() <= MOST_ENTRY => Frame::More,
+        // A line is passed over whole, and its end is yet to be read.
+        Read::Quote | Read::Encoding | Read::Wide
+            if !eof && buffer.len() <= MOST_ENTRY && !buffer.contains(&b'\n') =>
+        {
+            Frame::More
+        }
         // No quote closes what this line opened, as far as one may look.
         Read::More if buffer.first() != Some(&b'"') && !buffer.contains(&b'"') => {
             too_long(line_length(buffer))
