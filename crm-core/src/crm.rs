@@ -17,10 +17,11 @@ use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::error::{Error, Result};
 use crate::hook::PluginHost;
-use crate::id::TenantId;
+use crate::id::{JobId, TenantId};
 use crate::identity::{
     self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, SigningKeys,
 };
+use crate::job::{JobKind, Jobs};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
@@ -31,6 +32,7 @@ use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
 use crate::tenant::Tenants;
+use crate::transfer::{Import, Transfer};
 
 /// How often to look for policy changes of other processes.
 const POLICY_POLL: Duration = Duration::from_millis(500);
@@ -43,6 +45,7 @@ pub struct Crm {
     pub(crate) core: Arc<Core>,
     subscribers: Arc<[Arc<dyn Subscriber>]>,
     plugins: Option<Plugins>,
+    jobs: Jobs,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -174,6 +177,44 @@ impl Crm {
         self.plugins.as_ref()
     }
 
+    /// The background jobs.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// Import and export of records.
+    pub fn transfer(&self) -> Transfer {
+        Transfer::new(self.core.clone(), self.jobs.clone())
+    }
+
+    /// Runs the jobs that wait now, one after the other; answers how many. For tests and tools that
+    /// have not called [`start`](Self::start).
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn run_jobs_once(&self) -> Result<usize> {
+        self.jobs.runner().run_waiting(&self.stop).await
+    }
+
+    /// Removes jobs that ended more than 30 days ago, a few at a time, as [`start`](Self::start) does
+    /// by itself.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn remove_old_jobs(&self) -> Result<()> {
+        self.jobs.runner().sweep().await
+    }
+
+    /// Runs this job here, unless it is finished or another process has it; answers whether it did.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn run_job(&self, scope: &Scope, id: JobId) -> Result<bool> {
+        self.jobs.get(scope, id).await?;
+        let runner = self.jobs.runner();
+        runner.run_one(scope.tenant(), id, &self.stop).await
+    }
+
     /// Whether the database answers.
     ///
     /// # Errors
@@ -186,11 +227,12 @@ impl Crm {
             .map(|_| ())
     }
 
-    /// Starts the background work: dispatching events, following policy changes.
+    /// Starts the background work: dispatching events, running jobs, following policy changes.
     pub fn start(&self) {
         let (db, clock) = (self.core.db.clone(), self.core.clock.clone());
         let dispatcher = Dispatcher::new(db, clock, self.subscribers.to_vec());
         self.tasks.spawn(dispatcher.run(self.stop.clone()));
+        self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -254,6 +296,7 @@ pub struct Builder {
     identity: IdentityOptions,
     subscribers: Vec<Arc<dyn Subscriber>>,
     plugins: Option<Arc<dyn PluginHost>>,
+    jobs: Vec<Arc<dyn JobKind>>,
 }
 
 impl Default for Builder {
@@ -268,6 +311,7 @@ impl Default for Builder {
             identity: IdentityOptions::default(),
             subscribers: Vec::new(),
             plugins: None,
+            jobs: vec![Arc::new(Import)],
         }
     }
 }
@@ -319,6 +363,12 @@ impl Builder {
     /// Runs the plugins that tenants install on `host`.
     pub fn plugins(mut self, host: Arc<dyn PluginHost>) -> Self {
         self.plugins = Some(host);
+        self
+    }
+
+    /// Runs background jobs of this kind.
+    pub fn job(mut self, kind: Arc<dyn JobKind>) -> Self {
+        self.jobs.push(kind);
         self
     }
 
@@ -389,6 +439,7 @@ impl Builder {
             subscribers.push(Arc::new(plugins));
         }
         Ok(Crm {
+            jobs: Jobs::new(core.clone(), self.jobs),
             core,
             subscribers: subscribers.into(),
             plugins,

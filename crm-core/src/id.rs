@@ -74,6 +74,10 @@ id! {
     RunId
 }
 id! {
+    /// A background job of one tenant.
+    JobId
+}
+id! {
     /// A login: the family of refresh tokens that descend from it.
     FamilyId
 }

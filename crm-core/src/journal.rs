@@ -38,6 +38,12 @@ pub(crate) async fn write(
     statement: Sql,
     change: Change,
 ) -> Result<()> {
+    let [audit, event] = traces(scope, module, change);
+    tx.execute_all(vec![statement, audit, event]).await
+}
+
+/// The audit row and the outbox row of a record's change.
+pub(crate) fn traces(scope: &Scope, module: &CompiledModule, change: Change) -> [Sql; 2] {
     let action = format!("{}.{}", module.name(), change.kind.action());
     let entity = (module.name().as_str(), Some(change.record.to_string()));
     let states = (change.before.clone().into(), change.after.clone().into());
@@ -62,7 +68,7 @@ pub(crate) async fn write(
         .bind(root, ColumnType::Uuid)
         .bind(depth, ColumnType::Int)
         .bind(scope.clock().now(), ColumnType::Instant);
-    tx.execute_all(vec![statement, audit, event]).await
+    [audit, event]
 }
 
 /// Who an audit row is about, where it belongs, and what was being served.

@@ -13,6 +13,7 @@ pub mod event;
 pub mod hook;
 pub mod id;
 pub mod identity;
+pub mod job;
 mod journal;
 pub mod member;
 pub mod module;
@@ -26,6 +27,7 @@ mod scope;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod transfer;
 pub mod value;
 
 pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};

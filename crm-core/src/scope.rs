@@ -154,7 +154,7 @@ impl Scope {
     }
 
     /// Proof that this scope may do `A` on `object`: a module, or one of the administration's
-    /// objects (`members`, `roles`, `api_keys`, `plugins`, `audit`).
+    /// objects (`members`, `roles`, `api_keys`, `plugins`, `audit`, `jobs`).
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such object, [`Error::Forbidden`] without the right.

@@ -28,6 +28,8 @@ pub struct HttpOptions {
     pub body_limit: usize,
     /// Most bytes of an uploaded plugin.
     pub upload_limit: usize,
+    /// Most bytes of a file to import.
+    pub import_limit: u64,
     /// How long a request may take before it is answered with 503.
     pub deadline: Duration,
     /// Origins whose pages may call the API from a browser; `*` allows every origin.
@@ -43,6 +45,7 @@ impl Default for HttpOptions {
         Self {
             body_limit: 1024 * 1024,
             upload_limit: 32 * 1024 * 1024,
+            import_limit: 256 * 1024 * 1024,
             deadline: Duration::from_secs(30),
             cors_origins: Vec::new(),
             hsts: false,
@@ -170,8 +173,9 @@ impl Endpoint for Edge {
 
 /// Answers within the deadline, whatever a handler does.
 async fn run(exchange: &Arc<Exchange>, request: Request) -> Result<Response, Problem> {
+    let deadline = modules::deadline(&exchange.app.options, &request);
     let answer = AssertUnwindSafe(dispatch(exchange, request)).catch_unwind();
-    match tokio::time::timeout(exchange.app.options.deadline, answer).await {
+    match tokio::time::timeout(deadline, answer).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_panic)) => Err(Error::internal("a handler panicked").into()),
         Err(_elapsed) => Err(Problem::deadline()),

@@ -111,7 +111,8 @@ pub(crate) async fn read_bytes(
     Ok(whole.freeze())
 }
 
-fn too_large(limit: usize) -> Problem {
+/// The answer to a body of more than `limit` bytes.
+pub(crate) fn too_large(limit: impl fmt::Display) -> Problem {
     let message = format!("the body may have at most {limit} bytes");
     Error::LimitExceeded {
         code: "body_too_large",
@@ -120,7 +121,8 @@ fn too_large(limit: usize) -> Problem {
     .into()
 }
 
-fn interrupted() -> Problem {
+/// The answer to a client that stops half-way.
+pub(crate) fn interrupted() -> Problem {
     Problem::new(
         poem::http::StatusCode::BAD_REQUEST,
         "body_interrupted",

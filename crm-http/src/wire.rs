@@ -30,6 +30,8 @@ pub(crate) enum Tag {
     Plugins,
     /// Who did what, when.
     Audit,
+    /// Background work, such as imports.
+    Jobs,
     /// Whether the server works.
     Health,
 }

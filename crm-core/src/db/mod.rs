@@ -3,6 +3,7 @@
 //! Reads run in the caller's future. Writes run in a task of the database's own, so that a caller
 //! that goes away neither leaves a transaction open nor loses what was begun.
 
+mod bulk;
 pub(crate) mod ddl;
 mod error;
 pub(crate) mod journal;

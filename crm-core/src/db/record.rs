@@ -2,6 +2,7 @@
 //! other than a permit's.
 
 mod aggregate;
+mod lookup;
 mod order;
 mod search;
 

@@ -184,6 +184,23 @@ impl Sql {
         joined
     }
 
+    /// Inserts of one row each, which share a text, as one insert of all rows; none for no rows.
+    pub(super) fn many_rows(rows: Vec<Self>) -> Option<Self> {
+        let mut rows = rows.into_iter();
+        let mut all = rows.next()?;
+        for row in rows {
+            let before = all.args.len();
+            let text = all.writable();
+            for number in 0..row.args.len() {
+                text.push_str(if number == 0 { ", (" } else { ", " });
+                let _ = write!(text, "${}", before + number + 1);
+            }
+            text.push(')');
+            all.args.extend(row.args);
+        }
+        Some(all)
+    }
+
     /// The finished text, to be kept for [`Sql::shared`].
     pub(crate) fn into_text(self) -> Arc<str> {
         match self.text {
@@ -251,6 +268,7 @@ into_value! {
     crate::id::ApiKeyId => Uuid,
     crate::id::PluginId => Uuid,
     crate::id::RunId => Uuid,
+    crate::id::JobId => Uuid,
     crate::id::FamilyId => Uuid,
 }
 

@@ -24,7 +24,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 22] = [
     "tenants",
     "users",
     "memberships",
@@ -43,6 +43,9 @@ const TABLES: [&str; 19] = [
     "plugins",
     "plugin_components",
     "plugin_runs",
+    "jobs",
+    "job_chunks",
+    "job_errors",
     "crm_migrations",
 ];
 

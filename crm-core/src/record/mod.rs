@@ -1,6 +1,7 @@
 //! Records: the rows of modules, read and written through permits only.
 
 mod aggregate;
+pub(crate) mod bulk;
 mod cursor;
 mod filter;
 mod filter_json;

@@ -7,6 +7,7 @@ mod aggregate;
 mod query;
 mod query_body;
 mod read;
+mod transfer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,12 +27,16 @@ use crate::json;
 use crate::problem::Problem;
 use crate::resource::allow;
 
+pub(crate) use transfer::{MEDIA_TYPES, deadline};
+
 /// The path all resources live under.
 pub(crate) const BASE: &str = "/api/v1/";
 
 const COLLECTION: &[Method] = &[Method::GET, Method::POST];
 const AGGREGATE: &[Method] = &[Method::GET];
 const QUERY: &[Method] = &[Method::POST];
+const IMPORT: &[Method] = &[Method::POST];
+const EXPORT: &[Method] = &[Method::GET];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
@@ -47,6 +52,10 @@ enum Target {
     Record(RecordId),
     /// Figures about the collection.
     Aggregate,
+    /// `/import` behind the collection.
+    Import,
+    /// `/export` behind the collection.
+    Export,
     /// The path goes on after the module, with what cannot be an id.
     Nothing,
 }
@@ -65,6 +74,8 @@ impl Call {
             Some(aggregate::AGGREGATE) => Target::Aggregate,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Target::Query,
+            Some("import") => Target::Import,
+            Some("export") => Target::Export,
             Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
         };
         Some(Self { module, target })
@@ -84,6 +95,8 @@ impl Call {
             Target::Collection => (COLLECTION, ""),
             Target::Query => (QUERY, read::QUERY),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
+            Target::Import => (IMPORT, "import"),
+            Target::Export => (EXPORT, "export"),
             Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
         };
         exchange.note_template(Template::Module {
@@ -102,6 +115,8 @@ impl Call {
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
             (_, Target::Aggregate) => handler.aggregate(&request).await,
+            (_, Target::Import) => handler.import(request).await,
+            (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,
             (_, Target::Collection) => handler.create(request).await,
             (_, Target::Query) => handler.query(request).await,

@@ -1,5 +1,7 @@
 //! The paths and schemas that follow from one module's declaration.
 
+mod transfer;
+
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
 use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
@@ -24,7 +26,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         singular: module.singular().as_str(),
     };
     let path = format!("{BASE}{}", words.plural);
-    Described {
+    let mut described = Described {
         paths: Map::from_iter([
             (
                 path.clone(),
@@ -50,7 +52,11 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         ]),
         schemas: schemas(registry, &words, module),
         tag: json!({"name": words.plural, "description": module.spec().description}),
-    }
+    };
+    described
+        .paths
+        .extend(transfer::paths(registry, &words, module));
+    described
 }
 
 /// The names of a module, from which those of its operations and schemas follow.

@@ -4,6 +4,7 @@ mod api_key;
 mod audit;
 mod auth;
 mod health;
+mod job;
 mod member;
 mod plugin;
 mod role;
@@ -12,6 +13,7 @@ mod route;
 use crm_core::{Crm, plugin::Plugins};
 use poem_openapi::OpenApi;
 
+pub(crate) use job::job_reply;
 pub(crate) use route::{allow, routes, unreadable_query};
 
 /// The fixed resources of an application with plugins.
@@ -32,6 +34,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
         role::Roles { crm: crm.clone() },
         api_key::ApiKeys { crm: crm.clone() },
         audit::Audit { crm: crm.clone() },
+        job::Jobs { crm: crm.clone() },
         health::Health { crm: crm.clone() },
     )
 }

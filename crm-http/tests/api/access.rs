@@ -21,7 +21,14 @@ const OPEN: &[&str] = &[
 ];
 
 /// Operations that any credential will do for. This list only shrinks.
-const ANY_CALLER: &[&str] = &["me"];
+const ANY_CALLER: &[&str] = &[
+    "me",
+    // One's own; everybody's with a permission.
+    "list_jobs",
+    "get_job",
+    "cancel_job",
+    "get_job_errors",
+];
 
 /// One operation of the document, ready to be called.
 struct Operation {
@@ -107,6 +114,12 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
     ids.insert("api_keys", id(&key["api_key"]));
     let me = app.admin.get("/api/v1/auth/me").await.expect(200);
     ids.insert("members", id(&me["user"]));
+    let import = app
+        .admin
+        .request(Method::POST, "/api/v1/contacts/import?format=csv")
+        .header("Content-Type", "text/csv")
+        .body("name\nGrace\n");
+    ids.insert("jobs", id(&app.admin.finish(import).await.expect(202)));
     let plugin = crate::plugin::upload(&app.admin).await.expect(201);
     ids.insert("plugins", id(&plugin));
     ids

@@ -362,3 +362,41 @@ fn the_server_says_where_it_is_and_stops_when_told() {
     );
     assert!(Path::exists(&folder.path().join("crm.db")));
 }
+
+#[test]
+fn a_file_is_imported_and_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    done(&folder, &["tenant", "create", "acme"]);
+    let to = ["--tenant", "acme", "--module", "contacts"];
+    let run = |arguments: &[&str]| {
+        let arguments: Vec<&str> = arguments.iter().chain(&to).copied().collect();
+        crm(&folder, &arguments).output().unwrap()
+    };
+    std::fs::write(
+        folder.path().join("people.csv"),
+        "Name,email\nAda,a@example.com\n",
+    )
+    .unwrap();
+    let dry = run(&["import", "people.csv", "--dry-run"]);
+    assert_eq!(text(&dry.stdout), "1 records would be imported\n");
+    let output = run(&["import", "people.csv"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "1 records imported\n");
+    let output = run(&["import", "people.csv"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stderr),
+        "line 2: email another record has this value already\n\
+         crm: 1 of 1 entries were refused, the others imported\n"
+    );
+    let output = run(&["import", "people.csv", "--upsert-key", "email"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(refused(&run(&["import", "people.odd"])).contains("--format"));
+    assert!(refused(&run(&["import", "gone.csv"])).contains("cannot be read"));
+
+    let output = run(&["export", "--where", "name[starts]=Ad", "--format", "ndjson"]);
+    let record: serde_json::Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert_eq!(record["name"], "Ada");
+    let output = run(&["export", "--where", "colour=red"]);
+    assert!(refused(&output).contains("colour"));
+}

@@ -235,6 +235,8 @@ async fn the_operations_are_these() {
     GET /api/v1/companies list_companies companies.read
     POST /api/v1/companies create_company companies.create
     GET /api/v1/companies/aggregate aggregate_companies companies.read
+    GET /api/v1/companies/export export_companies companies.read
+    POST /api/v1/companies/import import_companies companies.create
     POST /api/v1/companies/query query_companies companies.read
     DELETE /api/v1/companies/{id} delete_company companies.delete
     GET /api/v1/companies/{id} get_company companies.read
@@ -243,6 +245,8 @@ async fn the_operations_are_these() {
     GET /api/v1/contacts list_contacts contacts.read
     POST /api/v1/contacts create_contact contacts.create
     GET /api/v1/contacts/aggregate aggregate_contacts contacts.read
+    GET /api/v1/contacts/export export_contacts contacts.read
+    POST /api/v1/contacts/import import_contacts contacts.create
     POST /api/v1/contacts/query query_contacts contacts.read
     DELETE /api/v1/contacts/{id} delete_contact contacts.delete
     GET /api/v1/contacts/{id} get_contact contacts.read
@@ -251,11 +255,17 @@ async fn the_operations_are_these() {
     GET /api/v1/deals list_deals deals.read
     POST /api/v1/deals create_deal deals.create
     GET /api/v1/deals/aggregate aggregate_deals deals.read
+    GET /api/v1/deals/export export_deals deals.read
+    POST /api/v1/deals/import import_deals deals.create
     POST /api/v1/deals/query query_deals deals.read
     DELETE /api/v1/deals/{id} delete_deal deals.delete
     GET /api/v1/deals/{id} get_deal deals.read
     PATCH /api/v1/deals/{id} update_deal deals.update
     PUT /api/v1/deals/{id} replace_deal deals.update
+    GET /api/v1/jobs list_jobs -
+    GET /api/v1/jobs/{id} get_job -
+    POST /api/v1/jobs/{id}/cancel cancel_job -
+    GET /api/v1/jobs/{id}/errors get_job_errors -
     GET /api/v1/members list_members members.read
     POST /api/v1/members create_member members.create
     DELETE /api/v1/members/{user_id} delete_member members.delete

@@ -13,6 +13,7 @@ mod stdin;
 mod stdout;
 mod tenant;
 mod token;
+mod transfer;
 mod user;
 
 use std::process::ExitCode;
@@ -66,6 +67,8 @@ enum Command {
     #[command(subcommand)]
     User(user::User),
     Token(token::Token),
+    Import(transfer::Import),
+    Export(transfer::Export),
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -96,6 +99,8 @@ fn run(cli: Cli) -> Outcome {
             Command::Tenant(command) => command.run(settings).await,
             Command::User(command) => command.run(settings).await,
             Command::Token(command) => command.run(settings).await,
+            Command::Import(command) => command.run(settings).await,
+            Command::Export(command) => command.run(settings).await,
             #[cfg(feature = "plugins")]
             Command::Plugin(command) => command.run(settings).await,
         }

@@ -1,0 +1,48 @@
+//! Rows found by many values of one field at once, for bulk writes.
+
+use super::{Field, Statements, select};
+use crate::db::{ColumnType, Dialect, Sql};
+use crate::id::{TenantId, UserId};
+use crate::value::Value;
+
+impl Statements {
+    /// The records whose field has one of these values, locked until the transaction ends.
+    pub(crate) fn having_for_update(
+        &self,
+        tenant: TenantId,
+        field: Field,
+        values: &[Value],
+    ) -> Sql {
+        let mut sql = select(&self.module);
+        sql.push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(" AND ");
+        self.one_of(&mut sql, field, values);
+        if self.dialect == Dialect::Postgres {
+            sql.push(" ORDER BY id FOR UPDATE");
+        }
+        sql.returns_shared(&self.columns)
+    }
+
+    /// Which of these ids exist and, with an owner, belong to them.
+    pub(crate) fn existing(&self, tenant: TenantId, owner: Option<UserId>, ids: &[Value]) -> Sql {
+        let mut sql = Sql::new("SELECT id FROM ");
+        sql.ident(self.module.name());
+        self.conditions(&mut sql, tenant, owner, None, None);
+        sql.push(" AND ");
+        self.one_of(&mut sql, Field::Id, ids);
+        sql.returns(&[ColumnType::Uuid])
+    }
+
+    fn one_of(&self, sql: &mut Sql, field: Field, values: &[Value]) {
+        self.folded(sql, field);
+        sql.push(" IN (");
+        for (count, value) in values.iter().enumerate() {
+            if count > 0 {
+                sql.push(", ");
+            }
+            self.operand(sql, field, value);
+        }
+        sql.push(if values.is_empty() { "NULL)" } else { ")" });
+    }
+}

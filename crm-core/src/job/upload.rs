@@ -1,0 +1,172 @@
+//! The file of a job: it arrives in pieces of any size and is kept in the database, piece by piece,
+//! so that memory stays flat and a killed process loses nothing that was acknowledged.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::row::signed;
+use super::{Lease, Shared};
+use crate::crm::Core;
+use crate::db::{ColumnType, Sql};
+use crate::error::{Error, Result};
+use crate::id::{JobId, TenantId};
+
+/// Bytes of one stored piece.
+const PIECE: usize = 256 * 1024;
+
+/// The file of a job on its way in. The job waits until [`finish`](Self::finish); an upload that is
+/// dropped before leaves a job that never runs and is removed after a day.
+#[must_use = "the job runs only when the upload is finished"]
+pub struct Upload {
+    core: Arc<Core>,
+    shared: Arc<Shared>,
+    tenant: TenantId,
+    id: JobId,
+    position: u64,
+    held: Vec<u8>,
+}
+
+impl Upload {
+    pub(super) fn new(core: Arc<Core>, shared: Arc<Shared>, tenant: TenantId, id: JobId) -> Self {
+        Self {
+            core,
+            shared,
+            tenant,
+            id,
+            position: 0,
+            held: Vec::new(),
+        }
+    }
+
+    /// The job.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// How many bytes have come.
+    pub fn received(&self) -> u64 {
+        self.position + self.held.len() as u64
+    }
+
+    /// Takes the next bytes of the file.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `job_cancelled` when somebody cancelled the job; those of the database.
+    pub async fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let fits = bytes.len().min(PIECE - self.held.len());
+            let (now, later) = bytes.split_at(fits);
+            self.held.extend_from_slice(now);
+            bytes = later;
+            if self.held.len() == PIECE {
+                self.store().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn store(&mut self) -> Result<()> {
+        let piece = std::mem::take(&mut self.held);
+        let length = piece.len() as u64;
+        // Only while the job still waits for its file.
+        let sql = Sql::new(
+            "INSERT INTO job_chunks (tenant_id, job_id, position, bytes) \
+             SELECT tenant_id, id, $1, $2 FROM jobs \
+             WHERE tenant_id = $3 AND id = $4 AND state = 'receiving'",
+        )
+        .bind(signed(self.position), ColumnType::Int)
+        .bind(piece, ColumnType::Bytes)
+        .bind(self.tenant, ColumnType::Uuid)
+        .bind(self.id, ColumnType::Uuid);
+        self.write(sql).await?;
+        self.position += length;
+        Ok(())
+    }
+
+    /// The file is complete: the job may run.
+    ///
+    /// # Errors
+    /// Those of [`push`](Self::push).
+    pub async fn finish(mut self) -> Result<JobId> {
+        if !self.held.is_empty() {
+            self.store().await?;
+        }
+        let progress = json!({"total_bytes": self.position});
+        let sql = Sql::new(
+            "UPDATE jobs SET state = 'queued', progress = $1 \
+             WHERE tenant_id = $2 AND id = $3 AND state = 'receiving'",
+        )
+        .bind(progress, ColumnType::Json)
+        .bind(self.tenant, ColumnType::Uuid)
+        .bind(self.id, ColumnType::Uuid);
+        self.write(sql).await?;
+        self.shared.wake.notify_one();
+        Ok(self.id)
+    }
+
+    /// Forgets the job: the file will not come.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn abandon(self) -> Result<()> {
+        let sql =
+            Sql::new("DELETE FROM jobs WHERE tenant_id = $1 AND id = $2 AND state = 'receiving'")
+                .bind(self.tenant, ColumnType::Uuid)
+                .bind(self.id, ColumnType::Uuid);
+        let remove = self.core.db.write(move |tx| Box::pin(tx.execute(sql)));
+        remove.await.map(drop)
+    }
+
+    async fn write(&self, sql: Sql) -> Result<()> {
+        let written = self.core.db.write(move |tx| Box::pin(tx.execute(sql)));
+        match written.await? {
+            0 => Err(Error::conflict(
+                "job_cancelled",
+                "the job was cancelled while its file arrived",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("id", &self.id).finish()
+    }
+}
+
+/// A stored piece of a file.
+pub(crate) struct Chunk {
+    pub(crate) position: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The piece that holds the byte at `offset`; none at the end of the file.
+pub(crate) async fn chunk_at(core: &Core, lease: Lease, offset: u64) -> Result<Option<Chunk>> {
+    let sql = Sql::new(
+        "SELECT position, bytes FROM job_chunks WHERE tenant_id = $1 AND job_id = $2 \
+         AND position <= $3 ORDER BY position DESC LIMIT 1",
+    )
+    .bind(lease.tenant, ColumnType::Uuid)
+    .bind(lease.id, ColumnType::Uuid)
+    .bind(signed(offset), ColumnType::Int)
+    .returns(&[ColumnType::Int, ColumnType::Bytes]);
+    let Some(mut row) = core.db.fetch_optional(sql).await? else {
+        return Ok(None);
+    };
+    let chunk = Chunk {
+        position: row.int::<i64>()?.unsigned_abs(),
+        bytes: row.bytes()?,
+    };
+    let end = chunk.position + chunk.bytes.len() as u64;
+    Ok((offset < end).then_some(chunk))
+}
+
+/// Removes the pieces before `position`.
+pub(crate) fn drop_chunks_before(lease: Lease, position: u64) -> Sql {
+    Sql::new("DELETE FROM job_chunks WHERE tenant_id = $1 AND job_id = $2 AND position < $3")
+        .bind(lease.tenant, ColumnType::Uuid)
+        .bind(lease.id, ColumnType::Uuid)
+        .bind(signed(position), ColumnType::Int)
+}

@@ -1,0 +1,294 @@
+//! `crm import` and `crm export`
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use crm_core::id::JobId;
+use crm_core::job::{Job, JobState, Progress};
+use crm_core::record::{Filter, Query};
+use crm_core::transfer::{Format, ImportMode, ImportOptions, MappingOption, OnError};
+use crm_core::{Crm, Error, FieldError, Read, Scope};
+use tokio::io::AsyncReadExt as _;
+
+use crate::Outcome;
+use crate::settings::{Settings, request, tenant};
+
+/// How often progress is shown.
+const TICK: Duration = Duration::from_millis(250);
+/// Bytes of the file that are read at a time.
+const PIECE: usize = 256 * 1024;
+
+/// Import a file of records: CSV, NDJSON, JSON or vCard
+///
+/// Runs as a background job of the tenant, in this program; should it be interrupted, a running
+/// server or the next import goes on with it. Refused lines are told on standard error.
+#[derive(Args)]
+#[command(after_long_help = "\
+Exit codes: 0 everything imported, 1 something was refused or failed, 2 wrong usage.
+
+Examples:
+  crm import people.csv --tenant acme --module contacts
+  crm import people.csv --tenant acme --module contacts --map '{\"Full name\": \"name\", \"Fax\": null}'
+  crm import contacts.csv --tenant acme --module contacts --map google_contacts --upsert-key email
+  crm import cards.vcf --tenant acme --module contacts --dry-run")]
+pub(crate) struct Import {
+    /// The file
+    file: PathBuf,
+    /// The tenant's name
+    #[arg(long)]
+    tenant: String,
+    /// The module to import into
+    #[arg(long)]
+    module: String,
+    /// How the file is written: csv, ndjson, json or vcard; by the file's name when left out
+    #[arg(long, value_parser = parsed::<Format>)]
+    format: Option<Format>,
+    /// Which column is which field: google_contacts, outlook, or a JSON object; by name when left out
+    #[arg(long, value_parser = parsed::<MappingOption>)]
+    map: Option<MappingOption>,
+    /// Change the records that have the same value in this unique field, make the others
+    #[arg(long, value_name = "FIELD")]
+    upsert_key: Option<String>,
+    /// Check every line and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Stop at the first refused line
+    #[arg(long)]
+    abort_on_error: bool,
+}
+
+/// Export the records of a module as a file: CSV, NDJSON or JSON
+///
+/// In CSV, cells that a spreadsheet would run as a formula carry an apostrophe in front.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  crm export --tenant acme --module contacts > contacts.csv
+  crm export --tenant acme --module contacts --format ndjson --where 'status=lead' \\
+    --where 'score[gte]=50' --output leads.ndjson")]
+pub(crate) struct Export {
+    /// The tenant's name
+    #[arg(long)]
+    tenant: String,
+    /// The module to export
+    #[arg(long)]
+    module: String,
+    /// How the file is written: csv, ndjson or json
+    #[arg(long, default_value = "csv", value_parser = parsed::<Format>)]
+    format: Format,
+    /// A condition as in the API: field=value or field[op]=value; repeatable
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<String>,
+    /// Text that a searchable field must contain
+    #[arg(long)]
+    search: Option<String>,
+    /// The file to write; standard output when left out
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+fn parsed<T: std::str::FromStr<Err = FieldError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: FieldError| error.message)
+}
+
+fn format_of(file: &Path) -> Result<Format, String> {
+    let extension = file.extension().unwrap_or_default().to_string_lossy();
+    match extension.to_ascii_lowercase().as_str() {
+        "csv" | "tsv" | "txt" => Ok(Format::Csv),
+        "ndjson" | "jsonl" => Ok(Format::Ndjson),
+        "json" => Ok(Format::Json),
+        "vcf" | "vcard" => Ok(Format::Vcard),
+        _ => Err("the file's name does not tell its format; give --format".to_owned()),
+    }
+}
+
+impl Import {
+    pub(crate) async fn run(self, settings: Settings) -> Outcome {
+        let format = self.format.map_or_else(|| format_of(&self.file), Ok)?;
+        let mut options = ImportOptions::new(format);
+        if let Some(key) = self.upsert_key {
+            options.mode = ImportMode::Upsert;
+            options.key = Some(key);
+        }
+        options.dry_run = self.dry_run;
+        options.mapping = self.map;
+        if self.abort_on_error {
+            options.on_error = OnError::Abort;
+        }
+        let unreadable = |error| format!("{} cannot be read: {error}", self.file.display());
+        let mut file = tokio::fs::File::open(&self.file)
+            .await
+            .map_err(unreadable)?;
+        let crm = settings.open().await?;
+        let tenant = tenant(&crm, &self.tenant).await?;
+        let scope = crm.operator(tenant, request(&crm));
+        let transfer = crm.transfer();
+        let mut upload = transfer
+            .import(&scope, &self.module, options)
+            .await
+            .map_err(|error| named(error, &self.module))?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            match file.read(&mut piece).await {
+                Ok(0) => break,
+                Ok(length) => upload.push(&piece[..length]).await?,
+                Err(error) => {
+                    upload.abandon().await?;
+                    return Err(unreadable(error).into());
+                }
+            }
+        }
+        let id = upload.finish().await?;
+        let job = to_the_end(&crm, &scope, id).await?;
+        tell_errors(&crm, &scope, &job).await?;
+        crm.close().await;
+        let Progress { done, failed, .. } = job.progress;
+        match job.state {
+            JobState::Done if failed == 0 => {
+                let would = if self.dry_run { "would be " } else { "" };
+                println!("{done} records {would}imported");
+                Ok(())
+            }
+            JobState::Done => Err(format!(
+                "{failed} of {} entries were refused, the others imported",
+                done + failed
+            )
+            .into()),
+            JobState::Cancelled => Err(format!("cancelled after {done} entries").into()),
+            _ => {
+                let reason = job.error.map_or_else(String::new, |error| error.message);
+                Err(format!("the import stopped after {done} entries: {reason}").into())
+            }
+        }
+    }
+}
+
+/// What is wrong with a module's name, in one line.
+fn named(error: Error, module: &str) -> String {
+    match error {
+        Error::NotFound => format!("there is no module {module:?}"),
+        error => error.to_string(),
+    }
+}
+
+/// Runs the job here, or watches another process run it.
+async fn to_the_end(crm: &Crm, scope: &Scope, id: JobId) -> Result<Job, Error> {
+    let bar = Bar(std::io::stderr().is_terminal());
+    loop {
+        let mut run = std::pin::pin!(crm.run_job(scope, id));
+        let ran = loop {
+            tokio::select! {
+                ran = run.as_mut() => break ran?,
+                () = tokio::time::sleep(TICK) => {
+                    bar.show(crm.jobs().get(scope, id).await?.progress);
+                }
+            }
+        };
+        let job = crm.jobs().get(scope, id).await?;
+        bar.show(job.progress);
+        if job.state.is_final() {
+            bar.end();
+            return Ok(job);
+        }
+        if !ran {
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+/// A line on the terminal that is written over; nothing where there is no terminal.
+struct Bar(bool);
+
+impl Bar {
+    fn show(&self, progress: Progress) {
+        const WIDTH: u64 = 30;
+        if !self.0 {
+            return;
+        }
+        let total = progress.total_bytes.max(1);
+        let filled = (progress.bytes.min(total) * WIDTH / total) as usize;
+        let percent = progress.bytes.min(total) * 100 / total;
+        let bar = format!("{}{}", "#".repeat(filled), "-".repeat(30 - filled));
+        let refused = match progress.failed {
+            0 => String::new(),
+            failed => format!(", {failed} refused"),
+        };
+        let mut terminal = std::io::stderr();
+        // A terminal that has gone away needs no bar.
+        let _ = write!(
+            terminal,
+            "\r[{bar}] {percent:3} %  {} imported{refused} ",
+            progress.done
+        );
+        let _ = terminal.flush();
+    }
+
+    fn end(&self) {
+        if self.0 {
+            eprintln!();
+        }
+    }
+}
+
+/// The first refused lines; the rest is in the database.
+async fn tell_errors(crm: &Crm, scope: &Scope, job: &Job) -> Result<(), Error> {
+    const TOLD: u32 = 20;
+    let jobs = crm.jobs();
+    let errors = jobs.errors(scope, job.id, 0, TOLD + 1).await?;
+    for error in errors.iter().take(TOLD as usize) {
+        let field = error.pointer.trim_start_matches('/');
+        let space = if field.is_empty() { "" } else { " " };
+        eprintln!("line {}: {field}{space}{}", error.line, error.message);
+    }
+    if errors.len() > TOLD as usize {
+        let id = job.id;
+        eprintln!("further ones are at /api/v1/jobs/{id}/errors");
+    }
+    Ok(())
+}
+
+impl Export {
+    pub(crate) async fn run(self, settings: Settings) -> Outcome {
+        let crm = settings.open().await?;
+        let tenant = tenant(&crm, &self.tenant).await?;
+        let scope = crm.operator(tenant, request(&crm));
+        let permit = scope
+            .permit::<Read>(&self.module)
+            .map_err(|error| named(error, &self.module))?;
+        let unknown = || named(Error::NotFound, &self.module);
+        let module = crm.registry().get(&self.module).ok_or_else(unknown)?;
+        let mut conditions = Vec::new();
+        for condition in &self.conditions {
+            let (left, value) = condition
+                .split_once('=')
+                .ok_or_else(|| format!("{condition:?} must be field=value or field[op]=value"))?;
+            let (field, op) = match left.split_once('[') {
+                None => (left, "eq"),
+                Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
+            };
+            let filter = Filter::parse(module, field, op, value);
+            conditions.push(filter.map_err(|error| Error::Invalid(vec![error]))?);
+        }
+        let query = Query {
+            filter: (!conditions.is_empty()).then_some(Filter::And(conditions)),
+            search: self.search,
+            ..Query::default()
+        };
+        let mut out: Box<dyn std::io::Write + Send> = match &self.output {
+            Some(path) => Box::new(
+                std::fs::File::create(path)
+                    .map_err(|error| format!("{} cannot be written: {error}", path.display()))?,
+            ),
+            None => Box::new(std::io::stdout()),
+        };
+        let mut export = crm.transfer().export(permit, query, self.format)?;
+        while let Some(piece) = export.next().await? {
+            out.write_all(piece.as_bytes())?;
+        }
+        out.flush()?;
+        crm.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Import and export of a module in the document.
+
+use crm_core::Registry;
+use crm_core::module::CompiledModule;
+use serde_json::{Map, Value, json};
+
+use super::{Words, header, list_parameters, reference};
+use crate::modules::{BASE, MEDIA_TYPES};
+
+/// The paths of a module's import and export.
+pub(super) fn paths(
+    registry: &Registry,
+    words: &Words<'_>,
+    module: &CompiledModule,
+) -> Map<String, Value> {
+    let path = format!("{BASE}{}", words.plural);
+    Map::from_iter([
+        (format!("{path}/import"), json!({"post": import(words)})),
+        (
+            format!("{path}/export"),
+            json!({"get": export(registry, words, module)}),
+        ),
+    ])
+}
+
+fn parameter(name: &str, required: bool, description: &str, schema: Value) -> Value {
+    json!({"name": name, "in": "query", "required": required, "description": description, "schema": schema})
+}
+
+fn import(words: &Words<'_>) -> Value {
+    let notes = "The file is kept and read by a background job, which is answered: ask for its \
+        progress at `/api/v1/jobs/{id}` and for refused lines at `/api/v1/jobs/{id}/errors`. Each \
+        entry passes the same rules as a create; a refused one is noted with its line and the rest \
+        goes on. An empty cell says nothing: a new record gets the default, a known one keeps what \
+        it has. An upsert needs the permission to update as well. ";
+    let id = format!("import_{}", words.plural);
+    let mut operation = words.operation("create", id, format!("Import {}", words.plural), notes);
+    operation["parameters"] = json!([
+        parameter(
+            "format",
+            true,
+            "How the file is written. CSV has a header and is separated by commas, semicolons or \
+             tabs; JSON is an array of objects; vCard is of version 3.0 or 4.0.",
+            json!({"type": "string", "enum": ["csv", "ndjson", "json", "vcard"]}),
+        ),
+        parameter(
+            "mode",
+            false,
+            "Whether every entry is a new record, or changes the one with its `key`.",
+            json!({"type": "string", "enum": ["create", "upsert"], "default": "create"}),
+        ),
+        parameter(
+            "key",
+            false,
+            "The unique field that an upsert finds records by.",
+            json!({"type": "string"}),
+        ),
+        parameter(
+            "dry_run",
+            false,
+            "Whether to check every entry and write nothing.",
+            json!({"type": "boolean", "default": false}),
+        ),
+        parameter(
+            "mapping",
+            false,
+            "Which column is which field: `google_contacts`, `outlook`, or a JSON object from column \
+             to field, with null for a column to leave out. By name when left out.",
+            json!({"type": "string", "example": "{\"Full name\": \"name\", \"Fax\": null}"}),
+        ),
+        parameter(
+            "on_error",
+            false,
+            "Whether to go on behind a refused entry, or to stop there; what came before stays.",
+            json!({"type": "string", "enum": ["continue", "abort"], "default": "continue"}),
+        ),
+    ]);
+    let content: Map<String, Value> = MEDIA_TYPES
+        .iter()
+        .map(|media_type| {
+            let schema = match *media_type {
+                "application/json" => {
+                    let record = reference(&format!("{}Create", words.record()));
+                    json!({"type": "array", "items": record})
+                }
+                _ => json!({"type": "string", "format": "binary"}),
+            };
+            ((*media_type).to_owned(), json!({"schema": schema}))
+        })
+        .collect();
+    operation["requestBody"] = json!({"required": true, "content": content});
+    operation["responses"] = json!({"202": {
+        "description": "The job that imports the file.",
+        "headers": {"Location": header("Where the job is.")},
+        "content": {"application/json": {"schema": reference("Job")}},
+    }});
+    operation
+}
+
+fn export(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+    let notes = "All records that the conditions match, as a file. In CSV, cells that a spreadsheet \
+        would run as a formula (they begin with `=`, `+`, `-`, `@`, a tab or a carriage return) \
+        carry an apostrophe in front; an import takes it away again. ";
+    let id = format!("export_{}", words.plural);
+    let mut operation = words.operation("read", id, format!("Export {}", words.plural), notes);
+    let mut parameters = vec![parameter(
+        "format",
+        false,
+        "How the file is written.",
+        json!({"type": "string", "enum": ["csv", "ndjson", "json"], "default": "csv"}),
+    )];
+    let of_pages = |parameter: &Value| {
+        let name = parameter["name"].as_str().unwrap_or_default();
+        ["limit", "cursor", "count", "fields", "expand"].contains(&name)
+    };
+    parameters.extend(
+        list_parameters(registry, words, module)
+            .into_iter()
+            .filter(|parameter| !of_pages(parameter)),
+    );
+    operation["parameters"] = json!(parameters);
+    let records = json!({"type": "array", "items": reference(&words.record())});
+    operation["responses"] = json!({"200": {
+        "description": "The file.",
+        "headers": {"Content-Disposition": header("The file's name.")},
+        "content": {
+            "text/csv": {"schema": {"type": "string"}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+            "application/json": {"schema": records},
+        },
+    }});
+    operation
+}

@@ -1,0 +1,3 @@
+DROP TABLE job_errors;
+DROP TABLE job_chunks;
+DROP TABLE jobs;
