@@ -10,6 +10,7 @@ mod records;
 mod search;
 mod typed;
 mod view;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use query::{Count, Direction, Query, Sort};
 pub use records::Records;
 pub use typed::Typed;
 pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
+pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
 pub(crate) use query::Order;
