@@ -4,6 +4,7 @@
 //! writes what the library answers; rules and rights live in the library.
 
 mod aggregate;
+mod condition;
 mod query;
 mod query_body;
 mod read;
@@ -15,8 +16,8 @@ use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
 use crm_core::record::Record;
 use crm_core::{Create, Delete, Error, Scope, Update};
-use poem::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
-use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use poem::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
 use serde::Serialize;
 
@@ -166,7 +167,7 @@ impl Handler<'_> {
     async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Update>(self.name())?;
         query::refuse_any(&request)?;
-        let version = expected_version(request.headers())?;
+        let version = condition::expected(request.headers());
         let values = self.values(request).await?;
         let records = self.exchange.app.crm.records();
         let record = records.update(&permit, id, version, values).await?;
@@ -176,7 +177,7 @@ impl Handler<'_> {
     async fn delete(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Delete>(self.name())?;
         query::refuse_any(request)?;
-        let version = expected_version(request.headers())?;
+        let version = condition::expected(request.headers());
         self.exchange
             .app
             .crm
@@ -217,48 +218,9 @@ fn body(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem>
     Ok(response)
 }
 
-/// The version that `If-Match` names (RFC 9110 §13.1.1); none when any will do.
-///
-/// # Errors
-/// 412 for a tag that no record of ours can have.
-fn expected_version(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let Some(condition) = headers.get(IF_MATCH) else {
-        return Ok(None);
-    };
-    let text = condition.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let version = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"')?.parse().ok());
-    version
-        .map(Some)
-        .ok_or_else(|| Error::PreconditionFailed.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn condition(text: &'static str) -> Result<Option<i64>, u16> {
-        let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(text))]);
-        expected_version(&headers).map_err(|problem| problem.response("r").status().as_u16())
-    }
-
-    #[test]
-    fn if_match_names_a_version_or_any() {
-        assert_eq!(condition("\"3\""), Ok(Some(3)));
-        assert_eq!(condition("*"), Ok(None));
-        assert_eq!(expected_version(&HeaderMap::new()).ok(), Some(None));
-    }
-
-    #[test]
-    fn a_tag_that_no_record_can_have_never_matches() {
-        for odd in ["3", "W/\"3\"", "\"x\"", "", "\"1\", \"2\""] {
-            assert_eq!(condition(odd), Err(412), "{odd}");
-        }
-    }
 
     #[test]
     fn xc_29_ids_are_read_in_the_form_that_answers_use() {

@@ -274,12 +274,15 @@ fn create(words: &Words<'_>) -> Value {
 fn get(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("get_{}", words.singular);
     let mut operation = words.operation("read", id, format!("Get a {}", words.singular), "");
-    let parameters = [id_parameter()].into_iter();
+    let parameters = [id_parameter(), super::write::if_none_match()].into_iter();
     operation["parameters"] = parameters
         .chain(read::view_parameters(registry, module))
         .collect();
     let view = read::view_name(words.singular);
-    operation["responses"] = json!({"200": versioned("The record.", &view)});
+    operation["responses"] = json!({
+        "200": versioned("The record.", &view),
+        "304": super::write::unchanged(),
+    });
     operation
 }
 
@@ -315,7 +318,7 @@ fn id_parameter() -> Value {
 fn if_match() -> Value {
     json!({
         "name": "If-Match", "in": "header", "required": false,
-        "description": "The version that the change is meant for, as its `ETag`.",
+        "description": "The versions that the change is meant for, as their `ETag`; any of them will do.",
         "schema": {"type": "string"}, "example": "\"3\"",
     })
 }

@@ -16,6 +16,7 @@ mod query;
 mod records;
 mod session;
 mod shutdown;
+mod write;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.
 macro_rules! on_both_databases {
