@@ -197,7 +197,7 @@ impl Records {
     ///
     /// # Errors
     /// Those of the write.
-    async fn write(&self, write: Write) -> Result<Written> {
+    pub(super) async fn write(&self, write: Write) -> Result<Written> {
         let core = self.core.clone();
         self.core
             .db

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json};
 
 use super::Record;
+use super::upsert::Upsert;
 use crate::crm::Core;
 use crate::db::record::Statements;
 use crate::db::{ColumnType, Row, Sql, Tx};
@@ -46,12 +47,13 @@ impl From<Option<i64>> for Expected {
 }
 
 /// A write of one record, checked as far as that goes without the database.
-pub struct Write(Kind);
+pub struct Write(pub(super) Kind);
 
-enum Kind {
+pub(super) enum Kind {
     Create(Permit<Create>, CreateInput),
     Update(Permit<Update>, RecordId, Expected, UpdateInput),
     Delete(Permit<Delete>, RecordId, Expected),
+    Upsert(Upsert),
 }
 
 /// What a write did.
@@ -105,7 +107,7 @@ impl Write {
     pub(super) async fn run_in(self, tx: &mut Tx<'_>, core: &Core) -> Result<Written> {
         let (kind, record) = match self.0 {
             Kind::Create(permit, sent) => {
-                let record = create_in(tx, core, &permit, sent).await?;
+                let record = create_in(tx, core, &permit, &sent).await?;
                 (ChangeKind::Created, record)
             }
             Kind::Update(permit, id, expected, sent) => {
@@ -116,12 +118,16 @@ impl Write {
                 let record = delete_in(tx, core, &permit, id, &expected).await?;
                 (ChangeKind::Deleted, record)
             }
+            Kind::Upsert(upsert) => upsert.run_in(tx, core).await?,
         };
         Ok(Written { kind, record })
     }
 }
 
-fn checked_create(permit: &Permit<Create>, body: Map<String, Json>) -> Result<CreateInput> {
+pub(super) fn checked_create(
+    permit: &Permit<Create>,
+    body: Map<String, Json>,
+) -> Result<CreateInput> {
     let module = permit.module()?;
     let mut sent = input::create(module, permit.tenant(), body)?;
     if let Some(owner) = sent.owner {
@@ -131,7 +137,10 @@ fn checked_create(permit: &Permit<Create>, body: Map<String, Json>) -> Result<Cr
     Ok(sent)
 }
 
-fn checked_update(permit: &Permit<Update>, body: Map<String, Json>) -> Result<UpdateInput> {
+pub(super) fn checked_update(
+    permit: &Permit<Update>,
+    body: Map<String, Json>,
+) -> Result<UpdateInput> {
     let sent = input::update(permit.module()?, permit.tenant(), body)?;
     if let Some(owner) = sent.owner {
         may_own(permit.rows(), permit.scope(), owner)?;
@@ -139,14 +148,14 @@ fn checked_update(permit: &Permit<Update>, body: Map<String, Json>) -> Result<Up
     Ok(sent)
 }
 
-async fn create_in(
+pub(super) async fn create_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Create>,
-    sent: CreateInput,
+    sent: &CreateInput,
 ) -> Result<Record> {
     let module = permit.module()?;
-    let record = new_record(core, permit, module, &sent);
+    let record = new_record(core, permit, module, sent);
     if sent.owner.is_some() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
@@ -200,7 +209,7 @@ async fn update_in(
 }
 
 /// Changes a locked record that the permit covers.
-async fn change_in(
+pub(super) async fn change_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Update>,
@@ -291,19 +300,28 @@ async fn lock<A: Action>(
     let sql = core.statements(module).get_for_update(permit.tenant(), id);
     let row = tx.fetch_optional(sql).await?.ok_or(Error::NotFound)?;
     let record = Record::from_row(module, row)?;
-    if !permit.covers(record.owner_id) {
-        let visible = permit.scope().permit::<Read>(module.name().as_str());
-        return Err(match visible {
-            Ok(read) if read.covers(record.owner_id) => Error::Forbidden {
-                permission: format!("{}.{}", module.name(), A::NAME),
-            },
-            _ => Error::NotFound,
-        });
-    }
+    admit(permit, module, &record)?;
     if !expected.admits(record.version) {
         return Err(Error::PreconditionFailed);
     }
     Ok(record)
+}
+
+/// Whether the caller may change this record, and if not, whether they may know of it.
+pub(super) fn admit<A: Action>(
+    permit: &Permit<A>,
+    module: &CompiledModule,
+    record: &Record,
+) -> Result<()> {
+    if permit.covers(record.owner_id) {
+        return Ok(());
+    }
+    match permit.scope().permit::<Read>(module.name().as_str()) {
+        Ok(read) if read.covers(record.owner_id) => Err(Error::Forbidden {
+            permission: format!("{}.{}", module.name(), A::NAME),
+        }),
+        _ => Err(Error::NotFound),
+    }
 }
 
 /// Whoever may write own rows only cannot give them away.

@@ -8,6 +8,7 @@ mod condition;
 mod query;
 mod query_body;
 mod read;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
 use crm_core::record::Record;
-use crm_core::{Create, Delete, Error, Scope, Update};
-use poem::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use crm_core::{Error, Scope};
+use poem::http::header::{CONTENT_TYPE, ETAG};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
 use serde::Serialize;
@@ -32,7 +33,8 @@ pub(crate) const BASE: &str = "/api/v1/";
 
 const COLLECTION: &[Method] = &[Method::GET, Method::POST];
 const AGGREGATE: &[Method] = &[Method::GET];
-const QUERY: &[Method] = &[Method::POST];
+/// What takes its question or its changes as a body.
+const BODY: &[Method] = &[Method::POST];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
@@ -45,6 +47,10 @@ enum Target {
     Collection,
     /// The collection, asked by a body.
     Query,
+    /// The collection, written to by a unique value.
+    Upsert,
+    /// The collection, written to several times.
+    Batch,
     Record(RecordId),
     /// Figures about the collection.
     Aggregate,
@@ -66,6 +72,8 @@ impl Call {
             Some(aggregate::AGGREGATE) => Target::Aggregate,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Target::Query,
+            Some(write::UPSERT) => Target::Upsert,
+            Some(write::BATCH) => Target::Batch,
             Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
         };
         Some(Self { module, target })
@@ -83,7 +91,9 @@ impl Call {
         let Self { module, target } = self;
         let (methods, below) = match target {
             Target::Collection => (COLLECTION, ""),
-            Target::Query => (QUERY, read::QUERY),
+            Target::Query => (BODY, read::QUERY),
+            Target::Upsert => (BODY, write::UPSERT),
+            Target::Batch => (BODY, write::BATCH),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
         };
@@ -106,8 +116,10 @@ impl Call {
             (Method::GET, Target::Collection) => handler.list(&request).await,
             (_, Target::Collection) => handler.create(request).await,
             (_, Target::Query) => handler.query(request).await,
+            (_, Target::Upsert) => handler.upsert(request).await,
+            (_, Target::Batch) => handler.batch(request).await,
             (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
-            (Method::DELETE, Target::Record(id)) => handler.delete(&request, id).await,
+            (Method::DELETE, Target::Record(id)) => handler.delete(request, id).await,
             (_, Target::Record(id)) => handler.update(request, id).await,
         }
     }
@@ -144,49 +156,6 @@ impl Handler<'_> {
         self.module.name().as_str()
     }
 
-    async fn create(&self, request: Request) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Create>(self.name())?;
-        query::refuse_any(&request)?;
-        let values = self.values(request).await?;
-        let record = self
-            .exchange
-            .app
-            .crm
-            .records()
-            .create(&permit, values)
-            .await?;
-        let base = &self.exchange.app.options.public_url;
-        let location = format!("{base}{BASE}{}/{}", self.module.name(), record.id);
-        let mut response = versioned(StatusCode::CREATED, &record, &self.scope)?;
-        if let Ok(location) = HeaderValue::from_str(&location) {
-            response.headers_mut().insert(LOCATION, location);
-        }
-        Ok(response)
-    }
-
-    async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Update>(self.name())?;
-        query::refuse_any(&request)?;
-        let version = condition::expected(request.headers());
-        let values = self.values(request).await?;
-        let records = self.exchange.app.crm.records();
-        let record = records.update(&permit, id, version, values).await?;
-        versioned(StatusCode::OK, &record, &self.scope)
-    }
-
-    async fn delete(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Delete>(self.name())?;
-        query::refuse_any(request)?;
-        let version = condition::expected(request.headers());
-        self.exchange
-            .app
-            .crm
-            .records()
-            .delete(&permit, id, version)
-            .await?;
-        Ok(Response::builder().status(StatusCode::NO_CONTENT).finish())
-    }
-
     async fn values(
         &self,
         request: Request,
@@ -195,10 +164,6 @@ impl Handler<'_> {
         let (parts, body) = request.into_parts();
         json::read_object(&parts.headers, body, limit).await
     }
-}
-
-fn versioned(status: StatusCode, record: &Record, scope: &Scope) -> Result<Response, Problem> {
-    tagged(body(status, &record.shown(scope))?, record)
 }
 
 /// The answer with the record's version as its entity tag.
