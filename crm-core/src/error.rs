@@ -114,6 +114,20 @@ impl Error {
         Self::Invalid(vec![FieldError::new(field, code, message)])
     }
 
+    /// The same error about a part of a larger input: pointers begin with `prefix`.
+    #[must_use]
+    pub fn under(self, prefix: &str) -> Self {
+        match self {
+            Self::Invalid(mut refused) => {
+                for field in &mut refused {
+                    field.pointer.insert_str(0, prefix);
+                }
+                Self::Invalid(refused)
+            }
+            error => error,
+        }
+    }
+
     /// A conflict with its code and sentence.
     pub fn conflict(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::Conflict {

@@ -49,7 +49,7 @@ impl Cors {
                 )
                 .header(
                     ACCESS_CONTROL_ALLOW_HEADERS,
-                    "Authorization, Content-Type, If-Match, X-Request-Id",
+                    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id",
                 )
                 .header(ACCESS_CONTROL_MAX_AGE, "7200")
                 .finish()

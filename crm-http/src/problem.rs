@@ -91,6 +91,30 @@ impl Problem {
         Error::unavailable("the request took too long; try again").into()
     }
 
+    /// The same problem, told of a part of what was sent.
+    pub(crate) fn about(mut self, part: &str) -> Self {
+        self.0.detail = format!("{part}: {}", self.0.detail).into();
+        self
+    }
+
+    /// The problem as the outcome of one operation among others.
+    pub(crate) fn result(&self) -> serde_json::Value {
+        let mut result = serde_json::json!({
+            "status": self.0.status.as_u16(),
+            "code": self.0.code,
+            "detail": self.0.detail,
+        });
+        if !self.0.errors.is_empty() {
+            let errors = self.0.errors.iter().map(|field| {
+                serde_json::json!({
+                    "pointer": field.pointer, "code": field.code, "detail": field.message,
+                })
+            });
+            result["errors"] = errors.collect();
+        }
+        result
+    }
+
     /// The code, for the access log.
     pub(crate) fn code(&self) -> &'static str {
         self.0.code

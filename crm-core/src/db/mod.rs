@@ -168,6 +168,24 @@ impl Db {
 /// An open transaction. It cannot be committed or rolled back by its user: the job's answer does.
 pub(crate) struct Tx<'c>(Connection<'c>);
 
+/// What stays of a step that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// All that it wrote.
+    Everything,
+    /// Nothing of it.
+    Nothing,
+}
+
+impl<T> From<&Result<T>> for Keep {
+    fn from(outcome: &Result<T>) -> Self {
+        match outcome {
+            Ok(_) => Self::Everything,
+            Err(_) => Self::Nothing,
+        }
+    }
+}
+
 enum Connection<'c> {
     Sqlite(&'c mut rusqlite::Connection),
     Postgres(&'c mut sqlx::PgConnection),
@@ -220,6 +238,22 @@ impl Tx<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Begins a step: what follows can be taken back without the rest of the transaction. Steps may
+    /// stand inside each other.
+    pub(crate) async fn begin_step(&mut self) -> Result<()> {
+        self.execute(Sql::new("SAVEPOINT step")).await.map(drop)
+    }
+
+    /// Ends a step and keeps what it wrote, or takes that back.
+    pub(crate) async fn end_step(&mut self, keep: Keep) -> Result<()> {
+        if keep == Keep::Nothing {
+            self.execute(Sql::new("ROLLBACK TO SAVEPOINT step")).await?;
+        }
+        self.execute(Sql::new("RELEASE SAVEPOINT step"))
+            .await
+            .map(drop)
     }
 
     /// Lets one process at a time change tables, for as long as that takes, until this transaction

@@ -6,11 +6,14 @@ mod cursor;
 mod filter;
 mod filter_json;
 mod page;
+mod perform;
 mod query;
 mod records;
 mod search;
 mod typed;
+mod upsert;
 mod view;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,10 +26,13 @@ pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric
 pub use filter::{Comparison, Field, Filter, operators};
 pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
 pub use page::{Page, Total};
+pub use perform::{MAX_WRITES, Refused, Reply, Work};
 pub use query::{Count, Direction, Query, Sort};
 pub use records::Records;
 pub use typed::Typed;
+pub use upsert::Key;
 pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
+pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
 pub(crate) use query::Order;

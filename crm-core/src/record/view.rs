@@ -45,6 +45,11 @@ struct Expand {
 }
 
 impl View {
+    /// Whether it shows parts of other records.
+    pub fn expands(&self) -> bool {
+        !self.expand.is_empty()
+    }
+
     /// Shows these fields, beside `id` and `version`, and no others.
     ///
     /// # Errors

@@ -4,10 +4,12 @@
 //! writes what the library answers; rules and rights live in the library.
 
 mod aggregate;
+mod condition;
 mod query;
 mod query_body;
 mod read;
 mod transfer;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,9 +17,9 @@ use std::sync::Arc;
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
 use crm_core::record::Record;
-use crm_core::{Create, Delete, Error, Scope, Update};
-use poem::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
-use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use crm_core::{Error, Scope};
+use poem::http::header::{CONTENT_TYPE, ETAG};
+use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
 use serde::Serialize;
 
@@ -34,9 +36,10 @@ pub(crate) const BASE: &str = "/api/v1/";
 
 const COLLECTION: &[Method] = &[Method::GET, Method::POST];
 const AGGREGATE: &[Method] = &[Method::GET];
-const QUERY: &[Method] = &[Method::POST];
 const IMPORT: &[Method] = &[Method::POST];
 const EXPORT: &[Method] = &[Method::GET];
+/// What takes its question or its changes as a body.
+const BODY: &[Method] = &[Method::POST];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
@@ -49,6 +52,10 @@ enum Target {
     Collection,
     /// The collection, asked by a body.
     Query,
+    /// The collection, written to by a unique value.
+    Upsert,
+    /// The collection, written to several times.
+    Batch,
     Record(RecordId),
     /// Figures about the collection.
     Aggregate,
@@ -76,6 +83,8 @@ impl Call {
             Some(read::QUERY) => Target::Query,
             Some("import") => Target::Import,
             Some("export") => Target::Export,
+            Some(write::UPSERT) => Target::Upsert,
+            Some(write::BATCH) => Target::Batch,
             Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
         };
         Some(Self { module, target })
@@ -93,7 +102,9 @@ impl Call {
         let Self { module, target } = self;
         let (methods, below) = match target {
             Target::Collection => (COLLECTION, ""),
-            Target::Query => (QUERY, read::QUERY),
+            Target::Query => (BODY, read::QUERY),
+            Target::Upsert => (BODY, write::UPSERT),
+            Target::Batch => (BODY, write::BATCH),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Target::Import => (IMPORT, "import"),
             Target::Export => (EXPORT, "export"),
@@ -120,8 +131,10 @@ impl Call {
             (Method::GET, Target::Collection) => handler.list(&request).await,
             (_, Target::Collection) => handler.create(request).await,
             (_, Target::Query) => handler.query(request).await,
+            (_, Target::Upsert) => handler.upsert(request).await,
+            (_, Target::Batch) => handler.batch(request).await,
             (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
-            (Method::DELETE, Target::Record(id)) => handler.delete(&request, id).await,
+            (Method::DELETE, Target::Record(id)) => handler.delete(request, id).await,
             (_, Target::Record(id)) => handler.update(request, id).await,
         }
     }
@@ -158,49 +171,6 @@ impl Handler<'_> {
         self.module.name().as_str()
     }
 
-    async fn create(&self, request: Request) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Create>(self.name())?;
-        query::refuse_any(&request)?;
-        let values = self.values(request).await?;
-        let record = self
-            .exchange
-            .app
-            .crm
-            .records()
-            .create(&permit, values)
-            .await?;
-        let base = &self.exchange.app.options.public_url;
-        let location = format!("{base}{BASE}{}/{}", self.module.name(), record.id);
-        let mut response = versioned(StatusCode::CREATED, &record, &self.scope)?;
-        if let Ok(location) = HeaderValue::from_str(&location) {
-            response.headers_mut().insert(LOCATION, location);
-        }
-        Ok(response)
-    }
-
-    async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Update>(self.name())?;
-        query::refuse_any(&request)?;
-        let version = expected_version(request.headers())?;
-        let values = self.values(request).await?;
-        let records = self.exchange.app.crm.records();
-        let record = records.update(&permit, id, version, values).await?;
-        versioned(StatusCode::OK, &record, &self.scope)
-    }
-
-    async fn delete(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
-        let permit = self.scope.permit::<Delete>(self.name())?;
-        query::refuse_any(request)?;
-        let version = expected_version(request.headers())?;
-        self.exchange
-            .app
-            .crm
-            .records()
-            .delete(&permit, id, version)
-            .await?;
-        Ok(Response::builder().status(StatusCode::NO_CONTENT).finish())
-    }
-
     async fn values(
         &self,
         request: Request,
@@ -209,10 +179,6 @@ impl Handler<'_> {
         let (parts, body) = request.into_parts();
         json::read_object(&parts.headers, body, limit).await
     }
-}
-
-fn versioned(status: StatusCode, record: &Record, scope: &Scope) -> Result<Response, Problem> {
-    tagged(body(status, &record.shown(scope))?, record)
 }
 
 /// The answer with the record's version as its entity tag.
@@ -232,48 +198,9 @@ fn body(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem>
     Ok(response)
 }
 
-/// The version that `If-Match` names (RFC 9110 §13.1.1); none when any will do.
-///
-/// # Errors
-/// 412 for a tag that no record of ours can have.
-fn expected_version(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let Some(condition) = headers.get(IF_MATCH) else {
-        return Ok(None);
-    };
-    let text = condition.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let version = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"')?.parse().ok());
-    version
-        .map(Some)
-        .ok_or_else(|| Error::PreconditionFailed.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn condition(text: &'static str) -> Result<Option<i64>, u16> {
-        let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(text))]);
-        expected_version(&headers).map_err(|problem| problem.response("r").status().as_u16())
-    }
-
-    #[test]
-    fn if_match_names_a_version_or_any() {
-        assert_eq!(condition("\"3\""), Ok(Some(3)));
-        assert_eq!(condition("*"), Ok(None));
-        assert_eq!(expected_version(&HeaderMap::new()).ok(), Some(None));
-    }
-
-    #[test]
-    fn a_tag_that_no_record_can_have_never_matches() {
-        for odd in ["3", "W/\"3\"", "\"x\"", "", "\"1\", \"2\""] {
-            assert_eq!(condition(odd), Err(412), "{odd}");
-        }
-    }
 
     #[test]
     fn xc_29_ids_are_read_in_the_form_that_answers_use() {

@@ -146,6 +146,30 @@ fn value<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T, FieldE
         .map_err(|_| FieldError::new(name, "invalid", format!("This must be {expected}.")))
 }
 
+/// The one parameter that an operation takes, and needs.
+///
+/// # Errors
+/// 422 naming it when it is absent or given twice, and every other one.
+pub(crate) fn only(request: &Request, wanted: &str) -> Result<String, Problem> {
+    let parameters: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
+    let (mut found, mut refused) = (None, Vec::new());
+    for (name, text) in parameters {
+        if name != wanted {
+            refused.push(unknown(&name));
+        } else if found.replace(text).is_some() {
+            refused.push(FieldError::new(wanted, "invalid", "Give this once."));
+        }
+    }
+    match found {
+        Some(text) if refused.is_empty() => Ok(text),
+        Some(_) => Err(Error::Invalid(refused).into()),
+        None => {
+            refused.push(FieldError::new(wanted, "required", "Give this parameter."));
+            Err(Error::Invalid(refused).into())
+        }
+    }
+}
+
 /// Refuses every parameter, for operations that declare none.
 ///
 /// # Errors

@@ -77,7 +77,7 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
     }
 }
 
-fn response(description: &str) -> Value {
+pub(super) fn response(description: &str) -> Value {
     json!({
         "description": description,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},

@@ -6,6 +6,7 @@ mod field;
 mod fixed;
 mod module;
 mod read;
+mod write;
 
 use std::sync::RwLock;
 

@@ -37,6 +37,11 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
                 json!({"post": query(&words, module)}),
             ),
             (
+                format!("{path}/upsert"),
+                json!({"post": upsert(&words, module)}),
+            ),
+            (format!("{path}/batch"), json!({"post": batch(&words)})),
+            (
                 format!("{path}/aggregate"),
                 json!({"get": aggregate(&words, module)}),
             ),
@@ -277,15 +282,58 @@ fn create(words: &Words<'_>) -> Value {
     operation
 }
 
+fn upsert(words: &Words<'_>, module: &CompiledModule) -> Value {
+    let id = format!("upsert_{}", words.singular);
+    let summary = format!("Create a {}, or update the known one", words.singular);
+    let notes = format!(
+        "The body is that of a create. Where a record with its value of `by` exists, the fields \
+        that are sent change it. Also needs `{}.update`. ",
+        words.plural
+    );
+    let mut operation = words.operation("create", id, summary, &notes);
+    operation["parameters"] = json!([super::write::by(module)]);
+    operation["requestBody"] = body(&format!("{}Create", words.record()));
+    let mut created = versioned("The new record.", &words.record());
+    created["headers"]["Location"] = header("Where the record is.");
+    operation["responses"] = json!({
+        "200": versioned("The known record as it is now.", &words.record()),
+        "201": created,
+    });
+    operation
+}
+
+fn batch(words: &Words<'_>) -> Value {
+    let id = format!("batch_{}", words.plural);
+    let summary = format!("Write several {}", words.plural);
+    let notes = format!(
+        "Each operation needs its own permission; whoever has none of them is refused. An atomic \
+        batch that fails writes nothing and names its first failing operation, counted from 0, in \
+        `detail` and `errors`. Deleting needs `{0}.delete`, updating `{0}.update`. ",
+        words.plural
+    );
+    let mut operation = words.operation("create", id, summary, &notes);
+    operation["requestBody"] = body(&format!("{}Batch", words.record()));
+    let name = format!("{}BatchResult", words.record());
+    operation["responses"] = json!({
+        "200": answer("What became of each operation, in their order.", &name),
+        "404": super::error::response("An operation names a record that the caller cannot see."),
+        "412": super::error::response("A record has another version than an operation says."),
+    });
+    operation
+}
+
 fn get(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("get_{}", words.singular);
     let mut operation = words.operation("read", id, format!("Get a {}", words.singular), "");
-    let parameters = [id_parameter()].into_iter();
+    let parameters = [id_parameter(), super::write::if_none_match()].into_iter();
     operation["parameters"] = parameters
         .chain(read::view_parameters(registry, module))
         .collect();
     let view = read::view_name(words.singular);
-    operation["responses"] = json!({"200": versioned("The record.", &view)});
+    operation["responses"] = json!({
+        "200": versioned("The record.", &view),
+        "304": super::write::unchanged(),
+    });
     operation
 }
 
@@ -321,7 +369,7 @@ fn id_parameter() -> Value {
 fn if_match() -> Value {
     json!({
         "name": "If-Match", "in": "header", "required": false,
-        "description": "The version that the change is meant for, as its `ETag`.",
+        "description": "The versions that the change is meant for, as their `ETag`; any of them will do.",
         "schema": {"type": "string"}, "example": "\"3\"",
     })
 }
@@ -400,6 +448,14 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
         ),
         (read::view_name(words.singular), view),
         (format!("{record}Aggregate"), groups()),
+        (
+            format!("{record}Batch"),
+            super::write::batch(module, words.singular),
+        ),
+        (
+            format!("{record}BatchResult"),
+            super::write::batch_result(reference(&record)),
+        ),
         (record, whole),
     ]);
     schemas.extend(read::query_schemas(registry, module, &system_fields()));

@@ -235,9 +235,11 @@ async fn the_operations_are_these() {
     GET /api/v1/companies list_companies companies.read
     POST /api/v1/companies create_company companies.create
     GET /api/v1/companies/aggregate aggregate_companies companies.read
+    POST /api/v1/companies/batch batch_companies companies.create
     GET /api/v1/companies/export export_companies companies.read
     POST /api/v1/companies/import import_companies companies.create
     POST /api/v1/companies/query query_companies companies.read
+    POST /api/v1/companies/upsert upsert_company companies.create
     DELETE /api/v1/companies/{id} delete_company companies.delete
     GET /api/v1/companies/{id} get_company companies.read
     PATCH /api/v1/companies/{id} update_company companies.update
@@ -245,9 +247,11 @@ async fn the_operations_are_these() {
     GET /api/v1/contacts list_contacts contacts.read
     POST /api/v1/contacts create_contact contacts.create
     GET /api/v1/contacts/aggregate aggregate_contacts contacts.read
+    POST /api/v1/contacts/batch batch_contacts contacts.create
     GET /api/v1/contacts/export export_contacts contacts.read
     POST /api/v1/contacts/import import_contacts contacts.create
     POST /api/v1/contacts/query query_contacts contacts.read
+    POST /api/v1/contacts/upsert upsert_contact contacts.create
     DELETE /api/v1/contacts/{id} delete_contact contacts.delete
     GET /api/v1/contacts/{id} get_contact contacts.read
     PATCH /api/v1/contacts/{id} update_contact contacts.update
@@ -255,9 +259,11 @@ async fn the_operations_are_these() {
     GET /api/v1/deals list_deals deals.read
     POST /api/v1/deals create_deal deals.create
     GET /api/v1/deals/aggregate aggregate_deals deals.read
+    POST /api/v1/deals/batch batch_deals deals.create
     GET /api/v1/deals/export export_deals deals.read
     POST /api/v1/deals/import import_deals deals.create
     POST /api/v1/deals/query query_deals deals.read
+    POST /api/v1/deals/upsert upsert_deal deals.create
     DELETE /api/v1/deals/{id} delete_deal deals.delete
     GET /api/v1/deals/{id} get_deal deals.read
     PATCH /api/v1/deals/{id} update_deal deals.update

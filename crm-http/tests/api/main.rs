@@ -17,6 +17,7 @@ mod records;
 mod session;
 mod shutdown;
 mod transfer;
+mod write;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.
 macro_rules! on_both_databases {

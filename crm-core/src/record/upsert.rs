@@ -1,0 +1,129 @@
+//! Upserts: a record is changed where its unique value is known, and made where it is not.
+//!
+//! Of callers that race with a new value one makes the record; the others find it and change it.
+
+use serde_json::{Map, Value as Json};
+
+use super::Record;
+use super::write::{Kind, Write, admit, change_in, checked_create, checked_update, create_in};
+use crate::crm::Core;
+use crate::db::{Keep, Tx};
+use crate::error::{Error, Result};
+use crate::event::ChangeKind;
+use crate::module::CompiledModule;
+use crate::module::input::{CreateInput, UpdateInput};
+use crate::scope::{Create, Permit, Update};
+use crate::value::Value;
+
+/// A checked upsert.
+pub(super) struct Upsert {
+    create: Permit<Create>,
+    update: Permit<Update>,
+    key: Key,
+    new: CreateInput,
+    changes: UpdateInput,
+}
+
+/// The unique field that a record is known by.
+#[derive(Debug, Clone, Copy)]
+pub struct Key(usize);
+
+impl Key {
+    /// The key called `name` in this module.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `by` for a field that is absent or not unique.
+    pub fn named(module: &CompiledModule, name: &str) -> Result<Self> {
+        let position = module.position(name);
+        match position.filter(|at| module.fields().get(*at).is_some_and(|field| field.unique)) {
+            Some(position) => Ok(Self(position)),
+            None => Err(Error::invalid(
+                "by",
+                "not_unique",
+                "Name a declared field that is unique.",
+            )),
+        }
+    }
+}
+
+impl Write {
+    /// Changes the record that has the body's value of `by` as an update does, or makes one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every refused field, by the rules of a create.
+    pub fn upsert(
+        create: &Permit<Create>,
+        update: &Permit<Update>,
+        by: Key,
+        body: Map<String, Json>,
+    ) -> Result<Self> {
+        let changes = checked_update(update, body.clone());
+        let new = checked_create(create, body)?;
+        if new.values.get(by.0).is_none_or(Value::is_null) {
+            let module = create.module()?;
+            let name = module
+                .fields()
+                .get(by.0)
+                .map_or("", |field| field.name.as_str());
+            return Err(Error::invalid(
+                name,
+                "required",
+                "The record is known by this field: give its value.",
+            ));
+        }
+        Ok(Self(Kind::Upsert(Upsert {
+            create: create.clone(),
+            update: update.clone(),
+            key: by,
+            new,
+            changes: changes?,
+        })))
+    }
+}
+
+impl Upsert {
+    pub(super) async fn run_in(self, tx: &mut Tx<'_>, core: &Core) -> Result<(ChangeKind, Record)> {
+        if let Some(known) = self.find(tx, core).await? {
+            return self.change(tx, core, known).await;
+        }
+        tx.begin_step().await?;
+        let made = create_in(tx, core, &self.create, &self.new).await;
+        tx.end_step(Keep::from(&made)).await?;
+        match made {
+            Ok(record) => Ok((ChangeKind::Created, record)),
+            // Somebody else was faster, or another unique value is taken.
+            Err(error) if error.code() == TAKEN => match self.find(tx, core).await? {
+                Some(known) => self.change(tx, core, known).await,
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find(&self, tx: &mut Tx<'_>, core: &Core) -> Result<Option<Record>> {
+        let module = self.update.module()?;
+        let statements = core.statements(module);
+        let value = self.new.values.get(self.key.0).unwrap_or(&Value::Null);
+        let sql = statements.find_for_update(self.update.tenant(), self.key.0, value);
+        let row = tx.fetch_optional(sql).await?;
+        row.map(|row| Record::from_row(module, row)).transpose()
+    }
+
+    async fn change(
+        &self,
+        tx: &mut Tx<'_>,
+        core: &Core,
+        known: Record,
+    ) -> Result<(ChangeKind, Record)> {
+        admit(&self.update, self.update.module()?, &known).map_err(|error| match error {
+            // What a create would say of a record that the caller may not see.
+            Error::NotFound => Error::conflict(TAKEN, "another record has the same value already"),
+            error => error,
+        })?;
+        let record = change_in(tx, core, &self.update, known, &self.changes).await?;
+        Ok((ChangeKind::Updated, record))
+    }
+}
+
+/// The code of a unique value that another record has.
+const TAKEN: &str = "already_exists";

@@ -1,0 +1,392 @@
+//! Writes of records: each is checked as far as that goes without the database, then done inside
+//! an open transaction, alone or with others.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value as Json};
+
+use super::Record;
+use super::upsert::Upsert;
+use crate::crm::Core;
+use crate::db::record::Statements;
+use crate::db::{ColumnType, Row, Sql, Tx};
+use crate::error::{Error, FieldError, Result};
+use crate::event::ChangeKind;
+use crate::id::{RecordId, TenantId, UserId};
+use crate::journal::{self, Change};
+use crate::module::input::{CreateInput, UpdateInput};
+use crate::module::{CompiledModule, FieldType, input, machine};
+use crate::policy::RowScope;
+use crate::scope::{Action, Create, Delete, Permit, Read, Scope, Update};
+use crate::value::Value;
+
+/// The versions that a change is meant for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Whichever the record has.
+    Any,
+    /// One of these; none of none.
+    OneOf(Vec<i64>),
+}
+
+impl Expected {
+    /// Whether a record of this version may be changed.
+    pub fn admits(&self, version: i64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::OneOf(versions) => versions.contains(&version),
+        }
+    }
+}
+
+impl From<Option<i64>> for Expected {
+    fn from(version: Option<i64>) -> Self {
+        version.map_or(Self::Any, |version| Self::OneOf(vec![version]))
+    }
+}
+
+/// A write of one record, checked as far as that goes without the database.
+pub struct Write(pub(super) Kind);
+
+pub(super) enum Kind {
+    Create(Permit<Create>, CreateInput),
+    Update(Permit<Update>, RecordId, Expected, UpdateInput),
+    Delete(Permit<Delete>, RecordId, Expected),
+    Upsert(Upsert),
+}
+
+/// What a write did.
+#[derive(Debug)]
+pub struct Written {
+    /// What happened to the record.
+    pub kind: ChangeKind,
+    /// The record as it is now; a deleted one as it was last.
+    pub record: Record,
+}
+
+impl Write {
+    /// Makes a record from a wire body.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every refused field.
+    pub fn create(permit: &Permit<Create>, body: Map<String, Json>) -> Result<Self> {
+        let sent = checked_create(permit, body)?;
+        Ok(Self(Kind::Create(permit.clone(), sent)))
+    }
+
+    /// Changes the fields that a wire body names.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every refused field.
+    pub fn update(
+        permit: &Permit<Update>,
+        id: RecordId,
+        expected: impl Into<Expected>,
+        body: Map<String, Json>,
+    ) -> Result<Self> {
+        let sent = checked_update(permit, body)?;
+        let (permit, expected) = (permit.clone(), expected.into());
+        Ok(Self(Kind::Update(permit, id, expected, sent)))
+    }
+
+    /// Removes a record.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a permit of something else than a module.
+    pub fn delete(
+        permit: &Permit<Delete>,
+        id: RecordId,
+        expected: impl Into<Expected>,
+    ) -> Result<Self> {
+        permit.module()?;
+        Ok(Self(Kind::Delete(permit.clone(), id, expected.into())))
+    }
+
+    /// Does it, inside an open transaction.
+    pub(super) async fn run_in(self, tx: &mut Tx<'_>, core: &Core) -> Result<Written> {
+        let (kind, record) = match self.0 {
+            Kind::Create(permit, sent) => {
+                let record = create_in(tx, core, &permit, &sent).await?;
+                (ChangeKind::Created, record)
+            }
+            Kind::Update(permit, id, expected, sent) => {
+                let record = update_in(tx, core, &permit, id, &expected, &sent).await?;
+                (ChangeKind::Updated, record)
+            }
+            Kind::Delete(permit, id, expected) => {
+                let record = delete_in(tx, core, &permit, id, &expected).await?;
+                (ChangeKind::Deleted, record)
+            }
+            Kind::Upsert(upsert) => upsert.run_in(tx, core).await?,
+        };
+        Ok(Written { kind, record })
+    }
+}
+
+pub(super) fn checked_create(
+    permit: &Permit<Create>,
+    body: Map<String, Json>,
+) -> Result<CreateInput> {
+    let module = permit.module()?;
+    let mut sent = input::create(module, permit.tenant(), body)?;
+    if let Some(owner) = sent.owner {
+        sent.owner = Some(may_own(permit.rows(), permit.scope(), owner)?);
+    }
+    machine::begin(module, &sent.values)?;
+    Ok(sent)
+}
+
+pub(super) fn checked_update(
+    permit: &Permit<Update>,
+    body: Map<String, Json>,
+) -> Result<UpdateInput> {
+    let sent = input::update(permit.module()?, permit.tenant(), body)?;
+    if let Some(owner) = sent.owner {
+        may_own(permit.rows(), permit.scope(), owner)?;
+    }
+    Ok(sent)
+}
+
+pub(super) async fn create_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Create>,
+    sent: &CreateInput,
+) -> Result<Record> {
+    let module = permit.module()?;
+    let record = new_record(core, permit, module, sent);
+    if sent.owner.is_some() {
+        check_owner(tx, permit.tenant(), record.owner_id).await?;
+    }
+    let references = record.values.iter().enumerate();
+    check_references(tx, core, permit, module, references).await?;
+    let insert = core.statements(module).insert(
+        permit.tenant(),
+        record.id,
+        record.owner_id,
+        record.created_at,
+        record.values.clone(),
+    );
+    let change = Change {
+        kind: ChangeKind::Created,
+        record: record.id,
+        before: None,
+        after: Some(record.to_json()),
+    };
+    journal::write(tx, permit.scope(), module, insert, change).await?;
+    Ok(record)
+}
+
+fn new_record(
+    core: &Core,
+    permit: &Permit<Create>,
+    module: &Arc<CompiledModule>,
+    sent: &CreateInput,
+) -> Record {
+    let (id, now): (_, DateTime<Utc>) = core.clock.new_id_and_time();
+    Record {
+        module: module.clone(),
+        id: RecordId(id),
+        version: 1,
+        owner_id: sent.owner.unwrap_or_else(|| permit.scope().actor().user()),
+        created_at: now,
+        updated_at: now,
+        values: sent.values.clone(),
+    }
+}
+
+async fn update_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Update>,
+    id: RecordId,
+    expected: &Expected,
+    sent: &UpdateInput,
+) -> Result<Record> {
+    let before = lock(tx, core, permit, id, expected).await?;
+    change_in(tx, core, permit, before, sent).await
+}
+
+/// Changes a locked record that the permit covers.
+pub(super) async fn change_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Update>,
+    before: Record,
+    sent: &UpdateInput,
+) -> Result<Record> {
+    let module = permit.module()?;
+    let mut after = before.clone();
+    for (position, value) in &sent.changes {
+        after.values[*position] = value.clone();
+    }
+    let (old, rows) = (&before.values, permit.rows());
+    machine::proceed(module, rows, old, &mut after.values, &sent.changes)?;
+    let values = before.values.iter().zip(&after.values).enumerate();
+    let changes: Vec<_> = values
+        .filter(|(_, (old, new))| old != new)
+        .map(|(position, (_, new))| (position, new.clone()))
+        .collect();
+    let owner = sent.owner.filter(|owner| *owner != before.owner_id);
+    if changes.is_empty() && owner.is_none() {
+        return Ok(before);
+    }
+    if let Some(owner) = owner {
+        check_owner(tx, permit.tenant(), owner).await?;
+        after.owner_id = owner;
+    }
+    let references = changes.iter().map(|(position, value)| (*position, value));
+    check_references(tx, core, permit, module, references).await?;
+    after.version += 1;
+    after.updated_at = core.clock.now();
+    let update = core.statements(module).update(
+        permit.tenant(),
+        before.id,
+        owner,
+        after.updated_at,
+        &changes,
+    );
+    let change = Change {
+        kind: ChangeKind::Updated,
+        record: before.id,
+        before: Some(before.to_json()),
+        after: Some(after.to_json()),
+    };
+    journal::write(tx, permit.scope(), module, update, change).await?;
+    Ok(after)
+}
+
+async fn delete_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Delete>,
+    id: RecordId,
+    expected: &Expected,
+) -> Result<Record> {
+    let module = permit.module()?;
+    let before = lock(tx, core, permit, id, expected).await?;
+    let delete = core.statements(module).delete(permit.tenant(), id);
+    let change = Change {
+        kind: ChangeKind::Deleted,
+        record: id,
+        before: Some(before.to_json()),
+        after: None,
+    };
+    journal::write(tx, permit.scope(), module, delete, change)
+        .await
+        .map_err(|error| match error {
+            Error::Conflict {
+                code: "reference_violation",
+                ..
+            } => Error::conflict(
+                "has_dependents",
+                "other records refer to this one; change or delete them first",
+            ),
+            error => error,
+        })?;
+    Ok(before)
+}
+
+/// The record as it is, locked, if the caller may see and change it.
+async fn lock<A: Action>(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<A>,
+    id: RecordId,
+    expected: &Expected,
+) -> Result<Record> {
+    let module = permit.module()?;
+    let sql = core.statements(module).get_for_update(permit.tenant(), id);
+    let row = tx.fetch_optional(sql).await?.ok_or(Error::NotFound)?;
+    let record = Record::from_row(module, row)?;
+    admit(permit, module, &record)?;
+    if !expected.admits(record.version) {
+        return Err(Error::PreconditionFailed);
+    }
+    Ok(record)
+}
+
+/// Whether the caller may change this record, and if not, whether they may know of it.
+pub(super) fn admit<A: Action>(
+    permit: &Permit<A>,
+    module: &CompiledModule,
+    record: &Record,
+) -> Result<()> {
+    if permit.covers(record.owner_id) {
+        return Ok(());
+    }
+    match permit.scope().permit::<Read>(module.name().as_str()) {
+        Ok(read) if read.covers(record.owner_id) => Err(Error::Forbidden {
+            permission: format!("{}.{}", module.name(), A::NAME),
+        }),
+        _ => Err(Error::NotFound),
+    }
+}
+
+/// Whoever may write own rows only cannot give them away.
+fn may_own(rows: RowScope, scope: &Scope, owner: Option<UserId>) -> Result<Option<UserId>> {
+    if rows == RowScope::All || owner == scope.actor().user() {
+        return Ok(owner);
+    }
+    Err(Error::invalid(
+        "owner_id",
+        "not_allowed",
+        "you may write records of your own only",
+    ))
+}
+
+/// An owner is a member of the tenant.
+async fn check_owner(tx: &mut Tx<'_>, tenant: TenantId, owner: Option<UserId>) -> Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    let member = Sql::new("SELECT 1 FROM memberships WHERE tenant_id = $1 AND user_id = $2")
+        .bind(tenant, ColumnType::Uuid)
+        .bind(owner, ColumnType::Uuid);
+    match tx.fetch_optional(member).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::invalid(
+            "owner_id",
+            "unknown_reference",
+            "no member has this id",
+        )),
+    }
+}
+
+/// A reference points to a record of the same tenant that the caller may see (XC-02).
+async fn check_references<'v, A>(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<A>,
+    module: &CompiledModule,
+    values: impl Iterator<Item = (usize, &'v Value)>,
+) -> Result<()> {
+    let mut refused = Vec::new();
+    for (position, value) in values {
+        let field = &module.fields()[position];
+        let (FieldType::Reference { module: target }, Value::Uuid(id)) = (&field.kind, value)
+        else {
+            continue;
+        };
+        let found = match permit.scope().permit::<Read>(target.as_str()) {
+            Ok(read) => {
+                let statements: &Statements = core.statements(read.module()?);
+                let sql = statements.exists(permit.tenant(), RecordId(*id), read.owner()?);
+                tx.fetch_optional(sql).await?
+            }
+            Err(_) => None::<Row>,
+        };
+        if found.is_none() {
+            let message = format!("there is no such record in {target}");
+            refused.push(FieldError::new(
+                field.name.as_str(),
+                "unknown_reference",
+                message,
+            ));
+        }
+    }
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(refused))
+    }
+}

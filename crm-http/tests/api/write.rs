@@ -1,0 +1,238 @@
+//! Writes: conditions on versions, upserts, batches and repeated requests.
+
+use serde_json::json;
+
+use crate::app::{App, Database};
+
+crate::on_both_databases! {
+    one_of_several_tags_is_enough_and_a_weak_one_is_not
+    a_known_version_is_not_sent_again
+    an_upsert_makes_a_record_once_and_changes_it_after
+    sixteen_racing_upserts_make_one_record
+    an_upsert_needs_both_permissions_and_a_unique_field
+    an_atomic_batch_is_done_whole_or_not_at_all
+    operations_of_another_batch_stand_alone
+    a_batch_is_bounded_and_read_strictly
+}
+
+async fn one_of_several_tags_is_enough_and_a_weak_one_is_not(database: Database) {
+    let app = App::start(database).await;
+    let created = app.admin.post("/api/v1/contacts", json!({"name": "Ada"}));
+    let path = created.await.header("location").to_owned();
+    let change = async |condition: &str, score: i64| {
+        let request = app.admin.request(reqwest::Method::PATCH, &path);
+        let request = request.header("If-Match", condition);
+        app.admin
+            .finish(request.json(&json!({"score": score})))
+            .await
+    };
+    change("\"7\", \"1\"", 1).await.expect(200);
+    for refused in ["\"7\", \"1\"", "W/\"2\"", "2", "\"x\""] {
+        let problem = change(refused, 2).await.problem();
+        assert_eq!(problem, (412, "version_mismatch".into()), "{refused}");
+    }
+    change("W/\"2\", \"2\"", 3).await.expect(200);
+    change("*", 4).await.expect(200);
+    app.close().await;
+}
+
+async fn a_known_version_is_not_sent_again(database: Database) {
+    let app = App::start(database).await;
+    let created = app.admin.post("/api/v1/contacts", json!({"name": "Ada"}));
+    let path = created.await.header("location").to_owned();
+    let get = async |path: &str, condition: &str| {
+        let request = app.admin.request(reqwest::Method::GET, path);
+        app.admin
+            .finish(request.header("If-None-Match", condition))
+            .await
+    };
+    for known in ["\"1\"", "W/\"1\"", "\"9\", \"1\"", "*"] {
+        let reply = get(&path, known).await;
+        assert_eq!((reply.status, reply.body.as_str()), (304, ""), "{known}");
+        assert_eq!(reply.header("etag"), "\"1\"");
+    }
+    get(&path, "\"2\"").await.expect(200);
+    // A company may change without the contact that names it.
+    get(&format!("{path}?expand=company_id"), "\"1\"")
+        .await
+        .expect(200);
+    app.close().await;
+}
+
+async fn an_upsert_makes_a_record_once_and_changes_it_after(database: Database) {
+    let app = App::start(database).await;
+    let path = "/api/v1/contacts/upsert?by=email";
+    let body =
+        json!({"name": "Ada", "email": "ada@example.com", "score": 1, "job_title": "Countess"});
+    let made = app.admin.post(path, body).await;
+    assert_eq!((made.status, made.header("etag")), (201, "\"1\""), "{made}");
+    let location = made.header("location").to_owned();
+    let body = json!({"name": "Ada King", "email": "ADA@example.com", "score": 2});
+    let changed = app.admin.post(path, body.clone()).await;
+    assert_eq!(
+        (changed.header("etag"), changed.header("location")),
+        ("\"2\"", "")
+    );
+    let changed = changed.expect(200);
+    assert_eq!(changed["job_title"], "Countess", "absent fields stay");
+    assert_eq!(changed, app.admin.get(&location).await.expect(200));
+    let same = app.admin.post(path, body).await;
+    assert_eq!(same.header("etag"), "\"2\"", "nothing changes");
+    app.close().await;
+}
+
+async fn sixteen_racing_upserts_make_one_record(database: Database) {
+    let app = App::start(database).await;
+    let race = (0..16).map(|number| {
+        let body = json!({"name": format!("Ada {number}"), "email": "ada@example.com"});
+        app.admin.post("/api/v1/contacts/upsert?by=email", body)
+    });
+    let mut statuses: Vec<u16> = futures::future::join_all(race)
+        .await
+        .iter()
+        .map(|reply| reply.status)
+        .collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [vec![200; 15], vec![201]].concat());
+    let page = app.admin.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(page["data"].as_array().unwrap().len(), 1);
+    assert_eq!(page["data"][0]["version"], 16);
+    app.close().await;
+}
+
+async fn an_upsert_needs_both_permissions_and_a_unique_field(database: Database) {
+    let app = App::start(database).await;
+    let body = json!({"name": "maker", "permissions": ["contacts.create"]});
+    app.admin.post("/api/v1/roles", body).await.expect(201);
+    let maker = app.member("maker", "maker").await;
+    let body = json!({"name": "Ada", "email": "ada@example.com"});
+    let refused = maker
+        .post("/api/v1/contacts/upsert?by=email", body.clone())
+        .await;
+    assert_eq!(refused.problem(), (403, "forbidden".into()));
+    for query in [
+        "",
+        "?by=name",
+        "?by=nothing",
+        "?by=email&by=email",
+        "?by=email&x=1",
+    ] {
+        let path = format!("/api/v1/contacts/upsert{query}");
+        let refused = app.admin.post(&path, body.clone()).await;
+        assert_eq!(
+            refused.problem(),
+            (422, "validation_failed".into()),
+            "{query}"
+        );
+    }
+    let nobody = json!({"name": "Ada"});
+    let refused = app
+        .admin
+        .post("/api/v1/contacts/upsert?by=email", nobody)
+        .await;
+    assert_eq!(refused.expect(422)["errors"][0]["pointer"], "/email");
+    app.close().await;
+}
+
+async fn an_atomic_batch_is_done_whole_or_not_at_all(database: Database) {
+    let app = App::start(database).await;
+    let path = "/api/v1/contacts/batch";
+    let ada = json!({"op": "create", "values": {"name": "Ada", "email": "ada@example.com"}});
+    let bo =
+        json!({"op": "upsert", "by": "email", "values": {"name": "Bo", "email": "bo@example.com"}});
+    let taken = json!({"op": "create", "values": {"name": "Bob", "email": "bo@example.com"}});
+    let body = json!({"atomic": true, "operations": [ada, bo, taken]});
+    let refused = app.admin.post(path, body).await.expect(409);
+    assert!(
+        refused["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("operation 2,"),
+        "{refused}"
+    );
+    let body =
+        json!({"atomic": true, "operations": [ada, {"op": "create", "values": {"score": "x"}}]});
+    let refused = app.admin.post(path, body).await.expect(422);
+    assert_eq!(
+        refused["errors"][0]["pointer"],
+        "/operations/1/values/score"
+    );
+    let page = app.admin.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(page["data"], json!([]), "nothing is written");
+    let body = json!({"atomic": true, "operations": [ada, bo, bo]});
+    let done = app.admin.post(path, body).await.expect(200);
+    let statuses: Vec<_> = done["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["status"])
+        .collect();
+    assert_eq!(statuses, [201, 201, 200]);
+    app.close().await;
+}
+
+async fn operations_of_another_batch_stand_alone(database: Database) {
+    let app = App::start(database).await;
+    let path = "/api/v1/contacts/batch";
+    let created = app.admin.post(
+        "/api/v1/contacts",
+        json!({"name": "Cy", "email": "cy@example.com"}),
+    );
+    let id = created.await.expect(201)["id"].clone();
+    let operations = json!([
+        {"op": "create", "values": {"name": "Ada"}},
+        {"op": "create", "values": {"name": "Cyd", "email": "cy@example.com"}},
+        {"op": "update", "id": id, "version": 7, "values": {"score": 1}},
+        {"op": "update", "id": id, "version": 1, "values": {"score": 1}},
+        {"op": "create", "values": {"name": 1}},
+        {"op": "update", "id": id, "values": {"company_id": id}},
+        {"op": "fly"},
+        {"op": "delete", "id": id},
+        {"op": "delete", "id": id},
+    ]);
+    let body = json!({"atomic": false, "operations": operations});
+    let done = app.admin.post(path, body).await.expect(200);
+    let results = done["results"].as_array().unwrap();
+    let statuses: Vec<_> = results.iter().map(|one| &one["status"]).collect();
+    assert_eq!(statuses, [201, 409, 412, 200, 422, 422, 422, 204, 404]);
+    assert_eq!(results[0]["record"]["name"], "Ada");
+    assert_eq!(results[1]["code"], "already_exists");
+    assert_eq!(results[4]["errors"][0]["pointer"], "/values/name");
+    assert_eq!(results[5]["errors"][0]["pointer"], "/values/company_id");
+    assert_eq!(results[6]["errors"][0]["pointer"], "/op");
+    let page = app.admin.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(page["data"].as_array().unwrap().len(), 1);
+    let viewer = app.member("viewer", "viewer").await;
+    let body = json!({"atomic": false, "operations": [{"op": "create", "values": {"name": "X"}}]});
+    assert_eq!(
+        viewer.post(path, body).await.problem(),
+        (403, "forbidden".into())
+    );
+    app.close().await;
+}
+
+async fn a_batch_is_bounded_and_read_strictly(database: Database) {
+    let app = App::start(database).await;
+    let path = "/api/v1/contacts/batch";
+    let one = json!({"op": "create", "values": {"name": "Ada"}});
+    for refused in [
+        json!({"atomic": true, "operations": []}),
+        json!({"atomic": true, "operations": vec![&one; 1_001]}),
+        json!({"operations": [one]}),
+        json!({"atomic": true}),
+        json!({"atomic": true, "operations": [one], "more": 1}),
+        json!({"atomic": true, "operations": [{"op": "create", "id": "x", "values": {"name": "Ada"}}]}),
+        json!({"atomic": true, "operations": [1]}),
+    ] {
+        let reply = app.admin.post(path, refused).await;
+        assert_eq!(
+            reply.problem(),
+            (422, "validation_failed".into()),
+            "{reply}"
+        );
+    }
+    let full = json!({"atomic": true, "operations": vec![&one; 1_000]});
+    let done = app.admin.post(path, full).await.expect(200);
+    assert_eq!(done["results"].as_array().unwrap().len(), 1_000);
+    app.close().await;
+}
