@@ -9,7 +9,10 @@ use sha2::{Digest, Sha256};
 /// The one list of migrations, read from the folder of a database.
 macro_rules! migrations {
     ($folder:literal) => {
-        &[migration!($folder, 1, "0001", "library_tables")]
+        &[
+            migration!($folder, 1, "0001", "library_tables"),
+            migration!($folder, 2, "0002", "idempotency_keys"),
+        ]
     };
 }
 
