@@ -61,7 +61,11 @@ impl Cors {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
             ACCESS_CONTROL_EXPOSE_HEADERS,
-            const { HeaderValue::from_static("ETag, Location, Retry-After, X-Request-Id") },
+            const {
+                HeaderValue::from_static(
+                    "ETag, Idempotency-Replayed, Location, Retry-After, X-Request-Id",
+                )
+            },
         );
         headers.append(VARY, const { HeaderValue::from_static("Origin") });
     }

@@ -34,8 +34,22 @@ pub(crate) async fn read_object(
     body: Body,
     limit: usize,
 ) -> Result<Map<String, Value>, Problem> {
-    match read(headers, body, limit).await? {
-        Value::Object(object) => Ok(object),
+    Ok(read_object_and_text(headers, body, limit).await?.0)
+}
+
+/// Reads a JSON object, as [`read_object`] does, and its text.
+///
+/// # Errors
+/// Those of [`read_object`].
+pub(crate) async fn read_object_and_text(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<(Map<String, Value>, Bytes), Problem> {
+    require(headers, is_json, "application/json")?;
+    let text = read_bytes(headers, body, limit).await?;
+    match parse(&text)? {
+        Value::Object(object) => Ok((object, text)),
         _ => Err(Error::Invalid(vec![crm_core::FieldError {
             pointer: String::new(),
             code: "wrong_type",

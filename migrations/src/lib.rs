@@ -12,6 +12,7 @@ macro_rules! migrations {
         &[
             migration!($folder, 1, "0001", "library_tables"),
             migration!($folder, 2, "0002", "jobs"),
+            migration!($folder, 3, "0003", "idempotency_keys"),
         ]
     };
 }

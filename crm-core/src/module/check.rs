@@ -24,7 +24,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 23] = [
     "tenants",
     "users",
     "memberships",
@@ -46,6 +46,7 @@ const TABLES: [&str; 22] = [
     "jobs",
     "job_chunks",
     "job_errors",
+    "idempotency_keys",
     "crm_migrations",
 ];
 

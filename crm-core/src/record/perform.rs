@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::once::{Begun, Once};
 use super::write::{Write, Written};
 use super::{Record, Records};
 use crate::crm::Core;
@@ -33,6 +34,17 @@ pub struct Reply {
     pub record: Option<(RecordId, i64)>,
     /// JSON text.
     pub body: Option<String>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// It was done.
+    Now(Reply),
+    /// It was done before, and answered so.
+    Before(Reply),
+    /// It was not: another request has its key.
+    KeyReused,
 }
 
 /// Work that was not done: nothing of it is written.
@@ -69,11 +81,17 @@ impl Records {
     }
 
     /// Does the work in one transaction, and answers what `reply` makes of its outcomes, one for
-    /// each write in their order.
+    /// each write in their order. With `once` the answer is stored in the same transaction, and
+    /// the same request is answered from there.
     ///
     /// # Errors
     /// That of the one write, or of the first that fails where all are to be done; those of `reply`.
-    pub async fn perform<F>(&self, work: Work, reply: F) -> Result<Reply, Refused>
+    pub async fn perform<F>(
+        &self,
+        work: Work,
+        once: Option<Once>,
+        reply: F,
+    ) -> Result<Answered, Refused>
     where
         F: FnOnce(Vec<Result<Written>>) -> Result<Reply> + Send + 'static,
     {
@@ -86,10 +104,22 @@ impl Records {
         let core = self.core.clone();
         let done = self.core.db.write(move |tx| {
             Box::pin(async move {
-                match run(tx, &core, work).await {
-                    Ok(outcomes) => Ok(reply(outcomes)?),
-                    Err(refused) => Err(Error::internal(refused)),
+                let now = core.clock.now();
+                if let Some(once) = &once {
+                    match once.begin(tx, now).await? {
+                        Begun::First => {}
+                        Begun::Before(reply) => return Ok(Answered::Before(reply)),
+                        Begun::Other => return Ok(Answered::KeyReused),
+                    }
                 }
+                let reply = match run(tx, &core, work).await {
+                    Ok(outcomes) => reply(outcomes)?,
+                    Err(refused) => return Err(Error::internal(refused)),
+                };
+                if let Some(once) = &once {
+                    once.finish(tx, now, &reply).await?;
+                }
+                Ok(Answered::Now(reply))
             })
         });
         // A transaction is rolled back by an error of the one kind: there and back again.

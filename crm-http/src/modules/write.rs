@@ -5,34 +5,38 @@
 
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
-use crm_core::record::{Expected, Key, Reply, Work, Write, Written};
+use crm_core::record::{Answered, Expected, Key, Once, Reply, Work, Write, Written};
 use crm_core::{Create, Delete, Error, FieldError, Permit, Scope, Update};
 use poem::http::header::{CONTENT_TYPE, ETAG, LOCATION};
-use poem::http::{HeaderValue, StatusCode};
+use poem::http::{HeaderName, HeaderValue, StatusCode};
 use poem::{Request, Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{BASE, Handler, condition, query, record_id};
+use crate::json;
 use crate::problem::Problem;
 
 /// The path segments below a collection that take several or known records.
 pub(super) const UPSERT: &str = "upsert";
 pub(super) const BATCH: &str = "batch";
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 impl Handler<'_> {
     pub(super) async fn create(&self, request: Request) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Create>(self.name())?;
         query::refuse_any(&request)?;
-        let values = self.values(request).await?;
-        self.one(Write::create(&permit, values)?).await
+        let (values, once) = self.sent(request).await?;
+        self.one(once, Write::create(&permit, values)?).await
     }
 
     pub(super) async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Update>(self.name())?;
         query::refuse_any(&request)?;
         let expected = condition::expected(request.headers());
-        let values = self.values(request).await?;
-        self.one(Write::update(&permit, id, expected, values)?)
+        let (values, once) = self.sent(request).await?;
+        self.one(once, Write::update(&permit, id, expected, values)?)
             .await
     }
 
@@ -40,22 +44,24 @@ impl Handler<'_> {
         let permit = self.scope.permit::<Delete>(self.name())?;
         query::refuse_any(&request)?;
         let expected = condition::expected(request.headers());
-        self.one(Write::delete(&permit, id, expected)?).await
+        let once = self.once(&request, &[])?;
+        self.one(once, Write::delete(&permit, id, expected)?).await
     }
 
     pub(super) async fn upsert(&self, request: Request) -> Result<Response, Problem> {
         let create = self.scope.permit::<Create>(self.name())?;
         let update = self.scope.permit::<Update>(self.name())?;
         let key = Key::named(&self.module, &query::only(&request, "by")?)?;
-        let values = self.values(request).await?;
-        self.one(Write::upsert(&create, &update, key, values)?)
+        let (values, once) = self.sent(request).await?;
+        self.one(once, Write::upsert(&create, &update, key, values)?)
             .await
     }
 
     pub(super) async fn batch(&self, request: Request) -> Result<Response, Problem> {
         let rights = Rights::of(&self.scope, &self.module)?;
         query::refuse_any(&request)?;
-        let (atomic, operations) = operations(self.values(request).await?)?;
+        let (body, once) = self.sent(request).await?;
+        let (atomic, operations) = operations(body)?;
         let writes = operations.into_iter().map(|one| rights.write(one));
         let work = match atomic {
             true => Work::All(writes.collect()),
@@ -70,14 +76,14 @@ impl Handler<'_> {
             Ok(Reply {
                 status: StatusCode::OK.as_u16(),
                 record: None,
-                body: Some(json!({"results": results}).to_string()),
+                body: Some(serde_json::json!({"results": results}).to_string()),
             })
         };
-        self.perform(work, reply).await
+        self.perform(work, once, reply).await
     }
 
     /// Does one write and answers the record, as far as the caller may read it.
-    async fn one(&self, write: Write) -> Result<Response, Problem> {
+    async fn one(&self, once: Option<Once>, write: Write) -> Result<Response, Problem> {
         let scope = self.scope.clone();
         let reply = move |outcomes: Vec<crm_core::Result<Written>>| {
             let outcome = outcomes.into_iter().next().ok_or(Error::NotFound)?;
@@ -93,16 +99,34 @@ impl Handler<'_> {
             let body = serde_json::to_string(&record.shown(&scope)).map_err(Error::internal)?;
             Ok(Reply::about(status.as_u16(), &record, Some(body)))
         };
-        self.perform(Work::One(write), reply).await
+        self.perform(Work::One(write), once, reply).await
     }
 
-    async fn perform<F>(&self, work: Work, reply: F) -> Result<Response, Problem>
+    async fn perform<F>(
+        &self,
+        work: Work,
+        once: Option<Once>,
+        reply: F,
+    ) -> Result<Response, Problem>
     where
         F: FnOnce(Vec<crm_core::Result<Written>>) -> crm_core::Result<Reply> + Send + 'static,
     {
         let records = self.exchange.app.crm.records();
-        match records.perform(work, reply).await {
-            Ok(reply) => self.answer(reply),
+        match records.perform(work, once, reply).await {
+            Ok(Answered::Now(reply)) => self.answer(reply),
+            Ok(Answered::Before(reply)) => {
+                let mut response = self.answer(reply)?;
+                let replayed = const { HeaderValue::from_static("true") };
+                response
+                    .headers_mut()
+                    .insert(IDEMPOTENCY_REPLAYED, replayed);
+                Ok(response)
+            }
+            Ok(Answered::KeyReused) => Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "another request has this Idempotency-Key; choose a new one for each request",
+            )),
             Err(refused) => Err(match refused.index {
                 None => refused.error.into(),
                 Some(index) => {
@@ -111,6 +135,38 @@ impl Handler<'_> {
                 }
             }),
         }
+    }
+
+    /// The body, and the key of a request that carries one.
+    async fn sent(
+        &self,
+        mut request: Request,
+    ) -> Result<(Map<String, Value>, Option<Once>), Problem> {
+        let limit = self.exchange.app.options.body_limit;
+        let body = request.take_body();
+        let (values, text) = json::read_object_and_text(request.headers(), body, limit).await?;
+        let once = self.once(&request, &text)?;
+        Ok((values, once))
+    }
+
+    fn once(&self, request: &Request, body: &[u8]) -> Result<Option<Once>, Problem> {
+        let mut keys = request.headers().get_all(IDEMPOTENCY_KEY).iter();
+        let Some(key) = keys.next() else {
+            return Ok(None);
+        };
+        // Neither two keys nor one that is no text are a key.
+        let key = match keys.next() {
+            None => key.to_str().unwrap_or_default(),
+            Some(_) => "",
+        };
+        let uri = request.uri();
+        let parts = [
+            request.method().as_str().as_bytes(),
+            uri.path().as_bytes(),
+            uri.query().unwrap_or_default().as_bytes(),
+            body,
+        ];
+        Ok(Some(Once::new(&self.scope, key, parts)?))
     }
 
     fn answer(&self, reply: Reply) -> Result<Response, Problem> {
@@ -158,7 +214,7 @@ fn result(
     match outcome {
         Ok(Written { kind, record }) => {
             let status = status(kind);
-            let mut result = json!({"status": status.as_u16()});
+            let mut result = serde_json::json!({"status": status.as_u16()});
             if status != StatusCode::NO_CONTENT {
                 result["record"] =
                     serde_json::to_value(record.shown(scope)).map_err(Error::internal)?;

@@ -272,6 +272,7 @@ fn create(words: &Words<'_>) -> Value {
     let id = format!("create_{}", words.singular);
     let summary = format!("Create a {}", words.singular);
     let mut operation = words.operation("create", id, summary, "");
+    operation["parameters"] = json!([super::write::idempotency_key()]);
     operation["requestBody"] = body(&format!("{}Create", words.record()));
     let mut created = answer("The new record.", &words.record());
     created["headers"] = json!({
@@ -279,6 +280,7 @@ fn create(words: &Words<'_>) -> Value {
         "Location": header("Where the record is."),
     });
     operation["responses"] = json!({"201": created});
+    super::write::replayed(&mut operation);
     operation
 }
 
@@ -291,7 +293,7 @@ fn upsert(words: &Words<'_>, module: &CompiledModule) -> Value {
         words.plural
     );
     let mut operation = words.operation("create", id, summary, &notes);
-    operation["parameters"] = json!([super::write::by(module)]);
+    operation["parameters"] = json!([super::write::by(module), super::write::idempotency_key()]);
     operation["requestBody"] = body(&format!("{}Create", words.record()));
     let mut created = versioned("The new record.", &words.record());
     created["headers"]["Location"] = header("Where the record is.");
@@ -299,6 +301,7 @@ fn upsert(words: &Words<'_>, module: &CompiledModule) -> Value {
         "200": versioned("The known record as it is now.", &words.record()),
         "201": created,
     });
+    super::write::replayed(&mut operation);
     operation
 }
 
@@ -312,6 +315,7 @@ fn batch(words: &Words<'_>) -> Value {
         words.plural
     );
     let mut operation = words.operation("create", id, summary, &notes);
+    operation["parameters"] = json!([super::write::idempotency_key()]);
     operation["requestBody"] = body(&format!("{}Batch", words.record()));
     let name = format!("{}BatchResult", words.record());
     operation["responses"] = json!({
@@ -319,6 +323,7 @@ fn batch(words: &Words<'_>) -> Value {
         "404": super::error::response("An operation names a record that the caller cannot see."),
         "412": super::error::response("A record has another version than an operation says."),
     });
+    super::write::replayed(&mut operation);
     operation
 }
 
@@ -345,17 +350,19 @@ fn update(words: &Words<'_>, verb: &str) -> Value {
     };
     let notes = "Absent fields stay; null clears a field that may be null. ";
     let mut operation = words.operation("update", id, summary, notes);
-    operation["parameters"] = json!([id_parameter(), if_match()]);
+    operation["parameters"] = json!([id_parameter(), if_match(), super::write::idempotency_key()]);
     operation["requestBody"] = body(&format!("{}Update", words.record()));
     operation["responses"] = json!({"200": versioned("The record as it is now.", &words.record())});
+    super::write::replayed(&mut operation);
     operation
 }
 
 fn delete(words: &Words<'_>) -> Value {
     let id = format!("delete_{}", words.singular);
     let mut operation = words.operation("delete", id, format!("Delete a {}", words.singular), "");
-    operation["parameters"] = json!([id_parameter(), if_match()]);
+    operation["parameters"] = json!([id_parameter(), if_match(), super::write::idempotency_key()]);
     operation["responses"] = json!({"204": {"description": "It is gone."}});
+    super::write::replayed(&mut operation);
     operation
 }
 

@@ -120,3 +120,26 @@ pub(super) fn batch_result(record: Value) -> Value {
         "additionalProperties": false,
     })
 }
+
+pub(super) fn idempotency_key() -> Value {
+    json!({
+        "name": "Idempotency-Key", "in": "header", "required": false,
+        "description": "A key of the caller's choice, new for each request. The same request sent \
+            again with it within 24 hours is not done again but answered as before; another one is \
+            refused as `idempotency_key_reused`. Refused requests leave their key free.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    })
+}
+
+/// Declares the header of repeated answers on all that an operation answers so far.
+pub(super) fn replayed(operation: &mut Value) {
+    let answers = operation["responses"].as_object_mut();
+    for (status, answer) in answers.into_iter().flatten() {
+        if status.starts_with('2') {
+            answer["headers"]["Idempotency-Replayed"] = json!({
+                "description": "`true` on an answer that was given before.",
+                "schema": {"type": "string", "enum": ["true"]},
+            });
+        }
+    }
+}

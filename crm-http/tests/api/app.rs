@@ -236,7 +236,7 @@ fn plugin_host() -> Arc<crm_plugins::Host> {
 /// Somebody who sends requests.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    url: String,
+    pub(crate) url: String,
     pub(crate) token: Option<String>,
     contract: Arc<OnceLock<Contract>>,
 }

@@ -1,8 +1,9 @@
 //! Writes: conditions on versions, upserts, batches and repeated requests.
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::app::{App, Database};
+use crate::app::{App, Caller, Database, Reply};
 
 crate::on_both_databases! {
     one_of_several_tags_is_enough_and_a_weak_one_is_not
@@ -13,6 +14,10 @@ crate::on_both_databases! {
     an_atomic_batch_is_done_whole_or_not_at_all
     operations_of_another_batch_stand_alone
     a_batch_is_bounded_and_read_strictly
+    a_repeated_request_is_answered_as_before
+    a_key_is_good_for_one_request_of_one_actor
+    racing_equal_requests_write_once
+    a_refused_request_leaves_its_key_free_and_keys_expire
 }
 
 async fn one_of_several_tags_is_enough_and_a_weak_one_is_not(database: Database) {
@@ -234,5 +239,153 @@ async fn a_batch_is_bounded_and_read_strictly(database: Database) {
     let full = json!({"atomic": true, "operations": vec![&one; 1_000]});
     let done = app.admin.post(path, full).await.expect(200);
     assert_eq!(done["results"].as_array().unwrap().len(), 1_000);
+    app.close().await;
+}
+
+/// Sends a request with an idempotency key.
+async fn keyed(caller: &Caller, method: Method, path: &str, key: &str, body: Value) -> Reply {
+    let request = caller.request(method, path).header("Idempotency-Key", key);
+    let request = if body.is_null() {
+        request
+    } else {
+        request.json(&body)
+    };
+    caller.finish(request).await
+}
+
+/// The parts of a reply that a repeated one shares.
+fn essence(reply: &Reply) -> (u16, String, String, String) {
+    let header = |name| reply.header(name).to_owned();
+    (
+        reply.status,
+        header("etag"),
+        header("location"),
+        reply.body.clone(),
+    )
+}
+
+async fn a_repeated_request_is_answered_as_before(database: Database) {
+    let app = App::start(database).await;
+    let ada = json!({"name": "Ada", "email": "ada@example.com"});
+    let created = keyed(
+        &app.admin,
+        Method::POST,
+        "/api/v1/contacts",
+        "c",
+        ada.clone(),
+    )
+    .await;
+    let path = created.header("location").to_owned();
+    let batch =
+        json!({"atomic": false, "operations": [{"op": "create", "values": {"name": "Bo"}}]});
+    for (method, path, body, status) in [
+        (Method::POST, "/api/v1/contacts", ada.clone(), 201),
+        (Method::PATCH, &path, json!({"score": 1}), 200),
+        (Method::PUT, &path, json!({"score": 2}), 200),
+        (Method::POST, "/api/v1/contacts/upsert?by=email", ada, 200),
+        (Method::POST, "/api/v1/contacts/batch", batch, 200),
+        (Method::DELETE, &path, Value::Null, 204),
+    ] {
+        let key = if status == 201 {
+            "c".to_owned()
+        } else {
+            format!("{method}{path}")
+        };
+        let first = keyed(&app.admin, method.clone(), path, &key, body.clone()).await;
+        let again = keyed(&app.admin, method, path, &key, body).await;
+        assert_eq!(
+            (first.status, again.header("idempotency-replayed")),
+            (status, "true")
+        );
+        assert_eq!(essence(&first), essence(&again));
+        let new = if status == 201 { "true" } else { "" };
+        assert_eq!(first.header("idempotency-replayed"), new, "{key}");
+    }
+    let page = app.admin.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(page["data"].as_array().unwrap().len(), 1, "Bo, once");
+    app.close().await;
+}
+
+async fn a_key_is_good_for_one_request_of_one_actor(database: Database) {
+    let app = App::start(database).await;
+    let path = "/api/v1/contacts";
+    let ada = json!({"name": "Ada"});
+    keyed(&app.admin, Method::POST, path, "k", ada.clone())
+        .await
+        .expect(201);
+    let other = keyed(&app.admin, Method::POST, path, "k", json!({"name": "Bo"})).await;
+    assert_eq!(other.problem(), (422, "idempotency_key_reused".into()));
+    let elsewhere = keyed(
+        &app.admin,
+        Method::POST,
+        "/api/v1/companies",
+        "k",
+        ada.clone(),
+    )
+    .await;
+    assert_eq!(elsewhere.problem(), (422, "idempotency_key_reused".into()));
+    let program = app.program("admin").await;
+    let theirs = keyed(&program, Method::POST, path, "k", ada.clone()).await;
+    assert_eq!(
+        (theirs.status, theirs.header("idempotency-replayed")),
+        (201, "")
+    );
+    for odd in ["", "a b", &"x".repeat(256)] {
+        let refused = keyed(&app.admin, Method::POST, path, odd, ada.clone()).await;
+        assert_eq!(
+            refused.problem(),
+            (422, "validation_failed".into()),
+            "{odd}"
+        );
+    }
+    keyed(&app.admin, Method::POST, path, &"x".repeat(255), ada)
+        .await
+        .expect(201);
+    app.close().await;
+}
+
+async fn racing_equal_requests_write_once(database: Database) {
+    let app = App::start(database).await;
+    let body = json!({"name": "Ada", "email": "ada@example.com"});
+    let race = (0..16).map(|_| {
+        keyed(
+            &app.admin,
+            Method::POST,
+            "/api/v1/contacts",
+            "race",
+            body.clone(),
+        )
+    });
+    let replies = futures::future::join_all(race).await;
+    let new = replies
+        .iter()
+        .filter(|reply| reply.header("idempotency-replayed").is_empty());
+    assert_eq!(new.count(), 1);
+    for reply in &replies {
+        assert_eq!(essence(reply), essence(&replies[0]));
+        assert_eq!(reply.status, 201);
+    }
+    app.close().await;
+}
+
+async fn a_refused_request_leaves_its_key_free_and_keys_expire(database: Database) {
+    let app = App::start(database).await;
+    let path = "/api/v1/contacts";
+    let taken = json!({"name": "Ada", "email": "ada@example.com"});
+    app.admin.post(path, taken.clone()).await.expect(201);
+    keyed(&app.admin, Method::POST, path, "k", taken)
+        .await
+        .expect(409);
+    let bo = json!({"name": "Bo"});
+    keyed(&app.admin, Method::POST, path, "k", bo.clone())
+        .await
+        .expect(201);
+    app.clock.advance(chrono::TimeDelta::hours(25));
+    let admin = app.login("ada@acme.example").await;
+    let later = keyed(&admin, Method::POST, path, "k", bo).await;
+    assert_eq!(
+        (later.status, later.header("idempotency-replayed")),
+        (201, "")
+    );
     app.close().await;
 }
