@@ -78,7 +78,7 @@ pub(crate) struct Export {
     /// How the file is written: csv, ndjson or json
     #[arg(long, default_value = "csv", value_parser = parsed::<Format>)]
     format: Format,
-    /// A condition as in the API: field=value or field[op]=value; repeatable
+    /// A condition as in the API: `field=value` or `field[op]=value`; repeatable
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<String>,
     /// Text that a searchable field must contain
