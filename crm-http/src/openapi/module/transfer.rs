@@ -75,20 +75,14 @@ fn import(words: &Words<'_>) -> Value {
             json!({"type": "string", "enum": ["continue", "abort"], "default": "continue"}),
         ),
     ]);
-    let content: Map<String, Value> = MEDIA_TYPES
-        .iter()
-        .map(|media_type| {
-            let schema = match *media_type {
-                "application/json" => {
-                    let record = reference(&format!("{}Create", words.record()));
-                    json!({"type": "array", "items": record})
-                }
-                _ => json!({"type": "string", "format": "binary"}),
-            };
-            ((*media_type).to_owned(), json!({"schema": schema}))
-        })
-        .collect();
-    operation["requestBody"] = json!({"required": true, "content": content});
+    // The media type that client generators know for files stands for all that are read.
+    let content = json!({"application/octet-stream": {
+        "schema": {"type": "string", "format": "binary"},
+    }});
+    let description = format!("The file, as any of {}.", MEDIA_TYPES.join(", "));
+    operation["requestBody"] = json!({
+        "required": true, "description": description, "content": content,
+    });
     operation["responses"] = json!({"202": {
         "description": "The job that imports the file.",
         "headers": {"Location": header("Where the job is.")},
