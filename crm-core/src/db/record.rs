@@ -76,19 +76,6 @@ impl Statements {
         self.by_id(&self.get_for_update, tenant, id)
     }
 
-    /// The record with this value of the unique field at `position`, locked like that of
-    /// [`get_for_update`](Self::get_for_update).
-    pub(crate) fn find_for_update(&self, tenant: TenantId, position: usize, value: &Value) -> Sql {
-        let mut sql = select(&self.module);
-        let same = Comparison::Eq(value.clone());
-        let same = Filter::Compare(Field::Declared(position), same);
-        self.conditions(&mut sql, tenant, None, Some(&same), None);
-        if self.dialect == Dialect::Postgres {
-            sql.push(" FOR UPDATE");
-        }
-        sql.returns_shared(&self.columns)
-    }
-
     fn by_id(&self, text: &Arc<str>, tenant: TenantId, id: RecordId) -> Sql {
         Sql::shared(text)
             .bind(tenant, ColumnType::Uuid)

@@ -265,7 +265,7 @@ impl Records {
             return Err(Error::invalid("group_by", "out_of_range", message));
         }
         super::query::check_search(ask.search.as_deref())?;
-        let core = self.core();
+        let core = &self.core;
         let statements = core.statements(permit.module()?);
         let limit = Aggregate::MAX_GROUPS + 1;
         let sql = statements.aggregate(permit.tenant(), permit.owner()?, ask, limit);

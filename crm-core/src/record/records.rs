@@ -24,10 +24,6 @@ impl Records {
         Self { core }
     }
 
-    pub(super) fn core(&self) -> &Arc<Core> {
-        &self.core
-    }
-
     /// The record with this id.
     ///
     /// # Errors

@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::Record;
 use super::write::{Kind, Write, admit, change_in, checked_create, checked_update, create_in};
+use super::{Field, Record};
 use crate::crm::Core;
 use crate::db::{Keep, Tx};
 use crate::error::{Error, Result};
@@ -104,7 +104,9 @@ impl Upsert {
         let module = self.update.module()?;
         let statements = core.statements(module);
         let value = self.new.values.get(self.key.0).unwrap_or(&Value::Null);
-        let sql = statements.find_for_update(self.update.tenant(), self.key.0, value);
+        let field = Field::Declared(self.key.0);
+        let values = std::slice::from_ref(value);
+        let sql = statements.having_for_update(self.update.tenant(), field, values);
         let row = tx.fetch_optional(sql).await?;
         row.map(|row| Record::from_row(module, row)).transpose()
     }
