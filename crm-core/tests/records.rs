@@ -20,6 +20,8 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 
+#[path = "records/module_suite.rs"]
+mod module_suite;
 #[path = "records/query.rs"]
 mod query;
 #[path = "records/search.rs"]
