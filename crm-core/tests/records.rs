@@ -26,6 +26,8 @@ mod module_suite;
 mod query;
 #[path = "records/search.rs"]
 mod search;
+#[path = "records/search_index.rs"]
+mod search_index;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

@@ -5,6 +5,7 @@ mod aggregate;
 mod lookup;
 mod order;
 mod search;
+mod search_step;
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
 pub(crate) use order::{Part, Stretch};
-pub(crate) use search::{SearchPath, few};
+pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 
 use search::Narrowed;
 
@@ -148,7 +149,13 @@ impl Statements {
     }
 
     /// How many records match: all of them, or up to one more than the cap.
-    pub(crate) fn count(&self, tenant: TenantId, owner: Option<UserId>, query: &Query) -> Sql {
+    pub(crate) fn count(
+        &self,
+        tenant: TenantId,
+        owner: Option<UserId>,
+        query: &Query,
+        path: SearchPath,
+    ) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
         sql.ident(self.module.name());
         self.conditions(
@@ -156,10 +163,7 @@ impl Statements {
             tenant,
             owner,
             query.filter.as_ref(),
-            query
-                .search
-                .as_deref()
-                .map(|text| (text, SearchPath::Index)),
+            query.search.as_deref().map(|text| (text, path)),
         );
         if query.count != Count::Exact {
             sql.push(" LIMIT ").number(u64::from(COUNT_CAP) + 1);
