@@ -43,6 +43,7 @@ impl Registry {
                 result => result?,
             }
             problems.extend(unknown_targets(spec, &specs));
+            problems.extend(crate::module::machine::log_problems(spec, &specs));
         }
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));

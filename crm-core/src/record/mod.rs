@@ -1,10 +1,12 @@
 //! Records: the rows of modules, read and written through permits only.
 
+mod activity;
 mod aggregate;
 pub(crate) mod bulk;
 mod cursor;
 mod filter;
 mod filter_json;
+mod hook;
 mod once;
 mod page;
 mod perform;
@@ -26,6 +28,7 @@ use serde::{Serialize, Serializer};
 pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric};
 pub use filter::{Comparison, Field, Filter, operators};
 pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
+pub use hook::{HookContext, Next, When};
 pub use once::Once;
 pub use page::{Page, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
@@ -37,6 +40,7 @@ pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
 pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
+pub(crate) use hook::Hooks;
 pub(crate) use query::Order;
 
 use crate::db::Row;

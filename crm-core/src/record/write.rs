@@ -7,6 +7,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json};
 
 use super::Record;
+use super::activity;
+use super::hook::{self, Step};
 use super::upsert::Upsert;
 use crate::crm::Core;
 use crate::db::record::Statements;
@@ -156,7 +158,24 @@ pub(super) async fn create_in(
 ) -> Result<Record> {
     let module = permit.module()?;
     let record = new_record(core, permit, module, sent);
-    if sent.owner.is_some() {
+    match core.hooks.of(module, ChangeKind::Created) {
+        [] => insert_in(tx, core, permit, record).await,
+        chain => {
+            let step = Step::Create(permit.clone());
+            hook::run(tx, core, chain, step, None, Some(record)).await
+        }
+    }
+}
+
+/// Writes a new record.
+pub(super) async fn insert_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Create>,
+    record: Record,
+) -> Result<Record> {
+    let module = permit.module()?;
+    if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
     let references = record.values.iter().enumerate();
@@ -175,6 +194,7 @@ pub(super) async fn create_in(
         after: Some(record.to_json()),
     };
     journal::write(tx, permit.scope(), module, insert, change).await?;
+    activity::write(tx, core, permit.scope(), None, &record, &[]).await?;
     Ok(record)
 }
 
@@ -196,7 +216,7 @@ fn new_record(
     }
 }
 
-async fn update_in(
+pub(super) async fn update_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Update>,
@@ -221,20 +241,44 @@ pub(super) async fn change_in(
     for (position, value) in &sent.changes {
         after.values[*position] = value.clone();
     }
+    if let Some(owner) = sent.owner {
+        after.owner_id = owner;
+    }
     let (old, rows) = (&before.values, permit.rows());
-    machine::proceed(module, rows, old, &mut after.values, &sent.changes)?;
+    let forced = machine::proceed(module, rows, old, &mut after.values, &sent.changes)?;
+    if before.values == after.values && before.owner_id == after.owner_id {
+        return Ok(before);
+    }
+    match core.hooks.of(module, ChangeKind::Updated) {
+        [] => store_in(tx, core, permit, before, after, &forced).await,
+        chain => {
+            let step = Step::Update(permit.clone(), forced);
+            hook::run(tx, core, chain, step, Some(before), Some(after)).await
+        }
+    }
+}
+
+/// Writes a locked record's new values; `forced` are the fields that a state machine set.
+pub(super) async fn store_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Update>,
+    before: Record,
+    mut after: Record,
+    forced: &[usize],
+) -> Result<Record> {
+    let module = permit.module()?;
     let values = before.values.iter().zip(&after.values).enumerate();
     let changes: Vec<_> = values
         .filter(|(_, (old, new))| old != new)
         .map(|(position, (_, new))| (position, new.clone()))
         .collect();
-    let owner = sent.owner.filter(|owner| *owner != before.owner_id);
+    let owner = Some(after.owner_id).filter(|owner| *owner != before.owner_id);
     if changes.is_empty() && owner.is_none() {
         return Ok(before);
     }
     if let Some(owner) = owner {
         check_owner(tx, permit.tenant(), owner).await?;
-        after.owner_id = owner;
     }
     let references = changes.iter().map(|(position, value)| (*position, value));
     check_references(tx, core, permit, module, references).await?;
@@ -254,10 +298,11 @@ pub(super) async fn change_in(
         after: Some(after.to_json()),
     };
     journal::write(tx, permit.scope(), module, update, change).await?;
+    activity::write(tx, core, permit.scope(), Some(&before), &after, forced).await?;
     Ok(after)
 }
 
-async fn delete_in(
+pub(super) async fn delete_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Delete>,
@@ -266,10 +311,30 @@ async fn delete_in(
 ) -> Result<Record> {
     let module = permit.module()?;
     let before = lock(tx, core, permit, id, expected).await?;
-    let delete = core.statements(module).delete(permit.tenant(), id);
+    match core.hooks.of(module, ChangeKind::Deleted) {
+        [] => {
+            remove_in(tx, core, permit, &before).await?;
+            Ok(before)
+        }
+        chain => {
+            let step = Step::Delete(permit.clone());
+            hook::run(tx, core, chain, step, Some(before), None).await
+        }
+    }
+}
+
+/// Removes a locked record.
+pub(super) async fn remove_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Delete>,
+    before: &Record,
+) -> Result<()> {
+    let module = permit.module()?;
+    let delete = core.statements(module).delete(permit.tenant(), before.id);
     let change = Change {
         kind: ChangeKind::Deleted,
-        record: id,
+        record: before.id,
         before: Some(before.to_json()),
         after: None,
     };
@@ -284,8 +349,7 @@ async fn delete_in(
                 "other records refer to this one; change or delete them first",
             ),
             error => error,
-        })?;
-    Ok(before)
+        })
 }
 
 /// The record as it is, locked, if the caller may see and change it.

@@ -11,6 +11,7 @@ mod bad_input;
 mod command;
 mod contract;
 mod front;
+mod hooks;
 mod plugin;
 mod query;
 mod records;
