@@ -73,6 +73,9 @@ pub enum Error {
     /// The row has another version than the caller expected.
     #[error("the record has changed since you read it; read it again and repeat your change")]
     PreconditionFailed,
+    /// The module wants every change to name the version that it is meant for.
+    #[error("say which version of the record you mean (If-Match), as you read it")]
+    PreconditionRequired,
     /// A rule of the application forbids it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -172,6 +175,7 @@ impl Error {
             Self::Forbidden { .. } => "forbidden",
             Self::NotFound => "not_found",
             Self::PreconditionFailed => "version_mismatch",
+            Self::PreconditionRequired => "precondition_required",
             Self::Refused(refusal) => refusal.code(),
             Self::TooMany { .. } => "rate_limited",
             Self::Unavailable { .. } => "unavailable",

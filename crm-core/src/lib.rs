@@ -42,7 +42,9 @@ pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
 pub use schema::{DataLoss, Schema};
-pub use scope::{Action, Actor, Create, Delete, Permit, Read, RequestContext, Scope, Update};
+pub use scope::{
+    Action, Actor, Create, Delete, Permit, Purge, Read, RequestContext, Scope, Update,
+};
 
 /// What the derive macro's code needs; not for use by hand.
 #[doc(hidden)]

@@ -89,6 +89,20 @@ impl Registry {
             .map(|position| &self.modules[*position])
     }
 
+    /// The fields that refer to the module called `name`: each with its module.
+    pub(crate) fn references_to(
+        &self,
+        name: &Ident,
+    ) -> impl Iterator<Item = (&Arc<CompiledModule>, usize)> {
+        self.modules.iter().flat_map(move |module| {
+            let fields = module.fields().iter().enumerate();
+            let referring = fields.filter(move |(_, field)| {
+                matches!(&field.kind, FieldType::Reference { module } if module == name)
+            });
+            referring.map(move |(position, _)| (module, position))
+        })
+    }
+
     /// How many modules there are.
     pub fn len(&self) -> usize {
         self.modules.len()

@@ -230,6 +230,8 @@ actions! {
     Update = "update";
     /// Removing rows.
     Delete = "delete";
+    /// Removing rows from the trash, for good.
+    Purge = "purge";
 }
 
 /// Proof of a policy decision: the scope may do `A` on one object, on these rows.

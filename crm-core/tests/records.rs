@@ -28,6 +28,8 @@ mod hooks;
 mod query;
 #[path = "records/search.rs"]
 mod search;
+#[path = "records/trash.rs"]
+mod trash;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

@@ -242,6 +242,7 @@ impl From<Error> for Problem {
             Error::NotFound => StatusCode::NOT_FOUND,
             Error::Conflict { .. } => StatusCode::CONFLICT,
             Error::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Error::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
             Error::Refused(refusal) => {
                 errors.extend(refusal.field());
                 match refusal.kind() {

@@ -294,6 +294,7 @@ impl Bulk {
             owner_id: owner,
             created_at: now,
             updated_at: now,
+            deleted_at: None,
             values: sent.values,
         };
         Ok(Row {

@@ -13,6 +13,7 @@ mod perform;
 mod query;
 mod records;
 mod search;
+mod trash;
 mod typed;
 mod upsert;
 mod view;
@@ -34,6 +35,7 @@ pub use page::{Page, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
 pub use query::{Count, Direction, Query, Sort};
 pub use records::Records;
+pub use trash::Purged;
 pub use typed::Typed;
 pub use upsert::Key;
 pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
@@ -52,8 +54,8 @@ use crate::value::{Value, instant};
 
 /// One row of a module.
 ///
-/// Serialises flat: `id`, `version`, `owner_id`, `created_at`, `updated_at`, then the declared
-/// fields in their order.
+/// Serialises flat: `id`, `version`, `owner_id`, `created_at`, `updated_at`, in the trash
+/// `deleted_at`, then the declared fields in their order.
 #[derive(Clone)]
 pub struct Record {
     module: Arc<CompiledModule>,
@@ -67,11 +69,14 @@ pub struct Record {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// Since when it is in the trash.
+    pub deleted_at: Option<DateTime<Utc>>,
     values: Vec<Value>,
 }
 
 impl Record {
-    /// Reads the columns `id, version, owner_id, created_at, updated_at` and the declared ones.
+    /// Reads the columns `id, version, owner_id, created_at, updated_at`, `deleted_at` where the
+    /// module has a trash, and the declared ones.
     pub(crate) fn from_row(module: &Arc<CompiledModule>, mut row: Row) -> Result<Self> {
         Ok(Self {
             module: module.clone(),
@@ -80,6 +85,10 @@ impl Record {
             owner_id: row.opt_uuid()?,
             created_at: row.instant()?,
             updated_at: row.instant()?,
+            deleted_at: match module.spec().soft_delete {
+                true => row.opt_instant()?,
+                false => None,
+            },
             values: row.rest(),
         })
     }
@@ -128,6 +137,9 @@ impl Record {
         }
         if wants(Field::UpdatedAt) {
             map.serialize_entry("updated_at", &instant(&self.updated_at))?;
+        }
+        if let Some(deleted_at) = &self.deleted_at {
+            map.serialize_entry("deleted_at", &instant(deleted_at))?;
         }
         let fields = self.module.fields();
         for position in positions {

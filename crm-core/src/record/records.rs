@@ -7,9 +7,9 @@ use serde_json::{Map, Value as Json};
 use super::write::{Expected, Write, Written};
 use super::{Count, Filter, Page, Position, Query, Record, Total};
 use crate::crm::Core;
-use crate::db::record::{COUNT_CAP, Part, Stretch};
+use crate::db::record::{COUNT_CAP, Part, Statements, Stretch};
 use crate::error::{Error, Result};
-use crate::id::RecordId;
+use crate::id::{RecordId, UserId};
 use crate::scope::{Create, Delete, Permit, Read, Update};
 use crate::value::Value;
 
@@ -53,10 +53,21 @@ impl Records {
     /// # Errors
     /// [`Error::Invalid`] for a limit or search text out of bounds, or a cursor of another query.
     pub async fn list(&self, permit: &Permit<Read>, query: &Query) -> Result<Page> {
+        let statements = self.core.statements(permit.module()?);
+        self.page(statements, permit, permit.owner()?, query).await
+    }
+
+    /// A page of the records that these statements see, with an owner: of theirs.
+    pub(super) async fn page(
+        &self,
+        statements: &Statements,
+        permit: &Permit<Read>,
+        owner: Option<UserId>,
+        query: &Query,
+    ) -> Result<Page> {
         query.check()?;
         let module = permit.module()?;
-        let (tenant, owner) = (permit.tenant(), permit.owner()?);
-        let statements = self.core.statements(module);
+        let tenant = permit.tenant();
         let has_absent = statements.has_absent(&query.order());
         let mut after = match &query.cursor {
             Some(cursor) => Some(Position::decode(module, query, cursor)?),
@@ -94,7 +105,7 @@ impl Records {
             _ => None,
         };
         let total = if query.count != Count::No {
-            Some(self.count(permit, query).await?)
+            Some(self.total(statements, permit, owner, query).await?)
         } else {
             None
         };
@@ -129,11 +140,18 @@ impl Records {
     /// # Errors
     /// Only those of the database.
     pub async fn count(&self, permit: &Permit<Read>, query: &Query) -> Result<Total> {
-        let module = permit.module()?;
-        let sql = self
-            .core
-            .statements(module)
-            .count(permit.tenant(), permit.owner()?, query);
+        let statements = self.core.statements(permit.module()?);
+        self.total(statements, permit, permit.owner()?, query).await
+    }
+
+    async fn total(
+        &self,
+        statements: &Statements,
+        permit: &Permit<Read>,
+        owner: Option<UserId>,
+        query: &Query,
+    ) -> Result<Total> {
+        let sql = statements.count(permit.tenant(), owner, query);
         let row = self.core.db.fetch_optional(sql).await?;
         let count = row
             .map_or(Ok(0), |mut row| row.int::<i64>())?
@@ -175,7 +193,7 @@ impl Records {
         Ok(self.write(write).await?.record)
     }
 
-    /// Removes a record.
+    /// Removes a record: to the trash where the module has one.
     ///
     /// # Errors
     /// Those of [`update`](Self::update); [`Error::Conflict`] while other records refer to it.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::Record;
 use super::activity;
 use super::hook::{self, Step};
+use super::trash;
 use super::upsert::Upsert;
 use crate::crm::Core;
 use crate::db::record::Statements;
@@ -20,7 +21,7 @@ use crate::journal::{self, Change};
 use crate::module::input::{CreateInput, UpdateInput};
 use crate::module::{CompiledModule, FieldType, input, machine};
 use crate::policy::RowScope;
-use crate::scope::{Action, Create, Delete, Permit, Read, Scope, Update};
+use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Scope, Update};
 use crate::value::Value;
 
 /// The versions that a change is meant for.
@@ -55,6 +56,8 @@ pub(super) enum Kind {
     Create(Permit<Create>, CreateInput),
     Update(Permit<Update>, RecordId, Expected, UpdateInput),
     Delete(Permit<Delete>, RecordId, Expected),
+    Restore(Permit<Delete>, RecordId, Expected),
+    Purge(Permit<Purge>, RecordId, Expected),
     Upsert(Upsert),
 }
 
@@ -113,12 +116,22 @@ impl Write {
                 (ChangeKind::Created, record)
             }
             Kind::Update(permit, id, expected, sent) => {
+                demand_version(tx, core, &permit, id, &expected).await?;
                 let record = update_in(tx, core, &permit, id, &expected, &sent).await?;
                 (ChangeKind::Updated, record)
             }
             Kind::Delete(permit, id, expected) => {
+                demand_version(tx, core, &permit, id, &expected).await?;
                 let record = delete_in(tx, core, &permit, id, &expected).await?;
                 (ChangeKind::Deleted, record)
+            }
+            Kind::Restore(permit, id, expected) => {
+                let record = trash::restore_in(tx, core, &permit, id, &expected).await?;
+                (ChangeKind::Restored, record)
+            }
+            Kind::Purge(permit, id, expected) => {
+                let record = trash::purge_in(tx, core, &permit, id, &expected).await?;
+                (ChangeKind::Purged, record)
             }
             Kind::Upsert(upsert) => upsert.run_in(tx, core).await?,
         };
@@ -212,6 +225,7 @@ fn new_record(
         owner_id: sent.owner.unwrap_or_else(|| permit.scope().actor().user()),
         created_at: now,
         updated_at: now,
+        deleted_at: None,
         values: sent.values.clone(),
     }
 }
@@ -331,6 +345,9 @@ pub(super) async fn remove_in(
     before: &Record,
 ) -> Result<()> {
     let module = permit.module()?;
+    if module.spec().soft_delete {
+        return trash::discard(tx, core, permit, before).await;
+    }
     let delete = core.statements(module).delete(permit.tenant(), before.id);
     let change = Change {
         kind: ChangeKind::Deleted,
@@ -344,12 +361,25 @@ pub(super) async fn remove_in(
             Error::Conflict {
                 code: "reference_violation",
                 ..
-            } => Error::conflict(
-                "has_dependents",
-                "other records refer to this one; change or delete them first",
-            ),
+            } => trash::has_dependents(),
             error => error,
         })
+}
+
+/// Refuses a write of a module that requires versions when it names none: to whoever may change the
+/// record.
+async fn demand_version<A: Action>(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<A>,
+    id: RecordId,
+    expected: &Expected,
+) -> Result<()> {
+    if *expected != Expected::Any || !permit.module()?.spec().require_version {
+        return Ok(());
+    }
+    lock(tx, core, permit, id, expected).await?;
+    Err(Error::PreconditionRequired)
 }
 
 /// The record as it is, locked, if the caller may see and change it.

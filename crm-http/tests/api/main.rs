@@ -18,6 +18,7 @@ mod records;
 mod session;
 mod shutdown;
 mod transfer;
+mod trash;
 mod write;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.

@@ -13,6 +13,7 @@ use crate::event::ChangeKind;
 use crate::id::{RecordId, UserId};
 use crate::module::input::{self, UpdateInput};
 use crate::module::{CompiledModule, Module, machine};
+use crate::record::trash::{erase_in, unshelve_in};
 use crate::record::typed::data;
 use crate::record::write::{
     Expected, checked_create, checked_update, create_in, delete_in, insert_in, remove_in, store_in,
@@ -20,7 +21,7 @@ use crate::record::write::{
 };
 use crate::record::{Filter, Record};
 use crate::registry::Registry;
-use crate::scope::{Create, Delete, Permit, Read, Scope, Update};
+use crate::scope::{Create, Delete, Permit, Purge, Read, Scope, Update};
 use crate::value::Value;
 
 /// Most records that one [`matching`](HookContext::matching) answers.
@@ -51,6 +52,8 @@ pub(in crate::record) enum Step {
     /// With the fields that a state machine sets already.
     Update(Permit<Update>, Vec<usize>),
     Delete(Permit<Delete>),
+    Restore(Permit<Delete>),
+    Purge(Permit<Purge>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +76,8 @@ pub(in crate::record) async fn run(
     let (scope, module) = match &step {
         Step::Create(permit) => (permit.scope(), permit.module()?),
         Step::Update(permit, _) => (permit.scope(), permit.module()?),
-        Step::Delete(permit) => (permit.scope(), permit.module()?),
+        Step::Delete(permit) | Step::Restore(permit) => (permit.scope(), permit.module()?),
+        Step::Purge(permit) => (permit.scope(), permit.module()?),
     };
     let mut cx = HookContext {
         tx: tx.nested()?,
@@ -102,6 +106,8 @@ impl HookContext<'_> {
             Step::Create(_) => ChangeKind::Created,
             Step::Update(..) => ChangeKind::Updated,
             Step::Delete(_) => ChangeKind::Deleted,
+            Step::Restore(_) => ChangeKind::Restored,
+            Step::Purge(_) => ChangeKind::Purged,
         }
     }
 
@@ -168,10 +174,11 @@ impl HookContext<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a value that breaks a rule, [`Error::Internal`] after the write, for a
-    /// delete, and for a name that is no field.
+    /// delete or a restore, and for a name that is no field.
     pub fn set(&mut self, field: &str, value: impl Into<Json>) -> Result<()> {
-        let record = match (&mut self.new, self.state) {
-            (Some(record), State::Before) => record,
+        let early = self.state == State::Before && !matches!(self.step, Step::Restore(_));
+        let record = match &mut self.new {
+            Some(record) if early => record,
             _ => return Err(Error::internal(format!("{field} is set too late"))),
         };
         if field == "owner_id" {
@@ -245,6 +252,10 @@ impl HookContext<'_> {
             (Step::Delete(permit), Some(old), _) => {
                 remove_in(tx, core, permit, old).await?;
             }
+            (Step::Restore(permit), Some(old), Some(new)) => {
+                *new = unshelve_in(tx, core, permit, old, new.clone()).await?;
+            }
+            (Step::Purge(permit), Some(old), _) => erase_in(tx, core, permit, old).await?,
             _ => return Err(Error::internal("a change without its record")),
         }
         Ok(())
