@@ -13,12 +13,14 @@ mod contract;
 mod examples;
 mod front;
 mod guide;
+mod hooks;
 mod plugin;
 mod query;
 mod records;
 mod session;
 mod shutdown;
 mod transfer;
+mod trash;
 mod write;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.
