@@ -76,7 +76,7 @@ impl Record {
             owner_id: row.opt_uuid()?,
             created_at: row.instant()?,
             updated_at: row.instant()?,
-            values: row.rest(),
+            values: module.unpacked(row.rest())?,
         })
     }
 

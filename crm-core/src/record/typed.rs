@@ -28,7 +28,8 @@ impl<T: Module> TryFrom<Record> for Typed<T> {
     type Error = Error;
 
     fn try_from(record: Record) -> Result<Self> {
-        let fields = record.module().fields().iter().zip(record.values());
+        let fields = record.module().declared_fields();
+        let fields = fields.iter().zip(record.values());
         let object: serde_json::Map<_, _> = fields
             .map(|(field, value)| Ok((field.name.to_string(), serde_json::to_value(value)?)))
             .collect::<serde_json::Result<_>>()

@@ -16,6 +16,7 @@ use crate::crm::Core;
 use crate::error::{Error, FieldError, Result};
 use crate::job::{JobContext, JobKind, Progress, Saved, drop_chunks_before, insert_error};
 use crate::module::CompiledModule;
+use crate::record::Key;
 use crate::record::bulk::{Bulk, Outcome, Prepared};
 
 /// The kind of import jobs.
@@ -63,7 +64,7 @@ async fn run(job: &mut JobContext) -> Result<Json> {
     let order: Order = job.input()?;
     let mut state: State = job.checkpoint()?.unwrap_or_default();
     let core = job.core().clone();
-    let module = core.registry.get(&order.module).cloned();
+    let module = job.scope().await?.module(&order.module).cloned();
     let module = module.ok_or(Error::NotFound)?;
     let format = order.options.format;
     let mut source = Source::new(core.clone(), job.lease(), format, state.mark.clone());
@@ -198,8 +199,11 @@ async fn write(
     // The starter's rights as they are now: what they lost they cannot import with.
     let scope = job.scope().await?;
     let (create, update) = permits(&scope, &reader.order.module, options.mode)?;
-    let key = options.key.as_deref();
-    let key = key.and_then(|key| reader.module.position(key));
+    let key = match options.key.as_deref() {
+        // A field of the tenant's own may be gone since the import began.
+        Some(key) => Some(Key::named(create.module()?, key)?.position()),
+        None => None,
+    };
     let bulk = Bulk {
         core: core.clone(),
         create,
