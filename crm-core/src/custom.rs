@@ -2,8 +2,9 @@
 //!
 //! A custom field is declared as any field is and behaves like one: rules, filters, orders, search,
 //! aggregates, import and export, events and plugins see no difference. Its values lie in the
-//! record's column `custom`. What it cannot be is a reference, or part of an indexed search; and
-//! since records of before have no value, `required` holds for records to come only.
+//! record's column `custom`. It cannot be a reference; since records of before have no value,
+//! `required` holds for records to come only; and no search index knows it, so that a tenant that
+//! has a custom field searched has its records read one by one.
 //!
 //! A removed field is gone at once, its values stay: declared again, it has them again. Purging
 //! them is a step of its own.

@@ -11,6 +11,7 @@ mod db;
 mod dispatch;
 pub mod error;
 pub mod event;
+pub mod guide;
 pub mod hook;
 pub mod id;
 pub mod identity;
@@ -25,6 +26,7 @@ mod registry;
 pub mod role;
 mod schema;
 mod scope;
+mod search_index;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -22,10 +22,14 @@ use serde_json::{Map, Value as Json, json};
 
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/module_suite.rs"]
+mod module_suite;
 #[path = "records/query.rs"]
 mod query;
 #[path = "records/search.rs"]
 mod search;
+#[path = "records/search_index.rs"]
+mod search_index;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

@@ -2,7 +2,7 @@
 
 use crate::db::custom::is_storable;
 use crate::error::{Error, FieldError, Result};
-use crate::module::{CompiledModule, FieldSpec, FieldType, SearchMode};
+use crate::module::{CompiledModule, FieldSpec, FieldType};
 use crate::record::expanded_name;
 
 use super::{MAX_FIELDS, MAX_FIELDS_OF_TENANT};
@@ -37,14 +37,6 @@ pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
     if matches!(spec.kind, FieldType::Reference { .. }) || !is_storable(spec.kind.column()) {
         let message = format!("a custom field cannot be of type {}", spec.kind.name());
         refuse("type", "not_supported", message);
-    }
-    if spec.search && module.spec().search == SearchMode::Indexed {
-        let message = format!(
-            "{} is searched by an index, which custom fields are not part of; leave out `search` \
-             and filter by `{name}[contains]`",
-            module.name()
-        );
-        refuse("search", "not_supported", message);
     }
     let shows = |field: &&FieldSpec| {
         matches!(field.kind, FieldType::Reference { .. })

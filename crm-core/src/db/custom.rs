@@ -181,7 +181,6 @@ fn name(sql: &mut Sql, module: &CompiledModule, field: &FieldSpec, number: u64) 
 mod tests {
     use std::sync::Arc;
 
-    use chrono::Utc;
     use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
 
     use super::*;
@@ -200,7 +199,7 @@ mod tests {
             number,
             spec: serde_json::from_str(json).unwrap(),
             indexed: true,
-            created_at: Utc::now(),
+            created_at: DateTime::default(),
             removed_at: None,
         });
         let fields: Vec<_> = fields.collect();

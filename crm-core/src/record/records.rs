@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::write::{Expected, Write, Written};
 use super::{Count, Filter, Page, Position, Query, Record, Total};
 use crate::crm::Core;
-use crate::db::record::{COUNT_CAP, Part, Stretch};
+use crate::db::record::{COUNT_CAP, Part, SearchPath, Stretch};
 use crate::error::{Error, Result};
 use crate::id::RecordId;
 use crate::scope::{Create, Delete, Permit, Read, Update};
@@ -68,12 +68,14 @@ impl Records {
             }
             _ => Part::Present,
         };
-        let path = self.search_path(module, tenant, query).await?;
+        let way = self
+            .search_way(module, tenant, query.search.as_deref())
+            .await?;
         let wanted = query.limit as usize + 1;
         let mut data: Vec<Record> = Vec::with_capacity(wanted);
         loop {
             let stretch = Stretch {
-                path,
+                path: way.page,
                 part,
                 after: after.as_ref(),
                 limit: (wanted - data.len()) as u32,
@@ -94,7 +96,7 @@ impl Records {
             _ => None,
         };
         let total = if query.count != Count::No {
-            Some(self.count(permit, query).await?)
+            Some(self.count_by(permit, query, way.all).await?)
         } else {
             None
         };
@@ -129,11 +131,20 @@ impl Records {
     /// # Errors
     /// Only those of the database.
     pub async fn count(&self, permit: &Permit<Read>, query: &Query) -> Result<Total> {
-        let module = permit.module()?;
-        let sql = self
-            .core
-            .statements(module)
-            .count(permit.tenant(), permit.owner()?, query);
+        let text = query.search.as_deref();
+        let way = self.search_way(permit.module()?, permit.tenant(), text);
+        let path = way.await?.all;
+        self.count_by(permit, query, path).await
+    }
+
+    async fn count_by(
+        &self,
+        permit: &Permit<Read>,
+        query: &Query,
+        path: SearchPath,
+    ) -> Result<Total> {
+        let statements = self.core.statements(permit.module()?);
+        let sql = statements.count(permit.tenant(), permit.owner()?, query, path);
         let row = self.core.db.fetch_optional(sql).await?;
         let count = row
             .map_or(Ok(0), |mut row| row.int::<i64>())?

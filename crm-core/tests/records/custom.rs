@@ -496,9 +496,9 @@ async fn a_unique_field_is_unique_in_its_tenant_and_a_key_of_upserts(
     it.create(&ours, "bare", json!({})).await?;
     it.create(&ours, "bare", json!({})).await?;
     let taken = it.create(&ours, "bare", input("A@B.example")).await;
-    let message = taken.map(drop).unwrap_err();
-    assert_eq!(message.code(), "already_exists");
-    assert!(message.to_string().contains("member_number"), "{message}");
+    let message = taken.as_ref().map_or_else(|e| e.to_string(), |_| String::new());
+    assert!(message.contains("member_number"), "{message}");
+    assert_eq!(code(taken), "already_exists");
 
     let body = body(json!({"member_number": "A@b.example", "anchor": "found"}));
     let (create, update) = (
@@ -626,9 +626,6 @@ async fn declarations_that_cannot_be_are_refused_by_name(backend: Backend) -> an
         let refused = refusals(it.declare(it.tenant, "contacts", json.clone()).await);
         assert_eq!(refused, [(pointer.to_owned(), code)], "{json}");
     }
-    let searched = json!({"name": "a", "type": "text", "search": true});
-    let refused = refusals(it.declare(it.tenant, "notes", searched).await);
-    assert_eq!(refused, [("/search".to_owned(), "not_supported")]);
     let text = json!({"name": "a", "type": "text"});
     it.declare(it.tenant, "contacts", text.clone()).await?;
     assert_eq!(
