@@ -10,6 +10,7 @@ mod db;
 mod dispatch;
 pub mod error;
 pub mod event;
+pub mod guide;
 pub mod hook;
 pub mod id;
 pub mod identity;

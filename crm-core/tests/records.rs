@@ -24,6 +24,8 @@ use serde_json::{Map, Value as Json, json};
 mod activity;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/module_suite.rs"]
+mod module_suite;
 #[path = "records/query.rs"]
 mod query;
 #[path = "records/search.rs"]

@@ -479,6 +479,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
             .iter()
             .filter_map(|field| named_schema(words.singular, field)),
     );
+    super::example::add(&words.record(), module, &mut schemas);
     schemas
 }
 

@@ -209,7 +209,12 @@ impl App {
 
     /// The OpenAPI document.
     pub(crate) fn document(&self) -> &Value {
-        self.contract.get().unwrap().document()
+        self.contract().document()
+    }
+
+    /// What every reply is held against.
+    pub(crate) fn contract(&self) -> &Contract {
+        self.contract.get().unwrap()
     }
 
     /// Stops the server of an application whose database is closed already.
