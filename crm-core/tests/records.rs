@@ -22,6 +22,8 @@ use serde_json::{Map, Value as Json, json};
 
 #[path = "records/activity.rs"]
 mod activity;
+#[path = "records/bulk_filter.rs"]
+mod bulk_filter;
 #[path = "records/hooks.rs"]
 mod hooks;
 #[path = "records/module_suite.rs"]

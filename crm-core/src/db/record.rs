@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod lookup;
+mod many;
 mod order;
 mod search;
 mod trash;
@@ -124,6 +125,20 @@ impl Statements {
         now: DateTime<Utc>,
         changes: &[(usize, Value)],
     ) -> Sql {
+        let mut sql = self.assignments(owner, now, changes);
+        sql.push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
+        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
+        sql
+    }
+
+    /// An update as far as its WHERE.
+    fn assignments(
+        &self,
+        owner: Option<Option<UserId>>,
+        now: DateTime<Utc>,
+        changes: &[(usize, Value)],
+    ) -> Sql {
         let mut sql = Sql::new("UPDATE ");
         sql.ident(self.module.name())
             .push(" SET version = version + 1, updated_at = ");
@@ -136,9 +151,6 @@ impl Statements {
             sql.push(", ").ident(&field.name).push(" = ");
             sql.arg(value.clone(), self.module.columns()[*position]);
         }
-        sql.push(" WHERE tenant_id = ")
-            .arg(tenant, ColumnType::Uuid);
-        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
         sql
     }
 
