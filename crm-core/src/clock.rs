@@ -1,5 +1,6 @@
 //! Time and randomness, injected: nothing else in the library asks the system for either.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,10 @@ pub trait Source: Send + Sync + 'static {
     fn now(&self) -> DateTime<Utc>;
     /// Fills `bytes` with randomness fit for secrets.
     fn fill(&self, bytes: &mut [u8]);
+    /// Fills `bytes` with randomness that makes ids differ, and keeps no secret.
+    fn fill_id(&self, bytes: &mut [u8]) {
+        self.fill(bytes);
+    }
 }
 
 /// The handle on time and randomness that the library passes around.
@@ -49,7 +54,7 @@ impl Clock {
     /// A new id, and the instant in it: the present one, cut to milliseconds.
     pub fn new_id_and_time(&self) -> (Uuid, DateTime<Utc>) {
         let mut random = [0; 10];
-        self.0.fill(&mut random);
+        self.0.fill_id(&mut random);
         let precise = self.0.now();
         let now = precise.trunc_subsecs(3);
         let fraction = (precise - now).num_nanoseconds().unwrap_or(0) * 4_096 / 1_000_000;
@@ -91,6 +96,26 @@ impl Source for System {
     fn fill(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system has a random generator");
     }
+
+    /// Asks the system for many bytes at a time: an imported record takes three ids.
+    fn fill_id(&self, bytes: &mut [u8]) {
+        ID_BYTES.with_borrow_mut(|(ahead, used)| {
+            if ahead.len() < *used + bytes.len() {
+                self.fill(ahead);
+                *used = 0;
+            }
+            match ahead.get(*used..*used + bytes.len()) {
+                Some(some) => bytes.copy_from_slice(some),
+                None => self.fill(bytes),
+            }
+            *used += bytes.len();
+        });
+    }
+}
+
+thread_local! {
+    /// Random bytes for ids, and how many of them have been used.
+    static ID_BYTES: RefCell<([u8; 480], usize)> = const { RefCell::new(([0; 480], usize::MAX / 2)) };
 }
 
 /// A clock for tests: it moves only when told to, and its randomness repeats.

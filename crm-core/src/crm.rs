@@ -31,6 +31,7 @@ use crate::registry::Registry;
 use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
+use crate::search_index::{self, SearchIndexer};
 use crate::tenant::Tenants;
 use crate::transfer::{Import, Transfer};
 
@@ -58,6 +59,7 @@ pub(crate) struct Core {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
+    pub(crate) indexer: SearchIndexer,
     pub(crate) hooks: Hooks,
     statements: Vec<Statements>,
 }
@@ -65,7 +67,12 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn statements(&self, module: &CompiledModule) -> &Statements {
         // Compiled modules come from this core's registry only, which numbered them.
-        &self.statements[usize::from(module.index())]
+        self.numbered(module.index())
+    }
+
+    /// The statements of the module with this number in the registry.
+    pub(crate) fn numbered(&self, module: u16) -> &Statements {
+        &self.statements[usize::from(module)]
     }
 }
 
@@ -234,6 +241,8 @@ impl Crm {
         let dispatcher = Dispatcher::new(db, clock, self.subscribers.to_vec());
         self.tasks.spawn(dispatcher.run(self.stop.clone()));
         self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
+        let indexing = search_index::run(self.core.clone(), self.stop.clone());
+        self.tasks.spawn(indexing);
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -265,6 +274,16 @@ impl Crm {
         }
         dispatcher.release().await?;
         Ok(delivered)
+    }
+
+    /// Brings the search index of tenants whose searches asked for it some records further, as
+    /// [`start`](Self::start) does by itself; answers for how many tenants. SQLite only: PostgreSQL
+    /// keeps its index with the writes.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn index_searches_once(&self) -> Result<usize> {
+        search_index::round(&self.core).await
     }
 
     /// Ends the background work, finishes waiting writes and closes the database.
@@ -427,6 +446,7 @@ impl Builder {
         let core = Core {
             policy: PolicyCache::open(db.clone(), catalogue.clone()).await?,
             identity: Identity::new(&self.identity, &keys, &self.clock)?,
+            indexer: SearchIndexer::new(self.database.large_tenant),
             statements: registry
                 .iter()
                 .map(|module| Statements::new(module, dialect))

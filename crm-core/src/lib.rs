@@ -25,6 +25,7 @@ mod registry;
 pub mod role;
 mod schema;
 mod scope;
+mod search_index;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;

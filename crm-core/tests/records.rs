@@ -32,6 +32,8 @@ mod module_suite;
 mod query;
 #[path = "records/search.rs"]
 mod search;
+#[path = "records/search_index.rs"]
+mod search_index;
 #[path = "records/trash.rs"]
 mod trash;
 

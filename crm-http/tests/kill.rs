@@ -1,5 +1,8 @@
 //! A server that is killed loses nothing it has acknowledged, and leaves nothing half-written.
 
+#[path = "kill/import.rs"]
+mod import;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

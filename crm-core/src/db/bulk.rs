@@ -12,9 +12,7 @@ impl Tx<'_> {
     pub(crate) async fn insert_all(&mut self, rows: Vec<Sql>) -> Result<()> {
         match &mut self.0 {
             Connection::Sqlite(connection) => {
-                for sql in rows {
-                    sqlite::execute(connection, sql)?;
-                }
+                sqlite::insert_all(connection, &rows)?;
             }
             Connection::Postgres(connection) => {
                 let width = rows.first().map_or(1, |row| row.args.len().max(1));

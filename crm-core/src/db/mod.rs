@@ -58,6 +58,9 @@ pub struct DatabaseOptions {
     pub write_queue: usize,
     /// Most writes that share one commit on SQLite; 1 switches group commit off. Default 256.
     pub group_commit: usize,
+    /// Records of a module above which a tenant's searches get an index on SQLite, where the module
+    /// declares one. Default 5,000.
+    pub large_tenant: u32,
 }
 
 impl Default for DatabaseOptions {
@@ -68,6 +71,7 @@ impl Default for DatabaseOptions {
             durability: Durability::Full,
             write_queue: 4_096,
             group_commit: 256,
+            large_tenant: 5_000,
         }
     }
 }

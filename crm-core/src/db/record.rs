@@ -6,6 +6,7 @@ mod lookup;
 mod many;
 mod order;
 mod search;
+mod search_step;
 mod trash;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
 pub(crate) use order::{Part, Stretch};
-pub(crate) use search::{SearchPath, few};
+pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 
 use trash::Shelf;
 
@@ -171,7 +172,13 @@ impl Statements {
     }
 
     /// How many records match: all of them, or up to one more than the cap.
-    pub(crate) fn count(&self, tenant: TenantId, owner: Option<UserId>, query: &Query) -> Sql {
+    pub(crate) fn count(
+        &self,
+        tenant: TenantId,
+        owner: Option<UserId>,
+        query: &Query,
+        path: SearchPath,
+    ) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
         sql.ident(self.module.name());
         self.conditions(
@@ -179,10 +186,7 @@ impl Statements {
             tenant,
             owner,
             query.filter.as_ref(),
-            query
-                .search
-                .as_deref()
-                .map(|text| (text, SearchPath::Index)),
+            query.search.as_deref().map(|text| (text, path)),
         );
         if query.count != Count::Exact {
             sql.push(" LIMIT ").number(u64::from(COUNT_CAP) + 1);

@@ -18,7 +18,7 @@ use super::sql::Text;
 use super::{DatabaseOptions, Job, Row, Sql};
 use crate::error::{Error, Result};
 
-pub(super) use writer::{execute, fetch_all, fetch_optional, run_script};
+pub(super) use writer::{execute, fetch_all, fetch_optional, insert_all, run_script};
 
 /// Statements a connection keeps prepared.
 const STATEMENT_CACHE: usize = 512;

@@ -41,18 +41,19 @@ pub struct ModuleSpec {
 
 /// How the substring search finds its records.
 ///
-/// Results are the same either way. On SQLite an index adds about 150 µs of processor time to each
-/// write of searchable text (80 characters, measured at 200,000 records); in a tenant of 20,000
-/// records it answers a rare text in a third of a millisecond instead of twenty.
+/// Results are the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SearchMode {
-    /// Reading the tenant's records one by one: for modules that stay small, or that are written
-    /// more often than searched.
+    /// Reading the tenant's records one by one: for modules that stay small.
     #[default]
     Scan,
     /// By an index of trigrams, for texts of three characters and more. Searchable fields cannot be
     /// tags then.
+    ///
+    /// SQLite keeps the index behind the writes, and only of tenants that searched in more than
+    /// [`large_tenant`](crate::DatabaseOptions::large_tenant) records; PostgreSQL keeps it with the
+    /// writes.
     Indexed,
 }
 

@@ -266,9 +266,12 @@ impl Records {
         }
         super::query::check_search(ask.search.as_deref())?;
         let core = &self.core;
-        let statements = core.statements(permit.module()?);
+        let module = permit.module()?;
+        let statements = core.statements(module);
+        let search = ask.search.as_deref();
+        let way = self.search_way(module, permit.tenant(), search).await?;
         let limit = Aggregate::MAX_GROUPS + 1;
-        let sql = statements.aggregate(permit.tenant(), permit.owner()?, ask, limit);
+        let sql = statements.aggregate(permit.tenant(), permit.owner()?, ask, way.all, limit);
         let mut data = Vec::new();
         for mut row in core.db.fetch_all(sql).await? {
             let keys = ask.group_by.iter().map(|_| row.next()).collect();

@@ -14,7 +14,7 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
-use crate::id::{RecordId, UserId};
+use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
 use crate::module::input::{self, CreateInput, UpdateInput};
 use crate::module::{CompiledModule, FieldType, machine};
@@ -83,10 +83,20 @@ struct Row {
     owner: Option<Option<UserId>>,
 }
 
-impl Bulk {
+/// The rules that entries are held against before there is a transaction. They take no permit: the
+/// rights are those at the time of the [write](Bulk::write).
+pub(crate) struct Rules {
+    pub(crate) module: Arc<CompiledModule>,
+    pub(crate) tenant: TenantId,
+    /// For an upsert: the unique field that records are found by.
+    pub(crate) key: Option<usize>,
+}
+
+impl Rules {
     /// Holds entries against the module's rules.
     pub(crate) fn prepare(&self, entries: Vec<(u64, Map<String, Json>)>) -> Result<Prepared> {
         let mut prepared = Prepared::default();
+        prepared.drafts.reserve(entries.len());
         for (line, body) in entries {
             match self.draft(body) {
                 Ok(what) => prepared.drafts.push(Draft { line, what }),
@@ -101,22 +111,23 @@ impl Bulk {
     }
 
     fn draft(&self, body: Map<String, Json>) -> Result<What> {
-        let module = self.create.module()?;
-        let tenant = self.create.tenant();
-        let Some((_, position)) = &self.upsert else {
+        let (module, tenant) = (&self.module, self.tenant);
+        let Some(position) = self.key else {
             return input::create(module, tenant, body).map(What::New);
         };
         let change = input::update(module, tenant, body.clone())?;
-        let key = change.changes.iter().find(|(at, _)| at == position);
+        let key = change.changes.iter().find(|(at, _)| *at == position);
         let key = key.map(|(_, value)| value.clone()).unwrap_or_default();
         if key.is_null() {
-            let name = module.fields()[*position].name.as_str();
+            let name = module.fields()[position].name.as_str();
             let message = "is required: records are found by it";
             return Err(Error::invalid(name, "required", message));
         }
         Ok(What::Keyed { key, change, body })
     }
+}
 
+impl Bulk {
     /// Writes what is right.
     ///
     /// # Errors

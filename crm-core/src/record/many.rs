@@ -10,6 +10,7 @@ use super::write::{
 };
 use super::{Answered, Count, Filter, Once, Query, Record, Records, Refused, Reply};
 use crate::crm::Core;
+use crate::db::record::SearchPath;
 use crate::db::{Sql, Tx};
 use crate::error::{Error, Result};
 use crate::event::ChangeKind;
@@ -108,7 +109,7 @@ impl Many {
                 count: Count::Exact,
                 ..Query::default()
             };
-            let sql = statements.count(tenant, owner, &query);
+            let sql = statements.count(tenant, owner, &query, SearchPath::Scan);
             let row = tx.fetch_optional(sql).await?;
             matched = row
                 .map_or(Ok(0), |mut row| row.int::<i64>())?

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::write::{Expected, Write, Written};
 use super::{Count, Filter, Page, Position, Query, Record, Total};
 use crate::crm::Core;
-use crate::db::record::{COUNT_CAP, Part, Statements, Stretch};
+use crate::db::record::{COUNT_CAP, Part, SearchPath, Statements, Stretch};
 use crate::error::{Error, Result};
 use crate::id::{RecordId, UserId};
 use crate::scope::{Create, Delete, Permit, Read, Update};
@@ -79,12 +79,14 @@ impl Records {
             }
             _ => Part::Present,
         };
-        let path = self.search_path(module, tenant, query).await?;
+        let way = self
+            .search_way(module, tenant, query.search.as_deref())
+            .await?;
         let wanted = query.limit as usize + 1;
         let mut data: Vec<Record> = Vec::with_capacity(wanted);
         loop {
             let stretch = Stretch {
-                path,
+                path: way.page,
                 part,
                 after: after.as_ref(),
                 limit: (wanted - data.len()) as u32,
@@ -105,7 +107,10 @@ impl Records {
             _ => None,
         };
         let total = if query.count != Count::No {
-            Some(self.total(statements, permit, owner, query).await?)
+            Some(
+                self.total(statements, permit, owner, query, way.all)
+                    .await?,
+            )
         } else {
             None
         };
@@ -140,8 +145,12 @@ impl Records {
     /// # Errors
     /// Only those of the database.
     pub async fn count(&self, permit: &Permit<Read>, query: &Query) -> Result<Total> {
-        let statements = self.core.statements(permit.module()?);
-        self.total(statements, permit, permit.owner()?, query).await
+        let module = permit.module()?;
+        let text = query.search.as_deref();
+        let way = self.search_way(module, permit.tenant(), text).await?;
+        let statements = self.core.statements(module);
+        self.total(statements, permit, permit.owner()?, query, way.all)
+            .await
     }
 
     async fn total(
@@ -150,8 +159,9 @@ impl Records {
         permit: &Permit<Read>,
         owner: Option<UserId>,
         query: &Query,
+        path: SearchPath,
     ) -> Result<Total> {
-        let sql = statements.count(permit.tenant(), owner, query);
+        let sql = statements.count(permit.tenant(), owner, query, path);
         let row = self.core.db.fetch_optional(sql).await?;
         let count = row
             .map_or(Ok(0), |mut row| row.int::<i64>())?

@@ -1,27 +1,66 @@
 //! Which way a search takes: by the index, or record by record.
 
-use super::{Query, Records};
-use crate::db::record::{SearchPath, few};
+use super::Records;
+use crate::db::record::{BEHIND, Probe, SearchPath, few};
 use crate::error::Result;
 use crate::id::TenantId;
 use crate::module::CompiledModule;
 
+/// The ways of one search.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    /// To a page of the matches in order.
+    pub(super) page: SearchPath,
+    /// To all of them.
+    pub(super) all: SearchPath,
+}
+
 impl Records {
-    pub(super) async fn search_path(
+    /// The way of a search for this text; asks for an index where there had better be one.
+    pub(super) async fn search_way(
         &self,
         module: &CompiledModule,
         tenant: TenantId,
-        query: &Query,
-    ) -> Result<SearchPath> {
-        let Some(probe) = self.core.statements(module).search_probe(tenant, query) else {
-            return Ok(SearchPath::Index);
+        text: Option<&str>,
+    ) -> Result<Way> {
+        let by_index = Way {
+            page: SearchPath::Index,
+            all: SearchPath::Index,
         };
-        let row = self.core.db.fetch_optional(probe).await?;
-        let matches = row.map_or(Ok(0), |mut row| row.int::<i64>())?;
-        Ok(if few(matches.unsigned_abs()) {
-            SearchPath::Index
-        } else {
-            SearchPath::Scan
+        let Some(text) = text else {
+            return Ok(by_index);
+        };
+        let (core, indexer) = (&self.core, &self.core.indexer);
+        let statements = core.statements(module);
+        let Some(probe) = statements.search_probe(tenant, text, indexer.large()) else {
+            return Ok(by_index);
+        };
+        let Some(mut row) = core.db.fetch_optional(probe.point_read()).await? else {
+            return Ok(by_index);
+        };
+        let probe = Probe {
+            indexed: row.bool()?,
+            matches: row.int::<i64>()?.unsigned_abs(),
+            behind: row.int::<i64>()?.unsigned_abs(),
+        };
+        if !probe.indexed {
+            if probe.behind > u64::from(indexer.large()) {
+                indexer.ask(tenant, module.index());
+            }
+            return Ok(Way {
+                page: SearchPath::Scan,
+                all: SearchPath::Scan,
+            });
+        }
+        if probe.behind > BEHIND {
+            indexer.ask(tenant, module.index());
+        }
+        Ok(match few(probe.matches + probe.behind) {
+            true => by_index,
+            false => Way {
+                page: SearchPath::Scan,
+                ..by_index
+            },
         })
     }
 }

@@ -12,11 +12,9 @@ use super::options::{Format, OnError, Order};
 use super::permits;
 use super::source::{Entry, Item, Mark, Source};
 use super::vcard;
-use crate::crm::Core;
 use crate::error::{Error, FieldError, Result};
 use crate::job::{JobContext, JobKind, Progress, Saved, drop_chunks_before, insert_error};
-use crate::module::CompiledModule;
-use crate::record::bulk::{Bulk, Outcome, Prepared};
+use crate::record::bulk::{Bulk, Outcome, Prepared, Rules};
 
 /// The kind of import jobs.
 pub(super) const KIND: &str = "import";
@@ -66,7 +64,7 @@ async fn run(job: &mut JobContext) -> Result<Json> {
     let module = core.registry.get(&order.module).cloned();
     let module = module.ok_or(Error::NotFound)?;
     let format = order.options.format;
-    let mut source = Source::new(core.clone(), job.lease(), format, state.mark.clone());
+    let mut source = Source::new(core, job.lease(), format, state.mark.clone());
     let mut header = vcard::HEADER.map(str::to_owned).to_vec();
     if format == Format::Csv {
         let (delimiter, names) = match state.header.take() {
@@ -85,44 +83,63 @@ async fn run(job: &mut JobContext) -> Result<Json> {
         }
         Format::Ndjson | Format::Json => None,
     };
+    let key = order.options.key.as_deref();
+    let rules = Rules {
+        key: key.and_then(|key| module.position(key)),
+        tenant: job.tenant(),
+        module,
+    };
+    let order = Arc::new(order);
     let mut reader = Reader {
         source,
-        order,
-        module,
+        order: order.clone(),
+        rules,
         mapping,
         carried: None,
     };
+    let mut batch = reader.batch().await?;
     loop {
         job.check_cancelled()?;
-        let batch = reader.batch().await?;
         let ended = batch.ended;
-        state = write(job, &core, &reader, state, batch).await?;
-        if reader.order.options.on_error == OnError::Abort && state.failed > 0 {
+        // The next batch is read and checked while this one is written.
+        let following = async {
+            match ended {
+                true => Ok(None),
+                false => reader.batch().await.map(Some),
+            }
+        };
+        let (written, following) = futures::join!(write(job, &order, state, batch), following);
+        state = written?;
+        if order.options.on_error == OnError::Abort && state.failed > 0 {
             let message = "stopped at the first refused entry; see the errors of this job";
             return Err(Error::conflict("import_aborted", message));
         }
-        if ended {
-            return Ok(json!({
-                "created": state.created, "updated": state.updated,
-                "unchanged": state.unchanged, "failed": state.failed,
-                "dry_run": reader.order.options.dry_run,
-            }));
-        }
+        batch = match following? {
+            Some(following) => following,
+            None => {
+                return Ok(json!({
+                    "created": state.created, "updated": state.updated,
+                    "unchanged": state.unchanged, "failed": state.failed,
+                    "dry_run": order.options.dry_run,
+                }));
+            }
+        };
     }
 }
 
-/// Some entries, and where the ones after them begin.
+/// Some entries that were held against the rules, and where the ones after them begin.
 struct Batch {
-    entries: Vec<(u64, Map<String, Json>)>,
-    faults: Vec<(u64, FieldError)>,
+    prepared: Prepared,
     mark: Mark,
+    /// Up to where stored pieces of the file are of no more use behind this batch.
+    kept_from: u64,
     ended: bool,
 }
 
 struct Reader {
     source: Source,
-    order: Order,
-    module: Arc<CompiledModule>,
+    order: Arc<Order>,
+    rules: Rules,
     mapping: Option<Mapping>,
     /// An entry that was read and belongs to the next batch.
     carried: Option<(u64, Map<String, Json>)>,
@@ -130,37 +147,34 @@ struct Reader {
 
 impl Reader {
     async fn batch(&mut self) -> Result<Batch> {
-        let mut batch = Batch {
-            entries: Vec::with_capacity(BATCH),
-            faults: Vec::new(),
-            mark: self.source.mark().clone(),
-            ended: false,
-        };
-        let from = batch.mark.offset;
+        let mut entries = Vec::with_capacity(BATCH);
+        let mut faults: Vec<(u64, FieldError)> = Vec::new();
+        let mut mark = self.source.mark().clone();
+        let (from, mut ended) = (mark.offset, false);
         let mut keys = HashSet::new();
         if let Some(entry) = self.carried.take() {
             keys.extend(self.key(&entry.1));
-            batch.entries.push(entry);
+            entries.push(entry);
         }
         let abort = self.order.options.on_error == OnError::Abort;
-        while batch.entries.len() + batch.faults.len() < BATCH
+        while entries.len() + faults.len() < BATCH
             && self.source.mark().offset - from < BATCH_BYTES
-            && (!abort || batch.faults.is_empty())
+            && (!abort || faults.is_empty())
         {
-            batch.mark = self.source.mark().clone();
+            mark = self.source.mark().clone();
             let Some(Item { line, entry }) = self.source.next().await? else {
-                batch.ended = true;
+                ended = true;
                 break;
             };
             let body = match entry {
                 Ok(Entry::Cells(cells)) if cells.is_empty() => continue,
                 Ok(Entry::Cells(cells)) => match &self.mapping {
-                    Some(mapping) => mapping.body(&self.module, &cells),
+                    Some(mapping) => mapping.body(&self.rules.module, &cells),
                     None => return Err(Error::internal("cells without a mapping")),
                 },
                 Ok(Entry::Object(object)) => renamed(self.order.options.mapping.as_ref(), object),
                 Err(fault) => {
-                    batch.faults.push((line, fault));
+                    faults.push((line, fault));
                     continue;
                 }
             };
@@ -169,12 +183,29 @@ impl Reader {
                 && !keys.insert(key)
             {
                 self.carried = Some((line, body));
-                return Ok(batch);
+                return self.checked(entries, faults, mark, ended);
             }
-            batch.entries.push((line, body));
+            entries.push((line, body));
         }
-        batch.mark = self.source.mark().clone();
-        Ok(batch)
+        let mark = self.source.mark().clone();
+        self.checked(entries, faults, mark, ended)
+    }
+
+    fn checked(
+        &self,
+        entries: Vec<(u64, Map<String, Json>)>,
+        faults: Vec<(u64, FieldError)>,
+        mark: Mark,
+        ended: bool,
+    ) -> Result<Batch> {
+        let mut prepared = self.rules.prepare(entries)?;
+        prepared.faults.extend(faults);
+        Ok(Batch {
+            prepared,
+            kept_from: self.source.kept_from(&mark),
+            mark,
+            ended,
+        })
     }
 
     /// What an upsert finds the record by, roughly.
@@ -187,32 +218,27 @@ impl Reader {
     }
 }
 
-async fn write(
-    job: &mut JobContext,
-    core: &Arc<Core>,
-    reader: &Reader,
-    state: State,
-    batch: Batch,
-) -> Result<State> {
-    let options = &reader.order.options;
+async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) -> Result<State> {
+    let options = &order.options;
     // The starter's rights as they are now: what they lost they cannot import with.
     let scope = job.scope().await?;
-    let (create, update) = permits(&scope, &reader.order.module, options.mode)?;
+    let (create, update) = permits(&scope, &order.module, options.mode)?;
     let key = options.key.as_deref();
-    let key = key.and_then(|key| reader.module.position(key));
-    let bulk = Bulk {
-        core: core.clone(),
-        create,
-        upsert: update.zip(key),
-        dry_run: options.dry_run,
-        stop_at_fault: options.on_error == OnError::Abort,
+    let key = match key {
+        Some(key) => create.module()?.position(key),
+        None => None,
     };
-    let mut prepared = bulk.prepare(batch.entries)?;
-    prepared.faults.extend(batch.faults);
+    let prepared = batch.prepared;
     let step = Step {
-        bulk,
+        bulk: Bulk {
+            core: job.core().clone(),
+            create,
+            upsert: update.zip(key),
+            dry_run: options.dry_run,
+            stop_at_fault: options.on_error == OnError::Abort,
+        },
         lease: job.lease(),
-        kept_from: reader.source.kept_from(&batch.mark),
+        kept_from: batch.kept_from,
         state: State {
             mark: batch.mark,
             ..state

@@ -1,19 +1,20 @@
 //! The index that an indexed search reads, over the text of all searchable fields together.
 //!
-//! SQLite: an FTS5 table of trigrams without content, and a table that numbers the records, both
-//! kept by triggers, so that whoever writes keeps them. Numbers of one tenant stand together, which
-//! makes the tenant a range of the index. PostgreSQL: a GIN index of the tenant and the trigrams of
-//! the text; without the right to create the extensions `pg_trgm` and `btree_gin`, and without
-//! them, there is no index, a warning says so, and the search reads row by row.
+//! SQLite: an FTS5 table of trigrams without content, filled behind the writes (see
+//! `crate::search_index`) for those tenants that are large. Beside it, `.search.tenants` says up to
+//! which record each of them is in it, `.search.numbers` numbers the records there, and
+//! `.search.pending` names those that changed since: triggers put them there, so that whoever writes
+//! tells. A record is thus in the index as it is, or pending, or behind the place that its tenant's
+//! part reaches to. Numbers of one tenant stand together, which makes the tenant a range of the
+//! index. PostgreSQL: a GIN index of the tenant and the trigrams of the text; without the right to
+//! create the extensions `pg_trgm` and `btree_gin`, and without them, there is no index, a warning
+//! says so, and the search reads row by row.
 //!
 //! The index only narrows down: what matches is decided by comparing the fields themselves.
 
 use super::{name, quoted};
 use crate::db::Dialect;
 use crate::module::{ModuleSpec, SearchMode};
-
-/// How many bits of a record's number count within its tenant; the others count tenants.
-const TENANT_SHIFT: u32 = 40;
 
 /// The script that makes and fills the index; none for modules without one.
 pub(super) fn create(spec: &ModuleSpec, dialect: Dialect) -> Option<String> {
@@ -36,12 +37,11 @@ pub(super) fn drop(spec: &ModuleSpec, dialect: Dialect) -> String {
                 let trigger = quoted(format!("{}.search.{event}", spec.name));
                 format!("DROP TRIGGER IF EXISTS {trigger}")
             });
-            let numbers = quoted(format!("{}.search.numbers", spec.name));
-            let words = quoted(format!("{}.search", spec.name));
-            format!(
-                "{};\nDROP TABLE IF EXISTS {words};\nDROP TABLE IF EXISTS {numbers}",
-                triggers.join(";\n")
-            )
+            let tables = ["", ".tenants", ".numbers", ".pending"].map(|part| {
+                let table = quoted(format!("{}.search{part}", spec.name));
+                format!("DROP TABLE IF EXISTS {table}")
+            });
+            format!("{};\n{}", triggers.join(";\n"), tables.join(";\n"))
         }
     }
 }
@@ -74,55 +74,48 @@ $crm$"
 
 fn sqlite(spec: &ModuleSpec) -> String {
     let (module, table) = (&spec.name, quoted(&spec.name));
-    let words = quoted(format!("{module}.search"));
-    let numbers = quoted(format!("{module}.search.numbers"));
-    let trigger = |event: &str| quoted(format!("{module}.search.{event}"));
-    let (insert, update, delete) = (trigger("insert"), trigger("update"), trigger("delete"));
-    let text = |row: &str| text(spec, row, "char(10)");
-    let (all, old, new) = (text("t."), text("OLD."), text("NEW."));
-    let number = |row: &str| {
+    let part = |part: &str| quoted(format!("{module}.search{part}"));
+    let (words, tenants) = (part(""), part(".tenants"));
+    let (numbers, pending) = (part(".numbers"), part(".pending"));
+    let trigger = |event: &str, condition: &str, row: &str| {
+        let (name, when) = (part(&format!(".{}", event.to_lowercase())), condition);
         format!(
-            "(SELECT \"number\" FROM {numbers} \
-             WHERE \"tenant_id\" = {row}.\"tenant_id\" AND \"id\" = {row}.\"id\")"
+            "CREATE TRIGGER {name} AFTER {event} ON {table} WHEN {when}EXISTS (\
+             SELECT 1 FROM {tenants} WHERE \"tenant_id\" = {row}.\"tenant_id\" \
+             AND \"upto\" >= {row}.\"id\") BEGIN
+    INSERT INTO {pending} (\"tenant_id\", \"id\") VALUES ({row}.\"tenant_id\", {row}.\"id\")
+        ON CONFLICT DO NOTHING;
+END"
         )
     };
-    let (of_old, of_new) = (number("OLD"), number("NEW"));
+    let text = |row: &str| text(spec, row, "char(10)");
+    let changed = format!("{} <> {} AND ", text("OLD."), text("NEW."));
+    let triggers = [
+        trigger("INSERT", "", "NEW"),
+        trigger("UPDATE", &changed, "NEW"),
+        trigger("DELETE", "", "OLD"),
+    ];
     format!(
-        "CREATE VIRTUAL TABLE {words} USING fts5(\"text\", content='', columnsize=0, \
+        "CREATE VIRTUAL TABLE {words} USING fts5(\"text\", content='', contentless_delete=1, \
          detail='none', tokenize='trigram');
+CREATE TABLE {tenants} (
+    \"tenant_id\" BLOB NOT NULL PRIMARY KEY,
+    \"slot\" INTEGER NOT NULL UNIQUE,
+    \"upto\" BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE {numbers} (
     \"number\" INTEGER NOT NULL PRIMARY KEY,
     \"tenant_id\" BLOB NOT NULL,
     \"id\" BLOB NOT NULL,
     UNIQUE (\"tenant_id\", \"id\")
 ) STRICT;
-INSERT INTO {numbers} (\"number\", \"tenant_id\", \"id\")
-    SELECT (dense_rank() OVER (ORDER BY \"tenant_id\") << {TENANT_SHIFT})
-        + row_number() OVER (PARTITION BY \"tenant_id\" ORDER BY \"id\"), \"tenant_id\", \"id\"
-    FROM {table};
-INSERT INTO {words} (rowid, \"text\")
-    SELECT n.\"number\", {all} FROM {numbers} n JOIN {table} t \
-        ON t.\"tenant_id\" = n.\"tenant_id\" AND t.\"id\" = n.\"id\"
-    ORDER BY n.\"number\";
-CREATE TRIGGER {insert} AFTER INSERT ON {table} BEGIN
-    INSERT INTO {numbers} (\"number\", \"tenant_id\", \"id\") VALUES (
-        coalesce(
-            (SELECT max(\"number\") + 1 FROM {numbers} WHERE \"number\" < (
-                (SELECT (\"number\" >> {TENANT_SHIFT}) + 1 FROM {numbers}
-                 WHERE \"tenant_id\" = NEW.\"tenant_id\" LIMIT 1) << {TENANT_SHIFT})),
-            (SELECT (coalesce(max(\"number\") >> {TENANT_SHIFT}, 0) + 1) << {TENANT_SHIFT} \
-             FROM {numbers})),
-        NEW.\"tenant_id\", NEW.\"id\");
-    INSERT INTO {words} (rowid, \"text\") VALUES ({of_new}, {new});
-END;
-CREATE TRIGGER {update} AFTER UPDATE ON {table} WHEN {old} <> {new} BEGIN
-    INSERT INTO {words} ({words}, rowid, \"text\") VALUES ('delete', {of_old}, {old});
-    INSERT INTO {words} (rowid, \"text\") VALUES ({of_new}, {new});
-END;
-CREATE TRIGGER {delete} AFTER DELETE ON {table} BEGIN
-    INSERT INTO {words} ({words}, rowid, \"text\") VALUES ('delete', {of_old}, {old});
-    DELETE FROM {numbers} WHERE \"tenant_id\" = OLD.\"tenant_id\" AND \"id\" = OLD.\"id\";
-END"
+CREATE TABLE {pending} (
+    \"tenant_id\" BLOB NOT NULL,
+    \"id\" BLOB NOT NULL,
+    PRIMARY KEY (\"tenant_id\", \"id\")
+) STRICT, WITHOUT ROWID;
+{}",
+        triggers.join(";\n")
     )
 }
 

@@ -21,6 +21,7 @@ impl Statements {
         tenant: TenantId,
         owner: Option<UserId>,
         ask: &Aggregate,
+        path: SearchPath,
         limit: u32,
     ) -> Sql {
         let mut sql = Sql::new("SELECT ");
@@ -46,7 +47,7 @@ impl Statements {
             tenant,
             owner,
             ask.filter.as_ref(),
-            ask.search.as_deref().map(|text| (text, SearchPath::Index)),
+            ask.search.as_deref().map(|text| (text, path)),
         );
         let keys = ask.group_by.len() as u64;
         for (word, order) in [(" GROUP BY ", ""), (" ORDER BY ", " NULLS LAST")] {

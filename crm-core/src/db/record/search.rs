@@ -3,13 +3,13 @@
 //!
 //! On PostgreSQL the planner weighs the index. On SQLite a [probe](Statements::search_probe) does:
 //! a text that many records hold is found sooner by reading records in order than by sorting all
-//! that hold it.
+//! that hold it. There the index lies behind the writes: what it does not know as it is now, the
+//! search takes along.
 
 use super::{Statements, containing};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::TenantId;
 use crate::module::SearchMode;
-use crate::record::Query;
 
 /// How a search finds its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) enum Narrowed {
     Decided,
 }
 
+/// How many bits of a record's number count within its tenant; the others count tenants.
+pub(super) const TENANT_SHIFT: u32 = 40;
 /// Characters that the index knows a text by.
 const TRIGRAM: usize = 3;
 /// Most trigrams that narrow a search down.
@@ -37,17 +39,68 @@ const MAX_TRIGRAMS: usize = 16;
 /// ten tenants, where 64 to 1,024 differ by a third.
 const FEW: u64 = 256;
 
+/// Records that the index does not know as they are, up to which it is worth its while.
+pub(crate) const BEHIND: u64 = 256;
+
+/// What a probe tells about a text and the tenant's part of the index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Probe {
+    /// Whether the tenant has a part.
+    pub(crate) indexed: bool,
+    /// Matches in it, as far as [`few`] asks.
+    pub(crate) matches: u64,
+    /// Records that it does not know as they are, as far as anybody asks.
+    pub(crate) behind: u64,
+}
+
 impl Statements {
-    /// Counts the matches in the index as far as [`few`] asks; none where there is no choice.
-    pub(crate) fn search_probe(&self, tenant: TenantId, query: &Query) -> Option<Sql> {
-        let text = query.search.as_deref()?;
+    /// Asks what speaks for the index; none where there is no choice. A tenant without a part is
+    /// counted up to one more than `large`.
+    pub(crate) fn search_probe(&self, tenant: TenantId, text: &str, large: u32) -> Option<Sql> {
         if self.dialect != Dialect::Sqlite || !self.indexes(text) {
             return None;
         }
-        let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 FROM ");
+        let name = self.module.name();
+        let mut sql = Sql::new("SELECT ");
+        self.indexed(&mut sql, tenant);
+        sql.push(", CASE WHEN ");
+        self.indexed(&mut sql, tenant);
+        sql.push(" THEN (SELECT count(*) FROM (SELECT 1 FROM ");
         self.words(&mut sql, tenant, text);
-        sql.push(" LIMIT ").number(FEW + 1).push(")");
-        Some(sql.returns(&[ColumnType::Int]))
+        sql.push(" LIMIT ").number(FEW + 1).push(")) ELSE 0 END");
+        sql.push(", (SELECT count(*) FROM (");
+        self.tail(&mut sql, tenant, "SELECT 1");
+        sql.push(" LIMIT CASE WHEN ");
+        self.indexed(&mut sql, tenant);
+        sql.push(" THEN ").number(BEHIND + 1).push(" ELSE ");
+        sql.number(u64::from(large) + 1).push(" END)) + ");
+        sql.push("(SELECT count(*) FROM (SELECT 1 FROM ")
+            .derived(name, ".search.pending")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
+        sql.push(" LIMIT ").number(BEHIND + 1).push("))");
+        Some(sql.returns(&[ColumnType::Bool, ColumnType::Int, ColumnType::Int]))
+    }
+
+    fn indexed(&self, sql: &mut Sql, tenant: TenantId) {
+        sql.push("EXISTS (SELECT 1 FROM ")
+            .derived(self.module.name(), ".search.tenants")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(")");
+    }
+
+    /// The records behind the place that the tenant's part reaches to: all of them without a part.
+    fn tail(&self, sql: &mut Sql, tenant: TenantId, select: &'static str) {
+        let name = self.module.name();
+        sql.push(select).push(" FROM ").ident(name);
+        sql.push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
+        sql.push(" AND id > coalesce((SELECT upto FROM ")
+            .derived(name, ".search.tenants")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push("), x'')");
     }
 
     /// Whether the index knows texts like this one.
@@ -68,11 +121,18 @@ impl Statements {
         }
         match self.dialect {
             Dialect::Sqlite => {
+                let name = self.module.name();
                 sql.push(" AND id IN (SELECT id FROM ")
-                    .derived(self.module.name(), ".search.numbers")
+                    .derived(name, ".search.numbers")
                     .push(" WHERE number IN (SELECT rowid FROM ");
                 self.words(sql, tenant, text);
-                sql.push("))");
+                sql.push(") UNION ALL ");
+                self.tail(sql, tenant, "SELECT id");
+                sql.push(" UNION ALL SELECT id FROM ")
+                    .derived(name, ".search.pending")
+                    .push(" WHERE tenant_id = ")
+                    .arg(tenant, ColumnType::Uuid)
+                    .push(")");
                 Narrowed::Open
             }
             Dialect::Postgres => {
@@ -104,12 +164,14 @@ impl Statements {
         sql.derived(name, ".search").push(" MATCH ");
         sql.arg(trigrams(text), ColumnType::Text);
         for (operator, next) in [(" AND rowid >= ", ""), (" AND rowid < ", " + 1")] {
-            sql.push(operator).push("((SELECT (number >> 40)");
-            sql.push(next).push(" FROM ");
-            sql.derived(name, ".search.numbers")
+            sql.push(operator).push("((SELECT slot").push(next);
+            sql.push(" FROM ")
+                .derived(name, ".search.tenants")
                 .push(" WHERE tenant_id = ")
                 .arg(tenant, ColumnType::Uuid)
-                .push(" LIMIT 1) << 40)");
+                .push(") << ")
+                .number(u64::from(TENANT_SHIFT))
+                .push(")");
         }
     }
 }

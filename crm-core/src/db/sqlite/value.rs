@@ -35,6 +35,22 @@ pub(super) fn cell(value: Value, kind: ColumnType) -> Result<Cell> {
     })
 }
 
+/// Binds the value as its column holds it, without a copy of texts and bytes in between.
+pub(super) fn bind(
+    statement: &mut rusqlite::Statement<'_>,
+    index: usize,
+    value: &Value,
+    kind: ColumnType,
+) -> Result<()> {
+    match value {
+        Value::Text(text) => statement.raw_bind_parameter(index, text.as_str()),
+        Value::Uuid(id) => statement.raw_bind_parameter(index, id.as_bytes().as_slice()),
+        Value::Bytes(bytes) => statement.raw_bind_parameter(index, bytes.as_slice()),
+        value => statement.raw_bind_parameter(index, cell(value.clone(), kind)?),
+    }
+    .translate()
+}
+
 /// The values of a statement as sqlx takes them.
 pub(super) fn arguments(args: Vec<(Value, ColumnType)>) -> Result<SqliteArguments> {
     let mut arguments = SqliteArguments::default();

@@ -295,17 +295,38 @@ pub(in crate::db) fn execute(connection: &mut rusqlite::Connection, sql: Sql) ->
     Ok(connection.changes())
 }
 
+/// Runs statements of one text, prepared once.
+pub(in crate::db) fn insert_all(connection: &mut rusqlite::Connection, rows: &[Sql]) -> Result<()> {
+    let Some(first) = rows.first() else {
+        return Ok(());
+    };
+    let text = first.text.as_str();
+    let mut statement = connection.prepare_cached(text).translate()?;
+    for sql in rows {
+        if sql.text.as_str() != text {
+            return Err(Error::internal("inserts of different texts"));
+        }
+        bind(&mut statement, sql)?;
+        statement.raw_execute().translate()?;
+    }
+    Ok(())
+}
+
 pub(in crate::db) fn run_script(connection: &mut rusqlite::Connection, script: &str) -> Result<()> {
     connection.execute_batch(script).translate()
 }
 
 fn bound(connection: &rusqlite::Connection, sql: Sql) -> Result<CachedStatement<'_>> {
     let mut statement = connection.prepare_cached(sql.text.as_str()).translate()?;
-    for (index, (value, kind)) in sql.args.into_iter().enumerate() {
-        let cell = value::cell(value, kind)?;
-        statement.raw_bind_parameter(index + 1, cell).translate()?;
-    }
+    bind(&mut statement, &sql)?;
     Ok(statement)
+}
+
+fn bind(statement: &mut CachedStatement<'_>, sql: &Sql) -> Result<()> {
+    for (index, (value, kind)) in sql.args.iter().enumerate() {
+        value::bind(statement, index + 1, value, *kind)?;
+    }
+    Ok(())
 }
 
 /// Runs a job and keeps its answer until the commit.

@@ -15,15 +15,19 @@ use tokio::io::AsyncReadExt as _;
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// How often progress is shown.
 const TICK: Duration = Duration::from_millis(250);
+/// What `--resume` without a job means.
+const NEWEST: &str = "newest";
 /// Bytes of the file that are read at a time.
 const PIECE: usize = 256 * 1024;
 
 /// Import a file of records: CSV, NDJSON, JSON or vCard
 ///
 /// Runs as a background job of the tenant, in this program; should it be interrupted, a running
-/// server or the next import goes on with it. Refused lines are told on standard error.
+/// server goes on with it, or `--resume` does. Refused lines are told on standard error.
 #[derive(Args)]
 #[command(after_long_help = "\
 Exit codes: 0 everything imported, 1 something was refused or failed, 2 wrong usage.
@@ -32,16 +36,22 @@ Examples:
   crm import people.csv --tenant acme --module contacts
   crm import people.csv --tenant acme --module contacts --map '{\"Full name\": \"name\", \"Fax\": null}'
   crm import contacts.csv --tenant acme --module contacts --map google_contacts --upsert-key email
-  crm import cards.vcf --tenant acme --module contacts --dry-run")]
+  crm import cards.vcf --tenant acme --module contacts --dry-run
+  crm import --tenant acme --resume")]
 pub(crate) struct Import {
     /// The file
-    file: PathBuf,
+    #[arg(required_unless_present = "resume")]
+    file: Option<PathBuf>,
     /// The tenant's name
     #[arg(long)]
     tenant: String,
     /// The module to import into
-    #[arg(long)]
-    module: String,
+    #[arg(long, required_unless_present = "resume")]
+    module: Option<String>,
+    /// Go on with an import that was interrupted: this job, or the newest that is not finished
+    #[arg(long, value_name = "JOB", num_args = 0..=1, default_missing_value = NEWEST,
+        conflicts_with_all = ["file", "module", "format", "map", "upsert_key", "dry_run", "abort_on_error"])]
+    resume: Option<String>,
     /// How the file is written: csv, ndjson, json or vcard; by the file's name when left out
     #[arg(long, value_parser = parsed::<Format>)]
     format: Option<Format>,
@@ -106,27 +116,87 @@ fn format_of(file: &Path) -> Result<Format, String> {
 
 impl Import {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let format = self.format.map_or_else(|| format_of(&self.file), Ok)?;
+        let order = match &self.resume {
+            Some(_) => None,
+            None => Some(self.order()?),
+        };
+        let crm = settings.open().await?;
+        let tenant = tenant(&crm, &self.tenant).await?;
+        let scope = crm.operator(tenant, request(&crm));
+        let id = match order {
+            Some(order) => order.send(&crm, &scope).await?,
+            None => self.interrupted(&crm, &scope).await?,
+        };
+        let job = to_the_end(&crm, &scope, id, &self.tenant).await?;
+        tell_errors(&crm, &scope, &job).await?;
+        crm.close().await;
+        outcome(job)
+    }
+
+    /// What to import and how, as far as the command line tells.
+    fn order(&self) -> Result<Order, String> {
+        let file = self.file.clone().unwrap_or_default();
+        let format = self.format.map_or_else(|| format_of(&file), Ok)?;
         let mut options = ImportOptions::new(format);
-        if let Some(key) = self.upsert_key {
+        if let Some(key) = &self.upsert_key {
             options.mode = ImportMode::Upsert;
-            options.key = Some(key);
+            options.key = Some(key.clone());
         }
         options.dry_run = self.dry_run;
-        options.mapping = self.map;
+        options.mapping = self.map.clone();
         if self.abort_on_error {
             options.on_error = OnError::Abort;
         }
+        Ok(Order {
+            file,
+            module: self.module.clone().unwrap_or_default(),
+            options,
+        })
+    }
+
+    /// The import to go on with.
+    async fn interrupted(&self, crm: &Crm, scope: &Scope) -> Result<JobId, Failure> {
+        let wanted = self.resume.as_deref().unwrap_or(NEWEST);
+        let job = if wanted == NEWEST {
+            let jobs = crm.jobs().list(scope, None, 100).await?.data;
+            let mut open = jobs
+                .into_iter()
+                .filter(|job| job.kind == "import" && !job.state.is_final());
+            open.next()
+                .ok_or("this tenant has no import that is not finished")?
+        } else {
+            let id = wanted.parse().map(JobId);
+            let id = id.map_err(|_| format!("{wanted:?} is not the id of a job"))?;
+            let unknown = |_| format!("this tenant has no job {wanted}");
+            crm.jobs().get(scope, id).await.map_err(unknown)?
+        };
+        match job.state {
+            JobState::Receiving => {
+                let id = job.id;
+                Err(format!("the file of job {id} never came whole; import it again").into())
+            }
+            _ => Ok(job.id),
+        }
+    }
+}
+
+/// A file to import.
+struct Order {
+    file: PathBuf,
+    module: String,
+    options: ImportOptions,
+}
+
+impl Order {
+    /// Stores the file with a job that waits for its turn.
+    async fn send(self, crm: &Crm, scope: &Scope) -> Result<JobId, Failure> {
         let unreadable = |error| format!("{} cannot be read: {error}", self.file.display());
         let mut file = tokio::fs::File::open(&self.file)
             .await
             .map_err(unreadable)?;
-        let crm = settings.open().await?;
-        let tenant = tenant(&crm, &self.tenant).await?;
-        let scope = crm.operator(tenant, request(&crm));
-        let transfer = crm.transfer();
-        let mut upload = transfer
-            .import(&scope, &self.module, options)
+        let mut upload = crm
+            .transfer()
+            .import(scope, &self.module, self.options)
             .await
             .map_err(|error| named(error, &self.module))?;
         let mut piece = vec![0; PIECE];
@@ -140,27 +210,32 @@ impl Import {
                 }
             }
         }
-        let id = upload.finish().await?;
-        let job = to_the_end(&crm, &scope, id).await?;
-        tell_errors(&crm, &scope, &job).await?;
-        crm.close().await;
-        let Progress { done, failed, .. } = job.progress;
-        match job.state {
-            JobState::Done if failed == 0 => {
-                let would = if self.dry_run { "would be " } else { "" };
-                println!("{done} records {would}imported");
-                Ok(())
-            }
-            JobState::Done => Err(format!(
-                "{failed} of {} entries were refused, the others imported",
-                done + failed
-            )
-            .into()),
-            JobState::Cancelled => Err(format!("cancelled after {done} entries").into()),
-            _ => {
-                let reason = job.error.map_or_else(String::new, |error| error.message);
-                Err(format!("the import stopped after {done} entries: {reason}").into())
-            }
+        Ok(upload.finish().await?)
+    }
+}
+
+/// What an import that ended says last.
+fn outcome(job: Job) -> Outcome {
+    let Progress { done, failed, .. } = job.progress;
+    match job.state {
+        JobState::Done if failed == 0 => {
+            let would = if job.input["dry_run"] == true {
+                "would be "
+            } else {
+                ""
+            };
+            println!("{done} records {would}imported");
+            Ok(())
+        }
+        JobState::Done => Err(format!(
+            "{failed} of {} entries were refused, the others imported",
+            done + failed
+        )
+        .into()),
+        JobState::Cancelled => Err(format!("cancelled after {done} entries").into()),
+        _ => {
+            let reason = job.error.map_or_else(String::new, |error| error.message);
+            Err(format!("the import stopped after {done} entries: {reason}").into())
         }
     }
 }
@@ -174,8 +249,11 @@ fn named(error: Error, module: &str) -> String {
 }
 
 /// Runs the job here, or watches another process run it.
-async fn to_the_end(crm: &Crm, scope: &Scope, id: JobId) -> Result<Job, Error> {
+async fn to_the_end(crm: &Crm, scope: &Scope, id: JobId, tenant: &str) -> Result<Job, Error> {
     let bar = Bar(std::io::stderr().is_terminal());
+    if bar.0 {
+        eprintln!("job {id}; if interrupted: crm import --tenant {tenant:?} --resume {id}");
+    }
     loop {
         let mut run = std::pin::pin!(crm.run_job(scope, id));
         let ran = loop {

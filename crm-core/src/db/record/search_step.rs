@@ -1,0 +1,197 @@
+//! The statements that bring SQLite's search index up to its records, some at a time.
+//!
+//! A step takes the records behind the place that the tenant's part reaches to, and the pending
+//! ones, in the order of their ids; it is one transaction, and SQLite has one writer. So whenever
+//! somebody reads, each record is in the index as it is, or pending, or behind that place.
+
+use super::Statements;
+use super::search::TENANT_SHIFT;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::TenantId;
+use crate::value::Value;
+
+/// Most records of each of the two kinds that one step takes: other writers wait some 30 ms.
+pub(crate) const STEP: u64 = 256;
+
+impl Statements {
+    /// Takes one step; answers whether there may be more to do.
+    pub(crate) async fn search_step(&self, tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool> {
+        tx.execute(self.search_begin(tenant)).await?;
+        let place = tx.fetch_optional(self.search_place(tenant)).await?;
+        let mut place = place.ok_or_else(|| Error::internal("a search index without its place"))?;
+        let (slot, upto): (i64, Value) = (place.int()?, place.next());
+        let ends = tx
+            .fetch_optional(self.search_ends(tenant, slot, &upto))
+            .await?;
+        let mut ends = ends.ok_or_else(|| Error::internal("a search index without its ends"))?;
+        let (tail, pending, number) = (ends.next(), ends.next(), ends.int::<i64>()?);
+        if !pending.is_null() {
+            tx.execute(self.forget_words(tenant, &pending)).await?;
+            tx.execute(self.forget_numbers(tenant, &pending)).await?;
+        }
+        let to = if tail.is_null() { &upto } else { &tail };
+        let bounds = [&upto, to, &pending];
+        let mut done = tx
+            .execute(self.give_numbers(tenant, number, bounds))
+            .await?;
+        tx.execute(self.learn_words(slot, number)).await?;
+        if !pending.is_null() {
+            done += tx.execute(self.forget_pending(tenant, &pending)).await?;
+        }
+        tx.execute(self.reach(tenant, to)).await?;
+        Ok(done >= STEP)
+    }
+
+    fn search_begin(&self, tenant: TenantId) -> Sql {
+        let name = self.module.name();
+        let mut sql = Sql::new("INSERT INTO ");
+        sql.derived(name, ".search.tenants")
+            .push(" (tenant_id, slot, upto) SELECT ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(", coalesce(max(slot), 0) + 1, x'' FROM ")
+            .derived(name, ".search.tenants")
+            .push(" WHERE true ON CONFLICT (tenant_id) DO NOTHING");
+        sql
+    }
+
+    fn search_place(&self, tenant: TenantId) -> Sql {
+        let mut sql = Sql::new("SELECT slot, upto FROM ");
+        sql.derived(self.module.name(), ".search.tenants")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
+        sql.returns(&[ColumnType::Int, ColumnType::Bytes])
+    }
+
+    /// The last record behind the place and the last pending one that this step takes, and the
+    /// first number that is free.
+    fn search_ends(&self, tenant: TenantId, slot: i64, upto: &Value) -> Sql {
+        let name = self.module.name();
+        let mut sql = Sql::new("SELECT (SELECT max(id) FROM (SELECT id FROM ");
+        sql.ident(name).push(" WHERE tenant_id = ");
+        sql.arg(tenant, ColumnType::Uuid)
+            .push(" AND id > ")
+            .arg(upto.clone(), ColumnType::Bytes)
+            .push(" ORDER BY id LIMIT ")
+            .number(STEP)
+            .push(")), (SELECT max(id) FROM (SELECT id FROM ")
+            .derived(name, ".search.pending")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(" ORDER BY id LIMIT ")
+            .number(STEP)
+            .push(")), (SELECT coalesce(max(number) + 1, ")
+            .arg(slot << TENANT_SHIFT, ColumnType::Int)
+            .push(") FROM ")
+            .derived(name, ".search.numbers")
+            .push(" WHERE number >= ")
+            .arg(slot << TENANT_SHIFT, ColumnType::Int)
+            .push(" AND number < ")
+            .arg((slot + 1) << TENANT_SHIFT, ColumnType::Int)
+            .push(")");
+        sql.returns(&[ColumnType::Bytes, ColumnType::Bytes, ColumnType::Int])
+    }
+
+    fn forget_words(&self, tenant: TenantId, to: &Value) -> Sql {
+        let name = self.module.name();
+        let mut sql = Sql::new("DELETE FROM ");
+        sql.derived(name, ".search")
+            .push(" WHERE rowid IN (SELECT number FROM ")
+            .derived(name, ".search.numbers");
+        self.of_pending(&mut sql, tenant, to);
+        sql.push(")");
+        sql
+    }
+
+    fn forget_numbers(&self, tenant: TenantId, to: &Value) -> Sql {
+        let mut sql = Sql::new("DELETE FROM ");
+        sql.derived(self.module.name(), ".search.numbers");
+        self.of_pending(&mut sql, tenant, to);
+        sql
+    }
+
+    fn of_pending(&self, sql: &mut Sql, tenant: TenantId, to: &Value) {
+        sql.push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(" AND id IN (");
+        self.pending(sql, tenant, to);
+        sql.push(")");
+    }
+
+    fn pending(&self, sql: &mut Sql, tenant: TenantId, to: &Value) {
+        sql.push("SELECT id FROM ")
+            .derived(self.module.name(), ".search.pending")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(" AND id <= ")
+            .arg(to.clone(), ColumnType::Bytes);
+    }
+
+    /// Numbers for the records behind `upto` up to `to`, and for those pending ones that exist.
+    fn give_numbers(&self, tenant: TenantId, first: i64, [upto, to, pending]: [&Value; 3]) -> Sql {
+        let name = self.module.name();
+        let mut sql = Sql::new("INSERT INTO ");
+        sql.derived(name, ".search.numbers")
+            .push(" (number, tenant_id, id) SELECT row_number() OVER (ORDER BY id) - 1 + ")
+            .arg(first, ColumnType::Int)
+            .push(", tenant_id, id FROM (SELECT tenant_id, id FROM ")
+            .ident(name)
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(" AND id > ")
+            .arg(upto.clone(), ColumnType::Bytes)
+            .push(" AND id <= ")
+            .arg(to.clone(), ColumnType::Bytes)
+            .push(" UNION ALL SELECT tenant_id, id FROM ")
+            .ident(name)
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(" AND id IN (");
+        self.pending(&mut sql, tenant, pending);
+        sql.push("))");
+        sql
+    }
+
+    /// The text of the records that have just got their numbers.
+    fn learn_words(&self, slot: i64, first: i64) -> Sql {
+        let name = self.module.name();
+        let mut sql = Sql::new("INSERT INTO ");
+        sql.derived(name, ".search")
+            .push(" (rowid, \"text\") SELECT n.number, ");
+        for (count, position) in self.module.searchable().iter().enumerate() {
+            sql.push(if count > 0 { " || char(10) || " } else { "" });
+            sql.push("coalesce(t.")
+                .ident(&self.module.fields()[*position].name)
+                .push(", '')");
+        }
+        sql.push(" FROM ")
+            .derived(name, ".search.numbers")
+            .push(" n JOIN ")
+            .ident(name)
+            .push(" t ON t.tenant_id = n.tenant_id AND t.id = n.id WHERE n.number >= ")
+            .arg(first, ColumnType::Int)
+            .push(" AND n.number < ")
+            .arg((slot + 1) << TENANT_SHIFT, ColumnType::Int);
+        sql
+    }
+
+    fn forget_pending(&self, tenant: TenantId, to: &Value) -> Sql {
+        let mut sql = Sql::new("DELETE FROM ");
+        sql.derived(self.module.name(), ".search.pending")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(" AND id <= ")
+            .arg(to.clone(), ColumnType::Bytes);
+        sql
+    }
+
+    fn reach(&self, tenant: TenantId, to: &Value) -> Sql {
+        let mut sql = Sql::new("UPDATE ");
+        sql.derived(self.module.name(), ".search.tenants")
+            .push(" SET upto = ")
+            .arg(to.clone(), ColumnType::Bytes)
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid);
+        sql
+    }
+}
