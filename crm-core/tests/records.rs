@@ -24,6 +24,8 @@ use serde_json::{Map, Value as Json, json};
 mod activity;
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/bulk_filter.rs"]
+mod bulk_filter;
 #[path = "records/hooks.rs"]
 mod hooks;
 #[path = "records/module_suite.rs"]

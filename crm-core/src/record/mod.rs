@@ -7,6 +7,7 @@ mod cursor;
 mod filter;
 mod filter_json;
 mod hook;
+mod many;
 mod once;
 mod page;
 mod perform;
@@ -30,6 +31,7 @@ pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric
 pub use filter::{Comparison, Field, Filter, operators};
 pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
 pub use hook::{HookContext, Next, When};
+pub use many::{MAX_MATCHES, Many, Matched};
 pub use once::Once;
 pub use page::{Page, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
