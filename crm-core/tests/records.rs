@@ -20,6 +20,12 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 
+#[path = "records/count.rs"]
+mod count;
+#[path = "records/figures.rs"]
+mod figures;
+#[path = "records/page_number.rs"]
+mod page_number;
 #[path = "records/query.rs"]
 mod query;
 #[path = "records/search.rs"]

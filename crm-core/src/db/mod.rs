@@ -7,22 +7,29 @@ mod bulk;
 pub(crate) mod ddl;
 mod error;
 pub(crate) mod journal;
+mod made;
 pub(crate) mod migrate;
 mod postgres;
 pub(crate) mod record;
 mod row;
 mod sql;
 mod sqlite;
+mod writes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::id::TenantId;
+use crate::module::Ident;
 
+pub(crate) use made::MANY;
 pub(crate) use row::Row;
 pub(crate) use sql::{ColumnType, Sql};
+pub(crate) use writes::{Touched, Writes};
 
 /// Which SQL a statement is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +66,7 @@ pub struct DatabaseOptions {
     /// Most writes that share one commit on SQLite; 1 switches group commit off. Default 256.
     pub group_commit: usize,
     /// Records of a module above which a tenant's searches get an index on SQLite, where the module
-    /// declares one. Default 5,000.
+    /// declares one. Default 500.
     pub large_tenant: u32,
 }
 
@@ -71,7 +78,7 @@ impl Default for DatabaseOptions {
             durability: Durability::Full,
             write_queue: 4_096,
             group_commit: 256,
-            large_tenant: 5_000,
+            large_tenant: 500,
         }
     }
 }
@@ -91,7 +98,14 @@ impl<T, F> Job<T> for F where
 #[derive(Debug, Clone)]
 pub(crate) struct Db {
     backend: Backend,
-    committed: watch::Sender<()>,
+    committed: Committed,
+}
+
+/// Tells of commits: that there was one, and what it wrote to.
+#[derive(Debug, Clone)]
+struct Committed {
+    signal: watch::Sender<()>,
+    writes: Arc<Writes>,
 }
 
 #[derive(Debug, Clone)]
@@ -103,7 +117,10 @@ enum Backend {
 impl Db {
     /// Opens the database at `url`: `sqlite://path` (made when missing) or `postgres://…`.
     pub(crate) async fn open(url: &str, options: &DatabaseOptions) -> Result<Self> {
-        let committed = watch::Sender::new(());
+        let committed = Committed {
+            signal: watch::Sender::new(()),
+            writes: Arc::new(Writes::new()),
+        };
         let signal = committed.clone();
         let backend = match url.split_once(':') {
             Some(("sqlite", _)) => {
@@ -157,7 +174,12 @@ impl Db {
 
     /// A receiver that changes after commits of this process.
     pub(crate) fn commits(&self) -> watch::Receiver<()> {
-        self.committed.subscribe()
+        self.committed.signal.subscribe()
+    }
+
+    /// The counters of committed writes.
+    pub(crate) fn writes(&self) -> &Writes {
+        &self.committed.writes
     }
 
     /// Finishes waiting writes and closes all connections.
@@ -170,7 +192,7 @@ impl Db {
 }
 
 /// An open transaction. It cannot be committed or rolled back by its user: the job's answer does.
-pub(crate) struct Tx<'c>(Connection<'c>);
+pub(crate) struct Tx<'c>(Connection<'c>, Vec<Touched>);
 
 /// What stays of a step that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +218,14 @@ enum Connection<'c> {
 }
 
 impl Tx<'_> {
+    /// Notes that this transaction writes to a tenant's records of a module.
+    pub(crate) fn touch(&mut self, tenant: TenantId, module: &Ident) {
+        let touched = Touched::new(tenant, module);
+        if !self.1.contains(&touched) {
+            self.1.push(touched);
+        }
+    }
+
     /// Which SQL this database speaks.
     pub(crate) fn dialect(&self) -> Dialect {
         match &self.0 {

@@ -24,7 +24,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     "tenants",
     "users",
     "memberships",
@@ -47,6 +47,7 @@ const TABLES: [&str; 23] = [
     "job_chunks",
     "job_errors",
     "idempotency_keys",
+    "record_counts",
     "crm_migrations",
 ];
 
@@ -70,9 +71,9 @@ pub const SYSTEM_FIELDS: [&str; 6] = [
 ];
 
 /// Words of the query string and of filters.
-const QUERY_WORDS: [&str; 12] = [
+const QUERY_WORDS: [&str; 15] = [
     "limit", "cursor", "sort", "fields", "expand", "search", "q", "count", "filter", "and", "or",
-    "not",
+    "not", "page", "per_page", "max_age",
 ];
 
 /// Checks a declaration by itself.

@@ -5,6 +5,8 @@ pub(crate) mod bulk;
 mod cursor;
 mod filter;
 mod filter_json;
+mod fresh;
+mod funnel;
 mod once;
 mod page;
 mod perform;
@@ -26,8 +28,10 @@ use serde::{Serialize, Serializer};
 pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric};
 pub use filter::{Comparison, Field, Filter, operators};
 pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
+pub use fresh::{Figures, MaxAge};
+pub use funnel::{Funnel, Stage};
 pub use once::Once;
-pub use page::{Page, Total};
+pub use page::{Page, PageNumber, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
 pub use query::{Count, Direction, Query, Sort};
 pub use records::Records;
@@ -37,6 +41,7 @@ pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
 pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
+pub(crate) use fresh::KeptFigures;
 pub(crate) use query::Order;
 
 use crate::db::Row;

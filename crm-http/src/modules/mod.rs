@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod condition;
+mod funnel;
 mod query;
 mod query_body;
 mod read;
@@ -29,6 +30,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::resource::allow;
 
+pub(crate) use funnel::has_funnel;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
 /// The path all resources live under.
@@ -59,6 +61,8 @@ enum Target {
     Record(RecordId),
     /// Figures about the collection.
     Aggregate,
+    /// How far its records come.
+    Funnel,
     /// `/import` behind the collection.
     Import,
     /// `/export` behind the collection.
@@ -79,6 +83,7 @@ impl Call {
         let target = match id {
             None => Target::Collection,
             Some(aggregate::AGGREGATE) => Target::Aggregate,
+            Some(funnel::FUNNEL) if has_funnel(&module) => Target::Funnel,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Target::Query,
             Some("import") => Target::Import,
@@ -106,6 +111,7 @@ impl Call {
             Target::Upsert => (BODY, write::UPSERT),
             Target::Batch => (BODY, write::BATCH),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
+            Target::Funnel => (AGGREGATE, funnel::FUNNEL),
             Target::Import => (IMPORT, "import"),
             Target::Export => (EXPORT, "export"),
             Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
@@ -126,6 +132,7 @@ impl Call {
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
             (_, Target::Aggregate) => handler.aggregate(&request).await,
+            (_, Target::Funnel) => handler.funnel(&request).await,
             (_, Target::Import) => handler.import(request).await,
             (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,

@@ -3,8 +3,10 @@
 
 mod error;
 mod field;
+mod figures;
 mod fixed;
 mod module;
+mod page;
 mod read;
 mod write;
 

@@ -11,6 +11,8 @@ mod bad_input;
 mod command;
 mod contract;
 mod front;
+mod funnel;
+mod page;
 mod plugin;
 mod query;
 mod records;
