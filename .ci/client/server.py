@@ -1,7 +1,8 @@
-"""A `crm serve` on a new SQLite database, for as long as a `with` block runs."""
+"""A `crm serve` on a new database, for as long as a `with` block runs."""
 
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,17 +19,19 @@ STOP_SECONDS = 60
 class Server:
     """The running server: its `url` and the `setup_token` that it printed."""
 
-    def __init__(self, crm: Path, work: Path) -> None:
+    def __init__(self, crm: Path, work: Path, database: str = "sqlite://crm.db") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             listen = "127.0.0.1:%d" % probe.getsockname()[1]
         self.url = f"http://{listen}"
         self.setup_token = ""
         self._output: list[str] = []
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
+        environment["CRM_SECRET_KEY"] = secrets.token_urlsafe(48)
         self._process = subprocess.Popen(
-            [crm, "serve", "--listen", listen, "--database", "sqlite://crm.db"],
+            [crm, "serve", "--listen", listen, "--database", database],
             cwd=work,
-            env={name: value for name, value in os.environ.items() if not name.startswith("CRM_")},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -26,7 +26,7 @@ use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
-use crate::record::{KeptFigures, Records};
+use crate::record::{Hooks, KeptFigures, Records};
 use crate::registry::Registry;
 use crate::role::Roles;
 use crate::schema::Schema;
@@ -61,6 +61,7 @@ pub(crate) struct Core {
     pub(crate) identity: Identity,
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
+    pub(crate) hooks: Hooks,
     statements: Vec<Statements>,
 }
 
@@ -317,6 +318,7 @@ pub struct Builder {
     subscribers: Vec<Arc<dyn Subscriber>>,
     plugins: Option<Arc<dyn PluginHost>>,
     jobs: Vec<Arc<dyn JobKind>>,
+    pub(crate) hooks: Hooks,
 }
 
 impl Default for Builder {
@@ -332,6 +334,7 @@ impl Default for Builder {
             subscribers: Vec::new(),
             plugins: None,
             jobs: vec![Arc::new(Import)],
+            hooks: Hooks::default(),
         }
     }
 }
@@ -433,6 +436,7 @@ impl Builder {
         ))?;
         let keys = SigningKeys::from_secret(&secret)?;
         let registry = Registry::new(specs)?;
+        self.hooks.check(&registry)?;
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
         schema.migrate().await?;
         schema.apply(&registry).await?;
@@ -449,6 +453,7 @@ impl Builder {
                 .iter()
                 .map(|module| Statements::new(module, dialect))
                 .collect(),
+            hooks: self.hooks,
             catalogue,
             registry,
             db,

@@ -10,6 +10,7 @@ mod db;
 mod dispatch;
 pub mod error;
 pub mod event;
+pub mod guide;
 pub mod hook;
 pub mod id;
 pub mod identity;
@@ -38,12 +39,14 @@ pub use db::ddl::Step;
 pub use db::migrate::MigrationStatus;
 pub use db::{DatabaseOptions, Dialect, Durability};
 pub use dispatch::Subscriber;
-pub use error::{Error, FieldError, Result};
+pub use error::{Error, FieldError, Refusal, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
 pub use schema::{DataLoss, Schema};
-pub use scope::{Action, Actor, Create, Delete, Permit, Read, RequestContext, Scope, Update};
+pub use scope::{
+    Action, Actor, Create, Delete, Permit, Purge, Read, RequestContext, Scope, Update,
+};
 
 /// What the derive macro's code needs; not for use by hand.
 #[doc(hidden)]

@@ -20,10 +20,16 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 
+#[path = "records/activity.rs"]
+mod activity;
 #[path = "records/count.rs"]
 mod count;
 #[path = "records/figures.rs"]
 mod figures;
+#[path = "records/hooks.rs"]
+mod hooks;
+#[path = "records/module_suite.rs"]
+mod module_suite;
 #[path = "records/page_number.rs"]
 mod page_number;
 #[path = "records/query.rs"]
@@ -32,6 +38,8 @@ mod query;
 mod search;
 #[path = "records/search_index.rs"]
 mod search_index;
+#[path = "records/trash.rs"]
+mod trash;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,
@@ -91,9 +99,21 @@ impl Fixture {
         backend: Backend,
         subscriber: Option<Arc<dyn Subscriber>>,
     ) -> anyhow::Result<Self> {
+        Self::built(backend, |builder| match subscriber {
+            Some(subscriber) => builder.subscribe(subscriber),
+            None => builder,
+        })
+        .await
+    }
+
+    /// An application with more to it.
+    async fn built(
+        backend: Backend,
+        more: impl FnOnce(crm_core::Builder) -> crm_core::Builder,
+    ) -> anyhow::Result<Self> {
         let start = DateTime::parse_from_rfc3339("2025-01-15T09:30:00Z")?.to_utc();
         let (clock, _) = Clock::fixed(start, 1);
-        let mut builder = Crm::builder()
+        let builder = Crm::builder()
             .database(backend.url())
             .database_options(DatabaseOptions {
                 durability: Durability::Off,
@@ -108,10 +128,7 @@ impl Fixture {
                 ModuleSpec::from_toml(query::BOXES)?,
                 ModuleSpec::from_toml(search::NOTES)?,
             ]);
-        if let Some(subscriber) = subscriber {
-            builder = builder.subscribe(subscriber);
-        }
-        let crm = builder.build().await?;
+        let crm = more(builder).build().await?;
         let tenant = crm.tenants().create("Acme", request()).await?.id;
         Ok(Self {
             crm,

@@ -58,9 +58,10 @@ fn behind(module: &CompiledModule, tenant: TenantId, first: RecordId) -> Sql {
 }
 
 impl Statements {
-    /// Reads the number of a tenant's records, where it may be kept.
+    /// Reads the number of a tenant's records, where it may be kept: not of modules with a trash,
+    /// whose records go and come without being made or deleted.
     pub(crate) fn kept_count(&self, tenant: TenantId) -> Option<Sql> {
-        if self.dialect() == Dialect::Postgres {
+        if self.dialect() == Dialect::Postgres || self.module().spec().soft_delete {
             return None;
         }
         let sql = Sql::new("SELECT count FROM record_counts WHERE tenant_id = $1 AND module = $2")

@@ -120,14 +120,13 @@ async fn transaction<T: Send + 'static>(
     writes: &Writes,
 ) -> Result<T> {
     lent.get()?.execute("BEGIN").await.translate()?;
-    let (touched, result) = {
-        let mut tx = Tx(Connection::Postgres(lent.get()?), Vec::new());
+    let mut touched = Vec::new();
+    let result = {
+        let mut tx = Tx(Connection::Postgres(lent.get()?), 0, &mut touched);
         let run = AssertUnwindSafe(async { job(&mut tx).await })
             .catch_unwind()
             .await;
-        let result =
-            run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")));
-        (tx.1, result)
+        run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
     };
     match result {
         Ok(value) => {

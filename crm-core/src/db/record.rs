@@ -6,6 +6,7 @@ mod lookup;
 mod order;
 mod search;
 mod search_step;
+mod trash;
 
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use crate::value::Value;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 
+use trash::Shelf;
+
 use search::Narrowed;
 
 /// Counting stops here.
@@ -30,6 +33,7 @@ pub(crate) const COUNT_CAP: u32 = 10_000;
 pub(crate) struct Statements {
     module: Arc<CompiledModule>,
     dialect: Dialect,
+    shelf: Shelf,
     columns: Arc<[ColumnType]>,
     get: Arc<str>,
     get_for_update: Arc<str>,
@@ -47,8 +51,13 @@ const SYSTEM: &[ColumnType] = &[
 
 impl Statements {
     pub(crate) fn new(module: &Arc<CompiledModule>, dialect: Dialect) -> Self {
+        Self::on(module, dialect, Shelf::Live)
+    }
+
+    fn on(module: &Arc<CompiledModule>, dialect: Dialect, shelf: Shelf) -> Self {
         let mut get = select(module);
-        get.push(" WHERE tenant_id = $1 AND id = $2");
+        get.push(" WHERE tenant_id = $1 AND id = $2")
+            .push(shelf.condition(module));
         let mut get_for_update = get.clone();
         if dialect == Dialect::Postgres {
             get_for_update.push(" FOR UPDATE");
@@ -60,7 +69,8 @@ impl Statements {
         Self {
             module: module.clone(),
             dialect,
-            columns: SYSTEM.iter().chain(module.columns()).copied().collect(),
+            shelf,
+            columns: columns(module),
             get: get.into_text(),
             get_for_update: get_for_update.into_text(),
             insert: insert(module).into_text(),
@@ -153,6 +163,7 @@ impl Statements {
         sql.ident(self.module.name());
         self.conditions(&mut sql, tenant, owner, None, None);
         sql.push(" AND id = ").arg(id, ColumnType::Uuid);
+        self.hold(&mut sql);
         sql
     }
 
@@ -197,7 +208,8 @@ impl Statements {
         search: Option<(&str, SearchPath)>,
     ) {
         sql.push(" WHERE tenant_id = ")
-            .arg(tenant, ColumnType::Uuid);
+            .arg(tenant, ColumnType::Uuid)
+            .push(self.shelf.condition(&self.module));
         if let Some(owner) = owner {
             sql.push(" AND owner_id = ").arg(owner, ColumnType::Uuid);
         }
@@ -428,8 +440,18 @@ fn first_id(millis: i64) -> uuid::Uuid {
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
 
+/// The types of the columns that [`select`] names.
+fn columns(module: &CompiledModule) -> Arc<[ColumnType]> {
+    let deleted_at = module.spec().soft_delete.then_some(&ColumnType::Instant);
+    let system = SYSTEM.iter().chain(deleted_at);
+    system.chain(module.columns()).copied().collect()
+}
+
 fn select(module: &CompiledModule) -> Sql {
     let mut sql = Sql::new("SELECT id, version, owner_id, created_at, updated_at");
+    if module.spec().soft_delete {
+        sql.push(", deleted_at");
+    }
     for field in module.fields() {
         sql.push(", ").ident(&field.name);
     }

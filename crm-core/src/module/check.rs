@@ -70,6 +70,9 @@ pub const SYSTEM_FIELDS: [&str; 6] = [
     "updated_at",
 ];
 
+/// The column of modules with a trash.
+pub(crate) const DELETED_AT: &str = "deleted_at";
+
 /// Words of the query string and of filters.
 const QUERY_WORDS: [&str; 15] = [
     "limit", "cursor", "sort", "fields", "expand", "search", "q", "count", "filter", "and", "or",
@@ -98,6 +101,10 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     for (position, field) in spec.fields.iter().enumerate() {
         let place = format!("/fields/{position}");
         field_name(field, &place, &mut problems);
+        if spec.soft_delete && field.name.as_str() == DELETED_AT {
+            let message = format!("`{DELETED_AT}` is reserved: the trash needs it");
+            problems.add(&format!("{place}/name"), "reserved", message);
+        }
         if !seen.insert(&field.name) {
             let message = format!("the name `{}` is taken by an earlier field", field.name);
             problems.add(&format!("{place}/name"), "duplicate", message);

@@ -15,11 +15,12 @@ mod spec;
 mod suggestion;
 mod typed;
 
+pub(crate) use check::DELETED_AT;
 pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
 pub use compiled::CompiledModule;
 pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};
-pub use machine::{Back, MachineSpec};
+pub use machine::{Back, LogSpec, MachineSpec};
 pub use rule::Refusal;
 pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};
 pub use typed::Module;

@@ -1,7 +1,9 @@
 //! Test support for this library and for applications built on it; behind the feature `testing`.
 
 pub mod postgres;
+mod suite;
 
+pub use suite::{Broken, module_suite};
 use tempfile::TempDir;
 
 use crate::crm::Crm;

@@ -10,6 +10,7 @@ mod query;
 mod query_body;
 mod read;
 mod transfer;
+mod trash;
 mod write;
 
 use std::fmt;
@@ -42,6 +43,8 @@ const IMPORT: &[Method] = &[Method::POST];
 const EXPORT: &[Method] = &[Method::GET];
 /// What takes its question or its changes as a body.
 const BODY: &[Method] = &[Method::POST];
+const TRASH: &[Method] = &[Method::GET];
+const PURGE: &[Method] = &[Method::DELETE];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
@@ -59,6 +62,10 @@ enum Target {
     /// The collection, written to several times.
     Batch,
     Record(RecordId),
+    /// What is deleted of the collection.
+    Trash,
+    /// Something to do with one record: the path goes on behind its id.
+    Act(RecordId, Act),
     /// Figures about the collection.
     Aggregate,
     /// How far its records come.
@@ -69,6 +76,38 @@ enum Target {
     Export,
     /// The path goes on after the module, with what cannot be an id.
     Nothing,
+}
+
+/// What is done with one record, beside reading and writing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Restore,
+    Purge,
+}
+
+impl Act {
+    /// What the path segment `name` behind an id asks for, where the module has it.
+    fn named(module: &CompiledModule, name: &str) -> Option<Self> {
+        match name {
+            trash::RESTORE if module.spec().soft_delete => Some(Self::Restore),
+            trash::PURGE if module.spec().soft_delete => Some(Self::Purge),
+            _ => None,
+        }
+    }
+
+    fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Restore => BODY,
+            Self::Purge => PURGE,
+        }
+    }
+
+    fn below(self) -> &'static str {
+        match self {
+            Self::Restore => "{id}/restore",
+            Self::Purge => "{id}/purge",
+        }
+    }
 }
 
 impl Call {
@@ -90,7 +129,14 @@ impl Call {
             Some("export") => Target::Export,
             Some(write::UPSERT) => Target::Upsert,
             Some(write::BATCH) => Target::Batch,
-            Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
+            Some(trash::TRASH) if module.spec().soft_delete => Target::Trash,
+            Some(below) => match below.split_once('/') {
+                None => record_id(below).map_or(Target::Nothing, Target::Record),
+                Some((id, act)) => match (record_id(id), Act::named(&module, act)) {
+                    (Some(id), Some(act)) => Target::Act(id, act),
+                    _ => Target::Nothing,
+                },
+            },
         };
         Some(Self { module, target })
     }
@@ -110,6 +156,8 @@ impl Call {
             Target::Query => (BODY, read::QUERY),
             Target::Upsert => (BODY, write::UPSERT),
             Target::Batch => (BODY, write::BATCH),
+            Target::Trash => (TRASH, trash::TRASH),
+            Target::Act(_, act) => (act.methods(), act.below()),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Target::Funnel => (AGGREGATE, funnel::FUNNEL),
             Target::Import => (IMPORT, "import"),
@@ -131,6 +179,9 @@ impl Call {
         };
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
+            (_, Target::Trash) => handler.trash(&request).await,
+            (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
+            (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
             (_, Target::Funnel) => handler.funnel(&request).await,
             (_, Target::Import) => handler.import(request).await,

@@ -83,7 +83,7 @@ impl Handler<'_> {
     }
 
     /// Does one write and answers the record, as far as the caller may read it.
-    async fn one(&self, once: Option<Once>, write: Write) -> Result<Response, Problem> {
+    pub(super) async fn one(&self, once: Option<Once>, write: Write) -> Result<Response, Problem> {
         let scope = self.scope.clone();
         let reply = move |outcomes: Vec<crm_core::Result<Written>>| {
             let outcome = outcomes.into_iter().next().ok_or(Error::NotFound)?;
@@ -149,7 +149,7 @@ impl Handler<'_> {
         Ok((values, once))
     }
 
-    fn once(&self, request: &Request, body: &[u8]) -> Result<Option<Once>, Problem> {
+    pub(super) fn once(&self, request: &Request, body: &[u8]) -> Result<Option<Once>, Problem> {
         let mut keys = request.headers().get_all(IDEMPOTENCY_KEY).iter();
         let Some(key) = keys.next() else {
             return Ok(None);
@@ -200,8 +200,8 @@ fn status(kind: crm_core::event::ChangeKind) -> StatusCode {
 
     match kind {
         ChangeKind::Created => StatusCode::CREATED,
-        ChangeKind::Updated => StatusCode::OK,
-        ChangeKind::Deleted => StatusCode::NO_CONTENT,
+        ChangeKind::Updated | ChangeKind::Restored => StatusCode::OK,
+        ChangeKind::Deleted | ChangeKind::Purged => StatusCode::NO_CONTENT,
     }
 }
 

@@ -2,6 +2,7 @@
 //! from the declared modules. What serves a request also describes it.
 
 mod error;
+mod example;
 mod field;
 mod figures;
 mod fixed;

@@ -1,6 +1,7 @@
 //! The paths and schemas that follow from one module's declaration.
 
 mod transfer;
+mod trash;
 
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
@@ -67,6 +68,10 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         let schema = format!("{}Funnel", words.record());
         described.schemas.insert(schema, figures::funnel_schema());
     }
+    described
+        .paths
+        .extend(trash::paths(registry, &words, module));
+    trash::require_version(module, &mut described.paths);
     described
 }
 
@@ -445,6 +450,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     let mut stored = system_properties();
     stored.extend(declared.clone());
     let view = read::view_schema(registry, module, &stored);
+    let trash = trash::schemas(registry, words, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
     let whole = json!({
         "type": "object", "description": module.spec().description,
@@ -493,6 +499,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
         ),
         (record, whole),
     ]);
+    schemas.extend(trash);
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module
@@ -500,6 +507,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
             .iter()
             .filter_map(|field| named_schema(words.singular, field)),
     );
+    super::example::add(&words.record(), module, &mut schemas);
     schemas
 }
 

@@ -72,8 +72,9 @@ impl Contract {
         item.get(method)
     }
 
+    /// Panics when the value does not fit the schema.
     #[track_caller]
-    fn fit(&self, schema: &Value, value: &Value, at: &str) {
+    pub(crate) fn fit(&self, schema: &Value, value: &Value, at: &str) {
         let schema = self.resolve(schema);
         if value.is_null() && schema["nullable"] == true {
             return;

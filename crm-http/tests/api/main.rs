@@ -10,8 +10,11 @@ mod app;
 mod bad_input;
 mod command;
 mod contract;
+mod examples;
 mod front;
 mod funnel;
+mod guide;
+mod hooks;
 mod page;
 mod plugin;
 mod query;
@@ -19,6 +22,7 @@ mod records;
 mod session;
 mod shutdown;
 mod transfer;
+mod trash;
 mod write;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.

@@ -16,6 +16,7 @@ impl Statements {
         let mut sql = select(&self.module);
         sql.push(" WHERE tenant_id = ")
             .arg(tenant, ColumnType::Uuid)
+            .push(self.shelf.condition(&self.module))
             .push(" AND ");
         self.one_of(&mut sql, field, values);
         if self.dialect == Dialect::Postgres {
@@ -31,6 +32,7 @@ impl Statements {
         self.conditions(&mut sql, tenant, owner, None, None);
         sql.push(" AND ");
         self.one_of(&mut sql, Field::Id, ids);
+        self.hold(&mut sql);
         sql.returns(&[ColumnType::Uuid])
     }
 

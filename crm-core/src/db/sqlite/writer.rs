@@ -342,11 +342,10 @@ async fn attempt<T: Send + 'static>(
     let mut touched = Vec::new();
     let result = match begun {
         Ok(connection) => {
-            let mut tx = Tx(Connection::Sqlite(connection), Vec::new());
+            let mut tx = Tx(Connection::Sqlite(connection), 0, &mut touched);
             let run = AssertUnwindSafe(async { job(&mut tx).await })
                 .catch_unwind()
                 .await;
-            touched = tx.1;
             run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
         }
         Err(cause) => Err(lost(cause)),

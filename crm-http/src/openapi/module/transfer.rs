@@ -15,7 +15,10 @@ pub(super) fn paths(
 ) -> Map<String, Value> {
     let path = format!("{BASE}{}", words.plural);
     Map::from_iter([
-        (format!("{path}/import"), json!({"post": import(words)})),
+        (
+            format!("{path}/import"),
+            json!({"post": import(words, module)}),
+        ),
         (
             format!("{path}/export"),
             json!({"get": export(registry, words, module)}),
@@ -27,7 +30,12 @@ fn parameter(name: &str, required: bool, description: &str, schema: Value) -> Va
     json!({"name": name, "in": "query", "required": required, "description": description, "schema": schema})
 }
 
-fn import(words: &Words<'_>) -> Value {
+fn import(words: &Words<'_>, module: &CompiledModule) -> Value {
+    let first = module
+        .fields()
+        .first()
+        .map_or("", |field| field.name.as_str());
+    let mapping = json!({"Full name": first, "Fax": null}).to_string();
     let notes = "The file is kept and read by a background job, which is answered: ask for its \
         progress at `/api/v1/jobs/{id}` and for refused lines at `/api/v1/jobs/{id}/errors`. Each \
         entry passes the same rules as a create; a refused one is noted with its line and the rest \
@@ -66,7 +74,7 @@ fn import(words: &Words<'_>) -> Value {
             false,
             "Which column is which field: `google_contacts`, `outlook`, or a JSON object from column \
              to field, with null for a column to leave out. By name when left out.",
-            json!({"type": "string", "example": "{\"Full name\": \"name\", \"Fax\": null}"}),
+            json!({"type": "string", "example": mapping}),
         ),
         parameter(
             "on_error",
