@@ -6,6 +6,7 @@
 mod aggregate;
 mod bulk;
 mod condition;
+mod funnel;
 mod query;
 mod query_body;
 mod read;
@@ -31,6 +32,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::resource::allow;
 
+pub(crate) use funnel::has_funnel;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
 /// The path all resources live under.
@@ -70,6 +72,8 @@ enum Target {
     Act(RecordId, Act),
     /// Figures about the collection.
     Aggregate,
+    /// How far its records come.
+    Funnel,
     /// `/import` behind the collection.
     Import,
     /// `/export` behind the collection.
@@ -122,6 +126,7 @@ impl Call {
         let target = match id {
             None => Target::Collection,
             Some(aggregate::AGGREGATE) => Target::Aggregate,
+            Some(funnel::FUNNEL) if has_funnel(&module) => Target::Funnel,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Target::Query,
             Some("import") => Target::Import,
@@ -162,6 +167,7 @@ impl Call {
             Target::Trash => (TRASH, trash::TRASH),
             Target::Act(_, act) => (act.methods(), act.below()),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
+            Target::Funnel => (AGGREGATE, funnel::FUNNEL),
             Target::Import => (IMPORT, "import"),
             Target::Export => (EXPORT, "export"),
             Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
@@ -185,6 +191,7 @@ impl Call {
             (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
+            (_, Target::Funnel) => handler.funnel(&request).await,
             (_, Target::Import) => handler.import(request).await,
             (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,
