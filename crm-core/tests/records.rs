@@ -30,6 +30,8 @@ mod count;
 mod custom;
 #[path = "records/figures.rs"]
 mod figures;
+#[path = "records/flags.rs"]
+mod flags;
 #[path = "records/hooks.rs"]
 mod hooks;
 #[path = "records/module_suite.rs"]

@@ -23,6 +23,10 @@ pub(crate) struct FieldWords {
     pub(crate) unique: bool,
     pub(crate) search: bool,
     pub(crate) sort: bool,
+    pub(crate) read_only: bool,
+    pub(crate) immutable: bool,
+    pub(crate) write_only: bool,
+    pub(crate) ignore_case: bool,
     pub(crate) required: Option<proc_macro2::Span>,
     pub(crate) default: Option<Expr>,
     pub(crate) description: Option<LitStr>,
@@ -82,6 +86,10 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             "unique" => return flag(&mut words.unique, &meta),
             "search" => return flag(&mut words.search, &meta),
             "sort" => return flag(&mut words.sort, &meta),
+            "read_only" => return flag(&mut words.read_only, &meta),
+            "immutable" => return flag(&mut words.immutable, &meta),
+            "write_only" => return flag(&mut words.write_only, &meta),
+            "ignore_case" => return flag(&mut words.ignore_case, &meta),
             "default" => return once(&mut words.default, &meta),
             "description" => return once(&mut words.description, &meta),
             "required" => {
@@ -96,8 +104,8 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             "values" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
-                    "expected one of: unique, search, sort, required, default, description, email, \
-                     phone, max, min, precision, scale, values, max_items, max_length, max_bytes, \
+                    "expected one of: unique, search, sort, required, read_only, immutable, write_only, \
+                     ignore_case, default, description, email, phone, max, min, precision, scale, values, max_items, max_length, max_bytes, \
                      references",
                 ));
             }

@@ -99,6 +99,8 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
     }
     let required = inner.is_none();
     let (unique, search, sort) = (words.unique, words.search, words.sort);
+    let (read_only, immutable) = (words.read_only, words.immutable);
+    let (write_only, ignore_case) = (words.write_only, words.ignore_case);
     let default = match &words.default {
         None => quote!(::std::option::Option::None),
         Some(value) => {
@@ -111,14 +113,17 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
     let description = described(words.description.as_ref(), &field.attrs);
     Ok(quote! {
         ::crm_core::module::FieldSpec {
-            name: #name,
-            kind: #kind,
             required: #required,
             unique: #unique,
             search: #search,
             sort: #sort,
             default: #default,
             description: ::std::string::String::from(#description),
+            read_only: #read_only,
+            immutable: #immutable,
+            write_only: #write_only,
+            ignore_case: #ignore_case,
+            ..::crm_core::module::FieldSpec::new(#name, #kind)
         }
     })
 }

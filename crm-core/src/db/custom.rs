@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::{ColumnType, Dialect, Sql};
-use crate::module::{CompiledModule, FieldSpec, FieldType};
+use crate::module::{CompiledModule, FieldSpec};
 use crate::value::Value;
 
 /// Whether values of this type can be kept in JSON.
@@ -139,7 +139,7 @@ pub(crate) fn create_index(
 ) -> Option<Sql> {
     let (number, field) = (module.number(position)?, module.fields().get(position)?);
     let key = |sql: &mut Sql| {
-        let folds = matches!(field.kind, FieldType::Email);
+        let folds = field.folds();
         sql.push(if folds { "(lower(" } else { "(" });
         sql.custom(dialect, module.columns()[position], number);
         sql.push(if folds { "))" } else { ")" });

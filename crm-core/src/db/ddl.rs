@@ -251,9 +251,9 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
     };
     for field in &spec.fields {
         let (name, column) = (field.name.as_str(), quoted(&field.name));
-        let key = match field.kind {
-            FieldType::Email => format!("lower({column})"),
-            _ => column.clone(),
+        let key = match field.folds() {
+            true => format!("lower({column})"),
+            false => column.clone(),
         };
         if field.unique {
             indexes.add(&[name, "unique"], "UNIQUE INDEX", &key, live);

@@ -399,7 +399,7 @@ impl Statements {
         };
     }
 
-    /// The column as it compares: e-mail addresses without case.
+    /// The column as it compares: some without case.
     fn folded(&self, sql: &mut Sql, field: Field) {
         if self.folds(field) {
             sql.push("lower(");
@@ -419,7 +419,7 @@ impl Statements {
     }
 
     fn folds(&self, field: Field) -> bool {
-        matches!(field.kind(&self.module), crate::module::FieldType::Email)
+        field.folds(&self.module)
     }
 
     fn column_type(&self, field: Field) -> ColumnType {

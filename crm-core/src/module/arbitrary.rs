@@ -79,8 +79,8 @@ fn kind(module: Ident) -> impl Strategy<Value = (FieldType, Json)> {
 
 fn field(module: Ident) -> impl Strategy<Value = FieldSpec> {
     let flags = any::<(bool, bool, bool, bool, bool)>();
-    (name(), kind(module), flags).prop_map(
-        |(name, (kind, default), (required, unique, search, sort, with_default))| {
+    (name(), kind(module), flags, any::<bool>()).prop_map(
+        |(name, (kind, default), (required, unique, search, sort, with_default), folds)| {
             let textual = matches!(
                 kind,
                 FieldType::Text { .. } | FieldType::Email | FieldType::Phone
@@ -88,14 +88,13 @@ fn field(module: Ident) -> impl Strategy<Value = FieldSpec> {
             let reference = matches!(kind, FieldType::Reference { .. });
             let ordered = !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. });
             FieldSpec {
-                name,
                 required: required && !reference,
                 unique: unique && textual,
                 search: search && textual,
                 sort: sort && ordered,
                 default: Some(default).filter(|default| with_default && !default.is_null()),
-                description: String::new(),
-                kind,
+                ignore_case: folds && matches!(kind, FieldType::Text { .. }),
+                ..FieldSpec::new(name, kind)
             }
         },
     )

@@ -3,6 +3,7 @@
 //! What passes here has a table on both databases. References to other modules are the registry's
 //! to resolve, since they need all modules at hand.
 
+mod flags;
 #[cfg(test)]
 mod tests;
 
@@ -116,6 +117,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         }
         rules(field, &place, &mut problems);
         abilities(field, &place, &mut problems);
+        flags::check(field, &place, &mut problems);
         default(field, &place, &mut problems);
         if field.required
             && matches!(&field.kind, FieldType::Reference { module } if *module == spec.name)
@@ -130,6 +132,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     }
     indexes(spec, &mut problems);
     problems.0.extend(super::machine::check(spec));
+    flags::machines(spec, &mut problems);
     indexed_search(spec, &mut problems);
     if problems.0.is_empty() {
         Ok(())

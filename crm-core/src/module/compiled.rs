@@ -1,6 +1,7 @@
 //! A checked module in the form the request path reads: fields by position, no search, no parsing.
 
 mod custom;
+mod flags;
 
 use std::collections::HashMap;
 

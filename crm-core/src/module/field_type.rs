@@ -46,6 +46,14 @@ struct Flat {
     search: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     sort: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    read_only: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    immutable: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    write_only: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    ignore_case: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     default: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -115,6 +123,10 @@ impl Flat {
             sort: self.sort,
             default: self.default,
             description: self.description,
+            read_only: self.read_only,
+            immutable: self.immutable,
+            write_only: self.write_only,
+            ignore_case: self.ignore_case,
         })
     }
 
@@ -147,6 +159,10 @@ impl From<&FieldSpec> for Flat {
             sort: spec.sort,
             default: spec.default.clone(),
             description: spec.description.clone(),
+            read_only: spec.read_only,
+            immutable: spec.immutable,
+            write_only: spec.write_only,
+            ignore_case: spec.ignore_case,
             ..Self::default()
         };
         match &spec.kind {

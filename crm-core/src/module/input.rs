@@ -180,6 +180,9 @@ fn read(module: &CompiledModule, tenant: TenantId, body: Map<String, Json>) -> R
     for (name, json) in body {
         if let Some(position) = module.position(&name) {
             let field = &module.fields()[position];
+            if field.read_only {
+                continue;
+            }
             let value = match rule::from_json(&field.kind, json) {
                 Ok(Value::Null) if field.required => Err(required(&name)),
                 Ok(value) => Ok(value),

@@ -72,7 +72,8 @@ pub struct FieldSpec {
     pub kind: FieldType,
     /// Whether the value is never null. A create that leaves it out needs a default.
     pub required: bool,
-    /// Whether the value is unique within its tenant; e-mail addresses compare without case.
+    /// Whether the value is unique within its tenant; e-mail addresses and texts that ignore case
+    /// compare without it.
     pub unique: bool,
     /// Whether the substring search looks at this field.
     pub search: bool,
@@ -82,6 +83,15 @@ pub struct FieldSpec {
     pub default: Option<serde_json::Value>,
     /// One sentence for the documentation.
     pub description: String,
+    /// Whether clients cannot set the value: a body that carries it is read past. Defaults, state
+    /// machines and hooks set it.
+    pub read_only: bool,
+    /// Whether the value stays what it was when the record was made.
+    pub immutable: bool,
+    /// Whether the value is stored and never shown: in no answer, event, audit row or export.
+    pub write_only: bool,
+    /// Whether a text compares and sorts without ASCII case, as e-mail addresses always do.
+    pub ignore_case: bool,
 }
 
 /// The type of a field, with the rules its values obey.
@@ -142,9 +152,32 @@ pub enum FieldType {
 }
 
 impl FieldSpec {
+    /// An optional field without further rules.
+    pub fn new(name: Ident, kind: FieldType) -> Self {
+        Self {
+            name,
+            kind,
+            required: false,
+            unique: false,
+            search: false,
+            sort: false,
+            default: None,
+            description: String::new(),
+            read_only: false,
+            immutable: false,
+            write_only: false,
+            ignore_case: false,
+        }
+    }
+
     /// Whether a create must carry this field: it is required and has no default.
     pub fn required_on_create(&self) -> bool {
         self.required && self.default.is_none()
+    }
+
+    /// Whether values compare and sort without ASCII case.
+    pub fn folds(&self) -> bool {
+        self.ignore_case || matches!(self.kind, FieldType::Email)
     }
 
     /// The value of a create that leaves this field out; null also for a default that breaks the

@@ -33,10 +33,11 @@ mod tests {
         /// First.
         #[field(max = 40, unique, search, sort)]
         title: String,
+        #[field(read_only, ignore_case)]
         note: Option<String>,
         #[field(email, unique)]
         email: Option<String>,
-        #[field(phone)]
+        #[field(phone, immutable)]
         phone: std::option::Option<std::string::String>,
         #[field(default = -1)]
         points: i64,
@@ -53,7 +54,7 @@ mod tests {
         stage: String,
         #[field(max_items = 3, max_length = 20, default = ["a", "b"])]
         tags: Vec<String>,
-        #[field(max_bytes = 100, description = "Said.")]
+        #[field(max_bytes = 100, write_only, description = "Said.")]
         extra: Option<serde_json::Value>,
         #[field(references = "things")]
         parent_id: Option<RecordId>,
@@ -67,9 +68,9 @@ mod tests {
         indexes = [["title", "due"]]
         fields = [
             { name = "title", type = "text", max = 40, required = true, unique = true, search = true, sort = true, description = "First." },
-            { name = "note", type = "text" },
+            { name = "note", type = "text", read_only = true, ignore_case = true },
             { name = "email", type = "email", unique = true },
-            { name = "phone", type = "phone" },
+            { name = "phone", type = "phone", immutable = true },
             { name = "points", type = "integer", required = true, default = -1 },
             { name = "level", type = "integer", min = 0, max = 255 },
             { name = "amount", type = "decimal", precision = 12, scale = 2, required = true, default = "1.50" },
@@ -78,7 +79,7 @@ mod tests {
             { name = "due", type = "date" },
             { name = "stage", type = "enum", values = ["new", "closed won"], required = true, default = "new" },
             { name = "tags", type = "tags", max_items = 3, max_length = 20, required = true, default = ["a", "b"] },
-            { name = "extra", type = "json", max_bytes = 100, description = "Said." },
+            { name = "extra", type = "json", max_bytes = 100, write_only = true, description = "Said." },
             { name = "parent_id", type = "reference", module = "things" },
             { name = "type", type = "bool" },
         ]

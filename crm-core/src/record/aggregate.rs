@@ -244,10 +244,8 @@ impl Metric {
 }
 
 fn named(module: &CompiledModule, parameter: &str, name: &str) -> Result<Field, FieldError> {
-    Field::named(module, name).ok_or_else(|| {
-        let message = format!("{} has no field {name}", module.name());
-        FieldError::new(parameter, "unknown_field", message)
-    })
+    Field::named(module, name)
+        .ok_or_else(|| FieldError::new(parameter, "unknown_field", module.lacks(name)))
 }
 
 impl Records {

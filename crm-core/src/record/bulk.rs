@@ -17,7 +17,7 @@ use crate::event::ChangeKind;
 use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
 use crate::module::input::{self, CreateInput, UpdateInput};
-use crate::module::{CompiledModule, FieldType, machine};
+use crate::module::{CompiledModule, FieldSpec, FieldType, machine};
 use crate::policy::RowScope;
 use crate::scope::{Create, Permit, Read, Update};
 use crate::value::Value;
@@ -245,9 +245,9 @@ impl Bulk {
                     What::New(_) => None,
                 })
                 .collect();
-            let kind = &module.fields()[*position].kind;
+            let field = &module.fields()[*position];
             for record in self.having(tx, module, *position, &keys).await? {
-                known.insert(folded(kind, &record.values[*position]), record);
+                known.insert(folded(field, &record.values[*position]), record);
             }
         }
         let mut rows = Vec::with_capacity(drafts.len());
@@ -259,7 +259,7 @@ impl Bulk {
                         return Err(Error::internal("a keyed entry without an upsert"));
                     };
                     let field = &module.fields()[*position];
-                    match known.get(&folded(&field.kind, &key)) {
+                    match known.get(&folded(field, &key)) {
                         Some(before) if permit.covers(before.owner_id) => {
                             self.changed_row(line, before.clone(), change)
                         }
@@ -328,13 +328,16 @@ impl Bulk {
 
     fn changed_row(&self, line: u64, before: Record, sent: UpdateInput) -> Result<Row> {
         let mut after = before.clone();
-        for (position, value) in &sent.changes {
-            let kind = &before.module.fields()[*position].kind;
+        let (mut sent, fields) = (sent, before.module.fields());
+        sent.changes.retain(|(position, value)| {
+            let field = &fields[*position];
             let same = self.upsert.as_ref().is_some_and(|(_, key)| key == position)
-                && folded(kind, value) == folded(kind, &before.values[*position]);
-            if !same {
-                after.values[*position] = value.clone();
-            }
+                && folded(field, value) == folded(field, &before.values[*position]);
+            !same
+        });
+        before.module.keeps(&before.values, &sent.changes)?;
+        for (position, value) in &sent.changes {
+            after.values[*position] = value.clone();
         }
         let rows = self
             .upsert
@@ -467,13 +470,11 @@ impl Bulk {
             let values: Vec<Value> = rows.iter().filter_map(given).collect();
             let mut holders = HashMap::new();
             for record in self.having(tx, module, position, &values).await? {
-                holders.insert(folded(&field.kind, &record.values[position]), record.id);
+                holders.insert(folded(field, &record.values[position]), record.id);
             }
             for row in rows {
                 let Some(value) = given(row) else { continue };
-                let holder = holders
-                    .entry(folded(&field.kind, &value))
-                    .or_insert(row.after.id);
+                let holder = holders.entry(folded(field, &value)).or_insert(row.after.id);
                 if *holder != row.after.id {
                     faults.push((row.line, taken(field.name.as_str())));
                 }
@@ -524,9 +525,9 @@ fn foreign_owner() -> Error {
 }
 
 /// The value as its unique index compares it.
-fn folded(kind: &FieldType, value: &Value) -> String {
+fn folded(field: &FieldSpec, value: &Value) -> String {
     match value {
-        Value::Text(text) if matches!(kind, FieldType::Email) => text.to_ascii_lowercase(),
+        Value::Text(text) if field.folds() => text.to_ascii_lowercase(),
         Value::Text(text) => text.clone(),
         value => format!("{value:?}"),
     }

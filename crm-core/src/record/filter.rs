@@ -1,12 +1,12 @@
 //! One expression type for conditions on records, with the same meaning in SQL and in memory.
 //!
 //! The logic has two values: a comparison with null is false, `ne` is the negation of `eq`, and
-//! `not` negates what was decided. Text compares by code points, e-mail addresses without ASCII
-//! case; `contains` and `starts` ignore ASCII case.
+//! `not` negates what was decided. Text compares by code points, e-mail addresses and texts that
+//! ignore it without ASCII case; `contains` and `starts` ignore ASCII case.
 
 use crate::error::{FieldError, Result};
 use crate::module::input::{operand_text, parse_text};
-use crate::module::{CompiledModule, FieldType};
+use crate::module::{CompiledModule, FieldSpec, FieldType};
 use crate::record::Record;
 use crate::value::Value;
 
@@ -29,14 +29,18 @@ pub enum Field {
 }
 
 impl Field {
-    /// The field called `name` in this module.
+    /// The field called `name` in this module, unless it is write-only.
     pub fn named(module: &CompiledModule, name: &str) -> Option<Self> {
         match name {
             "id" => Some(Self::Id),
             "owner_id" => Some(Self::OwnerId),
             "created_at" => Some(Self::CreatedAt),
             "updated_at" => Some(Self::UpdatedAt),
-            _ => module.position(name).map(Self::Declared),
+            _ => {
+                let position = module.position(name);
+                let shown = position.filter(|position| module.is_readable(*position));
+                shown.map(Self::Declared)
+            }
         }
     }
 
@@ -65,6 +69,14 @@ impl Field {
                 Some(field) => field.kind.clone(),
                 None => FieldType::Bool,
             },
+        }
+    }
+
+    /// Whether its values compare without ASCII case.
+    pub(crate) fn folds(self, module: &CompiledModule) -> bool {
+        match self {
+            Self::Declared(position) => module.fields().get(position).is_some_and(FieldSpec::folds),
+            _ => false,
         }
     }
 
@@ -138,12 +150,8 @@ impl Filter {
             format!("{name}[{op}]")
         };
         let refuse = |code, message: String| FieldError::new(&parameter, code, message);
-        let field = Field::named(module, name).ok_or_else(|| {
-            refuse(
-                "unknown_field",
-                format!("{} has no field {name}", module.name()),
-            )
-        })?;
+        let field = Field::named(module, name)
+            .ok_or_else(|| refuse("unknown_field", module.lacks(name)))?;
         let kind = field.kind(module);
         if !fits(&kind, op) {
             return Err(refuse(
@@ -212,7 +220,7 @@ impl Filter {
             Self::Or(parts) => parts.iter().any(|part| part.matches(record)),
             Self::Not(part) => !part.matches(record),
             Self::Compare(field, comparison) => {
-                let folds = matches!(field.kind(record.module()), FieldType::Email);
+                let folds = field.folds(record.module());
                 compare(&field.of(record), comparison, folds)
             }
         }

@@ -99,7 +99,7 @@ impl Reader<'_> {
 
     fn field(&mut self, name: &str, json: &Json, at: &str, parts: &mut Vec<Filter>) {
         let Some(field) = Field::named(self.module, name) else {
-            let message = format!("{} has no field {name}", self.module.name());
+            let message = self.module.lacks(name);
             return self.refuse(at, "unknown_field", message);
         };
         let kind = field.kind(self.module);

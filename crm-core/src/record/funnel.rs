@@ -48,6 +48,7 @@ impl Funnel {
         sum: Option<&str>,
     ) -> Result<Self, FieldError> {
         let position = module.position(field);
+        let position = position.filter(|position| module.is_readable(*position));
         let kind = position.map(|position| &module.fields()[position].kind);
         let (Some(position), Some(FieldType::Enum { values })) = (position, kind) else {
             let message = format!("{} has no enum field of this name", module.name());

@@ -62,7 +62,7 @@ use crate::value::{Value, instant};
 /// One row of a module.
 ///
 /// Serialises flat: `id`, `version`, `owner_id`, `created_at`, `updated_at`, in the trash
-/// `deleted_at`, then the declared fields in their order.
+/// `deleted_at`, then the declared fields in their order, but for the write-only ones.
 #[derive(Clone)]
 pub struct Record {
     module: Arc<CompiledModule>,
@@ -150,7 +150,9 @@ impl Record {
         }
         let fields = self.module.fields();
         for position in positions {
-            if let (Some(field), Some(value)) = (fields.get(position), self.values.get(position)) {
+            if let (Some(field), Some(value)) = (fields.get(position), self.values.get(position))
+                && !field.write_only
+            {
                 map.serialize_entry(field.name.as_str(), value)?;
             }
         }
@@ -171,7 +173,7 @@ impl Serialize for Record {
                 "a record's values do not match its module",
             ));
         }
-        let mut map = serializer.serialize_map(Some(self.values.len() + 5))?;
+        let mut map = serializer.serialize_map(None)?;
         self.write(&mut map, |_| true, 0..self.values.len())?;
         map.end()
     }

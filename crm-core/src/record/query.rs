@@ -55,6 +55,9 @@ impl Sort {
                 Field::Declared(position)
             }
             Some(field @ (Field::Id | Field::CreatedAt | Field::UpdatedAt)) => field,
+            None if module.field(name).is_some() => {
+                return Err(FieldError::new("sort", "unknown_field", module.lacks(name)));
+            }
             _ => {
                 let declared = module
                     .sortable()

@@ -117,7 +117,7 @@ impl Upsert {
     }
 
     async fn change(
-        &self,
+        self,
         tx: &mut Tx<'_>,
         core: &Core,
         known: Record,
@@ -127,7 +127,12 @@ impl Upsert {
             Error::NotFound => Error::conflict(TAKEN, "another record has the same value already"),
             error => error,
         })?;
-        let record = change_in(tx, core, &self.update, known, &self.changes).await?;
+        let mut changes = self.changes;
+        if self.update.module()?.fields()[self.key.0].immutable {
+            // The key found the record: how it is written there stays.
+            changes.changes.retain(|(at, _)| *at != self.key.0);
+        }
+        let record = change_in(tx, core, &self.update, known, &changes).await?;
         Ok((ChangeKind::Updated, record))
     }
 }

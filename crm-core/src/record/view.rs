@@ -69,7 +69,7 @@ impl View {
                 Some(Field::Declared(position)) => shown.declared.push(position),
                 None if name == "version" => {}
                 None => {
-                    let message = format!("{} has no field {name}", module.name());
+                    let message = module.lacks(name);
                     return Err(FieldError::new("fields", "unknown_field", message));
                 }
             }

@@ -270,6 +270,7 @@ pub(super) fn judged(
     sent: &UpdateInput,
 ) -> Result<(Record, Vec<usize>)> {
     let module = permit.module()?;
+    module.keeps(&before.values, &sent.changes)?;
     let mut after = before.clone();
     for (position, value) in &sent.changes {
         after.values[*position] = value.clone();

@@ -88,7 +88,7 @@ impl Export {
     }
 
     fn header(&self, out: &mut String) {
-        let declared = self.module.fields().iter().map(|field| field.name.as_str());
+        let declared = self.module.readable().map(|field| field.name.as_str());
         for (count, name) in SYSTEM_COLUMNS.into_iter().chain(declared).enumerate() {
             if count > 0 {
                 out.push(',');
@@ -107,7 +107,11 @@ fn row(out: &mut String, record: &Record) {
         record.created_at.into(),
         record.updated_at.into(),
     ];
-    for (count, value) in system.iter().chain(record.values()).enumerate() {
+    let fields = record.module().fields().iter();
+    let declared = fields.zip(record.values());
+    let declared = declared.filter(|(field, _)| !field.write_only);
+    let values = system.iter().chain(declared.map(|(_, value)| value));
+    for (count, value) in values.enumerate() {
         if count > 0 {
             out.push(',');
         }

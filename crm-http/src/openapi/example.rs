@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 /// Adds the examples of a module's writes to its schemas.
 pub(super) fn add(record: &str, module: &CompiledModule, schemas: &mut Map<String, Value>) {
     let values = values(record, module, schemas);
-    let Some(first) = values.iter().next() else {
+    let may_change = |name: &str| module.field(name).is_some_and(|field| !field.immutable);
+    let Some(first) = values.iter().find(|(name, _)| may_change(name)) else {
         return;
     };
     let change = Map::from_iter([(first.0.clone(), first.1.clone())]);

@@ -52,6 +52,12 @@ pub(super) fn property(singular: &str, field: &FieldSpec) -> Value {
     if !field.required {
         property["nullable"] = json!(true);
     }
+    if field.read_only {
+        property["readOnly"] = json!(true);
+    }
+    if field.write_only {
+        property["writeOnly"] = json!(true);
+    }
     let words = description(field);
     if !words.is_empty() {
         property["description"] = json!(words);
@@ -71,6 +77,15 @@ fn description(field: &FieldSpec) -> String {
     }
     if field.unique {
         words.push("Unique in the tenant.".to_owned());
+    }
+    if field.immutable {
+        words.push("Cannot change once the record is made.".to_owned());
+    }
+    if field.write_only {
+        words.push("Stored, and never shown.".to_owned());
+    }
+    if field.ignore_case {
+        words.push("Compares without case.".to_owned());
     }
     words.retain(|word| !word.is_empty());
     words.join(" ")

@@ -27,18 +27,15 @@ pub(super) fn x_cache(answer: &mut Value) {
 /// The parameters that make a funnel.
 pub(super) fn funnel_parameters(module: &CompiledModule) -> Vec<Value> {
     let named = |wanted: &dyn Fn(&FieldType) -> bool| -> Vec<&str> {
-        let fields = module.fields().iter().filter(|field| wanted(&field.kind));
+        let fields = module.readable().filter(|field| wanted(&field.kind));
         fields.map(|field| field.name.as_str()).collect()
     };
     let fields = named(&|kind| matches!(kind, FieldType::Enum { .. }));
     let sums = named(&|kind| Function::Sum.fits(kind));
-    let values = module
-        .fields()
-        .iter()
-        .filter_map(|field| match &field.kind {
-            FieldType::Enum { values } => Some(values),
-            _ => None,
-        });
+    let values = module.readable().filter_map(|field| match &field.kind {
+        FieldType::Enum { values } => Some(values),
+        _ => None,
+    });
     let states: BTreeSet<&String> = values.flatten().collect();
     let mut parameters = vec![
         json!({

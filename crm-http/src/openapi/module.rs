@@ -136,7 +136,7 @@ fn list_parameters(registry: &Registry, words: &Words<'_>, module: &CompiledModu
     ];
     parameters.extend(super::page::parameters());
     parameters.extend(read::view_parameters(registry, module));
-    for field in system_fields().iter().chain(module.fields()) {
+    for field in system_fields().iter().chain(module.readable()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
     parameters
@@ -159,7 +159,7 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
                 },
             })
         };
-    let fields = [system_fields(), module.fields().to_vec()].concat();
+    let fields = [system_fields(), module.readable().cloned().collect()].concat();
     let mut keys = Vec::new();
     let mut metrics = vec![Function::Count.to_string()];
     for FieldSpec { name, kind, .. } in &fields {
@@ -209,7 +209,7 @@ fn funnel(words: &Words<'_>, module: &CompiledModule) -> Value {
     let mut operation = words.operation("read", id, summary, notes);
     let mut parameters = figures::funnel_parameters(module);
     parameters.push(search_parameter());
-    for field in system_fields().iter().chain(module.fields()) {
+    for field in system_fields().iter().chain(module.readable()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
     operation["parameters"] = Value::Array(parameters);
@@ -279,14 +279,8 @@ fn system_fields() -> Vec<FieldSpec> {
     let field = |name: &str, kind: FieldType| {
         let name = Ident::try_from(name.to_owned()).ok()?;
         Some(FieldSpec {
-            name,
-            kind,
             required: true,
-            unique: false,
-            search: false,
-            sort: false,
-            default: None,
-            description: String::new(),
+            ..FieldSpec::new(name, kind)
         })
     };
     let reference = || {
@@ -450,7 +444,8 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     }
 
     let mut stored = system_properties();
-    stored.extend(declared.clone());
+    let shown = module.readable().map(|field| field.name.as_str());
+    stored.extend(pick(&declared, shown));
     let view = read::view_schema(registry, module, &stored);
     let trash = trash::schemas(registry, words, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
@@ -460,7 +455,8 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     });
 
     let input = |required: Vec<&str>, keep_defaults: bool| {
-        let mut properties = declared.clone();
+        let settable = module.writable().map(|field| field.name.as_str());
+        let mut properties = pick(&declared, settable);
         for field in module.fields().iter().filter(|_| keep_defaults) {
             if let (Some(default), Some(property)) =
                 (&field.default, properties.get_mut(field.name.as_str()))
@@ -476,10 +472,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
         }
         schema
     };
-    let needed = module
-        .fields()
-        .iter()
-        .filter(|field| field.required_on_create());
+    let needed = module.writable().filter(|field| field.required_on_create());
     let needed = needed.map(|field| field.name.as_str()).collect();
 
     let mut schemas = Map::from_iter([
@@ -512,6 +505,15 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     );
     super::example::add(&words.record(), module, &mut schemas);
     schemas
+}
+
+/// The properties of these names.
+fn pick<'n>(
+    properties: &Map<String, Value>,
+    names: impl Iterator<Item = &'n str>,
+) -> Map<String, Value> {
+    let found = names.filter_map(|name| Some((name.to_owned(), properties.get(name)?.clone())));
+    found.collect()
 }
 
 fn system_properties() -> Map<String, Value> {

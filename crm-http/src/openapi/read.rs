@@ -69,7 +69,7 @@ fn orders(module: &CompiledModule) -> Vec<String> {
 
 fn shown(module: &CompiledModule) -> Vec<String> {
     let system = ["id", "version", "owner_id", "created_at", "updated_at"];
-    let declared = module.fields().iter().map(|field| field.name.as_str());
+    let declared = module.readable().map(|field| field.name.as_str());
     system
         .into_iter()
         .chain(declared)
@@ -198,7 +198,7 @@ fn filter_schema(module: &CompiledModule, system: &[FieldSpec]) -> Value {
             json!({"allOf": [itself()], "description": "This does not hold."}),
         ),
     ]);
-    for field in system.iter().chain(module.fields()) {
+    for field in system.iter().chain(module.readable()) {
         properties.insert(field.name.to_string(), condition(singular, field));
     }
     json!({
@@ -252,7 +252,7 @@ fn nullable(mut schema: Value) -> Value {
 /// A query that shows what the module's own fields can be asked.
 pub(super) fn query_example(module: &CompiledModule) -> Value {
     let named = |wanted: fn(&FieldType) -> bool| {
-        let mut fields = module.fields().iter();
+        let mut fields = module.readable();
         fields
             .find(|field| wanted(&field.kind))
             .map(|field| &field.name)

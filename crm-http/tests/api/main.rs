@@ -12,6 +12,7 @@ mod bulk;
 mod command;
 mod contract;
 mod examples;
+mod flags;
 mod front;
 mod funnel;
 mod guide;

@@ -94,7 +94,7 @@ impl Bulk {
             return Err(foreign_owner());
         }
         // The key found the record: how it is written there stays.
-        let same = folded(&field.kind, &key) == folded(&field.kind, &before.values[*position]);
+        let same = folded(field, &key) == folded(field, &before.values[*position]);
         change.changes.retain(|(at, _)| !same || at != position);
         let version = before.version;
         let after = change_in(tx, &self.core, permit, before, &change).await?;

@@ -122,14 +122,15 @@ impl Suite {
         self.count.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A valid body with a value for each field that `wanted` picks; references are to new records.
+    /// A valid body with a value for each field that clients set and `wanted` picks; references are
+    /// to new records.
     async fn body(
         &self,
         scope: &Scope,
         wanted: impl Fn(&FieldSpec) -> bool,
     ) -> Outcome<Map<String, Json>> {
         let mut body = Map::new();
-        for field in self.module.fields().iter().filter(|field| wanted(field)) {
+        for field in self.module.writable().filter(|field| wanted(field)) {
             if let Some(value) = self.value(scope, &self.module, field, 0).await? {
                 body.insert(field.name.to_string(), value);
             }
@@ -174,7 +175,7 @@ impl Suite {
             let permit = scope.permit::<Create>(name)?;
             let module = permit.module()?.clone();
             let mut body = Map::new();
-            for field in module.fields().iter().filter(|field| field.required) {
+            for field in module.writable().filter(|field| field.required) {
                 if let Some(value) = self.value(scope, &module, field, depth).await? {
                     body.insert(field.name.to_string(), value);
                 }

@@ -30,6 +30,8 @@ promises!(
     "a unique value is taken within its tenant only" => unique_values,
     "a change steps the version, and one that changes nothing writes nothing" => changes,
     "a change of another version than the expected is refused" => versions,
+    "an immutable field keeps its value" => immutable_fields,
+    "a read-only field is not set, a write-only one not shown" => hidden_fields,
     "every field that can be compared finds its record" => filters,
     "every order and its pages visit each record once" => orders,
     "the search finds a part of a searchable text" => searches,
@@ -78,7 +80,7 @@ async fn required_fields(it: &Suite) -> Outcome {
 }
 
 async fn wrong_types(it: &Suite) -> Outcome {
-    let fields = it.module.fields().iter();
+    let fields = it.module.writable();
     for field in fields.filter(|field| !matches!(field.kind, FieldType::Json { .. })) {
         let mut body = it.body(&it.ours, FieldSpec::required_on_create).await?;
         body.insert(field.name.to_string(), json!([[true]]));
@@ -101,7 +103,7 @@ async fn unknown_fields(it: &Suite) -> Outcome {
 }
 
 async fn unique_values(it: &Suite) -> Outcome {
-    for field in it.module.fields().iter().filter(|field| field.unique) {
+    for field in it.module.writable().filter(|field| field.unique) {
         let name = field.name.as_str();
         let first = it.made(&it.ours).await?;
         let mut second = it.full_body(&it.ours).await?;
@@ -119,7 +121,7 @@ async fn unique_values(it: &Suite) -> Outcome {
 
 async fn changes(it: &Suite) -> Outcome {
     let made = it.made(&it.ours).await?;
-    let free = |field: &FieldSpec| machine(&it.module, field).is_none();
+    let free = |field: &FieldSpec| machine(&it.module, field).is_none() && !field.immutable;
     let body = it.body(&it.ours, free).await?;
     let changed = it.update(&it.ours, made.id, None, body.clone()).await?;
     let differs = body.iter().any(|(name, sent)| member(&made, name) != *sent);
@@ -143,7 +145,7 @@ async fn changes(it: &Suite) -> Outcome {
         again.version == changed.version,
         format_args!("the same body again made version {}", again.version),
     )?;
-    for field in it.module.fields().iter().filter(|field| free(field)) {
+    for field in it.module.writable().filter(|field| free(field)) {
         let cleared = Map::from_iter([(field.name.to_string(), Json::Null)]);
         let outcome = it.update(&it.ours, made.id, None, cleared).await;
         let name = field.name.as_str();
@@ -172,9 +174,53 @@ async fn versions(it: &Suite) -> Outcome {
     )
 }
 
+async fn immutable_fields(it: &Suite) -> Outcome {
+    let made = it.made(&it.ours).await?;
+    for field in it.module.writable().filter(|field| field.immutable) {
+        let name = field.name.as_str();
+        let same = Map::from_iter([(name.to_owned(), member(&made, name))]);
+        it.update(&it.ours, made.id, None, same).await?;
+        let other = it.body(&it.ours, |one| one.name == field.name).await?;
+        if other
+            .get(name)
+            .is_some_and(|value| *value != member(&made, name))
+        {
+            let changed = it.update(&it.ours, made.id, None, other).await;
+            let what = format_args!("a change of {name}");
+            names(&refused(changed, "validation_failed", what)?, name)?;
+        }
+    }
+    Ok(())
+}
+
+async fn hidden_fields(it: &Suite) -> Outcome {
+    let made = it.made(&it.ours).await?;
+    let shown = serde_json::to_value(&made).unwrap_or_default();
+    for field in it.module.fields() {
+        let name = field.name.as_str();
+        if field.read_only {
+            let sent = Map::from_iter([(name.to_owned(), json!([[true]]))]);
+            let now = it.update(&it.ours, made.id, None, sent).await?;
+            hold(
+                now.version == made.version,
+                format_args!("{name} was set by a client"),
+            )?;
+        }
+        hold(
+            shown.get(name).is_none() == field.write_only,
+            format_args!("{name} is not shown as it is declared"),
+        )?;
+        if field.write_only {
+            let by = it.found(&it.ours, name, "is_null", "true").await;
+            names_parameter(&refused(by, "validation_failed", "a filter")?, name)?;
+        }
+    }
+    Ok(())
+}
+
 async fn filters(it: &Suite) -> Outcome {
     let made = it.made(&it.ours).await?;
-    for field in it.module.fields() {
+    for field in it.module.readable() {
         let (name, value) = (field.name.as_str(), member(&made, field.name.as_str()));
         let text = match &value {
             Json::Null => continue,
@@ -338,7 +384,7 @@ async fn rights(it: &Suite) -> Outcome {
 
 async fn trail(it: &Suite) -> Outcome {
     let made = it.made(&it.ours).await?;
-    let free = |field: &FieldSpec| machine(&it.module, field).is_none();
+    let free = |field: &FieldSpec| machine(&it.module, field).is_none() && !field.immutable;
     let mut steps = vec!["create"];
     let body = it.body(&it.ours, free).await?;
     if it.update(&it.ours, made.id, None, body).await?.version > 1 {
@@ -415,10 +461,26 @@ async fn member_with(it: &Suite, role: &str) -> Outcome<Scope> {
     scope.ok_or_else(|| Failure(format!("a new {role} is no member")))
 }
 
-/// What the record shows under this name.
+/// What the record has under this name.
 fn member(record: &Record, name: &str) -> Json {
+    if let Some(value) = record.get(name) {
+        return serde_json::to_value(value).unwrap_or_default();
+    }
     let shown = serde_json::to_value(record).unwrap_or_default();
     shown.get(name).cloned().unwrap_or_default()
+}
+
+/// The refusal is about a parameter of this field.
+fn names_parameter(error: &Error, field: &str) -> Outcome {
+    let pointer = format!("/{field}");
+    let named = match error {
+        Error::Invalid(refused) => refused.iter().any(|one| one.pointer.starts_with(&pointer)),
+        _ => false,
+    };
+    hold(
+        named,
+        format_args!("the refusal does not name {field}: {error}"),
+    )
 }
 
 /// The refusal is about this field.

@@ -60,7 +60,9 @@ pub(super) fn schemas(words: &Words<'_>, module: &CompiledModule) -> Map<String,
         },
         "additionalProperties": false,
     });
-    let first = module.fields().iter().find(|field| !field.required);
+    let first = module
+        .writable()
+        .find(|field| !field.required && !field.immutable);
     if let Some(field) = first {
         update["example"] = json!({"filter": none, "set": {field.name.as_str(): null}});
     }

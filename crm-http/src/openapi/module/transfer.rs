@@ -32,8 +32,8 @@ fn parameter(name: &str, required: bool, description: &str, schema: Value) -> Va
 
 fn import(words: &Words<'_>, module: &CompiledModule) -> Value {
     let first = module
-        .fields()
-        .first()
+        .writable()
+        .next()
         .map_or("", |field| field.name.as_str());
     let mapping = json!({"Full name": first, "Fax": null}).to_string();
     let notes = "The file is kept and read by a background job, which is answered: ask for its \

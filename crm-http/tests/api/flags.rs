@@ -1,0 +1,94 @@
+//! What clients see of read-only, immutable and write-only fields.
+
+use crm_core::Builder;
+use crm_core::module::ModuleSpec;
+use serde_json::json;
+
+use crate::app::{App, Database};
+
+crate::on_both_databases! {
+    the_document_says_who_sets_and_who_sees_a_field
+    a_write_only_secret_is_in_no_answer
+}
+
+const VAULTS: &str = r#"
+    name = "vaults"
+    singular = "vault"
+    fields = [
+        { name = "title", type = "text", required = true, search = true, sort = true },
+        { name = "code", type = "text", max = 40, ignore_case = true, unique = true, sort = true },
+        { name = "origin", type = "text", max = 40, immutable = true },
+        { name = "pin", type = "text", max = 40, write_only = true },
+        { name = "verdict", type = "text", max = 40, read_only = true },
+    ]
+"#;
+
+fn vaults(builder: Builder) -> Builder {
+    builder.modules([ModuleSpec::from_toml(VAULTS).unwrap()])
+}
+
+async fn the_document_says_who_sets_and_who_sees_a_field(database: Database) {
+    let app = App::with(database, vaults).await;
+    let schemas = &app.document()["components"]["schemas"];
+    let has = |schema: &str, field: &str| schemas[schema]["properties"].get(field).is_some();
+    for schema in ["VaultCreate", "VaultUpdate"] {
+        assert!(has(schema, "pin") && has(schema, "origin"));
+        assert!(!has(schema, "verdict"), "clients do not set it");
+        assert_eq!(schemas[schema]["properties"]["pin"]["writeOnly"], true);
+    }
+    for schema in ["Vault", "VaultView", "VaultFilter"] {
+        assert!(has(schema, "verdict") && has(schema, "origin"));
+        assert!(!has(schema, "pin"), "nobody sees it");
+    }
+    assert_eq!(schemas["Vault"]["properties"]["verdict"]["readOnly"], true);
+    let list = app.document()["paths"]["/api/v1/vaults"]["get"].to_string();
+    assert!(!list.contains("pin"), "{list}");
+    app.close().await;
+}
+
+async fn a_write_only_secret_is_in_no_answer(database: Database) {
+    let app = App::with(database, vaults).await;
+    let mut answers = Vec::new();
+    let sent = json!({"title": "a", "code": "A-1", "origin": "x", "pin": "s3cr3t", "verdict": 1});
+    let reply = app.admin.post("/api/v1/vaults", sent.clone()).await;
+    answers.push(reply.body.clone());
+    let made = reply.expect(201);
+    let path = format!("/api/v1/vaults/{}", made["id"].as_str().unwrap());
+
+    let taken = app.admin.post("/api/v1/vaults", sent).await;
+    assert_eq!(taken.problem(), (409, "already_exists".into()));
+    answers.push(taken.body);
+    let fixed = app.admin.patch(&path, json!({"origin": "y"})).await;
+    assert_eq!(fixed.problem(), (422, "validation_failed".into()));
+    assert_eq!(fixed.json()["errors"][0]["code"], "immutable");
+    let changed = app
+        .admin
+        .patch(&path, json!({"pin": "s3cr3t-2", "origin": "x"}))
+        .await;
+    assert_eq!(changed.json()["version"], 2);
+    answers.push(changed.body);
+    for query in ["pin=s3cr3t", "sort=pin", "fields=pin", "pin[is_null]=true"] {
+        let refused = app.admin.get(&format!("/api/v1/vaults?{query}")).await;
+        assert_eq!(refused.status, 422, "{query}: {refused}");
+        assert!(refused.body.contains("write-only"), "{refused}");
+    }
+    for path in [
+        path.as_str(),
+        "/api/v1/vaults",
+        "/api/v1/vaults?search=s3cr3t",
+        "/api/v1/vaults/export?format=csv",
+        "/api/v1/vaults/export?format=json",
+        "/api/v1/audit",
+    ] {
+        let reply = app.admin.get(path).await;
+        assert_eq!(reply.status, 200, "{path}: {reply}");
+        answers.push(reply.body);
+    }
+    for answer in answers {
+        assert!(
+            !answer.contains("s3cr3t") && !answer.contains("\"pin\""),
+            "{answer}"
+        );
+    }
+    app.close().await;
+}
