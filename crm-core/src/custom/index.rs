@@ -63,6 +63,22 @@ impl Write {
     }
 }
 
+/// Drops the indexes of all fields of a module that goes.
+pub(super) async fn drop_all(
+    tx: &mut Tx<'_>,
+    module: &CompiledModule,
+    fields: &[CustomField],
+) -> Result<()> {
+    for field in fields.iter().filter(|field| field.indexed) {
+        tx.lock_schema().await?;
+        let (module, position) = with(module, field, tx);
+        if let Some(sql) = custom::drop_index(&module, position) {
+            tx.execute(sql).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the indexes of all tenants' fields on the module's table that are not there.
 pub(crate) async fn create_indexes(tx: &mut Tx<'_>, module: &CompiledModule) -> Result<()> {
     for row in tx.fetch_all(rows::indexed(module.name())).await? {

@@ -81,6 +81,14 @@ const QUERY_WORDS: [&str; 12] = [
     "not",
 ];
 
+/// Whether a module may be called so.
+pub fn is_module_name(name: &str) -> bool {
+    let reserved = TABLES.contains(&name) || SEGMENTS.contains(&name) || name == "records";
+    name.parse::<Ident>().is_ok()
+        && !reserved
+        && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Checks a declaration by itself.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ mod suggestion;
 mod typed;
 
 pub(crate) use check::CUSTOM;
-pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
+pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check, is_module_name};
 pub use compiled::CompiledModule;
 pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};

@@ -15,10 +15,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crm_core::id::RecordId;
-use crm_core::module::CompiledModule;
+use crm_core::module::{CompiledModule, is_module_name};
 use crm_core::record::Record;
 use crm_core::{Error, Scope};
-use poem::http::header::{CONTENT_TYPE, ETAG};
+use poem::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
 use serde::Serialize;
@@ -44,7 +44,9 @@ const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DEL
 
 /// A request to a module: to its collection, or to one record.
 pub(crate) struct Call {
-    module: Arc<CompiledModule>,
+    /// The module as the application declares it; none when it can only be a tenant's.
+    declared: Option<Arc<CompiledModule>>,
+    name: Box<str>,
     target: Target,
 }
 
@@ -75,7 +77,12 @@ impl Call {
             None => (path, None),
             Some((name, id)) => (name, Some(id)),
         };
-        let module = app.crm.registry().get(name)?.clone();
+        let declared = app.crm.registry().get(name).cloned();
+        // A tenant's own module is there for its callers alone.
+        let has_credential = request.headers().contains_key(AUTHORIZATION);
+        if declared.is_none() && !(has_credential && is_module_name(name)) {
+            return None;
+        }
         let target = match id {
             None => Target::Collection,
             Some(aggregate::AGGREGATE) => Target::Aggregate,
@@ -87,7 +94,11 @@ impl Call {
             Some(write::BATCH) => Target::Batch,
             Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
         };
-        Some(Self { module, target })
+        Some(Self {
+            declared,
+            name: name.into(),
+            target,
+        })
     }
 
     /// Answers it.
@@ -99,7 +110,11 @@ impl Call {
         exchange: &Arc<Exchange>,
         request: Request,
     ) -> Result<Response, Problem> {
-        let Self { module, target } = self;
+        let Self {
+            declared,
+            name,
+            target,
+        } = self;
         let (methods, below) = match target {
             Target::Collection => (COLLECTION, ""),
             Target::Query => (BODY, read::QUERY),
@@ -110,6 +125,16 @@ impl Call {
             Target::Export => (EXPORT, "export"),
             Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
         };
+        let mut scope = None;
+        let mut module = match declared {
+            Some(module) => module,
+            None => {
+                let caller = credential::scope(exchange, &request).await?;
+                let own = caller.module(&name).ok_or(Error::NotFound)?.clone();
+                scope = Some(caller);
+                own
+            }
+        };
         exchange.note_template(Template::Module {
             module: module.clone(),
             below,
@@ -117,7 +142,13 @@ impl Call {
         if !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
-        let scope = credential::scope(exchange, &request).await?;
+        let scope = match scope {
+            Some(scope) => scope,
+            None => credential::scope(exchange, &request).await?,
+        };
+        if let Some(own) = scope.module(&name) {
+            module = own.clone();
+        }
         let handler = Handler {
             exchange,
             scope,

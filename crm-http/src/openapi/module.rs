@@ -416,6 +416,11 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
 
     let mut stored = system_properties();
     stored.extend(declared.clone());
+    for (position, field) in module.fields().iter().enumerate() {
+        if !module.is_always_present(position) {
+            stored[field.name.as_str()]["nullable"] = json!(true);
+        }
+    }
     let view = read::view_schema(registry, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
     let whole = json!({

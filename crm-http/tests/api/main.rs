@@ -10,6 +10,7 @@ mod app;
 mod bad_input;
 mod command;
 mod contract;
+mod custom;
 mod examples;
 mod front;
 mod guide;
