@@ -27,7 +27,7 @@ use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
-use crate::record::Records;
+use crate::record::{Hooks, Records};
 use crate::registry::Registry;
 use crate::role::Roles;
 use crate::schema::Schema;
@@ -61,6 +61,7 @@ pub(crate) struct Core {
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
     pub(crate) indexer: SearchIndexer,
+    pub(crate) hooks: Hooks,
     statements: Vec<Statements>,
 }
 
@@ -341,6 +342,7 @@ pub struct Builder {
     subscribers: Vec<Arc<dyn Subscriber>>,
     plugins: Option<Arc<dyn PluginHost>>,
     jobs: Vec<Arc<dyn JobKind>>,
+    pub(crate) hooks: Hooks,
 }
 
 impl Default for Builder {
@@ -356,6 +358,7 @@ impl Default for Builder {
             subscribers: Vec::new(),
             plugins: None,
             jobs: vec![Arc::new(Import)],
+            hooks: Hooks::default(),
         }
     }
 }
@@ -457,6 +460,7 @@ impl Builder {
         ))?;
         let keys = SigningKeys::from_secret(&secret)?;
         let registry = Arc::new(Registry::new(specs)?);
+        self.hooks.check(&registry)?;
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
         schema.migrate().await?;
         schema.apply(&registry).await?;
@@ -472,6 +476,7 @@ impl Builder {
                 .iter()
                 .map(|module| Statements::new(module, dialect))
                 .collect(),
+            hooks: self.hooks,
             catalogue,
             registry,
             db,

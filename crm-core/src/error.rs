@@ -3,8 +3,12 @@
 //! A message is written for the caller and says what to do next; the source stays behind it for the
 //! log and never reaches a client.
 
+mod refusal;
+
 use std::borrow::Cow;
 use std::time::Duration;
+
+pub use refusal::{Refusal, RefusalKind};
 
 /// The result of every fallible operation of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,6 +73,12 @@ pub enum Error {
     /// The row has another version than the caller expected.
     #[error("the record has changed since you read it; read it again and repeat your change")]
     PreconditionFailed,
+    /// The module wants every change to name the version that it is meant for.
+    #[error("say which version of the record you mean (If-Match), as you read it")]
+    PreconditionRequired,
+    /// A rule of the application forbids it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Too many requests.
     #[error("too many attempts; try again in {} s", .retry_after.as_secs().max(1))]
     TooMany {
@@ -124,6 +134,7 @@ impl Error {
                 }
                 Self::Invalid(refused)
             }
+            Self::Refused(refusal) => Self::Refused(refusal.under(prefix)),
             error => error,
         }
     }
@@ -164,6 +175,8 @@ impl Error {
             Self::Forbidden { .. } => "forbidden",
             Self::NotFound => "not_found",
             Self::PreconditionFailed => "version_mismatch",
+            Self::PreconditionRequired => "precondition_required",
+            Self::Refused(refusal) => refusal.code(),
             Self::TooMany { .. } => "rate_limited",
             Self::Unavailable { .. } => "unavailable",
             Self::Configuration(_) => "configuration",

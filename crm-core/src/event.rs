@@ -15,17 +15,23 @@ pub enum ChangeKind {
     Created,
     /// New values.
     Updated,
-    /// The record is gone.
+    /// The record is gone, or in the trash of its module.
     Deleted,
+    /// The record is back from the trash.
+    Restored,
+    /// The record is gone from the trash, for good.
+    Purged,
 }
 
 impl ChangeKind {
-    /// The last segment of the event's kind: `created`, `updated`, `deleted`.
+    /// The last segment of the event's kind: `created`, `updated`, `deleted`, `restored`, `purged`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Updated => "updated",
             Self::Deleted => "deleted",
+            Self::Restored => "restored",
+            Self::Purged => "purged",
         }
     }
 }

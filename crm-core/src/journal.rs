@@ -26,6 +26,8 @@ impl ChangeKind {
             Self::Created => "create",
             Self::Updated => "update",
             Self::Deleted => "delete",
+            Self::Restored => "restore",
+            Self::Purged => "purge",
         }
     }
 }

@@ -40,12 +40,14 @@ pub use db::ddl::Step;
 pub use db::migrate::MigrationStatus;
 pub use db::{DatabaseOptions, Dialect, Durability};
 pub use dispatch::Subscriber;
-pub use error::{Error, FieldError, Result};
+pub use error::{Error, FieldError, Refusal, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
 pub use schema::{DataLoss, Schema};
-pub use scope::{Action, Actor, Create, Delete, Permit, Read, RequestContext, Scope, Update};
+pub use scope::{
+    Action, Actor, Create, Delete, Permit, Purge, Read, RequestContext, Scope, Update,
+};
 
 /// What the derive macro's code needs; not for use by hand.
 #[doc(hidden)]

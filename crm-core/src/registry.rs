@@ -43,6 +43,7 @@ impl Registry {
                 result => result?,
             }
             problems.extend(unknown_targets(spec, &specs));
+            problems.extend(crate::module::machine::log_problems(spec, &specs));
         }
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
@@ -86,6 +87,20 @@ impl Registry {
         self.dependency_order
             .iter()
             .map(|position| &self.modules[*position])
+    }
+
+    /// The fields that refer to the module called `name`: each with its module.
+    pub(crate) fn references_to(
+        &self,
+        name: &Ident,
+    ) -> impl Iterator<Item = (&Arc<CompiledModule>, usize)> {
+        self.modules.iter().flat_map(move |module| {
+            let fields = module.fields().iter().enumerate();
+            let referring = fields.filter(move |(_, field)| {
+                matches!(&field.kind, FieldType::Reference { module } if module == name)
+            });
+            referring.map(move |(position, _)| (module, position))
+        })
     }
 
     /// How many modules there are.

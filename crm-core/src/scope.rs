@@ -154,6 +154,21 @@ impl Scope {
         }))
     }
 
+    /// The same actor, tenant and request with every right: for what the application itself does
+    /// in the course of somebody's write.
+    pub(crate) fn elevated(&self) -> Self {
+        let core = self.0.core.clone();
+        Self(Arc::new(Inner {
+            actor: self.0.actor,
+            tenant: self.0.tenant,
+            grants: Arc::new(Grants::everything(self.0.modules.catalogue())),
+            modules: self.0.modules.clone(),
+            request: self.0.request.clone(),
+            cause: self.0.cause,
+            core,
+        }))
+    }
+
     /// Who acts.
     pub fn actor(&self) -> Actor {
         self.0.actor
@@ -273,6 +288,8 @@ actions! {
     Update = "update";
     /// Removing rows.
     Delete = "delete";
+    /// Removing rows from the trash, for good.
+    Purge = "purge";
 }
 
 /// Proof of a policy decision: the scope may do `A` on one object, on these rows.

@@ -20,8 +20,14 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 
+#[path = "records/activity.rs"]
+mod activity;
+#[path = "records/bulk_filter.rs"]
+mod bulk_filter;
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/hooks.rs"]
+mod hooks;
 #[path = "records/module_suite.rs"]
 mod module_suite;
 #[path = "records/query.rs"]
@@ -30,6 +36,8 @@ mod query;
 mod search;
 #[path = "records/search_index.rs"]
 mod search_index;
+#[path = "records/trash.rs"]
+mod trash;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,
@@ -89,9 +97,21 @@ impl Fixture {
         backend: Backend,
         subscriber: Option<Arc<dyn Subscriber>>,
     ) -> anyhow::Result<Self> {
+        Self::built(backend, |builder| match subscriber {
+            Some(subscriber) => builder.subscribe(subscriber),
+            None => builder,
+        })
+        .await
+    }
+
+    /// An application with more to it.
+    async fn built(
+        backend: Backend,
+        more: impl FnOnce(crm_core::Builder) -> crm_core::Builder,
+    ) -> anyhow::Result<Self> {
         let start = DateTime::parse_from_rfc3339("2025-01-15T09:30:00Z")?.to_utc();
         let (clock, _) = Clock::fixed(start, 1);
-        let mut builder = Crm::builder()
+        let builder = Crm::builder()
             .database(backend.url())
             .database_options(DatabaseOptions {
                 durability: Durability::Off,
@@ -107,10 +127,7 @@ impl Fixture {
                 ModuleSpec::from_toml(search::NOTES)?,
                 ModuleSpec::from_toml(custom::BARE)?,
             ]);
-        if let Some(subscriber) = subscriber {
-            builder = builder.subscribe(subscriber);
-        }
-        let crm = builder.build().await?;
+        let crm = more(builder).build().await?;
         let tenant = crm.tenants().create("Acme", request()).await?.id;
         Ok(Self {
             crm,

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::error::Error as _;
 use std::fmt::Write as _;
 
+use crm_core::error::RefusalKind;
 use crm_core::{Error, FieldError};
 use poem::Response;
 use poem::error::ResponseError;
@@ -241,6 +242,16 @@ impl From<Error> for Problem {
             Error::NotFound => StatusCode::NOT_FOUND,
             Error::Conflict { .. } => StatusCode::CONFLICT,
             Error::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Error::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
+            Error::Refused(refusal) => {
+                errors.extend(refusal.field());
+                match refusal.kind() {
+                    RefusalKind::BadRequest => StatusCode::BAD_REQUEST,
+                    RefusalKind::Forbidden => StatusCode::FORBIDDEN,
+                    RefusalKind::Conflict => StatusCode::CONFLICT,
+                    RefusalKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+                }
+            }
             Error::TooMany { retry_after } => {
                 header = Some((RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1))));
                 StatusCode::TOO_MANY_REQUESTS

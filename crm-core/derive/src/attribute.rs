@@ -12,6 +12,8 @@ pub(crate) struct ModuleWords {
     pub(crate) description: Option<LitStr>,
     pub(crate) search: Option<LitStr>,
     pub(crate) indexes: Vec<Vec<LitStr>>,
+    pub(crate) soft_delete: bool,
+    pub(crate) require_version: bool,
     pub(crate) with: Option<syn::Path>,
 }
 
@@ -61,11 +63,13 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
             words.indexes = rows.elems.iter().map(texts).collect::<Result<_>>()?;
             Ok(())
         }
+        "soft_delete" => flag(&mut words.soft_delete, &meta),
+        "require_version" => flag(&mut words.require_version, &meta),
         "with" => once(&mut words.with, &meta),
-        _ => {
-            Err(meta
-                .error("expected `name`, `singular`, `description`, `search`, `indexes` or `with`"))
-        }
+        _ => Err(meta.error(
+            "expected `name`, `singular`, `description`, `search`, `indexes`, `soft_delete`, \
+                        `require_version` or `with`",
+        )),
     })?;
     Ok(words)
 }

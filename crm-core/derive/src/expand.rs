@@ -51,6 +51,7 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
             return Err(Error::new_spanned(word, "expected \"indexed\" or \"scan\""));
         }
     };
+    let (soft_delete, require_version) = (words.soft_delete, words.require_version);
     let target = &input.ident;
     let finish = match &words.with {
         Some(with) => quote!(#with(spec)),
@@ -68,6 +69,8 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
                     search: ::crm_core::module::SearchMode::#search,
                     indexes: ::std::vec![#(#indexes),*],
                     machines: ::std::vec::Vec::new(),
+                    soft_delete: #soft_delete,
+                    require_version: #require_version,
                 };
                 #finish
             }

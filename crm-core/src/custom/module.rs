@@ -17,7 +17,7 @@ use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::id::TenantId;
 use crate::journal;
-use crate::module::{CompiledModule, FieldSpec, ModuleSpec, SearchMode};
+use crate::module::{CompiledModule, FieldSpec, ModuleSpec};
 use crate::schema::DataLoss;
 use crate::scope::{Create, Delete, Permit, Scope};
 
@@ -121,12 +121,14 @@ fn judge(scope: &Scope, spec: &ModuleSpec, module: &CompiledModule) -> Result<()
             "permissions call all modules so; choose another name",
         );
     }
-    for (name, used) in [
-        ("machines", !spec.machines.is_empty()),
-        ("indexes", !spec.indexes.is_empty()),
-        ("search", spec.search != SearchMode::Scan),
-    ] {
-        if used {
+    // What is not said is not written.
+    let said = serde_json::to_value(spec).map_err(Error::internal)?;
+    for name in said
+        .as_object()
+        .into_iter()
+        .flat_map(|members| members.keys())
+    {
+        if !["name", "singular", "description", "fields"].contains(&name.as_str()) {
             let message = "belongs to modules that the application declares; leave it out";
             refuse(name, "not_supported", message);
         }

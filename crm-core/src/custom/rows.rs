@@ -4,7 +4,7 @@ use super::CustomField;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::module::{CompiledModule, FieldSpec, Ident, ModuleSpec, SearchMode};
+use crate::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
 
 const COLUMNS: &[ColumnType] = &[
     ColumnType::Text,
@@ -166,14 +166,9 @@ pub(super) fn parse_module(mut row: Row) -> Result<ModuleSpec> {
         table: "custom_modules".into(),
         column: column.into(),
     };
-    let (name, singular): (String, String) = (row.text()?, row.text()?);
-    Ok(ModuleSpec {
-        name: name.parse().map_err(|_| broken("name"))?,
-        singular: singular.parse().map_err(|_| broken("singular"))?,
-        description: row.text()?,
-        fields: Vec::new(),
-        search: SearchMode::Scan,
-        indexes: Vec::new(),
-        machines: Vec::new(),
-    })
+    let mut text = || row.text::<String>();
+    let spec = serde_json::json!({
+        "name": text()?, "singular": text()?, "description": text()?, "fields": [],
+    });
+    serde_json::from_value(spec).map_err(|_| broken("name"))
 }

@@ -160,6 +160,10 @@ pub(crate) fn create_index(
     });
     key(&mut sql);
     sql.push(" IS NOT NULL");
+    // What is in the trash holds no unique value.
+    if field.unique && module.spec().soft_delete {
+        sql.push(" AND deleted_at IS NULL");
+    }
     Some(sql)
 }
 

@@ -17,7 +17,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::Dialect;
-use crate::module::{FieldSpec, FieldType, Ident, ModuleSpec};
+use crate::module::{DELETED_AT, FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::value::Value;
 
 pub use plan::Step;
@@ -63,6 +63,7 @@ fn table(spec: &ModuleSpec, dialect: Dialect) -> String {
         format!("\"updated_at\" {instant} NOT NULL"),
         custom::column(&spec.name, dialect),
     ];
+    lines.extend(spec.soft_delete.then(|| deleted_at(dialect)));
     lines.extend(
         spec.fields
             .iter()
@@ -80,6 +81,15 @@ fn table(spec: &ModuleSpec, dialect: Dialect) -> String {
         quoted(&spec.name),
         lines.join(",\n    ")
     )
+}
+
+/// The column of modules with a trash.
+fn deleted_at(dialect: Dialect) -> String {
+    let instant = match dialect {
+        Dialect::Sqlite => "INTEGER",
+        Dialect::Postgres => "timestamptz",
+    };
+    format!("\"{DELETED_AT}\" {instant}")
 }
 
 /// The column of a field with its type, NOT NULL and CHECK.
@@ -225,6 +235,20 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
         "\"updated_at\", \"id\"",
         "",
     );
+    // What is in the trash holds no unique value.
+    let live = match spec.soft_delete {
+        true => {
+            let parts = [DELETED_AT, "index"];
+            indexes.add(
+                &parts,
+                "INDEX",
+                "\"id\"",
+                " WHERE \"deleted_at\" IS NOT NULL",
+            );
+            " WHERE \"deleted_at\" IS NULL"
+        }
+        false => "",
+    };
     for field in &spec.fields {
         let (name, column) = (field.name.as_str(), quoted(&field.name));
         let key = match field.kind {
@@ -232,7 +256,7 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
             _ => column.clone(),
         };
         if field.unique {
-            indexes.add(&[name, "unique"], "UNIQUE INDEX", &key, "");
+            indexes.add(&[name, "unique"], "UNIQUE INDEX", &key, live);
         }
         if field.sort && field.unique && !field.required {
             let absent = format!(" WHERE {column} IS NULL");

@@ -171,7 +171,12 @@ impl Db {
 }
 
 /// An open transaction. It cannot be committed or rolled back by its user: the job's answer does.
-pub(crate) struct Tx<'c>(Connection<'c>);
+///
+/// The number counts how many writes stand around what is written now, each one causing the next.
+pub(crate) struct Tx<'c>(Connection<'c>, u8);
+
+/// Most writes that cause each other inside one transaction.
+const MAX_NESTING: u8 = 8;
 
 /// What stays of a step that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +202,25 @@ enum Connection<'c> {
 }
 
 impl Tx<'_> {
+    /// The same transaction, for writes that the present one causes.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where writes cause each other without an end.
+    pub(crate) fn nested(&mut self) -> Result<Tx<'_>> {
+        if self.1 >= MAX_NESTING {
+            let message = format!(
+                "writes caused each other {MAX_NESTING} times over; nothing was changed: end the \
+                 circle of hooks"
+            );
+            return Err(Error::conflict("hooks_too_deep", message));
+        }
+        let connection = match &mut self.0 {
+            Connection::Sqlite(connection) => Connection::Sqlite(connection),
+            Connection::Postgres(connection) => Connection::Postgres(connection),
+        };
+        Ok(Tx(connection, self.1 + 1))
+    }
+
     /// Which SQL this database speaks.
     pub(crate) fn dialect(&self) -> Dialect {
         match &self.0 {

@@ -118,7 +118,7 @@ impl Drop for Lent {
 async fn transaction<T: Send + 'static>(mut lent: Lent, job: impl Job<T>) -> Result<T> {
     lent.get()?.execute("BEGIN").await.translate()?;
     let result = {
-        let mut tx = Tx(Connection::Postgres(lent.get()?));
+        let mut tx = Tx(Connection::Postgres(lent.get()?), 0);
         let run = AssertUnwindSafe(async { job(&mut tx).await })
             .catch_unwind()
             .await;

@@ -4,9 +4,11 @@
 mod aggregate;
 mod custom;
 mod lookup;
+mod many;
 mod order;
 mod search;
 mod search_step;
+mod trash;
 
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 
 use custom::{selected, within};
+use trash::Shelf;
+
 use search::Narrowed;
 
 /// Counting stops here.
@@ -32,6 +36,7 @@ pub(crate) const COUNT_CAP: u32 = 10_000;
 pub(crate) struct Statements {
     module: Arc<CompiledModule>,
     dialect: Dialect,
+    shelf: Shelf,
     columns: Arc<[ColumnType]>,
     get: Arc<str>,
     get_for_update: Arc<str>,
@@ -49,10 +54,15 @@ const SYSTEM: &[ColumnType] = &[
 
 impl Statements {
     pub(crate) fn new(module: &Arc<CompiledModule>, dialect: Dialect) -> Self {
+        Self::on(module, dialect, Shelf::Live)
+    }
+
+    fn on(module: &Arc<CompiledModule>, dialect: Dialect, shelf: Shelf) -> Self {
         let mut get = select(module);
         get.push(" WHERE ");
         within(&mut get, module);
-        get.push("tenant_id = $1 AND id = $2");
+        get.push("tenant_id = $1 AND id = $2")
+            .push(shelf.condition(module));
         let mut get_for_update = get.clone();
         if dialect == Dialect::Postgres {
             get_for_update.push(" FOR UPDATE");
@@ -64,6 +74,7 @@ impl Statements {
         Self {
             module: module.clone(),
             dialect,
+            shelf,
             columns: selected(module),
             get: get.into_text(),
             get_for_update: get_for_update.into_text(),
@@ -126,6 +137,21 @@ impl Statements {
         now: DateTime<Utc>,
         changes: &[(usize, Value)],
     ) -> Sql {
+        let mut sql = self.assignments(owner, now, changes);
+        sql.push(" WHERE ");
+        within(&mut sql, &self.module);
+        sql.push("tenant_id = ").arg(tenant, ColumnType::Uuid);
+        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
+        sql
+    }
+
+    /// An update as far as its WHERE.
+    fn assignments(
+        &self,
+        owner: Option<Option<UserId>>,
+        now: DateTime<Utc>,
+        changes: &[(usize, Value)],
+    ) -> Sql {
         let mut sql = Sql::new("UPDATE ");
         sql.ident(self.module.table())
             .push(" SET version = version + 1, updated_at = ");
@@ -140,10 +166,6 @@ impl Statements {
             sql.push(", ").ident(&field.name).push(" = ");
             sql.arg(value.clone(), self.module.columns()[*position]);
         }
-        sql.push(" WHERE ");
-        within(&mut sql, &self.module);
-        sql.push("tenant_id = ").arg(tenant, ColumnType::Uuid);
-        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
         sql
     }
 
@@ -159,6 +181,7 @@ impl Statements {
         sql.ident(self.module.table());
         self.conditions(&mut sql, tenant, owner, None, None);
         sql.push(" AND id = ").arg(id, ColumnType::Uuid);
+        self.hold(&mut sql);
         sql
     }
 
@@ -204,7 +227,9 @@ impl Statements {
     ) {
         sql.push(" WHERE ");
         within(sql, &self.module);
-        sql.push("tenant_id = ").arg(tenant, ColumnType::Uuid);
+        sql.push("tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(self.shelf.condition(&self.module));
         if let Some(owner) = owner {
             sql.push(" AND owner_id = ").arg(owner, ColumnType::Uuid);
         }
@@ -440,6 +465,9 @@ fn first_id(millis: i64) -> uuid::Uuid {
 
 fn select(module: &CompiledModule) -> Sql {
     let mut sql = Sql::new("SELECT id, version, owner_id, created_at, updated_at");
+    if module.spec().soft_delete {
+        sql.push(", deleted_at");
+    }
     for field in module.declared_fields() {
         sql.push(", ").ident(&field.name);
     }

@@ -118,6 +118,8 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             search: SearchMode::default(),
             indexes: vec![index],
             machines: Vec::new(),
+            soft_delete: at.index(3) == 0,
+            require_version: false,
         };
         if check(&spec).is_err() {
             spec.indexes.clear();

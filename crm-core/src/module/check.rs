@@ -74,6 +74,8 @@ pub const SYSTEM_FIELDS: [&str; 6] = [
 
 /// The column of every module's table that holds the values of tenants' own fields.
 pub(crate) const CUSTOM: &str = "custom";
+/// The column of modules with a trash.
+pub(crate) const DELETED_AT: &str = "deleted_at";
 
 /// Words of the query string and of filters.
 const QUERY_WORDS: [&str; 12] = [
@@ -111,6 +113,10 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     for (position, field) in spec.fields.iter().enumerate() {
         let place = format!("/fields/{position}");
         field_name(field, &place, &mut problems);
+        if spec.soft_delete && field.name.as_str() == DELETED_AT {
+            let message = format!("`{DELETED_AT}` is reserved: the trash needs it");
+            problems.add(&format!("{place}/name"), "reserved", message);
+        }
         if !seen.insert(&field.name) {
             let message = format!("the name `{}` is taken by an earlier field", field.name);
             problems.add(&format!("{place}/name"), "duplicate", message);

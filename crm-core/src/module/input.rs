@@ -96,6 +96,28 @@ pub fn update(
     })
 }
 
+/// The value of the field at `position`, held against its rules.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the field.
+pub(crate) fn value_of(module: &CompiledModule, position: usize, json: Json) -> Result<Value> {
+    let field = &module.fields()[position];
+    let name = field.name.as_str();
+    match rule::from_json(&field.kind, json) {
+        Ok(Value::Null) if field.required => Err(Error::Invalid(vec![required(name)])),
+        Ok(value) => Ok(value),
+        Err(refusal) => Err(Error::Invalid(vec![refusal.of(name)])),
+    }
+}
+
+/// The owner that `json` names: a user, or nobody.
+///
+/// # Errors
+/// [`Error::Invalid`] on `owner_id`.
+pub(crate) fn owner_of(json: &Json) -> Result<Option<UserId>> {
+    owner(json).map_err(|refusal| Error::Invalid(vec![refusal.of("owner_id")]))
+}
+
 /// A text that stored ones are compared with: bounded, and without NUL.
 pub(crate) fn operand_text(text: &str) -> Result<String, Refusal> {
     rule::limited(text.to_owned(), OPERAND_MAX)

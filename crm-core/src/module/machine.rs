@@ -1,6 +1,8 @@
 //! State machines: which values of an enum field follow which, who may go back, and what a state
 //! needs and brings with it. Declared with the module, enforced by every write of its records.
 
+mod log;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,9 @@ use super::{CompiledModule, FieldType, Ident, ModuleSpec, rule};
 use crate::error::{Error, FieldError, Result};
 use crate::policy::RowScope;
 use crate::value::Value;
+
+pub use log::LogSpec;
+pub(crate) use log::problems as log_problems;
 
 /// The state machine of one required enum field.
 ///
@@ -48,6 +53,9 @@ pub struct MachineSpec {
     /// The fields that may still change in a final state, beside the owner; every one when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Vec<Ident>>,
+    /// Where changes of the field are written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSpec>,
 }
 
 /// Who may go against the order of an ordered machine.
@@ -211,7 +219,8 @@ pub(crate) fn begin(module: &CompiledModule, values: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Judges a change of a record, and adds what its new states bring with them.
+/// Judges a change of a record, and adds what its new states bring with them; answers the positions
+/// of the fields that got their value so.
 ///
 /// `sent` is what the caller sent, `rows` which records they may change.
 ///
@@ -224,7 +233,7 @@ pub(crate) fn proceed(
     before: &[Value],
     after: &mut [Value],
     sent: &[(usize, Value)],
-) -> Result<()> {
+) -> Result<Vec<usize>> {
     let mut forced = Vec::new();
     for machine in module.machines() {
         let (from, to) = (machine.state(before), machine.state(after).to_owned());
@@ -258,7 +267,7 @@ pub(crate) fn proceed(
     for machine in module.machines() {
         machine.needed(module, machine.state(after), after)?;
     }
-    Ok(())
+    Ok(forced)
 }
 
 impl Machine {
@@ -336,6 +345,9 @@ impl MachineSpec {
                 }
                 .to_owned(),
             );
+        }
+        if let Some(log) = &self.log {
+            words.push(format!("Each change leaves a record in {}.", log.module));
         }
         words.join(" ")
     }

@@ -15,12 +15,12 @@ mod spec;
 mod suggestion;
 mod typed;
 
-pub(crate) use check::CUSTOM;
+pub(crate) use check::{CUSTOM, DELETED_AT};
 pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check, is_module_name};
 pub use compiled::CompiledModule;
 pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};
-pub use machine::{Back, MachineSpec};
+pub use machine::{Back, LogSpec, MachineSpec};
 pub use rule::Refusal;
 pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};
 pub use typed::Module;

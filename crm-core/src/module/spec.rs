@@ -31,6 +31,12 @@ pub struct ModuleSpec {
     /// The state machines of its enum fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<MachineSpec>,
+    /// Whether a deleted record goes to the trash, from where it can be restored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub soft_delete: bool,
+    /// Whether a change or delete of one record must name the version that it is meant for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_version: bool,
 }
 
 /// How the substring search finds its records.

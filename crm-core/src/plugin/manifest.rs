@@ -155,7 +155,8 @@ impl Trigger {
 /// Why a text is not a [`Trigger`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a trigger: write a module's singular name and created, updated or deleted, \
+    "{0:?} is not a trigger: write a module's singular name and created, updated, deleted, \
+         restored or purged, \
          such as contact.created"
 )]
 pub struct InvalidTrigger(String);
@@ -170,6 +171,8 @@ impl FromStr for Trigger {
             ChangeKind::Created,
             ChangeKind::Updated,
             ChangeKind::Deleted,
+            ChangeKind::Restored,
+            ChangeKind::Purged,
         ];
         Ok(Self {
             subject: subject.parse().map_err(|_| refused())?,

@@ -15,7 +15,7 @@ const ADMINISTRATION: [&str; 7] = [
 pub(super) const RECORDS: &str = "records";
 
 /// The actions of every object.
-const ACTIONS: [&str; 4] = ["read", "create", "update", "delete"];
+const ACTIONS: [&str; 5] = ["read", "create", "update", "delete", "purge"];
 
 /// An action on an object, as a number that only its [`Catalogue`] understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,6 +1,8 @@
 //! Many records in one transaction: checked together, written together, each with its audit and
 //! outbox rows. What one entry breaks is that entry's fault alone.
 
+mod one_by_one;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -133,6 +135,9 @@ impl Bulk {
     /// written, and a repetition will see it.
     pub(crate) async fn write(&self, tx: &mut Tx<'_>, prepared: Prepared) -> Result<Outcome> {
         let module = self.create.module()?.clone();
+        if super::activity::has_effects(&self.core, &module) {
+            return self.write_each(tx, prepared).await;
+        }
         let mut faults = prepared.faults;
         let mut rows = self
             .resolve(tx, &module, prepared.drafts, &mut faults)
@@ -300,6 +305,7 @@ impl Bulk {
             owner_id: owner,
             created_at: now,
             updated_at: now,
+            deleted_at: None,
             values: sent.values,
         };
         Ok(Row {

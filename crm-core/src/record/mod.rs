@@ -1,16 +1,20 @@
 //! Records: the rows of modules, read and written through permits only.
 
+mod activity;
 mod aggregate;
 pub(crate) mod bulk;
 mod cursor;
 mod filter;
 mod filter_json;
+mod hook;
+mod many;
 mod once;
 mod page;
 mod perform;
 mod query;
 mod records;
 mod search;
+mod trash;
 mod typed;
 mod upsert;
 mod view;
@@ -26,17 +30,21 @@ use serde::{Serialize, Serializer};
 pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric};
 pub use filter::{Comparison, Field, Filter, operators};
 pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
+pub use hook::{HookContext, Next, When};
+pub use many::{MAX_MATCHES, Many, Matched};
 pub use once::Once;
 pub use page::{Page, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
 pub use query::{Count, Direction, Query, Sort};
 pub use records::Records;
+pub use trash::Purged;
 pub use typed::Typed;
 pub use upsert::Key;
 pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
 pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
+pub(crate) use hook::Hooks;
 pub(crate) use query::Order;
 
 use crate::db::Row;
@@ -48,8 +56,8 @@ use crate::value::{Value, instant};
 
 /// One row of a module.
 ///
-/// Serialises flat: `id`, `version`, `owner_id`, `created_at`, `updated_at`, then the declared
-/// fields in their order.
+/// Serialises flat: `id`, `version`, `owner_id`, `created_at`, `updated_at`, in the trash
+/// `deleted_at`, then the declared fields in their order.
 #[derive(Clone)]
 pub struct Record {
     module: Arc<CompiledModule>,
@@ -63,11 +71,14 @@ pub struct Record {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// Since when it is in the trash.
+    pub deleted_at: Option<DateTime<Utc>>,
     values: Vec<Value>,
 }
 
 impl Record {
-    /// Reads the columns `id, version, owner_id, created_at, updated_at` and the declared ones.
+    /// Reads the columns `id, version, owner_id, created_at, updated_at`, `deleted_at` where the
+    /// module has a trash, and the declared ones.
     pub(crate) fn from_row(module: &Arc<CompiledModule>, mut row: Row) -> Result<Self> {
         Ok(Self {
             module: module.clone(),
@@ -76,6 +87,10 @@ impl Record {
             owner_id: row.opt_uuid()?,
             created_at: row.instant()?,
             updated_at: row.instant()?,
+            deleted_at: match module.spec().soft_delete {
+                true => row.opt_instant()?,
+                false => None,
+            },
             values: module.unpacked(row.rest())?,
         })
     }
@@ -124,6 +139,9 @@ impl Record {
         }
         if wants(Field::UpdatedAt) {
             map.serialize_entry("updated_at", &instant(&self.updated_at))?;
+        }
+        if let Some(deleted_at) = &self.deleted_at {
+            map.serialize_entry("deleted_at", &instant(deleted_at))?;
         }
         let fields = self.module.fields();
         for position in positions {

@@ -7,9 +7,9 @@ use serde_json::{Map, Value as Json};
 use super::write::{Expected, Write, Written};
 use super::{Count, Filter, Page, Position, Query, Record, Total};
 use crate::crm::Core;
-use crate::db::record::{COUNT_CAP, Part, SearchPath, Stretch};
+use crate::db::record::{COUNT_CAP, Part, SearchPath, Statements, Stretch};
 use crate::error::{Error, Result};
-use crate::id::RecordId;
+use crate::id::{RecordId, UserId};
 use crate::scope::{Create, Delete, Permit, Read, Update};
 use crate::value::Value;
 
@@ -53,10 +53,21 @@ impl Records {
     /// # Errors
     /// [`Error::Invalid`] for a limit or search text out of bounds, or a cursor of another query.
     pub async fn list(&self, permit: &Permit<Read>, query: &Query) -> Result<Page> {
+        let statements = self.core.statements(permit.module()?);
+        self.page(statements, permit, permit.owner()?, query).await
+    }
+
+    /// A page of the records that these statements see, with an owner: of theirs.
+    pub(super) async fn page(
+        &self,
+        statements: &Statements,
+        permit: &Permit<Read>,
+        owner: Option<UserId>,
+        query: &Query,
+    ) -> Result<Page> {
         query.check()?;
         let module = permit.module()?;
-        let (tenant, owner) = (permit.tenant(), permit.owner()?);
-        let statements = self.core.statements(module);
+        let tenant = permit.tenant();
         let has_absent = statements.has_absent(&query.order());
         let mut after = match &query.cursor {
             Some(cursor) => Some(Position::decode(module, query, cursor)?),
@@ -96,7 +107,10 @@ impl Records {
             _ => None,
         };
         let total = if query.count != Count::No {
-            Some(self.count_by(permit, query, way.all).await?)
+            Some(
+                self.total(statements, permit, owner, query, way.all)
+                    .await?,
+            )
         } else {
             None
         };
@@ -131,20 +145,23 @@ impl Records {
     /// # Errors
     /// Only those of the database.
     pub async fn count(&self, permit: &Permit<Read>, query: &Query) -> Result<Total> {
+        let module = permit.module()?;
         let text = query.search.as_deref();
-        let way = self.search_way(permit.module()?, permit.tenant(), text);
-        let path = way.await?.all;
-        self.count_by(permit, query, path).await
+        let way = self.search_way(module, permit.tenant(), text).await?;
+        let statements = self.core.statements(module);
+        self.total(statements, permit, permit.owner()?, query, way.all)
+            .await
     }
 
-    async fn count_by(
+    async fn total(
         &self,
+        statements: &Statements,
         permit: &Permit<Read>,
+        owner: Option<UserId>,
         query: &Query,
         path: SearchPath,
     ) -> Result<Total> {
-        let statements = self.core.statements(permit.module()?);
-        let sql = statements.count(permit.tenant(), permit.owner()?, query, path);
+        let sql = statements.count(permit.tenant(), owner, query, path);
         let row = self.core.db.fetch_optional(sql).await?;
         let count = row
             .map_or(Ok(0), |mut row| row.int::<i64>())?
@@ -186,7 +203,7 @@ impl Records {
         Ok(self.write(write).await?.record)
     }
 
-    /// Removes a record.
+    /// Removes a record: to the trash where the module has one.
     ///
     /// # Errors
     /// Those of [`update`](Self::update); [`Error::Conflict`] while other records refer to it.

@@ -28,19 +28,27 @@ impl<T: Module> TryFrom<Record> for Typed<T> {
     type Error = Error;
 
     fn try_from(record: Record) -> Result<Self> {
-        let fields = record.module().declared_fields();
-        let fields = fields.iter().zip(record.values());
-        let object: serde_json::Map<_, _> = fields
-            .map(|(field, value)| Ok((field.name.to_string(), serde_json::to_value(value)?)))
-            .collect::<serde_json::Result<_>>()
-            .map_err(Error::internal)?;
         Ok(Self {
             id: record.id,
             version: record.version,
             owner_id: record.owner_id,
             created_at: record.created_at,
             updated_at: record.updated_at,
-            data: serde_json::from_value(object.into()).map_err(Error::internal)?,
+            data: data(&record)?,
         })
     }
+}
+
+/// The declared fields as a value of `T`.
+///
+/// # Errors
+/// [`Error::Internal`] when the type is not that of the module.
+pub(super) fn data<T: Module>(record: &Record) -> Result<T> {
+    let fields = record.module().declared_fields();
+    let fields = fields.iter().zip(record.values());
+    let object: serde_json::Map<_, _> = fields
+        .map(|(field, value)| Ok((field.name.to_string(), serde_json::to_value(value)?)))
+        .collect::<serde_json::Result<_>>()
+        .map_err(Error::internal)?;
+    serde_json::from_value(object.into()).map_err(Error::internal)
 }

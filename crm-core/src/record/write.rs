@@ -7,6 +7,9 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json};
 
 use super::Record;
+use super::activity;
+use super::hook::{self, Step};
+use super::trash;
 use super::upsert::Upsert;
 use crate::crm::Core;
 use crate::db::record::Statements;
@@ -18,7 +21,7 @@ use crate::journal::{self, Change};
 use crate::module::input::{CreateInput, UpdateInput};
 use crate::module::{CompiledModule, FieldType, input, machine};
 use crate::policy::RowScope;
-use crate::scope::{Action, Create, Delete, Permit, Read, Scope, Update};
+use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Scope, Update};
 use crate::value::Value;
 
 /// The versions that a change is meant for.
@@ -53,6 +56,8 @@ pub(super) enum Kind {
     Create(Permit<Create>, CreateInput),
     Update(Permit<Update>, RecordId, Expected, UpdateInput),
     Delete(Permit<Delete>, RecordId, Expected),
+    Restore(Permit<Delete>, RecordId, Expected),
+    Purge(Permit<Purge>, RecordId, Expected),
     Upsert(Upsert),
 }
 
@@ -111,12 +116,22 @@ impl Write {
                 (ChangeKind::Created, record)
             }
             Kind::Update(permit, id, expected, sent) => {
+                demand_version(tx, core, &permit, id, &expected).await?;
                 let record = update_in(tx, core, &permit, id, &expected, &sent).await?;
                 (ChangeKind::Updated, record)
             }
             Kind::Delete(permit, id, expected) => {
+                demand_version(tx, core, &permit, id, &expected).await?;
                 let record = delete_in(tx, core, &permit, id, &expected).await?;
                 (ChangeKind::Deleted, record)
+            }
+            Kind::Restore(permit, id, expected) => {
+                let record = trash::restore_in(tx, core, &permit, id, &expected).await?;
+                (ChangeKind::Restored, record)
+            }
+            Kind::Purge(permit, id, expected) => {
+                let record = trash::purge_in(tx, core, &permit, id, &expected).await?;
+                (ChangeKind::Purged, record)
             }
             Kind::Upsert(upsert) => upsert.run_in(tx, core).await?,
         };
@@ -156,7 +171,24 @@ pub(super) async fn create_in(
 ) -> Result<Record> {
     let module = permit.module()?;
     let record = new_record(core, permit, module, sent);
-    if sent.owner.is_some() {
+    match core.hooks.of(module, ChangeKind::Created) {
+        [] => insert_in(tx, core, permit, record).await,
+        chain => {
+            let step = Step::Create(permit.clone());
+            hook::run(tx, core, chain, step, None, Some(record)).await
+        }
+    }
+}
+
+/// Writes a new record.
+pub(super) async fn insert_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Create>,
+    record: Record,
+) -> Result<Record> {
+    let module = permit.module()?;
+    if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
     let references = record.values.iter().enumerate();
@@ -175,6 +207,7 @@ pub(super) async fn create_in(
         after: Some(record.to_json()),
     };
     journal::write(tx, permit.scope(), module, insert, change).await?;
+    activity::write(tx, core, permit.scope(), None, &record, &[]).await?;
     Ok(record)
 }
 
@@ -192,11 +225,12 @@ fn new_record(
         owner_id: sent.owner.unwrap_or_else(|| permit.scope().actor().user()),
         created_at: now,
         updated_at: now,
+        deleted_at: None,
         values: sent.values.clone(),
     }
 }
 
-async fn update_in(
+pub(super) async fn update_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Update>,
@@ -216,25 +250,59 @@ pub(super) async fn change_in(
     before: Record,
     sent: &UpdateInput,
 ) -> Result<Record> {
+    let (after, forced) = judged(permit, &before, sent)?;
+    if before.values == after.values && before.owner_id == after.owner_id {
+        return Ok(before);
+    }
+    match core.hooks.of(permit.module()?, ChangeKind::Updated) {
+        [] => store_in(tx, core, permit, before, after, &forced).await,
+        chain => {
+            let step = Step::Update(permit.clone(), forced);
+            hook::run(tx, core, chain, step, Some(before), Some(after)).await
+        }
+    }
+}
+
+/// The record as it would be, and the fields that a state machine set.
+pub(super) fn judged(
+    permit: &Permit<Update>,
+    before: &Record,
+    sent: &UpdateInput,
+) -> Result<(Record, Vec<usize>)> {
     let module = permit.module()?;
     let mut after = before.clone();
     for (position, value) in &sent.changes {
         after.values[*position] = value.clone();
     }
+    if let Some(owner) = sent.owner {
+        after.owner_id = owner;
+    }
     let (old, rows) = (&before.values, permit.rows());
-    machine::proceed(module, rows, old, &mut after.values, &sent.changes)?;
+    let forced = machine::proceed(module, rows, old, &mut after.values, &sent.changes)?;
+    Ok((after, forced))
+}
+
+/// Writes a locked record's new values; `forced` are the fields that a state machine set.
+pub(super) async fn store_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Update>,
+    before: Record,
+    mut after: Record,
+    forced: &[usize],
+) -> Result<Record> {
+    let module = permit.module()?;
     let values = before.values.iter().zip(&after.values).enumerate();
     let changes: Vec<_> = values
         .filter(|(_, (old, new))| old != new)
         .map(|(position, (_, new))| (position, new.clone()))
         .collect();
-    let owner = sent.owner.filter(|owner| *owner != before.owner_id);
+    let owner = Some(after.owner_id).filter(|owner| *owner != before.owner_id);
     if changes.is_empty() && owner.is_none() {
         return Ok(before);
     }
     if let Some(owner) = owner {
         check_owner(tx, permit.tenant(), owner).await?;
-        after.owner_id = owner;
     }
     let references = changes.iter().map(|(position, value)| (*position, value));
     check_references(tx, core, permit, module, references).await?;
@@ -254,22 +322,55 @@ pub(super) async fn change_in(
         after: Some(after.to_json()),
     };
     journal::write(tx, permit.scope(), module, update, change).await?;
+    activity::write(tx, core, permit.scope(), Some(&before), &after, forced).await?;
     Ok(after)
 }
 
-async fn delete_in(
+pub(super) async fn delete_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Delete>,
     id: RecordId,
     expected: &Expected,
 ) -> Result<Record> {
-    let module = permit.module()?;
     let before = lock(tx, core, permit, id, expected).await?;
-    let delete = core.statements(module).delete(permit.tenant(), id);
+    remove_locked(tx, core, permit, before).await
+}
+
+/// Removes a locked record that the permit covers.
+pub(super) async fn remove_locked(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Delete>,
+    before: Record,
+) -> Result<Record> {
+    match core.hooks.of(permit.module()?, ChangeKind::Deleted) {
+        [] => {
+            remove_in(tx, core, permit, &before).await?;
+            Ok(before)
+        }
+        chain => {
+            let step = Step::Delete(permit.clone());
+            hook::run(tx, core, chain, step, Some(before), None).await
+        }
+    }
+}
+
+/// Removes a locked record.
+pub(super) async fn remove_in(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Delete>,
+    before: &Record,
+) -> Result<()> {
+    let module = permit.module()?;
+    if module.spec().soft_delete {
+        return trash::discard(tx, core, permit, before).await;
+    }
+    let delete = core.statements(module).delete(permit.tenant(), before.id);
     let change = Change {
         kind: ChangeKind::Deleted,
-        record: id,
+        record: before.id,
         before: Some(before.to_json()),
         after: None,
     };
@@ -279,13 +380,25 @@ async fn delete_in(
             Error::Conflict {
                 code: "reference_violation",
                 ..
-            } => Error::conflict(
-                "has_dependents",
-                "other records refer to this one; change or delete them first",
-            ),
+            } => trash::has_dependents(),
             error => error,
-        })?;
-    Ok(before)
+        })
+}
+
+/// Refuses a write of a module that requires versions when it names none: to whoever may change the
+/// record.
+async fn demand_version<A: Action>(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<A>,
+    id: RecordId,
+    expected: &Expected,
+) -> Result<()> {
+    if *expected != Expected::Any || !permit.module()?.spec().require_version {
+        return Ok(());
+    }
+    lock(tx, core, permit, id, expected).await?;
+    Err(Error::PreconditionRequired)
 }
 
 /// The record as it is, locked, if the caller may see and change it.
@@ -337,7 +450,11 @@ fn may_own(rows: RowScope, scope: &Scope, owner: Option<UserId>) -> Result<Optio
 }
 
 /// An owner is a member of the tenant.
-async fn check_owner(tx: &mut Tx<'_>, tenant: TenantId, owner: Option<UserId>) -> Result<()> {
+pub(super) async fn check_owner(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    owner: Option<UserId>,
+) -> Result<()> {
     let Some(owner) = owner else { return Ok(()) };
     let member = Sql::new("SELECT 1 FROM memberships WHERE tenant_id = $1 AND user_id = $2")
         .bind(tenant, ColumnType::Uuid)
@@ -353,7 +470,7 @@ async fn check_owner(tx: &mut Tx<'_>, tenant: TenantId, owner: Option<UserId>) -
 }
 
 /// A reference points to a record of the same tenant that the caller may see (XC-02).
-async fn check_references<'v, A>(
+pub(super) async fn check_references<'v, A>(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<A>,

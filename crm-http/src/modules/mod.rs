@@ -4,11 +4,13 @@
 //! writes what the library answers; rules and rights live in the library.
 
 mod aggregate;
+mod bulk;
 mod condition;
 mod query;
 mod query_body;
 mod read;
 mod transfer;
+mod trash;
 mod write;
 
 use std::fmt;
@@ -40,6 +42,8 @@ const IMPORT: &[Method] = &[Method::POST];
 const EXPORT: &[Method] = &[Method::GET];
 /// What takes its question or its changes as a body.
 const BODY: &[Method] = &[Method::POST];
+const TRASH: &[Method] = &[Method::GET];
+const PURGE: &[Method] = &[Method::DELETE];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
@@ -58,7 +62,14 @@ enum Target {
     Upsert,
     /// The collection, written to several times.
     Batch,
+    /// What of the collection matches a condition, written to at once.
+    BulkUpdate,
+    BulkDelete,
     Record(RecordId),
+    /// What is deleted of the collection.
+    Trash,
+    /// Something to do with one record: the path goes on behind its id.
+    Act(RecordId, Act),
     /// Figures about the collection.
     Aggregate,
     /// `/import` behind the collection.
@@ -67,6 +78,38 @@ enum Target {
     Export,
     /// The path goes on after the module, with what cannot be an id.
     Nothing,
+}
+
+/// What is done with one record, beside reading and writing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Restore,
+    Purge,
+}
+
+impl Act {
+    /// What the path segment `name` behind an id asks for, of a module with a trash.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            trash::RESTORE => Some(Self::Restore),
+            trash::PURGE => Some(Self::Purge),
+            _ => None,
+        }
+    }
+
+    fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Restore => BODY,
+            Self::Purge => PURGE,
+        }
+    }
+
+    fn below(self) -> &'static str {
+        match self {
+            Self::Restore => "{id}/restore",
+            Self::Purge => "{id}/purge",
+        }
+    }
 }
 
 impl Call {
@@ -83,6 +126,9 @@ impl Call {
         if declared.is_none() && !(has_credential && is_module_name(name)) {
             return None;
         }
+        let has_trash = declared
+            .as_ref()
+            .is_some_and(|module| module.spec().soft_delete);
         let target = match id {
             None => Target::Collection,
             Some(aggregate::AGGREGATE) => Target::Aggregate,
@@ -92,7 +138,16 @@ impl Call {
             Some("export") => Target::Export,
             Some(write::UPSERT) => Target::Upsert,
             Some(write::BATCH) => Target::Batch,
-            Some(id) => record_id(id).map_or(Target::Nothing, Target::Record),
+            Some(bulk::BULK_UPDATE) => Target::BulkUpdate,
+            Some(bulk::BULK_DELETE) => Target::BulkDelete,
+            Some(trash::TRASH) if has_trash => Target::Trash,
+            Some(below) => match below.split_once('/') {
+                None => record_id(below).map_or(Target::Nothing, Target::Record),
+                Some((id, act)) => match (record_id(id), Act::named(act).filter(|_| has_trash)) {
+                    (Some(id), Some(act)) => Target::Act(id, act),
+                    _ => Target::Nothing,
+                },
+            },
         };
         Some(Self {
             declared,
@@ -120,6 +175,10 @@ impl Call {
             Target::Query => (BODY, read::QUERY),
             Target::Upsert => (BODY, write::UPSERT),
             Target::Batch => (BODY, write::BATCH),
+            Target::BulkUpdate => (BODY, bulk::BULK_UPDATE),
+            Target::BulkDelete => (BODY, bulk::BULK_DELETE),
+            Target::Trash => (TRASH, trash::TRASH),
+            Target::Act(_, act) => (act.methods(), act.below()),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Target::Import => (IMPORT, "import"),
             Target::Export => (EXPORT, "export"),
@@ -156,6 +215,9 @@ impl Call {
         };
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
+            (_, Target::Trash) => handler.trash(&request).await,
+            (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
+            (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
             (_, Target::Import) => handler.import(request).await,
             (_, Target::Export) => handler.export(&request).await,
@@ -164,6 +226,8 @@ impl Call {
             (_, Target::Query) => handler.query(request).await,
             (_, Target::Upsert) => handler.upsert(request).await,
             (_, Target::Batch) => handler.batch(request).await,
+            (_, Target::BulkUpdate) => handler.bulk_update(request).await,
+            (_, Target::BulkDelete) => handler.bulk_delete(request).await,
             (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
             (Method::DELETE, Target::Record(id)) => handler.delete(request, id).await,
             (_, Target::Record(id)) => handler.update(request, id).await,

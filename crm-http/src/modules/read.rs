@@ -2,7 +2,7 @@
 
 use crm_core::Read;
 use crm_core::id::RecordId;
-use crm_core::record::{Query, View, Viewed};
+use crm_core::record::{Page, Query, View, Viewed};
 use poem::http::StatusCode;
 use poem::{Request, Response};
 use serde::Serialize;
@@ -54,8 +54,19 @@ impl Handler<'_> {
     ) -> Result<Response, Problem> {
         let records = self.exchange.app.crm.records();
         let page = records.list(&permit, query).await?;
+        self.shown(&permit, page, view).await
+    }
+
+    /// A page as the view shows it.
+    pub(super) async fn shown(
+        &self,
+        permit: &crm_core::Permit<Read>,
+        page: Page,
+        view: &View,
+    ) -> Result<Response, Problem> {
+        let records = self.exchange.app.crm.records();
         let list = List {
-            data: records.view(&permit, page.data, view).await?,
+            data: records.view(permit, page.data, view).await?,
             next_cursor: page.next_cursor,
             total: page.total.map(|total| Total {
                 count: total.count,

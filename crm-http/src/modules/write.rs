@@ -5,7 +5,7 @@
 
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
-use crm_core::record::{Answered, Expected, Key, Once, Reply, Work, Write, Written};
+use crm_core::record::{Answered, Expected, Key, Once, Refused, Reply, Work, Write, Written};
 use crm_core::{Create, Delete, Error, FieldError, Permit, Scope, Update};
 use poem::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use poem::http::{HeaderName, HeaderValue, StatusCode};
@@ -83,7 +83,7 @@ impl Handler<'_> {
     }
 
     /// Does one write and answers the record, as far as the caller may read it.
-    async fn one(&self, once: Option<Once>, write: Write) -> Result<Response, Problem> {
+    pub(super) async fn one(&self, once: Option<Once>, write: Write) -> Result<Response, Problem> {
         let scope = self.scope.clone();
         let reply = move |outcomes: Vec<crm_core::Result<Written>>| {
             let outcome = outcomes.into_iter().next().ok_or(Error::NotFound)?;
@@ -112,7 +112,15 @@ impl Handler<'_> {
         F: FnOnce(Vec<crm_core::Result<Written>>) -> crm_core::Result<Reply> + Send + 'static,
     {
         let records = self.exchange.app.crm.records();
-        match records.perform(work, once, reply).await {
+        self.answered(records.perform(work, once, reply).await)
+    }
+
+    /// The response to what became of a request.
+    pub(super) fn answered(
+        &self,
+        answered: Result<Answered, Refused>,
+    ) -> Result<Response, Problem> {
+        match answered {
             Ok(Answered::Now(reply)) => self.answer(reply),
             Ok(Answered::Before(reply)) => {
                 let mut response = self.answer(reply)?;
@@ -138,7 +146,7 @@ impl Handler<'_> {
     }
 
     /// The body, and the key of a request that carries one.
-    async fn sent(
+    pub(super) async fn sent(
         &self,
         mut request: Request,
     ) -> Result<(Map<String, Value>, Option<Once>), Problem> {
@@ -149,7 +157,7 @@ impl Handler<'_> {
         Ok((values, once))
     }
 
-    fn once(&self, request: &Request, body: &[u8]) -> Result<Option<Once>, Problem> {
+    pub(super) fn once(&self, request: &Request, body: &[u8]) -> Result<Option<Once>, Problem> {
         let mut keys = request.headers().get_all(IDEMPOTENCY_KEY).iter();
         let Some(key) = keys.next() else {
             return Ok(None);
@@ -200,8 +208,8 @@ fn status(kind: crm_core::event::ChangeKind) -> StatusCode {
 
     match kind {
         ChangeKind::Created => StatusCode::CREATED,
-        ChangeKind::Updated => StatusCode::OK,
-        ChangeKind::Deleted => StatusCode::NO_CONTENT,
+        ChangeKind::Updated | ChangeKind::Restored => StatusCode::OK,
+        ChangeKind::Deleted | ChangeKind::Purged => StatusCode::NO_CONTENT,
     }
 }
 

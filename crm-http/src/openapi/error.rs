@@ -19,8 +19,8 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
     let applies = [
         (
             "400",
-            takes_body,
-            "The body is not JSON, or names a member twice.",
+            takes_body || has_parameter("name", "Idempotency-Key"),
+            "The body is not JSON, or names a member twice, or a rule of the application refuses it.",
         ),
         (
             "401",

@@ -1,6 +1,8 @@
 //! The paths and schemas that follow from one module's declaration.
 
+mod bulk;
 mod transfer;
+mod trash;
 
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
@@ -61,6 +63,11 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
     described
         .paths
         .extend(transfer::paths(registry, &words, module));
+    described.paths.extend(bulk::paths(&words));
+    described
+        .paths
+        .extend(trash::paths(registry, &words, module));
+    trash::require_version(module, &mut described.paths);
     described
 }
 
@@ -422,6 +429,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
         }
     }
     let view = read::view_schema(registry, module, &stored);
+    let trash = trash::schemas(registry, words, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
     let whole = json!({
         "type": "object", "description": module.spec().description,
@@ -470,6 +478,8 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
         ),
         (record, whole),
     ]);
+    schemas.extend(trash);
+    schemas.extend(bulk::schemas(words, module));
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module

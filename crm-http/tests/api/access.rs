@@ -96,6 +96,14 @@ fn operations(document: &Value) -> Vec<Operation> {
     operations
 }
 
+/// With a module that has every option, and so every operation.
+async fn start(database: Database) -> App {
+    App::with(database, |builder| {
+        builder.modules([crate::trash::papers()])
+    })
+    .await
+}
+
 /// The id of something of `acme` in each collection.
 async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
     let id = |reply: &Value| reply["id"].as_str().unwrap().to_owned();
@@ -104,6 +112,7 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
         ("contacts", json!({"name": "Grace"})),
         ("companies", json!({"name": "Navy"})),
         ("deals", json!({"title": "Compiler"})),
+        ("papers", json!({"title": "Deed"})),
         ("roles", json!({"name": "own role", "permissions": []})),
     ] {
         let path = format!("/api/v1/{collection}");
@@ -141,7 +150,7 @@ crate::on_both_databases! {
 }
 
 async fn every_operation_refuses_a_caller_without_a_credential(database: Database) {
-    let app = App::start(database).await;
+    let app = start(database).await;
     let ids = something_of_each(&app).await;
     for operation in operations(app.document()) {
         let reply = operation.call(&app.anonymous(), &ids).await;
@@ -157,7 +166,7 @@ async fn every_operation_refuses_a_caller_without_a_credential(database: Databas
 }
 
 async fn every_operation_hides_what_belongs_to_another_tenant(database: Database) {
-    let app = App::start(database).await;
+    let app = start(database).await;
     let ids = something_of_each(&app).await;
     let absent = ids
         .keys()
@@ -187,7 +196,7 @@ async fn every_operation_hides_what_belongs_to_another_tenant(database: Database
 }
 
 async fn every_operation_refuses_a_role_that_lacks_the_permission(database: Database) {
-    let app = App::start(database).await;
+    let app = start(database).await;
     let ids = something_of_each(&app).await;
     let powerless = app.member("nobody", "own role").await;
     for operation in operations(app.document()) {
@@ -211,7 +220,7 @@ async fn every_operation_refuses_a_role_that_lacks_the_permission(database: Data
 }
 
 async fn operations_have_unique_ids_and_declare_what_they_need(database: Database) {
-    let app = App::start(database).await;
+    let app = start(database).await;
     let operations = operations(app.document());
     let mut ids: Vec<&str> = operations
         .iter()
@@ -239,6 +248,7 @@ async fn snapshot(app: &App) -> Vec<String> {
         "contacts",
         "companies",
         "deals",
+        "papers",
         "roles",
         "members",
         "api_keys",

@@ -43,6 +43,14 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) async fn start(database: Database) -> Self {
+        Self::with(database, |builder| builder).await
+    }
+
+    /// An application with more to it.
+    pub(crate) async fn with(
+        database: Database,
+        more: impl FnOnce(crm_core::Builder) -> crm_core::Builder,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = match database {
             Database::Sqlite => format!("sqlite://{}", folder.path().join("crm.db").display()),
@@ -52,17 +60,15 @@ impl App {
             .unwrap()
             .to_utc();
         let (clock, hands) = Clock::fixed(start, 1);
-        let crm = Crm::builder()
+        let builder = Crm::builder()
             .database(url)
             .secret("a secret of the tests, long enough for any of them".into())
             .clock(clock)
             .password_cost(PasswordCost::LOWEST)
             .login_limit(1_000)
             .modules(default_modules())
-            .plugins(plugin_host())
-            .build()
-            .await
-            .unwrap();
+            .plugins(plugin_host());
+        let crm = more(builder).build().await.unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -8,18 +8,21 @@ mod access;
 mod aggregate;
 mod app;
 mod bad_input;
+mod bulk;
 mod command;
 mod contract;
 mod custom;
 mod examples;
 mod front;
 mod guide;
+mod hooks;
 mod plugin;
 mod query;
 mod records;
 mod session;
 mod shutdown;
 mod transfer;
+mod trash;
 mod write;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.

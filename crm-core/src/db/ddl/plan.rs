@@ -8,7 +8,7 @@ use super::{
 };
 use crate::db::Dialect;
 use crate::error::{Error, FieldError, Result};
-use crate::module::{FieldSpec, FieldType, ModuleSpec};
+use crate::module::{DELETED_AT, FieldSpec, FieldType, ModuleSpec};
 use crate::value::Value;
 
 /// One change of the schema. The steps of a plan run in order, in one transaction.
@@ -201,6 +201,7 @@ impl<'a> Change<'a> {
             let sql = format!("DROP INDEX {}", quoted(name));
             steps.push(Step::new(sql, format!("{module}: drop index {name}")));
         }
+        steps.extend(self.trash());
         steps.extend(self.removed().map(|field| self.drop_column(field)));
         steps.extend(self.added().map(|field| self.add_column(field)));
         steps.extend(self.altered().map(|(old, new)| self.alter_column(old, new)));
@@ -211,6 +212,28 @@ impl<'a> Change<'a> {
             steps.push(Step::new(sql, format!("{module}: new index {name}")));
         }
         steps
+    }
+
+    /// The trash, opened or emptied and closed.
+    fn trash(&self) -> Option<Step> {
+        let (module, table) = (&self.new.name, quoted(&self.new.name));
+        match (self.old.soft_delete, self.new.soft_delete) {
+            (false, true) => Some(Step::new(
+                format!(
+                    "ALTER TABLE {table} ADD COLUMN {}",
+                    super::deleted_at(self.dialect)
+                ),
+                format!("{module}: deleted records go to the trash"),
+            )),
+            (true, false) => Some(Step::dropping(
+                format!(
+                    "DELETE FROM {table} WHERE \"{DELETED_AT}\" IS NOT NULL;\n\
+                     ALTER TABLE {table} DROP COLUMN \"{DELETED_AT}\""
+                ),
+                format!("{module}: drop the trash with its records"),
+            )),
+            _ => None,
+        }
     }
 
     fn drop_column(&self, field: &FieldSpec) -> Step {
@@ -293,6 +316,12 @@ impl<'a> Change<'a> {
             .into_iter()
             .chain([crate::module::CUSTOM])
             .map(|name| (quoted(name), quoted(name)));
+        let (was, is) = (self.old.soft_delete, self.new.soft_delete);
+        let trash = (was && is).then(|| (quoted(DELETED_AT), quoted(DELETED_AT)));
+        let live = match was && !is {
+            true => format!(" WHERE {} IS NULL", quoted(DELETED_AT)),
+            false => String::new(),
+        };
         let declared = self.new.fields.iter().map(|new| {
             let column = quoted(&new.name);
             let default = self.default_literal(new);
@@ -305,14 +334,14 @@ impl<'a> Change<'a> {
             };
             (column, source)
         });
-        let (columns, sources): (Vec<_>, Vec<_>) = system.chain(declared).unzip();
+        let (columns, sources): (Vec<_>, Vec<_>) = system.chain(trash).chain(declared).unzip();
         let (columns, sources) = (columns.join(", "), sources.join(", "));
         let mut statements = vec![
             "PRAGMA defer_foreign_keys = ON".to_owned(),
             format!("CREATE TABLE {copy} AS SELECT * FROM {name}"),
             format!("DROP TABLE {name}"),
             table(self.new, self.dialect),
-            format!("INSERT INTO {name} ({columns}) SELECT {sources} FROM {copy}"),
+            format!("INSERT INTO {name} ({columns}) SELECT {sources} FROM {copy}{live}"),
             format!("DROP TABLE {copy}"),
         ];
         statements.extend(indexes(self.new).into_values());
@@ -329,10 +358,15 @@ impl<'a> Change<'a> {
             self.removed()
                 .map(|field| format!("drop field {} with its values", field.name)),
         );
+        match (was, is) {
+            (false, true) => changes.push("deleted records go to the trash".to_owned()),
+            (true, false) => changes.push("drop the trash with its records".to_owned()),
+            _ => {}
+        }
         Step {
             sql: statements.join(";\n"),
             summary: format!("{module}: {}", changes.join(", ")),
-            destructive: self.removed().next().is_some(),
+            destructive: self.removed().next().is_some() || (was && !is),
         }
     }
 

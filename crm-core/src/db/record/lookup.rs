@@ -18,6 +18,7 @@ impl Statements {
         within(&mut sql, &self.module);
         sql.push("tenant_id = ")
             .arg(tenant, ColumnType::Uuid)
+            .push(self.shelf.condition(&self.module))
             .push(" AND ");
         self.one_of(&mut sql, field, values);
         if self.dialect == Dialect::Postgres {
@@ -33,10 +34,11 @@ impl Statements {
         self.conditions(&mut sql, tenant, owner, None, None);
         sql.push(" AND ");
         self.one_of(&mut sql, Field::Id, ids);
+        self.hold(&mut sql);
         sql.returns(&[ColumnType::Uuid])
     }
 
-    fn one_of(&self, sql: &mut Sql, field: Field, values: &[Value]) {
+    pub(super) fn one_of(&self, sql: &mut Sql, field: Field, values: &[Value]) {
         self.folded(sql, field);
         sql.push(" IN (");
         for (count, value) in values.iter().enumerate() {

@@ -337,7 +337,7 @@ async fn attempt<T: Send + 'static>(
 ) -> Done {
     let result = match begun {
         Ok(connection) => {
-            let mut tx = Tx(Connection::Sqlite(connection));
+            let mut tx = Tx(Connection::Sqlite(connection), 0);
             let run = AssertUnwindSafe(async { job(&mut tx).await })
                 .catch_unwind()
                 .await;

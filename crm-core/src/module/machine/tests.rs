@@ -52,7 +52,7 @@ fn change(
         after[*at] = value.clone();
     }
     let judged = proceed(&module(), rows, before, &mut after, sent);
-    judged.map(|()| after).map_err(|error| match error {
+    judged.map(|_| after).map_err(|error| match error {
         Error::Invalid(errors) => errors[0].code,
         other => other.code(),
     })

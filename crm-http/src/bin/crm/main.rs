@@ -6,6 +6,7 @@ mod logging;
 mod migrate;
 #[cfg(feature = "plugins")]
 mod plugin;
+mod purge;
 mod secret;
 mod serve;
 mod settings;
@@ -69,6 +70,7 @@ enum Command {
     Token(token::Token),
     Import(transfer::Import),
     Export(transfer::Export),
+    Purge(purge::Purge),
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -101,6 +103,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Token(command) => command.run(settings).await,
             Command::Import(command) => command.run(settings).await,
             Command::Export(command) => command.run(settings).await,
+            Command::Purge(command) => command.run(settings).await,
             #[cfg(feature = "plugins")]
             Command::Plugin(command) => command.run(settings).await,
         }

@@ -1,0 +1,125 @@
+//! Imports into modules whose writes cause others: each record goes the way of a single write, in
+//! the batch's one transaction, under a savepoint of its own.
+
+use serde_json::{Map, Value as Json};
+
+use super::{Bulk, Draft, Outcome, Prepared, What, as_fault, folded, foreign_owner, taken};
+use crate::db::{Keep, Tx};
+use crate::error::{Error, FieldError, Result};
+use crate::event::ChangeKind;
+use crate::module::input::{self, CreateInput, UpdateInput};
+use crate::module::machine;
+use crate::record::write::{change_in, create_in};
+use crate::value::Value;
+
+impl Bulk {
+    /// Writes what is right, record by record. A dry run takes back each one, with all it caused.
+    pub(super) async fn write_each(&self, tx: &mut Tx<'_>, prepared: Prepared) -> Result<Outcome> {
+        let mut outcome = Outcome {
+            faults: prepared.faults,
+            ..Outcome::default()
+        };
+        for Draft { line, what } in prepared.drafts {
+            if self.stop_at_fault && outcome.faults.iter().any(|(other, _)| *other < line) {
+                break;
+            }
+            tx.begin_step().await?;
+            let done = self.write_one(tx, what).await;
+            let keep = match self.dry_run {
+                true => Keep::Nothing,
+                false => Keep::from(&done),
+            };
+            tx.end_step(keep).await?;
+            match done {
+                Ok(Some(ChangeKind::Created)) => outcome.created += 1,
+                Ok(Some(_)) => outcome.updated += 1,
+                Ok(None) => outcome.unchanged += 1,
+                Err(error) => {
+                    let refused = faults_of(error)?.into_iter();
+                    outcome
+                        .faults
+                        .extend(refused.map(|refused| (line, refused)));
+                }
+            }
+        }
+        outcome.faults.sort_by_key(|(line, _)| *line);
+        if self.stop_at_fault
+            && let Some((first, _)) = outcome.faults.first()
+        {
+            let first = *first;
+            outcome.faults.retain(|(line, _)| *line == first);
+        }
+        Ok(outcome)
+    }
+
+    /// What happened to a record, if anything did.
+    async fn write_one(&self, tx: &mut Tx<'_>, what: What) -> Result<Option<ChangeKind>> {
+        match what {
+            What::New(sent) => self.create_one(tx, &sent).await.map(Some),
+            What::Keyed { key, change, body } => self.upsert_one(tx, key, change, body).await,
+        }
+    }
+
+    async fn create_one(&self, tx: &mut Tx<'_>, sent: &CreateInput) -> Result<ChangeKind> {
+        if sent.owner.is_some_and(|owner| !self.create.covers(owner)) {
+            return Err(foreign_owner());
+        }
+        machine::begin(self.create.module()?, &sent.values)?;
+        create_in(tx, &self.core, &self.create, sent).await?;
+        Ok(ChangeKind::Created)
+    }
+
+    async fn upsert_one(
+        &self,
+        tx: &mut Tx<'_>,
+        key: Value,
+        mut change: UpdateInput,
+        body: Map<String, Json>,
+    ) -> Result<Option<ChangeKind>> {
+        let module = self.create.module()?;
+        let Some((permit, position)) = &self.upsert else {
+            return Err(Error::internal("a keyed entry without an upsert"));
+        };
+        let field = &module.fields()[*position];
+        let keys = std::slice::from_ref(&key);
+        let known = self.having(tx, module, *position, keys).await?;
+        let Some(before) = known.into_iter().next() else {
+            let sent = input::create(module, self.create.tenant(), body)?;
+            return self.create_one(tx, &sent).await.map(Some);
+        };
+        if !permit.covers(before.owner_id) {
+            return Err(Error::Invalid(vec![taken(field.name.as_str())]));
+        }
+        if change.owner.is_some_and(|owner| !permit.covers(owner)) {
+            return Err(foreign_owner());
+        }
+        // The key found the record: how it is written there stays.
+        let same = folded(&field.kind, &key) == folded(&field.kind, &before.values[*position]);
+        change.changes.retain(|(at, _)| !same || at != position);
+        let version = before.version;
+        let after = change_in(tx, &self.core, permit, before, &change).await?;
+        Ok((after.version != version).then_some(ChangeKind::Updated))
+    }
+}
+
+/// What is the entry's fault alone.
+fn faults_of(error: Error) -> Result<Vec<FieldError>> {
+    let whole = |code, message: String| FieldError {
+        pointer: String::new(),
+        code,
+        message,
+    };
+    match as_fault(error) {
+        Error::Invalid(refused) => Ok(refused),
+        Error::Refused(refusal) => {
+            let field = refusal.field();
+            Ok(vec![field.unwrap_or_else(|| {
+                whole(refusal.code(), refusal.to_string())
+            })])
+        }
+        error @ (Error::Forbidden { .. } | Error::NotFound | Error::LimitExceeded { .. }) => {
+            Ok(vec![whole(error.code(), error.to_string())])
+        }
+        error => Err(error),
+    }
+}

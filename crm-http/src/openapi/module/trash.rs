@@ -1,0 +1,122 @@
+//! What the trash, and required versions, add to the document.
+
+use crm_core::Registry;
+use crm_core::module::CompiledModule;
+use serde_json::{Map, Value, json};
+
+use super::{Words, answer, id_parameter, if_match, list_parameters, page, versioned};
+use crate::modules::BASE;
+use crate::openapi::{error, read, write};
+
+/// The paths of a module's trash; none for modules without one.
+pub(super) fn paths(
+    registry: &Registry,
+    words: &Words<'_>,
+    module: &CompiledModule,
+) -> Map<String, Value> {
+    if !module.spec().soft_delete {
+        return Map::new();
+    }
+    let path = format!("{BASE}{}", words.plural);
+    Map::from_iter([
+        (
+            format!("{path}/trash"),
+            json!({"get": list(registry, words, module)}),
+        ),
+        (
+            format!("{path}/{{id}}/restore"),
+            json!({"post": restore(words)}),
+        ),
+        (
+            format!("{path}/{{id}}/purge"),
+            json!({"delete": purge(words)}),
+        ),
+    ])
+}
+
+/// The schemas of a module's trash.
+pub(super) fn schemas(
+    registry: &Registry,
+    words: &Words<'_>,
+    module: &CompiledModule,
+    stored: &Map<String, Value>,
+) -> Map<String, Value> {
+    if !module.spec().soft_delete {
+        return Map::new();
+    }
+    let record = words.record();
+    let mut stored = stored.clone();
+    stored.insert(
+        "deleted_at".to_owned(),
+        json!({"type": "string", "format": "date-time", "readOnly": true,
+            "description": "Since when it is in the trash."}),
+    );
+    let mut view = read::view_schema(registry, module, &stored);
+    view["required"] = json!(["id", "version", "deleted_at"]);
+    Map::from_iter([
+        (
+            format!("{record}TrashList"),
+            page(&format!("{record}Trashed")),
+        ),
+        (format!("{record}Trashed"), view),
+    ])
+}
+
+fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+    let id = format!("list_{}_trash", words.plural);
+    let summary = format!("List deleted {}", words.plural);
+    let notes = format!(
+        "The records in the trash, with the parameters of the list. Also needs `{}.read`. ",
+        words.plural
+    );
+    let mut operation = words.operation("delete", id, summary, &notes);
+    operation["parameters"] = Value::Array(list_parameters(registry, words, module));
+    operation["responses"] = json!({
+        "200": answer("A page of records in the trash.", &format!("{}TrashList", words.record())),
+    });
+    operation
+}
+
+fn restore(words: &Words<'_>) -> Value {
+    let id = format!("restore_{}", words.singular);
+    let summary = format!("Restore a deleted {}", words.singular);
+    let notes = "Refused as `already_exists` when another record took its unique value meanwhile. ";
+    let mut operation = words.operation("delete", id, summary, notes);
+    operation["parameters"] = json!([id_parameter(), if_match(), write::idempotency_key()]);
+    operation["responses"] = json!({"200": versioned("The record, live again.", &words.record())});
+    write::replayed(&mut operation);
+    operation
+}
+
+fn purge(words: &Words<'_>) -> Value {
+    let id = format!("purge_{}", words.singular);
+    let summary = format!("Remove a deleted {} for good", words.singular);
+    let notes = "Refused as `not_in_trash` for a live record, and as `has_dependents` while others \
+        refer to it, also from the trash. ";
+    let mut operation = words.operation("purge", id, summary, notes);
+    operation["parameters"] = json!([id_parameter(), if_match(), write::idempotency_key()]);
+    operation["responses"] = json!({"204": {"description": "It is gone."}});
+    write::replayed(&mut operation);
+    operation
+}
+
+/// Says of a module that requires versions that changes must name them.
+pub(super) fn require_version(module: &CompiledModule, paths: &mut Map<String, Value>) {
+    if !module.spec().require_version {
+        return;
+    }
+    let path = format!("{BASE}{}/{{id}}", module.name());
+    let Some(record) = paths.get_mut(&path) else {
+        return;
+    };
+    for method in ["patch", "put", "delete"] {
+        let operation = &mut record[method];
+        for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+            if parameter["name"] == "If-Match" {
+                parameter["required"] = json!(true);
+            }
+        }
+        operation["responses"]["428"] =
+            error::response("`If-Match` names no version (`precondition_required`).");
+    }
+}
