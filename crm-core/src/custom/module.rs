@@ -66,8 +66,22 @@ impl CustomModules {
         let module = scope.module(name).filter(|module| module.is_tenants());
         let module = module.ok_or(Error::NotFound)?.clone();
         let tenant = scope.tenant();
+        let destroyed = match loss {
+            DataLoss::Accepted => self.destroy(tenant, &module).await?,
+            DataLoss::Refused => 0,
+        };
+        let write = Write { scope, module };
+        self.core
+            .policy
+            .write(tenant, move |tx| Box::pin(write.delete(tx, destroyed)))
+            .await?;
+        Ok(destroyed)
+    }
+
+    /// Deletes all records, some at a time; answers how many.
+    async fn destroy(&self, tenant: TenantId, module: &Arc<CompiledModule>) -> Result<u64> {
         let mut destroyed = 0;
-        while loss == DataLoss::Accepted {
+        loop {
             let module = module.clone();
             let batch = self
                 .core
@@ -76,15 +90,9 @@ impl CustomModules {
             let count = batch.await?;
             destroyed += count;
             if count < BATCH {
-                break;
+                return Ok(destroyed);
             }
         }
-        let write = Write { scope, module };
-        self.core
-            .policy
-            .write(tenant, move |tx| Box::pin(write.delete(tx, destroyed)))
-            .await?;
-        Ok(destroyed)
     }
 }
 

@@ -6,6 +6,7 @@
 //! that lists, cursors and filters mean the same everywhere.
 
 pub(crate) mod custom;
+mod loss;
 mod plan;
 mod search;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use super::Dialect;
 use crate::module::{DELETED_AT, FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::value::Value;
 
+pub(crate) use loss::losing;
 pub use plan::Step;
 pub(crate) use plan::plan;
 

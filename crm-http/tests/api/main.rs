@@ -10,6 +10,7 @@ mod app;
 mod bad_input;
 mod bulk;
 mod command;
+mod command_module;
 mod contract;
 mod custom;
 mod examples;
