@@ -6,6 +6,7 @@
 mod aggregate;
 mod bulk;
 mod condition;
+mod funnel;
 mod query;
 mod query_body;
 mod read;
@@ -31,6 +32,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::resource::allow;
 
+pub(crate) use funnel::has_funnel;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
 /// The path all resources live under.
@@ -51,7 +53,8 @@ pub(crate) struct Call {
     /// The module as the application declares it; none when it can only be a tenant's.
     declared: Option<Arc<CompiledModule>>,
     name: Box<str>,
-    target: Target,
+    /// The path behind it.
+    below: Option<Box<str>>,
 }
 
 enum Target {
@@ -72,6 +75,8 @@ enum Target {
     Act(RecordId, Act),
     /// Figures about the collection.
     Aggregate,
+    /// How far its records come.
+    Funnel,
     /// `/import` behind the collection.
     Import,
     /// `/export` behind the collection.
@@ -112,6 +117,53 @@ impl Act {
     }
 }
 
+impl Target {
+    /// What the path behind a module's name asks for.
+    fn of(module: &CompiledModule, below: Option<&str>) -> Self {
+        let has_trash = module.spec().soft_delete;
+        match below {
+            None => Self::Collection,
+            Some(aggregate::AGGREGATE) => Self::Aggregate,
+            Some(funnel::FUNNEL) if has_funnel(module) => Self::Funnel,
+            // No id of a record reads like this one (XC-29).
+            Some(read::QUERY) => Self::Query,
+            Some("import") => Self::Import,
+            Some("export") => Self::Export,
+            Some(write::UPSERT) => Self::Upsert,
+            Some(write::BATCH) => Self::Batch,
+            Some(bulk::BULK_UPDATE) => Self::BulkUpdate,
+            Some(bulk::BULK_DELETE) => Self::BulkDelete,
+            Some(trash::TRASH) if has_trash => Self::Trash,
+            Some(below) => match below.split_once('/') {
+                None => record_id(below).map_or(Self::Nothing, Self::Record),
+                Some((id, act)) => match (record_id(id), Act::named(act).filter(|_| has_trash)) {
+                    (Some(id), Some(act)) => Self::Act(id, act),
+                    _ => Self::Nothing,
+                },
+            },
+        }
+    }
+
+    /// The methods that it takes, and its path behind the module's with variables unfilled.
+    fn serves(&self) -> (&'static [Method], &'static str) {
+        match self {
+            Self::Collection => (COLLECTION, ""),
+            Self::Query => (BODY, read::QUERY),
+            Self::Upsert => (BODY, write::UPSERT),
+            Self::Batch => (BODY, write::BATCH),
+            Self::BulkUpdate => (BODY, bulk::BULK_UPDATE),
+            Self::BulkDelete => (BODY, bulk::BULK_DELETE),
+            Self::Trash => (TRASH, trash::TRASH),
+            Self::Act(_, act) => (act.methods(), act.below()),
+            Self::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
+            Self::Funnel => (AGGREGATE, funnel::FUNNEL),
+            Self::Import => (IMPORT, "import"),
+            Self::Export => (EXPORT, "export"),
+            Self::Record(_) | Self::Nothing => (RECORD, "{id}"),
+        }
+    }
+}
+
 impl Call {
     /// The module request that `request` is, unless its path names no module.
     pub(crate) fn of(app: &App, request: &Request) -> Option<Self> {
@@ -126,33 +178,10 @@ impl Call {
         if declared.is_none() && !(has_credential && is_module_name(name)) {
             return None;
         }
-        let has_trash = declared
-            .as_ref()
-            .is_some_and(|module| module.spec().soft_delete);
-        let target = match id {
-            None => Target::Collection,
-            Some(aggregate::AGGREGATE) => Target::Aggregate,
-            // No id of a record reads like this one (XC-29).
-            Some(read::QUERY) => Target::Query,
-            Some("import") => Target::Import,
-            Some("export") => Target::Export,
-            Some(write::UPSERT) => Target::Upsert,
-            Some(write::BATCH) => Target::Batch,
-            Some(bulk::BULK_UPDATE) => Target::BulkUpdate,
-            Some(bulk::BULK_DELETE) => Target::BulkDelete,
-            Some(trash::TRASH) if has_trash => Target::Trash,
-            Some(below) => match below.split_once('/') {
-                None => record_id(below).map_or(Target::Nothing, Target::Record),
-                Some((id, act)) => match (record_id(id), Act::named(act).filter(|_| has_trash)) {
-                    (Some(id), Some(act)) => Target::Act(id, act),
-                    _ => Target::Nothing,
-                },
-            },
-        };
         Some(Self {
             declared,
             name: name.into(),
-            target,
+            below: id.map(Into::into),
         })
     }
 
@@ -168,32 +197,16 @@ impl Call {
         let Self {
             declared,
             name,
-            target,
+            below,
         } = self;
-        let (methods, below) = match target {
-            Target::Collection => (COLLECTION, ""),
-            Target::Query => (BODY, read::QUERY),
-            Target::Upsert => (BODY, write::UPSERT),
-            Target::Batch => (BODY, write::BATCH),
-            Target::BulkUpdate => (BODY, bulk::BULK_UPDATE),
-            Target::BulkDelete => (BODY, bulk::BULK_DELETE),
-            Target::Trash => (TRASH, trash::TRASH),
-            Target::Act(_, act) => (act.methods(), act.below()),
-            Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
-            Target::Import => (IMPORT, "import"),
-            Target::Export => (EXPORT, "export"),
-            Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
+        let scope = match request.headers().contains_key(AUTHORIZATION) {
+            true => Some(credential::scope(exchange, &request).await?),
+            false => None,
         };
-        let mut scope = None;
-        let mut module = match declared {
-            Some(module) => module,
-            None => {
-                let caller = credential::scope(exchange, &request).await?;
-                let own = caller.module(&name).ok_or(Error::NotFound)?.clone();
-                scope = Some(caller);
-                own
-            }
-        };
+        let own = scope.as_ref().and_then(|scope| scope.module(&name));
+        let module = own.cloned().or(declared).ok_or(Error::NotFound)?;
+        let target = Target::of(&module, below.as_deref());
+        let (methods, below) = target.serves();
         exchange.note_template(Template::Module {
             module: module.clone(),
             below,
@@ -205,9 +218,6 @@ impl Call {
             Some(scope) => scope,
             None => credential::scope(exchange, &request).await?,
         };
-        if let Some(own) = scope.module(&name) {
-            module = own.clone();
-        }
         let handler = Handler {
             exchange,
             scope,
@@ -219,6 +229,7 @@ impl Call {
             (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
+            (_, Target::Funnel) => handler.funnel(&request).await,
             (_, Target::Import) => handler.import(request).await,
             (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,

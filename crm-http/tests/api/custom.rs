@@ -244,7 +244,13 @@ async fn a_module_is_declared_used_and_destroyed_over_the_api(database: Database
             (404, "not_found".into())
         );
     }
-    assert!(!foreign.get("/openapi.json").await.body.contains("/api/v1/visits"));
+    assert!(
+        !foreign
+            .get("/openapi.json")
+            .await
+            .body
+            .contains("/api/v1/visits")
+    );
 
     let refused = ada.delete("/api/v1/modules/visits").await;
     assert_eq!(refused.problem(), (409, "module_not_empty".into()));
