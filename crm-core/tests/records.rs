@@ -20,12 +20,12 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 
-#[path = "records/module_suite.rs"]
-mod module_suite;
 #[path = "records/activity.rs"]
 mod activity;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/module_suite.rs"]
+mod module_suite;
 #[path = "records/query.rs"]
 mod query;
 #[path = "records/search.rs"]
@@ -34,6 +34,8 @@ mod search;
 mod search_index;
 #[path = "records/trash.rs"]
 mod trash;
+#[path = "records/types.rs"]
+mod types;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

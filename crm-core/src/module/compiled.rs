@@ -121,14 +121,19 @@ impl CompiledModule {
 /// The column type that holds values of `kind`.
 fn column_type(kind: &FieldType) -> ColumnType {
     match kind {
-        FieldType::Text { .. } | FieldType::Email | FieldType::Phone | FieldType::Enum { .. } => {
-            ColumnType::Text
-        }
+        FieldType::Text { .. }
+        | FieldType::LongText { .. }
+        | FieldType::Email
+        | FieldType::Phone
+        | FieldType::Url
+        | FieldType::Enum { .. } => ColumnType::Text,
         FieldType::Integer { .. } => ColumnType::Int,
         FieldType::Decimal { scale, .. } => ColumnType::Decimal { scale: *scale },
         FieldType::Bool => ColumnType::Bool,
-        FieldType::Instant => ColumnType::Instant,
-        FieldType::Date => ColumnType::Date,
+        FieldType::Instant(_) => ColumnType::Instant,
+        FieldType::Date(_) => ColumnType::Date,
+        FieldType::Time(_) => ColumnType::Time,
+        FieldType::Uuid => ColumnType::Uuid,
         FieldType::Tags { .. } => ColumnType::Tags,
         FieldType::Json { .. } => ColumnType::Json,
         FieldType::Reference { .. } => ColumnType::Uuid,

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod bounds;
 mod check;
 mod compiled;
 mod defaults;
@@ -15,6 +16,9 @@ mod spec;
 mod suggestion;
 mod typed;
 
+pub use bounds::Bounds;
+#[doc(hidden)]
+pub use bounds::with_bounds;
 pub(crate) use check::DELETED_AT;
 pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
 pub use compiled::CompiledModule;

@@ -127,9 +127,12 @@ impl GroupKey {
             None => (text, None),
         };
         let field = named(module, "group_by", name)?;
-        let calendar = matches!(field.kind(module), FieldType::Instant | FieldType::Date);
+        let calendar = matches!(
+            field.kind(module),
+            FieldType::Instant(_) | FieldType::Date(_)
+        );
         let bucket = match bucket {
-            None if matches!(field.kind(module), FieldType::Instant) => {
+            None if matches!(field.kind(module), FieldType::Instant(_)) => {
                 let message = format!("write {name}:day, {name}:month or {name}:year");
                 return Err(refuse("bucket_required", message));
             }
@@ -154,7 +157,7 @@ impl GroupKey {
 
     /// Whether values of this type make groups.
     pub fn fits(kind: &FieldType) -> bool {
-        !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. })
+        kind.is_comparable()
     }
 
     /// Its name in answers, as it was asked for.
@@ -182,7 +185,10 @@ impl Function {
                 number
                     || matches!(
                         kind,
-                        FieldType::Instant | FieldType::Date | FieldType::Text { .. }
+                        FieldType::Instant(_)
+                            | FieldType::Date(_)
+                            | FieldType::Time(_)
+                            | FieldType::Text { .. }
                     )
             }
         }

@@ -107,7 +107,10 @@ impl Records {
             _ => None,
         };
         let total = if query.count != Count::No {
-            Some(self.total(statements, permit, owner, query, way.all).await?)
+            Some(
+                self.total(statements, permit, owner, query, way.all)
+                    .await?,
+            )
         } else {
             None
         };

@@ -391,6 +391,10 @@ fn same_type(old: &FieldType, new: &FieldType) -> bool {
             old == new
         }
         (FieldType::Reference { module: old }, FieldType::Reference { module: new }) => old == new,
+        (
+            FieldType::Text { .. } | FieldType::LongText { .. },
+            FieldType::Text { .. } | FieldType::LongText { .. },
+        ) => true,
         (old, new) => std::mem::discriminant(old) == std::mem::discriminant(new),
     }
 }
