@@ -19,7 +19,7 @@ mod typed;
 pub use bounds::Bounds;
 #[doc(hidden)]
 pub use bounds::with_bounds;
-pub(crate) use check::DELETED_AT;
+pub(crate) use check::{CUSTOM, DELETED_AT};
 pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
 pub use compiled::CompiledModule;
 pub use defaults::default_modules;
