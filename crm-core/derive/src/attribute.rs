@@ -98,12 +98,13 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             "precision" | "scale" | "max_items" | "max_length" | "max_bytes" => {
                 RuleValue::Number(number(&meta)?)
             }
-            "references" => RuleValue::Text(meta.value()?.parse()?),
+            "currency" if !meta.input.peek(Token![=]) => RuleValue::Flag,
+            "currency" | "currency_field" | "references" => RuleValue::Text(meta.value()?.parse()?),
             "values" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, default, description, email, \
-                     phone, url, long_text, max, min, precision, scale, values, max_items, max_length, max_bytes, \
+                     phone, url, long_text, max, min, precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
                      references",
                 ));
             }

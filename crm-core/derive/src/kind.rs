@@ -31,6 +31,10 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
         "String" if words.take("email").is_some() => quote!(#field_type::Email),
         "String" if words.take("phone").is_some() => quote!(#field_type::Phone),
         "String" if words.take("url").is_some() => quote!(#field_type::Url),
+        "String" if words.has("currency") => {
+            words.take("currency");
+            quote!(#field_type::Currency)
+        }
         "String" => {
             let long = words.take("long_text").is_some();
             let most: Expr = match long {
@@ -51,6 +55,31 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
         "u8" => integer(words, u8::MIN, u8::MAX)?,
         "u16" => integer(words, u16::MIN, u16::MAX)?,
         "u32" => integer(words, u32::MIN, u32::MAX)?,
+        "Decimal" if words.has("currency") || words.has("currency_field") => {
+            let precision = number(words, "precision")?.unwrap_or_else(|| syn::parse_quote!(18));
+            let scale = number(words, "scale")?.unwrap_or_else(|| syn::parse_quote!(2));
+            let money = quote!(::crm_core::module::MoneyCurrency);
+            let mut text = |word| match words.take(word).map(|rule| rule.value) {
+                Some(RuleValue::Text(text)) => Some(text),
+                _ => None,
+            };
+            let currency = match (text("currency"), text("currency_field")) {
+                (Some(code), None) => quote!(#money::Fixed(::std::string::String::from(#code))),
+                (None, Some(field)) => {
+                    let field = ident(&field)?;
+                    quote!(#money::Field(#field))
+                }
+                _ => {
+                    let message = "money names its currency, or the field that does: \
+                                   #[field(currency = \"EUR\")]";
+                    return Err(Error::new_spanned(kind, message));
+                }
+            };
+            let kind = quote!(#field_type::Money {
+                precision: #precision, scale: #scale, bounds: #none, currency: #currency
+            });
+            bounded(words, kind)
+        }
         "Decimal" => {
             let (precision, scale) = (number(words, "precision")?, number(words, "scale")?);
             let (Some(precision), Some(scale)) = (precision, scale) else {

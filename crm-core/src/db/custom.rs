@@ -51,7 +51,9 @@ pub(crate) fn stored(value: Value, dialect: Dialect) -> Json {
         (Value::Date(value), Dialect::Postgres) => (value - NaiveDate::default()).num_days().into(),
         (Value::Time(value), Dialect::Sqlite) => crate::value::time(&value).into(),
         (Value::Time(value), Dialect::Postgres) => {
-            let micros = value.signed_duration_since(NaiveTime::MIN).num_microseconds();
+            let micros = value
+                .signed_duration_since(NaiveTime::MIN)
+                .num_microseconds();
             micros.map_or(Json::Null, Json::from)
         }
         (Value::Uuid(value), _) => value.simple().to_string().into(),

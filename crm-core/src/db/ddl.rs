@@ -136,19 +136,29 @@ fn constraint(module: &Ident, field: &str, kind: &str, rule: &str) -> String {
 fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
     use FieldType as F;
     let fixed = match (dialect, kind) {
-        (Dialect::Sqlite, F::Integer { .. } | F::Decimal { .. } | F::Bool | F::Instant(_)) => {
-            "INTEGER"
-        }
+        (
+            Dialect::Sqlite,
+            F::Integer { .. } | F::Decimal { .. } | F::Money { .. } | F::Bool | F::Instant(_),
+        ) => "INTEGER",
         (Dialect::Sqlite, F::Uuid | F::Reference { .. }) => "BLOB",
         (Dialect::Sqlite, _) => "TEXT",
         (
             Dialect::Postgres,
-            F::Text { .. } | F::LongText { .. } | F::Email | F::Phone | F::Url | F::Enum { .. },
+            F::Text { .. }
+            | F::LongText { .. }
+            | F::Email
+            | F::Phone
+            | F::Url
+            | F::Currency
+            | F::Enum { .. },
         ) => "text COLLATE \"C\"",
         (Dialect::Postgres, F::Integer { .. }) => "bigint",
         (
             Dialect::Postgres,
             F::Decimal {
+                precision, scale, ..
+            }
+            | F::Money {
                 precision, scale, ..
             },
         ) => {
@@ -203,7 +213,12 @@ fn form(field: &FieldSpec, dialect: Dialect) -> Option<String> {
         (FieldType::Phone, Dialect::Postgres) => {
             format!("length({column}) BETWEEN 1 AND 40 AND {column} ~ '^[-0-9 +().x/]+$'")
         }
-        (FieldType::Decimal { precision, .. }, Dialect::Sqlite) => {
+        (FieldType::Currency, Dialect::Sqlite) => format!("{column} GLOB '[A-Z][A-Z][A-Z]'"),
+        (FieldType::Currency, Dialect::Postgres) => format!("{column} ~ '^[A-Z]{{3}}$'"),
+        (
+            FieldType::Decimal { precision, .. } | FieldType::Money { precision, .. },
+            Dialect::Sqlite,
+        ) => {
             let nines = "9".repeat(usize::try_from(*precision).unwrap_or_default());
             format!("{column} BETWEEN -{nines} AND {nines}")
         }
@@ -238,6 +253,7 @@ fn form(field: &FieldSpec, dialect: Dialect) -> Option<String> {
         (FieldType::Integer { .. } | FieldType::Instant(_), _)
         | (
             FieldType::Decimal { .. }
+            | FieldType::Money { .. }
             | FieldType::Bool
             | FieldType::Date(_)
             | FieldType::Time(_)

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{Bounds, FieldSpec, FieldType, Ident, ModuleSpec, SearchMode, check};
+use super::{Bounds, FieldSpec, FieldType, Ident, ModuleSpec, MoneyCurrency, SearchMode, check};
 
 /// Names that are hard on SQL: keywords, long ones, ones that look alike.
 fn name() -> impl Strategy<Value = Ident> {
@@ -28,6 +28,18 @@ fn kind(module: Ident) -> impl Strategy<Value = (FieldType, Json)> {
             .prop_map(|(min, max, text)| (FieldType::Text { min, max }, text.into())),
         (40_u32..100_000, text.clone())
             .prop_map(|(max, default)| (FieldType::LongText { min: 1, max }, default)),
+        (1_u32..=18, 0_u32..=18).prop_map(|(precision, scale)| {
+            let scale = scale.min(precision);
+            let kind = FieldType::Money {
+                precision,
+                scale,
+                bounds: Bounds::NONE,
+                currency: MoneyCurrency::Fixed("JPY".to_owned()),
+            };
+            let default = if scale == precision { "0" } else { "-7" };
+            (kind, default.into())
+        }),
+        Just((FieldType::Currency, json!("eur"))),
         Just((FieldType::Url, json!("https://example.com/o'brien?a=%20"))),
         any::<u128>().prop_map(|id| (
             FieldType::Uuid,

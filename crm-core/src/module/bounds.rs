@@ -72,6 +72,7 @@ impl FieldType {
                 | Self::LongText { .. }
                 | Self::Integer { .. }
                 | Self::Decimal { .. }
+                | Self::Money { .. }
                 | Self::Instant(_)
                 | Self::Date(_)
                 | Self::Time(_)
@@ -85,7 +86,7 @@ impl FieldType {
                 (*min != i64::MIN).then_some(Value::Int(*min)),
                 (*max != i64::MAX).then_some(Value::Int(*max)),
             ),
-            Self::Decimal { scale, bounds, .. } => {
+            Self::Decimal { scale, bounds, .. } | Self::Money { scale, bounds, .. } => {
                 let scaled = |bound: Option<Decimal>| {
                     bound.map(|mut bound| {
                         bound.rescale(*scale);
@@ -141,9 +142,10 @@ impl FieldType {
                 (Self::Integer { min, max }, Value::Int(bound)) => {
                     *if low { min } else { max } = bound;
                 }
-                (Self::Decimal { bounds, .. }, Value::Decimal(bound)) => {
-                    *bounds.side(low) = Some(bound);
-                }
+                (
+                    Self::Decimal { bounds, .. } | Self::Money { bounds, .. },
+                    Value::Decimal(bound),
+                ) => *bounds.side(low) = Some(bound),
                 (Self::Instant(bounds), Value::Instant(bound)) => *bounds.side(low) = Some(bound),
                 (Self::Date(bounds), Value::Date(bound)) => *bounds.side(low) = Some(bound),
                 (Self::Time(bounds), Value::Time(bound)) => *bounds.side(low) = Some(bound),
@@ -167,6 +169,12 @@ impl FieldType {
                 precision,
                 scale,
                 bounds,
+            }
+            | Self::Money {
+                precision,
+                scale,
+                bounds,
+                ..
             } => {
                 let kind = Self::Decimal {
                     precision: *precision,

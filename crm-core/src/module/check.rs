@@ -128,6 +128,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         }
     }
     indexes(spec, &mut problems);
+    problems.0.extend(super::money::check(spec));
     problems.0.extend(super::machine::check(spec));
     indexed_search(spec, &mut problems);
     if problems.0.is_empty() {
@@ -196,6 +197,9 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         }
         FieldType::Decimal {
             precision, scale, ..
+        }
+        | FieldType::Money {
+            precision, scale, ..
         } => {
             bounds("precision", *precision, 1, rule::MAX_PRECISION);
             bounds("scale", *scale, 0, (*precision).min(rule::MAX_PRECISION));
@@ -212,6 +216,7 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         FieldType::Email
         | FieldType::Phone
         | FieldType::Url
+        | FieldType::Currency
         | FieldType::Integer { .. }
         | FieldType::Bool
         | FieldType::Instant(_)

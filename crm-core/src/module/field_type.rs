@@ -5,12 +5,14 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Bounds, FieldSpec, FieldType, Ident};
+use super::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency};
 
 /// Most characters of a text that states no `max`.
 const TEXT_MAX: u32 = 255;
 /// Most characters of a long text that states no `max`.
 const LONG_TEXT_MAX: u32 = 20_000;
+/// Digits of an amount that states none: in all, and after the point.
+const MONEY_DIGITS: (u32, u32) = (18, 2);
 /// Most entries, and most characters of one entry, of tags that state no limits.
 const TAGS_MAX: u32 = 50;
 /// Most bytes of a JSON value that states no `max_bytes`.
@@ -30,6 +32,10 @@ struct Flat {
     precision: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scale: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency_field: Option<Ident>,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,6 +89,17 @@ impl Flat {
                 scale: self.scale.take().ok_or_else(|| missing("scale"))?,
                 bounds: Bounds::NONE,
             },
+            "money" => FieldType::Money {
+                precision: self.precision.take().unwrap_or(MONEY_DIGITS.0),
+                scale: self.scale.take().unwrap_or(MONEY_DIGITS.1),
+                bounds: Bounds::NONE,
+                currency: match (self.currency.take(), self.currency_field.take()) {
+                    (Some(code), None) => MoneyCurrency::Fixed(code),
+                    (None, Some(field)) => MoneyCurrency::Field(field),
+                    _ => return Err(missing("currency` or `currency_field")),
+                },
+            },
+            "currency" => FieldType::Currency,
             "bool" => FieldType::Bool,
             "instant" => FieldType::Instant(Bounds::NONE),
             "date" => FieldType::Date(Bounds::NONE),
@@ -104,7 +121,7 @@ impl Flat {
             _ => {
                 return Err(format!(
                     "field `{name}` has the unknown type `{word}`; the types are text, long_text, \
-                     email, phone, url, integer, decimal, bool, instant, date, time, uuid, enum, \
+                     email, phone, url, integer, decimal, money, currency, bool, instant, date, time, uuid, enum, \
                      tags, json and reference"
                 ));
             }
@@ -140,6 +157,8 @@ impl Flat {
             ("max", self.max.is_some()),
             ("precision", self.precision.is_some()),
             ("scale", self.scale.is_some()),
+            ("currency", self.currency.is_some()),
+            ("currency_field", self.currency_field.is_some()),
             ("values", self.values.is_some()),
             ("max_items", self.max_items.is_some()),
             ("max_length", self.max_length.is_some()),
@@ -172,6 +191,19 @@ impl From<&FieldSpec> for Flat {
                 flat.precision = Some(*precision);
                 flat.scale = Some(*scale);
             }
+            FieldType::Money {
+                precision,
+                scale,
+                currency,
+                ..
+            } => {
+                flat.precision = Some(*precision);
+                flat.scale = Some(*scale);
+                match currency {
+                    MoneyCurrency::Fixed(code) => flat.currency = Some(code.clone()),
+                    MoneyCurrency::Field(name) => flat.currency_field = Some(name.clone()),
+                }
+            }
             FieldType::Enum { values } => flat.values = Some(values.clone()),
             FieldType::Tags {
                 max_items,
@@ -187,6 +219,7 @@ impl From<&FieldSpec> for Flat {
             | FieldType::Email
             | FieldType::Phone
             | FieldType::Url
+            | FieldType::Currency
             | FieldType::Integer { .. }
             | FieldType::Bool
             | FieldType::Instant(_)

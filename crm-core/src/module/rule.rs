@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{FieldType, email};
+use super::{FieldType, MoneyCurrency, currency, email};
 use crate::error::FieldError;
 use crate::value::Value;
 
@@ -81,6 +81,12 @@ pub(super) fn read_json(kind: &FieldType, json: Json) -> Ruled {
                 text => decimal(text, *precision, *scale),
             };
         }
+        (kind @ FieldType::Money { .. }, Json::Number(number)) => {
+            return read_text(kind, exact_text(&number)?);
+        }
+        (FieldType::Money { .. }, json) if !json.is_string() => {
+            "an amount, best sent as a text such as \"12.50\""
+        }
         (FieldType::Decimal { .. }, _) => "a decimal number, best sent as a text such as \"12.50\"",
         (
             FieldType::Tags {
@@ -134,6 +140,19 @@ pub(super) fn read_text(kind: &FieldType, text: String) -> Ruled {
         FieldType::Decimal {
             precision, scale, ..
         } => decimal(&text, *precision, *scale),
+        FieldType::Money {
+            precision,
+            scale,
+            currency,
+            ..
+        } => {
+            let amount = decimal(&text, *precision, *scale)?;
+            if let (MoneyCurrency::Fixed(code), Value::Decimal(amount)) = (currency, &amount) {
+                currency::admit(*amount, code)?;
+            }
+            Ok(amount)
+        }
+        FieldType::Currency => currency::code(&text).map(Value::Text),
         FieldType::Bool => match text.as_str() {
             "true" => Ok(Value::Bool(true)),
             "false" => Ok(Value::Bool(false)),

@@ -5,7 +5,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, Ident, MachineSpec, rule};
+use super::{Bounds, Ident, MachineSpec, MoneyCurrency, rule};
 use crate::error::{Error, Result};
 use crate::value::Value;
 
@@ -126,6 +126,19 @@ pub enum FieldType {
         /// Smallest and largest value.
         bounds: Bounds<Decimal>,
     },
+    /// An exact amount of money, with no more decimals than its currency has.
+    Money {
+        /// Digits in all, 1 to 18.
+        precision: u32,
+        /// Digits after the point, at most `precision`.
+        scale: u32,
+        /// Smallest and largest amount.
+        bounds: Bounds<Decimal>,
+        /// Its currency, or the field that names it.
+        currency: MoneyCurrency,
+    },
+    /// The code of a currency in use (ISO 4217), in upper case.
+    Currency,
     /// True or false.
     Bool,
     /// An instant in UTC, to the microsecond.
@@ -207,6 +220,8 @@ impl FieldType {
             Self::Phone => "phone",
             Self::Integer { .. } => "integer",
             Self::Decimal { .. } => "decimal",
+            Self::Money { .. } => "money",
+            Self::Currency => "currency",
             Self::Bool => "bool",
             Self::Instant(_) => "instant",
             Self::Date(_) => "date",

@@ -176,7 +176,10 @@ impl GroupKey {
 impl Function {
     /// Whether values of this type take part in it.
     pub fn fits(self, kind: &FieldType) -> bool {
-        let number = matches!(kind, FieldType::Integer { .. } | FieldType::Decimal { .. });
+        let number = matches!(
+            kind,
+            FieldType::Integer { .. } | FieldType::Decimal { .. } | FieldType::Money { .. }
+        );
         match self {
             Self::Count => true,
             Self::Sum | Self::Avg => number,
@@ -271,6 +274,7 @@ impl Records {
             return Err(Error::invalid("group_by", "out_of_range", message));
         }
         super::query::check_search(ask.search.as_deref())?;
+        super::money::check_currencies(permit.module()?, ask)?;
         let core = &self.core;
         let module = permit.module()?;
         let statements = core.statements(module);

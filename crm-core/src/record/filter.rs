@@ -270,6 +270,7 @@ pub(super) fn fits(kind: &FieldType, op: &str) -> bool {
             kind,
             FieldType::Integer { .. }
                 | FieldType::Decimal { .. }
+                | FieldType::Money { .. }
                 | FieldType::Instant(_)
                 | FieldType::Date(_)
                 | FieldType::Time(_)

@@ -7,6 +7,7 @@ mod cursor;
 mod filter;
 mod filter_json;
 mod hook;
+mod money;
 mod once;
 mod page;
 mod perform;

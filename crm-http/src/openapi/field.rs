@@ -1,7 +1,7 @@
 //! A declared field as a JSON Schema of OpenAPI 3.0, and as the query parameters that filter by it.
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
-use crm_core::module::{Bounds, FieldSpec, FieldType};
+use crm_core::module::{Bounds, FieldSpec, FieldType, MoneyCurrency};
 use serde_json::{Map, Value, json};
 
 /// The schema of a field's values, without null.
@@ -44,6 +44,28 @@ pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
                 schema["example"] = json!(example);
             }
             schema
+        }
+        FieldType::Money {
+            precision,
+            scale,
+            bounds,
+            ..
+        } => {
+            let mut schema = decimal(*precision, *scale);
+            // A whole amount is one in every currency.
+            let whole = if precision > scale { "1" } else { "0" };
+            let zeros = "0".repeat(usize::try_from(*scale).unwrap_or_default());
+            let point = if *scale > 0 { "." } else { "" };
+            let example = format!("{whole}{point}{zeros}");
+            let bound = example
+                .parse()
+                .ok()
+                .and_then(|amount| within(*bounds, amount));
+            schema["example"] = json!(bound.map_or(example, |bound| bound.to_string()));
+            schema
+        }
+        FieldType::Currency => {
+            json!({"type": "string", "pattern": "^[A-Za-z]{3}$", "example": "EUR"})
         }
         FieldType::Bool => json!({"type": "boolean"}),
         FieldType::Instant(bounds) => {
@@ -133,6 +155,13 @@ fn description(field: &FieldSpec) -> String {
             words.push(format!("Any JSON of at most {max_bytes} bytes."))
         }
         FieldType::Time(_) => words.push("A local time of day.".to_owned()),
+        FieldType::Currency => words.push("The ISO 4217 code of a currency in use.".to_owned()),
+        FieldType::Money { currency, .. } => words.push(match currency {
+            MoneyCurrency::Fixed(code) => format!("An exact amount of {code}, as text."),
+            MoneyCurrency::Field(name) => {
+                format!("An exact amount in the currency that `{name}` names, as text.")
+            }
+        }),
         _ => {}
     }
     words.extend(bounds(&field.kind));
@@ -154,7 +183,9 @@ fn bounds(kind: &FieldType) -> Option<String> {
         })
     }
     match kind {
-        FieldType::Decimal { bounds, .. } => said(bounds, ToString::to_string),
+        FieldType::Decimal { bounds, .. } | FieldType::Money { bounds, .. } => {
+            said(bounds, ToString::to_string)
+        }
         FieldType::Instant(bounds) => said(bounds, crm_core::value::instant),
         FieldType::Date(bounds) => said(bounds, ToString::to_string),
         FieldType::Time(bounds) => said(bounds, crm_core::value::time),

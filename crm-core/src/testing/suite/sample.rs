@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike};
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use serde_json::{Value as Json, json};
 
 use crate::module::{Bounds, FieldType};
@@ -41,6 +42,25 @@ pub(super) fn of(kind: &FieldType, n: u64) -> Json {
                 .to_string()
                 .into()
         }
+        // Whole amounts are amounts in every currency.
+        FieldType::Money {
+            precision,
+            scale,
+            bounds,
+            ..
+        } => {
+            let most = 10_i128.pow((*precision).min(18).saturating_sub(*scale)) - 1;
+            let whole = |bound: Option<Decimal>, up: bool| {
+                let bound = bound.map(|bound| if up { bound.ceil() } else { bound.floor() });
+                bound.and_then(|bound| bound.to_i128())
+            };
+            let (min, max) = (whole(bounds.min, true), whole(bounds.max, false));
+            let value = within(n, min.unwrap_or(-most), max.unwrap_or(most));
+            let mut amount = Decimal::from_i128_with_scale(value, 0);
+            amount.rescale(*scale);
+            amount.to_string().into()
+        }
+        FieldType::Currency => ["EUR", "USD", "GBP", "JPY", "BHD"][(n % 5) as usize].into(),
         FieldType::Bool => n.is_multiple_of(2).into(),
         FieldType::Instant(bounds) => {
             let seconds = |at: DateTime<_>, up| at.timestamp() + i64::from(up && micros(&at));
