@@ -2,7 +2,7 @@
 
 use crate::db::custom::is_storable;
 use crate::error::{Error, FieldError, Result};
-use crate::module::{CompiledModule, FieldSpec, FieldType};
+use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType};
 use crate::record::expanded_name;
 
 use super::{MAX_FIELDS, MAX_FIELDS_OF_TENANT};
@@ -81,7 +81,17 @@ pub(super) fn returns(old: &FieldType, new: &FieldSpec) -> Result<()> {
 /// Whether every value of `old` is one of `new`, kept in the same way.
 fn holds(old: &FieldType, new: &FieldType) -> bool {
     match (old, new) {
-        (FieldType::Text { max: old }, FieldType::Text { max: new }) => old <= new,
+        (
+            FieldType::Text { min, max } | FieldType::LongText { min, max },
+            FieldType::Text {
+                min: new_min,
+                max: new_max,
+            }
+            | FieldType::LongText {
+                min: new_min,
+                max: new_max,
+            },
+        ) => new_min <= min && max <= new_max,
         (
             FieldType::Integer { min, max },
             FieldType::Integer {
@@ -90,12 +100,20 @@ fn holds(old: &FieldType, new: &FieldType) -> bool {
             },
         ) => new_min <= min && max <= new_max,
         (
-            FieldType::Decimal { precision, scale },
+            FieldType::Decimal {
+                precision,
+                scale,
+                bounds,
+            },
             FieldType::Decimal {
                 precision: new_precision,
                 scale: new_scale,
+                bounds: new_bounds,
             },
-        ) => scale == new_scale && precision <= new_precision,
+        ) => {
+            let wider = bounds == new_bounds || *new_bounds == Bounds::NONE;
+            scale == new_scale && precision <= new_precision && wider
+        }
         (FieldType::Enum { values }, FieldType::Enum { values: new }) => {
             values.iter().all(|value| new.contains(value))
         }

@@ -393,10 +393,15 @@ fn find<'a>(spec: &'a ModuleSpec, field: &FieldSpec) -> Option<&'a FieldSpec> {
 /// Whether values of one type are values of the other as they are stored, rules aside.
 fn same_type(old: &FieldType, new: &FieldType) -> bool {
     match (old, new) {
-        (FieldType::Decimal { scale: old, .. }, FieldType::Decimal { scale: new, .. }) => {
-            old == new
-        }
+        (
+            FieldType::Decimal { scale: old, .. } | FieldType::Money { scale: old, .. },
+            FieldType::Decimal { scale: new, .. } | FieldType::Money { scale: new, .. },
+        ) => old == new,
         (FieldType::Reference { module: old }, FieldType::Reference { module: new }) => old == new,
+        (
+            FieldType::Text { .. } | FieldType::LongText { .. },
+            FieldType::Text { .. } | FieldType::LongText { .. },
+        ) => true,
         (old, new) => std::mem::discriminant(old) == std::mem::discriminant(new),
     }
 }
