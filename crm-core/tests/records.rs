@@ -46,6 +46,8 @@ mod search;
 mod search_index;
 #[path = "records/trash.rs"]
 mod trash;
+#[path = "records/types.rs"]
+mod types;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

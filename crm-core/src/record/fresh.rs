@@ -97,12 +97,13 @@ impl Records {
         age: MaxAge,
     ) -> Result<Figures> {
         let core = &self.core;
-        let module = permit.module()?.name();
+        let (module, numbers) = (permit.module()?.name(), permit.module()?.numbers());
         let key = Key {
             tenant: permit.tenant(),
             module: module.clone(),
             owner: permit.owner()?,
-            question: format!("{ask:?}"),
+            // The positions of a tenant's own fields change when they come and go.
+            question: format!("{ask:?} {numbers:?}"),
         };
         let touched = Touched::new(permit.tenant(), module);
         let writes: &Writes = core.db.writes();

@@ -10,6 +10,7 @@ mod fresh;
 mod funnel;
 mod hook;
 mod many;
+mod money;
 mod once;
 mod page;
 mod perform;

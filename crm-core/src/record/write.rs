@@ -149,6 +149,7 @@ pub(super) fn checked_create(
         sent.owner = Some(may_own(permit.rows(), permit.scope(), owner)?);
     }
     machine::begin(module, &sent.values)?;
+    module.check_amounts(None, &sent.values)?;
     Ok(sent)
 }
 
@@ -188,6 +189,7 @@ pub(super) async fn insert_in(
     record: Record,
 ) -> Result<Record> {
     let module = permit.module()?;
+    module.check_amounts(None, &record.values)?;
     if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
@@ -302,6 +304,7 @@ pub(super) async fn store_in(
     if changes.is_empty() && owner.is_none() {
         return Ok(before);
     }
+    module.check_amounts(Some(&before.values), &after.values)?;
     if let Some(owner) = owner {
         check_owner(tx, permit.tenant(), owner).await?;
     }

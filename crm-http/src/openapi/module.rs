@@ -5,7 +5,7 @@ mod transfer;
 mod trash;
 
 use crm_core::Registry;
-use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident};
+use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident};
 use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
 use serde_json::{Map, Value, json};
 
@@ -163,10 +163,10 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
     let mut keys = Vec::new();
     let mut metrics = vec![Function::Count.to_string()];
     for FieldSpec { name, kind, .. } in &fields {
-        if matches!(kind, FieldType::Instant | FieldType::Date) {
+        if matches!(kind, FieldType::Instant(_) | FieldType::Date(_)) {
             keys.extend(["day", "month", "year"].map(|bucket| format!("{name}:{bucket}")));
         }
-        if GroupKey::fits(kind) && !matches!(kind, FieldType::Instant) {
+        if GroupKey::fits(kind) && !matches!(kind, FieldType::Instant(_)) {
             keys.push(name.to_string());
         }
         let fitting = Function::all().filter(|(_, function)| function.fits(kind));
@@ -291,8 +291,8 @@ fn system_fields() -> Vec<FieldSpec> {
     let fields = [
         reference().and_then(|kind| field("id", kind)),
         reference().and_then(|kind| field("owner_id", kind)),
-        field("created_at", FieldType::Instant),
-        field("updated_at", FieldType::Instant),
+        field("created_at", FieldType::Instant(Bounds::NONE)),
+        field("updated_at", FieldType::Instant(Bounds::NONE)),
     ];
     fields.into_iter().flatten().collect()
 }
@@ -446,6 +446,13 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     let mut stored = system_properties();
     let shown = module.readable().map(|field| field.name.as_str());
     stored.extend(pick(&declared, shown));
+    for (position, field) in module.fields().iter().enumerate() {
+        if let Some(property) = stored.get_mut(field.name.as_str())
+            && !module.is_always_present(position)
+        {
+            property["nullable"] = json!(true);
+        }
+    }
     let view = read::view_schema(registry, module, &stored);
     let trash = trash::schemas(registry, words, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
