@@ -44,6 +44,7 @@ impl Registry {
             }
             problems.extend(unknown_targets(spec, &specs));
             problems.extend(crate::module::machine::log_problems(spec, &specs));
+            problems.extend(crate::module::copied_problems(spec, &specs));
         }
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));

@@ -108,5 +108,5 @@ fn fault(code: &'static str, message: impl Into<String>) -> FieldError {
 const SYSTEM_COLUMNS: [&str; 5] = ["id", "version", "owner_id", "created_at", "updated_at"];
 
 fn is_target(module: &CompiledModule, name: &str) -> bool {
-    module.field(name).is_some() || SYSTEM_COLUMNS.contains(&name)
+    module.has_field(name) || SYSTEM_COLUMNS.contains(&name)
 }

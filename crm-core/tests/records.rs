@@ -28,6 +28,8 @@ mod bulk_filter;
 mod count;
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/derived.rs"]
+mod derived;
 #[path = "records/figures.rs"]
 mod figures;
 #[path = "records/flags.rs"]

@@ -27,6 +27,8 @@ pub(crate) struct FieldWords {
     pub(crate) immutable: bool,
     pub(crate) write_only: bool,
     pub(crate) ignore_case: bool,
+    pub(crate) computed: Option<LitStr>,
+    pub(crate) copied: Option<LitStr>,
     pub(crate) required: Option<proc_macro2::Span>,
     pub(crate) default: Option<Expr>,
     pub(crate) description: Option<LitStr>,
@@ -95,6 +97,8 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             "immutable" => return flag(&mut words.immutable, &meta),
             "write_only" => return flag(&mut words.write_only, &meta),
             "ignore_case" => return flag(&mut words.ignore_case, &meta),
+            "computed" => return once(&mut words.computed, &meta),
+            "copied" => return once(&mut words.copied, &meta),
             "default" => return once(&mut words.default, &meta),
             "description" => return once(&mut words.description, &meta),
             "required" => {
@@ -112,7 +116,7 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, read_only, immutable, write_only, \
-                     ignore_case, default, description, email, phone, url, long_text, max, min, \
+                     ignore_case, computed, copied, default, description, email, phone, url, long_text, max, min, \
                      precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
                      references",
                 ));

@@ -111,6 +111,11 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
         }
     };
     let description = described(words.description.as_ref(), &field.attrs);
+    let text = |word: &Option<LitStr>| match word {
+        None => quote!(::std::option::Option::None),
+        Some(text) => quote!(::std::option::Option::Some(::std::string::String::from(#text))),
+    };
+    let (computed, copied) = (text(&words.computed), text(&words.copied));
     Ok(quote! {
         ::crm_core::module::FieldSpec {
             required: #required,
@@ -123,6 +128,8 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
             immutable: #immutable,
             write_only: #write_only,
             ignore_case: #ignore_case,
+            computed: #computed,
+            copied: #copied,
             ..::crm_core::module::FieldSpec::new(#name, #kind)
         }
     })

@@ -37,6 +37,14 @@ pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
         let message = format!("a custom field cannot be of type {}", spec.kind.name());
         refuse("type", "not_supported", message);
     }
+    if spec.computed.is_some() || spec.copied.is_some() {
+        let message = "a custom field is neither computed nor copied".to_owned();
+        refuse("name", "not_supported", message);
+    }
+    if module.computed().any(|field| field.name == *name) {
+        let message = format!("the name `{name}` is taken by a computed field");
+        refuse("name", "duplicate", message);
+    }
     let shows = |field: &&FieldSpec| {
         matches!(field.kind, FieldType::Reference { .. })
             && expanded_name(module, field) == name.as_str()

@@ -138,10 +138,15 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
             problems.add(&format!("{place}/required"), "not_supported", message);
         }
     }
-    indexes(spec, &mut problems);
+    // Nothing is stored of what is computed: for indexes and states it is not there.
+    let mut stored = spec.clone();
+    stored.fields.retain(|field| field.computed.is_none());
+    indexes(&stored, &mut problems);
     problems.0.extend(super::money::check(spec));
-    problems.0.extend(super::machine::check(spec));
+    problems.0.extend(super::machine::check(&stored));
     flags::machines(spec, &mut problems);
+    problems.0.extend(super::computed::check(spec));
+    problems.0.extend(super::copied::check(spec));
     indexed_search(spec, &mut problems);
     if problems.0.is_empty() {
         Ok(())

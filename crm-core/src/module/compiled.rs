@@ -5,6 +5,8 @@ mod flags;
 
 use std::collections::HashMap;
 
+use super::computed::{self, Computed};
+use super::copied::{self, Copied};
 use super::machine::{self, Machine};
 use super::money;
 use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
@@ -26,6 +28,8 @@ pub struct CompiledModule {
     sortable: Vec<usize>,
     machines: Vec<Machine>,
     pub(super) amounts: Vec<money::Amount>,
+    pub(super) computed: Vec<Computed>,
+    pub(super) copies: Vec<Copied>,
     custom: Option<Custom>,
 }
 
@@ -39,7 +43,8 @@ impl CompiledModule {
         Ok(Self::compile(spec, index))
     }
 
-    fn compile(spec: ModuleSpec, index: u16) -> Self {
+    fn compile(mut spec: ModuleSpec, index: u16) -> Self {
+        let computed = computed::take(&mut spec);
         let positions_where = |wanted: fn(&FieldSpec) -> bool| {
             let fields = spec.fields.iter().enumerate();
             fields
@@ -65,12 +70,14 @@ impl CompiledModule {
             sortable: positions_where(|field| field.sort),
             machines: machine::compile(&spec),
             amounts: money::compile(&spec),
+            computed,
+            copies: copied::compile(&spec),
             custom: None,
             spec,
         }
     }
 
-    /// The declaration.
+    /// The declaration, but for its [computed](Self::computed) fields.
     pub fn spec(&self) -> &ModuleSpec {
         &self.spec
     }
@@ -90,7 +97,7 @@ impl CompiledModule {
         self.index
     }
 
-    /// The declared fields; every other list of this type is aligned with it or holds positions.
+    /// The declared fields that are stored; every other list of this type is aligned with it or holds positions.
     pub fn fields(&self) -> &[FieldSpec] {
         &self.spec.fields
     }

@@ -63,6 +63,10 @@ struct Flat {
     #[serde(default, skip_serializing_if = "is_false")]
     ignore_case: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    computed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     default: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     description: String,
@@ -159,6 +163,8 @@ impl Flat {
             immutable: self.immutable,
             write_only: self.write_only,
             ignore_case: self.ignore_case,
+            computed: self.computed,
+            copied: self.copied,
         })
     }
 
@@ -197,6 +203,8 @@ impl From<&FieldSpec> for Flat {
             immutable: spec.immutable,
             write_only: spec.write_only,
             ignore_case: spec.ignore_case,
+            computed: spec.computed.clone(),
+            copied: spec.copied.clone(),
             ..Self::default()
         };
         (flat.min, flat.max) = spec.kind.bounds();

@@ -173,7 +173,7 @@ fn read(module: &CompiledModule, tenant: TenantId, body: Map<String, Json>) -> R
     for (name, json) in body {
         if let Some(position) = module.position(&name) {
             let field = &module.fields()[position];
-            if field.read_only {
+            if field.is_read_only() {
                 continue;
             }
             let value = match rule::from_json(&field.kind, json) {
@@ -200,6 +200,7 @@ fn read(module: &CompiledModule, tenant: TenantId, body: Map<String, Json>) -> R
                 Refusal::new("foreign_tenant", "must be left out: it is the caller's own")
             }
             name if READ_ONLY.contains(&name) => continue,
+            name if module.computed_at(name).is_some() => continue,
             name => unknown(module, name),
         };
         read.refused.push(refusal.of(&name));

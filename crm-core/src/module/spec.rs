@@ -94,6 +94,11 @@ pub struct FieldSpec {
     pub write_only: bool,
     /// Whether a text compares and sorts without ASCII case, as e-mail addresses always do.
     pub ignore_case: bool,
+    /// How a text is made of other fields whenever it is read: `{first_name} {last_name}`.
+    pub computed: Option<String>,
+    /// From which reference and which field there the value is copied, whenever the reference gets
+    /// another value: `company_id.region`.
+    pub copied: Option<String>,
 }
 
 /// The type of a field, with the rules its values obey.
@@ -199,12 +204,19 @@ impl FieldSpec {
             immutable: false,
             write_only: false,
             ignore_case: false,
+            computed: None,
+            copied: None,
         }
     }
 
     /// Whether a create must carry this field: it is required and has no default.
     pub fn required_on_create(&self) -> bool {
         self.required && self.default.is_none()
+    }
+
+    /// Whether clients cannot set the value.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only || self.computed.is_some() || self.copied.is_some()
     }
 
     /// Whether values compare and sort without ASCII case.

@@ -59,6 +59,10 @@ mod tests {
         #[field(references = "things")]
         parent_id: Option<RecordId>,
         r#type: Option<bool>,
+        #[field(computed = "{title} {points}")]
+        label: Option<String>,
+        #[field(max = 40, copied = "parent_id.title")]
+        parent: Option<String>,
         #[field(long_text, search, min = 2)]
         story: Option<String>,
         #[field(url, unique)]
@@ -95,6 +99,8 @@ mod tests {
             { name = "extra", type = "json", max_bytes = 100, write_only = true, description = "Said." },
             { name = "parent_id", type = "reference", module = "things" },
             { name = "type", type = "bool" },
+            { name = "label", type = "text", computed = "{title} {points}" },
+            { name = "parent", type = "text", max = 40, copied = "parent_id.title" },
             { name = "story", type = "long_text", search = true, min = 2, max = 20_000 },
             { name = "site", type = "url", unique = true },
             { name = "key", type = "uuid" },

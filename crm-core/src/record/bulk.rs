@@ -142,6 +142,7 @@ impl Bulk {
         let mut rows = self
             .resolve(tx, &module, prepared.drafts, &mut faults)
             .await?;
+        self.copy(tx, &module, &mut rows).await?;
         self.check_owners(tx, &rows, &mut faults).await?;
         self.check_references(tx, &module, &rows, &mut faults)
             .await?;
@@ -368,6 +369,28 @@ impl Bulk {
             changes,
             owner,
         })
+    }
+
+    /// Copied fields get their values with their references.
+    async fn copy(&self, tx: &mut Tx<'_>, module: &CompiledModule, rows: &mut [Row]) -> Result<()> {
+        if module.copies().is_empty() {
+            return Ok(());
+        }
+        let records = rows.iter_mut().map(|row| {
+            let before = row.before.as_ref().map(|before| before.values.as_slice());
+            (before, &mut row.after.values)
+        });
+        let (tenant, records) = (self.create.tenant(), records.collect());
+        super::copy::fill_all(tx, &self.core, tenant, module, records).await?;
+        for row in rows {
+            let Some(before) = &row.before else { continue };
+            for at in module.copies().iter().map(|copied| copied.position) {
+                if before.values[at] != row.after.values[at] {
+                    row.changes.push((at, row.after.values[at].clone()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Owners that entries name are members of the tenant.

@@ -183,7 +183,7 @@ async fn update_all(
 ) -> Result<u64> {
     let module = permit.module()?;
     let mut changed = 0;
-    if has_effects(core, module) {
+    if has_effects(core, module) || !module.copies().is_empty() {
         for before in records {
             let (id, version) = (before.id, before.version);
             let after = change_in(tx, core, permit, before, sent).await;

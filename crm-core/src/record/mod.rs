@@ -3,6 +3,7 @@
 mod activity;
 mod aggregate;
 pub(crate) mod bulk;
+mod copy;
 mod cursor;
 mod filter;
 mod filter_json;
@@ -63,7 +64,8 @@ use crate::value::{Value, instant};
 /// One row of a module.
 ///
 /// Serialises flat: `id`, `version`, `owner_id`, `created_at`, `updated_at`, in the trash
-/// `deleted_at`, then the declared fields in their order, but for the write-only ones.
+/// `deleted_at`, then the declared fields in their order, but for the write-only ones, then the
+/// computed ones.
 #[derive(Clone)]
 pub struct Record {
     module: Arc<CompiledModule>,
@@ -128,7 +130,8 @@ impl Record {
         }
     }
 
-    /// Writes id, version, the system fields that are wanted, and the declared ones at `positions`.
+    /// Writes id, version, the system fields that are wanted, and the declared ones at `positions`,
+    /// the computed ones counted on behind the stored ones.
     fn write<M: SerializeMap>(
         &self,
         map: &mut M,
@@ -155,6 +158,8 @@ impl Record {
                 && !field.write_only
             {
                 map.serialize_entry(field.name.as_str(), value)?;
+            } else if let Some((field, value)) = self.module.compute(position, &self.values) {
+                map.serialize_entry(field.name.as_str(), &value)?;
             }
         }
         Ok(())
@@ -175,7 +180,7 @@ impl Serialize for Record {
             ));
         }
         let mut map = serializer.serialize_map(None)?;
-        self.write(&mut map, |_| true, 0..self.values.len())?;
+        self.write(&mut map, |_| true, 0..self.module.width())?;
         map.end()
     }
 }

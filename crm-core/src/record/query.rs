@@ -55,7 +55,7 @@ impl Sort {
                 Field::Declared(position)
             }
             Some(field @ (Field::Id | Field::CreatedAt | Field::UpdatedAt)) => field,
-            None if module.field(name).is_some() => {
+            None if module.has_field(name) => {
                 return Err(FieldError::new("sort", "unknown_field", module.lacks(name)));
             }
             _ => {

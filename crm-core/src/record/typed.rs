@@ -45,9 +45,12 @@ impl<T: Module> TryFrom<Record> for Typed<T> {
 /// [`Error::Internal`] when the type is not that of the module.
 pub(super) fn data<T: Module>(record: &Record) -> Result<T> {
     let fields = record.module().declared_fields();
-    let fields = fields.iter().zip(record.values());
+    let fields = fields.iter().zip(record.values().iter().cloned());
+    let places = record.values().len()..record.module().width();
+    let computed = places.filter_map(|place| record.module().compute(place, record.values()));
+    let fields = fields.chain(computed);
     let object: serde_json::Map<_, _> = fields
-        .map(|(field, value)| Ok((field.name.to_string(), serde_json::to_value(value)?)))
+        .map(|(field, value)| Ok((field.name.to_string(), serde_json::to_value(&value)?)))
         .collect::<serde_json::Result<_>>()
         .map_err(Error::internal)?;
     serde_json::from_value(object.into()).map_err(Error::internal)

@@ -68,6 +68,9 @@ impl View {
                 Some(Field::UpdatedAt) => shown.updated_at = true,
                 Some(Field::Declared(position)) => shown.declared.push(position),
                 None if name == "version" => {}
+                None if module.computed_at(name).is_some() => {
+                    shown.declared.extend(module.computed_at(name));
+                }
                 None => {
                     let message = module.lacks(name);
                     return Err(FieldError::new("fields", "unknown_field", message));
@@ -154,19 +157,21 @@ fn is_reference(field: &FieldSpec) -> bool {
 pub fn expanded_name(module: &CompiledModule, field: &FieldSpec) -> String {
     let name = field.name.as_str();
     match name.strip_suffix("_id") {
-        Some(short)
-            if !short.is_empty() && short != "version" && Field::named(module, short).is_none() =>
-        {
+        Some(short) if !short.is_empty() && short != "version" && is_free(module, short) => {
             short.to_owned()
         }
         _ => {
             let mut long = format!("{name}_expanded");
-            while Field::named(module, &long).is_some() {
+            while !is_free(module, &long) {
                 long.push('_');
             }
             long
         }
     }
+}
+
+fn is_free(module: &CompiledModule, name: &str) -> bool {
+    Field::named(module, name).is_none() && !module.has_field(name)
 }
 
 /// A record as a [`View`] shows it.
@@ -190,7 +195,7 @@ impl Serialize for Viewed {
         match &self.fields {
             None => self
                 .record
-                .write(&mut map, |_| true, 0..self.record.values.len())?,
+                .write(&mut map, |_| true, 0..self.record.module.width())?,
             Some(shown) => self.record.write(
                 &mut map,
                 |field| match field {

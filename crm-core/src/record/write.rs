@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::Record;
 use super::activity;
+use super::copy;
 use super::hook::{self, Step};
 use super::trash;
 use super::upsert::Upsert;
@@ -186,9 +187,10 @@ pub(super) async fn insert_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Create>,
-    record: Record,
+    mut record: Record,
 ) -> Result<Record> {
     let module = permit.module()?;
+    copy::fill(tx, core, permit.tenant(), None, &mut record).await?;
     module.check_amounts(None, &record.values)?;
     if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
@@ -295,6 +297,7 @@ pub(super) async fn store_in(
     forced: &[usize],
 ) -> Result<Record> {
     let module = permit.module()?;
+    copy::fill(tx, core, permit.tenant(), Some(&before), &mut after).await?;
     let values = before.values.iter().zip(&after.values).enumerate();
     let changes: Vec<_> = values
         .filter(|(_, (old, new))| old != new)

@@ -88,7 +88,8 @@ impl Export {
     }
 
     fn header(&self, out: &mut String) {
-        let declared = self.module.readable().map(|field| field.name.as_str());
+        let declared = self.module.readable().chain(self.module.computed());
+        let declared = declared.map(|field| field.name.as_str());
         for (count, name) in SYSTEM_COLUMNS.into_iter().chain(declared).enumerate() {
             if count > 0 {
                 out.push(',');
@@ -110,7 +111,11 @@ fn row(out: &mut String, record: &Record) {
     let fields = record.module().fields().iter();
     let declared = fields.zip(record.values());
     let declared = declared.filter(|(field, _)| !field.write_only);
+    let (module, stored) = (record.module(), record.values());
+    let computed = (stored.len()..module.width()).filter_map(|at| module.compute(at, stored));
+    let computed: Vec<Value> = computed.map(|(_, value)| value).collect();
     let values = system.iter().chain(declared.map(|(_, value)| value));
+    let values = values.chain(&computed);
     for (count, value) in values.enumerate() {
         if count > 0 {
             out.push(',');

@@ -139,7 +139,7 @@ pub(super) fn property(singular: &str, field: &FieldSpec) -> Value {
     if !field.required {
         property["nullable"] = json!(true);
     }
-    if field.read_only {
+    if field.is_read_only() {
         property["readOnly"] = json!(true);
     }
     if field.write_only {
@@ -176,6 +176,14 @@ fn description(field: &FieldSpec) -> String {
     }
     if field.immutable {
         words.push("Cannot change once the record is made.".to_owned());
+    }
+    if field.computed.is_some() {
+        words.push("Made of other fields when it is read.".to_owned());
+    }
+    if let Some(copied) = &field.copied {
+        words.push(format!(
+            "Copied from `{copied}` when that reference gets its value."
+        ));
     }
     if field.write_only {
         words.push("Stored, and never shown.".to_owned());

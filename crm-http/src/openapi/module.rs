@@ -446,6 +446,13 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     let mut stored = system_properties();
     let shown = module.readable().map(|field| field.name.as_str());
     stored.extend(pick(&declared, shown));
+    stored.extend(module.computed().map(|field| {
+        let mut property = property(words.singular, field);
+        if let Some(property) = property.as_object_mut() {
+            property.remove("maxLength");
+        }
+        (field.name.to_string(), property)
+    }));
     for (position, field) in module.fields().iter().enumerate() {
         if let Some(property) = stored.get_mut(field.name.as_str())
             && !module.is_always_present(position)

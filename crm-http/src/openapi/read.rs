@@ -69,7 +69,8 @@ fn orders(module: &CompiledModule) -> Vec<String> {
 
 fn shown(module: &CompiledModule) -> Vec<String> {
     let system = ["id", "version", "owner_id", "created_at", "updated_at"];
-    let declared = module.readable().map(|field| field.name.as_str());
+    let declared = module.readable().chain(module.computed());
+    let declared = declared.map(|field| field.name.as_str());
     system
         .into_iter()
         .chain(declared)

@@ -372,7 +372,11 @@ fn module_spec(body: ModuleBody) -> Result<ModuleSpec, Problem> {
 
 impl From<&CompiledModule> for ModuleReply {
     fn from(module: &CompiledModule) -> Self {
-        let declarations = module.fields().iter().map(|field| Any(json!(field)));
+        let declarations = module
+            .fields()
+            .iter()
+            .chain(module.computed())
+            .map(|field| Any(json!(field)));
         Self {
             name: module.name().to_string(),
             singular: module.singular().to_string(),

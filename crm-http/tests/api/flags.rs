@@ -9,6 +9,7 @@ use crate::app::{App, Database};
 crate::on_both_databases! {
     the_document_says_who_sets_and_who_sees_a_field
     a_write_only_secret_is_in_no_answer
+    computed_and_copied_values_are_shown_and_not_taken
 }
 
 const VAULTS: &str = r#"
@@ -20,6 +21,9 @@ const VAULTS: &str = r#"
         { name = "origin", type = "text", max = 40, immutable = true },
         { name = "pin", type = "text", max = 40, write_only = true },
         { name = "verdict", type = "text", max = 40, read_only = true },
+        { name = "label", type = "text", computed = "{title} ({code})" },
+        { name = "contact_id", type = "reference", module = "contacts" },
+        { name = "email", type = "email", copied = "contact_id.email" },
     ]
 "#;
 
@@ -41,6 +45,14 @@ async fn the_document_says_who_sets_and_who_sees_a_field(database: Database) {
         assert!(!has(schema, "pin"), "nobody sees it");
     }
     assert_eq!(schemas["Vault"]["properties"]["verdict"]["readOnly"], true);
+    for derived in ["label", "email"] {
+        assert!(!has("VaultCreate", derived) && !has("VaultUpdate", derived));
+        assert_eq!(
+            schemas["VaultView"]["properties"][derived]["readOnly"],
+            true
+        );
+    }
+    assert!(has("VaultFilter", "email") && !has("VaultFilter", "label"));
     let list = app.document()["paths"]["/api/v1/vaults"]["get"].to_string();
     assert!(!list.contains("pin"), "{list}");
     app.close().await;
@@ -90,5 +102,34 @@ async fn a_write_only_secret_is_in_no_answer(database: Database) {
             "{answer}"
         );
     }
+    app.close().await;
+}
+
+async fn computed_and_copied_values_are_shown_and_not_taken(database: Database) {
+    let app = App::with(database, vaults).await;
+    let contact = json!({"name": "Ada", "email": "ada@example.com"});
+    let contact = app
+        .admin
+        .post("/api/v1/contacts", contact)
+        .await
+        .expect(201);
+    let sent = json!({
+        "title": "a", "code": "1", "contact_id": contact["id"], "label": "x", "email": "x@y.z",
+    });
+    let made = app.admin.post("/api/v1/vaults", sent).await.expect(201);
+    assert_eq!(made["label"], "a (1)");
+    assert_eq!(made["email"], "ada@example.com");
+    let list = app
+        .admin
+        .get("/api/v1/vaults?fields=label&email=ADA@example.com")
+        .await
+        .expect(200);
+    let one = json!({"id": made["id"], "version": 1, "label": "a (1)"});
+    assert_eq!(list["data"], json!([one]));
+    let refused = app.admin.get("/api/v1/vaults?label=x").await;
+    assert!(
+        refused.status == 422 && refused.body.contains("is computed"),
+        "{refused}"
+    );
     app.close().await;
 }

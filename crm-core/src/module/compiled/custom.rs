@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::CompiledModule;
+use super::{CompiledModule, Computed};
 use crate::custom::CustomField;
 use crate::db::Dialect;
 use crate::db::record::Statements;
@@ -29,7 +29,7 @@ impl CompiledModule {
     pub(crate) fn extended(&self, fields: &[CustomField], dialect: Dialect) -> Arc<Self> {
         let mut spec = self.spec.clone();
         spec.fields.truncate(self.declared());
-        Self::customised(spec, self.index, fields, dialect)
+        Self::customised(spec, self.index, fields, dialect, &self.computed)
     }
 
     /// A tenant's own module with these fields; `spec` has none.
@@ -39,7 +39,7 @@ impl CompiledModule {
         dialect: Dialect,
     ) -> Arc<Self> {
         // Nothing is found by its index: it has statements of its own, and no search index.
-        Self::customised(spec, u16::MAX, fields, dialect)
+        Self::customised(spec, u16::MAX, fields, dialect, &[])
     }
 
     fn customised(
@@ -47,6 +47,7 @@ impl CompiledModule {
         index: u16,
         fields: &[CustomField],
         dialect: Dialect,
+        computed: &[Computed],
     ) -> Arc<Self> {
         let declared = spec.fields.len();
         spec.fields
@@ -62,6 +63,7 @@ impl CompiledModule {
         let statements = Statements::new(&Arc::new(module), dialect);
         let mut module = Self::compile(spec, index);
         module.custom = Some(custom(Some(Box::new(statements))));
+        module.computed = computed.to_vec();
         Arc::new(module)
     }
 

@@ -12,7 +12,7 @@ impl CompiledModule {
 
     /// The fields that clients set, in their order.
     pub fn writable(&self) -> impl Iterator<Item = &FieldSpec> {
-        self.fields().iter().filter(|field| !field.read_only)
+        self.fields().iter().filter(|field| !field.is_read_only())
     }
 
     /// Whether the value of the field at `position` is shown.
@@ -28,8 +28,16 @@ impl CompiledModule {
             Some(field) if field.write_only => {
                 format!("{name} is write-only: it is neither shown nor compared")
             }
+            None if self.computed_at(name).is_some() => {
+                format!("{name} is computed when it is read: use the fields that it is made of")
+            }
             _ => format!("{} has no field {name}", self.name()),
         }
+    }
+
+    /// Whether a field, stored or computed, has this name.
+    pub(crate) fn has_field(&self, name: &str) -> bool {
+        self.position(name).is_some() || self.computed_at(name).is_some()
     }
 
     /// Refuses other values of immutable fields.

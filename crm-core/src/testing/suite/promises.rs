@@ -198,7 +198,7 @@ async fn hidden_fields(it: &Suite) -> Outcome {
     let shown = serde_json::to_value(&made).unwrap_or_default();
     for field in it.module.fields() {
         let name = field.name.as_str();
-        if field.read_only {
+        if field.is_read_only() {
             let sent = Map::from_iter([(name.to_owned(), json!([[true]]))]);
             let now = it.update(&it.ours, made.id, None, sent).await?;
             hold(

@@ -1,0 +1,96 @@
+//! Copied fields get their values when their reference does, in the same transaction.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{Comparison, Field, Filter, Record};
+use crate::crm::Core;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::id::TenantId;
+use crate::module::CompiledModule;
+use crate::value::Value;
+
+/// Copies what the changed references of a record bring. Whether the caller may follow them is
+/// judged with the references.
+pub(super) async fn fill(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    tenant: TenantId,
+    before: Option<&Record>,
+    after: &mut Record,
+) -> Result<()> {
+    let module = after.module.clone();
+    if module.copies().is_empty() {
+        return Ok(());
+    }
+    let before = before.map(|before| before.values.as_slice());
+    let pairs = vec![(before, &mut after.values)];
+    fill_all(tx, core, tenant, &module, pairs).await
+}
+
+/// The same of many records: one statement for each copied field.
+pub(super) async fn fill_all(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    tenant: TenantId,
+    module: &CompiledModule,
+    mut records: Vec<(Option<&[Value]>, &mut Vec<Value>)>,
+) -> Result<()> {
+    for copied in module.copies() {
+        let named = |before: Option<&[Value]>, after: &[Value]| {
+            let mut changed = module.to_copy(before, after);
+            changed.any(|other| other.position == copied.position)
+        };
+        let ids = records.iter().filter_map(|(before, after)| {
+            named(*before, after).then(|| after.get(copied.reference).cloned())?
+        });
+        let mut ids: Vec<Uuid> = ids
+            .filter_map(|value| match value {
+                Value::Uuid(id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let found = sources(tx, core, tenant, copied, ids).await?;
+        for (before, after) in &mut records {
+            if !named(*before, after) {
+                continue;
+            }
+            let value = match after.get(copied.reference) {
+                Some(Value::Uuid(id)) => found.get(id).cloned().unwrap_or_default(),
+                _ => Value::Null,
+            };
+            if let Some(slot) = after.get_mut(copied.position) {
+                *slot = value;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn sources(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    tenant: TenantId,
+    copied: &crate::module::Copied,
+    ids: Vec<Uuid>,
+) -> Result<HashMap<Uuid, Value>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let target = core.registry.get(copied.target.as_str());
+    let target = target.ok_or_else(|| Error::internal("a reference to no module"))?;
+    let ids = ids.into_iter().map(Value::Uuid).collect();
+    let filter = Filter::Compare(Field::Id, Comparison::In(ids));
+    let sql = core.statements(target).matching(tenant, None, &filter);
+    let mut found = HashMap::new();
+    for row in tx.fetch_all(sql).await? {
+        let record = Record::from_row(target, row)?;
+        let value = record.get(&copied.source).cloned().unwrap_or_default();
+        found.insert(record.id.0, value);
+    }
+    Ok(found)
+}
