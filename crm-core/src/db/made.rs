@@ -31,7 +31,7 @@ impl Tx<'_> {
         .bind(tenant, ColumnType::Uuid)
         .bind(module.name().as_str(), ColumnType::Text);
         self.execute(counted).await?;
-        if module.spec().search == SearchMode::Indexed {
+        if module.spec().search == SearchMode::Indexed && !module.is_tenants() {
             self.execute(behind(module, tenant, first)).await?;
         }
         Ok(())
@@ -59,9 +59,11 @@ fn behind(module: &CompiledModule, tenant: TenantId, first: RecordId) -> Sql {
 
 impl Statements {
     /// Reads the number of a tenant's records, where it may be kept: not of modules with a trash,
-    /// whose records go and come without being made or deleted.
+    /// whose records go and come without being made or deleted, and not of a tenant's own modules,
+    /// which share a table.
     pub(crate) fn kept_count(&self, tenant: TenantId) -> Option<Sql> {
-        if self.dialect() == Dialect::Postgres || self.module().spec().soft_delete {
+        let module = self.module();
+        if self.dialect() == Dialect::Postgres || module.spec().soft_delete || module.is_tenants() {
             return None;
         }
         let sql = Sql::new("SELECT count FROM record_counts WHERE tenant_id = $1 AND module = $2")

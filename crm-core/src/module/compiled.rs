@@ -1,5 +1,7 @@
 //! A checked module in the form the request path reads: fields by position, no search, no parsing.
 
+mod custom;
+
 use std::collections::HashMap;
 
 use super::machine::{self, Machine};
@@ -7,6 +9,8 @@ use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
 use crate::db::ColumnType;
 use crate::error::Result;
 use crate::value::Value;
+
+use custom::Custom;
 
 /// A module that passed [`check`](check()), with what its records need worked out once.
 #[derive(Debug)]
@@ -19,6 +23,7 @@ pub struct CompiledModule {
     searchable: Vec<usize>,
     sortable: Vec<usize>,
     machines: Vec<Machine>,
+    custom: Option<Custom>,
 }
 
 impl CompiledModule {
@@ -28,6 +33,10 @@ impl CompiledModule {
     /// Those of [`check`](check()).
     pub fn new(spec: ModuleSpec, index: u16) -> Result<Self> {
         check(&spec)?;
+        Ok(Self::compile(spec, index))
+    }
+
+    fn compile(spec: ModuleSpec, index: u16) -> Self {
         let positions_where = |wanted: fn(&FieldSpec) -> bool| {
             let fields = spec.fields.iter().enumerate();
             fields
@@ -35,7 +44,7 @@ impl CompiledModule {
                 .map(|(position, _)| position)
                 .collect()
         };
-        Ok(Self {
+        Self {
             index,
             positions: spec
                 .fields
@@ -52,8 +61,9 @@ impl CompiledModule {
             searchable: positions_where(|field| field.search),
             sortable: positions_where(|field| field.sort),
             machines: machine::compile(&spec),
+            custom: None,
             spec,
-        })
+        }
     }
 
     /// The declaration.
@@ -115,6 +125,13 @@ impl CompiledModule {
     /// Column types, aligned with the fields.
     pub(crate) fn columns(&self) -> &[ColumnType] {
         &self.columns
+    }
+}
+
+impl FieldType {
+    /// The column type that holds its values.
+    pub(crate) fn column(&self) -> ColumnType {
+        column_type(self)
     }
 }
 

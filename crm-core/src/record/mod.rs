@@ -9,6 +9,7 @@ mod filter_json;
 mod fresh;
 mod funnel;
 mod hook;
+mod many;
 mod once;
 mod page;
 mod perform;
@@ -34,6 +35,7 @@ pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
 pub use fresh::{Figures, MaxAge};
 pub use funnel::{Funnel, Stage};
 pub use hook::{HookContext, Next, When};
+pub use many::{MAX_MATCHES, Many, Matched};
 pub use once::Once;
 pub use page::{Page, PageNumber, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
@@ -94,7 +96,7 @@ impl Record {
                 true => row.opt_instant()?,
                 false => None,
             },
-            values: row.rest(),
+            values: module.unpacked(row.rest())?,
         })
     }
 

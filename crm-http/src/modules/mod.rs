@@ -4,6 +4,7 @@
 //! writes what the library answers; rules and rights live in the library.
 
 mod aggregate;
+mod bulk;
 mod condition;
 mod funnel;
 mod query;
@@ -61,6 +62,9 @@ enum Target {
     Upsert,
     /// The collection, written to several times.
     Batch,
+    /// What of the collection matches a condition, written to at once.
+    BulkUpdate,
+    BulkDelete,
     Record(RecordId),
     /// What is deleted of the collection.
     Trash,
@@ -129,6 +133,8 @@ impl Call {
             Some("export") => Target::Export,
             Some(write::UPSERT) => Target::Upsert,
             Some(write::BATCH) => Target::Batch,
+            Some(bulk::BULK_UPDATE) => Target::BulkUpdate,
+            Some(bulk::BULK_DELETE) => Target::BulkDelete,
             Some(trash::TRASH) if module.spec().soft_delete => Target::Trash,
             Some(below) => match below.split_once('/') {
                 None => record_id(below).map_or(Target::Nothing, Target::Record),
@@ -156,6 +162,8 @@ impl Call {
             Target::Query => (BODY, read::QUERY),
             Target::Upsert => (BODY, write::UPSERT),
             Target::Batch => (BODY, write::BATCH),
+            Target::BulkUpdate => (BODY, bulk::BULK_UPDATE),
+            Target::BulkDelete => (BODY, bulk::BULK_DELETE),
             Target::Trash => (TRASH, trash::TRASH),
             Target::Act(_, act) => (act.methods(), act.below()),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
@@ -191,6 +199,8 @@ impl Call {
             (_, Target::Query) => handler.query(request).await,
             (_, Target::Upsert) => handler.upsert(request).await,
             (_, Target::Batch) => handler.batch(request).await,
+            (_, Target::BulkUpdate) => handler.bulk_update(request).await,
+            (_, Target::BulkDelete) => handler.bulk_delete(request).await,
             (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
             (Method::DELETE, Target::Record(id)) => handler.delete(request, id).await,
             (_, Target::Record(id)) => handler.update(request, id).await,

@@ -1,5 +1,6 @@
 //! The paths and schemas that follow from one module's declaration.
 
+mod bulk;
 mod transfer;
 mod trash;
 
@@ -68,6 +69,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         let schema = format!("{}Funnel", words.record());
         described.schemas.insert(schema, figures::funnel_schema());
     }
+    described.paths.extend(bulk::paths(&words));
     described
         .paths
         .extend(trash::paths(registry, &words, module));
@@ -500,6 +502,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
         (record, whole),
     ]);
     schemas.extend(trash);
+    schemas.extend(bulk::schemas(words, module));
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module

@@ -8,6 +8,7 @@ mod access;
 mod aggregate;
 mod app;
 mod bad_input;
+mod bulk;
 mod command;
 mod contract;
 mod examples;
