@@ -239,6 +239,7 @@ mod tests {
                 path: SearchPath::Index,
                 part: Part::Present,
                 after: None,
+                skip: 0,
                 limit: 21,
             };
             let tenant = TenantId(Uuid::nil());
