@@ -6,7 +6,7 @@ use super::record::Statements;
 use super::{ColumnType, Dialect, Sql, Tx};
 use crate::error::Result;
 use crate::id::{RecordId, TenantId};
-use crate::module::{CompiledModule, SearchMode};
+use crate::module::{CompiledModule, ModuleSpec, SearchMode};
 
 /// Records from which on their number is worth being kept.
 pub(crate) const MANY: u64 = 500;
@@ -36,6 +36,13 @@ impl Tx<'_> {
         }
         Ok(())
     }
+
+    /// Tells that the module's table is another one: the trigger that counts may be gone with it.
+    pub(crate) async fn forget_counts(&mut self, module: &ModuleSpec) -> Result<()> {
+        let forget = Sql::new("DELETE FROM record_counts WHERE module = $1")
+            .bind(module.name.as_str(), ColumnType::Text);
+        self.execute(forget).await.map(drop)
+    }
 }
 
 /// The new records that the search index would think it knew.
@@ -59,11 +66,11 @@ fn behind(module: &CompiledModule, tenant: TenantId, first: RecordId) -> Sql {
 
 impl Statements {
     /// Reads the number of a tenant's records, where it may be kept: not of modules with a trash,
-    /// whose records go and come without being made or deleted, and not of a tenant's own modules,
-    /// which share a table.
+    /// whose records go and come without being made or deleted, nor of those in a shared table.
     pub(crate) fn kept_count(&self, tenant: TenantId) -> Option<Sql> {
         let module = self.module();
-        if self.dialect() == Dialect::Postgres || module.spec().soft_delete || module.is_tenants() {
+        let elsewhere = self.dialect() == Dialect::Postgres || module.is_tenants();
+        if elsewhere || module.spec().soft_delete {
             return None;
         }
         let sql = Sql::new("SELECT count FROM record_counts WHERE tenant_id = $1 AND module = $2")

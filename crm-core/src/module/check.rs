@@ -47,10 +47,10 @@ const TABLES: [&str; 27] = [
     "job_chunks",
     "job_errors",
     "idempotency_keys",
-    "record_counts",
     "custom_modules",
     "custom_fields",
     "custom_records",
+    "record_counts",
     "crm_migrations",
 ];
 

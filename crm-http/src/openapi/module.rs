@@ -63,13 +63,13 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
     described
         .paths
         .extend(transfer::paths(registry, &words, module));
+    described.paths.extend(bulk::paths(&words));
     if has_funnel(module) {
         let funnel = json!({"get": funnel(&words, module)});
         described.paths.insert(format!("{path}/funnel"), funnel);
         let schema = format!("{}Funnel", words.record());
         described.schemas.insert(schema, figures::funnel_schema());
     }
-    described.paths.extend(bulk::paths(&words));
     described
         .paths
         .extend(trash::paths(registry, &words, module));
