@@ -241,7 +241,6 @@ mod tests {
                 after: None,
                 skip: 0,
                 limit: 21,
-                skip: 0,
             };
             let tenant = TenantId(Uuid::nil());
             let sql = Statements::new(&module, Dialect::Sqlite).list(tenant, None, &query, stretch);
