@@ -26,6 +26,8 @@ mod activity;
 mod bulk_filter;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/merge.rs"]
+mod merge;
 #[path = "records/module_suite.rs"]
 mod module_suite;
 #[path = "records/query.rs"]

@@ -2,6 +2,7 @@
 //! other than a permit's.
 
 mod aggregate;
+mod duplicates;
 mod lookup;
 mod many;
 mod order;
@@ -19,6 +20,7 @@ use crate::module::CompiledModule;
 use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
+pub(crate) use duplicates::ignores_case;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 

@@ -19,6 +19,7 @@ pub struct CompiledModule {
     searchable: Vec<usize>,
     sortable: Vec<usize>,
     machines: Vec<Machine>,
+    duplicates: Vec<Vec<usize>>,
 }
 
 impl CompiledModule {
@@ -52,6 +53,11 @@ impl CompiledModule {
             searchable: positions_where(|field| field.search),
             sortable: positions_where(|field| field.sort),
             machines: machine::compile(&spec),
+            duplicates: spec
+                .duplicates
+                .iter()
+                .map(|key| positions_where_named(&spec, key))
+                .collect(),
             spec,
         })
     }
@@ -112,10 +118,20 @@ impl CompiledModule {
         &self.machines
     }
 
+    /// The keys of duplicates, each the positions of its fields.
+    pub(crate) fn duplicates(&self) -> &[Vec<usize>] {
+        &self.duplicates
+    }
+
     /// Column types, aligned with the fields.
     pub(crate) fn columns(&self) -> &[ColumnType] {
         &self.columns
     }
+}
+
+fn positions_where_named(spec: &ModuleSpec, names: &[Ident]) -> Vec<usize> {
+    let position = |name: &Ident| spec.fields.iter().position(|field| field.name == *name);
+    names.iter().filter_map(position).collect()
 }
 
 /// The column type that holds values of `kind`.

@@ -6,6 +6,7 @@
 mod aggregate;
 mod bulk;
 mod condition;
+mod merge;
 mod query;
 mod query_body;
 mod read;
@@ -42,7 +43,8 @@ const IMPORT: &[Method] = &[Method::POST];
 const EXPORT: &[Method] = &[Method::GET];
 /// What takes its question or its changes as a body.
 const BODY: &[Method] = &[Method::POST];
-const TRASH: &[Method] = &[Method::GET];
+/// What is only read.
+const READ: &[Method] = &[Method::GET];
 const PURGE: &[Method] = &[Method::DELETE];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
@@ -66,6 +68,8 @@ enum Target {
     Record(RecordId),
     /// What is deleted of the collection.
     Trash,
+    /// What of the collection may be the same.
+    Duplicates,
     /// Something to do with one record: the path goes on behind its id.
     Act(RecordId, Act),
     /// Figures about the collection.
@@ -83,6 +87,8 @@ enum Target {
 enum Act {
     Restore,
     Purge,
+    Duplicates,
+    Merge,
 }
 
 impl Act {
@@ -91,14 +97,17 @@ impl Act {
         match name {
             trash::RESTORE if module.spec().soft_delete => Some(Self::Restore),
             trash::PURGE if module.spec().soft_delete => Some(Self::Purge),
+            merge::DUPLICATES if !module.spec().duplicates.is_empty() => Some(Self::Duplicates),
+            merge::MERGE => Some(Self::Merge),
             _ => None,
         }
     }
 
     fn methods(self) -> &'static [Method] {
         match self {
-            Self::Restore => BODY,
+            Self::Restore | Self::Merge => BODY,
             Self::Purge => PURGE,
+            Self::Duplicates => READ,
         }
     }
 
@@ -106,6 +115,8 @@ impl Act {
         match self {
             Self::Restore => "{id}/restore",
             Self::Purge => "{id}/purge",
+            Self::Duplicates => "{id}/duplicates",
+            Self::Merge => "{id}/merge",
         }
     }
 }
@@ -131,6 +142,7 @@ impl Call {
             Some(bulk::BULK_UPDATE) => Target::BulkUpdate,
             Some(bulk::BULK_DELETE) => Target::BulkDelete,
             Some(trash::TRASH) if module.spec().soft_delete => Target::Trash,
+            Some(merge::DUPLICATES) if !module.spec().duplicates.is_empty() => Target::Duplicates,
             Some(below) => match below.split_once('/') {
                 None => record_id(below).map_or(Target::Nothing, Target::Record),
                 Some((id, act)) => match (record_id(id), Act::named(&module, act)) {
@@ -159,7 +171,8 @@ impl Call {
             Target::Batch => (BODY, write::BATCH),
             Target::BulkUpdate => (BODY, bulk::BULK_UPDATE),
             Target::BulkDelete => (BODY, bulk::BULK_DELETE),
-            Target::Trash => (TRASH, trash::TRASH),
+            Target::Trash => (READ, trash::TRASH),
+            Target::Duplicates => (READ, merge::DUPLICATES),
             Target::Act(_, act) => (act.methods(), act.below()),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Target::Import => (IMPORT, "import"),
@@ -182,6 +195,9 @@ impl Call {
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
             (_, Target::Trash) => handler.trash(&request).await,
+            (_, Target::Duplicates) => handler.duplicates(&request).await,
+            (_, Target::Act(id, Act::Duplicates)) => handler.duplicates_of(&request, id).await,
+            (_, Target::Act(id, Act::Merge)) => handler.merge(request, id).await,
             (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,

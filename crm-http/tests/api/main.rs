@@ -15,6 +15,7 @@ mod examples;
 mod front;
 mod guide;
 mod hooks;
+mod merge;
 mod plugin;
 mod query;
 mod records;
