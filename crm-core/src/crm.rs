@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
 use crate::clock::Clock;
+use crate::custom::CustomFields;
 use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
@@ -55,7 +56,7 @@ pub struct Crm {
 pub(crate) struct Core {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
@@ -65,9 +66,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn statements(&self, module: &CompiledModule) -> &Statements {
-        // Compiled modules come from this core's registry only, which numbered them.
-        self.numbered(module.index())
+    pub(crate) fn statements<'a>(&'a self, module: &'a CompiledModule) -> &'a Statements {
+        match module.statements() {
+            Some(own) => own,
+            // All others come from this core's registry, which numbered them.
+            None => self.numbered(module.index()),
+        }
     }
 
     /// The statements of the module with this number in the registry.
@@ -122,6 +126,11 @@ impl Crm {
         Members::new(self.core.clone())
     }
 
+    /// The fields that tenants add to the modules.
+    pub fn custom_fields(&self) -> CustomFields {
+        CustomFields::new(self.core.clone())
+    }
+
     /// The audit log.
     pub fn audit(&self) -> Audit {
         Audit::new(self.core.clone())
@@ -143,10 +152,21 @@ impl Crm {
         identity::ensure_setup_token(&self.core.db, &self.core.clock).await
     }
 
-    /// The scope of the program itself in a tenant: every right. For command lines and jobs.
+    /// The scope of the program itself in a tenant: every right on the modules that the application
+    /// declares. Fields and modules of the tenant's own are not there; see
+    /// [`operator_in`](Self::operator_in).
     pub fn operator(&self, tenant: TenantId, request: RequestContext) -> Scope {
         let grants = Arc::new(Grants::everything(&self.core.catalogue));
         Scope::new(self.core.clone(), Actor::Operator, tenant, grants, request)
+    }
+
+    /// The scope of the program itself in a tenant, with the fields and modules that the tenant
+    /// declared: every right. For command lines and jobs.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such tenant.
+    pub async fn operator_in(&self, tenant: TenantId, request: RequestContext) -> Result<Scope> {
+        Scope::operator(&self.core, tenant, request).await
     }
 
     /// The scope of whoever holds this credential: an access token or an API key.
@@ -167,9 +187,9 @@ impl Crm {
                 Subject::User(claims.user),
             )
         };
-        let grants = core
+        let rights = core
             .policy
-            .grants_for(tenant, subject)
+            .rights_for(tenant, subject)
             .await?
             .ok_or_else(|| {
                 Error::unauthenticated(
@@ -177,7 +197,7 @@ impl Crm {
                     "this credential is not valid any more; log in again",
                 )
             })?;
-        Ok(Scope::new(core.clone(), actor, tenant, grants, request))
+        Ok(Scope::of(core.clone(), actor, tenant, &rights, request))
     }
 
     /// The plugins of tenants; `None` when there is no host to run them on.
@@ -434,7 +454,7 @@ impl Builder {
             "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
         ))?;
         let keys = SigningKeys::from_secret(&secret)?;
-        let registry = Registry::new(specs)?;
+        let registry = Arc::new(Registry::new(specs)?);
         self.hooks.check(&registry)?;
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
         schema.migrate().await?;
@@ -444,7 +464,7 @@ impl Builder {
         let catalogue = Arc::new(Catalogue::new(names)?);
         let dialect = db.dialect();
         let core = Core {
-            policy: PolicyCache::open(db.clone(), catalogue.clone()).await?,
+            policy: PolicyCache::open(db.clone(), catalogue.clone(), registry.clone()).await?,
             identity: Identity::new(&self.identity, &keys, &self.clock)?,
             indexer: SearchIndexer::new(self.database.large_tenant),
             statements: registry

@@ -6,6 +6,7 @@ extern crate self as crm_core;
 mod audit;
 pub mod clock;
 mod crm;
+pub mod custom;
 mod db;
 mod dispatch;
 pub mod error;

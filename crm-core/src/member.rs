@@ -165,7 +165,7 @@ impl Write {
             return Ok(old);
         }
         let rules = policy::rules(tx, tenant).await?;
-        let compiled = CompiledPolicy::new(&self.0.core().catalogue, &rules);
+        let compiled = CompiledPolicy::new(self.0.catalogue(), &rules);
         let gained = compiled.grants(&new).beyond(&compiled.grants(&held));
         policy::check_held(&self.0, &gained)?;
         rows::clear(tx, tenant, user).await?;

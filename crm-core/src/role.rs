@@ -120,7 +120,7 @@ impl Roles {
             parent_id: Some(input.parent_id),
             permissions: Some(input.permissions),
         };
-        let draft = Draft::check(&self.core.catalogue, change)?;
+        let draft = Draft::check(scope.catalogue(), change)?;
         let new = Role {
             id: RoleId(scope.clock().new_id()),
             name: String::new(),
@@ -150,7 +150,7 @@ impl Roles {
         change: RoleChange,
     ) -> Result<Role> {
         let scope = permit.on(OBJECT)?.clone();
-        let draft = Draft::check(&self.core.catalogue, change)?;
+        let draft = Draft::check(scope.catalogue(), change)?;
         let (tenant, write) = (scope.tenant(), Write(scope));
         self.core
             .policy

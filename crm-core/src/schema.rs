@@ -1,9 +1,12 @@
 //! The tables: the library's own by migrations, the modules' by their declarations.
 
+use std::collections::HashSet;
+
 use crate::clock::Clock;
+use crate::custom;
 use crate::db::ddl::{self, Step};
 use crate::db::migrate::MigrationStatus;
-use crate::db::{ColumnType, DatabaseOptions, Db, Sql, Tx};
+use crate::db::{ColumnType, DatabaseOptions, Db, Dialect, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::module::{CompiledModule, FieldType, ModuleSpec};
 use crate::registry::Registry;
@@ -123,14 +126,16 @@ impl Schema {
             .await?
             .iter()
             .all(|row| row.applied_at.is_some());
+        let dialect = self.db.dialect();
         let present = if migrated {
-            read(self.db.fetch_all(stored()).await?)?
+            let tables = self.db.fetch_all(ddl::custom::tables(dialect)).await?;
+            Present::read(self.db.fetch_all(stored()).await?, tables)?
         } else {
-            Vec::new()
+            Present::default()
         };
         let mut steps = Vec::new();
         for module in registry.by_dependency() {
-            steps.extend(difference(&present, module, self.db.dialect())?);
+            steps.extend(present.difference(module, dialect)?);
         }
         Ok(steps)
     }
@@ -148,10 +153,12 @@ impl Schema {
             .write(move |tx| {
                 Box::pin(async move {
                     tx.lock_schema().await?;
-                    let present = read(tx.fetch_all(stored()).await?)?;
+                    let tables = ddl::custom::tables(tx.dialect());
+                    let tables = tx.fetch_all(tables).await?;
+                    let present = Present::read(tx.fetch_all(stored()).await?, tables)?;
                     let mut done = Vec::new();
                     for module in modules {
-                        let steps = difference(&present, &module, tx.dialect())?;
+                        let steps = present.difference(&module, tx.dialect())?;
                         if let Some(step) = steps.iter().find(|step| step.destructive) {
                             return Err(Error::Configuration(
                                 format!(
@@ -162,10 +169,14 @@ impl Schema {
                                 .into(),
                             ));
                         }
-                        if !present.contains(module.spec()) {
-                            for step in &steps {
-                                tx.run_script(step.sql.clone()).await?;
-                            }
+                        for step in &steps {
+                            tx.run_script(step.sql.clone()).await?;
+                        }
+                        if !steps.is_empty() {
+                            // A table made anew has lost them.
+                            custom::create_indexes(tx, &module).await?;
+                        }
+                        if !present.specs.contains(module.spec()) {
                             remember(tx, module.spec(), now).await?;
                         }
                         done.extend(steps);
@@ -192,20 +203,42 @@ fn referred_to(spec: &ModuleSpec, by: &[ModuleSpec]) -> bool {
     })
 }
 
-fn difference(
-    present: &[ModuleSpec],
-    module: &CompiledModule,
-    dialect: crate::db::Dialect,
-) -> Result<Vec<Step>> {
-    let old = present.iter().find(|spec| spec.name == *module.name());
-    ddl::plan(old, Some(module.spec()), dialect)
+/// The modules' tables as they are.
+#[derive(Default)]
+struct Present {
+    specs: Vec<ModuleSpec>,
+    /// Those with the column for tenants' own fields.
+    custom: HashSet<String>,
+}
+
+impl Present {
+    fn read(specs: Vec<Row>, tables: Vec<Row>) -> Result<Self> {
+        let mut tables = tables.into_iter();
+        Ok(Self {
+            specs: read(specs)?,
+            custom: tables.try_fold(HashSet::new(), |mut all, mut row| {
+                all.insert(row.text()?);
+                Ok::<_, Error>(all)
+            })?,
+        })
+    }
+
+    fn difference(&self, module: &CompiledModule, dialect: Dialect) -> Result<Vec<Step>> {
+        let old = self.specs.iter().find(|spec| spec.name == *module.name());
+        let mut steps = Vec::new();
+        if let Some(old) = old.filter(|old| !self.custom.contains(old.name.as_str())) {
+            steps.push(ddl::custom::add_column(old, dialect));
+        }
+        steps.extend(ddl::plan(old, Some(module.spec()), dialect)?);
+        Ok(steps)
+    }
 }
 
 fn stored() -> Sql {
     Sql::new("SELECT spec FROM modules ORDER BY name").returns(&[ColumnType::Text])
 }
 
-fn read(rows: Vec<crate::db::Row>) -> Result<Vec<ModuleSpec>> {
+fn read(rows: Vec<Row>) -> Result<Vec<ModuleSpec>> {
     rows.into_iter()
         .map(|mut row| {
             let text: String = row.text()?;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::crm::Core;
+use crate::custom::TenantModules;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{ApiKeyId, EventId, PluginId, TenantId, UserId};
 use crate::module::CompiledModule;
-use crate::policy::{Grants, Operation, RowScope};
+use crate::policy::{Catalogue, Grants, Operation, Rights, RowScope};
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +76,7 @@ struct Inner {
     actor: Actor,
     tenant: TenantId,
     grants: Arc<Grants>,
+    modules: Arc<TenantModules>,
     request: RequestContext,
     cause: Option<Cause>,
 }
@@ -87,28 +89,60 @@ impl Scope {
         grants: Arc<Grants>,
         request: RequestContext,
     ) -> Self {
+        let modules = core.policy.declared().clone();
+        Self::of(core, actor, tenant, &Rights { grants, modules }, request)
+    }
+
+    /// The scope of an actor with these rights.
+    pub(crate) fn of(
+        core: Arc<Core>,
+        actor: Actor,
+        tenant: TenantId,
+        rights: &Rights,
+        request: RequestContext,
+    ) -> Self {
         Self(Arc::new(Inner {
             core,
             actor,
             tenant,
-            grants,
+            grants: rights.grants.clone(),
+            modules: rights.modules.clone(),
             request,
             cause: None,
         }))
+    }
+
+    /// The scope of the program itself, with the tenant's own fields and modules.
+    pub(crate) async fn operator(
+        core: &Arc<Core>,
+        tenant: TenantId,
+        request: RequestContext,
+    ) -> Result<Self> {
+        let modules = core.policy.modules(tenant).await?;
+        let grants = Arc::new(Grants::everything(modules.catalogue()));
+        let rights = Rights { grants, modules };
+        Ok(Self::of(
+            core.clone(),
+            Actor::Operator,
+            tenant,
+            &rights,
+            request,
+        ))
     }
 
     /// The scope of a plugin run: rights only shrink, and what it writes is caused by `event`.
     pub(crate) fn for_plugin(
         core: Arc<Core>,
         plugin: PluginId,
-        grants: Arc<Grants>,
+        rights: Rights,
         event: &Event,
     ) -> Self {
         Self(Arc::new(Inner {
             core,
             actor: Actor::Plugin(plugin),
             tenant: event.tenant_id,
-            grants,
+            grants: rights.grants,
+            modules: rights.modules,
             request: RequestContext {
                 id: event.request_id.as_str().into(),
                 address: None,
@@ -127,7 +161,8 @@ impl Scope {
         Self(Arc::new(Inner {
             actor: self.0.actor,
             tenant: self.0.tenant,
-            grants: Arc::new(Grants::everything(&core.catalogue)),
+            grants: Arc::new(Grants::everything(self.0.modules.catalogue())),
+            modules: self.0.modules.clone(),
             request: self.0.request.clone(),
             cause: self.0.cause,
             core,
@@ -159,6 +194,30 @@ impl Scope {
         &self.0.grants
     }
 
+    /// The module called `name` as the tenant has it, with the fields of its own.
+    pub fn module(&self, name: &str) -> Option<&Arc<CompiledModule>> {
+        let own = self.0.modules.get(name);
+        own.or_else(|| self.0.core.registry.get(name))
+    }
+
+    /// The modules as the tenant has them: those of the application, then its own.
+    pub fn modules(&self) -> impl Iterator<Item = &Arc<CompiledModule>> {
+        let declared = self.0.core.registry.iter();
+        let declared =
+            declared.map(|module| self.0.modules.get(module.name().as_str()).unwrap_or(module));
+        declared.chain(self.0.modules.own())
+    }
+
+    /// A digest of what the tenant declared; `None` when that is nothing.
+    pub fn modules_version(&self) -> Option<&str> {
+        self.0.modules.version()
+    }
+
+    /// The objects and actions that permissions are about in the tenant.
+    pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
+        self.0.modules.catalogue()
+    }
+
     pub(crate) fn cause(&self) -> Option<Cause> {
         self.0.cause
     }
@@ -173,9 +232,8 @@ impl Scope {
     /// # Errors
     /// [`Error::NotFound`] when there is no such object, [`Error::Forbidden`] without the right.
     pub fn permit<A: Action>(&self, object: &str) -> Result<Permit<A>> {
-        let core = &self.0.core;
-        let operation = core
-            .catalogue
+        let operation = self
+            .catalogue()
             .operation(object, A::NAME)
             .ok_or(Error::NotFound)?;
         let Some(rows) = self.0.grants.decide(operation) else {
@@ -183,7 +241,7 @@ impl Scope {
                 permission: format!("{object}.{}", A::NAME),
             });
         };
-        let module = core.registry.get(object).cloned();
+        let module = self.module(object).cloned();
         Ok(Permit {
             scope: self.clone(),
             operation,
@@ -280,7 +338,7 @@ impl<A> Permit<A> {
     where
         A: Action,
     {
-        let asked = self.scope.core().catalogue.operation(object, A::NAME);
+        let asked = self.scope.catalogue().operation(object, A::NAME);
         if asked == Some(self.operation) && self.rows == RowScope::All {
             return Ok(&self.scope);
         }

@@ -57,7 +57,7 @@ impl Transfer {
         options: ImportOptions,
     ) -> Result<Upload> {
         permits(scope, module, options.mode)?;
-        let compiled = self.core.registry.get(module).ok_or(Error::NotFound)?;
+        let compiled = scope.module(module).ok_or(Error::NotFound)?;
         let refused = options.check(compiled);
         if !refused.is_empty() {
             return Err(Error::Invalid(refused));

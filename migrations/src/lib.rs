@@ -13,6 +13,7 @@ macro_rules! migrations {
             migration!($folder, 1, "0001", "library_tables"),
             migration!($folder, 2, "0002", "jobs"),
             migration!($folder, 3, "0003", "idempotency_keys"),
+            migration!($folder, 4, "0004", "custom_fields"),
         ]
     };
 }

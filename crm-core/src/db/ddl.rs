@@ -5,6 +5,7 @@
 //! whoever writes. Text orders by code points on both databases (`COLLATE "C"` on PostgreSQL), so
 //! that lists, cursors and filters mean the same everywhere.
 
+pub(crate) mod custom;
 mod plan;
 mod search;
 #[cfg(test)]
@@ -61,6 +62,7 @@ fn table(spec: &ModuleSpec, dialect: Dialect) -> String {
         format!("\"owner_id\" {uuid}{}", is_uuid("owner_id")),
         format!("\"created_at\" {instant} NOT NULL"),
         format!("\"updated_at\" {instant} NOT NULL"),
+        custom::column(&spec.name, dialect),
     ];
     lines.extend(spec.soft_delete.then(|| deleted_at(dialect)));
     lines.extend(
@@ -315,7 +317,7 @@ impl Indexes<'_> {
 }
 
 /// The parts joined by dots; a name that would be cut ends in a digest of the whole instead.
-fn name(parts: &[&str]) -> String {
+pub(super) fn name(parts: &[&str]) -> String {
     let name = parts.join(".");
     if name.len() <= MAX_NAME {
         return name;

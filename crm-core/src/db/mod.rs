@@ -4,6 +4,7 @@
 //! that goes away neither leaves a transaction open nor loses what was begun.
 
 mod bulk;
+pub(crate) mod custom;
 pub(crate) mod ddl;
 mod error;
 pub(crate) mod journal;

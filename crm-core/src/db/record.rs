@@ -2,6 +2,7 @@
 //! other than a permit's.
 
 mod aggregate;
+mod custom;
 mod duplicates;
 mod lookup;
 mod many;
@@ -24,6 +25,7 @@ pub(crate) use duplicates::ignores_case;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 
+use custom::{selected, within};
 use trash::Shelf;
 
 use search::Narrowed;
@@ -59,21 +61,23 @@ impl Statements {
 
     fn on(module: &Arc<CompiledModule>, dialect: Dialect, shelf: Shelf) -> Self {
         let mut get = select(module);
-        get.push(" WHERE tenant_id = $1 AND id = $2")
+        get.push(" WHERE ");
+        within(&mut get, module);
+        get.push("tenant_id = $1 AND id = $2")
             .push(shelf.condition(module));
         let mut get_for_update = get.clone();
         if dialect == Dialect::Postgres {
             get_for_update.push(" FOR UPDATE");
         }
         let mut delete = Sql::new("DELETE FROM ");
-        delete
-            .ident(module.name())
-            .push(" WHERE tenant_id = $1 AND id = $2");
+        delete.ident(module.table()).push(" WHERE ");
+        within(&mut delete, module);
+        delete.push("tenant_id = $1 AND id = $2");
         Self {
             module: module.clone(),
             dialect,
             shelf,
-            columns: columns(module),
+            columns: selected(module),
             get: get.into_text(),
             get_for_update: get_for_update.into_text(),
             insert: insert(module).into_text(),
@@ -106,6 +110,7 @@ impl Statements {
         now: DateTime<Utc>,
         values: Vec<Value>,
     ) -> Sql {
+        let (values, custom) = self.packed(values);
         let mut sql = Sql::shared(&self.insert)
             .bind(tenant, ColumnType::Uuid)
             .bind(id, ColumnType::Uuid)
@@ -115,6 +120,9 @@ impl Statements {
             .bind(now, ColumnType::Instant);
         for (value, kind) in values.into_iter().zip(self.module.columns()) {
             sql = sql.bind(value, *kind);
+        }
+        if let Some(custom) = custom {
+            sql = sql.bind(custom, ColumnType::Json);
         }
         sql
     }
@@ -129,8 +137,9 @@ impl Statements {
         changes: &[(usize, Value)],
     ) -> Sql {
         let mut sql = self.assignments(owner, now, changes);
-        sql.push(" WHERE tenant_id = ")
-            .arg(tenant, ColumnType::Uuid);
+        sql.push(" WHERE ");
+        within(&mut sql, &self.module);
+        sql.push("tenant_id = ").arg(tenant, ColumnType::Uuid);
         sql.push(" AND id = ").arg(id, ColumnType::Uuid);
         sql
     }
@@ -143,12 +152,14 @@ impl Statements {
         changes: &[(usize, Value)],
     ) -> Sql {
         let mut sql = Sql::new("UPDATE ");
-        sql.ident(self.module.name())
+        sql.ident(self.module.table())
             .push(" SET version = version + 1, updated_at = ");
         sql.arg(now, ColumnType::Instant);
         if let Some(owner) = owner {
             sql.push(", owner_id = ").arg(owner, ColumnType::Uuid);
         }
+        let (changes, custom) = changes.split_at(self.declared(changes));
+        self.repack(&mut sql, custom);
         for (position, value) in changes {
             let field = &self.module.fields()[*position];
             sql.push(", ").ident(&field.name).push(" = ");
@@ -166,7 +177,7 @@ impl Statements {
     /// Whether a record exists and, with an owner, belongs to them.
     pub(crate) fn exists(&self, tenant: TenantId, id: RecordId, owner: Option<UserId>) -> Sql {
         let mut sql = Sql::new("SELECT 1 FROM ");
-        sql.ident(self.module.name());
+        sql.ident(self.module.table());
         self.conditions(&mut sql, tenant, owner, None, None);
         sql.push(" AND id = ").arg(id, ColumnType::Uuid);
         self.hold(&mut sql);
@@ -182,7 +193,7 @@ impl Statements {
         path: SearchPath,
     ) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
-        sql.ident(self.module.name());
+        sql.ident(self.module.table());
         self.conditions(
             &mut sql,
             tenant,
@@ -213,7 +224,9 @@ impl Statements {
         filter: Option<&Filter>,
         search: Option<(&str, SearchPath)>,
     ) {
-        sql.push(" WHERE tenant_id = ")
+        sql.push(" WHERE ");
+        within(sql, &self.module);
+        sql.push("tenant_id = ")
             .arg(tenant, ColumnType::Uuid)
             .push(self.shelf.condition(&self.module));
         if let Some(owner) = owner {
@@ -373,7 +386,10 @@ impl Statements {
             Field::OwnerId => sql.push("owner_id"),
             Field::CreatedAt => sql.push("created_at"),
             Field::UpdatedAt => sql.push("updated_at"),
-            Field::Declared(position) => sql.ident(&self.module.fields()[position].name),
+            Field::Declared(position) => match self.module.number(position) {
+                None => sql.ident(&self.module.fields()[position].name),
+                Some(number) => sql.custom(self.dialect, self.module.columns()[position], number),
+            },
         };
     }
 
@@ -446,35 +462,39 @@ fn first_id(millis: i64) -> uuid::Uuid {
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
 
-/// The types of the columns that [`select`] names.
-fn columns(module: &CompiledModule) -> Arc<[ColumnType]> {
-    let deleted_at = module.spec().soft_delete.then_some(&ColumnType::Instant);
-    let system = SYSTEM.iter().chain(deleted_at);
-    system.chain(module.columns()).copied().collect()
-}
-
 fn select(module: &CompiledModule) -> Sql {
     let mut sql = Sql::new("SELECT id, version, owner_id, created_at, updated_at");
     if module.spec().soft_delete {
         sql.push(", deleted_at");
     }
-    for field in module.fields() {
+    for field in module.declared_fields() {
         sql.push(", ").ident(&field.name);
     }
-    sql.push(" FROM ").ident(module.name());
+    if module.has_custom() {
+        sql.push(", custom");
+    }
+    sql.push(" FROM ").ident(module.table());
     sql
 }
 
 fn insert(module: &CompiledModule) -> Sql {
     let mut sql = Sql::new("INSERT INTO ");
-    sql.ident(module.name())
+    sql.ident(module.table())
         .push(" (tenant_id, id, version, owner_id, created_at, updated_at");
-    for field in module.fields() {
+    for field in module.declared_fields() {
         sql.push(", ").ident(&field.name);
     }
+    if module.has_custom() {
+        sql.push(", custom");
+    }
+    let module_column = module.is_tenants();
+    sql.push(if module_column { ", module" } else { "" });
     sql.push(") VALUES ($1, $2, $3, $4, $5, $6");
-    for number in 0..module.fields().len() {
+    for number in 0..module.declared_fields().len() + usize::from(module.has_custom()) {
         sql.push(", $").number(number as u64 + 7);
+    }
+    if module_column {
+        sql.push(", ").literal(module.name());
     }
     sql.push(")");
     sql

@@ -147,6 +147,31 @@ impl Sql {
         self
     }
 
+    /// Appends the quoted name of the index of a field that is known by a number, too.
+    pub(super) fn index_name(
+        &mut self,
+        [table, field]: [&Ident; 2],
+        number: u64,
+        kind: &'static str,
+    ) -> &mut Self {
+        let number = format!("f{number}");
+        let name = super::ddl::name(&[table.as_str(), field.as_str(), &number, kind]);
+        let text = self.writable();
+        text.push('"');
+        text.push_str(&name);
+        text.push('"');
+        self
+    }
+
+    /// Appends a name as a text literal.
+    pub(crate) fn literal(&mut self, name: &Ident) -> &mut Self {
+        let text = self.writable();
+        text.push('\'');
+        text.push_str(name.as_str());
+        text.push('\'');
+        self
+    }
+
     /// Appends a placeholder and binds its value.
     pub(crate) fn arg(&mut self, value: impl Into<Value>, kind: ColumnType) -> &mut Self {
         self.args.push((value.into(), kind));

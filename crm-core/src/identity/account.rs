@@ -251,7 +251,7 @@ impl Accounts {
 }
 
 fn permissions(scope: &Scope) -> Vec<String> {
-    let catalogue = &scope.core().catalogue;
+    let catalogue = scope.catalogue();
     let allowed = catalogue
         .operations()
         .filter_map(
@@ -276,7 +276,7 @@ async fn join(tx: &mut Tx<'_>, scope: Scope, new: UserRow, roles: Vec<String>) -
     let tenant = scope.tenant();
     let roles = role::resolve(tx, tenant, "roles", &roles).await?;
     let rules = policy::rules(tx, tenant).await?;
-    let given = CompiledPolicy::new(&scope.core().catalogue, &rules).grants(&roles);
+    let given = CompiledPolicy::new(scope.catalogue(), &rules).grants(&roles);
     policy::check_held(&scope, &given)?;
 
     let now = scope.clock().now();

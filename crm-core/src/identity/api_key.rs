@@ -221,7 +221,7 @@ async fn insert(
     let tenant = scope.tenant();
     key.role_id = find_role(tx, tenant, role).await?;
     let rules = policy::rules(tx, tenant).await?;
-    let given = CompiledPolicy::new(&scope.core().catalogue, &rules).grants(&[key.role_id]);
+    let given = CompiledPolicy::new(scope.catalogue(), &rules).grants(&[key.role_id]);
     policy::check_held(&scope, &given.without_own())?;
     tx.execute(
         Sql::new(

@@ -10,7 +10,7 @@ use super::{Lease, Progress, row};
 use crate::crm::Core;
 use crate::error::{Error, Result};
 use crate::id::{JobId, TenantId};
-use crate::policy::{Grants, Subject};
+use crate::policy::Subject;
 use crate::scope::{Actor, RequestContext, Scope};
 
 /// A job while it runs.
@@ -71,21 +71,21 @@ impl JobContext {
     pub async fn scope(&self) -> Result<Scope> {
         let policy = &self.core.policy;
         let tenant = self.lease.tenant;
-        let grants = match self.actor {
-            Actor::Operator => Some(Arc::new(Grants::everything(&self.core.catalogue))),
-            Actor::User(id) => policy.grants_for(tenant, Subject::User(id)).await?,
-            Actor::ApiKey(id) => policy.grants_for(tenant, Subject::ApiKey(id)).await?,
-            Actor::Plugin(_) => None,
-        };
-        let grants = grants.ok_or_else(|| Error::Forbidden {
-            permission: "jobs.create".into(),
-        })?;
         let request = RequestContext {
             id: self.request.clone(),
             address: None,
         };
+        let rights = match self.actor {
+            Actor::Operator => return Scope::operator(&self.core, tenant, request).await,
+            Actor::User(id) => policy.rights_for(tenant, Subject::User(id)).await?,
+            Actor::ApiKey(id) => policy.rights_for(tenant, Subject::ApiKey(id)).await?,
+            Actor::Plugin(_) => None,
+        };
+        let rights = rights.ok_or_else(|| Error::Forbidden {
+            permission: "jobs.create".into(),
+        })?;
         let core = self.core.clone();
-        Ok(Scope::new(core, self.actor, tenant, grants, request))
+        Ok(Scope::of(core, self.actor, tenant, &rights, request))
     }
 
     /// Stops here when somebody cancelled the job.

@@ -25,7 +25,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 26] = [
     "tenants",
     "users",
     "memberships",
@@ -48,6 +48,9 @@ const TABLES: [&str; 23] = [
     "job_chunks",
     "job_errors",
     "idempotency_keys",
+    "custom_modules",
+    "custom_fields",
+    "custom_records",
     "crm_migrations",
 ];
 
@@ -70,6 +73,8 @@ pub const SYSTEM_FIELDS: [&str; 6] = [
     "updated_at",
 ];
 
+/// The column of every module's table that holds the values of tenants' own fields.
+pub(crate) const CUSTOM: &str = "custom";
 /// The column of modules with a trash.
 pub(crate) const DELETED_AT: &str = "deleted_at";
 
@@ -163,6 +168,8 @@ fn field_name(field: &FieldSpec, place: &str, problems: &mut Problems) {
     let name = field.name.as_str();
     let reason = if SYSTEM_FIELDS.contains(&name) {
         "every record has it already; leave it out"
+    } else if name == CUSTOM {
+        "tenants' own fields are kept under it; choose another name"
     } else if QUERY_WORDS.contains(&name) {
         "it is a word of the query string; choose another name"
     } else {

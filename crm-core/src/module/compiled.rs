@@ -1,5 +1,7 @@
 //! A checked module in the form the request path reads: fields by position, no search, no parsing.
 
+mod custom;
+
 use std::collections::HashMap;
 
 use super::machine::{self, Machine};
@@ -7,6 +9,8 @@ use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
 use crate::db::ColumnType;
 use crate::error::Result;
 use crate::value::Value;
+
+use custom::Custom;
 
 /// A module that passed [`check`](check()), with what its records need worked out once.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub struct CompiledModule {
     sortable: Vec<usize>,
     machines: Vec<Machine>,
     duplicates: Vec<Vec<usize>>,
+    custom: Option<Custom>,
 }
 
 impl CompiledModule {
@@ -29,6 +34,10 @@ impl CompiledModule {
     /// Those of [`check`](check()).
     pub fn new(spec: ModuleSpec, index: u16) -> Result<Self> {
         check(&spec)?;
+        Ok(Self::compile(spec, index))
+    }
+
+    fn compile(spec: ModuleSpec, index: u16) -> Self {
         let positions_where = |wanted: fn(&FieldSpec) -> bool| {
             let fields = spec.fields.iter().enumerate();
             fields
@@ -36,7 +45,7 @@ impl CompiledModule {
                 .map(|(position, _)| position)
                 .collect()
         };
-        Ok(Self {
+        Self {
             index,
             positions: spec
                 .fields
@@ -58,8 +67,9 @@ impl CompiledModule {
                 .iter()
                 .map(|key| positions_where_named(&spec, key))
                 .collect(),
+            custom: None,
             spec,
-        })
+        }
     }
 
     /// The declaration.
@@ -132,6 +142,13 @@ impl CompiledModule {
 fn positions_where_named(spec: &ModuleSpec, names: &[Ident]) -> Vec<usize> {
     let position = |name: &Ident| spec.fields.iter().position(|field| field.name == *name);
     names.iter().filter_map(position).collect()
+}
+
+impl FieldType {
+    /// The column type that holds its values.
+    pub(crate) fn column(&self) -> ColumnType {
+        column_type(self)
+    }
 }
 
 /// The column type that holds values of `kind`.

@@ -15,7 +15,7 @@ mod spec;
 mod suggestion;
 mod typed;
 
-pub(crate) use check::DELETED_AT;
+pub(crate) use check::{CUSTOM, DELETED_AT};
 pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
 pub use compiled::CompiledModule;
 pub use defaults::default_modules;

@@ -28,12 +28,7 @@ impl ScopeDoor {
     fn query(&self, module: &str, query: DoorQuery) -> Result<Query> {
         let filter = match query.filter {
             Some(text) => {
-                let module = self
-                    .scope
-                    .core()
-                    .registry
-                    .get(module)
-                    .ok_or(Error::NotFound)?;
+                let module = self.scope.module(module).ok_or(Error::NotFound)?;
                 let object = object("filter", &text)?;
                 Some(Filter::from_json(module, &object).map_err(Error::Invalid)?)
             }

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::hook::{Call, Report};
 use crate::id::{RunId, TenantId};
-use crate::policy::{Grants, Subject};
+use crate::policy::{Grants, Rights, Subject};
 use crate::scope::{Read, Scope};
 
 /// How long a chain of events may get, each caused by a plugin's reaction to the one before.
@@ -70,7 +70,11 @@ impl Plugins {
         grants: Grants,
     ) -> Result<Report> {
         let core = self.0.core.clone();
-        let scope = Scope::for_plugin(core.clone(), plugin.id, Arc::new(grants), event);
+        let rights = Rights {
+            grants: Arc::new(grants),
+            modules: core.policy.modules(event.tenant_id).await?,
+        };
+        let scope = Scope::for_plugin(core.clone(), plugin.id, rights, event);
         let sha256 = plugin.sha256;
         let call = Call {
             plugin: plugin.clone(),

@@ -15,9 +15,11 @@ use super::compile::CompiledPolicy;
 use super::grants::Grants;
 use super::model::Subject;
 use super::stored;
+use crate::custom::TenantModules;
 use crate::db::{ColumnType, Db, Job, Sql};
 use crate::error::Result;
 use crate::id::{RoleId, TenantId};
+use crate::registry::Registry;
 
 /// Most tenants whose compiled policy is kept: at 4 KiB each 128 MiB, usually a tenth of that.
 const TENANTS: u64 = 32_768;
@@ -31,9 +33,11 @@ const GENERATIONS: usize = 4_096;
 /// The rights of subjects, by tenant.
 pub(crate) struct PolicyCache {
     db: Db,
-    catalogue: Arc<Catalogue>,
+    registry: Arc<Registry>,
+    /// What tenants have that declare nothing themselves.
+    declared: Arc<TenantModules>,
     tenants: Cache<TenantId, Cached<Tenant>>,
-    subjects: Cache<(TenantId, Subject), Cached<Grants>>,
+    subjects: Cache<(TenantId, Subject), Cached<Rights>>,
     /// Every entry states the generation before its reading began, and holds in that one only.
     generations: Box<[AtomicU64]>,
     /// The newest policy epoch whose changes have been dropped here.
@@ -57,11 +61,23 @@ impl<T> Clone for Cached<T> {
 struct Tenant {
     active: bool,
     policy: CompiledPolicy,
+    modules: Arc<TenantModules>,
+}
+
+/// What a subject may do, and the modules that this is about.
+#[derive(Clone)]
+pub(crate) struct Rights {
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) modules: Arc<TenantModules>,
 }
 
 impl PolicyCache {
     /// An empty cache over this database.
-    pub(crate) async fn open(db: Db, catalogue: Arc<Catalogue>) -> Result<Self> {
+    pub(crate) async fn open(
+        db: Db,
+        catalogue: Arc<Catalogue>,
+        registry: Arc<Registry>,
+    ) -> Result<Self> {
         let now = Sql::new("SELECT value FROM policy_epochs").returns(&[ColumnType::Int]);
         let seen = match db.fetch_optional(now).await? {
             Some(mut row) => row.int()?,
@@ -69,7 +85,8 @@ impl PolicyCache {
         };
         Ok(Self {
             db,
-            catalogue,
+            registry,
+            declared: Arc::new(TenantModules::declared(catalogue)),
             tenants: Cache::with_weighter(ROOM, TENANTS, UnitWeighter),
             subjects: Cache::with_weighter(ROOM, SUBJECTS, UnitWeighter),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
@@ -84,6 +101,16 @@ impl PolicyCache {
         tenant: TenantId,
         subject: Subject,
     ) -> Result<Option<Arc<Grants>>> {
+        let rights = self.rights_for(tenant, subject).await?;
+        Ok(rights.map(|rights| rights.grants.clone()))
+    }
+
+    /// As [`grants_for`](Self::grants_for), with the tenant's modules.
+    pub(crate) async fn rights_for(
+        &self,
+        tenant: TenantId,
+        subject: Subject,
+    ) -> Result<Option<Arc<Rights>>> {
         let generation = self.generation(tenant);
         if let Some(cached) = self.subjects.get(&(tenant, subject))
             && cached.generation == generation
@@ -99,16 +126,36 @@ impl PolicyCache {
         let Some(roles) = self.roles_of(tenant, subject).await? else {
             return Ok(None);
         };
-        let mut value = entry.policy.grants(&roles);
+        let mut grants = entry.policy.grants(&roles);
         if let Subject::ApiKey(_) = subject {
-            value = Arc::new(value.without_own());
+            grants = Arc::new(grants.without_own());
         }
+        let value = Arc::new(Rights {
+            grants,
+            modules: entry.modules.clone(),
+        });
         let cached = Cached {
             generation,
             value: value.clone(),
         };
         self.subjects.insert((tenant, subject), cached);
         Ok(Some(value))
+    }
+
+    /// The modules as the tenant has them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound) when there is no such tenant.
+    pub(crate) async fn modules(&self, tenant: TenantId) -> Result<Arc<TenantModules>> {
+        let entry = self.tenant(tenant, self.generation(tenant)).await?;
+        entry
+            .map(|entry| entry.modules.clone())
+            .ok_or(crate::Error::NotFound)
+    }
+
+    /// The modules of tenants that declare nothing themselves.
+    pub(crate) fn declared(&self) -> &Arc<TenantModules> {
+        &self.declared
     }
 
     /// Runs `job` in a transaction that changes the policy of a tenant: under its lock, announced
@@ -160,9 +207,11 @@ impl PolicyCache {
         let Some((active, rules)) = stored::parse(id, rows)? else {
             return Ok(None);
         };
+        let modules = TenantModules::load(&self.db, &self.registry, &self.declared, id).await?;
         let value = Arc::new(Tenant {
             active,
-            policy: CompiledPolicy::new(&self.catalogue, &rules),
+            policy: CompiledPolicy::new(modules.catalogue(), &rules),
+            modules,
         });
         let cached = Cached {
             generation,

@@ -7,7 +7,9 @@ use super::permission::{Permission, WILDCARD};
 use crate::error::{Error, Result};
 
 /// The objects of a tenant's administration; no module may take one of their names.
-const ADMINISTRATION: [&str; 6] = ["members", "roles", "api_keys", "plugins", "audit", "jobs"];
+const ADMINISTRATION: [&str; 7] = [
+    "members", "roles", "api_keys", "plugins", "audit", "jobs", "modules",
+];
 
 /// Stands in a rule for all business modules; no module may be called so.
 pub(super) const RECORDS: &str = "records";

@@ -12,7 +12,7 @@ mod model;
 mod permission;
 mod stored;
 
-pub(crate) use cache::PolicyCache;
+pub(crate) use cache::{PolicyCache, Rights};
 pub use catalogue::{Catalogue, Operation};
 pub(crate) use compile::line;
 pub use compile::{CompiledPolicy, RoleNode, Rule, TenantRules};

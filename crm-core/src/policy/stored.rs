@@ -78,7 +78,7 @@ pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRul
 /// # Errors
 /// [`Error::Forbidden`] naming one permission that the actor lacks.
 pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRules) -> Result<()> {
-    let catalogue = &scope.core().catalogue;
+    let catalogue = scope.catalogue();
     let after = rules(tx, before.tenant).await?;
     let (old, new) = (
         CompiledPolicy::new(catalogue, before),
@@ -97,7 +97,7 @@ pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRu
 /// # Errors
 /// [`Error::Forbidden`] naming one permission that the actor lacks.
 pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
-    let catalogue = &scope.core().catalogue;
+    let catalogue = scope.catalogue();
     match given.beyond(scope.grants()).first(catalogue) {
         Some(operation) => Err(Error::Forbidden {
             permission: catalogue.name(operation),

@@ -207,6 +207,7 @@ async fn update_all(
             changes.retain(|(at, _)| *at != position);
             changes.push((position, after.values[position].clone()));
         }
+        changes.sort_unstable_by_key(|(position, _)| *position);
         group.add(changes, &after);
         pairs.push((before, after));
     }

@@ -270,8 +270,9 @@ impl Merging {
         let ids: Vec<Value> = self.from.iter().map(|(id, _)| (*id).into()).collect();
         let system = self.update.scope().elevated();
         let mut left = MAX_REFERENCES;
-        for (module, position) in core.registry.references_to(self.update.module()?.name()) {
-            let permit = system.permit::<Update>(module.name().as_str())?;
+        for (declared, position) in core.registry.references_to(self.update.module()?.name()) {
+            let permit = system.permit::<Update>(declared.name().as_str())?;
+            let module = permit.module()?;
             let live = core.statements(module);
             let field = Field::Declared(position);
             let records = read(tx, live, module, field, &ids, &permit).await?;

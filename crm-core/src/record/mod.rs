@@ -95,7 +95,7 @@ impl Record {
                 true => row.opt_instant()?,
                 false => None,
             },
-            values: row.rest(),
+            values: module.unpacked(row.rest())?,
         })
     }
 

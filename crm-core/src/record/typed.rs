@@ -44,7 +44,8 @@ impl<T: Module> TryFrom<Record> for Typed<T> {
 /// # Errors
 /// [`Error::Internal`] when the type is not that of the module.
 pub(super) fn data<T: Module>(record: &Record) -> Result<T> {
-    let fields = record.module().fields().iter().zip(record.values());
+    let fields = record.module().declared_fields();
+    let fields = fields.iter().zip(record.values());
     let object: serde_json::Map<_, _> = fields
         .map(|(field, value)| Ok((field.name.to_string(), serde_json::to_value(value)?)))
         .collect::<serde_json::Result<_>>()

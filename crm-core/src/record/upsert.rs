@@ -29,6 +29,11 @@ pub(super) struct Upsert {
 pub struct Key(usize);
 
 impl Key {
+    /// The field's position.
+    pub(crate) fn position(self) -> usize {
+        self.0
+    }
+
     /// The key called `name` in this module.
     ///
     /// # Errors

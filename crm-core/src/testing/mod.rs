@@ -24,9 +24,9 @@ pub async fn scope(
     request: RequestContext,
 ) -> Result<Option<Scope>> {
     let core = &crm.core;
-    let grants = core.policy.grants_for(tenant, Subject::User(user)).await?;
+    let rights = core.policy.rights_for(tenant, Subject::User(user)).await?;
     let actor = Actor::User(user);
-    Ok(grants.map(|grants| Scope::new(core.clone(), actor, tenant, grants, request)))
+    Ok(rights.map(|rights| Scope::of(core.clone(), actor, tenant, &rights, request)))
 }
 
 /// An empty database of one test, gone after it.

@@ -14,6 +14,8 @@ use super::source::{Entry, Item, Mark, Source};
 use super::vcard;
 use crate::error::{Error, FieldError, Result};
 use crate::job::{JobContext, JobKind, Progress, Saved, drop_chunks_before, insert_error};
+use crate::module::CompiledModule;
+use crate::record::Key;
 use crate::record::bulk::{Bulk, Outcome, Prepared, Rules};
 
 /// The kind of import jobs.
@@ -61,7 +63,7 @@ async fn run(job: &mut JobContext) -> Result<Json> {
     let order: Order = job.input()?;
     let mut state: State = job.checkpoint()?.unwrap_or_default();
     let core = job.core().clone();
-    let module = core.registry.get(&order.module).cloned();
+    let module = job.scope().await?.module(&order.module).cloned();
     let module = module.ok_or(Error::NotFound)?;
     let format = order.options.format;
     let mut source = Source::new(core, job.lease(), format, state.mark.clone());
@@ -129,6 +131,7 @@ async fn run(job: &mut JobContext) -> Result<Json> {
 
 /// Some entries that were held against the rules, and where the ones after them begin.
 struct Batch {
+    module: Arc<CompiledModule>,
     prepared: Prepared,
     mark: Mark,
     /// Up to where stored pieces of the file are of no more use behind this batch.
@@ -201,6 +204,7 @@ impl Reader {
         let mut prepared = self.rules.prepare(entries)?;
         prepared.faults.extend(faults);
         Ok(Batch {
+            module: self.rules.module.clone(),
             prepared,
             kept_from: self.source.kept_from(&mark),
             mark,
@@ -223,9 +227,13 @@ async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) 
     // The starter's rights as they are now: what they lost they cannot import with.
     let scope = job.scope().await?;
     let (create, update) = permits(&scope, &order.module, options.mode)?;
-    let key = options.key.as_deref();
-    let key = match key {
-        Some(key) => create.module()?.position(key),
+    if batch.module.numbers() != create.module()?.numbers() {
+        let message = "the tenant's fields have changed; the import begins again from here";
+        return Err(Error::unavailable(message));
+    }
+    let key = match options.key.as_deref() {
+        // A field of the tenant's own may be gone since the import began.
+        Some(key) => Some(Key::named(create.module()?, key)?.position()),
         None => None,
     };
     let prepared = batch.prepared;

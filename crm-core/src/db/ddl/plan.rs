@@ -23,7 +23,7 @@ pub struct Step {
 }
 
 impl Step {
-    fn new(sql: impl Into<String>, summary: impl Into<String>) -> Self {
+    pub(super) fn new(sql: impl Into<String>, summary: impl Into<String>) -> Self {
         Self {
             sql: sql.into(),
             summary: summary.into(),
@@ -313,7 +313,8 @@ impl<'a> Change<'a> {
         let module = &self.new.name;
         let (name, copy) = (quoted(module), quoted(format!("{module}.copy")));
         let system = crate::module::SYSTEM_FIELDS
-            .iter()
+            .into_iter()
+            .chain([crate::module::CUSTOM])
             .map(|name| (quoted(name), quoted(name)));
         let (was, is) = (self.old.soft_delete, self.new.soft_delete);
         let trash = (was && is).then(|| (quoted(DELETED_AT), quoted(DELETED_AT)));

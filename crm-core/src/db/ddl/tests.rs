@@ -453,7 +453,7 @@ async fn a_rebuild_keeps_the_rows_and_those_that_refer_to_them() {
         .unwrap();
     run(
         &mut connection,
-        "INSERT INTO others SELECT tenant_id, id, 1, null, 0, 0, id FROM things",
+        "INSERT INTO others SELECT tenant_id, id, 1, null, 0, 0, null, id FROM things",
     )
     .await
     .unwrap();
@@ -580,7 +580,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut connection = database(&old).await;
-            let row = "INSERT INTO things VALUES (x'01', zeroblob(16), 1, null, 0, 0, null)";
+            let row = "INSERT INTO things VALUES (x'01', zeroblob(16), 1, null, 0, 0, null, null)";
             run(&mut connection, row).await.unwrap();
             if let Ok(steps) = plan(Some(&old), Some(&new), Dialect::Sqlite) {
                 for step in &steps {

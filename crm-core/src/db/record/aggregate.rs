@@ -41,7 +41,7 @@ impl Statements {
             self.metric(&mut sql, *metric);
             columns.extend(self.metric_columns(*metric));
         }
-        sql.push(" FROM ").ident(self.module.name());
+        sql.push(" FROM ").ident(self.module.table());
         self.conditions(
             &mut sql,
             tenant,

@@ -19,7 +19,7 @@ impl Statements {
     ) -> Sql {
         let mut sql = Sql::new("SELECT ");
         self.key(&mut sql, key);
-        sql.push(", count(*) FROM ").ident(self.module.name());
+        sql.push(", count(*) FROM ").ident(self.module.table());
         self.conditions(&mut sql, tenant, owner, None, None);
         for position in key {
             sql.push(" AND ")
@@ -66,7 +66,7 @@ impl Statements {
         but: Option<RecordId>,
     ) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM ");
-        sql.ident(self.module.name());
+        sql.ident(self.module.table());
         self.share(&mut sql, tenant, owner, shared, but);
         sql.returns(&[ColumnType::Int])
     }

@@ -1,6 +1,6 @@
 //! Rows found by many values of one field at once, for bulk writes.
 
-use super::{Field, Statements, select};
+use super::{Field, Statements, select, within};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{TenantId, UserId};
 use crate::value::Value;
@@ -14,7 +14,9 @@ impl Statements {
         values: &[Value],
     ) -> Sql {
         let mut sql = select(&self.module);
-        sql.push(" WHERE tenant_id = ")
+        sql.push(" WHERE ");
+        within(&mut sql, &self.module);
+        sql.push("tenant_id = ")
             .arg(tenant, ColumnType::Uuid)
             .push(self.shelf.condition(&self.module))
             .push(" AND ");
@@ -28,7 +30,7 @@ impl Statements {
     /// Which of these ids exist and, with an owner, belong to them.
     pub(crate) fn existing(&self, tenant: TenantId, owner: Option<UserId>, ids: &[Value]) -> Sql {
         let mut sql = Sql::new("SELECT id FROM ");
-        sql.ident(self.module.name());
+        sql.ident(self.module.table());
         self.conditions(&mut sql, tenant, owner, None, None);
         sql.push(" AND ");
         self.one_of(&mut sql, Field::Id, ids);

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::custom::within;
 use super::{Field, Statements, select};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{TenantId, UserId};
@@ -51,13 +52,15 @@ impl Statements {
     /// Removes locked rows.
     pub(crate) fn delete_many(&self, tenant: TenantId, ids: &[Value]) -> Sql {
         let mut sql = Sql::new("DELETE FROM ");
-        sql.ident(self.module.name());
+        sql.ident(self.module.table());
         self.these(&mut sql, tenant, ids);
         sql
     }
 
     fn these(&self, sql: &mut Sql, tenant: TenantId, ids: &[Value]) {
-        sql.push(" WHERE tenant_id = ")
+        sql.push(" WHERE ");
+        within(sql, &self.module);
+        sql.push("tenant_id = ")
             .arg(tenant, ColumnType::Uuid)
             .push(" AND ");
         self.one_of(sql, Field::Id, ids);

@@ -228,7 +228,7 @@ impl Statements {
         match field {
             Field::Id | Field::CreatedAt | Field::UpdatedAt => false,
             Field::OwnerId => true,
-            Field::Declared(position) => !self.module.fields()[position].required,
+            Field::Declared(position) => !self.module.is_always_present(position),
         }
     }
 }

@@ -103,9 +103,12 @@ impl Statements {
             .push("), x'')");
     }
 
-    /// Whether the index knows texts like this one.
+    /// Whether the index knows texts like this one; it knows none of tenants' own fields.
     fn indexes(&self, text: &str) -> bool {
-        self.module.spec().search == SearchMode::Indexed && text.chars().count() >= TRIGRAM
+        let mut searched = self.module.searchable().iter();
+        self.module.spec().search == SearchMode::Indexed
+            && text.chars().count() >= TRIGRAM
+            && !searched.any(|position| self.module.is_custom(*position))
     }
 
     /// The condition that narrows a search down, and nothing where no index can.

@@ -104,9 +104,13 @@ async fn an_api_key_has_its_roles_rights_on_all_rows_until_it_is_revoked(world: 
 
 async fn another_process_sees_a_change_with_its_next_poll(world: World) {
     let core = &world.crm.core;
-    let other = PolicyCache::open(core.db.clone(), core.catalogue.clone())
-        .await
-        .unwrap();
+    let other = PolicyCache::open(
+        core.db.clone(),
+        core.catalogue.clone(),
+        core.registry.clone(),
+    )
+    .await
+    .unwrap();
     let (tenant, viewer) = (world.tenant, Subject::User(world.viewer));
     let untouched = world.new_tenant("untouched").await;
     let cached = other.grants_for(tenant, viewer).await.unwrap().unwrap();
@@ -146,17 +150,22 @@ async fn another_process_sees_a_change_with_its_next_poll(world: World) {
 async fn what_was_read_before_an_invalidation_is_not_used(world: World) {
     let (policy, tenant) = (&world.crm.core.policy, world.tenant);
     let subject = Subject::User(world.viewer);
+    let catalogue = policy.declared().catalogue();
     let before = policy.generation(tenant);
     policy.invalidate(tenant);
     // Two reads that began before and end only now.
     let everything = Cached {
         generation: before,
-        value: Arc::new(Grants::everything(&policy.catalogue)),
+        value: Arc::new(Rights {
+            grants: Arc::new(Grants::everything(catalogue)),
+            modules: policy.declared().clone(),
+        }),
     };
     policy.subjects.insert((tenant, subject), everything);
     let gone = Tenant {
         active: false,
-        policy: CompiledPolicy::new(&policy.catalogue, &no_rules(tenant)),
+        policy: CompiledPolicy::new(catalogue, &no_rules(tenant)),
+        modules: policy.declared().clone(),
     };
     let gone = Cached {
         generation: before,

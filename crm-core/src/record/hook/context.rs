@@ -20,7 +20,6 @@ use crate::record::write::{
     update_in,
 };
 use crate::record::{Filter, Record};
-use crate::registry::Registry;
 use crate::scope::{Create, Delete, Permit, Purge, Read, Scope, Update};
 use crate::value::Value;
 
@@ -128,11 +127,6 @@ impl HookContext<'_> {
     /// own rules, whatever the caller may do.
     pub fn system(&self) -> Scope {
         self.scope.elevated()
-    }
-
-    /// All modules: conditions on their records are read by their declarations.
-    pub fn registry(&self) -> &Registry {
-        &self.core.registry
     }
 
     /// Where time and ids come from.

@@ -1,0 +1,289 @@
+//! Fields that a tenant adds to the modules.
+//!
+//! A custom field is declared as any field is and behaves like one: rules, filters, orders, search,
+//! aggregates, import and export, events and plugins see no difference. Its values lie in the
+//! record's column `custom`. It cannot be a reference; since records of before have no value,
+//! `required` holds for records to come only; and no search index knows it, so that a tenant that
+//! has a custom field searched has its records read one by one.
+//!
+//! A removed field is gone at once, its values stay: declared again, it has them again. Purging
+//! them is a step of its own.
+
+mod check;
+mod index;
+mod purge;
+mod rows;
+mod tenant;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value as Json, json};
+
+use crate::crm::Core;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::id::TenantId;
+use crate::journal;
+use crate::module::{CompiledModule, FieldSpec, FieldType, Ident};
+use crate::scope::{Permit, Read, Scope, Update};
+
+pub(crate) use index::create_indexes;
+pub(crate) use tenant::TenantModules;
+
+/// Most custom fields of one module and tenant, removed ones counted until they are purged.
+pub const MAX_FIELDS: usize = 100;
+/// Most custom fields of one tenant in all.
+pub const MAX_FIELDS_OF_TENANT: usize = 1_000;
+/// Most custom fields of one module and tenant that lists may be ordered by or that are unique.
+pub const MAX_INDEXED: usize = 32;
+
+/// The object of the permissions asked for here, and the entity of the audit rows.
+const OBJECT: &str = "modules";
+
+/// A field that a tenant declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CustomField {
+    /// What its values are kept under.
+    pub(crate) number: u64,
+    /// The declaration.
+    pub spec: FieldSpec,
+    /// Whether an index serves its order; without one a list sorts the tenant's records.
+    pub indexed: bool,
+    /// When it was declared first.
+    pub created_at: DateTime<Utc>,
+    /// When it was removed, with values that are not purged yet.
+    pub removed_at: Option<DateTime<Utc>>,
+}
+
+/// The changes of a custom field; `None` leaves a value as it is.
+#[derive(Debug, Clone, Default)]
+pub struct FieldChange {
+    /// One sentence for the documentation.
+    pub description: Option<String>,
+    /// Whether records to come must have a value.
+    pub required: Option<bool>,
+    /// The value of records that leave the field out, or `Some(None)` for none.
+    pub default: Option<Option<Json>>,
+    /// The values of an enum: those of before, and further ones.
+    pub values: Option<Vec<String>>,
+}
+
+/// The custom fields of the tenant that a permit is for.
+#[derive(Clone)]
+pub struct CustomFields {
+    core: Arc<Core>,
+}
+
+impl CustomFields {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// The custom fields of a module in the order of their declaration, removed ones too.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such module.
+    pub async fn list(&self, permit: &Permit<Read>, module: &str) -> Result<Vec<CustomField>> {
+        let scope = permit.on(OBJECT)?;
+        let module = scope.module(module).ok_or(Error::NotFound)?;
+        let rows = rows::of_module(scope.tenant(), module.name());
+        let rows = self.core.db.fetch_all(rows).await?;
+        rows.into_iter()
+            .map(|row| rows::parse(row).map(|(_, field)| field))
+            .collect()
+    }
+
+    /// Adds a field to a module, or brings back a removed one with its values.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a declaration that breaks a rule; [`Error::Conflict`]
+    /// `already_exists`, `too_many_fields`, `too_many_indexes`, and `field_not_purged` for a name
+    /// whose removed field had other values.
+    pub async fn declare(
+        &self,
+        permit: &Permit<Update>,
+        module: &str,
+        spec: FieldSpec,
+    ) -> Result<CustomField> {
+        let write = self.write(permit, module)?;
+        check::declaration(&write.module, &spec)?;
+        let tenant = write.tenant();
+        self.core
+            .policy
+            .write(tenant, |tx| Box::pin(write.declare(tx, spec)))
+            .await
+    }
+
+    /// Changes what a field says of records to come.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the module has no such custom field; [`Error::Invalid`] for what
+    /// breaks a rule, such as an enum that loses a value.
+    pub async fn change(
+        &self,
+        permit: &Permit<Update>,
+        module: &str,
+        name: &str,
+        change: FieldChange,
+    ) -> Result<CustomField> {
+        let write = self.write(permit, module)?;
+        let (tenant, name) = (write.tenant(), name.to_owned());
+        self.core
+            .policy
+            .write(tenant, |tx| Box::pin(write.change(tx, name, change)))
+            .await
+    }
+
+    /// Takes a field out of use; its values stay until they are purged.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the module has no such custom field.
+    pub async fn remove(&self, permit: &Permit<Update>, module: &str, name: &str) -> Result<()> {
+        let write = self.write(permit, module)?;
+        let (tenant, name) = (write.tenant(), name.to_owned());
+        self.core
+            .policy
+            .write(tenant, |tx| Box::pin(write.remove(tx, name)))
+            .await
+    }
+
+    fn write(&self, permit: &Permit<Update>, module: &str) -> Result<Write> {
+        let scope = permit.on(OBJECT)?.clone();
+        let module = scope.module(module).ok_or(Error::NotFound)?.clone();
+        Ok(Write { scope, module })
+    }
+}
+
+/// The inside of a transaction that holds the lock on the tenant's policy.
+struct Write {
+    scope: Scope,
+    module: Arc<CompiledModule>,
+}
+
+impl Write {
+    fn tenant(&self) -> TenantId {
+        self.scope.tenant()
+    }
+
+    fn name(&self) -> &Ident {
+        self.module.name()
+    }
+
+    async fn declare(self, tx: &mut Tx<'_>, spec: FieldSpec) -> Result<CustomField> {
+        let fields = self.fields(tx).await?;
+        let before = fields.iter().find(|field| field.spec.name == spec.name);
+        let mut field = match before {
+            Some(field) if field.removed_at.is_none() => {
+                return Err(Error::conflict(
+                    "already_exists",
+                    format!("{} has a custom field {} already", self.name(), spec.name),
+                ));
+            }
+            Some(field) => {
+                check::returns(&field.spec.kind, &spec)?;
+                field.clone()
+            }
+            None => {
+                check::room(fields.len(), rows::count(tx, self.tenant()).await?)?;
+                CustomField {
+                    number: rows::new_number(tx, self.tenant(), 0).await?,
+                    spec: spec.clone(),
+                    indexed: false,
+                    created_at: self.scope.clock().now(),
+                    removed_at: None,
+                }
+            }
+        };
+        field.spec = spec;
+        field.removed_at = None;
+        field.indexed = self.index(tx, &fields, &field).await?;
+        rows::put(tx, self.tenant(), self.name(), &field).await?;
+        self.audit(tx, "modules.update", before, Some(&field))
+            .await?;
+        Ok(field)
+    }
+
+    async fn change(
+        self,
+        tx: &mut Tx<'_>,
+        name: String,
+        change: FieldChange,
+    ) -> Result<CustomField> {
+        let before = self.in_use(tx, &name).await?;
+        let mut after = before.clone();
+        if let Some(description) = change.description {
+            after.spec.description = description;
+        }
+        if let Some(required) = change.required {
+            after.spec.required = required;
+        }
+        if let Some(default) = change.default {
+            after.spec.default = default;
+        }
+        if let Some(new) = change.values {
+            let FieldType::Enum { values } = &mut after.spec.kind else {
+                let message = "only a field of type enum has values";
+                return Err(Error::invalid("values", "not_supported", message));
+            };
+            check::extends(values, &new)?;
+            *values = new;
+        }
+        check::declaration(&self.module, &after.spec)?;
+        if after == before {
+            return Ok(before);
+        }
+        rows::put(tx, self.tenant(), self.name(), &after).await?;
+        self.audit(tx, "modules.update", Some(&before), Some(&after))
+            .await?;
+        Ok(after)
+    }
+
+    async fn remove(self, tx: &mut Tx<'_>, name: String) -> Result<()> {
+        let before = self.in_use(tx, &name).await?;
+        let after = CustomField {
+            indexed: false,
+            removed_at: Some(self.scope.clock().now()),
+            ..before.clone()
+        };
+        self.unindex(tx, &before).await?;
+        rows::put(tx, self.tenant(), self.name(), &after).await?;
+        self.audit(tx, "modules.update", Some(&before), Some(&after))
+            .await
+    }
+
+    async fn fields(&self, tx: &mut Tx<'_>) -> Result<Vec<CustomField>> {
+        let rows = tx
+            .fetch_all(rows::of_module(self.tenant(), self.name()))
+            .await?;
+        rows.into_iter()
+            .map(|row| rows::parse(row).map(|(_, field)| field))
+            .collect()
+    }
+
+    async fn in_use(&self, tx: &mut Tx<'_>, name: &str) -> Result<CustomField> {
+        let fields = self.fields(tx).await?.into_iter();
+        let mut in_use = fields.filter(|field| field.removed_at.is_none());
+        in_use
+            .find(|field| field.spec.name.as_str() == name)
+            .ok_or(Error::NotFound)
+    }
+
+    async fn audit(
+        &self,
+        tx: &mut Tx<'_>,
+        action: &str,
+        before: Option<&CustomField>,
+        after: Option<&CustomField>,
+    ) -> Result<()> {
+        let name = after.or(before).map(|field| &field.spec.name);
+        let id = name.map(|name| format!("{}.{name}", self.name()));
+        let (before, after) = (before.map(state), after.map(state));
+        journal::audit(tx, &self.scope, action, (OBJECT, id), before, after).await
+    }
+}
+
+/// A field as the audit log keeps it.
+fn state(field: &CustomField) -> Json {
+    json!({"declaration": field.spec, "removed": field.removed_at.is_some()})
+}

@@ -1,0 +1,116 @@
+//! What a custom field may be, beyond the rules of every field.
+
+use crate::db::custom::is_storable;
+use crate::error::{Error, FieldError, Result};
+use crate::module::{CompiledModule, FieldSpec, FieldType};
+use crate::record::expanded_name;
+
+use super::{MAX_FIELDS, MAX_FIELDS_OF_TENANT};
+
+/// Holds a declaration against the rules; pointers lead into the field.
+pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<()> {
+    let mut whole = module.spec().clone();
+    whole.fields = module.declared_fields().to_vec();
+    let place = format!("/fields/{}", whole.fields.len());
+    whole.fields.push(spec.clone());
+    // The application's fields do not count against the tenant's.
+    let checked = match crate::module::check(&whole) {
+        Err(Error::Invalid(mut problems)) => {
+            problems.retain(|problem| problem.pointer != "/fields");
+            for problem in &mut problems {
+                if let Some(rest) = problem.pointer.strip_prefix(&place) {
+                    problem.pointer = rest.to_owned();
+                }
+            }
+            problems
+        }
+        checked => {
+            checked?;
+            Vec::new()
+        }
+    };
+    let mut problems = checked;
+    let mut refuse = |field: &str, code, message: String| {
+        problems.push(FieldError::new(field, code, message));
+    };
+    let name = &spec.name;
+    if matches!(spec.kind, FieldType::Reference { .. }) || !is_storable(spec.kind.column()) {
+        let message = format!("a custom field cannot be of type {}", spec.kind.name());
+        refuse("type", "not_supported", message);
+    }
+    let shows = |field: &&FieldSpec| {
+        matches!(field.kind, FieldType::Reference { .. })
+            && expanded_name(module, field) == name.as_str()
+    };
+    if let Some(field) = module.declared_fields().iter().find(shows) {
+        let message = format!("`{name}` is what `{}` is expanded as", field.name);
+        refuse("name", "reserved", message);
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Invalid(problems)),
+    }
+}
+
+/// Refuses one field too many.
+pub(super) fn room(of_module: usize, of_tenant: i64) -> Result<()> {
+    let most = match usize::try_from(of_tenant) {
+        _ if of_module >= MAX_FIELDS => {
+            format!("a module takes at most {MAX_FIELDS} custom fields")
+        }
+        Ok(count) if count < MAX_FIELDS_OF_TENANT => return Ok(()),
+        _ => format!("a tenant has at most {MAX_FIELDS_OF_TENANT} custom fields"),
+    };
+    let message = format!("{most}, removed ones included; remove and purge one first");
+    Err(Error::conflict("too_many_fields", message))
+}
+
+/// Refuses to bring back a field whose values are no values of the new declaration.
+pub(super) fn returns(old: &FieldType, new: &FieldSpec) -> Result<()> {
+    if holds(old, &new.kind) {
+        return Ok(());
+    }
+    let message = format!(
+        "a removed field `{}` of type {} has values that do not fit this declaration; purge it \
+         first, or declare it as it was",
+        new.name,
+        old.name()
+    );
+    Err(Error::conflict("field_not_purged", message))
+}
+
+/// Whether every value of `old` is one of `new`, kept in the same way.
+fn holds(old: &FieldType, new: &FieldType) -> bool {
+    match (old, new) {
+        (FieldType::Text { max: old }, FieldType::Text { max: new }) => old <= new,
+        (
+            FieldType::Integer { min, max },
+            FieldType::Integer {
+                min: new_min,
+                max: new_max,
+            },
+        ) => new_min <= min && max <= new_max,
+        (
+            FieldType::Decimal { precision, scale },
+            FieldType::Decimal {
+                precision: new_precision,
+                scale: new_scale,
+            },
+        ) => scale == new_scale && precision <= new_precision,
+        (FieldType::Enum { values }, FieldType::Enum { values: new }) => {
+            values.iter().all(|value| new.contains(value))
+        }
+        (old, new) => old == new,
+    }
+}
+
+/// Refuses values of an enum that lack one of before.
+pub(super) fn extends(old: &[String], new: &[String]) -> Result<()> {
+    match old.iter().find(|value| !new.contains(value)) {
+        None => Ok(()),
+        Some(lost) => {
+            let message = format!("must keep {lost:?}, which records may have; add further values");
+            Err(Error::invalid("values", "narrowed", message))
+        }
+    }
+}

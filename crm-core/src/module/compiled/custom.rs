@@ -1,0 +1,126 @@
+//! Modules as one tenant has them: with fields of its own behind the declared ones, or wholly its
+//! own. Such a module carries its own statements; everybody else shares the declared one.
+
+use std::sync::Arc;
+
+use super::CompiledModule;
+use crate::custom::CustomField;
+use crate::db::Dialect;
+use crate::db::record::Statements;
+use crate::module::{FieldSpec, Ident, ModuleSpec};
+
+/// The table of the records of modules that tenants declared.
+const RECORDS: Ident = Ident::from_static("custom_records");
+
+/// What makes a module a tenant's.
+#[derive(Debug)]
+pub(super) struct Custom {
+    /// Fields from this position on are the tenant's.
+    declared: usize,
+    /// What the values of the tenant's fields are kept under, ascending.
+    numbers: Box<[u64]>,
+    /// The shared table, when the whole module is the tenant's.
+    table: Option<Ident>,
+    statements: Option<Box<Statements>>,
+}
+
+impl CompiledModule {
+    /// This module with these fields behind the declared ones.
+    pub(crate) fn extended(&self, fields: &[CustomField], dialect: Dialect) -> Arc<Self> {
+        let mut spec = self.spec.clone();
+        spec.fields.truncate(self.declared());
+        Self::customised(spec, self.index, fields, dialect)
+    }
+
+    fn customised(
+        mut spec: ModuleSpec,
+        index: u16,
+        fields: &[CustomField],
+        dialect: Dialect,
+    ) -> Arc<Self> {
+        let declared = spec.fields.len();
+        spec.fields
+            .extend(fields.iter().map(|field| field.spec.clone()));
+        let custom = |statements| Custom {
+            declared,
+            numbers: fields.iter().map(|field| field.number).collect(),
+            table: (declared == 0).then_some(RECORDS),
+            statements,
+        };
+        let mut module = Self::compile(spec.clone(), index);
+        module.custom = Some(custom(None));
+        let statements = Statements::new(&Arc::new(module), dialect);
+        let mut module = Self::compile(spec, index);
+        module.custom = Some(custom(Some(Box::new(statements))));
+        Arc::new(module)
+    }
+
+    /// How many of the fields the application declared; they come first.
+    fn declared(&self) -> usize {
+        match &self.custom {
+            Some(custom) => custom.declared,
+            None => self.spec.fields.len(),
+        }
+    }
+
+    /// The fields that the application declared.
+    pub fn declared_fields(&self) -> &[FieldSpec] {
+        &self.spec.fields[..self.declared()]
+    }
+
+    /// The fields that the tenant declared, behind the application's.
+    pub fn custom_fields(&self) -> &[FieldSpec] {
+        &self.spec.fields[self.declared()..]
+    }
+
+    /// Whether the field at `position` is one of the tenant's.
+    pub fn is_custom(&self, position: usize) -> bool {
+        position >= self.declared()
+    }
+
+    /// Whether the whole module is the tenant's.
+    pub fn is_tenants(&self) -> bool {
+        self.custom
+            .as_ref()
+            .is_some_and(|custom| custom.table.is_some())
+    }
+
+    /// Whether every record has a value of the field at `position`. A tenant may require a field of
+    /// its own only of records to come.
+    pub fn is_always_present(&self, position: usize) -> bool {
+        self.spec.fields[position].required && !self.is_custom(position)
+    }
+
+    pub(crate) fn has_custom(&self) -> bool {
+        self.custom.is_some()
+    }
+
+    /// What the values of the field at `position` are kept under, when it is the tenant's.
+    pub(crate) fn number(&self, position: usize) -> Option<u64> {
+        let custom = self.custom.as_ref()?;
+        let at = position.checked_sub(custom.declared)?;
+        custom.numbers.get(at).copied()
+    }
+
+    /// What the values of the tenant's fields are kept under, in their order.
+    pub(crate) fn numbers(&self) -> &[u64] {
+        match &self.custom {
+            Some(custom) => &custom.numbers,
+            None => &[],
+        }
+    }
+
+    /// The table of its records.
+    pub(crate) fn table(&self) -> &Ident {
+        let shared = self
+            .custom
+            .as_ref()
+            .and_then(|custom| custom.table.as_ref());
+        shared.unwrap_or(&self.spec.name)
+    }
+
+    /// The statements of a tenant's variant; those of the others are kept elsewhere.
+    pub(crate) fn statements(&self) -> Option<&Statements> {
+        self.custom.as_ref()?.statements.as_deref()
+    }
+}
