@@ -19,7 +19,7 @@ on_both_databases!(
     a_key_of_duplicates_is_checked_with_its_place,
 );
 
-const PEOPLE: &str = r#"
+pub(super) const PERSONS: &str = r#"
 name = "persons"
 singular = "person"
 soft_delete = true
@@ -62,7 +62,7 @@ fields = [
 
 fn modules() -> anyhow::Result<[ModuleSpec; 3]> {
     Ok([
-        ModuleSpec::from_toml(PEOPLE)?,
+        ModuleSpec::from_toml(PERSONS)?,
         ModuleSpec::from_toml(CALLS)?,
         ModuleSpec::from_toml(HARD)?,
     ])
@@ -587,8 +587,8 @@ async fn racing_merges_of_the_same_records_merge_them_once(backend: Backend) -> 
 
 async fn a_key_of_duplicates_is_checked_with_its_place(_: Backend) -> anyhow::Result<()> {
     let keys = r#"duplicates = [["email"], [], ["odd"], ["labels"], ["email"]]"#;
-    let first = PEOPLE.lines().find(|line| line.starts_with("duplicates"));
-    let spec = ModuleSpec::from_toml(&PEOPLE.replace(first.context("the keys")?, keys))?;
+    let first = PERSONS.lines().find(|line| line.starts_with("duplicates"));
+    let spec = ModuleSpec::from_toml(&PERSONS.replace(first.context("the keys")?, keys))?;
     let Err(Error::Invalid(problems)) = crm_core::Registry::new(vec![spec]) else {
         anyhow::bail!("accepted");
     };
