@@ -85,6 +85,14 @@ impl Statements {
         }
     }
 
+    pub(super) fn module(&self) -> &CompiledModule {
+        &self.module
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     pub(crate) fn get(&self, tenant: TenantId, id: RecordId) -> Sql {
         self.by_id(&self.get, tenant, id).point_read()
     }

@@ -310,6 +310,7 @@ pub(super) async fn trace(
     module: &CompiledModule,
     changes: impl Iterator<Item = Change>,
 ) -> Result<()> {
+    tx.touch(scope.tenant(), module.name());
     let traces = changes.map(|change| journal::traces(scope, module, change));
     let (mut audits, mut events): (Vec<Sql>, Vec<Sql>) = (vec![], vec![]);
     for [audit, event] in traces {

@@ -7,6 +7,8 @@ mod cursor;
 mod duplicates;
 mod filter;
 mod filter_json;
+mod fresh;
+mod funnel;
 mod hook;
 mod many;
 mod merge;
@@ -33,11 +35,13 @@ pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric
 pub use duplicates::{Duplicates, DuplicatesPage, SharedKey};
 pub use filter::{Comparison, Field, Filter, operators};
 pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
+pub use fresh::{Figures, MaxAge};
+pub use funnel::{Funnel, Stage};
 pub use hook::{HookContext, Next, When};
 pub use many::{MAX_MATCHES, Many, Matched};
 pub use merge::{MAX_MERGED, Merge};
 pub use once::Once;
-pub use page::{Page, Total};
+pub use page::{Page, PageNumber, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
 pub use query::{Count, Direction, Query, Sort};
 pub use records::Records;
@@ -48,6 +52,7 @@ pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
 pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
+pub(crate) use fresh::KeptFigures;
 pub(crate) use hook::Hooks;
 pub(crate) use query::Order;
 

@@ -6,6 +6,7 @@
 mod aggregate;
 mod bulk;
 mod condition;
+mod funnel;
 mod merge;
 mod query;
 mod query_body;
@@ -32,6 +33,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::resource::allow;
 
+pub(crate) use funnel::has_funnel;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
 /// The path all resources live under.
@@ -74,6 +76,8 @@ enum Target {
     Act(RecordId, Act),
     /// Figures about the collection.
     Aggregate,
+    /// How far its records come.
+    Funnel,
     /// `/import` behind the collection.
     Import,
     /// `/export` behind the collection.
@@ -133,6 +137,7 @@ impl Call {
         let target = match id {
             None => Target::Collection,
             Some(aggregate::AGGREGATE) => Target::Aggregate,
+            Some(funnel::FUNNEL) if has_funnel(&module) => Target::Funnel,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Target::Query,
             Some("import") => Target::Import,
@@ -175,6 +180,7 @@ impl Call {
             Target::Duplicates => (READ, merge::DUPLICATES),
             Target::Act(_, act) => (act.methods(), act.below()),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
+            Target::Funnel => (AGGREGATE, funnel::FUNNEL),
             Target::Import => (IMPORT, "import"),
             Target::Export => (EXPORT, "export"),
             Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
@@ -201,6 +207,7 @@ impl Call {
             (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
+            (_, Target::Funnel) => handler.funnel(&request).await,
             (_, Target::Import) => handler.import(request).await,
             (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,

@@ -246,6 +246,8 @@ async fn the_operations_are_these() {
     POST /api/v1/companies create_company companies.create
     GET /api/v1/companies/aggregate aggregate_companies companies.read
     POST /api/v1/companies/batch batch_companies companies.create
+    POST /api/v1/companies/bulk-delete bulk_delete_companies companies.delete
+    POST /api/v1/companies/bulk-update bulk_update_companies companies.update
     GET /api/v1/companies/export export_companies companies.read
     POST /api/v1/companies/import import_companies companies.create
     POST /api/v1/companies/query query_companies companies.read
@@ -254,11 +256,15 @@ async fn the_operations_are_these() {
     GET /api/v1/companies/{id} get_company companies.read
     PATCH /api/v1/companies/{id} update_company companies.update
     PUT /api/v1/companies/{id} replace_company companies.update
+    POST /api/v1/companies/{id}/merge merge_companies companies.update
     GET /api/v1/contacts list_contacts contacts.read
     POST /api/v1/contacts create_contact contacts.create
     GET /api/v1/contacts/aggregate aggregate_contacts contacts.read
     POST /api/v1/contacts/batch batch_contacts contacts.create
+    POST /api/v1/contacts/bulk-delete bulk_delete_contacts contacts.delete
+    POST /api/v1/contacts/bulk-update bulk_update_contacts contacts.update
     GET /api/v1/contacts/export export_contacts contacts.read
+    GET /api/v1/contacts/funnel funnel_contacts contacts.read
     POST /api/v1/contacts/import import_contacts contacts.create
     POST /api/v1/contacts/query query_contacts contacts.read
     POST /api/v1/contacts/upsert upsert_contact contacts.create
@@ -266,11 +272,15 @@ async fn the_operations_are_these() {
     GET /api/v1/contacts/{id} get_contact contacts.read
     PATCH /api/v1/contacts/{id} update_contact contacts.update
     PUT /api/v1/contacts/{id} replace_contact contacts.update
+    POST /api/v1/contacts/{id}/merge merge_contacts contacts.update
     GET /api/v1/deals list_deals deals.read
     POST /api/v1/deals create_deal deals.create
     GET /api/v1/deals/aggregate aggregate_deals deals.read
     POST /api/v1/deals/batch batch_deals deals.create
+    POST /api/v1/deals/bulk-delete bulk_delete_deals deals.delete
+    POST /api/v1/deals/bulk-update bulk_update_deals deals.update
     GET /api/v1/deals/export export_deals deals.read
+    GET /api/v1/deals/funnel funnel_deals deals.read
     POST /api/v1/deals/import import_deals deals.create
     POST /api/v1/deals/query query_deals deals.read
     POST /api/v1/deals/upsert upsert_deal deals.create
@@ -278,6 +288,7 @@ async fn the_operations_are_these() {
     GET /api/v1/deals/{id} get_deal deals.read
     PATCH /api/v1/deals/{id} update_deal deals.update
     PUT /api/v1/deals/{id} replace_deal deals.update
+    POST /api/v1/deals/{id}/merge merge_deals deals.update
     GET /api/v1/jobs list_jobs -
     GET /api/v1/jobs/{id} get_job -
     POST /api/v1/jobs/{id}/cancel cancel_job -
