@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod custom;
+mod duplicates;
 mod lookup;
 mod many;
 mod order;
@@ -20,6 +21,7 @@ use crate::module::CompiledModule;
 use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
+pub(crate) use duplicates::ignores_case;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 
