@@ -44,6 +44,8 @@ mod query;
 mod search;
 #[path = "records/search_index.rs"]
 mod search_index;
+#[path = "records/tags.rs"]
+mod tags;
 #[path = "records/trash.rs"]
 mod trash;
 #[path = "records/types.rs"]
