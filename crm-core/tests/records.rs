@@ -32,6 +32,8 @@ mod custom;
 mod figures;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/merge.rs"]
+mod merge;
 #[path = "records/module_suite.rs"]
 mod module_suite;
 #[path = "records/page_number.rs"]
@@ -46,6 +48,8 @@ mod search_index;
 mod tags;
 #[path = "records/trash.rs"]
 mod trash;
+#[path = "records/types.rs"]
+mod types;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

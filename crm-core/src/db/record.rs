@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod custom;
+mod duplicates;
 mod lookup;
 mod many;
 mod order;
@@ -20,6 +21,7 @@ use crate::module::CompiledModule;
 use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
+pub(crate) use duplicates::ignores_case;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 
@@ -129,6 +131,9 @@ impl Statements {
         }
         if let Some(custom) = custom {
             sql = sql.bind(custom, ColumnType::Json);
+        }
+        if self.module.is_tenants() {
+            sql = sql.bind(self.module.name().as_str(), ColumnType::Text);
         }
         sql
     }
@@ -518,14 +523,15 @@ fn insert(module: &CompiledModule) -> Sql {
     if module.has_custom() {
         sql.push(", custom");
     }
-    let module_column = module.is_tenants();
-    sql.push(if module_column { ", module" } else { "" });
+    let more = if module.is_tenants() {
+        2
+    } else {
+        usize::from(module.has_custom())
+    };
+    sql.push(if module.is_tenants() { ", module" } else { "" });
     sql.push(") VALUES ($1, $2, $3, $4, $5, $6");
-    for number in 0..module.declared_fields().len() + usize::from(module.has_custom()) {
+    for number in 0..module.declared_fields().len() + more {
         sql.push(", $").number(number as u64 + 7);
-    }
-    if module_column {
-        sql.push(", ").literal(module.name());
     }
     sql.push(")");
     sql

@@ -115,6 +115,7 @@ impl Records {
             tenant: permit.tenant(),
             module: module.clone(),
             owner: permit.owner()?,
+            // The positions of a tenant's own fields change when they come and go.
             question: format!("{ask:?}"),
         };
         let touched = Touched::new(permit.tenant(), module);

@@ -1,11 +1,11 @@
 //! How values lie in SQLite's columns.
 //!
 //! UUID as 16-byte BLOB, instant as microseconds since 1970, decimal as scaled integer, date as
-//! `YYYY-MM-DD`, tags and JSON as compact JSON text.
+//! `YYYY-MM-DD`, time as `HH:MM:SS` or `HH:MM:SS.ffffff`, tags and JSON as compact JSON text.
 
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate};
+use chrono::{DateTime, NaiveDate, NaiveTime};
 use rusqlite::types::Value as Cell;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
@@ -26,6 +26,7 @@ pub(super) fn cell(value: Value, kind: ColumnType) -> Result<Cell> {
         Value::Text(value) => Cell::Text(value),
         Value::Instant(value) => Cell::Integer(value.timestamp_micros()),
         Value::Date(value) => Cell::Text(value.to_string()),
+        Value::Time(value) => Cell::Text(crate::value::time(&value)),
         Value::Uuid(value) => Cell::Blob(value.as_bytes().to_vec()),
         Value::Tags(value) => Cell::Text(serde_json::Value::from(value).to_string()),
         Value::Json(value) => Cell::Text(value.to_string()),
@@ -88,6 +89,10 @@ fn decode_column(row: &rusqlite::Row<'_>, index: usize, kind: ColumnType) -> Res
         ColumnType::Instant => int()?.map(instant).transpose()?,
         ColumnType::Date => text()?
             .map(|text| NaiveDate::from_str(text).map(Value::Date))
+            .transpose()
+            .map_err(Error::internal)?,
+        ColumnType::Time => text()?
+            .map(|text| NaiveTime::from_str(text).map(Value::Time))
             .transpose()
             .map_err(Error::internal)?,
         ColumnType::Uuid => blob()?
