@@ -106,7 +106,6 @@ impl Schema {
                     for step in ddl::plan(Some(&spec), None, tx.dialect())? {
                         tx.run_script(step.sql).await?;
                     }
-                    tx.forget_counts(&spec).await?;
                     let forget = Sql::new("DELETE FROM modules WHERE name = $1");
                     tx.execute(forget.bind(spec.name.as_str(), ColumnType::Text))
                         .await?;

@@ -18,6 +18,7 @@ mod front;
 mod funnel;
 mod guide;
 mod hooks;
+mod merge;
 mod page;
 mod plugin;
 mod query;
