@@ -44,8 +44,12 @@ mod query;
 mod search;
 #[path = "records/search_index.rs"]
 mod search_index;
+#[path = "records/tags.rs"]
+mod tags;
 #[path = "records/trash.rs"]
 mod trash;
+#[path = "records/types.rs"]
+mod types;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

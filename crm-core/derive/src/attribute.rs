@@ -45,6 +45,11 @@ pub(crate) enum RuleValue {
 }
 
 impl FieldWords {
+    /// Whether there is a rule called `word`.
+    pub(crate) fn has(&self, word: &str) -> bool {
+        self.rules.iter().any(|rule| rule.word == word)
+    }
+
     /// Removes and answers the rule called `word`.
     pub(crate) fn take(&mut self, word: &str) -> Option<Rule> {
         let position = self.rules.iter().position(|rule| rule.word == word)?;
@@ -94,16 +99,18 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
                 words.required = Some(syn::spanned::Spanned::span(&meta.path));
                 return Ok(());
             }
-            "email" | "phone" => RuleValue::Flag,
-            "min" | "max" | "precision" | "scale" | "max_items" | "max_length" | "max_bytes" => {
+            "email" | "phone" | "url" | "long_text" => RuleValue::Flag,
+            "min" | "max" => bound(&meta)?,
+            "precision" | "scale" | "max_items" | "max_length" | "max_bytes" => {
                 RuleValue::Number(number(&meta)?)
             }
-            "references" => RuleValue::Text(meta.value()?.parse()?),
+            "currency" if !meta.input.peek(Token![=]) => RuleValue::Flag,
+            "currency" | "currency_field" | "references" => RuleValue::Text(meta.value()?.parse()?),
             "values" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, default, description, email, \
-                     phone, max, min, precision, scale, values, max_items, max_length, max_bytes, \
+                     phone, url, long_text, max, min, precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
                      references",
                 ));
             }
@@ -180,15 +187,30 @@ fn once<T: Parse>(to: &mut Option<T>, meta: &ParseNestedMeta<'_>) -> Result<()> 
     }
 }
 
+/// A number, or a text between quotes.
+fn bound(meta: &ParseNestedMeta<'_>) -> Result<RuleValue> {
+    let value = meta.value()?;
+    if value.peek(LitStr) {
+        return value.parse().map(RuleValue::Text);
+    }
+    let minus: Option<Token![-]> = value.parse()?;
+    let literal: LitInt = value.parse()?;
+    Ok(RuleValue::Number(negated(minus, literal)))
+}
+
 /// An integer literal, perhaps negative.
 fn number(meta: &ParseNestedMeta<'_>) -> Result<Expr> {
     let value = meta.value()?;
     let minus: Option<Token![-]> = value.parse()?;
     let literal: LitInt = value.parse()?;
-    Ok(match minus {
+    Ok(negated(minus, literal))
+}
+
+fn negated(minus: Option<Token![-]>, literal: LitInt) -> Expr {
+    match minus {
         None => syn::parse_quote!(#literal),
         Some(minus) => syn::parse_quote!(#minus #literal),
-    })
+    }
 }
 
 fn texts(list: &Expr) -> Result<Vec<LitStr>> {

@@ -85,6 +85,14 @@ const QUERY_WORDS: [&str; 15] = [
     "not", "page", "per_page", "max_age",
 ];
 
+/// Whether a module may be called so.
+pub fn is_module_name(name: &str) -> bool {
+    let reserved = TABLES.contains(&name) || SEGMENTS.contains(&name) || name == "records";
+    name.parse::<Ident>().is_ok()
+        && !reserved
+        && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Checks a declaration by itself.
 ///
 /// # Errors
@@ -130,6 +138,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         }
     }
     indexes(spec, &mut problems);
+    problems.0.extend(super::money::check(spec));
     duplicates(spec, &mut problems);
     problems.0.extend(super::machine::check(spec));
     indexed_search(spec, &mut problems);
@@ -193,12 +202,16 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         }
     };
     match &field.kind {
-        FieldType::Text { max } => bounds("max", *max, 1, MAX_TEXT),
-        FieldType::Integer { min, max } if min > max => {
-            let message = format!("`min` of `{name}` is greater than its `max`");
-            problems.add(&format!("{place}/min"), "out_of_range", message);
+        FieldType::Text { min, max } | FieldType::LongText { min, max } => {
+            bounds("max", *max, 1, MAX_TEXT);
+            bounds("min", *min, 1, MAX_TEXT);
         }
-        FieldType::Decimal { precision, scale } => {
+        FieldType::Decimal {
+            precision, scale, ..
+        }
+        | FieldType::Money {
+            precision, scale, ..
+        } => {
             bounds("precision", *precision, 1, rule::MAX_PRECISION);
             bounds("scale", *scale, 0, (*precision).min(rule::MAX_PRECISION));
         }
@@ -213,11 +226,19 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         FieldType::Enum { values } => enum_values(values, place, problems),
         FieldType::Email
         | FieldType::Phone
+        | FieldType::Url
+        | FieldType::Currency
         | FieldType::Integer { .. }
         | FieldType::Bool
-        | FieldType::Instant
-        | FieldType::Date
+        | FieldType::Instant(_)
+        | FieldType::Date(_)
+        | FieldType::Time(_)
+        | FieldType::Uuid
         | FieldType::Reference { .. } => {}
+    }
+    if let Err((key, message)) = field.kind.check_bounds() {
+        let message = format!("`{key}` of `{name}` {message}");
+        problems.add(&format!("{place}/{key}"), "out_of_range", message);
     }
 }
 
@@ -256,22 +277,21 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
         );
         problems.add(&format!("{place}/{key}"), "not_supported", message);
     };
-    let textual = matches!(
-        kind,
-        FieldType::Text { .. } | FieldType::Email | FieldType::Phone
-    );
     let keyed = matches!(
         kind,
-        FieldType::Integer { .. } | FieldType::Reference { .. }
+        FieldType::Integer { .. } | FieldType::Uuid | FieldType::Reference { .. }
     );
-    if field.unique && !textual && !keyed {
-        refuse("unique", "text, email, phone, integer and reference");
+    if field.unique && !(kind.is_text() && kind.is_ordered()) && !keyed {
+        refuse(
+            "unique",
+            "text, email, phone, url, integer, uuid and reference",
+        );
     }
-    if field.search && !textual && !matches!(kind, FieldType::Tags { .. }) {
-        refuse("search", "text, email, phone and tags");
+    if field.search && !kind.is_text() && !matches!(kind, FieldType::Tags { .. }) {
+        refuse("search", "text, long_text, email, phone, url and tags");
     }
-    if field.sort && !indexable(kind) {
-        refuse("sort", "types other than tags and json");
+    if field.sort && !kind.is_ordered() {
+        refuse("sort", "types other than long_text, tags and json");
     }
     let key = if field.unique { "unique" } else { "sort" };
     if (field.unique || field.sort) && index_bytes(kind) > MAX_INDEX_BYTES {
@@ -284,18 +304,15 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
     }
 }
 
-fn indexable(kind: &FieldType) -> bool {
-    !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. })
-}
-
 /// Most bytes that a value takes in an index entry.
 fn index_bytes(kind: &FieldType) -> usize {
     match kind {
         // UTF-8 takes up to four bytes for a character.
-        FieldType::Text { max } => usize::try_from(*max)
+        FieldType::Text { max, .. } => usize::try_from(*max)
             .unwrap_or(usize::MAX)
             .saturating_mul(4),
         FieldType::Email => email::MAX_LEN,
+        FieldType::Url => rule::URL_MAX,
         FieldType::Phone | FieldType::Enum { .. } => 64,
         _ => 16,
     }
@@ -392,7 +409,7 @@ fn index_fields(spec: &ModuleSpec, index: &[Ident], place: &str, problems: &mut 
                 let message = format!("`{name}` is not a declared field of {}", spec.name);
                 problems.add(&pointer, "unknown_field", message);
             }
-            Some(field) if !indexable(&field.kind) => {
+            Some(field) if !field.kind.is_ordered() => {
                 let message = format!(
                     "`{name}` is of type {}, which has no order",
                     field.kind.name()

@@ -5,6 +5,7 @@ mod custom;
 use std::collections::HashMap;
 
 use super::machine::{self, Machine};
+use super::money;
 use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
 use crate::db::ColumnType;
 use crate::error::Result;
@@ -23,6 +24,7 @@ pub struct CompiledModule {
     searchable: Vec<usize>,
     sortable: Vec<usize>,
     machines: Vec<Machine>,
+    pub(super) amounts: Vec<money::Amount>,
     duplicates: Vec<Vec<usize>>,
     custom: Option<Custom>,
 }
@@ -62,6 +64,7 @@ impl CompiledModule {
             searchable: positions_where(|field| field.search),
             sortable: positions_where(|field| field.sort),
             machines: machine::compile(&spec),
+            amounts: money::compile(&spec),
             duplicates: spec
                 .duplicates
                 .iter()
@@ -154,14 +157,22 @@ impl FieldType {
 /// The column type that holds values of `kind`.
 fn column_type(kind: &FieldType) -> ColumnType {
     match kind {
-        FieldType::Text { .. } | FieldType::Email | FieldType::Phone | FieldType::Enum { .. } => {
-            ColumnType::Text
-        }
+        FieldType::Text { .. }
+        | FieldType::LongText { .. }
+        | FieldType::Email
+        | FieldType::Phone
+        | FieldType::Url
+        | FieldType::Currency
+        | FieldType::Enum { .. } => ColumnType::Text,
         FieldType::Integer { .. } => ColumnType::Int,
-        FieldType::Decimal { scale, .. } => ColumnType::Decimal { scale: *scale },
+        FieldType::Decimal { scale, .. } | FieldType::Money { scale, .. } => {
+            ColumnType::Decimal { scale: *scale }
+        }
         FieldType::Bool => ColumnType::Bool,
-        FieldType::Instant => ColumnType::Instant,
-        FieldType::Date => ColumnType::Date,
+        FieldType::Instant(_) => ColumnType::Instant,
+        FieldType::Date(_) => ColumnType::Date,
+        FieldType::Time(_) => ColumnType::Time,
+        FieldType::Uuid => ColumnType::Uuid,
         FieldType::Tags { .. } => ColumnType::Tags,
         FieldType::Json { .. } => ColumnType::Json,
         FieldType::Reference { .. } => ColumnType::Uuid,

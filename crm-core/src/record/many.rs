@@ -317,6 +317,7 @@ pub(super) async fn trace(
         audits.push(audit);
         events.push(event);
     }
+    tx.touch(scope.tenant(), module.name());
     tx.insert_all(audits).await?;
     tx.insert_all(events).await
 }

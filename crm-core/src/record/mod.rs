@@ -12,6 +12,7 @@ mod funnel;
 mod hook;
 mod many;
 mod merge;
+mod money;
 mod once;
 mod page;
 mod perform;

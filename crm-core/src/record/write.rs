@@ -152,6 +152,7 @@ pub(super) fn checked_create(
         sent.owner = Some(may_own(permit.rows(), permit.scope(), owner)?);
     }
     machine::begin(module, &sent.values)?;
+    module.check_amounts(None, &sent.values)?;
     Ok(sent)
 }
 
@@ -191,6 +192,7 @@ pub(super) async fn insert_in(
     record: Record,
 ) -> Result<Record> {
     let module = permit.module()?;
+    module.check_amounts(None, &record.values)?;
     if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
@@ -315,6 +317,7 @@ pub(super) async fn store_in(
     if changes.is_empty() && owner.is_none() && kind == ChangeKind::Updated {
         return Ok(before);
     }
+    module.check_amounts(Some(&before.values), &after.values)?;
     if let Some(owner) = owner {
         check_owner(tx, permit.tenant(), owner).await?;
     }

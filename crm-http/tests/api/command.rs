@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-fn crm(folder: &TempDir, arguments: &[&str]) -> Command {
+pub(crate) fn crm(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crm"));
     command
         .args(arguments)
@@ -16,14 +16,14 @@ fn crm(folder: &TempDir, arguments: &[&str]) -> Command {
     command
 }
 
-fn done(folder: &TempDir, arguments: &[&str]) -> String {
+pub(crate) fn done(folder: &TempDir, arguments: &[&str]) -> String {
     let output = crm(folder, arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
 /// The one line of a command that is refused.
-fn refused(output: &Output) -> String {
+pub(crate) fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     let line = text(&output.stderr);
     assert!(

@@ -298,6 +298,14 @@ async fn the_operations_are_these() {
     DELETE /api/v1/members/{user_id} delete_member members.delete
     GET /api/v1/members/{user_id} get_member members.read
     PUT /api/v1/members/{user_id}/roles set_member_roles members.update
+    GET /api/v1/modules list_modules modules.read
+    POST /api/v1/modules create_module modules.create
+    DELETE /api/v1/modules/{module} delete_module modules.delete
+    GET /api/v1/modules/{module}/fields list_module_fields modules.read
+    POST /api/v1/modules/{module}/fields create_module_field modules.update
+    DELETE /api/v1/modules/{module}/fields/{name} delete_module_field modules.update
+    PATCH /api/v1/modules/{module}/fields/{name} update_module_field modules.update
+    POST /api/v1/modules/{module}/fields/{name}/purge purge_module_field modules.delete
     GET /api/v1/plugins list_plugins plugins.read
     POST /api/v1/plugins upload_plugin plugins.create
     DELETE /api/v1/plugins/{id} delete_plugin plugins.delete
