@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::{Link, Next};
 use crate::clock::Clock;
 use crate::crm::Core;
-use crate::db::Tx;
+use crate::db::{Keep, Tx};
 use crate::error::{Error, Result};
 use crate::event::ChangeKind;
 use crate::id::{RecordId, UserId};
@@ -60,6 +60,8 @@ pub(in crate::record) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Before,
+    /// The write was begun, and did not come to its end.
+    Failed,
     Written,
     /// There was nothing to change.
     Unchanged,
@@ -92,8 +94,8 @@ pub(in crate::record) async fn run(
         state: State::Before,
     };
     Next(chain).run(&mut cx).await?;
-    if cx.state == State::Before {
-        let message = "a hook neither refused the write nor called the next one";
+    if matches!(cx.state, State::Before | State::Failed) {
+        let message = "a hook hid that the write failed, or neither refused it nor called the next";
         return Err(Error::internal(message));
     }
     let record = cx.new.or(cx.old);
@@ -226,7 +228,8 @@ impl HookContext<'_> {
         }
         let kind = self.kind();
         let (tx, core, set) = (&mut self.tx, self.core, &self.set);
-        self.state = State::Written;
+        self.state = State::Failed;
+        let mut state = State::Written;
         match (&self.step, &self.old, &mut self.new) {
             (Step::Create(permit), _, Some(new)) => {
                 if !set.is_empty() {
@@ -244,7 +247,7 @@ impl HookContext<'_> {
                 let version = old.version;
                 *new = store_in(tx, core, permit, old, after, (kind, &forced)).await?;
                 if new.version == version {
-                    self.state = State::Unchanged;
+                    state = State::Unchanged;
                 }
             }
             (Step::Delete(permit), Some(old), _) => {
@@ -256,6 +259,7 @@ impl HookContext<'_> {
             (Step::Purge(permit), Some(old), _) => erase_in(tx, core, permit, old).await?,
             _ => return Err(Error::internal("a change without its record")),
         }
+        self.state = state;
         Ok(())
     }
 
@@ -305,7 +309,8 @@ impl HookContext<'_> {
         records.collect()
     }
 
-    /// Makes a record, with its own hooks, audit row and event.
+    /// Makes a record, with its own hooks, audit row and event. One that fails leaves nothing, so that
+    /// a hook may go on without it.
     ///
     /// # Errors
     /// Those of [`Records::create`](crate::Records::create), and [`Error::Conflict`]
@@ -316,7 +321,10 @@ impl HookContext<'_> {
         body: Map<String, Json>,
     ) -> Result<Record> {
         let sent = checked_create(permit, body)?;
-        create_in(&mut self.tx, self.core, permit, &sent).await
+        self.tx.begin_step().await?;
+        let done = create_in(&mut self.tx, self.core, permit, &sent).await;
+        self.tx.end_step(Keep::from(&done)).await?;
+        done
     }
 
     /// Changes a record, with its own hooks, audit row and event.
@@ -331,7 +339,11 @@ impl HookContext<'_> {
         body: Map<String, Json>,
     ) -> Result<Record> {
         let sent: UpdateInput = checked_update(permit, body)?;
-        update_in(&mut self.tx, self.core, permit, id, &expected.into(), &sent).await
+        let expected = expected.into();
+        self.tx.begin_step().await?;
+        let done = update_in(&mut self.tx, self.core, permit, id, &expected, &sent).await;
+        self.tx.end_step(Keep::from(&done)).await?;
+        done
     }
 
     /// Removes a record, with its own hooks, audit row and event.
@@ -344,8 +356,11 @@ impl HookContext<'_> {
         id: RecordId,
         expected: impl Into<Expected>,
     ) -> Result<()> {
-        delete_in(&mut self.tx, self.core, permit, id, &expected.into()).await?;
-        Ok(())
+        let expected = expected.into();
+        self.tx.begin_step().await?;
+        let done = delete_in(&mut self.tx, self.core, permit, id, &expected).await;
+        self.tx.end_step(Keep::from(&done)).await?;
+        done.map(drop)
     }
 }
 
