@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, FieldError, Result};
-use crate::module::{CompiledModule, FieldType, Ident, ModuleSpec};
+use crate::module::{CompiledModule, FieldType, Ident, ModuleSpec, OnDelete};
 
 /// Most modules of one application.
 const MAX_MODULES: usize = 1_000;
@@ -21,7 +21,27 @@ pub struct Registry {
     modules: Vec<Arc<CompiledModule>>,
     positions: HashMap<Ident, usize>,
     dependency_order: Vec<usize>,
+    dependents: HashMap<Ident, Vec<Dependent>>,
     version: String,
+}
+
+/// A field by which records of a module refer to those of another.
+#[derive(Debug)]
+pub(crate) struct Dependent {
+    pub(crate) module: Arc<CompiledModule>,
+    /// The field's position.
+    pub(crate) field: usize,
+    pub(crate) on_delete: OnDelete,
+    /// Whether a foreign key of the database refuses what the rule forbids.
+    pub(crate) has_key: bool,
+}
+
+impl Dependent {
+    /// Whether the field's own column holds the foreign key.
+    pub(crate) fn has_column_key(&self) -> bool {
+        let kind = &self.module.fields()[self.field].kind;
+        matches!(kind, FieldType::Reference { .. })
+    }
 }
 
 impl Registry {
@@ -44,6 +64,7 @@ impl Registry {
             }
             problems.extend(unknown_targets(spec, &specs));
             problems.extend(crate::module::machine::log_problems(spec, &specs));
+            problems.extend(crate::module::on_delete::problems(spec, &specs));
         }
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
@@ -58,9 +79,10 @@ impl Registry {
             .map(|(at, module)| (module.name().clone(), at))
             .collect();
         Ok(Self {
-            modules,
             positions,
             dependency_order,
+            dependents: dependents(&modules),
+            modules,
             version,
         })
     }
@@ -89,18 +111,9 @@ impl Registry {
             .map(|position| &self.modules[*position])
     }
 
-    /// The fields that refer to the module called `name`: each with its module.
-    pub(crate) fn references_to(
-        &self,
-        name: &Ident,
-    ) -> impl Iterator<Item = (&Arc<CompiledModule>, usize)> {
-        self.modules.iter().flat_map(move |module| {
-            let fields = module.fields().iter().enumerate();
-            let referring = fields.filter(move |(_, field)| {
-                matches!(&field.kind, FieldType::Reference { module } if module == name)
-            });
-            referring.map(move |(position, _)| (module, position))
-        })
+    /// The fields that refer to the module called `name`.
+    pub(crate) fn dependents(&self, name: &Ident) -> &[Dependent] {
+        self.dependents.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// How many modules there are.
@@ -117,6 +130,30 @@ impl Registry {
     pub fn version(&self) -> &str {
         &self.version
     }
+}
+
+/// Who refers to whom, by the name of the module referred to.
+fn dependents(modules: &[Arc<CompiledModule>]) -> HashMap<Ident, Vec<Dependent>> {
+    let mut dependents: HashMap<Ident, Vec<Dependent>> = HashMap::new();
+    for module in modules {
+        for (field, spec) in module.fields().iter().enumerate() {
+            let Some(on_delete) = spec.kind.on_delete() else {
+                continue;
+            };
+            for target in spec.kind.targets() {
+                dependents
+                    .entry(target.clone())
+                    .or_default()
+                    .push(Dependent {
+                        module: module.clone(),
+                        field,
+                        on_delete,
+                        has_key: true,
+                    });
+            }
+        }
+    }
+    dependents
 }
 
 /// Names that two modules share.
@@ -158,7 +195,7 @@ fn targets(spec: &ModuleSpec) -> impl Iterator<Item = (usize, &Ident)> {
         .iter()
         .enumerate()
         .filter_map(|(position, field)| match &field.kind {
-            FieldType::Reference { module } if *module != spec.name => Some((position, module)),
+            FieldType::Reference { module, .. } if *module != spec.name => Some((position, module)),
             _ => None,
         })
 }

@@ -197,9 +197,9 @@ fn referred_to(spec: &ModuleSpec, by: &[ModuleSpec]) -> bool {
     let mut others = by.iter().filter(|other| other.name != spec.name);
     others.any(|other| {
         let mut fields = other.fields.iter();
-        fields.any(
-            |field| matches!(&field.kind, FieldType::Reference { module } if *module == spec.name),
-        )
+        fields.any(|field| {
+            matches!(&field.kind, FieldType::Reference { module, .. } if *module == spec.name)
+        })
     })
 }
 

@@ -30,6 +30,8 @@ mod hooks;
 mod module_suite;
 #[path = "records/query.rs"]
 mod query;
+#[path = "records/relations.rs"]
+mod relations;
 #[path = "records/search.rs"]
 mod search;
 #[path = "records/search_index.rs"]

@@ -92,13 +92,13 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             "min" | "max" | "precision" | "scale" | "max_items" | "max_length" | "max_bytes" => {
                 RuleValue::Number(number(&meta)?)
             }
-            "references" => RuleValue::Text(meta.value()?.parse()?),
+            "references" | "on_delete" => RuleValue::Text(meta.value()?.parse()?),
             "values" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, default, description, email, \
                      phone, max, min, precision, scale, values, max_items, max_length, max_bytes, \
-                     references",
+                     references, on_delete",
                 ));
             }
         };

@@ -68,7 +68,8 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
                 return Err(Error::new_spanned(kind, message));
             };
             let target = ident(&target)?;
-            quote!(#field_type::Reference { module: #target })
+            let on_delete = on_delete(words)?;
+            quote!(#field_type::Reference { module: #target, on_delete: #on_delete })
         }
         _ => {
             let message = "no field type holds this; use String, bool, i64 or a narrower integer, \
@@ -78,6 +79,23 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
             return Err(Error::new_spanned(kind, message));
         }
     })
+}
+
+/// What becomes of the record when one that it refers to is deleted.
+fn on_delete(words: &mut FieldWords) -> Result<TokenStream> {
+    let rule = quote!(::crm_core::module::OnDelete);
+    let Some(RuleValue::Text(word)) = words.take("on_delete").map(|rule| rule.value) else {
+        return Ok(quote!(#rule::Restrict));
+    };
+    match word.value().as_str() {
+        "restrict" => Ok(quote!(#rule::Restrict)),
+        "cascade" => Ok(quote!(#rule::Cascade)),
+        "set_null" => Ok(quote!(#rule::SetNull)),
+        _ => Err(Error::new(
+            word.span(),
+            "on_delete is \"restrict\", \"cascade\" or \"set_null\"",
+        )),
+    }
 }
 
 /// An integer as wide as its Rust type, or as its words say.

@@ -104,7 +104,7 @@ fn column(module: &Ident, field: &FieldSpec, dialect: Dialect) -> String {
 
 /// The foreign key of a reference: within the tenant, and never cut by a delete.
 fn reference(module: &Ident, field: &FieldSpec) -> Option<String> {
-    let FieldType::Reference { module: target } = &field.kind else {
+    let FieldType::Reference { module: target, .. } = &field.kind else {
         return None;
     };
     let key = format!(

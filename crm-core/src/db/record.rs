@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod custom;
+mod link;
 mod lookup;
 mod order;
 mod search;
@@ -31,7 +32,7 @@ use search::Narrowed;
 pub(crate) const COUNT_CAP: u32 = 10_000;
 
 /// The statements of one module, their constant texts built once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Statements {
     module: Arc<CompiledModule>,
     dialect: Dialect,

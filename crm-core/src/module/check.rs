@@ -116,8 +116,11 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         rules(field, &place, &mut problems);
         abilities(field, &place, &mut problems);
         default(field, &place, &mut problems);
+        if let Some(message) = super::on_delete::problem(field) {
+            problems.add(&format!("{place}/on_delete"), "not_supported", message);
+        }
         if field.required
-            && matches!(&field.kind, FieldType::Reference { module } if *module == spec.name)
+            && matches!(&field.kind, FieldType::Reference { module, .. } if *module == spec.name)
         {
             let message = format!(
                 "`{}` refers to its own module: the first record could never be \

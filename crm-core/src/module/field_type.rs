@@ -5,7 +5,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{FieldSpec, FieldType, Ident};
+use super::{FieldSpec, FieldType, Ident, OnDelete};
 
 /// Most characters of a text that states no `max`.
 const TEXT_MAX: i64 = 255;
@@ -38,6 +38,8 @@ struct Flat {
     max_bytes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<Ident>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_delete: Option<OnDelete>,
     #[serde(default, skip_serializing_if = "is_false")]
     required: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -93,6 +95,7 @@ impl Flat {
             },
             "reference" => FieldType::Reference {
                 module: self.module.take().ok_or_else(|| missing("module"))?,
+                on_delete: self.on_delete.take().unwrap_or_default(),
             },
             _ => {
                 return Err(format!(
@@ -130,6 +133,7 @@ impl Flat {
             ("max_length", self.max_length.is_some()),
             ("max_bytes", self.max_bytes.is_some()),
             ("module", self.module.is_some()),
+            ("on_delete", self.on_delete.is_some()),
         ];
         keys.into_iter()
             .find_map(|(key, present)| present.then_some(key))
@@ -169,7 +173,10 @@ impl From<&FieldSpec> for Flat {
                 flat.max_length = Some(*max_length);
             }
             FieldType::Json { max_bytes } => flat.max_bytes = Some(*max_bytes),
-            FieldType::Reference { module } => flat.module = Some(module.clone()),
+            FieldType::Reference { module, on_delete } => {
+                flat.module = Some(module.clone());
+                flat.on_delete = Some(*on_delete).filter(|rule| *rule != OnDelete::default());
+            }
             FieldType::Email
             | FieldType::Phone
             | FieldType::Bool

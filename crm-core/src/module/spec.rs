@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ident, MachineSpec, rule};
+use super::{Ident, MachineSpec, OnDelete, rule};
 use crate::error::{Error, Result};
 use crate::value::Value;
 
@@ -138,6 +138,8 @@ pub enum FieldType {
     Reference {
         /// The module referred to.
         module: Ident,
+        /// What becomes of the record when the other one is deleted.
+        on_delete: OnDelete,
     },
 }
 

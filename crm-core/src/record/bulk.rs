@@ -405,7 +405,7 @@ impl Bulk {
         faults: &mut Vec<Fault>,
     ) -> Result<()> {
         for (position, field) in module.fields().iter().enumerate() {
-            let FieldType::Reference { module: target } = &field.kind else {
+            let FieldType::Reference { module: target, .. } = &field.kind else {
                 continue;
             };
             let named: HashSet<Uuid> = rows

@@ -6,7 +6,7 @@
 
 use crate::error::{FieldError, Result};
 use crate::module::input::{operand_text, parse_text};
-use crate::module::{CompiledModule, FieldType};
+use crate::module::{CompiledModule, FieldType, OnDelete};
 use crate::record::Record;
 use crate::value::Value;
 
@@ -59,6 +59,7 @@ impl Field {
         match self {
             Self::Id | Self::OwnerId => FieldType::Reference {
                 module: module.name().clone(),
+                on_delete: OnDelete::default(),
             },
             Self::CreatedAt | Self::UpdatedAt => FieldType::Instant,
             Self::Declared(position) => match module.fields().get(position) {

@@ -7,6 +7,7 @@ mod cursor;
 mod filter;
 mod filter_json;
 mod hook;
+mod on_delete;
 mod once;
 mod page;
 mod perform;

@@ -130,7 +130,7 @@ fn add<'e>(
     if let Some(position) = expand.iter().position(|one| one.field == field) {
         return Ok(&mut expand[position]);
     }
-    let FieldType::Reference { module: target } = &module.fields()[field].kind else {
+    let FieldType::Reference { module: target, .. } = &module.fields()[field].kind else {
         return Err(refuse());
     };
     let target = registry.get(target.as_str()).ok_or_else(refuse)?.clone();

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::Record;
 use super::activity;
 use super::hook::{self, Step};
+use super::on_delete::{self, Removal};
 use super::trash;
 use super::upsert::Upsert;
 use crate::crm::Core;
@@ -337,33 +338,14 @@ pub(super) async fn delete_in(
     }
 }
 
-/// Removes a locked record.
+/// Removes a locked record, with what follows by the declarations of those that refer to it.
 pub(super) async fn remove_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Delete>,
     before: &Record,
 ) -> Result<()> {
-    let module = permit.module()?;
-    if module.spec().soft_delete {
-        return trash::discard(tx, core, permit, before).await;
-    }
-    let delete = core.statements(module).delete(permit.tenant(), before.id);
-    let change = Change {
-        kind: ChangeKind::Deleted,
-        record: before.id,
-        before: Some(before.to_json()),
-        after: None,
-    };
-    journal::write(tx, permit.scope(), module, delete, change)
-        .await
-        .map_err(|error| match error {
-            Error::Conflict {
-                code: "reference_violation",
-                ..
-            } => trash::has_dependents(),
-            error => error,
-        })
+    on_delete::remove(tx, core, permit.scope(), before, Removal::Delete).await
 }
 
 /// Refuses a write of a module that requires versions when it names none: to whoever may change the
@@ -457,7 +439,7 @@ async fn check_references<'v, A>(
     let mut refused = Vec::new();
     for (position, value) in values {
         let field = &module.fields()[position];
-        let (FieldType::Reference { module: target }, Value::Uuid(id)) = (&field.kind, value)
+        let (FieldType::Reference { module: target, .. }, Value::Uuid(id)) = (&field.kind, value)
         else {
             continue;
         };

@@ -1,6 +1,6 @@
 //! A declared field as a JSON Schema of OpenAPI 3.0, and as the query parameters that filter by it.
 
-use crm_core::module::{FieldSpec, FieldType};
+use crm_core::module::{FieldSpec, FieldType, OnDelete};
 use serde_json::{Map, Value, json};
 
 /// The schema of a field's values, without null.
@@ -62,7 +62,10 @@ pub(super) fn property(singular: &str, field: &FieldSpec) -> Value {
 fn description(field: &FieldSpec) -> String {
     let mut words = vec![field.description.clone()];
     match &field.kind {
-        FieldType::Reference { module } => words.push(format!("The id of one of the {module}.")),
+        FieldType::Reference { module, on_delete } => {
+            words.push(format!("The id of one of the {module}."));
+            words.extend(when_deleted(*on_delete));
+        }
         FieldType::Decimal { .. } => words.push("An exact decimal number, as text.".to_owned()),
         FieldType::Json { max_bytes } => {
             words.push(format!("Any JSON of at most {max_bytes} bytes."))
@@ -74,6 +77,15 @@ fn description(field: &FieldSpec) -> String {
     }
     words.retain(|word| !word.is_empty());
     words.join(" ")
+}
+
+/// What becomes of the record when one that it refers to is deleted.
+fn when_deleted(rule: OnDelete) -> Option<String> {
+    match rule {
+        OnDelete::Restrict => None,
+        OnDelete::Cascade => Some("Deleting that one deletes this record too.".to_owned()),
+        OnDelete::SetNull => Some("Deleting that one clears it.".to_owned()),
+    }
 }
 
 fn decimal(precision: u32, scale: u32) -> Value {

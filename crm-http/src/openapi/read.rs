@@ -83,7 +83,7 @@ fn references(module: &CompiledModule) -> impl Iterator<Item = (&FieldSpec, &str
         .fields()
         .iter()
         .filter_map(|field| match &field.kind {
-            FieldType::Reference { module } => Some((field, module.as_str())),
+            FieldType::Reference { module, .. } => Some((field, module.as_str())),
             _ => None,
         })
 }

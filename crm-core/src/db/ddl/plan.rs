@@ -391,7 +391,9 @@ fn same_type(old: &FieldType, new: &FieldType) -> bool {
         (FieldType::Decimal { scale: old, .. }, FieldType::Decimal { scale: new, .. }) => {
             old == new
         }
-        (FieldType::Reference { module: old }, FieldType::Reference { module: new }) => old == new,
+        (FieldType::Reference { module: old, .. }, FieldType::Reference { module: new, .. }) => {
+            old == new
+        }
         (old, new) => std::mem::discriminant(old) == std::mem::discriminant(new),
     }
 }

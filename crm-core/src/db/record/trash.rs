@@ -52,19 +52,6 @@ impl Statements {
         sql
     }
 
-    /// Whether a record, another one than this itself, refers to it by the field at `position`.
-    pub(crate) fn refers(&self, tenant: TenantId, position: usize, to: RecordId) -> Sql {
-        let mut sql = Sql::new("SELECT 1 FROM ");
-        sql.ident(self.module.name());
-        self.conditions(&mut sql, tenant, None, None, None);
-        sql.push(" AND ")
-            .ident(&self.module.fields()[position].name)
-            .push(" = ");
-        sql.arg(to, ColumnType::Uuid).push(" AND id <> ");
-        sql.arg(to, ColumnType::Uuid).push(" LIMIT 1");
-        sql
-    }
-
     /// Records that were deleted before this moment, locked, in the order of their ids behind one.
     pub(crate) fn deleted_before(
         &self,

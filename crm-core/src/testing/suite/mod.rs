@@ -153,7 +153,7 @@ impl Suite {
         if let Some(initial) = machine.and_then(|machine| machine.initial.first()) {
             return Ok(Some(Json::from(initial.as_str())));
         }
-        let FieldType::Reference { module: target } = &field.kind else {
+        let FieldType::Reference { module: target, .. } = &field.kind else {
             return Ok(Some(sample::of(&field.kind, self.next())));
         };
         if depth > 2 && !field.required {
