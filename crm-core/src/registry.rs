@@ -148,7 +148,7 @@ fn dependents(modules: &[Arc<CompiledModule>]) -> HashMap<Ident, Vec<Dependent>>
                         module: module.clone(),
                         field,
                         on_delete,
-                        has_key: true,
+                        has_key: spec.kind.has_key(),
                     });
             }
         }
@@ -189,26 +189,32 @@ fn names(specs: &[ModuleSpec]) -> Vec<FieldError> {
     problems
 }
 
-/// The modules that `spec` refers to, itself left out, each with the position of the field.
-fn targets(spec: &ModuleSpec) -> impl Iterator<Item = (usize, &Ident)> {
-    spec.fields
-        .iter()
-        .enumerate()
-        .filter_map(|(position, field)| match &field.kind {
-            FieldType::Reference { module, .. } if *module != spec.name => Some((position, module)),
-            _ => None,
-        })
+/// The modules whose tables that of `spec` refers to, itself left out.
+fn targets(spec: &ModuleSpec) -> impl Iterator<Item = &Ident> {
+    let keyed = spec.fields.iter().filter(|field| field.kind.has_key());
+    let targets = keyed.flat_map(|field| field.kind.targets());
+    targets.filter(|target| **target != spec.name)
 }
 
 fn unknown_targets(spec: &ModuleSpec, specs: &[ModuleSpec]) -> Vec<FieldError> {
-    targets(spec)
-        .filter(|(_, target)| !specs.iter().any(|other| other.name == **target))
-        .map(|(position, target)| FieldError {
-            pointer: format!("/{}/fields/{position}/module", spec.name),
-            code: "unknown_module",
-            message: format!("there is no module `{target}`; declare it or correct the name"),
-        })
-        .collect()
+    let mut problems = Vec::new();
+    for (position, field) in spec.fields.iter().enumerate() {
+        for (at, target) in field.kind.targets().iter().enumerate() {
+            if *target == spec.name || specs.iter().any(|other| other.name == *target) {
+                continue;
+            }
+            let place = match field.kind {
+                FieldType::AnyReference { .. } => format!("modules/{at}"),
+                _ => "module".to_owned(),
+            };
+            problems.push(FieldError {
+                pointer: format!("/{}/fields/{position}/{place}", spec.name),
+                code: "unknown_module",
+                message: format!("there is no module `{target}`; declare it or correct the name"),
+            });
+        }
+    }
+    problems
 }
 
 /// Positions such that each module comes after those it refers to, otherwise as declared.
@@ -217,7 +223,7 @@ fn dependency_order(specs: &[ModuleSpec]) -> Result<Vec<usize>> {
     let mut placed: HashSet<&Ident> = HashSet::new();
     while order.len() < specs.len() {
         let next = specs.iter().position(|spec| {
-            !placed.contains(&spec.name) && targets(spec).all(|(_, target)| placed.contains(target))
+            !placed.contains(&spec.name) && targets(spec).all(|target| placed.contains(target))
         });
         let Some(next) = next else {
             return Err(circle(specs, &placed));
@@ -240,9 +246,7 @@ fn circle(specs: &[ModuleSpec], placed: &HashSet<&Ident>) -> Error {
             break;
         }
         path.push(&spec.name);
-        let next = targets(spec)
-            .map(|(_, target)| target)
-            .find(|target| left(target));
+        let next = targets(spec).find(|target| left(target));
         at = next.and_then(|target| specs.iter().find(|spec| spec.name == *target));
     }
     let path: Vec<_> = path.into_iter().map(Ident::as_str).collect();

@@ -32,6 +32,8 @@ mod custom;
 mod figures;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/links.rs"]
+mod links;
 #[path = "records/module_suite.rs"]
 mod module_suite;
 #[path = "records/page_number.rs"]

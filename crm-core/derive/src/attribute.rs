@@ -93,12 +93,12 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
                 RuleValue::Number(number(&meta)?)
             }
             "references" | "on_delete" => RuleValue::Text(meta.value()?.parse()?),
-            "values" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
+            "values" | "references_any" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, default, description, email, \
                      phone, max, min, precision, scale, values, max_items, max_length, max_bytes, \
-                     references, on_delete",
+                     references, references_any, on_delete",
                 ));
             }
         };

@@ -6,6 +6,7 @@
 //! that lists, cursors and filters mean the same everywhere.
 
 pub(crate) mod custom;
+mod link;
 mod plan;
 mod search;
 #[cfg(test)]
@@ -65,7 +66,7 @@ fn table(spec: &ModuleSpec, dialect: Dialect) -> String {
     ];
     lines.extend(spec.soft_delete.then(|| deleted_at(dialect)));
     lines.extend(
-        spec.fields
+        stored(spec)
             .iter()
             .map(|field| column(&spec.name, field, dialect)),
     );
@@ -81,6 +82,12 @@ fn table(spec: &ModuleSpec, dialect: Dialect) -> String {
         quoted(&spec.name),
         lines.join(",\n    ")
     )
+}
+
+/// The fields that have a column.
+fn stored(spec: &ModuleSpec) -> Vec<&FieldSpec> {
+    let fields = spec.fields.iter();
+    fields.filter(|field| !field.kind.is_linked()).collect()
 }
 
 /// The column of modules with a trash.
@@ -141,9 +148,10 @@ fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
         }
         (Dialect::Sqlite, F::Reference { .. }) => "BLOB",
         (Dialect::Sqlite, _) => "TEXT",
-        (Dialect::Postgres, F::Text { .. } | F::Email | F::Phone | F::Enum { .. }) => {
-            "text COLLATE \"C\""
-        }
+        (
+            Dialect::Postgres,
+            F::Text { .. } | F::Email | F::Phone | F::Enum { .. } | F::AnyReference { .. },
+        ) => "text COLLATE \"C\"",
         (Dialect::Postgres, F::Integer { .. }) => "bigint",
         (Dialect::Postgres, F::Decimal { precision, scale }) => {
             return format!("numeric({precision}, {scale})");
@@ -151,7 +159,7 @@ fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
         (Dialect::Postgres, F::Bool) => "boolean",
         (Dialect::Postgres, F::Instant) => "timestamptz",
         (Dialect::Postgres, F::Date) => "date",
-        (Dialect::Postgres, F::Tags { .. }) => "text[] COLLATE \"C\"",
+        (Dialect::Postgres, F::Tags { .. } | F::References { .. }) => "text[] COLLATE \"C\"",
         (Dialect::Postgres, F::Json { .. }) => "jsonb",
         (Dialect::Postgres, F::Reference { .. }) => "uuid",
     };
@@ -204,7 +212,10 @@ fn condition(field: &FieldSpec, dialect: Dialect) -> Option<String> {
         ),
         (FieldType::Json { .. }, Dialect::Sqlite) => format!("json_valid({column})"),
         (FieldType::Reference { .. }, Dialect::Sqlite) => format!("length({column}) = 16"),
-        (FieldType::Instant, _)
+        (FieldType::AnyReference { .. }, _) => {
+            format!("length({column}) BETWEEN 38 AND 85 AND {column} LIKE '%_/%'")
+        }
+        (FieldType::Instant | FieldType::References { .. }, _)
         | (
             FieldType::Decimal { .. }
             | FieldType::Bool
@@ -264,7 +275,7 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
         }
         if field.sort && !field.unique {
             indexes.add(&[name, "index"], "INDEX", &format!("{key}, \"id\""), "");
-        } else if matches!(field.kind, FieldType::Reference { .. }) && !field.unique {
+        } else if !field.kind.is_linked() && field.kind.is_reference() && !field.unique {
             let present = format!(" WHERE {column} IS NOT NULL");
             indexes.add(
                 &[name, "index"],

@@ -120,9 +120,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         if let Some(message) = super::on_delete::problem(field) {
             problems.add(&format!("{place}/on_delete"), "not_supported", message);
         }
-        if field.required
-            && matches!(&field.kind, FieldType::Reference { module, .. } if *module == spec.name)
-        {
+        if field.required && field.kind.has_key() && field.kind.targets().contains(&spec.name) {
             let message = format!(
                 "`{}` refers to its own module: the first record could never be \
                                    made; make it optional",
@@ -219,6 +217,12 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         | FieldType::Instant
         | FieldType::Date
         | FieldType::Reference { .. } => {}
+        FieldType::References { max_items, .. } => bounds("max_items", *max_items, 1, 1_000),
+        FieldType::AnyReference { modules, .. } => {
+            if let Some((code, message)) = super::on_delete::refused_targets(name, modules) {
+                problems.add(&format!("{place}/modules"), code, message);
+            }
+        }
     }
 }
 
@@ -271,8 +275,11 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
     if field.search && !textual && !matches!(kind, FieldType::Tags { .. }) {
         refuse("search", "text, email, phone and tags");
     }
-    if field.sort && !indexable(kind) {
-        refuse("sort", "types other than tags and json");
+    if field.sort && (!indexable(kind) || matches!(kind, FieldType::AnyReference { .. })) {
+        refuse(
+            "sort",
+            "types other than tags, json, references and any_reference",
+        );
     }
     let key = if field.unique { "unique" } else { "sort" };
     if (field.unique || field.sort) && index_bytes(kind) > MAX_INDEX_BYTES {
@@ -286,7 +293,10 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
 }
 
 fn indexable(kind: &FieldType) -> bool {
-    !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. })
+    !matches!(
+        kind,
+        FieldType::Tags { .. } | FieldType::Json { .. } | FieldType::References { .. }
+    )
 }
 
 /// Most bytes that a value takes in an index entry.
@@ -298,6 +308,7 @@ fn index_bytes(kind: &FieldType) -> usize {
             .saturating_mul(4),
         FieldType::Email => email::MAX_LEN,
         FieldType::Phone | FieldType::Enum { .. } => 64,
+        FieldType::AnyReference { .. } => rule::MAX_SUBJECT,
         _ => 16,
     }
 }
@@ -305,7 +316,7 @@ fn index_bytes(kind: &FieldType) -> usize {
 fn default(field: &FieldSpec, place: &str, problems: &mut Problems) {
     let Some(json) = &field.default else { return };
     let problem = match rule::from_json(&field.kind, json.clone()) {
-        _ if matches!(field.kind, FieldType::Reference { .. }) => {
+        _ if field.kind.is_reference() => {
             ("not_supported", "a reference has no default".to_owned())
         }
         Ok(Value::Null) => (

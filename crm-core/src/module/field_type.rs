@@ -11,6 +11,8 @@ use super::{FieldSpec, FieldType, Ident, OnDelete};
 const TEXT_MAX: i64 = 255;
 /// Most entries, and most characters of one entry, of tags that state no limits.
 const TAGS_MAX: u32 = 50;
+/// Most entries of references that state no `max_items`.
+const REFERENCES_MAX: u32 = 100;
 /// Most bytes of a JSON value that states no `max_bytes`.
 const JSON_MAX: u32 = 32_768;
 
@@ -38,6 +40,8 @@ struct Flat {
     max_bytes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<Ident>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modules: Option<Vec<Ident>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on_delete: Option<OnDelete>,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -97,10 +101,23 @@ impl Flat {
                 module: self.module.take().ok_or_else(|| missing("module"))?,
                 on_delete: self.on_delete.take().unwrap_or_default(),
             },
+            "references" => FieldType::References {
+                module: self.module.take().ok_or_else(|| missing("module"))?,
+                max_items: self.max_items.take().unwrap_or(REFERENCES_MAX),
+                on_delete: self
+                    .on_delete
+                    .take()
+                    .unwrap_or(OnDelete::of_links(self.required)),
+            },
+            "any_reference" => FieldType::AnyReference {
+                modules: self.modules.take().ok_or_else(|| missing("modules"))?,
+                on_delete: self.on_delete.take().unwrap_or_default(),
+            },
             _ => {
                 return Err(format!(
                     "field `{name}` has the unknown type `{word}`; the types are text, email, phone, \
-                     integer, decimal, bool, instant, date, enum, tags, json and reference"
+                     integer, decimal, bool, instant, date, enum, tags, json, reference, references \
+                     and any_reference"
                 ));
             }
         };
@@ -133,6 +150,7 @@ impl Flat {
             ("max_length", self.max_length.is_some()),
             ("max_bytes", self.max_bytes.is_some()),
             ("module", self.module.is_some()),
+            ("modules", self.modules.is_some()),
             ("on_delete", self.on_delete.is_some()),
         ];
         keys.into_iter()
@@ -175,6 +193,20 @@ impl From<&FieldSpec> for Flat {
             FieldType::Json { max_bytes } => flat.max_bytes = Some(*max_bytes),
             FieldType::Reference { module, on_delete } => {
                 flat.module = Some(module.clone());
+                flat.on_delete = Some(*on_delete).filter(|rule| *rule != OnDelete::default());
+            }
+            FieldType::References {
+                module,
+                max_items,
+                on_delete,
+            } => {
+                flat.module = Some(module.clone());
+                flat.max_items = Some(*max_items);
+                let default = OnDelete::of_links(spec.required);
+                flat.on_delete = Some(*on_delete).filter(|rule| *rule != default);
+            }
+            FieldType::AnyReference { modules, on_delete } => {
+                flat.modules = Some(modules.clone());
                 flat.on_delete = Some(*on_delete).filter(|rule| *rule != OnDelete::default());
             }
             FieldType::Email

@@ -1,11 +1,15 @@
 //! What a reference does when the record that it refers to is deleted.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::{FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::error::FieldError;
+
+/// Most modules that one field may refer to.
+const MAX_TARGETS: usize = 50;
 
 /// What becomes of a record when one that it refers to is deleted.
 ///
@@ -33,19 +37,50 @@ impl fmt::Display for OnDelete {
     }
 }
 
+impl OnDelete {
+    /// The rule of a list of references that states none: what goes leaves the list, unless that
+    /// must not be empty.
+    pub(super) fn of_links(required: bool) -> Self {
+        match required {
+            true => Self::Restrict,
+            false => Self::SetNull,
+        }
+    }
+}
+
 impl FieldType {
+    /// Whether it refers to other records.
+    pub fn is_reference(&self) -> bool {
+        self.on_delete().is_some()
+    }
+
+    /// Whether its values stand in a table of their own.
+    pub(crate) fn is_linked(&self) -> bool {
+        matches!(self, Self::References { .. })
+    }
+
+    /// Whether it refers to other records by a foreign key.
+    pub(crate) fn has_key(&self) -> bool {
+        matches!(self, Self::Reference { .. } | Self::References { .. })
+    }
+
     /// What a field of this type does when a record is deleted that it refers to.
     pub(crate) fn on_delete(&self) -> Option<OnDelete> {
         match self {
-            Self::Reference { on_delete, .. } => Some(*on_delete),
+            Self::Reference { on_delete, .. }
+            | Self::References { on_delete, .. }
+            | Self::AnyReference { on_delete, .. } => Some(*on_delete),
             _ => None,
         }
     }
 
     /// The modules that it may refer to.
-    pub(crate) fn targets(&self) -> &[Ident] {
+    pub fn targets(&self) -> &[Ident] {
         match self {
-            Self::Reference { module, .. } => std::slice::from_ref(module),
+            Self::Reference { module, .. } | Self::References { module, .. } => {
+                std::slice::from_ref(module)
+            }
+            Self::AnyReference { modules, .. } => modules,
             _ => &[],
         }
     }
@@ -60,6 +95,17 @@ pub(super) fn problem(field: &FieldSpec) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+/// What is wrong with the modules that a field may refer to.
+pub(super) fn refused_targets(name: &Ident, modules: &[Ident]) -> Option<(&'static str, String)> {
+    if modules.is_empty() || modules.len() > MAX_TARGETS {
+        let message = format!("`{name}` names 1 to {MAX_TARGETS} modules");
+        return Some(("out_of_range", message));
+    }
+    let mut seen = HashSet::new();
+    let twice = modules.iter().find(|module| !seen.insert(*module))?;
+    Some(("duplicate", format!("`{name}` names {twice} twice")))
 }
 
 /// Cascades of a declaration that could not be done: a record in the trash cannot outlive the one

@@ -154,7 +154,10 @@ impl GroupKey {
 
     /// Whether values of this type make groups.
     pub fn fits(kind: &FieldType) -> bool {
-        !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. })
+        !matches!(
+            kind,
+            FieldType::Tags { .. } | FieldType::Json { .. } | FieldType::References { .. }
+        )
     }
 
     /// Its name in answers, as it was asked for.

@@ -5,7 +5,7 @@
 //! case; `contains` and `starts` ignore ASCII case.
 
 use crate::error::{FieldError, Result};
-use crate::module::input::{operand_text, parse_text};
+use crate::module::input::{operand_entry, operand_text, parse_text};
 use crate::module::{CompiledModule, FieldType, OnDelete};
 use crate::record::Record;
 use crate::value::Value;
@@ -176,8 +176,11 @@ impl Filter {
                 }
             }
             "contains" | "starts" | "has" => {
-                let text =
-                    operand_text(text).map_err(|refusal| refuse(refusal.code, refusal.message))?;
+                let text = match op {
+                    "has" => operand_entry(&kind, text),
+                    _ => operand_text(text),
+                }
+                .map_err(|refusal| refuse(refusal.code, refusal.message))?;
                 compare(match op {
                     "contains" => Comparison::Contains(text),
                     "starts" => Comparison::Starts(text),
@@ -187,7 +190,7 @@ impl Filter {
             "has_any" | "has_all" => {
                 let tags = text
                     .split(',')
-                    .map(operand_text)
+                    .map(|text| operand_entry(&kind, text))
                     .collect::<Result<Vec<_>, _>>()
                     .map_err(|refusal| refuse(refusal.code, refusal.message))?;
                 if tags.len() > MAX_LIST {
@@ -270,7 +273,10 @@ pub(super) fn fits(kind: &FieldType, op: &str) -> bool {
     );
     match (fits, kind) {
         (Fits::Any, _) => true,
-        (Fits::Scalar, FieldType::Tags { .. } | FieldType::Json { .. }) => false,
+        (
+            Fits::Scalar,
+            FieldType::Tags { .. } | FieldType::Json { .. } | FieldType::References { .. },
+        ) => false,
         (Fits::Scalar, _) => true,
         (Fits::Ordered, _) => matches!(
             kind,
@@ -280,8 +286,11 @@ pub(super) fn fits(kind: &FieldType, op: &str) -> bool {
                 | FieldType::Date
                 | FieldType::Text { .. }
         ),
+        (Fits::Textual, FieldType::AnyReference { .. }) => op == "starts",
         (Fits::Textual, _) => textual,
-        (Fits::Tags, kind) => matches!(kind, FieldType::Tags { .. }),
+        (Fits::Tags, kind) => {
+            matches!(kind, FieldType::Tags { .. } | FieldType::References { .. })
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Record;
 use super::hook::{self, Step};
+use super::reference;
 use super::trash::has_dependents;
 use super::write::change_in;
 use crate::crm::Core;
@@ -23,7 +24,7 @@ use crate::event::ChangeKind;
 use crate::id::RecordId;
 use crate::journal::{self, Change};
 use crate::module::input::UpdateInput;
-use crate::module::{CompiledModule, OnDelete};
+use crate::module::{CompiledModule, FieldType, Ident, OnDelete};
 use crate::registry::Dependent;
 use crate::scope::{Delete, Scope, Update};
 use crate::value::Value;
@@ -103,6 +104,9 @@ pub(super) async fn strike(
     let statements = core.statements(module);
     let (tenant, id) = (scope.tenant(), record.id);
     let statement = if removal.erases(module) {
+        for position in module.linked() {
+            tx.execute(statements.unlink(tenant, *position, id)).await?;
+        }
         statements.delete(tenant, id)
     } else {
         let now = core.clock.now();
@@ -168,7 +172,8 @@ impl<'c> Plan<'c> {
                         continue;
                     }
                     for ids in group.ids.chunks(CHUNK) {
-                        for found in self.referring(tx, dependent, ids, group.erases).await? {
+                        let to = (group.module.name(), ids);
+                        for found in self.referring(tx, dependent, to, group.erases).await? {
                             self.add(dependent, found, group.erases, &mut next)?;
                         }
                     }
@@ -187,18 +192,17 @@ impl<'c> Plan<'c> {
         &self,
         tx: &mut Tx<'_>,
         dependent: &Dependent,
-        to: &[RecordId],
+        to: (&Ident, &[RecordId]),
         erased: bool,
     ) -> Result<Vec<Record>> {
         let module = self.as_the_tenant_has_it(&dependent.module);
         let live = self.core.statements(module);
         let (tenant, field, most) = (self.system.tenant(), dependent.field, MAX_FOLLOWING + 1);
-        let mut rows = tx
-            .fetch_all(live.referring(tenant, field, to, most))
-            .await?;
+        let sql = live.referring(tenant, field, to, most);
+        let mut rows = reference::locked(tx, module, sql).await?;
         if erased && module.spec().soft_delete {
-            let trash = live.trash().referring(tenant, field, to, most);
-            rows.extend(tx.fetch_all(trash).await?);
+            let sql = live.trash().referring(tenant, field, to, most);
+            rows.extend(reference::locked(tx, module, sql).await?);
         }
         let records = rows.into_iter().map(|row| Record::from_row(module, row));
         records.collect()
@@ -270,9 +274,10 @@ impl<'c> Plan<'c> {
                 }
                 for shelf in shelves {
                     for ids in group.ids.chunks(CHUNK) {
+                        let to = (group.module.name(), ids);
                         // One more than can go: among so many, one stays.
                         let (tenant, most) = (self.system.tenant(), self.doomed.len() + 1);
-                        let sql = shelf.referrers(tenant, dependent.field, ids, most);
+                        let sql = shelf.referrers(tenant, dependent.field, to, most);
                         for mut row in tx.fetch_all(sql).await? {
                             let referrer = (dependent.module.index(), row.uuid()?);
                             if self.fates.get(&referrer) != Some(&Fate::Goes) {
@@ -322,10 +327,30 @@ impl<'c> Plan<'c> {
 
     /// The change that takes the records that go out of these fields.
     fn cleared(&self, record: &Record, fields: &[usize]) -> UpdateInput {
-        let _ = record;
-        let changes = fields.iter().map(|field| (*field, Value::Null));
+        let left = |field: usize| {
+            let (kind, value) = (
+                &record.module().fields()[field].kind,
+                record.values().get(field),
+            );
+            let (FieldType::References { module, .. }, Some(Value::Tags(ids))) = (kind, value)
+            else {
+                return Value::Null;
+            };
+            let Some(target) = self.core.registry.get(module.as_str()) else {
+                return Value::Null;
+            };
+            let goes = |id: &String| {
+                let fate = id.parse().map(|id| self.fates.get(&(target.index(), id)));
+                fate == Ok(Some(&Fate::Goes))
+            };
+            let left: Vec<String> = ids.iter().filter(|id| !goes(id)).cloned().collect();
+            match left.is_empty() {
+                true => Value::Null,
+                false => Value::Tags(left),
+            }
+        };
         UpdateInput {
-            changes: changes.collect(),
+            changes: fields.iter().map(|field| (*field, left(*field))).collect(),
             owner: None,
         }
     }
@@ -337,10 +362,18 @@ impl<'c> Plan<'c> {
                 continue;
             }
             for dependent in self.core.registry.dependents(group.module.name()) {
-                if !dependent.has_column_key() || dependent.module.index() != group.module.index() {
+                if !dependent.has_key || dependent.module.index() != group.module.index() {
                     continue;
                 }
                 let statements = self.core.statements(&dependent.module);
+                if !dependent.has_column_key() {
+                    for id in &group.ids {
+                        let tenant = self.system.tenant();
+                        tx.execute(statements.unlink(tenant, dependent.field, *id))
+                            .await?;
+                    }
+                    continue;
+                }
                 for ids in group.ids.chunks(CHUNK) {
                     let cut = statements.cut(self.system.tenant(), dependent.field, ids);
                     tx.execute(cut).await?;

@@ -10,20 +10,19 @@ use super::Record;
 use super::activity;
 use super::hook::{self, Step};
 use super::on_delete::{self, Removal};
+use super::reference;
 use super::trash;
 use super::upsert::Upsert;
 use crate::crm::Core;
-use crate::db::record::Statements;
-use crate::db::{ColumnType, Row, Sql, Tx};
-use crate::error::{Error, FieldError, Result};
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
 use crate::event::ChangeKind;
 use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
 use crate::module::input::{CreateInput, UpdateInput};
-use crate::module::{CompiledModule, FieldType, input, machine};
+use crate::module::{CompiledModule, input, machine};
 use crate::policy::RowScope;
 use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Scope, Update};
-use crate::value::Value;
 
 /// The versions that a change is meant for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,8 +191,10 @@ pub(super) async fn insert_in(
     if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
-    let references = record.values.iter().enumerate();
-    check_references(tx, core, permit, module, references).await?;
+    let named = record.values.iter().enumerate();
+    let named = named.filter_map(|(at, value)| reference::named(module, at, value, None));
+    let named = named.collect();
+    reference::check(tx, core, permit.scope(), module, named).await?;
     let insert = core.statements(module).insert(
         permit.tenant(),
         record.id,
@@ -208,6 +209,9 @@ pub(super) async fn insert_in(
         after: Some(record.to_json()),
     };
     journal::write(tx, permit.scope(), module, insert, change).await?;
+    let links = module.linked().iter();
+    let links: Vec<_> = links.map(|at| (*at, record.values[*at].clone())).collect();
+    reference::link(tx, core, permit.tenant(), module, record.id, &links).await?;
     activity::write(tx, core, permit.scope(), None, &record, &[]).await?;
     Ok(record)
 }
@@ -305,8 +309,11 @@ pub(super) async fn store_in(
     if let Some(owner) = owner {
         check_owner(tx, permit.tenant(), owner).await?;
     }
-    let references = changes.iter().map(|(position, value)| (*position, value));
-    check_references(tx, core, permit, module, references).await?;
+    let named = changes
+        .iter()
+        .filter_map(|(at, value)| reference::named(module, *at, value, before.values.get(*at)));
+    let named = named.collect();
+    reference::check(tx, core, permit.scope(), module, named).await?;
     after.version += 1;
     after.updated_at = core.clock.now();
     let update = core.statements(module).update(
@@ -323,6 +330,7 @@ pub(super) async fn store_in(
         after: Some(after.to_json()),
     };
     journal::write(tx, permit.scope(), module, update, change).await?;
+    reference::link(tx, core, permit.tenant(), module, before.id, &changes).await?;
     activity::write(tx, core, permit.scope(), Some(&before), &after, forced).await?;
     Ok(after)
 }
@@ -393,7 +401,8 @@ async fn lock<A: Action>(
 ) -> Result<Record> {
     let module = permit.module()?;
     let sql = core.statements(module).get_for_update(permit.tenant(), id);
-    let row = tx.fetch_optional(sql).await?.ok_or(Error::NotFound)?;
+    let rows = reference::locked(tx, module, sql).await?;
+    let row = rows.into_iter().next().ok_or(Error::NotFound)?;
     let record = Record::from_row(module, row)?;
     admit(permit, module, &record)?;
     if !expected.admits(record.version) {
@@ -448,44 +457,5 @@ pub(super) async fn check_owner(
             "unknown_reference",
             "no member has this id",
         )),
-    }
-}
-
-/// A reference points to a record of the same tenant that the caller may see (XC-02).
-pub(super) async fn check_references<'v, A>(
-    tx: &mut Tx<'_>,
-    core: &Core,
-    permit: &Permit<A>,
-    module: &CompiledModule,
-    values: impl Iterator<Item = (usize, &'v Value)>,
-) -> Result<()> {
-    let mut refused = Vec::new();
-    for (position, value) in values {
-        let field = &module.fields()[position];
-        let (FieldType::Reference { module: target, .. }, Value::Uuid(id)) = (&field.kind, value)
-        else {
-            continue;
-        };
-        let found = match permit.scope().permit::<Read>(target.as_str()) {
-            Ok(read) => {
-                let statements: &Statements = core.statements(read.module()?);
-                let sql = statements.exists(permit.tenant(), RecordId(*id), read.owner()?);
-                tx.fetch_optional(sql).await?
-            }
-            Err(_) => None::<Row>,
-        };
-        if found.is_none() {
-            let message = format!("there is no such record in {target}");
-            refused.push(FieldError::new(
-                field.name.as_str(),
-                "unknown_reference",
-                message,
-            ));
-        }
-    }
-    if refused.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid(refused))
     }
 }

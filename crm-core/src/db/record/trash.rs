@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use super::Statements;
 use super::custom::within;
-use super::{Statements, select};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{RecordId, TenantId};
 use crate::module::CompiledModule;
@@ -62,7 +62,7 @@ impl Statements {
         behind: Option<RecordId>,
         limit: u32,
     ) -> Sql {
-        let mut sql = select(&self.module);
+        let mut sql = self.select();
         self.conditions(&mut sql, tenant, None, None, None);
         sql.push(" AND deleted_at < ")
             .arg(before, ColumnType::Instant);
