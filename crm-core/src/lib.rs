@@ -52,5 +52,6 @@ pub use scope::{
 /// What the derive macro's code needs; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::module::with_bounds;
     pub use serde_json::json;
 }

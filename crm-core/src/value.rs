@@ -1,12 +1,14 @@
 //! A field's value, as it travels between the wire, the rules and both databases.
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use std::cmp::Ordering;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Timelike, Utc};
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 /// A value of one field. On the wire: decimals are strings (exact), instants RFC 3339 in UTC,
-/// dates `YYYY-MM-DD`, tags an array of strings.
+/// dates `YYYY-MM-DD`, times `HH:MM:SS`, tags an array of strings.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
     /// Absent.
@@ -24,6 +26,8 @@ pub enum Value {
     Instant(DateTime<Utc>),
     /// A calendar date.
     Date(NaiveDate),
+    /// A local time of day, to the microsecond.
+    Time(NaiveTime),
     /// A UUID: the id of a record or user.
     Uuid(Uuid),
     /// A list of distinct texts.
@@ -47,6 +51,30 @@ impl Value {
             _ => None,
         }
     }
+
+    /// How two values of one type order; none for others, and for types without an order.
+    pub(crate) fn order(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Bool(left), Self::Bool(right)) => left.partial_cmp(right),
+            (Self::Int(left), Self::Int(right)) => left.partial_cmp(right),
+            (Self::Decimal(left), Self::Decimal(right)) => left.partial_cmp(right),
+            (Self::Text(left), Self::Text(right)) => left.partial_cmp(right),
+            (Self::Instant(left), Self::Instant(right)) => left.partial_cmp(right),
+            (Self::Date(left), Self::Date(right)) => left.partial_cmp(right),
+            (Self::Time(left), Self::Time(right)) => left.partial_cmp(right),
+            (Self::Uuid(left), Self::Uuid(right)) => left.partial_cmp(right),
+            _ => None,
+        }
+    }
+
+    /// The wire form of what is a text there, and JSON of everything else.
+    pub(crate) fn to_text(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(text)) => text,
+            Ok(json) => json.to_string(),
+            Err(_) => String::new(),
+        }
+    }
 }
 
 impl Serialize for Value {
@@ -59,6 +87,7 @@ impl Serialize for Value {
             Self::Text(value) => serializer.serialize_str(value),
             Self::Instant(value) => serializer.serialize_str(&instant(value)),
             Self::Date(value) => serializer.collect_str(value),
+            Self::Time(value) => serializer.serialize_str(&time(value)),
             Self::Uuid(value) => value.serialize(serializer),
             Self::Tags(value) => value.serialize(serializer),
             Self::Json(value) => value.serialize(serializer),
@@ -73,4 +102,14 @@ pub fn instant(value: &DateTime<Utc>) -> String {
         _ => SecondsFormat::Micros,
     };
     value.to_rfc3339_opts(form, true)
+}
+
+/// The wire form of a time of day, which orders as times do: `HH:MM:SS`, with six digits of a
+/// fraction only where there is one.
+pub fn time(value: &NaiveTime) -> String {
+    let form = match value.nanosecond() / 1_000 {
+        0 => "%H:%M:%S",
+        _ => "%H:%M:%S%.6f",
+    };
+    value.format(form).to_string()
 }

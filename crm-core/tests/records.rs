@@ -34,6 +34,8 @@ mod figures;
 mod hooks;
 #[path = "records/links.rs"]
 mod links;
+#[path = "records/merge.rs"]
+mod merge;
 #[path = "records/module_suite.rs"]
 mod module_suite;
 #[path = "records/page_number.rs"]
@@ -46,8 +48,12 @@ mod relations;
 mod search;
 #[path = "records/search_index.rs"]
 mod search_index;
+#[path = "records/tags.rs"]
+mod tags;
 #[path = "records/trash.rs"]
 mod trash;
+#[path = "records/types.rs"]
+mod types;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

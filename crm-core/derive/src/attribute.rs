@@ -14,6 +14,7 @@ pub(crate) struct ModuleWords {
     pub(crate) indexes: Vec<Vec<LitStr>>,
     pub(crate) soft_delete: bool,
     pub(crate) require_version: bool,
+    pub(crate) duplicates: Vec<Vec<LitStr>>,
     pub(crate) with: Option<syn::Path>,
 }
 
@@ -44,6 +45,11 @@ pub(crate) enum RuleValue {
 }
 
 impl FieldWords {
+    /// Whether there is a rule called `word`.
+    pub(crate) fn has(&self, word: &str) -> bool {
+        self.rules.iter().any(|rule| rule.word == word)
+    }
+
     /// Removes and answers the rule called `word`.
     pub(crate) fn take(&mut self, word: &str) -> Option<Rule> {
         let position = self.rules.iter().position(|rule| rule.word == word)?;
@@ -65,10 +71,15 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
         }
         "soft_delete" => flag(&mut words.soft_delete, &meta),
         "require_version" => flag(&mut words.require_version, &meta),
+        "duplicates" => {
+            let rows: syn::ExprArray = meta.value()?.parse()?;
+            words.duplicates = rows.elems.iter().map(texts).collect::<Result<_>>()?;
+            Ok(())
+        }
         "with" => once(&mut words.with, &meta),
         _ => Err(meta.error(
             "expected `name`, `singular`, `description`, `search`, `indexes`, `soft_delete`, \
-                        `require_version` or `with`",
+                        `require_version`, `duplicates` or `with`",
         )),
     })?;
     Ok(words)
@@ -88,16 +99,20 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
                 words.required = Some(syn::spanned::Spanned::span(&meta.path));
                 return Ok(());
             }
-            "email" | "phone" => RuleValue::Flag,
-            "min" | "max" | "precision" | "scale" | "max_items" | "max_length" | "max_bytes" => {
+            "email" | "phone" | "url" | "long_text" => RuleValue::Flag,
+            "min" | "max" => bound(&meta)?,
+            "precision" | "scale" | "max_items" | "max_length" | "max_bytes" => {
                 RuleValue::Number(number(&meta)?)
             }
-            "references" | "on_delete" => RuleValue::Text(meta.value()?.parse()?),
+            "currency" if !meta.input.peek(Token![=]) => RuleValue::Flag,
+            "currency" | "currency_field" | "references" | "on_delete" => {
+                RuleValue::Text(meta.value()?.parse()?)
+            }
             "values" | "references_any" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, default, description, email, \
-                     phone, max, min, precision, scale, values, max_items, max_length, max_bytes, \
+                     phone, url, long_text, max, min, precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
                      references, references_any, on_delete",
                 ));
             }
@@ -174,15 +189,30 @@ fn once<T: Parse>(to: &mut Option<T>, meta: &ParseNestedMeta<'_>) -> Result<()> 
     }
 }
 
+/// A number, or a text between quotes.
+fn bound(meta: &ParseNestedMeta<'_>) -> Result<RuleValue> {
+    let value = meta.value()?;
+    if value.peek(LitStr) {
+        return value.parse().map(RuleValue::Text);
+    }
+    let minus: Option<Token![-]> = value.parse()?;
+    let literal: LitInt = value.parse()?;
+    Ok(RuleValue::Number(negated(minus, literal)))
+}
+
 /// An integer literal, perhaps negative.
 fn number(meta: &ParseNestedMeta<'_>) -> Result<Expr> {
     let value = meta.value()?;
     let minus: Option<Token![-]> = value.parse()?;
     let literal: LitInt = value.parse()?;
-    Ok(match minus {
+    Ok(negated(minus, literal))
+}
+
+fn negated(minus: Option<Token![-]>, literal: LitInt) -> Expr {
+    match minus {
         None => syn::parse_quote!(#literal),
         Some(minus) => syn::parse_quote!(#minus #literal),
-    })
+    }
 }
 
 fn texts(list: &Expr) -> Result<Vec<LitStr>> {

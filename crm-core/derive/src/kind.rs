@@ -21,8 +21,8 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
         }));
     }
     if argument(kind, "Vec").is_some_and(|item| last(item).is_some_and(|name| name == "String")) {
-        let max_items = number(words, "max_items").unwrap_or_else(|| syn::parse_quote!(50));
-        let max_length = number(words, "max_length").unwrap_or_else(|| syn::parse_quote!(50));
+        let max_items = number(words, "max_items")?.unwrap_or_else(|| syn::parse_quote!(50));
+        let max_length = number(words, "max_length")?.unwrap_or_else(|| syn::parse_quote!(50));
         return Ok(quote!(#field_type::Tags { max_items: #max_items, max_length: #max_length }));
     }
     if is_links(kind) {
@@ -39,27 +39,70 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
             on_delete: #on_delete,
         }));
     }
+    let none = quote!(::crm_core::module::Bounds::NONE);
     Ok(match name.as_str() {
         "String" if words.take("email").is_some() => quote!(#field_type::Email),
         "String" if words.take("phone").is_some() => quote!(#field_type::Phone),
-        "String" => {
-            let max = number(words, "max").unwrap_or_else(|| syn::parse_quote!(255));
-            quote!(#field_type::Text { max: #max })
+        "String" if words.take("url").is_some() => quote!(#field_type::Url),
+        "String" if words.has("currency") => {
+            words.take("currency");
+            quote!(#field_type::Currency)
         }
-        "i8" => integer(words, i8::MIN, i8::MAX),
-        "i16" => integer(words, i16::MIN, i16::MAX),
-        "i32" => integer(words, i32::MIN, i32::MAX),
-        "i64" => integer(words, i64::MIN, i64::MAX),
-        "u8" => integer(words, u8::MIN, u8::MAX),
-        "u16" => integer(words, u16::MIN, u16::MAX),
-        "u32" => integer(words, u32::MIN, u32::MAX),
+        "String" => {
+            let long = words.take("long_text").is_some();
+            let most: Expr = match long {
+                true => syn::parse_quote!(20_000),
+                false => syn::parse_quote!(255),
+            };
+            let min = number(words, "min")?.unwrap_or_else(|| syn::parse_quote!(1));
+            let max = number(words, "max")?.unwrap_or(most);
+            match long {
+                true => quote!(#field_type::LongText { min: #min, max: #max }),
+                false => quote!(#field_type::Text { min: #min, max: #max }),
+            }
+        }
+        "i8" => integer(words, i8::MIN, i8::MAX)?,
+        "i16" => integer(words, i16::MIN, i16::MAX)?,
+        "i32" => integer(words, i32::MIN, i32::MAX)?,
+        "i64" => integer(words, i64::MIN, i64::MAX)?,
+        "u8" => integer(words, u8::MIN, u8::MAX)?,
+        "u16" => integer(words, u16::MIN, u16::MAX)?,
+        "u32" => integer(words, u32::MIN, u32::MAX)?,
+        "Decimal" if words.has("currency") || words.has("currency_field") => {
+            let precision = number(words, "precision")?.unwrap_or_else(|| syn::parse_quote!(18));
+            let scale = number(words, "scale")?.unwrap_or_else(|| syn::parse_quote!(2));
+            let money = quote!(::crm_core::module::MoneyCurrency);
+            let mut text = |word| match words.take(word).map(|rule| rule.value) {
+                Some(RuleValue::Text(text)) => Some(text),
+                _ => None,
+            };
+            let currency = match (text("currency"), text("currency_field")) {
+                (Some(code), None) => quote!(#money::Fixed(::std::string::String::from(#code))),
+                (None, Some(field)) => {
+                    let field = ident(&field)?;
+                    quote!(#money::Field(#field))
+                }
+                _ => {
+                    let message = "money names its currency, or the field that does: \
+                                   #[field(currency = \"EUR\")]";
+                    return Err(Error::new_spanned(kind, message));
+                }
+            };
+            let kind = quote!(#field_type::Money {
+                precision: #precision, scale: #scale, bounds: #none, currency: #currency
+            });
+            bounded(words, kind)
+        }
         "Decimal" => {
-            let (precision, scale) = (number(words, "precision"), number(words, "scale"));
+            let (precision, scale) = (number(words, "precision")?, number(words, "scale")?);
             let (Some(precision), Some(scale)) = (precision, scale) else {
                 let message = "a decimal states its digits: #[field(precision = 12, scale = 2)]";
                 return Err(Error::new_spanned(kind, message));
             };
-            quote!(#field_type::Decimal { precision: #precision, scale: #scale })
+            let kind = quote!(#field_type::Decimal {
+                precision: #precision, scale: #scale, bounds: #none
+            });
+            bounded(words, kind)
         }
         "bool" => quote!(#field_type::Bool),
         "DateTime"
@@ -67,11 +110,13 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
                 .and_then(last)
                 .is_some_and(|zone| zone == "Utc") =>
         {
-            quote!(#field_type::Instant)
+            bounded(words, quote!(#field_type::Instant(#none)))
         }
-        "NaiveDate" => quote!(#field_type::Date),
+        "NaiveDate" => bounded(words, quote!(#field_type::Date(#none))),
+        "NaiveTime" => bounded(words, quote!(#field_type::Time(#none))),
+        "Uuid" if !words.has("references") => quote!(#field_type::Uuid),
         "Value" => {
-            let max = number(words, "max_bytes").unwrap_or_else(|| syn::parse_quote!(32_768));
+            let max = number(words, "max_bytes")?.unwrap_or_else(|| syn::parse_quote!(32_768));
             quote!(#field_type::Json { max_bytes: #max })
         }
         "RecordId" | "Uuid" => {
@@ -86,8 +131,8 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
         }
         _ => {
             let message = "no field type holds this; use String, bool, i64 or a narrower integer, \
-                           Decimal, DateTime<Utc>, NaiveDate, Vec<String>, serde_json::Value, \
-                           RecordId, an Option of one of them, or list the values: \
+                           Decimal, DateTime<Utc>, NaiveDate, NaiveTime, Uuid, Vec<String>, \
+                           serde_json::Value, RecordId, an Option of one of them, or list the values: \
                            #[field(values = [\"a\", \"b\"])]";
             return Err(Error::new_spanned(kind, message));
         }
@@ -107,7 +152,7 @@ fn links(kind: &Type, words: &mut FieldWords) -> Result<TokenStream> {
         return Err(Error::new_spanned(kind, message));
     };
     let target = ident(&target)?;
-    let max_items = number(words, "max_items").unwrap_or_else(|| syn::parse_quote!(100));
+    let max_items = number(words, "max_items")?.unwrap_or_else(|| syn::parse_quote!(100));
     let default = match words.required {
         Some(_) => quote!(Restrict),
         None => quote!(SetNull),
@@ -138,17 +183,44 @@ fn on_delete(words: &mut FieldWords, default: TokenStream) -> Result<TokenStream
 }
 
 /// An integer as wide as its Rust type, or as its words say.
-fn integer(words: &mut FieldWords, min: impl Into<i64>, max: impl Into<i64>) -> TokenStream {
+fn integer(
+    words: &mut FieldWords,
+    min: impl Into<i64>,
+    max: impl Into<i64>,
+) -> Result<TokenStream> {
     let (min, max): (i64, i64) = (min.into(), max.into());
-    let min = number(words, "min").map_or_else(|| quote!(#min), |min| quote!(#min));
-    let max = number(words, "max").map_or_else(|| quote!(#max), |max| quote!(#max));
-    quote!(::crm_core::module::FieldType::Integer { min: #min, max: #max })
+    let min = number(words, "min")?.map_or_else(|| quote!(#min), |min| quote!(#min));
+    let max = number(words, "max")?.map_or_else(|| quote!(#max), |max| quote!(#max));
+    Ok(quote!(::crm_core::module::FieldType::Integer { min: #min, max: #max }))
 }
 
-fn number(words: &mut FieldWords, word: &str) -> Option<Expr> {
-    match words.take(word)?.value {
-        RuleValue::Number(number) => Some(number),
+/// The type within the bounds that the words say, each a number or a text.
+fn bounded(words: &mut FieldWords, kind: TokenStream) -> TokenStream {
+    let mut bound = |word| match words.take(word).map(|rule| rule.value) {
+        Some(RuleValue::Number(number)) => Some(quote!(#number)),
+        Some(RuleValue::Text(text)) => Some(quote!(#text)),
         _ => None,
+    };
+    let (min, max) = (bound("min"), bound("max"));
+    if min.is_none() && max.is_none() {
+        return kind;
+    }
+    let json = |bound: Option<TokenStream>| match bound {
+        None => quote!(::std::option::Option::None),
+        Some(bound) => quote!(::std::option::Option::Some(
+            ::crm_core::__private::json!(#bound)
+        )),
+    };
+    let (min, max) = (json(min), json(max));
+    quote!(::crm_core::__private::with_bounds(#kind, #min, #max))
+}
+
+fn number(words: &mut FieldWords, word: &str) -> Result<Option<Expr>> {
+    match words.take(word).map(|rule| rule.value) {
+        None => Ok(None),
+        Some(RuleValue::Number(number)) => Ok(Some(number)),
+        Some(RuleValue::Text(text)) => Err(Error::new_spanned(text, "expected integer literal")),
+        Some(_) => Ok(None),
     }
 }
 

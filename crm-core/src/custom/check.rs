@@ -2,7 +2,7 @@
 
 use crate::db::custom::is_storable;
 use crate::error::{Error, FieldError, Result};
-use crate::module::{CompiledModule, FieldSpec, FieldType};
+use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType};
 use crate::record::expanded_name;
 
 use super::{MAX_FIELDS, MAX_FIELDS_OF_TENANT};
@@ -16,12 +16,11 @@ pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
     // The application's fields do not count against the tenant's.
     let checked = match crate::module::check(&whole) {
         Err(Error::Invalid(mut problems)) => {
-            problems.retain(|problem| problem.pointer != "/fields");
-            for problem in &mut problems {
-                if let Some(rest) = problem.pointer.strip_prefix(&place) {
-                    problem.pointer = rest.to_owned();
-                }
-            }
+            problems.retain_mut(|problem| {
+                let rest = problem.pointer.strip_prefix(&place).map(str::to_owned);
+                problem.pointer = rest.clone().unwrap_or_default();
+                rest.is_some()
+            });
             problems
         }
         checked => {
@@ -81,7 +80,17 @@ pub(super) fn returns(old: &FieldType, new: &FieldSpec) -> Result<()> {
 /// Whether every value of `old` is one of `new`, kept in the same way.
 fn holds(old: &FieldType, new: &FieldType) -> bool {
     match (old, new) {
-        (FieldType::Text { max: old }, FieldType::Text { max: new }) => old <= new,
+        (
+            FieldType::Text { min, max } | FieldType::LongText { min, max },
+            FieldType::Text {
+                min: new_min,
+                max: new_max,
+            }
+            | FieldType::LongText {
+                min: new_min,
+                max: new_max,
+            },
+        ) => new_min <= min && max <= new_max,
         (
             FieldType::Integer { min, max },
             FieldType::Integer {
@@ -90,12 +99,20 @@ fn holds(old: &FieldType, new: &FieldType) -> bool {
             },
         ) => new_min <= min && max <= new_max,
         (
-            FieldType::Decimal { precision, scale },
+            FieldType::Decimal {
+                precision,
+                scale,
+                bounds,
+            },
             FieldType::Decimal {
                 precision: new_precision,
                 scale: new_scale,
+                bounds: new_bounds,
             },
-        ) => scale == new_scale && precision <= new_precision,
+        ) => {
+            let wider = bounds == new_bounds || *new_bounds == Bounds::NONE;
+            scale == new_scale && precision <= new_precision && wider
+        }
         (FieldType::Enum { values }, FieldType::Enum { values: new }) => {
             values.iter().all(|value| new.contains(value))
         }

@@ -3,7 +3,7 @@
 //! A value is kept so that its expression compares, sorts and adds up exactly as a column of its
 //! type does, and so that an index may hold it: nothing in an expression depends on a setting.
 
-use chrono::{DateTime, NaiveDate, TimeDelta};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta};
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -21,6 +21,7 @@ pub(crate) fn is_storable(kind: ColumnType) -> bool {
         | ColumnType::Text
         | ColumnType::Instant
         | ColumnType::Date
+        | ColumnType::Time
         | ColumnType::Uuid
         | ColumnType::Tags
         | ColumnType::Json => true,
@@ -48,6 +49,13 @@ pub(crate) fn stored(value: Value, dialect: Dialect) -> Json {
         (Value::Instant(value), _) => value.timestamp_micros().into(),
         (Value::Date(value), Dialect::Sqlite) => value.to_string().into(),
         (Value::Date(value), Dialect::Postgres) => (value - NaiveDate::default()).num_days().into(),
+        (Value::Time(value), Dialect::Sqlite) => crate::value::time(&value).into(),
+        (Value::Time(value), Dialect::Postgres) => {
+            let micros = value
+                .signed_duration_since(NaiveTime::MIN)
+                .num_microseconds();
+            micros.map_or(Json::Null, Json::from)
+        }
         (Value::Uuid(value), _) => value.simple().to_string().into(),
         (Value::Tags(value), _) => value.into(),
         (Value::Json(value), _) => value,
@@ -73,6 +81,11 @@ pub(crate) fn read(json: Json, kind: ColumnType) -> Option<Value> {
         (ColumnType::Date, Json::Number(value)) => {
             let days = TimeDelta::try_days(value.as_i64()?)?;
             Value::Date(NaiveDate::default().checked_add_signed(days)?)
+        }
+        (ColumnType::Time, Json::String(text)) => Value::Time(text.parse().ok()?),
+        (ColumnType::Time, Json::Number(value)) => {
+            let micros = TimeDelta::microseconds(value.as_i64()?);
+            Value::Time(NaiveTime::MIN.overflowing_add_signed(micros).0)
         }
         (ColumnType::Uuid, Json::String(text)) => Value::Uuid(Uuid::try_parse(&text).ok()?),
         (ColumnType::Tags, json) => Value::Tags(serde_json::from_value(json).ok()?),
@@ -101,6 +114,10 @@ impl Sql {
                     ColumnType::Text => ("((custom ->> 'f", "') COLLATE \"C\")"),
                     // Casts of text to dates depend on settings, which no index allows.
                     ColumnType::Date => ("(date '1970-01-01' + (custom ->> 'f", "')::integer)"),
+                    ColumnType::Time => (
+                        "(time '00:00' + interval '1 microsecond' * (custom ->> 'f",
+                        "')::bigint)",
+                    ),
                     ColumnType::Instant => return self.instant(number),
                     ColumnType::Tags => return self.tags(number),
                     ColumnType::Json | ColumnType::Bytes => ("(custom -> 'f", "')"),
@@ -160,6 +177,10 @@ pub(crate) fn create_index(
     });
     key(&mut sql);
     sql.push(" IS NOT NULL");
+    // What is in the trash holds no unique value.
+    if field.unique && module.spec().soft_delete {
+        sql.push(" AND deleted_at IS NULL");
+    }
     Some(sql)
 }
 
@@ -239,8 +260,8 @@ mod tests {
                 path: SearchPath::Index,
                 part: Part::Present,
                 after: None,
-                limit: 21,
                 skip: 0,
+                limit: 21,
             };
             let tenant = TenantId(Uuid::nil());
             let sql = Statements::new(&module, Dialect::Sqlite).list(tenant, None, &query, stretch);

@@ -7,6 +7,7 @@
 
 pub(crate) mod custom;
 mod link;
+mod loss;
 mod plan;
 mod search;
 #[cfg(test)]
@@ -18,9 +19,11 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::Dialect;
+use super::record::ignores_case;
 use crate::module::{DELETED_AT, FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::value::Value;
 
+pub(crate) use loss::losing;
 pub use plan::Step;
 pub(crate) use plan::plan;
 
@@ -143,33 +146,75 @@ fn constraint(module: &Ident, field: &str, kind: &str, rule: &str) -> String {
 fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
     use FieldType as F;
     let fixed = match (dialect, kind) {
-        (Dialect::Sqlite, F::Integer { .. } | F::Decimal { .. } | F::Bool | F::Instant) => {
-            "INTEGER"
-        }
-        (Dialect::Sqlite, F::Reference { .. }) => "BLOB",
+        (
+            Dialect::Sqlite,
+            F::Integer { .. } | F::Decimal { .. } | F::Money { .. } | F::Bool | F::Instant(_),
+        ) => "INTEGER",
+        (Dialect::Sqlite, F::Uuid | F::Reference { .. }) => "BLOB",
         (Dialect::Sqlite, _) => "TEXT",
         (
             Dialect::Postgres,
-            F::Text { .. } | F::Email | F::Phone | F::Enum { .. } | F::AnyReference { .. },
+            F::Text { .. }
+            | F::LongText { .. }
+            | F::Email
+            | F::Phone
+            | F::Url
+            | F::Currency
+            | F::Enum { .. }
+            | F::AnyReference { .. },
         ) => "text COLLATE \"C\"",
         (Dialect::Postgres, F::Integer { .. }) => "bigint",
-        (Dialect::Postgres, F::Decimal { precision, scale }) => {
+        (
+            Dialect::Postgres,
+            F::Decimal {
+                precision, scale, ..
+            }
+            | F::Money {
+                precision, scale, ..
+            },
+        ) => {
             return format!("numeric({precision}, {scale})");
         }
         (Dialect::Postgres, F::Bool) => "boolean",
-        (Dialect::Postgres, F::Instant) => "timestamptz",
-        (Dialect::Postgres, F::Date) => "date",
+        (Dialect::Postgres, F::Instant(_)) => "timestamptz",
+        (Dialect::Postgres, F::Date(_)) => "date",
+        (Dialect::Postgres, F::Time(_)) => "time",
         (Dialect::Postgres, F::Tags { .. } | F::References { .. }) => "text[] COLLATE \"C\"",
         (Dialect::Postgres, F::Json { .. }) => "jsonb",
-        (Dialect::Postgres, F::Reference { .. }) => "uuid",
+        (Dialect::Postgres, F::Uuid | F::Reference { .. }) => "uuid",
     };
     fixed.to_owned()
 }
 
+/// What a value obeys: the form of its type, and its bounds.
 fn condition(field: &FieldSpec, dialect: Dialect) -> Option<String> {
+    let parts = [form(field, dialect), range(field, dialect)];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" AND "))
+}
+
+fn range(field: &FieldSpec, dialect: Dialect) -> Option<String> {
+    let column = quoted(&field.name);
+    let literal = |value: Value| literal(&value, dialect);
+    Some(match field.kind.limits() {
+        (None, None) => return None,
+        (None, Some(max)) => format!("{column} <= {}", literal(max)),
+        (Some(min), None) => format!("{column} >= {}", literal(min)),
+        (Some(min), Some(max)) => {
+            format!("{column} BETWEEN {} AND {}", literal(min), literal(max))
+        }
+    })
+}
+
+fn form(field: &FieldSpec, dialect: Dialect) -> Option<String> {
     let column = quoted(&field.name);
     Some(match (&field.kind, dialect) {
-        (FieldType::Text { max }, _) => format!("length({column}) BETWEEN 1 AND {max}"),
+        (FieldType::Text { min, max } | FieldType::LongText { min, max }, _) => {
+            format!("length({column}) BETWEEN {min} AND {max}")
+        }
+        (FieldType::Url, _) => {
+            format!("length({column}) <= 2048 AND lower({column}) LIKE 'http%://_%'")
+        }
         (FieldType::Email, _) => {
             format!("length({column}) BETWEEN 3 AND 254 AND {column} LIKE '_%@_%'")
         }
@@ -179,23 +224,25 @@ fn condition(field: &FieldSpec, dialect: Dialect) -> Option<String> {
         (FieldType::Phone, Dialect::Postgres) => {
             format!("length({column}) BETWEEN 1 AND 40 AND {column} ~ '^[-0-9 +().x/]+$'")
         }
+        (FieldType::Currency, Dialect::Sqlite) => format!("{column} GLOB '[A-Z][A-Z][A-Z]'"),
+        (FieldType::Currency, Dialect::Postgres) => format!("{column} ~ '^[A-Z]{{3}}$'"),
         (
-            FieldType::Integer {
-                min: i64::MIN,
-                max: i64::MAX,
-            },
-            _,
-        ) => return None,
-        (FieldType::Integer { min: i64::MIN, max }, _) => format!("{column} <= {max}"),
-        (FieldType::Integer { min, max: i64::MAX }, _) => format!("{column} >= {min}"),
-        (FieldType::Integer { min, max }, _) => format!("{column} BETWEEN {min} AND {max}"),
-        (FieldType::Decimal { precision, .. }, Dialect::Sqlite) => {
+            FieldType::Decimal { precision, .. } | FieldType::Money { precision, .. },
+            Dialect::Sqlite,
+        ) => {
             let nines = "9".repeat(usize::try_from(*precision).unwrap_or_default());
             format!("{column} BETWEEN -{nines} AND {nines}")
         }
         (FieldType::Bool, Dialect::Sqlite) => format!("{column} IN (0, 1)"),
         // A date that is not one of the calendar comes back as another one.
-        (FieldType::Date, Dialect::Sqlite) => format!("date({column}) IS {column}"),
+        (FieldType::Date(_), Dialect::Sqlite) => format!("date({column}) IS {column}"),
+        (FieldType::Time(_), Dialect::Sqlite) => {
+            let (seconds, digits) = ("[0-2][0-9]:[0-5][0-9]:[0-5][0-9]", "[0-9]".repeat(6));
+            format!(
+                "({column} GLOB '{seconds}' OR {column} GLOB '{seconds}.{digits}') \
+                 AND {column} < '24'"
+            )
+        }
         (FieldType::Enum { values }, _) => {
             let values: Vec<_> = values
                 .iter()
@@ -211,15 +258,20 @@ fn condition(field: &FieldSpec, dialect: Dialect) -> Option<String> {
             "cardinality({column}) <= {max_items} AND array_position({column}, NULL) IS NULL"
         ),
         (FieldType::Json { .. }, Dialect::Sqlite) => format!("json_valid({column})"),
-        (FieldType::Reference { .. }, Dialect::Sqlite) => format!("length({column}) = 16"),
+        (FieldType::Uuid | FieldType::Reference { .. }, Dialect::Sqlite) => {
+            format!("length({column}) = 16")
+        }
         (FieldType::AnyReference { .. }, _) => {
             format!("length({column}) BETWEEN 38 AND 85 AND {column} LIKE '%_/%'")
         }
-        (FieldType::Instant | FieldType::References { .. }, _)
+        (FieldType::Integer { .. } | FieldType::Instant(_) | FieldType::References { .. }, _)
         | (
             FieldType::Decimal { .. }
+            | FieldType::Money { .. }
             | FieldType::Bool
-            | FieldType::Date
+            | FieldType::Date(_)
+            | FieldType::Time(_)
+            | FieldType::Uuid
             | FieldType::Json { .. }
             | FieldType::Reference { .. },
             Dialect::Postgres,
@@ -292,6 +344,20 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
         let columns = format!("{}, \"id\"", columns.join(", "));
         indexes.add(&parts, "INDEX", &columns, "");
     }
+    for key in &spec.duplicates {
+        let mut parts: Vec<_> = key.iter().map(Ident::as_str).collect();
+        let columns = key.iter().map(|name| {
+            let field = spec.fields.iter().find(|field| field.name == *name);
+            match field.is_some_and(|field| ignores_case(&field.kind)) {
+                true => format!("lower({})", quoted(name)),
+                false => quoted(name),
+            }
+        });
+        let columns: Vec<_> = columns.collect();
+        parts.push("duplicates");
+        let columns = format!("{}, \"id\"", columns.join(", "));
+        indexes.add(&parts, "INDEX", &columns, live);
+    }
     indexes.statements
 }
 
@@ -335,7 +401,9 @@ fn quoted(name: impl AsRef<str>) -> String {
 /// The value as a literal for a column that holds it.
 fn literal(value: &Value, dialect: Dialect) -> String {
     match (value, dialect) {
-        (Value::Null | Value::Uuid(_) | Value::Bytes(_), _) => "NULL".to_owned(),
+        (Value::Null | Value::Bytes(_), _) => "NULL".to_owned(),
+        (Value::Uuid(value), Dialect::Sqlite) => format!("x'{}'", value.simple()),
+        (Value::Uuid(value), Dialect::Postgres) => format!("'{value}'"),
         (Value::Bool(value), Dialect::Sqlite) => i32::from(*value).to_string(),
         (Value::Bool(value), Dialect::Postgres) => value.to_string(),
         (Value::Int(value), _) => value.to_string(),
@@ -347,6 +415,7 @@ fn literal(value: &Value, dialect: Dialect) -> String {
             text_literal(&crate::value::instant(value), dialect)
         }
         (Value::Date(value), _) => text_literal(&value.to_string(), dialect),
+        (Value::Time(value), _) => text_literal(&crate::value::time(value), dialect),
         (Value::Tags(value), Dialect::Sqlite) => {
             text_literal(&serde_json::json!(value).to_string(), dialect)
         }

@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use futures::{FutureExt, TryStreamExt};
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
@@ -206,6 +206,7 @@ fn encode(arguments: &mut PgArguments, value: Value, kind: ColumnType) -> Result
             ColumnType::Text => arguments.add(None::<String>),
             ColumnType::Instant => arguments.add(None::<DateTime<Utc>>),
             ColumnType::Date => arguments.add(None::<NaiveDate>),
+            ColumnType::Time => arguments.add(None::<NaiveTime>),
             ColumnType::Uuid => arguments.add(None::<Uuid>),
             ColumnType::Tags => arguments.add(None::<Vec<String>>),
             ColumnType::Json => arguments.add(None::<Json<serde_json::Value>>),
@@ -222,6 +223,7 @@ fn encode(arguments: &mut PgArguments, value: Value, kind: ColumnType) -> Result
         Value::Text(value) => arguments.add(value),
         Value::Instant(value) => arguments.add(value),
         Value::Date(value) => arguments.add(value),
+        Value::Time(value) => arguments.add(value),
         Value::Uuid(value) => arguments.add(value),
         Value::Tags(value) => arguments.add(value),
         Value::Json(value) => arguments.add(Json(value)),
@@ -252,6 +254,7 @@ fn decode_column(row: &PgRow, index: usize, kind: ColumnType) -> Result<Value> {
         ColumnType::Text => get!(String).map(Value::Text),
         ColumnType::Instant => get!(DateTime<Utc>).map(Value::Instant),
         ColumnType::Date => get!(NaiveDate).map(Value::Date),
+        ColumnType::Time => get!(NaiveTime).map(Value::Time),
         ColumnType::Uuid => get!(Uuid).map(Value::Uuid),
         ColumnType::Tags => get!(Vec<String>).map(Value::Tags),
         ColumnType::Json => get!(Json<serde_json::Value>).map(|json| Value::Json(json.0)),

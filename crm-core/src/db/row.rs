@@ -88,6 +88,7 @@ fn mismatch(found: &Value, expected: &'static str) -> Error {
         Value::Text(_) => "text",
         Value::Instant(_) => "an instant",
         Value::Date(_) => "a date",
+        Value::Time(_) => "a time of day",
         Value::Uuid(_) => "a UUID",
         Value::Tags(_) => "tags",
         Value::Json(_) => "JSON",

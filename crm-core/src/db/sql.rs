@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use uuid::Uuid;
 
 use crate::module::Ident;
@@ -21,6 +21,7 @@ pub(crate) enum ColumnType {
     Text,
     Instant,
     Date,
+    Time,
     Uuid,
     Tags,
     Json,
@@ -290,6 +291,7 @@ into_value! {
     String => Text,
     DateTime<Utc> => Instant,
     NaiveDate => Date,
+    NaiveTime => Time,
     Uuid => Uuid,
     serde_json::Value => Json,
     Vec<u8> => Bytes,

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{FieldSpec, FieldType, Ident, ModuleSpec, OnDelete, SearchMode, check};
+use super::{
+    Bounds, FieldSpec, FieldType, Ident, ModuleSpec, MoneyCurrency, OnDelete, SearchMode, check,
+};
 
 /// Names that are hard on SQL: keywords, long ones, ones that look alike.
 fn name() -> impl Strategy<Value = Ident> {
@@ -29,7 +31,39 @@ fn kind(module: Ident) -> impl Strategy<Value = (FieldType, Json)> {
         Just(OnDelete::SetNull),
     ];
     prop_oneof![
-        (20_u32..600, text.clone()).prop_map(|(max, default)| (FieldType::Text { max }, default)),
+        (1_u32..3, 20_u32..600, "[a-zäß'\\\\ ]{3,20}z")
+            .prop_map(|(min, max, text)| (FieldType::Text { min, max }, text.into())),
+        (40_u32..100_000, text.clone())
+            .prop_map(|(max, default)| (FieldType::LongText { min: 1, max }, default)),
+        (1_u32..=18, 0_u32..=18).prop_map(|(precision, scale)| {
+            let scale = scale.min(precision);
+            let kind = FieldType::Money {
+                precision,
+                scale,
+                bounds: Bounds::NONE,
+                currency: MoneyCurrency::Fixed("JPY".to_owned()),
+            };
+            let default = if scale == precision { "0" } else { "-7" };
+            (kind, default.into())
+        }),
+        Just((FieldType::Currency, json!("eur"))),
+        Just((FieldType::Url, json!("https://example.com/o'brien?a=%20"))),
+        any::<u128>().prop_map(|id| (
+            FieldType::Uuid,
+            uuid::Uuid::from_u128(id).to_string().into()
+        )),
+        prop::collection::btree_set(0_u32..86_400, 3..4).prop_map(|seconds| {
+            let times = seconds
+                .into_iter()
+                .map(|at| chrono::NaiveTime::from_num_seconds_from_midnight_opt(at, 0).unwrap());
+            let times: Vec<_> = times.collect();
+            let bounds = Bounds {
+                min: Some(times[0]),
+                max: Some(times[2]),
+            };
+            (FieldType::Time(bounds), times[1].to_string().into())
+        }),
+        Just((FieldType::Time(Bounds::NONE), json!("23:59:59.999999"))),
         Just((FieldType::Email, json!("o'brien@example.com"))),
         Just((FieldType::Phone, json!("+1 (555) 12-34"))),
         (any::<i64>(), any::<i64>(), any::<i64>()).prop_map(|(a, b, c)| {
@@ -53,14 +87,33 @@ fn kind(module: Ident) -> impl Strategy<Value = (FieldType, Json)> {
         (1_u32..=18, 0_u32..=18).prop_map(|(precision, scale)| {
             let scale = scale.min(precision);
             let default = if scale == precision { "-0" } else { "-1.0" };
-            (FieldType::Decimal { precision, scale }, default.into())
+            let bounds = Bounds {
+                min: Some(rust_decimal::Decimal::from(-1)).filter(|_| scale < precision),
+                max: None,
+            };
+            let kind = FieldType::Decimal {
+                precision,
+                scale,
+                bounds,
+            };
+            (kind, default.into())
         }),
         any::<bool>().prop_map(|default| (FieldType::Bool, default.into())),
         Just((
-            FieldType::Instant,
+            FieldType::Instant(Bounds {
+                min: None,
+                max: Some(chrono::DateTime::UNIX_EPOCH),
+            }),
             json!("1969-12-31T23:59:59.000001+01:00")
         )),
-        Just((FieldType::Date, json!("0001-02-28"))),
+        Just((FieldType::Date(Bounds::NONE), json!("0001-02-28"))),
+        Just((
+            FieldType::Date(Bounds {
+                min: chrono::NaiveDate::from_ymd_opt(2024, 2, 29),
+                max: chrono::NaiveDate::from_ymd_opt(9999, 12, 31),
+            }),
+            json!("2024-02-29")
+        )),
         values.prop_map(|values| {
             let default = values[0].clone().into();
             (FieldType::Enum { values }, default)
@@ -89,16 +142,13 @@ fn field(module: Ident) -> impl Strategy<Value = FieldSpec> {
     let flags = any::<(bool, bool, bool, bool, bool)>();
     (name(), kind(module), flags).prop_map(
         |(name, (kind, default), (required, unique, search, sort, with_default))| {
-            let textual = matches!(
-                kind,
-                FieldType::Text { .. } | FieldType::Email | FieldType::Phone
-            );
+            let textual = kind.is_text();
             let reference = matches!(kind, FieldType::Reference { .. });
-            let ordered = !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. });
+            let ordered = kind.is_ordered();
             FieldSpec {
                 name,
                 required: required && !reference,
-                unique: unique && textual,
+                unique: unique && textual && ordered,
                 search: search && textual,
                 sort: sort && ordered,
                 default: Some(default).filter(|default| with_default && !default.is_null()),
@@ -128,9 +178,13 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             machines: Vec::new(),
             soft_delete: at.index(3) == 0,
             require_version: false,
+            duplicates: Vec::new(),
         };
         if check(&spec).is_err() {
             spec.indexes.clear();
+        }
+        if at.index(5) == 0 {
+            spec.duplicates = spec.indexes.clone();
         }
         if at.index(2) == 0 {
             spec.search = SearchMode::Indexed;

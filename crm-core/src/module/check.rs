@@ -18,6 +18,7 @@ pub const MAX_FIELDS: usize = 200;
 pub const MAX_INDEXES: usize = 32;
 
 const MAX_INDEX_FIELDS: usize = 8;
+const MAX_DUPLICATE_KEYS: usize = 8;
 const MAX_TEXT: u32 = 100_000;
 const MAX_ENUM_VALUES: usize = 250;
 /// Most bytes of one index entry: PostgreSQL's B-tree takes 2,704, the rest is for tenant and id.
@@ -84,6 +85,14 @@ const QUERY_WORDS: [&str; 15] = [
     "not", "page", "per_page", "max_age",
 ];
 
+/// Whether a module may be called so.
+pub fn is_module_name(name: &str) -> bool {
+    let reserved = TABLES.contains(&name) || SEGMENTS.contains(&name) || name == "records";
+    name.parse::<Ident>().is_ok()
+        && !reserved
+        && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Checks a declaration by itself.
 ///
 /// # Errors
@@ -130,6 +139,8 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         }
     }
     indexes(spec, &mut problems);
+    problems.0.extend(super::money::check(spec));
+    duplicates(spec, &mut problems);
     problems.0.extend(super::machine::check(spec));
     indexed_search(spec, &mut problems);
     if problems.0.is_empty() {
@@ -192,12 +203,16 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         }
     };
     match &field.kind {
-        FieldType::Text { max } => bounds("max", *max, 1, MAX_TEXT),
-        FieldType::Integer { min, max } if min > max => {
-            let message = format!("`min` of `{name}` is greater than its `max`");
-            problems.add(&format!("{place}/min"), "out_of_range", message);
+        FieldType::Text { min, max } | FieldType::LongText { min, max } => {
+            bounds("max", *max, 1, MAX_TEXT);
+            bounds("min", *min, 1, MAX_TEXT);
         }
-        FieldType::Decimal { precision, scale } => {
+        FieldType::Decimal {
+            precision, scale, ..
+        }
+        | FieldType::Money {
+            precision, scale, ..
+        } => {
             bounds("precision", *precision, 1, rule::MAX_PRECISION);
             bounds("scale", *scale, 0, (*precision).min(rule::MAX_PRECISION));
         }
@@ -212,10 +227,14 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         FieldType::Enum { values } => enum_values(values, place, problems),
         FieldType::Email
         | FieldType::Phone
+        | FieldType::Url
+        | FieldType::Currency
         | FieldType::Integer { .. }
         | FieldType::Bool
-        | FieldType::Instant
-        | FieldType::Date
+        | FieldType::Instant(_)
+        | FieldType::Date(_)
+        | FieldType::Time(_)
+        | FieldType::Uuid
         | FieldType::Reference { .. } => {}
         FieldType::References { max_items, .. } => bounds("max_items", *max_items, 1, 1_000),
         FieldType::AnyReference { modules, .. } => {
@@ -223,6 +242,10 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
                 problems.add(&format!("{place}/modules"), code, message);
             }
         }
+    }
+    if let Err((key, message)) = field.kind.check_bounds() {
+        let message = format!("`{key}` of `{name}` {message}");
+        problems.add(&format!("{place}/{key}"), "out_of_range", message);
     }
 }
 
@@ -261,24 +284,23 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
         );
         problems.add(&format!("{place}/{key}"), "not_supported", message);
     };
-    let textual = matches!(
-        kind,
-        FieldType::Text { .. } | FieldType::Email | FieldType::Phone
-    );
     let keyed = matches!(
         kind,
-        FieldType::Integer { .. } | FieldType::Reference { .. }
+        FieldType::Integer { .. } | FieldType::Uuid | FieldType::Reference { .. }
     );
-    if field.unique && !textual && !keyed {
-        refuse("unique", "text, email, phone, integer and reference");
+    if field.unique && !(kind.is_text() && kind.is_ordered()) && !keyed {
+        refuse(
+            "unique",
+            "text, email, phone, url, integer, uuid and reference",
+        );
     }
-    if field.search && !textual && !matches!(kind, FieldType::Tags { .. }) {
-        refuse("search", "text, email, phone and tags");
+    if field.search && !kind.is_text() && !matches!(kind, FieldType::Tags { .. }) {
+        refuse("search", "text, long_text, email, phone, url and tags");
     }
-    if field.sort && (!indexable(kind) || matches!(kind, FieldType::AnyReference { .. })) {
+    if field.sort && (!kind.is_ordered() || matches!(kind, FieldType::AnyReference { .. })) {
         refuse(
             "sort",
-            "types other than tags, json, references and any_reference",
+            "types other than long_text, tags, json, references and any_reference",
         );
     }
     let key = if field.unique { "unique" } else { "sort" };
@@ -292,21 +314,15 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
     }
 }
 
-fn indexable(kind: &FieldType) -> bool {
-    !matches!(
-        kind,
-        FieldType::Tags { .. } | FieldType::Json { .. } | FieldType::References { .. }
-    )
-}
-
 /// Most bytes that a value takes in an index entry.
 fn index_bytes(kind: &FieldType) -> usize {
     match kind {
         // UTF-8 takes up to four bytes for a character.
-        FieldType::Text { max } => usize::try_from(*max)
+        FieldType::Text { max, .. } => usize::try_from(*max)
             .unwrap_or(usize::MAX)
             .saturating_mul(4),
         FieldType::Email => email::MAX_LEN,
+        FieldType::Url => rule::URL_MAX,
         FieldType::Phone | FieldType::Enum { .. } => 64,
         FieldType::AnyReference { .. } => rule::MAX_SUBJECT,
         _ => 16,
@@ -370,6 +386,24 @@ fn indexes(spec: &ModuleSpec, problems: &mut Problems) {
     }
 }
 
+fn duplicates(spec: &ModuleSpec, problems: &mut Problems) {
+    if spec.duplicates.len() > MAX_DUPLICATE_KEYS {
+        let message = format!("a module declares at most {MAX_DUPLICATE_KEYS} keys of duplicates");
+        problems.add("/duplicates", "too_many", message);
+    }
+    for (position, key) in spec.duplicates.iter().enumerate() {
+        let place = format!("/duplicates/{position}");
+        if key.is_empty() || key.len() > MAX_INDEX_FIELDS {
+            let message = format!("a key lists 1 to {MAX_INDEX_FIELDS} fields");
+            problems.add(&place, "out_of_range", message);
+        }
+        if spec.duplicates[..position].contains(key) {
+            problems.add(&place, "duplicate", "the same key is declared above");
+        }
+        index_fields(spec, key, &place, problems);
+    }
+}
+
 fn index_fields(spec: &ModuleSpec, index: &[Ident], place: &str, problems: &mut Problems) {
     let mut bytes = 0_usize;
     for (position, name) in index.iter().enumerate() {
@@ -386,7 +420,7 @@ fn index_fields(spec: &ModuleSpec, index: &[Ident], place: &str, problems: &mut 
                 let message = format!("`{name}` is not a declared field of {}", spec.name);
                 problems.add(&pointer, "unknown_field", message);
             }
-            Some(field) if !indexable(&field.kind) => {
+            Some(field) if !field.kind.is_ordered() => {
                 let message = format!(
                     "`{name}` is of type {}, which has no order",
                     field.kind.name()

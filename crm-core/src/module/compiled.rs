@@ -5,6 +5,7 @@ mod custom;
 use std::collections::HashMap;
 
 use super::machine::{self, Machine};
+use super::money;
 use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
 use crate::db::ColumnType;
 use crate::error::Result;
@@ -24,6 +25,8 @@ pub struct CompiledModule {
     sortable: Vec<usize>,
     linked: Vec<usize>,
     machines: Vec<Machine>,
+    pub(super) amounts: Vec<money::Amount>,
+    duplicates: Vec<Vec<usize>>,
     custom: Option<Custom>,
 }
 
@@ -63,6 +66,12 @@ impl CompiledModule {
             sortable: positions_where(|field| field.sort),
             linked: positions_where(|field| field.kind.is_linked()),
             machines: machine::compile(&spec),
+            amounts: money::compile(&spec),
+            duplicates: spec
+                .duplicates
+                .iter()
+                .map(|key| positions_where_named(&spec, key))
+                .collect(),
             custom: None,
             spec,
         }
@@ -129,10 +138,20 @@ impl CompiledModule {
         &self.machines
     }
 
+    /// The keys of duplicates, each the positions of its fields.
+    pub(crate) fn duplicates(&self) -> &[Vec<usize>] {
+        &self.duplicates
+    }
+
     /// Column types, aligned with the fields.
     pub(crate) fn columns(&self) -> &[ColumnType] {
         &self.columns
     }
+}
+
+fn positions_where_named(spec: &ModuleSpec, names: &[Ident]) -> Vec<usize> {
+    let position = |name: &Ident| spec.fields.iter().position(|field| field.name == *name);
+    names.iter().filter_map(position).collect()
 }
 
 impl FieldType {
@@ -145,14 +164,22 @@ impl FieldType {
 /// The column type that holds values of `kind`.
 fn column_type(kind: &FieldType) -> ColumnType {
     match kind {
-        FieldType::Text { .. } | FieldType::Email | FieldType::Phone | FieldType::Enum { .. } => {
-            ColumnType::Text
-        }
+        FieldType::Text { .. }
+        | FieldType::LongText { .. }
+        | FieldType::Email
+        | FieldType::Phone
+        | FieldType::Url
+        | FieldType::Currency
+        | FieldType::Enum { .. } => ColumnType::Text,
         FieldType::Integer { .. } => ColumnType::Int,
-        FieldType::Decimal { scale, .. } => ColumnType::Decimal { scale: *scale },
+        FieldType::Decimal { scale, .. } | FieldType::Money { scale, .. } => {
+            ColumnType::Decimal { scale: *scale }
+        }
         FieldType::Bool => ColumnType::Bool,
-        FieldType::Instant => ColumnType::Instant,
-        FieldType::Date => ColumnType::Date,
+        FieldType::Instant(_) => ColumnType::Instant,
+        FieldType::Date(_) => ColumnType::Date,
+        FieldType::Time(_) => ColumnType::Time,
+        FieldType::Uuid => ColumnType::Uuid,
         FieldType::Tags { .. } => ColumnType::Tags,
         FieldType::Json { .. } => ColumnType::Json,
         FieldType::Reference { .. } => ColumnType::Uuid,

@@ -5,10 +5,14 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{FieldSpec, FieldType, Ident, OnDelete};
+use super::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete};
 
 /// Most characters of a text that states no `max`.
-const TEXT_MAX: i64 = 255;
+const TEXT_MAX: u32 = 255;
+/// Most characters of a long text that states no `max`.
+const LONG_TEXT_MAX: u32 = 20_000;
+/// Digits of an amount that states none: in all, and after the point.
+const MONEY_DIGITS: (u32, u32) = (18, 2);
 /// Most entries, and most characters of one entry, of tags that state no limits.
 const TAGS_MAX: u32 = 50;
 /// Most entries of references that state no `max_items`.
@@ -23,13 +27,17 @@ struct Flat {
     name: Option<Ident>,
     r#type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    min: Option<i64>,
+    min: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max: Option<i64>,
+    max: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     precision: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scale: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency_field: Option<Ident>,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,27 +74,43 @@ impl Flat {
             .take()
             .ok_or_else(|| format!("field `{name}` has no `type`"))?;
         let missing = |key| format!("field `{name}` of type {word} needs `{key}`");
-        let kind = match word.as_str() {
-            "text" => {
-                let max = self.max.take().unwrap_or(TEXT_MAX);
-                let max = u32::try_from(max).map_err(|_| {
-                    format!("`max` of the text field `{name}` counts characters; {max} does not")
-                })?;
-                FieldType::Text { max }
-            }
+        let mut kind = match word.as_str() {
+            "text" => FieldType::Text {
+                min: 1,
+                max: TEXT_MAX,
+            },
+            "long_text" => FieldType::LongText {
+                min: 1,
+                max: LONG_TEXT_MAX,
+            },
+            "url" => FieldType::Url,
             "email" => FieldType::Email,
             "phone" => FieldType::Phone,
             "integer" => FieldType::Integer {
-                min: self.min.take().unwrap_or(i64::MIN),
-                max: self.max.take().unwrap_or(i64::MAX),
+                min: i64::MIN,
+                max: i64::MAX,
             },
             "decimal" => FieldType::Decimal {
                 precision: self.precision.take().ok_or_else(|| missing("precision"))?,
                 scale: self.scale.take().ok_or_else(|| missing("scale"))?,
+                bounds: Bounds::NONE,
             },
+            "money" => FieldType::Money {
+                precision: self.precision.take().unwrap_or(MONEY_DIGITS.0),
+                scale: self.scale.take().unwrap_or(MONEY_DIGITS.1),
+                bounds: Bounds::NONE,
+                currency: match (self.currency.take(), self.currency_field.take()) {
+                    (Some(code), None) => MoneyCurrency::Fixed(code),
+                    (None, Some(field)) => MoneyCurrency::Field(field),
+                    _ => return Err(missing("currency` or `currency_field")),
+                },
+            },
+            "currency" => FieldType::Currency,
             "bool" => FieldType::Bool,
-            "instant" => FieldType::Instant,
-            "date" => FieldType::Date,
+            "instant" => FieldType::Instant(Bounds::NONE),
+            "date" => FieldType::Date(Bounds::NONE),
+            "time" => FieldType::Time(Bounds::NONE),
+            "uuid" => FieldType::Uuid,
             "enum" => FieldType::Enum {
                 values: self.values.take().ok_or_else(|| missing("values"))?,
             },
@@ -115,12 +139,19 @@ impl Flat {
             },
             _ => {
                 return Err(format!(
-                    "field `{name}` has the unknown type `{word}`; the types are text, email, phone, \
-                     integer, decimal, bool, instant, date, enum, tags, json, reference, references \
-                     and any_reference"
+                    "field `{name}` has the unknown type `{word}`; the types are text, long_text, \
+                     email, phone, url, integer, decimal, money, currency, bool, instant, date, time, uuid, enum, \
+                     tags, json, reference, references and any_reference"
                 ));
             }
         };
+        if kind.is_bounded() {
+            let (min, max) = (self.min.take(), self.max.take());
+            let bounded = kind.with_bounds(min.as_ref(), max.as_ref());
+            kind = bounded.map_err(|(key, message)| {
+                format!("`{key}` of the {word} field `{name}` {message}")
+            })?;
+        }
         if let Some(key) = self.left_over() {
             return Err(format!(
                 "`{key}` does not belong to field `{name}`, a field of type {word}"
@@ -145,6 +176,8 @@ impl Flat {
             ("max", self.max.is_some()),
             ("precision", self.precision.is_some()),
             ("scale", self.scale.is_some()),
+            ("currency", self.currency.is_some()),
+            ("currency_field", self.currency_field.is_some()),
             ("values", self.values.is_some()),
             ("max_items", self.max_items.is_some()),
             ("max_length", self.max_length.is_some()),
@@ -171,16 +204,26 @@ impl From<&FieldSpec> for Flat {
             description: spec.description.clone(),
             ..Self::default()
         };
+        (flat.min, flat.max) = spec.kind.bounds();
         match &spec.kind {
-            FieldType::Text { max } => flat.max = Some(i64::from(*max)),
-            FieldType::Integer { min, max } => {
-                // The bounds of 64 bits go unsaid: a double on the way would round them.
-                flat.min = (*min != i64::MIN).then_some(*min);
-                flat.max = (*max != i64::MAX).then_some(*max);
-            }
-            FieldType::Decimal { precision, scale } => {
+            FieldType::Decimal {
+                precision, scale, ..
+            } => {
                 flat.precision = Some(*precision);
                 flat.scale = Some(*scale);
+            }
+            FieldType::Money {
+                precision,
+                scale,
+                currency,
+                ..
+            } => {
+                flat.precision = Some(*precision);
+                flat.scale = Some(*scale);
+                match currency {
+                    MoneyCurrency::Fixed(code) => flat.currency = Some(code.clone()),
+                    MoneyCurrency::Field(name) => flat.currency_field = Some(name.clone()),
+                }
             }
             FieldType::Enum { values } => flat.values = Some(values.clone()),
             FieldType::Tags {
@@ -209,11 +252,18 @@ impl From<&FieldSpec> for Flat {
                 flat.modules = Some(modules.clone());
                 flat.on_delete = Some(*on_delete).filter(|rule| *rule != OnDelete::default());
             }
-            FieldType::Email
+            FieldType::Text { .. }
+            | FieldType::LongText { .. }
+            | FieldType::Email
             | FieldType::Phone
+            | FieldType::Url
+            | FieldType::Currency
+            | FieldType::Integer { .. }
             | FieldType::Bool
-            | FieldType::Instant
-            | FieldType::Date => {}
+            | FieldType::Instant(_)
+            | FieldType::Date(_)
+            | FieldType::Time(_)
+            | FieldType::Uuid => {}
         }
         flat
     }
@@ -353,9 +403,9 @@ mod tests {
     fn a_missing_rule_and_an_unknown_type_say_what_to_write() {
         let missing = field("name = 'a'\ntype = 'decimal'\nscale = 2").unwrap_err();
         assert_eq!(missing, "field `a` of type decimal needs `precision`");
-        let unknown = field("name = 'a'\ntype = 'money'").unwrap_err();
+        let unknown = field("name = 'a'\ntype = 'gold'").unwrap_err();
         assert!(
-            unknown.contains("unknown type `money`; the types are text, email"),
+            unknown.contains("unknown type `gold`; the types are text, long_text, email"),
             "{unknown}"
         );
         assert_eq!(field("name = 'a'").unwrap_err(), "field `a` has no `type`");
@@ -372,7 +422,7 @@ mod tests {
             "{text}"
         );
 
-        let text = "name = 'things'\nsingular = 'thing'\n\n[[fields]]\nname = 'a'\ntype = 'money'";
+        let text = "name = 'things'\nsingular = 'thing'\n\n[[fields]]\nname = 'a'\ntype = 'gold'";
         let text = ModuleSpec::from_toml(text).unwrap_err().to_string();
         assert!(
             text.starts_with("line 4: field `a` has the unknown type"),

@@ -139,12 +139,9 @@ pub(crate) fn operand_entry(kind: &FieldType, text: &str) -> Result<String, Refu
 /// A [`Refusal`] to be reported under the parameter's name.
 pub fn parse_text(kind: &FieldType, text: &str) -> Result<Value, Refusal> {
     match kind {
-        FieldType::Text { .. } | FieldType::Email | FieldType::Phone => {
-            operand_text(text).map(Value::Text)
-        }
-        // Bounds limit what is stored, not what it may be compared with.
-        FieldType::Integer { .. } => rule::from_text(&ANY_INTEGER, text.to_owned()),
-        kind => rule::from_text(kind, text.to_owned()),
+        FieldType::Url => rule::limited(text.to_owned(), URL_MAX).map(Value::Text),
+        kind if kind.is_text() => operand_text(text).map(Value::Text),
+        kind => rule::read_text(kind, text.to_owned()),
     }
 }
 
@@ -156,21 +153,17 @@ pub fn from_json_filter(kind: &FieldType, json: &Json) -> Result<Value, Refusal>
     match (kind, json) {
         (_, Json::Null) => Ok(Value::Null),
         (FieldType::Bool | FieldType::Integer { .. }, Json::String(_)) => {
-            rule::from_json(kind, json.clone())
+            rule::read_json(kind, json.clone())
         }
         (FieldType::Json { .. }, _) => parse_text(kind, ""),
         (_, Json::String(text)) => parse_text(kind, text),
-        (FieldType::Integer { .. }, json) => rule::from_json(&ANY_INTEGER, json.clone()),
-        (kind, json) => rule::from_json(kind, json.clone()),
+        (kind, json) => rule::read_json(kind, json.clone()),
     }
 }
 
 /// Most characters of a text that others are compared with.
 const OPERAND_MAX: u32 = 1_000;
-const ANY_INTEGER: FieldType = FieldType::Integer {
-    min: i64::MIN,
-    max: i64::MAX,
-};
+const URL_MAX: u32 = 2_048;
 
 /// What a body says: fields by position (`None` where refused), the owner, the refusals.
 struct Read {

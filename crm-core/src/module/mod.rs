@@ -2,26 +2,33 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod bounds;
 mod check;
 mod compiled;
+mod currency;
 mod defaults;
 mod email;
 mod field_type;
 mod ident;
 pub mod input;
 pub(crate) mod machine;
+mod money;
 pub(crate) mod on_delete;
 mod rule;
 mod spec;
 mod suggestion;
 mod typed;
 
+pub use bounds::Bounds;
+#[doc(hidden)]
+pub use bounds::with_bounds;
 pub(crate) use check::{CUSTOM, DELETED_AT};
-pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
+pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check, is_module_name};
 pub use compiled::CompiledModule;
 pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};
 pub use machine::{Back, LogSpec, MachineSpec};
+pub use money::MoneyCurrency;
 pub use on_delete::OnDelete;
 pub use rule::Refusal;
 pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};

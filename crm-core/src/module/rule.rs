@@ -8,12 +8,12 @@ mod tests;
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Timelike, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{FieldType, Ident, email};
+use super::{FieldType, Ident, MoneyCurrency, currency, email};
 use crate::error::FieldError;
 use crate::value::Value;
 
@@ -45,25 +45,49 @@ impl Refusal {
 
 type Ruled<T = Value> = Result<T, Refusal>;
 
+/// Most characters of a URL.
+pub(super) const URL_MAX: usize = 2_048;
+
 /// The value that `json` gives to a field of type `kind`; null is [`Value::Null`].
 pub(crate) fn from_json(kind: &FieldType, json: Json) -> Ruled {
+    kind.admit(read_json(kind, json)?)
+}
+
+/// [`from_json`] without the bounds, which limit what is stored, not what it is compared with.
+pub(super) fn read_json(kind: &FieldType, json: Json) -> Ruled {
     let expected = match (kind, json) {
         (_, Json::Null) => return Ok(Value::Null),
         (FieldType::Json { max_bytes }, json) => return document(json, *max_bytes),
         (FieldType::Bool, Json::Bool(value)) => return Ok(Value::Bool(value)),
         (FieldType::Bool, _) => "true or false",
-        (FieldType::Integer { min, max }, Json::Number(number)) => {
-            return bounded(integer(&number)?, *min, *max);
+        (FieldType::Integer { .. }, Json::Number(number)) => {
+            return integer(&number).map(Value::Int);
         }
         (FieldType::Integer { .. }, _) => "a whole number",
-        (FieldType::Decimal { precision, scale }, Json::Number(number)) => {
+        (
+            FieldType::Decimal {
+                precision, scale, ..
+            },
+            Json::Number(number),
+        ) => {
             return decimal(&exact_text(&number)?, *precision, *scale);
         }
-        (FieldType::Decimal { precision, scale }, Json::String(text)) => {
+        (
+            FieldType::Decimal {
+                precision, scale, ..
+            },
+            Json::String(text),
+        ) => {
             return match text.trim() {
                 "" => Ok(Value::Null),
                 text => decimal(text, *precision, *scale),
             };
+        }
+        (kind @ FieldType::Money { .. }, Json::Number(number)) => {
+            return read_text(kind, exact_text(&number)?);
+        }
+        (FieldType::Money { .. }, json) if !json.is_string() => {
+            "an amount, best sent as a text such as \"12.50\""
         }
         (FieldType::Decimal { .. }, _) => "a decimal number, best sent as a text such as \"12.50\"",
         (
@@ -90,7 +114,7 @@ pub(crate) fn from_json(kind: &FieldType, json: Json) -> Ruled {
             return if text.is_empty() {
                 Ok(Value::Null)
             } else {
-                from_text(kind, text)
+                read_text(kind, text)
             };
         }
         (_, _) => "a text",
@@ -99,30 +123,50 @@ pub(crate) fn from_json(kind: &FieldType, json: Json) -> Ruled {
 }
 
 /// The value that a non-empty `text` gives to a field of type `kind`, whatever its JSON form.
-pub(super) fn from_text(kind: &FieldType, text: String) -> Ruled {
+/// Bounds are not held.
+pub(super) fn read_text(kind: &FieldType, text: String) -> Ruled {
     match kind {
-        FieldType::Text { max } => limited(text, *max).map(Value::Text),
+        FieldType::Text { max, .. } | FieldType::LongText { max, .. } => {
+            limited(text, *max).map(Value::Text)
+        }
         FieldType::Email if email::is_email(&text) => Ok(Value::Text(text)),
         FieldType::Email => Err(Refusal::new(
             "invalid_email",
             "must be an e-mail address such as ada@example.com",
         )),
         FieldType::Phone => phone(text),
-        FieldType::Integer { min, max } => match text.parse() {
-            Ok(number) => bounded(number, *min, *max),
+        FieldType::Url => url(text),
+        FieldType::Integer { .. } => match text.parse() {
+            Ok(number) => Ok(Value::Int(number)),
             Err(_) => Err(Refusal::new(
                 "wrong_type",
                 "must be a whole number of 64 bits",
             )),
         },
-        FieldType::Decimal { precision, scale } => decimal(&text, *precision, *scale),
+        FieldType::Decimal {
+            precision, scale, ..
+        } => decimal(&text, *precision, *scale),
+        FieldType::Money {
+            precision,
+            scale,
+            currency,
+            ..
+        } => {
+            let amount = decimal(&text, *precision, *scale)?;
+            if let (MoneyCurrency::Fixed(code), Value::Decimal(amount)) = (currency, &amount) {
+                currency::admit(*amount, code)?;
+            }
+            Ok(amount)
+        }
+        FieldType::Currency => currency::code(&text).map(Value::Text),
         FieldType::Bool => match text.as_str() {
             "true" => Ok(Value::Bool(true)),
             "false" => Ok(Value::Bool(false)),
             _ => Err(Refusal::new("wrong_type", "must be true or false")),
         },
-        FieldType::Instant => instant(&text),
-        FieldType::Date => date(&text),
+        FieldType::Instant(_) => instant(&text),
+        FieldType::Date(_) => date(&text),
+        FieldType::Time(_) => time(&text),
         FieldType::Enum { values } if values.contains(&text) => Ok(Value::Text(text)),
         FieldType::Enum { values } => {
             let list = values.join(", ");
@@ -136,7 +180,7 @@ pub(super) fn from_text(kind: &FieldType, text: String) -> Ruled {
             "not_comparable",
             "a JSON field cannot be compared with a text",
         )),
-        FieldType::Reference { .. } => uuid(&text).map(Value::Uuid),
+        FieldType::Uuid | FieldType::Reference { .. } => uuid(&text).map(Value::Uuid),
         FieldType::References { .. } => uuid(&text).map(|id| Value::Text(id.to_string())),
         FieldType::AnyReference { modules, .. } => subject(&text, modules),
     }
@@ -201,16 +245,21 @@ fn integer(number: &serde_json::Number) -> Ruled<i64> {
     }
 }
 
-fn bounded(value: i64, min: i64, max: i64) -> Ruled {
-    if (min..=max).contains(&value) {
-        return Ok(Value::Int(value));
-    }
-    let message = match (min, max) {
-        (i64::MIN, max) => format!("must be at most {max}"),
-        (min, i64::MAX) => format!("must be at least {min}"),
-        (min, max) => format!("must be between {min} and {max}"),
+/// An absolute URL of a web page: RFC 3986 in its ASCII form, and understood by browsers too.
+fn url(text: String) -> Ruled {
+    let written = |scheme: &str| {
+        let start = text.get(..scheme.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };
-    Err(Refusal::new("out_of_range", message))
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic())
+        && !text.contains(['\\', '<', '>', '"', '^', '`', '{', '|', '}']);
+    let absolute = (written("http://") || written("https://")) && plain;
+    if absolute && text.len() <= URL_MAX && url::Url::parse(&text).is_ok_and(|url| url.has_host()) {
+        return Ok(Value::Text(text));
+    }
+    let message = "must be an absolute URL such as https://example.com/, of at most 2048 \
+                   characters, with all but ASCII percent-encoded";
+    Err(Refusal::new("invalid_url", message))
 }
 
 /// The digits the client wrote. A fraction arrives as a double, and 15 digits are what a double
@@ -315,6 +364,33 @@ fn date(text: &str) -> Ruled {
             Refusal::new(
                 "invalid_date",
                 "must be a date of the calendar such as 2026-03-01",
+            )
+        })
+}
+
+/// `HH:MM`, with seconds and up to six digits of a fraction where there are any.
+fn time(text: &str) -> Ruled {
+    let shaped = matches!(text.len(), 5 | 8 | 10..=15)
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            2 | 5 => byte == b':',
+            8 => byte == b'.',
+            _ => byte.is_ascii_digit(),
+        });
+    let form = if text.len() == 5 {
+        "%H:%M"
+    } else {
+        "%H:%M:%S%.f"
+    };
+    let time = shaped
+        .then(|| NaiveTime::parse_from_str(text, form).ok())
+        .flatten();
+    // A leap second is one of an instant, not of every day.
+    time.filter(|time| time.nanosecond() < 1_000_000_000)
+        .map(Value::Time)
+        .ok_or_else(|| {
+            Refusal::new(
+                "invalid_time",
+                "must be a time of day such as 09:30 or 09:30:00.25",
             )
         })
 }

@@ -1,9 +1,11 @@
 //! What a module declares: the one description from which table, rules, permissions, events and
 //! endpoints follow. It owns no behaviour; [`check`](super::check()) judges it.
 
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::{Ident, MachineSpec, OnDelete, rule};
+use super::{Bounds, Ident, MachineSpec, MoneyCurrency, OnDelete, rule};
 use crate::error::{Error, Result};
 use crate::value::Value;
 
@@ -37,6 +39,10 @@ pub struct ModuleSpec {
     /// Whether a change or delete of one record must name the version that it is meant for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_version: bool,
+    /// Keys by which records are taken for duplicates of each other: those that agree in all fields
+    /// of one, texts without regard to case. Each key gets an index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<Vec<Ident>>,
 }
 
 /// How the substring search finds its records.
@@ -87,11 +93,22 @@ pub struct FieldSpec {
 /// The type of a field, with the rules its values obey.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FieldType {
-    /// Text, trimmed, of at most so many characters.
+    /// Text, trimmed, of so many characters.
     Text {
+        /// Fewest characters, 1 when nothing is said: a text without any is no value.
+        min: u32,
         /// Most characters.
         max: u32,
     },
+    /// Text of many lines; searched, but neither unique nor a key of orders and indexes.
+    LongText {
+        /// Fewest characters.
+        min: u32,
+        /// Most characters.
+        max: u32,
+    },
+    /// An absolute `http` or `https` URL, at most 2,048 ASCII characters (RFC 3986).
+    Url,
     /// An e-mail address, at most 254 characters (RFC 5321 §4.5.3.1.3).
     Email,
     /// A telephone number: digits, spaces and `+-().x/`, at most 40 characters.
@@ -110,13 +127,32 @@ pub enum FieldType {
         precision: u32,
         /// Digits after the point, at most `precision`.
         scale: u32,
+        /// Smallest and largest value.
+        bounds: Bounds<Decimal>,
     },
+    /// An exact amount of money, with no more decimals than its currency has.
+    Money {
+        /// Digits in all, 1 to 18.
+        precision: u32,
+        /// Digits after the point, at most `precision`.
+        scale: u32,
+        /// Smallest and largest amount.
+        bounds: Bounds<Decimal>,
+        /// Its currency, or the field that names it.
+        currency: MoneyCurrency,
+    },
+    /// The code of a currency in use (ISO 4217), in upper case.
+    Currency,
     /// True or false.
     Bool,
     /// An instant in UTC, to the microsecond.
-    Instant,
+    Instant(Bounds<DateTime<Utc>>),
     /// A calendar date.
-    Date,
+    Date(Bounds<NaiveDate>),
+    /// A local time of day, to the microsecond.
+    Time(Bounds<NaiveTime>),
+    /// Any UUID (RFC 9562), hyphenated.
+    Uuid,
     /// One of a closed list of texts.
     Enum {
         /// The allowed values, in order.
@@ -202,13 +238,19 @@ impl FieldType {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Text { .. } => "text",
+            Self::LongText { .. } => "long_text",
+            Self::Url => "url",
             Self::Email => "email",
             Self::Phone => "phone",
             Self::Integer { .. } => "integer",
             Self::Decimal { .. } => "decimal",
+            Self::Money { .. } => "money",
+            Self::Currency => "currency",
             Self::Bool => "bool",
-            Self::Instant => "instant",
-            Self::Date => "date",
+            Self::Instant(_) => "instant",
+            Self::Date(_) => "date",
+            Self::Time(_) => "time",
+            Self::Uuid => "uuid",
             Self::Enum { .. } => "enum",
             Self::Tags { .. } => "tags",
             Self::Json { .. } => "json",

@@ -15,7 +15,7 @@ pub trait Module: Serialize + DeserializeOwned + Send + Sync + 'static {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, NaiveDate, Utc};
+    use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
     use rust_decimal::Decimal;
     use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,14 @@ mod tests {
     ///
     /// Not this.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Module)]
-    #[module(name = "things", singular = "thing", indexes = [["title", "due"]])]
+    #[module(
+        name = "things",
+        singular = "thing",
+        indexes = [["title", "due"]],
+        soft_delete,
+        require_version,
+        duplicates = [["email"], ["title", "due"]],
+    )]
     struct Thing {
         /// First.
         #[field(max = 40, unique, search, sort)]
@@ -58,6 +65,19 @@ mod tests {
         #[field(references = "things")]
         parent_id: Option<RecordId>,
         r#type: Option<bool>,
+        #[field(long_text, search, min = 2)]
+        story: Option<String>,
+        #[field(url, unique)]
+        site: Option<String>,
+        key: Option<uuid::Uuid>,
+        #[field(min = "08:00", max = "17:30", sort)]
+        opens: Option<NaiveTime>,
+        #[field(min = "2020-01-01")]
+        since: Option<NaiveDate>,
+        #[field(precision = 5, scale = 2, min = "0.01", max = 100)]
+        rate: Option<Decimal>,
+        #[field(max = "2030-01-01T00:00:00Z")]
+        until: Option<DateTime<Utc>>,
     }
 
     const TOML: &str = r#"
@@ -65,6 +85,9 @@ mod tests {
         singular = "thing"
         description = "One of everything, on one line."
         indexes = [["title", "due"]]
+        soft_delete = true
+        require_version = true
+        duplicates = [["email"], ["title", "due"]]
         fields = [
             { name = "title", type = "text", max = 40, required = true, unique = true, search = true, sort = true, description = "First." },
             { name = "note", type = "text" },
@@ -81,6 +104,13 @@ mod tests {
             { name = "extra", type = "json", max_bytes = 100, description = "Said." },
             { name = "parent_id", type = "reference", module = "things" },
             { name = "type", type = "bool" },
+            { name = "story", type = "long_text", search = true, min = 2, max = 20_000 },
+            { name = "site", type = "url", unique = true },
+            { name = "key", type = "uuid" },
+            { name = "opens", type = "time", min = "08:00:00", max = "17:30:00", sort = true },
+            { name = "since", type = "date", min = "2020-01-01" },
+            { name = "rate", type = "decimal", precision = 5, scale = 2, min = "0.01", max = "100.00" },
+            { name = "until", type = "instant", max = "2030-01-01T00:00:00Z" },
         ]
     "#;
 
@@ -96,7 +126,10 @@ mod tests {
     #[test]
     fn what_a_create_stores_is_a_value_of_the_struct() {
         let module = crate::module::CompiledModule::new(Thing::spec(), 0).unwrap();
-        let body = serde_json::json!({"title": "x", "seen_at": "2026-03-01T09:30:00+01:00"});
+        let body = serde_json::json!({
+            "title": "x", "seen_at": "2026-03-01T09:30:00+01:00", "opens": "09:30:00.25",
+            "key": "C232AB00-9414-11EC-B3C8-9F6BDECED846",
+        });
         let tenant = crate::id::TenantId(uuid::Uuid::nil());
         let body = body.as_object().cloned().unwrap();
         let input = crate::module::input::create(&module, tenant, body).unwrap();
@@ -109,6 +142,8 @@ mod tests {
             (-1, false, "new")
         );
         assert_eq!(thing.amount, Decimal::new(150, 2));
+        assert_eq!(thing.opens, NaiveTime::from_hms_milli_opt(9, 30, 0, 250));
+        assert!(thing.key.is_some());
         assert_eq!(thing.tags, ["a", "b"]);
         assert_eq!(
             thing.seen_at.unwrap().to_rfc3339(),

@@ -127,9 +127,12 @@ impl GroupKey {
             None => (text, None),
         };
         let field = named(module, "group_by", name)?;
-        let calendar = matches!(field.kind(module), FieldType::Instant | FieldType::Date);
+        let calendar = matches!(
+            field.kind(module),
+            FieldType::Instant(_) | FieldType::Date(_)
+        );
         let bucket = match bucket {
-            None if matches!(field.kind(module), FieldType::Instant) => {
+            None if matches!(field.kind(module), FieldType::Instant(_)) => {
                 let message = format!("write {name}:day, {name}:month or {name}:year");
                 return Err(refuse("bucket_required", message));
             }
@@ -154,10 +157,7 @@ impl GroupKey {
 
     /// Whether values of this type make groups.
     pub fn fits(kind: &FieldType) -> bool {
-        !matches!(
-            kind,
-            FieldType::Tags { .. } | FieldType::Json { .. } | FieldType::References { .. }
-        )
+        kind.is_comparable()
     }
 
     /// Its name in answers, as it was asked for.
@@ -176,7 +176,10 @@ impl GroupKey {
 impl Function {
     /// Whether values of this type take part in it.
     pub fn fits(self, kind: &FieldType) -> bool {
-        let number = matches!(kind, FieldType::Integer { .. } | FieldType::Decimal { .. });
+        let number = matches!(
+            kind,
+            FieldType::Integer { .. } | FieldType::Decimal { .. } | FieldType::Money { .. }
+        );
         match self {
             Self::Count => true,
             Self::Sum | Self::Avg => number,
@@ -185,7 +188,10 @@ impl Function {
                 number
                     || matches!(
                         kind,
-                        FieldType::Instant | FieldType::Date | FieldType::Text { .. }
+                        FieldType::Instant(_)
+                            | FieldType::Date(_)
+                            | FieldType::Time(_)
+                            | FieldType::Text { .. }
                     )
             }
         }
@@ -268,6 +274,7 @@ impl Records {
             return Err(Error::invalid("group_by", "out_of_range", message));
         }
         super::query::check_search(ask.search.as_deref())?;
+        super::money::check_currencies(permit.module()?, ask)?;
         let core = &self.core;
         let module = permit.module()?;
         let statements = core.statements(module);

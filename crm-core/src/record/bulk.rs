@@ -315,6 +315,7 @@ impl Bulk {
             None => self.create.scope().actor().user(),
         };
         machine::begin(module, &sent.values)?;
+        module.check_amounts(None, &sent.values)?;
         let (id, now) = self.core.clock.new_id_and_time();
         let after = Record {
             module: module.clone(),
@@ -351,6 +352,7 @@ impl Bulk {
             .map_or(RowScope::Own, |(permit, _)| permit.rows());
         let (module, old) = (&before.module, &before.values);
         machine::proceed(module, rows, old, &mut after.values, &sent.changes).map_err(as_fault)?;
+        module.check_amounts(Some(old), &after.values)?;
         let values = before.values.iter().zip(&after.values).enumerate();
         let changes: Vec<_> = values
             .filter(|(_, (old, new))| old != new)

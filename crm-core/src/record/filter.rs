@@ -6,7 +6,7 @@
 
 use crate::error::{FieldError, Result};
 use crate::module::input::{operand_entry, operand_text, parse_text};
-use crate::module::{CompiledModule, FieldType, OnDelete};
+use crate::module::{Bounds, CompiledModule, FieldType, OnDelete};
 use crate::record::Record;
 use crate::value::Value;
 
@@ -61,7 +61,7 @@ impl Field {
                 module: module.name().clone(),
                 on_delete: OnDelete::default(),
             },
-            Self::CreatedAt | Self::UpdatedAt => FieldType::Instant,
+            Self::CreatedAt | Self::UpdatedAt => FieldType::Instant(Bounds::NONE),
             Self::Declared(position) => match module.fields().get(position) {
                 Some(field) => field.kind.clone(),
                 None => FieldType::Bool,
@@ -267,27 +267,21 @@ pub(super) fn fits(kind: &FieldType, op: &str) -> bool {
     let Some((_, fits)) = OPERATORS.iter().find(|(name, _)| *name == op) else {
         return false;
     };
-    let textual = matches!(
-        kind,
-        FieldType::Text { .. } | FieldType::Email | FieldType::Phone
-    );
     match (fits, kind) {
         (Fits::Any, _) => true,
-        (
-            Fits::Scalar,
-            FieldType::Tags { .. } | FieldType::Json { .. } | FieldType::References { .. },
-        ) => false,
-        (Fits::Scalar, _) => true,
+        (Fits::Scalar, kind) => kind.is_comparable(),
         (Fits::Ordered, _) => matches!(
             kind,
             FieldType::Integer { .. }
                 | FieldType::Decimal { .. }
-                | FieldType::Instant
-                | FieldType::Date
+                | FieldType::Money { .. }
+                | FieldType::Instant(_)
+                | FieldType::Date(_)
+                | FieldType::Time(_)
                 | FieldType::Text { .. }
         ),
         (Fits::Textual, FieldType::AnyReference { .. }) => op == "starts",
-        (Fits::Textual, _) => textual,
+        (Fits::Textual, kind) => kind.is_text(),
         (Fits::Tags, kind) => {
             matches!(kind, FieldType::Tags { .. } | FieldType::References { .. })
         }
@@ -299,9 +293,9 @@ fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bool {
 
     let order = |operand: &Value| {
         if folds {
-            order(&fold(value), &fold(operand))
+            fold(value).order(&fold(operand))
         } else {
-            order(value, operand)
+            value.order(operand)
         }
     };
     let text = || value.as_text().unwrap_or_default().to_ascii_lowercase();
@@ -331,17 +325,4 @@ fn fold(value: &Value) -> Value {
         || value.clone(),
         |text| Value::Text(text.to_ascii_lowercase()),
     )
-}
-
-fn order(left: &Value, right: &Value) -> Option<std::cmp::Ordering> {
-    match (left, right) {
-        (Value::Bool(left), Value::Bool(right)) => left.partial_cmp(right),
-        (Value::Int(left), Value::Int(right)) => left.partial_cmp(right),
-        (Value::Decimal(left), Value::Decimal(right)) => left.partial_cmp(right),
-        (Value::Text(left), Value::Text(right)) => left.partial_cmp(right),
-        (Value::Instant(left), Value::Instant(right)) => left.partial_cmp(right),
-        (Value::Date(left), Value::Date(right)) => left.partial_cmp(right),
-        (Value::Uuid(left), Value::Uuid(right)) => left.partial_cmp(right),
-        _ => None,
-    }
 }

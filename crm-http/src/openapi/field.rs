@@ -1,12 +1,22 @@
 //! A declared field as a JSON Schema of OpenAPI 3.0, and as the query parameters that filter by it.
 
-use crm_core::module::{FieldSpec, FieldType, Ident, OnDelete};
+use chrono::{DateTime, NaiveDate, NaiveTime};
+use crm_core::module::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete};
 use serde_json::{Map, Value, json};
 
 /// The schema of a field's values, without null.
 pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
     match &field.kind {
-        FieldType::Text { max } => json!({"type": "string", "maxLength": max}),
+        FieldType::Text { min, max } => text_of(*min, *max, "Example"),
+        FieldType::LongText { min, max } => text_of(
+            *min,
+            *max,
+            "Called about the offer.\nShe will ring back on Monday.",
+        ),
+        FieldType::Url => json!({
+            "type": "string", "format": "uri", "pattern": URL, "maxLength": 2048,
+            "example": "https://example.com/",
+        }),
         FieldType::Email => {
             json!({"type": "string", "format": "email", "maxLength": 254, "example": "ada@example.com"})
         }
@@ -21,12 +31,60 @@ pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
             }
             schema
         }
-        FieldType::Decimal { precision, scale } => decimal(*precision, *scale),
-        FieldType::Bool => json!({"type": "boolean"}),
-        FieldType::Instant => {
-            json!({"type": "string", "format": "date-time", "example": "2026-01-31T09:30:00Z"})
+        FieldType::Decimal {
+            precision,
+            scale,
+            bounds,
+        } => {
+            let mut schema = decimal(*precision, *scale);
+            let example = schema["example"]
+                .as_str()
+                .and_then(|text| text.parse().ok());
+            if let Some(example) = example.and_then(|example| within(*bounds, example)) {
+                schema["example"] = json!(example);
+            }
+            schema
         }
-        FieldType::Date => json!({"type": "string", "format": "date", "example": "2026-01-31"}),
+        FieldType::Money {
+            precision,
+            scale,
+            bounds,
+            ..
+        } => {
+            let mut schema = decimal(*precision, *scale);
+            // A whole amount is one in every currency.
+            let whole = if precision > scale { "1" } else { "0" };
+            let zeros = "0".repeat(usize::try_from(*scale).unwrap_or_default());
+            let point = if *scale > 0 { "." } else { "" };
+            let example = format!("{whole}{point}{zeros}");
+            let bound = example
+                .parse()
+                .ok()
+                .and_then(|amount| within(*bounds, amount));
+            schema["example"] = json!(bound.map_or(example, |bound| bound.to_string()));
+            schema
+        }
+        FieldType::Currency => {
+            json!({"type": "string", "pattern": "^[A-Za-z]{3}$", "example": "EUR"})
+        }
+        FieldType::Bool => json!({"type": "boolean"}),
+        FieldType::Instant(bounds) => {
+            let example = DateTime::from_timestamp(1_769_851_800, 0).unwrap_or_default();
+            let example = within(*bounds, example).unwrap_or(example);
+            let text = crm_core::value::instant(&example);
+            json!({"type": "string", "format": "date-time", "example": text})
+        }
+        FieldType::Date(bounds) => {
+            let example = NaiveDate::from_ymd_opt(2026, 1, 31).unwrap_or_default();
+            let example = within(*bounds, example).unwrap_or(example).to_string();
+            json!({"type": "string", "format": "date", "example": example})
+        }
+        FieldType::Time(bounds) => {
+            let example = NaiveTime::from_hms_opt(9, 30, 0).unwrap_or_default();
+            let example = within(*bounds, example).unwrap_or(example);
+            json!({"type": "string", "pattern": TIME, "example": crm_core::value::time(&example)})
+        }
+        FieldType::Uuid => json!({"type": "string", "format": "uuid", "example": ID}),
         FieldType::Enum { .. } => reference(&enum_name(singular, field)),
         FieldType::Tags {
             max_items,
@@ -46,6 +104,35 @@ pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
             "items": {"type": "string", "format": "uuid"},
         }),
         FieldType::AnyReference { modules, .. } => any_reference(modules),
+    }
+}
+
+/// A web address: RFC 3986 in its ASCII form.
+const URL: &str = r"^[Hh][Tt][Tt][Pp][Ss]?://[!#-;=?-\[\]_a-z~]+$";
+/// A local time of day; JSON Schema's own format of times demands an offset from UTC.
+const TIME: &str = r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?$";
+const ID: &str = "018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071";
+
+fn text_of(min: u32, max: u32, example: &str) -> Value {
+    let mut schema = json!({"type": "string", "maxLength": max});
+    let length = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
+    if min > 1 {
+        schema["minLength"] = json!(min);
+        let missing = length(min).saturating_sub(example.chars().count());
+        let padding = "e".repeat(missing.min(length(max)));
+        schema["example"] = json!(format!("{example}{padding}"));
+    } else if example.chars().count() <= length(max) && example != "Example" {
+        schema["example"] = json!(example);
+    }
+    schema
+}
+
+/// The example, or the bound that it breaks.
+fn within<T: PartialOrd + Copy>(bounds: Bounds<T>, example: T) -> Option<T> {
+    match (bounds.min, bounds.max) {
+        (Some(min), _) if example < min => Some(min),
+        (_, Some(max)) if example > max => Some(max),
+        _ => None,
     }
 }
 
@@ -90,8 +177,17 @@ fn description(field: &FieldSpec) -> String {
         FieldType::Json { max_bytes } => {
             words.push(format!("Any JSON of at most {max_bytes} bytes."))
         }
+        FieldType::Time(_) => words.push("A local time of day.".to_owned()),
+        FieldType::Currency => words.push("The ISO 4217 code of a currency in use.".to_owned()),
+        FieldType::Money { currency, .. } => words.push(match currency {
+            MoneyCurrency::Fixed(code) => format!("An exact amount of {code}, as text."),
+            MoneyCurrency::Field(name) => {
+                format!("An exact amount in the currency that `{name}` names, as text.")
+            }
+        }),
         _ => {}
     }
+    words.extend(bounds(&field.kind));
     if field.unique {
         words.push("Unique in the tenant.".to_owned());
     }
@@ -117,6 +213,27 @@ fn when_deleted(rule: OnDelete) -> Option<String> {
         OnDelete::Restrict => None,
         OnDelete::Cascade => Some("Deleting that one deletes this record too.".to_owned()),
         OnDelete::SetNull => Some("Deleting that one clears it.".to_owned()),
+    }
+}
+
+/// The bounds of what is a text on the wire, which JSON Schema has no words for.
+fn bounds(kind: &FieldType) -> Option<String> {
+    fn said<T>(bounds: &Bounds<T>, text: impl Fn(&T) -> String) -> Option<String> {
+        Some(match (bounds.min.as_ref(), bounds.max.as_ref()) {
+            (None, None) => return None,
+            (Some(min), None) => format!("At least {}.", text(min)),
+            (None, Some(max)) => format!("At most {}.", text(max)),
+            (Some(min), Some(max)) => format!("From {} to {}.", text(min), text(max)),
+        })
+    }
+    match kind {
+        FieldType::Decimal { bounds, .. } | FieldType::Money { bounds, .. } => {
+            said(bounds, ToString::to_string)
+        }
+        FieldType::Instant(bounds) => said(bounds, crm_core::value::instant),
+        FieldType::Date(bounds) => said(bounds, ToString::to_string),
+        FieldType::Time(bounds) => said(bounds, crm_core::value::time),
+        _ => None,
     }
 }
 
@@ -243,11 +360,8 @@ fn text() -> Value {
 /// What a field is compared with: its type, without the bounds that limit what is stored.
 pub(super) fn operand(singular: &str, field: &FieldSpec) -> Value {
     match &field.kind {
-        FieldType::Text { .. }
-        | FieldType::Email
-        | FieldType::Phone
-        | FieldType::Tags { .. }
-        | FieldType::Json { .. } => text(),
+        kind if kind.is_text() => text(),
+        FieldType::Tags { .. } | FieldType::Json { .. } => text(),
         FieldType::References { .. } => json!({"type": "string", "format": "uuid"}),
         FieldType::Integer { .. } => json!({"type": "integer", "format": "int64"}),
         _ => {

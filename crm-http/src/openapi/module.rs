@@ -1,11 +1,12 @@
 //! The paths and schemas that follow from one module's declaration.
 
 mod bulk;
+mod merge;
 mod transfer;
 mod trash;
 
 use crm_core::Registry;
-use crm_core::module::{CompiledModule, FieldSpec, FieldType, Ident, OnDelete};
+use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident, OnDelete};
 use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
 use serde_json::{Map, Value, json};
 
@@ -64,6 +65,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         .paths
         .extend(transfer::paths(registry, &words, module));
     described.paths.extend(bulk::paths(&words));
+    described.paths.extend(merge::paths(&words, module));
     if has_funnel(module) {
         let funnel = json!({"get": funnel(&words, module)});
         described.paths.insert(format!("{path}/funnel"), funnel);
@@ -163,10 +165,10 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
     let mut keys = Vec::new();
     let mut metrics = vec![Function::Count.to_string()];
     for FieldSpec { name, kind, .. } in &fields {
-        if matches!(kind, FieldType::Instant | FieldType::Date) {
+        if matches!(kind, FieldType::Instant(_) | FieldType::Date(_)) {
             keys.extend(["day", "month", "year"].map(|bucket| format!("{name}:{bucket}")));
         }
-        if GroupKey::fits(kind) && !matches!(kind, FieldType::Instant) {
+        if GroupKey::fits(kind) && !matches!(kind, FieldType::Instant(_)) {
             keys.push(name.to_string());
         }
         let fitting = Function::all().filter(|(_, function)| function.fits(kind));
@@ -298,8 +300,8 @@ fn system_fields() -> Vec<FieldSpec> {
     let fields = [
         reference().and_then(|kind| field("id", kind)),
         reference().and_then(|kind| field("owner_id", kind)),
-        field("created_at", FieldType::Instant),
-        field("updated_at", FieldType::Instant),
+        field("created_at", FieldType::Instant(Bounds::NONE)),
+        field("updated_at", FieldType::Instant(Bounds::NONE)),
     ];
     fields.into_iter().flatten().collect()
 }
@@ -457,6 +459,11 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
 
     let mut stored = system_properties();
     stored.extend(declared.clone());
+    for (position, field) in module.fields().iter().enumerate() {
+        if !module.is_always_present(position) {
+            stored[field.name.as_str()]["nullable"] = json!(true);
+        }
+    }
     let view = read::view_schema(registry, module, &stored);
     let trash = trash::schemas(registry, words, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
@@ -509,6 +516,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     ]);
     schemas.extend(trash);
     schemas.extend(bulk::schemas(words, module));
+    schemas.extend(merge::schemas(words, module));
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module

@@ -21,6 +21,9 @@ pub struct Step {
     pub summary: String,
     /// Whether it drops stored values.
     pub destructive: bool,
+    /// How many records of the module lose something in this and its other destructive steps, where
+    /// that was counted.
+    pub records: Option<u64>,
 }
 
 impl Step {
@@ -29,6 +32,7 @@ impl Step {
             sql: sql.into(),
             summary: summary.into(),
             destructive: false,
+            records: None,
         }
     }
 
@@ -366,6 +370,7 @@ impl<'a> Change<'a> {
             sql: statements.join(";\n"),
             summary: format!("{module}: {}", changes.join(", ")),
             destructive: self.removed().next().is_some() || (was && !is),
+            records: None,
         }
     }
 
@@ -387,10 +392,12 @@ fn find<'a>(spec: &'a ModuleSpec, field: &FieldSpec) -> Option<&'a FieldSpec> {
 /// Whether values of one type are values of the other as they are stored, rules aside.
 fn same_type(old: &FieldType, new: &FieldType) -> bool {
     match (old, new) {
-        (FieldType::Decimal { scale: old, .. }, FieldType::Decimal { scale: new, .. }) => {
-            old == new
-        }
-        (FieldType::References { module: old, .. }, FieldType::References { module: new, .. }) => {
+        (
+            FieldType::Decimal { scale: old, .. } | FieldType::Money { scale: old, .. },
+            FieldType::Decimal { scale: new, .. } | FieldType::Money { scale: new, .. },
+        ) => old == new,
+        (FieldType::References { module: old, .. }, FieldType::References { module: new, .. })
+        | (FieldType::Reference { module: old, .. }, FieldType::Reference { module: new, .. }) => {
             old == new
         }
         // What is stored already must stay a value.
@@ -398,9 +405,10 @@ fn same_type(old: &FieldType, new: &FieldType) -> bool {
             FieldType::AnyReference { modules: old, .. },
             FieldType::AnyReference { modules: new, .. },
         ) => old.iter().all(|module| new.contains(module)),
-        (FieldType::Reference { module: old, .. }, FieldType::Reference { module: new, .. }) => {
-            old == new
-        }
+        (
+            FieldType::Text { .. } | FieldType::LongText { .. },
+            FieldType::Text { .. } | FieldType::LongText { .. },
+        ) => true,
         (old, new) => std::mem::discriminant(old) == std::mem::discriminant(new),
     }
 }

@@ -1,3 +1,5 @@
+mod types;
+
 use proptest::prelude::*;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 

@@ -217,3 +217,22 @@ fn an_indexed_search_needs_texts_to_search() {
         ["/search not_supported"]
     );
 }
+
+#[test]
+fn long_texts_are_searched_and_nothing_else() {
+    let long = |words: &str| {
+        problems(&format!(
+            "name = 'things'\nsingular = 'thing'\nindexes = [['b']]\n
+             fields = [{{ name = 'a', type = 'long_text', {words} }}, {{ name = 'b', type = 'url' }}]"
+        ))
+    };
+    assert_eq!(long("search = true, max = 100_000"), [""; 0]);
+    assert_eq!(long("unique = true"), ["/fields/0/unique not_supported"]);
+    assert_eq!(long("sort = true"), ["/fields/0/sort not_supported"]);
+    assert_eq!(long("max = 100_001"), ["/fields/0/max out_of_range"]);
+    assert_eq!(long("min = 3, max = 2"), ["/fields/0/min out_of_range"]);
+    assert_eq!(
+        long("default = 'x', min = 2"),
+        ["/fields/0/default too_short"]
+    );
+}

@@ -192,7 +192,7 @@ fn a_json_filter_compares_with_typed_values() {
     assert!(from_json_filter(&integer, &json!("5")).is_err());
     assert!(from_json_filter(&FieldType::Bool, &json!("true")).is_err());
     assert_eq!(
-        from_json_filter(&FieldType::Date, &Json::Null),
+        from_json_filter(&FieldType::Date(crate::module::Bounds::NONE), &Json::Null),
         Ok(Value::Null)
     );
     assert!(from_json_filter(&FieldType::Json { max_bytes: 9 }, &json!([])).is_err());

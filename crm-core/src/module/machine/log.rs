@@ -109,8 +109,9 @@ fn refers_to(field: &FieldSpec, name: &Ident) -> bool {
 
 fn takes(field: &FieldSpec, texts: &[String]) -> bool {
     texts.iter().all(|text| match &field.kind {
-        FieldType::Text { max } => {
-            !text.is_empty() && text.trim() == text && text.chars().count() <= *max as usize
+        FieldType::Text { min, max } | FieldType::LongText { min, max } => {
+            let fits = *min as usize..=*max as usize;
+            text.trim() == text && fits.contains(&text.chars().count())
         }
         FieldType::Enum { values } => values.contains(text),
         _ => false,

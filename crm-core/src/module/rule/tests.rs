@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::module::{Ident, OnDelete};
+use crate::module::{Bounds, Ident, OnDelete};
 
 /// The value, or the code of its refusal.
 fn ruled(kind: &FieldType, json: Json) -> Result<Value, &'static str> {
@@ -10,7 +10,7 @@ fn ruled(kind: &FieldType, json: Json) -> Result<Value, &'static str> {
 }
 
 fn text(max: u32) -> FieldType {
-    FieldType::Text { max }
+    FieldType::Text { min: 1, max }
 }
 
 #[test]
@@ -51,6 +51,7 @@ fn decimals_are_exact_or_refused() {
     let money = FieldType::Decimal {
         precision: 12,
         scale: 2,
+        bounds: Bounds::NONE,
     };
     for (json, text) in [
         (json!("12.5"), "12.50"),
@@ -98,7 +99,9 @@ fn decimals_are_exact_or_refused() {
 
 #[test]
 fn instants_carry_an_offset_and_come_out_in_utc() {
-    let wire = |text: &str| ruled(&FieldType::Instant, json!(text)).map(|value| json!(value));
+    let wire = |text: &str| {
+        ruled(&FieldType::Instant(Bounds::NONE), json!(text)).map(|value| json!(value))
+    };
     assert_eq!(
         wire("2026-03-01T10:30:00+02:00"),
         Ok(json!("2026-03-01T08:30:00Z"))
@@ -121,7 +124,8 @@ fn instants_carry_an_offset_and_come_out_in_utc() {
 
 #[test]
 fn dates_are_days_of_the_calendar() {
-    let wire = |text: &str| ruled(&FieldType::Date, json!(text)).map(|value| json!(value));
+    let wire =
+        |text: &str| ruled(&FieldType::Date(Bounds::NONE), json!(text)).map(|value| json!(value));
     assert_eq!(wire("2024-02-29"), Ok(json!("2024-02-29")));
     for text in [
         "2023-02-29",
@@ -220,7 +224,7 @@ fn phones_and_references_have_a_syntax() {
 proptest! {
     #[test]
     fn a_decimal_keeps_every_digit(unscaled in -999_999_999_999_999_999_i64..=999_999_999_999_999_999, scale in 0_u32..=18) {
-        let kind = FieldType::Decimal { precision: 18, scale };
+        let kind = FieldType::Decimal { precision: 18, scale, bounds: Bounds::NONE };
         let written = Decimal::new(unscaled, scale);
         let read = from_json(&kind, json!(written.to_string())).unwrap();
         prop_assert_eq!(read, Value::Decimal(written));
@@ -229,9 +233,9 @@ proptest! {
     #[test]
     fn no_text_makes_a_rule_panic(text in ".{0,70}", precision in 0_u32..40, scale in 0_u32..40) {
         let kinds = [
-            FieldType::Decimal { precision, scale },
-            FieldType::Instant,
-            FieldType::Date,
+            FieldType::Decimal { precision, scale, bounds: Bounds::NONE },
+            FieldType::Instant(Bounds::NONE),
+            FieldType::Date(Bounds::NONE),
             FieldType::Email,
             FieldType::Phone,
         ];
@@ -242,7 +246,115 @@ proptest! {
 
     #[test]
     fn no_number_makes_a_decimal_panic(number in any::<f64>(), precision in 0_u32..40, scale in 0_u32..40) {
-        let _ = from_json(&FieldType::Decimal { precision, scale }, json!(number));
+        let _ = from_json(&FieldType::Decimal { precision, scale, bounds: Bounds::NONE }, json!(number));
         let _ = decimal(&format!("{number:e}"), precision, scale);
     }
+}
+
+#[test]
+fn a_url_is_absolute_of_the_web_and_of_ascii() {
+    let longest = format!("https://example.com/{}", "x".repeat(2_028));
+    for text in [
+        "https://example.com",
+        "HTTP://example.com:8080/a/b?c=d&e=%20#f",
+        "https://[2001:db8::1]/",
+        "http://localhost",
+        &longest,
+    ] {
+        assert_eq!(
+            ruled(&FieldType::Url, json!(text)),
+            Ok(Value::Text(text.to_owned()))
+        );
+    }
+    for text in [
+        "example.com",
+        "//example.com",
+        "ftp://example.com",
+        "javascript:alert(1)",
+        "https:example.com",
+        "https://",
+        "http://[::1",
+        "https://exa mple.com",
+        "https://example.com/a\tb",
+        "https://example.com\\evil",
+        "https://exämple.com/",
+        "https://example.com/\"",
+        "https://256.256.256.256/",
+        &format!("{longest}x"),
+    ] {
+        assert_eq!(
+            ruled(&FieldType::Url, json!(text)),
+            Err("invalid_url"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_time_is_one_of_the_clock_to_the_microsecond() {
+    let time = FieldType::Time(Bounds::NONE);
+    let wire = |text: &str| ruled(&time, json!(text)).map(|value| json!(value));
+    for (text, canonical) in [
+        ("09:30", "09:30:00"),
+        ("00:00:00", "00:00:00"),
+        ("23:59:59.999999", "23:59:59.999999"),
+        ("12:00:00.5", "12:00:00.500000"),
+        ("12:00:00.000", "12:00:00"),
+    ] {
+        assert_eq!(wire(text), Ok(json!(canonical)));
+    }
+    for text in [
+        "24:00",
+        "9:30",
+        "09:60",
+        "23:59:60",
+        "09:30:",
+        "09:30:00.",
+        "09:30:00.1234567",
+        "+9:30",
+        "09:30Z",
+        "noon",
+        "09:30 ",
+        "０９:30",
+    ] {
+        let refused = wire(text);
+        let spaced = text.ends_with(' ');
+        assert!(
+            if spaced {
+                refused.is_ok()
+            } else {
+                refused == Err("invalid_time")
+            },
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn any_hyphenated_uuid_is_one() {
+    let wire = |text: &str| ruled(&FieldType::Uuid, json!(text)).map(|value| json!(value));
+    for id in [
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "C232AB00-9414-11EC-B3C8-9F6BDECED846",
+    ] {
+        assert_eq!(wire(id), Ok(json!(id.to_lowercase())));
+    }
+    for id in [
+        "018f4e2a7b6c7d3e9a1b2c3d4e5f6071",
+        "{018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071}",
+        "x",
+    ] {
+        assert_eq!(wire(id), Err("invalid_id"), "{id}");
+    }
+}
+
+#[test]
+fn a_long_text_keeps_its_lines() {
+    let kind = FieldType::LongText { min: 1, max: 9 };
+    assert_eq!(
+        ruled(&kind, json!(" a\n\n b\r\nc ")),
+        Ok(Value::Text("a\n\n b\r\nc".into()))
+    );
+    assert_eq!(ruled(&kind, json!("a\nb\nc\nd\ne\n.")), Err("too_long"));
 }
