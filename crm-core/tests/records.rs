@@ -32,6 +32,8 @@ mod custom;
 mod figures;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/links.rs"]
+mod links;
 #[path = "records/merge.rs"]
 mod merge;
 #[path = "records/module_suite.rs"]
@@ -40,6 +42,8 @@ mod module_suite;
 mod page_number;
 #[path = "records/query.rs"]
 mod query;
+#[path = "records/relations.rs"]
+mod relations;
 #[path = "records/search.rs"]
 mod search;
 #[path = "records/search_index.rs"]

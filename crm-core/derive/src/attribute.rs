@@ -105,13 +105,15 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
                 RuleValue::Number(number(&meta)?)
             }
             "currency" if !meta.input.peek(Token![=]) => RuleValue::Flag,
-            "currency" | "currency_field" | "references" => RuleValue::Text(meta.value()?.parse()?),
-            "values" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
+            "currency" | "currency_field" | "references" | "on_delete" => {
+                RuleValue::Text(meta.value()?.parse()?)
+            }
+            "values" | "references_any" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, default, description, email, \
                      phone, url, long_text, max, min, precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
-                     references",
+                     references, references_any, on_delete",
                 ));
             }
         };

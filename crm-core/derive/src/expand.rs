@@ -102,7 +102,10 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
         let message = format!("`{}` does not belong to a field of this type", rule.word);
         return Err(Error::new_spanned(&rule.word, message));
     }
-    let required = inner.is_none();
+    let required = match crate::kind::is_links(&field.ty) {
+        true => words.required.is_some(),
+        false => inner.is_none(),
+    };
     let (unique, search, sort) = (words.unique, words.search, words.sort);
     let default = match &words.default {
         None => quote!(::std::option::Option::None),

@@ -4,6 +4,7 @@
 mod aggregate;
 mod custom;
 mod duplicates;
+mod link;
 mod lookup;
 mod many;
 mod order;
@@ -34,7 +35,7 @@ use search::Narrowed;
 pub(crate) const COUNT_CAP: u32 = 10_000;
 
 /// The statements of one module, their constant texts built once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Statements {
     module: Arc<CompiledModule>,
     dialect: Dialect,
@@ -60,7 +61,7 @@ impl Statements {
     }
 
     fn on(module: &Arc<CompiledModule>, dialect: Dialect, shelf: Shelf) -> Self {
-        let mut get = select(module);
+        let mut get = select(module, dialect);
         get.push(" WHERE ");
         within(&mut get, module);
         get.push("tenant_id = $1 AND id = $2")
@@ -126,8 +127,10 @@ impl Statements {
             .bind(owner, ColumnType::Uuid)
             .bind(now, ColumnType::Instant)
             .bind(now, ColumnType::Instant);
-        for (value, kind) in values.into_iter().zip(self.module.columns()) {
-            sql = sql.bind(value, *kind);
+        for (position, value) in values.into_iter().enumerate() {
+            if !self.is_linked(position) {
+                sql = sql.bind(value, self.module.columns()[position]);
+            }
         }
         if let Some(custom) = custom {
             sql = sql.bind(custom, ColumnType::Json);
@@ -172,6 +175,9 @@ impl Statements {
         let (changes, custom) = changes.split_at(self.declared(changes));
         self.repack(&mut sql, custom);
         for (position, value) in changes {
+            if self.is_linked(*position) {
+                continue;
+            }
             let field = &self.module.fields()[*position];
             sql.push(", ").ident(&field.name).push(" = ");
             sql.arg(value.clone(), self.module.columns()[*position]);
@@ -183,16 +189,6 @@ impl Statements {
         Sql::shared(&self.delete)
             .bind(tenant, ColumnType::Uuid)
             .bind(id, ColumnType::Uuid)
-    }
-
-    /// Whether a record exists and, with an owner, belongs to them.
-    pub(crate) fn exists(&self, tenant: TenantId, id: RecordId, owner: Option<UserId>) -> Sql {
-        let mut sql = Sql::new("SELECT 1 FROM ");
-        sql.ident(self.module.table());
-        self.conditions(&mut sql, tenant, owner, None, None);
-        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
-        self.hold(&mut sql);
-        sql
     }
 
     /// How many records match: all of them, or up to one more than the cap.
@@ -221,7 +217,7 @@ impl Statements {
 
     /// All records that match, in no order.
     pub(crate) fn matching(&self, tenant: TenantId, owner: Option<UserId>, filter: &Filter) -> Sql {
-        let mut sql = select(&self.module);
+        let mut sql = self.select();
         self.conditions(&mut sql, tenant, owner, Some(filter), None);
         sql.returns_shared(&self.columns)
     }
@@ -297,6 +293,12 @@ impl Statements {
 
     fn compare(&self, sql: &mut Sql, field: Field, comparison: &Comparison) {
         if field == Field::CreatedAt && created(sql, comparison) {
+            return;
+        }
+        if let Field::Declared(position) = field
+            && (self.is_linked(position) && self.linked(sql, position, comparison)
+                || self.subject(sql, position, comparison))
+        {
             return;
         }
         let mut binary = |operator: &'static str, operand: &Value| {
@@ -498,13 +500,19 @@ fn first_id(millis: i64) -> uuid::Uuid {
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
 
-fn select(module: &CompiledModule) -> Sql {
+fn select(module: &CompiledModule, dialect: Dialect) -> Sql {
     let mut sql = Sql::new("SELECT id, version, owner_id, created_at, updated_at");
     if module.spec().soft_delete {
         sql.push(", deleted_at");
     }
     for field in module.declared_fields() {
-        sql.push(", ").ident(&field.name);
+        sql.push(", ");
+        match field.kind.is_linked() {
+            true => link::select(&mut sql, module, field, dialect),
+            false => {
+                sql.ident(&field.name);
+            }
+        }
     }
     if module.has_custom() {
         sql.push(", custom");
@@ -517,20 +525,23 @@ fn insert(module: &CompiledModule) -> Sql {
     let mut sql = Sql::new("INSERT INTO ");
     sql.ident(module.table())
         .push(" (tenant_id, id, version, owner_id, created_at, updated_at");
-    for field in module.declared_fields() {
-        sql.push(", ").ident(&field.name);
-    }
-    if module.has_custom() {
-        sql.push(", custom");
-    }
-    let more = if module.is_tenants() {
+    let mut columns = if module.is_tenants() {
         2
     } else {
         usize::from(module.has_custom())
     };
+    for field in module.declared_fields() {
+        if !field.kind.is_linked() {
+            columns += 1;
+            sql.push(", ").ident(&field.name);
+        }
+    }
+    if module.has_custom() {
+        sql.push(", custom");
+    }
     sql.push(if module.is_tenants() { ", module" } else { "" });
     sql.push(") VALUES ($1, $2, $3, $4, $5, $6");
-    for number in 0..module.declared_fields().len() + more {
+    for number in 0..columns {
         sql.push(", $").number(number as u64 + 7);
     }
     sql.push(")");

@@ -126,9 +126,10 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         rules(field, &place, &mut problems);
         abilities(field, &place, &mut problems);
         default(field, &place, &mut problems);
-        if field.required
-            && matches!(&field.kind, FieldType::Reference { module } if *module == spec.name)
-        {
+        if let Some(message) = super::on_delete::problem(field) {
+            problems.add(&format!("{place}/on_delete"), "not_supported", message);
+        }
+        if field.required && field.kind.has_key() && field.kind.targets().contains(&spec.name) {
             let message = format!(
                 "`{}` refers to its own module: the first record could never be \
                                    made; make it optional",
@@ -235,6 +236,12 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         | FieldType::Time(_)
         | FieldType::Uuid
         | FieldType::Reference { .. } => {}
+        FieldType::References { max_items, .. } => bounds("max_items", *max_items, 1, 1_000),
+        FieldType::AnyReference { modules, .. } => {
+            if let Some((code, message)) = super::on_delete::refused_targets(name, modules) {
+                problems.add(&format!("{place}/modules"), code, message);
+            }
+        }
     }
     if let Err((key, message)) = field.kind.check_bounds() {
         let message = format!("`{key}` of `{name}` {message}");
@@ -290,8 +297,11 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
     if field.search && !kind.is_text() && !matches!(kind, FieldType::Tags { .. }) {
         refuse("search", "text, long_text, email, phone, url and tags");
     }
-    if field.sort && !kind.is_ordered() {
-        refuse("sort", "types other than long_text, tags and json");
+    if field.sort && (!kind.is_ordered() || matches!(kind, FieldType::AnyReference { .. })) {
+        refuse(
+            "sort",
+            "types other than long_text, tags, json, references and any_reference",
+        );
     }
     let key = if field.unique { "unique" } else { "sort" };
     if (field.unique || field.sort) && index_bytes(kind) > MAX_INDEX_BYTES {
@@ -314,6 +324,7 @@ fn index_bytes(kind: &FieldType) -> usize {
         FieldType::Email => email::MAX_LEN,
         FieldType::Url => rule::URL_MAX,
         FieldType::Phone | FieldType::Enum { .. } => 64,
+        FieldType::AnyReference { .. } => rule::MAX_SUBJECT,
         _ => 16,
     }
 }
@@ -321,7 +332,7 @@ fn index_bytes(kind: &FieldType) -> usize {
 fn default(field: &FieldSpec, place: &str, problems: &mut Problems) {
     let Some(json) = &field.default else { return };
     let problem = match rule::from_json(&field.kind, json.clone()) {
-        _ if matches!(field.kind, FieldType::Reference { .. }) => {
+        _ if field.kind.is_reference() => {
             ("not_supported", "a reference has no default".to_owned())
         }
         Ok(Value::Null) => (

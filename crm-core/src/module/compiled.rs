@@ -23,6 +23,7 @@ pub struct CompiledModule {
     defaults: Vec<Value>,
     searchable: Vec<usize>,
     sortable: Vec<usize>,
+    linked: Vec<usize>,
     machines: Vec<Machine>,
     pub(super) amounts: Vec<money::Amount>,
     duplicates: Vec<Vec<usize>>,
@@ -63,6 +64,7 @@ impl CompiledModule {
             defaults: spec.fields.iter().map(FieldSpec::default_value).collect(),
             searchable: positions_where(|field| field.search),
             sortable: positions_where(|field| field.sort),
+            linked: positions_where(|field| field.kind.is_linked()),
             machines: machine::compile(&spec),
             amounts: money::compile(&spec),
             duplicates: spec
@@ -126,6 +128,11 @@ impl CompiledModule {
         &self.sortable
     }
 
+    /// Positions of the fields whose values stand in tables of their own.
+    pub(crate) fn linked(&self) -> &[usize] {
+        &self.linked
+    }
+
     /// The state machines of its fields.
     pub(crate) fn machines(&self) -> &[Machine] {
         &self.machines
@@ -176,5 +183,7 @@ fn column_type(kind: &FieldType) -> ColumnType {
         FieldType::Tags { .. } => ColumnType::Tags,
         FieldType::Json { .. } => ColumnType::Json,
         FieldType::Reference { .. } => ColumnType::Uuid,
+        FieldType::References { .. } => ColumnType::Tags,
+        FieldType::AnyReference { .. } => ColumnType::Text,
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::activity::has_effects;
 use super::hook::{self, Step};
 use super::many::trace;
+use super::reference;
 use super::write::{Expected, Kind, Write, admit, remove_locked, store_in};
 use super::{Field, Record, Records};
 use crate::crm::Core;
@@ -270,24 +271,23 @@ impl Merging {
         let ids: Vec<Value> = self.from.iter().map(|(id, _)| (*id).into()).collect();
         let system = self.update.scope().elevated();
         let mut left = MAX_REFERENCES;
-        for (declared, position) in core.registry.references_to(self.update.module()?.name()) {
-            let permit = system.permit::<Update>(declared.name().as_str())?;
+        for dependent in core.registry.dependents(self.update.module()?.name()) {
+            let position = dependent.field;
+            let permit = system.permit::<Update>(dependent.module.name().as_str())?;
             let module = permit.module()?;
             let live = core.statements(module);
             let field = Field::Declared(position);
+            if !dependent.has_column_key() {
+                left = self.rename(tx, core, &permit, position, left).await?;
+                continue;
+            }
             let records = read(tx, live, module, field, &ids, &permit).await?;
             let discarded = match module.spec().soft_delete {
                 true => read(tx, &live.trash(), module, field, &ids, &permit).await?,
                 false => Vec::new(),
             };
             let count = records.len() + discarded.len();
-            left = left.checked_sub(count).ok_or_else(|| {
-                let message = format!(
-                    "more than {MAX_REFERENCES} records refer to those that would be merged; \
-                     change some of them first"
-                );
-                Error::conflict("too_many_references", message)
-            })?;
+            left = left.checked_sub(count).ok_or_else(too_many)?;
             let to = (position, Value::from(self.survivor));
             if has_effects(core, module) {
                 for before in records {
@@ -301,6 +301,61 @@ impl Merging {
         }
         Ok(())
     }
+}
+
+impl Merging {
+    /// Puts the survivor into lists of references and references to any module, in the place of the
+    /// others; answers how many more references may follow.
+    async fn rename(
+        &self,
+        tx: &mut Tx<'_>,
+        core: &Core,
+        permit: &Permit<Update>,
+        position: usize,
+        left: usize,
+    ) -> Result<usize> {
+        let (module, name) = (permit.module()?, self.update.module()?.name());
+        let from: Vec<RecordId> = self.from.iter().map(|(id, _)| *id).collect();
+        let (live, tenant) = (core.statements(module), permit.tenant());
+        let sql = live.referring(tenant, position, (name, &from), left + 1);
+        let mut rows = reference::locked(tx, module, sql).await?;
+        if module.spec().soft_delete {
+            let trash = live.trash();
+            let sql = trash.referring(tenant, position, (name, &from), left + 1);
+            rows.extend(reference::locked(tx, module, sql).await?);
+        }
+        let left = left.checked_sub(rows.len()).ok_or_else(too_many)?;
+        for row in rows {
+            let before = Record::from_row(module, row)?;
+            let to = match before.values.get(position) {
+                Some(Value::Tags(ids)) => {
+                    let mut to: Vec<String> = Vec::with_capacity(ids.len());
+                    for id in ids {
+                        let goes = from.iter().any(|other| other.to_string() == *id);
+                        let id = match goes {
+                            true => self.survivor.to_string(),
+                            false => id.clone(),
+                        };
+                        if !to.contains(&id) {
+                            to.push(id);
+                        }
+                    }
+                    Value::Tags(to)
+                }
+                _ => Value::Text(format!("{name}/{}", self.survivor)),
+            };
+            point(tx, core, permit, before, &(position, to)).await?;
+        }
+        Ok(left)
+    }
+}
+
+fn too_many() -> Error {
+    let message = format!(
+        "more than {MAX_REFERENCES} records refer to those that would be merged; change some of \
+         them first"
+    );
+    Error::conflict("too_many_references", message)
 }
 
 /// Adds the tags of others, as many as fit.
@@ -323,7 +378,7 @@ fn unite<'v>(value: &mut Value, others: impl Iterator<Item = &'v Value>, most: u
 }
 
 fn is_own(module: &CompiledModule, field: &crate::module::FieldSpec) -> bool {
-    matches!(&field.kind, FieldType::Reference { module: target } if target == module.name())
+    matches!(&field.kind, FieldType::Reference { module: target, .. } if target == module.name())
 }
 
 async fn read(

@@ -13,11 +13,13 @@ mod hook;
 mod many;
 mod merge;
 mod money;
+mod on_delete;
 mod once;
 mod page;
 mod perform;
 mod query;
 mod records;
+mod reference;
 mod search;
 mod trash;
 mod typed;
@@ -49,7 +51,7 @@ pub use records::Records;
 pub use trash::Purged;
 pub use typed::Typed;
 pub use upsert::Key;
-pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
+pub use view::{MAX_EXPAND, MAX_EXPAND_DEPTH, View, Viewed, expanded_name};
 pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
@@ -156,7 +158,12 @@ impl Record {
         let fields = self.module.fields();
         for position in positions {
             if let (Some(field), Some(value)) = (fields.get(position), self.values.get(position)) {
-                map.serialize_entry(field.name.as_str(), value)?;
+                match value {
+                    Value::Null if field.kind.is_linked() => {
+                        map.serialize_entry(field.name.as_str(), &[(); 0])?;
+                    }
+                    value => map.serialize_entry(field.name.as_str(), value)?,
+                }
             }
         }
         Ok(())

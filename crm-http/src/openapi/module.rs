@@ -6,7 +6,7 @@ mod transfer;
 mod trash;
 
 use crm_core::Registry;
-use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident};
+use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident, OnDelete};
 use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
 use serde_json::{Map, Value, json};
 
@@ -294,6 +294,7 @@ fn system_fields() -> Vec<FieldSpec> {
     let reference = || {
         Some(FieldType::Reference {
             module: Ident::try_from("users".to_owned()).ok()?,
+            on_delete: OnDelete::default(),
         })
     };
     let fields = [
@@ -394,9 +395,14 @@ fn update(words: &Words<'_>, verb: &str) -> Value {
     operation
 }
 
+const DELETE: &str = "Records that refer to this one go too, or lose the reference, as their fields \
+    say. Refused as `has_dependents` while others refer to it that stay, and as \
+    `too_many_dependents` where more than 10,000 would follow. ";
+
 fn delete(words: &Words<'_>) -> Value {
     let id = format!("delete_{}", words.singular);
-    let mut operation = words.operation("delete", id, format!("Delete a {}", words.singular), "");
+    let mut operation =
+        words.operation("delete", id, format!("Delete a {}", words.singular), DELETE);
     operation["parameters"] = json!([id_parameter(), if_match(), super::write::idempotency_key()]);
     operation["responses"] = json!({"204": {"description": "It is gone."}});
     super::write::replayed(&mut operation);

@@ -23,6 +23,7 @@ mod page;
 mod plugin;
 mod query;
 mod records;
+mod relations;
 mod session;
 mod shutdown;
 mod transfer;

@@ -1,7 +1,7 @@
 //! The SQL of duplicates: records that agree in all fields of a declared key, ASCII letters in
 //! either case.
 
-use super::{Statements, select};
+use super::Statements;
 use crate::db::{ColumnType, Sql};
 use crate::id::{RecordId, TenantId, UserId};
 use crate::module::FieldType;
@@ -51,7 +51,7 @@ impl Statements {
         but: Option<RecordId>,
         limit: u32,
     ) -> Sql {
-        let mut sql = select(&self.module);
+        let mut sql = self.select();
         self.share(&mut sql, tenant, owner, (key, values), but);
         sql.push(" ORDER BY id LIMIT ").number(u64::from(limit));
         sql.returns_shared(&self.columns)

@@ -13,6 +13,7 @@ use crate::event::ChangeKind;
 use crate::id::{RecordId, UserId};
 use crate::module::input::{self, UpdateInput};
 use crate::module::{CompiledModule, Module, machine};
+use crate::record::on_delete::{Removal, strike};
 use crate::record::trash::{erase_in, unshelve_in};
 use crate::record::typed::data;
 use crate::record::write::{
@@ -55,6 +56,8 @@ pub(in crate::record) enum Step {
     Delete(Permit<Delete>),
     Restore(Permit<Delete>),
     Purge(Permit<Purge>),
+    /// Of a record that goes because one that it refers to does.
+    Follow(Permit<Delete>, Removal),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +84,7 @@ pub(in crate::record) async fn run(
         Step::Update(permit, _) | Step::Merge(permit, _) => (permit.scope(), permit.module()?),
         Step::Delete(permit) | Step::Restore(permit) => (permit.scope(), permit.module()?),
         Step::Purge(permit) => (permit.scope(), permit.module()?),
+        Step::Follow(permit, _) => (permit.scope(), permit.module()?),
     };
     let mut cx = HookContext {
         tx: tx.nested()?,
@@ -112,6 +116,7 @@ impl HookContext<'_> {
             Step::Delete(_) => ChangeKind::Deleted,
             Step::Restore(_) => ChangeKind::Restored,
             Step::Purge(_) => ChangeKind::Purged,
+            Step::Follow(_, removal) => removal.kind(),
         }
     }
 
@@ -257,6 +262,9 @@ impl HookContext<'_> {
                 *new = unshelve_in(tx, core, permit, old, new.clone()).await?;
             }
             (Step::Purge(permit), Some(old), _) => erase_in(tx, core, permit, old).await?,
+            (Step::Follow(permit, removal), Some(old), _) => {
+                strike(tx, core, permit.scope(), old, *removal).await?;
+            }
             _ => return Err(Error::internal("a change without its record")),
         }
         self.state = state;
