@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, FieldError, Result};
-use crate::module::{CompiledModule, FieldType, Ident, ModuleSpec};
+use crate::module::{CompiledModule, FieldType, Ident, ModuleSpec, OnDelete};
 
 /// Most modules of one application.
 const MAX_MODULES: usize = 1_000;
@@ -21,7 +21,27 @@ pub struct Registry {
     modules: Vec<Arc<CompiledModule>>,
     positions: HashMap<Ident, usize>,
     dependency_order: Vec<usize>,
+    dependents: HashMap<Ident, Vec<Dependent>>,
     version: String,
+}
+
+/// A field by which records of a module refer to those of another.
+#[derive(Debug)]
+pub(crate) struct Dependent {
+    pub(crate) module: Arc<CompiledModule>,
+    /// The field's position.
+    pub(crate) field: usize,
+    pub(crate) on_delete: OnDelete,
+    /// Whether a foreign key of the database refuses what the rule forbids.
+    pub(crate) has_key: bool,
+}
+
+impl Dependent {
+    /// Whether the field's own column holds the foreign key.
+    pub(crate) fn has_column_key(&self) -> bool {
+        let kind = &self.module.fields()[self.field].kind;
+        matches!(kind, FieldType::Reference { .. })
+    }
 }
 
 impl Registry {
@@ -45,6 +65,7 @@ impl Registry {
             problems.extend(unknown_targets(spec, &specs));
             problems.extend(crate::module::machine::log_problems(spec, &specs));
             problems.extend(crate::module::copied_problems(spec, &specs));
+            problems.extend(crate::module::on_delete::problems(spec, &specs));
         }
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
@@ -59,9 +80,10 @@ impl Registry {
             .map(|(at, module)| (module.name().clone(), at))
             .collect();
         Ok(Self {
-            modules,
             positions,
             dependency_order,
+            dependents: dependents(&modules),
+            modules,
             version,
         })
     }
@@ -84,24 +106,17 @@ impl Registry {
     }
 
     /// The modules in an order in which each comes after those it refers to.
-    pub fn by_dependency(&self) -> impl ExactSizeIterator<Item = &Arc<CompiledModule>> {
+    pub fn by_dependency(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &Arc<CompiledModule>> + DoubleEndedIterator {
         self.dependency_order
             .iter()
             .map(|position| &self.modules[*position])
     }
 
-    /// The fields that refer to the module called `name`: each with its module.
-    pub(crate) fn references_to(
-        &self,
-        name: &Ident,
-    ) -> impl Iterator<Item = (&Arc<CompiledModule>, usize)> {
-        self.modules.iter().flat_map(move |module| {
-            let fields = module.fields().iter().enumerate();
-            let referring = fields.filter(move |(_, field)| {
-                matches!(&field.kind, FieldType::Reference { module } if module == name)
-            });
-            referring.map(move |(position, _)| (module, position))
-        })
+    /// The fields that refer to the module called `name`.
+    pub(crate) fn dependents(&self, name: &Ident) -> &[Dependent] {
+        self.dependents.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// How many modules there are.
@@ -118,6 +133,30 @@ impl Registry {
     pub fn version(&self) -> &str {
         &self.version
     }
+}
+
+/// Who refers to whom, by the name of the module referred to.
+fn dependents(modules: &[Arc<CompiledModule>]) -> HashMap<Ident, Vec<Dependent>> {
+    let mut dependents: HashMap<Ident, Vec<Dependent>> = HashMap::new();
+    for module in modules {
+        for (field, spec) in module.fields().iter().enumerate() {
+            let Some(on_delete) = spec.kind.on_delete() else {
+                continue;
+            };
+            for target in spec.kind.targets() {
+                dependents
+                    .entry(target.clone())
+                    .or_default()
+                    .push(Dependent {
+                        module: module.clone(),
+                        field,
+                        on_delete,
+                        has_key: spec.kind.has_key(),
+                    });
+            }
+        }
+    }
+    dependents
 }
 
 /// Names that two modules share.
@@ -153,26 +192,32 @@ fn names(specs: &[ModuleSpec]) -> Vec<FieldError> {
     problems
 }
 
-/// The modules that `spec` refers to, itself left out, each with the position of the field.
-fn targets(spec: &ModuleSpec) -> impl Iterator<Item = (usize, &Ident)> {
-    spec.fields
-        .iter()
-        .enumerate()
-        .filter_map(|(position, field)| match &field.kind {
-            FieldType::Reference { module } if *module != spec.name => Some((position, module)),
-            _ => None,
-        })
+/// The modules whose tables that of `spec` refers to, itself left out.
+fn targets(spec: &ModuleSpec) -> impl Iterator<Item = &Ident> {
+    let keyed = spec.fields.iter().filter(|field| field.kind.has_key());
+    let targets = keyed.flat_map(|field| field.kind.targets());
+    targets.filter(|target| **target != spec.name)
 }
 
 fn unknown_targets(spec: &ModuleSpec, specs: &[ModuleSpec]) -> Vec<FieldError> {
-    targets(spec)
-        .filter(|(_, target)| !specs.iter().any(|other| other.name == **target))
-        .map(|(position, target)| FieldError {
-            pointer: format!("/{}/fields/{position}/module", spec.name),
-            code: "unknown_module",
-            message: format!("there is no module `{target}`; declare it or correct the name"),
-        })
-        .collect()
+    let mut problems = Vec::new();
+    for (position, field) in spec.fields.iter().enumerate() {
+        for (at, target) in field.kind.targets().iter().enumerate() {
+            if *target == spec.name || specs.iter().any(|other| other.name == *target) {
+                continue;
+            }
+            let place = match field.kind {
+                FieldType::AnyReference { .. } => format!("modules/{at}"),
+                _ => "module".to_owned(),
+            };
+            problems.push(FieldError {
+                pointer: format!("/{}/fields/{position}/{place}", spec.name),
+                code: "unknown_module",
+                message: format!("there is no module `{target}`; declare it or correct the name"),
+            });
+        }
+    }
+    problems
 }
 
 /// Positions such that each module comes after those it refers to, otherwise as declared.
@@ -181,7 +226,7 @@ fn dependency_order(specs: &[ModuleSpec]) -> Result<Vec<usize>> {
     let mut placed: HashSet<&Ident> = HashSet::new();
     while order.len() < specs.len() {
         let next = specs.iter().position(|spec| {
-            !placed.contains(&spec.name) && targets(spec).all(|(_, target)| placed.contains(target))
+            !placed.contains(&spec.name) && targets(spec).all(|target| placed.contains(target))
         });
         let Some(next) = next else {
             return Err(circle(specs, &placed));
@@ -204,9 +249,7 @@ fn circle(specs: &[ModuleSpec], placed: &HashSet<&Ident>) -> Error {
             break;
         }
         path.push(&spec.name);
-        let next = targets(spec)
-            .map(|(_, target)| target)
-            .find(|target| left(target));
+        let next = targets(spec).find(|target| left(target));
         at = next.and_then(|target| specs.iter().find(|spec| spec.name == *target));
     }
     let path: Vec<_> = path.into_iter().map(Ident::as_str).collect();

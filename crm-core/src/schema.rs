@@ -8,7 +8,7 @@ use crate::db::ddl::{self, Step};
 use crate::db::migrate::MigrationStatus;
 use crate::db::{ColumnType, DatabaseOptions, Db, Dialect, Row, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::module::{CompiledModule, FieldType, ModuleSpec};
+use crate::module::{CompiledModule, ModuleSpec};
 use crate::registry::Registry;
 
 /// Whether what tables hold may be lost with them.
@@ -106,7 +106,6 @@ impl Schema {
                     for step in ddl::plan(Some(&spec), None, tx.dialect())? {
                         tx.run_script(step.sql).await?;
                     }
-                    tx.forget_counts(&spec).await?;
                     let forget = Sql::new("DELETE FROM modules WHERE name = $1");
                     tx.execute(forget.bind(spec.name.as_str(), ColumnType::Text))
                         .await?;
@@ -219,9 +218,7 @@ fn referred_to(spec: &ModuleSpec, by: &[ModuleSpec]) -> bool {
     let mut others = by.iter().filter(|other| other.name != spec.name);
     others.any(|other| {
         let mut fields = other.fields.iter();
-        fields.any(
-            |field| matches!(&field.kind, FieldType::Reference { module } if *module == spec.name),
-        )
+        fields.any(|field| field.kind.has_key() && field.kind.targets().contains(&spec.name))
     })
 }
 

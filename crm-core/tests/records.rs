@@ -36,16 +36,24 @@ mod figures;
 mod flags;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/links.rs"]
+mod links;
+#[path = "records/merge.rs"]
+mod merge;
 #[path = "records/module_suite.rs"]
 mod module_suite;
 #[path = "records/page_number.rs"]
 mod page_number;
 #[path = "records/query.rs"]
 mod query;
+#[path = "records/relations.rs"]
+mod relations;
 #[path = "records/search.rs"]
 mod search;
 #[path = "records/search_index.rs"]
 mod search_index;
+#[path = "records/tags.rs"]
+mod tags;
 #[path = "records/trash.rs"]
 mod trash;
 #[path = "records/types.rs"]

@@ -14,6 +14,7 @@ pub(crate) struct ModuleWords {
     pub(crate) indexes: Vec<Vec<LitStr>>,
     pub(crate) soft_delete: bool,
     pub(crate) require_version: bool,
+    pub(crate) duplicates: Vec<Vec<LitStr>>,
     pub(crate) with: Option<syn::Path>,
 }
 
@@ -76,10 +77,15 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
         }
         "soft_delete" => flag(&mut words.soft_delete, &meta),
         "require_version" => flag(&mut words.require_version, &meta),
+        "duplicates" => {
+            let rows: syn::ExprArray = meta.value()?.parse()?;
+            words.duplicates = rows.elems.iter().map(texts).collect::<Result<_>>()?;
+            Ok(())
+        }
         "with" => once(&mut words.with, &meta),
         _ => Err(meta.error(
             "expected `name`, `singular`, `description`, `search`, `indexes`, `soft_delete`, \
-                        `require_version` or `with`",
+                        `require_version`, `duplicates` or `with`",
         )),
     })?;
     Ok(words)
@@ -111,14 +117,16 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
                 RuleValue::Number(number(&meta)?)
             }
             "currency" if !meta.input.peek(Token![=]) => RuleValue::Flag,
-            "currency" | "currency_field" | "references" => RuleValue::Text(meta.value()?.parse()?),
-            "values" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
+            "currency" | "currency_field" | "references" | "on_delete" => {
+                RuleValue::Text(meta.value()?.parse()?)
+            }
+            "values" | "references_any" => RuleValue::Texts(texts(&meta.value()?.parse()?)?),
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, read_only, immutable, write_only, \
                      ignore_case, computed, copied, default, description, email, phone, url, long_text, max, min, \
                      precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
-                     references",
+                     references, references_any, on_delete",
                 ));
             }
         };

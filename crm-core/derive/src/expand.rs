@@ -43,6 +43,10 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
     let indexes = all(indexes)?
         .into_iter()
         .map(|index| quote!(::std::vec![#(#index),*]));
+    let duplicates = words.duplicates.iter();
+    let duplicates = all(duplicates.map(|key| all(key.iter().map(ident))))?
+        .into_iter()
+        .map(|key| quote!(::std::vec![#(#key),*]));
     let search = match words.search.as_ref().map(|word| (word, word.value())) {
         None => quote!(Scan),
         Some((_, word)) if word == "scan" => quote!(Scan),
@@ -71,6 +75,7 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
                     machines: ::std::vec::Vec::new(),
                     soft_delete: #soft_delete,
                     require_version: #require_version,
+                    duplicates: ::std::vec![#(#duplicates),*],
                 };
                 #finish
             }
@@ -97,7 +102,10 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
         let message = format!("`{}` does not belong to a field of this type", rule.word);
         return Err(Error::new_spanned(&rule.word, message));
     }
-    let required = inner.is_none();
+    let required = match crate::kind::is_links(&field.ty) {
+        true => words.required.is_some(),
+        false => inner.is_none(),
+    };
     let (unique, search, sort) = (words.unique, words.search, words.sort);
     let (read_only, immutable) = (words.read_only, words.immutable);
     let (write_only, ignore_case) = (words.write_only, words.ignore_case);

@@ -25,7 +25,20 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
         let max_length = number(words, "max_length")?.unwrap_or_else(|| syn::parse_quote!(50));
         return Ok(quote!(#field_type::Tags { max_items: #max_items, max_length: #max_length }));
     }
+    if is_links(kind) {
+        return links(kind, words);
+    }
     let name = last(kind).map(ToString::to_string).unwrap_or_default();
+    if name == "String"
+        && let Some(modules) = texts(words, "references_any")
+    {
+        let modules: Vec<_> = modules.iter().map(ident).collect::<Result<_>>()?;
+        let on_delete = on_delete(words, quote!(Restrict))?;
+        return Ok(quote!(#field_type::AnyReference {
+            modules: ::std::vec![#(#modules),*],
+            on_delete: #on_delete,
+        }));
+    }
     let none = quote!(::crm_core::module::Bounds::NONE);
     Ok(match name.as_str() {
         "String" if words.take("email").is_some() => quote!(#field_type::Email),
@@ -113,7 +126,8 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
                 return Err(Error::new_spanned(kind, message));
             };
             let target = ident(&target)?;
-            quote!(#field_type::Reference { module: #target })
+            let on_delete = on_delete(words, quote!(Restrict))?;
+            quote!(#field_type::Reference { module: #target, on_delete: #on_delete })
         }
         _ => {
             let message = "no field type holds this; use String, bool, i64 or a narrower integer, \
@@ -123,6 +137,49 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
             return Err(Error::new_spanned(kind, message));
         }
     })
+}
+
+/// Whether this holds a list of references.
+pub(crate) fn is_links(kind: &Type) -> bool {
+    let item = argument(kind, "Vec").and_then(last);
+    item.is_some_and(|name| name == "RecordId" || name == "Uuid")
+}
+
+/// A list of references, which may be empty unless it is `required`.
+fn links(kind: &Type, words: &mut FieldWords) -> Result<TokenStream> {
+    let Some(RuleValue::Text(target)) = words.take("references").map(|rule| rule.value) else {
+        let message = "references name their module: #[field(references = \"contacts\")]";
+        return Err(Error::new_spanned(kind, message));
+    };
+    let target = ident(&target)?;
+    let max_items = number(words, "max_items")?.unwrap_or_else(|| syn::parse_quote!(100));
+    let default = match words.required {
+        Some(_) => quote!(Restrict),
+        None => quote!(SetNull),
+    };
+    let on_delete = on_delete(words, default)?;
+    Ok(quote!(::crm_core::module::FieldType::References {
+        module: #target,
+        max_items: #max_items,
+        on_delete: #on_delete,
+    }))
+}
+
+/// What becomes of the record when one that it refers to is deleted.
+fn on_delete(words: &mut FieldWords, default: TokenStream) -> Result<TokenStream> {
+    let rule = quote!(::crm_core::module::OnDelete);
+    let Some(RuleValue::Text(word)) = words.take("on_delete").map(|rule| rule.value) else {
+        return Ok(quote!(#rule::#default));
+    };
+    match word.value().as_str() {
+        "restrict" => Ok(quote!(#rule::Restrict)),
+        "cascade" => Ok(quote!(#rule::Cascade)),
+        "set_null" => Ok(quote!(#rule::SetNull)),
+        _ => Err(Error::new(
+            word.span(),
+            "on_delete is \"restrict\", \"cascade\" or \"set_null\"",
+        )),
+    }
 }
 
 /// An integer as wide as its Rust type, or as its words say.

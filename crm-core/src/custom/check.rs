@@ -33,7 +33,7 @@ pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
         problems.push(FieldError::new(field, code, message));
     };
     let name = &spec.name;
-    if matches!(spec.kind, FieldType::Reference { .. }) || !is_storable(spec.kind.column()) {
+    if spec.kind.is_reference() || !is_storable(spec.kind.column()) {
         let message = format!("a custom field cannot be of type {}", spec.kind.name());
         refuse("type", "not_supported", message);
     }
@@ -46,8 +46,7 @@ pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
         refuse("name", "duplicate", message);
     }
     let shows = |field: &&FieldSpec| {
-        matches!(field.kind, FieldType::Reference { .. })
-            && expanded_name(module, field) == name.as_str()
+        field.kind.is_reference() && expanded_name(module, field) == name.as_str()
     };
     if let Some(field) = module.declared_fields().iter().find(shows) {
         let message = format!("`{name}` is what `{}` is expanded as", field.name);

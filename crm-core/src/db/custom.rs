@@ -260,8 +260,8 @@ mod tests {
                 path: SearchPath::Index,
                 part: Part::Present,
                 after: None,
-                limit: 21,
                 skip: 0,
+                limit: 21,
             };
             let tenant = TenantId(Uuid::nil());
             let sql = Statements::new(&module, Dialect::Sqlite).list(tenant, None, &query, stretch);

@@ -6,6 +6,7 @@
 //! that lists, cursors and filters mean the same everywhere.
 
 pub(crate) mod custom;
+mod link;
 mod loss;
 mod plan;
 mod search;
@@ -18,6 +19,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::Dialect;
+use super::record::ignores_case;
 use crate::module::{DELETED_AT, FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::value::Value;
 
@@ -67,7 +69,7 @@ fn table(spec: &ModuleSpec, dialect: Dialect) -> String {
     ];
     lines.extend(spec.soft_delete.then(|| deleted_at(dialect)));
     lines.extend(
-        spec.fields
+        stored(spec)
             .iter()
             .map(|field| column(&spec.name, field, dialect)),
     );
@@ -83,6 +85,12 @@ fn table(spec: &ModuleSpec, dialect: Dialect) -> String {
         quoted(&spec.name),
         lines.join(",\n    ")
     )
+}
+
+/// The fields that have a column.
+fn stored(spec: &ModuleSpec) -> Vec<&FieldSpec> {
+    let fields = spec.fields.iter();
+    fields.filter(|field| !field.kind.is_linked()).collect()
 }
 
 /// The column of modules with a trash.
@@ -106,7 +114,7 @@ fn column(module: &Ident, field: &FieldSpec, dialect: Dialect) -> String {
 
 /// The foreign key of a reference: within the tenant, and never cut by a delete.
 fn reference(module: &Ident, field: &FieldSpec) -> Option<String> {
-    let FieldType::Reference { module: target } = &field.kind else {
+    let FieldType::Reference { module: target, .. } = &field.kind else {
         return None;
     };
     let key = format!(
@@ -152,7 +160,8 @@ fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
             | F::Phone
             | F::Url
             | F::Currency
-            | F::Enum { .. },
+            | F::Enum { .. }
+            | F::AnyReference { .. },
         ) => "text COLLATE \"C\"",
         (Dialect::Postgres, F::Integer { .. }) => "bigint",
         (
@@ -170,7 +179,7 @@ fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
         (Dialect::Postgres, F::Instant(_)) => "timestamptz",
         (Dialect::Postgres, F::Date(_)) => "date",
         (Dialect::Postgres, F::Time(_)) => "time",
-        (Dialect::Postgres, F::Tags { .. }) => "text[] COLLATE \"C\"",
+        (Dialect::Postgres, F::Tags { .. } | F::References { .. }) => "text[] COLLATE \"C\"",
         (Dialect::Postgres, F::Json { .. }) => "jsonb",
         (Dialect::Postgres, F::Uuid | F::Reference { .. }) => "uuid",
     };
@@ -252,7 +261,10 @@ fn form(field: &FieldSpec, dialect: Dialect) -> Option<String> {
         (FieldType::Uuid | FieldType::Reference { .. }, Dialect::Sqlite) => {
             format!("length({column}) = 16")
         }
-        (FieldType::Integer { .. } | FieldType::Instant(_), _)
+        (FieldType::AnyReference { .. }, _) => {
+            format!("length({column}) BETWEEN 38 AND 85 AND {column} LIKE '%_/%'")
+        }
+        (FieldType::Integer { .. } | FieldType::Instant(_) | FieldType::References { .. }, _)
         | (
             FieldType::Decimal { .. }
             | FieldType::Money { .. }
@@ -315,7 +327,7 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
         }
         if field.sort && !field.unique {
             indexes.add(&[name, "index"], "INDEX", &format!("{key}, \"id\""), "");
-        } else if matches!(field.kind, FieldType::Reference { .. }) && !field.unique {
+        } else if !field.kind.is_linked() && field.kind.is_reference() && !field.unique {
             let present = format!(" WHERE {column} IS NOT NULL");
             indexes.add(
                 &[name, "index"],
@@ -331,6 +343,20 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
         parts.push("index");
         let columns = format!("{}, \"id\"", columns.join(", "));
         indexes.add(&parts, "INDEX", &columns, "");
+    }
+    for key in &spec.duplicates {
+        let mut parts: Vec<_> = key.iter().map(Ident::as_str).collect();
+        let columns = key.iter().map(|name| {
+            let field = spec.fields.iter().find(|field| field.name == *name);
+            match field.is_some_and(|field| ignores_case(&field.kind)) {
+                true => format!("lower({})", quoted(name)),
+                false => quoted(name),
+            }
+        });
+        let columns: Vec<_> = columns.collect();
+        parts.push("duplicates");
+        let columns = format!("{}, \"id\"", columns.join(", "));
+        indexes.add(&parts, "INDEX", &columns, live);
     }
     indexes.statements
 }

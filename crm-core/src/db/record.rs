@@ -3,6 +3,8 @@
 
 mod aggregate;
 mod custom;
+mod duplicates;
+mod link;
 mod lookup;
 mod many;
 mod order;
@@ -20,6 +22,7 @@ use crate::module::CompiledModule;
 use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
+pub(crate) use duplicates::ignores_case;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
 
@@ -32,7 +35,7 @@ use search::Narrowed;
 pub(crate) const COUNT_CAP: u32 = 10_000;
 
 /// The statements of one module, their constant texts built once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Statements {
     module: Arc<CompiledModule>,
     dialect: Dialect,
@@ -58,7 +61,7 @@ impl Statements {
     }
 
     fn on(module: &Arc<CompiledModule>, dialect: Dialect, shelf: Shelf) -> Self {
-        let mut get = select(module);
+        let mut get = select(module, dialect);
         get.push(" WHERE ");
         within(&mut get, module);
         get.push("tenant_id = $1 AND id = $2")
@@ -124,8 +127,10 @@ impl Statements {
             .bind(owner, ColumnType::Uuid)
             .bind(now, ColumnType::Instant)
             .bind(now, ColumnType::Instant);
-        for (value, kind) in values.into_iter().zip(self.module.columns()) {
-            sql = sql.bind(value, *kind);
+        for (position, value) in values.into_iter().enumerate() {
+            if !self.is_linked(position) {
+                sql = sql.bind(value, self.module.columns()[position]);
+            }
         }
         if let Some(custom) = custom {
             sql = sql.bind(custom, ColumnType::Json);
@@ -170,6 +175,9 @@ impl Statements {
         let (changes, custom) = changes.split_at(self.declared(changes));
         self.repack(&mut sql, custom);
         for (position, value) in changes {
+            if self.is_linked(*position) {
+                continue;
+            }
             let field = &self.module.fields()[*position];
             sql.push(", ").ident(&field.name).push(" = ");
             sql.arg(value.clone(), self.module.columns()[*position]);
@@ -181,16 +189,6 @@ impl Statements {
         Sql::shared(&self.delete)
             .bind(tenant, ColumnType::Uuid)
             .bind(id, ColumnType::Uuid)
-    }
-
-    /// Whether a record exists and, with an owner, belongs to them.
-    pub(crate) fn exists(&self, tenant: TenantId, id: RecordId, owner: Option<UserId>) -> Sql {
-        let mut sql = Sql::new("SELECT 1 FROM ");
-        sql.ident(self.module.table());
-        self.conditions(&mut sql, tenant, owner, None, None);
-        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
-        self.hold(&mut sql);
-        sql
     }
 
     /// How many records match: all of them, or up to one more than the cap.
@@ -219,7 +217,7 @@ impl Statements {
 
     /// All records that match, in no order.
     pub(crate) fn matching(&self, tenant: TenantId, owner: Option<UserId>, filter: &Filter) -> Sql {
-        let mut sql = select(&self.module);
+        let mut sql = self.select();
         self.conditions(&mut sql, tenant, owner, Some(filter), None);
         sql.returns_shared(&self.columns)
     }
@@ -297,6 +295,12 @@ impl Statements {
         if field == Field::CreatedAt && created(sql, comparison) {
             return;
         }
+        if let Field::Declared(position) = field
+            && (self.is_linked(position) && self.linked(sql, position, comparison)
+                || self.subject(sql, position, comparison))
+        {
+            return;
+        }
         let mut binary = |operator: &'static str, operand: &Value| {
             self.folded(sql, field);
             sql.push(operator);
@@ -347,20 +351,45 @@ impl Statements {
     fn has(&self, sql: &mut Sql, field: Field, operator: &'static str, tags: &[String]) {
         match self.dialect {
             Dialect::Sqlite => {
-                sql.push("EXISTS (SELECT 1 FROM json_each(");
-                self.column(sql, field);
-                sql.push(") WHERE value IN (");
+                sql.push("(");
                 for (count, tag) in tags.iter().enumerate() {
-                    sql.push(if count > 0 { ", " } else { "" });
-                    sql.arg(tag, ColumnType::Text);
+                    sql.push(if count > 0 { " OR " } else { "" });
+                    self.has_one(sql, field, tag);
                 }
-                sql.push("))");
+                sql.push(if tags.is_empty() { "1 = 0)" } else { ")" });
             }
             Dialect::Postgres => {
                 self.column(sql, field);
                 sql.push(operator).arg(tags.to_vec(), ColumnType::Tags);
             }
         }
+    }
+
+    /// On SQLite: the tags hold this one, read from their text, which `json_each` would take apart at
+    /// three times the cost.
+    ///
+    /// The text of a declared field is a JSON array of texts without white space, as only this library writes it, and
+    /// a quote inside a tag has a backslash before it. So a quote behind `[` or `,` opens a tag, or
+    /// closes one that ends so; the latter is followed by `,"` or `]`, which the tag looked for
+    /// would have to begin with, and cannot unless it is a comma alone.
+    fn has_one(&self, sql: &mut Sql, field: Field, tag: &str) {
+        let custom = matches!(field, Field::Declared(at) if self.module.is_custom(at));
+        if tag == "," || custom {
+            sql.push("EXISTS (SELECT 1 FROM json_each(");
+            self.column(sql, field);
+            sql.push(") WHERE value = ").arg(tag, ColumnType::Text);
+            sql.push(")");
+            return;
+        }
+        let quoted = serde_json::Value::from(tag).to_string();
+        for (before, opening) in [("(instr(", "["), (" OR instr(", ",")] {
+            sql.push(before);
+            self.column(sql, field);
+            sql.push(", ")
+                .arg(format!("{opening}{quoted}"), ColumnType::Text)
+                .push(") > 0");
+        }
+        sql.push(")");
     }
 
     /// The field's text, or one of its tags, is like `pattern`, whatever the case.
@@ -471,13 +500,19 @@ fn first_id(millis: i64) -> uuid::Uuid {
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
 
-fn select(module: &CompiledModule) -> Sql {
+fn select(module: &CompiledModule, dialect: Dialect) -> Sql {
     let mut sql = Sql::new("SELECT id, version, owner_id, created_at, updated_at");
     if module.spec().soft_delete {
         sql.push(", deleted_at");
     }
     for field in module.declared_fields() {
-        sql.push(", ").ident(&field.name);
+        sql.push(", ");
+        match field.kind.is_linked() {
+            true => link::select(&mut sql, module, field, dialect),
+            false => {
+                sql.ident(&field.name);
+            }
+        }
     }
     if module.has_custom() {
         sql.push(", custom");
@@ -490,20 +525,23 @@ fn insert(module: &CompiledModule) -> Sql {
     let mut sql = Sql::new("INSERT INTO ");
     sql.ident(module.table())
         .push(" (tenant_id, id, version, owner_id, created_at, updated_at");
-    for field in module.declared_fields() {
-        sql.push(", ").ident(&field.name);
-    }
-    if module.has_custom() {
-        sql.push(", custom");
-    }
-    let more = if module.is_tenants() {
+    let mut columns = if module.is_tenants() {
         2
     } else {
         usize::from(module.has_custom())
     };
+    for field in module.declared_fields() {
+        if !field.kind.is_linked() {
+            columns += 1;
+            sql.push(", ").ident(&field.name);
+        }
+    }
+    if module.has_custom() {
+        sql.push(", custom");
+    }
     sql.push(if module.is_tenants() { ", module" } else { "" });
     sql.push(") VALUES ($1, $2, $3, $4, $5, $6");
-    for number in 0..module.declared_fields().len() + more {
+    for number in 0..columns {
         sql.push(", $").number(number as u64 + 7);
     }
     sql.push(")");

@@ -164,6 +164,16 @@ impl Sql {
         self
     }
 
+    /// Appends the quoted name of the table of a field's links.
+    pub(crate) fn link_table(&mut self, module: &Ident, field: &Ident) -> &mut Self {
+        let name = super::ddl::name(&[module.as_str(), field.as_str()]);
+        let text = self.writable();
+        text.push('"');
+        text.push_str(&name);
+        text.push('"');
+        self
+    }
+
     /// Appends a name as a text literal.
     pub(crate) fn literal(&mut self, name: &Ident) -> &mut Self {
         let text = self.writable();

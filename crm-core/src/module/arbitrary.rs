@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{Bounds, FieldSpec, FieldType, Ident, ModuleSpec, MoneyCurrency, SearchMode, check};
+use super::{
+    Bounds, FieldSpec, FieldType, Ident, ModuleSpec, MoneyCurrency, OnDelete, SearchMode, check,
+};
 
 /// Names that are hard on SQL: keywords, long ones, ones that look alike.
 fn name() -> impl Strategy<Value = Ident> {
@@ -23,6 +25,11 @@ fn kind(module: Ident) -> impl Strategy<Value = (FieldType, Json)> {
     let text = r"[ -~äß漢\n]{1,20}".prop_map(|text: String| Json::from(text));
     let values = prop::collection::btree_set("[A-Za-z0-9_.-]{1,5}( [A-Za-z0-9]{1,5})?", 1..6)
         .prop_map(|values| values.into_iter().collect::<Vec<_>>());
+    let rule = prop_oneof![
+        Just(OnDelete::Restrict),
+        Just(OnDelete::Cascade),
+        Just(OnDelete::SetNull),
+    ];
     prop_oneof![
         (1_u32..3, 20_u32..600, "[a-zäß'\\\\ ]{3,20}z")
             .prop_map(|(min, max, text)| (FieldType::Text { min, max }, text.into())),
@@ -124,7 +131,10 @@ fn kind(module: Ident) -> impl Strategy<Value = (FieldType, Json)> {
             })
         }),
         text.prop_map(|text| (FieldType::Json { max_bytes: 900 }, json!({ "k'\\": text }))),
-        Just((FieldType::Reference { module }, Json::Null)),
+        rule.prop_map(move |on_delete| {
+            let module = module.clone();
+            (FieldType::Reference { module, on_delete }, Json::Null)
+        }),
     ]
 }
 
@@ -167,9 +177,13 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             machines: Vec::new(),
             soft_delete: at.index(3) == 0,
             require_version: false,
+            duplicates: Vec::new(),
         };
         if check(&spec).is_err() {
             spec.indexes.clear();
+        }
+        if at.index(5) == 0 {
+            spec.duplicates = spec.indexes.clone();
         }
         if at.index(2) == 0 {
             spec.search = SearchMode::Indexed;

@@ -55,7 +55,7 @@ impl FieldType {
     pub fn is_comparable(&self) -> bool {
         !matches!(
             self,
-            Self::LongText { .. } | Self::Tags { .. } | Self::Json { .. }
+            Self::LongText { .. } | Self::Tags { .. } | Self::Json { .. } | Self::References { .. }
         )
     }
 

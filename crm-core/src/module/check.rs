@@ -19,6 +19,7 @@ pub const MAX_FIELDS: usize = 200;
 pub const MAX_INDEXES: usize = 32;
 
 const MAX_INDEX_FIELDS: usize = 8;
+const MAX_DUPLICATE_KEYS: usize = 8;
 const MAX_TEXT: u32 = 100_000;
 const MAX_ENUM_VALUES: usize = 250;
 /// Most bytes of one index entry: PostgreSQL's B-tree takes 2,704, the rest is for tenant and id.
@@ -127,9 +128,10 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         abilities(field, &place, &mut problems);
         flags::check(field, &place, &mut problems);
         default(field, &place, &mut problems);
-        if field.required
-            && matches!(&field.kind, FieldType::Reference { module } if *module == spec.name)
-        {
+        if let Some(message) = super::on_delete::problem(field) {
+            problems.add(&format!("{place}/on_delete"), "not_supported", message);
+        }
+        if field.required && field.kind.has_key() && field.kind.targets().contains(&spec.name) {
             let message = format!(
                 "`{}` refers to its own module: the first record could never be \
                                    made; make it optional",
@@ -143,6 +145,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     stored.fields.retain(|field| field.computed.is_none());
     indexes(&stored, &mut problems);
     problems.0.extend(super::money::check(spec));
+    duplicates(&stored, &mut problems);
     problems.0.extend(super::machine::check(&stored));
     flags::machines(spec, &mut problems);
     problems.0.extend(super::computed::check(spec));
@@ -241,6 +244,12 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         | FieldType::Time(_)
         | FieldType::Uuid
         | FieldType::Reference { .. } => {}
+        FieldType::References { max_items, .. } => bounds("max_items", *max_items, 1, 1_000),
+        FieldType::AnyReference { modules, .. } => {
+            if let Some((code, message)) = super::on_delete::refused_targets(name, modules) {
+                problems.add(&format!("{place}/modules"), code, message);
+            }
+        }
     }
     if let Err((key, message)) = field.kind.check_bounds() {
         let message = format!("`{key}` of `{name}` {message}");
@@ -296,8 +305,11 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
     if field.search && !kind.is_text() && !matches!(kind, FieldType::Tags { .. }) {
         refuse("search", "text, long_text, email, phone, url and tags");
     }
-    if field.sort && !kind.is_ordered() {
-        refuse("sort", "types other than long_text, tags and json");
+    if field.sort && (!kind.is_ordered() || matches!(kind, FieldType::AnyReference { .. })) {
+        refuse(
+            "sort",
+            "types other than long_text, tags, json, references and any_reference",
+        );
     }
     let key = if field.unique { "unique" } else { "sort" };
     if (field.unique || field.sort) && index_bytes(kind) > MAX_INDEX_BYTES {
@@ -320,6 +332,7 @@ fn index_bytes(kind: &FieldType) -> usize {
         FieldType::Email => email::MAX_LEN,
         FieldType::Url => rule::URL_MAX,
         FieldType::Phone | FieldType::Enum { .. } => 64,
+        FieldType::AnyReference { .. } => rule::MAX_SUBJECT,
         _ => 16,
     }
 }
@@ -327,7 +340,7 @@ fn index_bytes(kind: &FieldType) -> usize {
 fn default(field: &FieldSpec, place: &str, problems: &mut Problems) {
     let Some(json) = &field.default else { return };
     let problem = match rule::from_json(&field.kind, json.clone()) {
-        _ if matches!(field.kind, FieldType::Reference { .. }) => {
+        _ if field.kind.is_reference() => {
             ("not_supported", "a reference has no default".to_owned())
         }
         Ok(Value::Null) => (
@@ -378,6 +391,24 @@ fn indexes(spec: &ModuleSpec, problems: &mut Problems) {
             problems.add(&place, "duplicate", "the same index is declared above");
         }
         index_fields(spec, index, &place, problems);
+    }
+}
+
+fn duplicates(spec: &ModuleSpec, problems: &mut Problems) {
+    if spec.duplicates.len() > MAX_DUPLICATE_KEYS {
+        let message = format!("a module declares at most {MAX_DUPLICATE_KEYS} keys of duplicates");
+        problems.add("/duplicates", "too_many", message);
+    }
+    for (position, key) in spec.duplicates.iter().enumerate() {
+        let place = format!("/duplicates/{position}");
+        if key.is_empty() || key.len() > MAX_INDEX_FIELDS {
+            let message = format!("a key lists 1 to {MAX_INDEX_FIELDS} fields");
+            problems.add(&place, "out_of_range", message);
+        }
+        if spec.duplicates[..position].contains(key) {
+            problems.add(&place, "duplicate", "the same key is declared above");
+        }
+        index_fields(spec, key, &place, problems);
     }
 }
 

@@ -26,10 +26,12 @@ pub struct CompiledModule {
     defaults: Vec<Value>,
     searchable: Vec<usize>,
     sortable: Vec<usize>,
+    linked: Vec<usize>,
     machines: Vec<Machine>,
     pub(super) amounts: Vec<money::Amount>,
     pub(super) computed: Vec<Computed>,
     pub(super) copies: Vec<Copied>,
+    duplicates: Vec<Vec<usize>>,
     custom: Option<Custom>,
 }
 
@@ -68,10 +70,16 @@ impl CompiledModule {
             defaults: spec.fields.iter().map(FieldSpec::default_value).collect(),
             searchable: positions_where(|field| field.search),
             sortable: positions_where(|field| field.sort),
+            linked: positions_where(|field| field.kind.is_linked()),
             machines: machine::compile(&spec),
             amounts: money::compile(&spec),
             computed,
             copies: copied::compile(&spec),
+            duplicates: spec
+                .duplicates
+                .iter()
+                .map(|key| positions_where_named(&spec, key))
+                .collect(),
             custom: None,
             spec,
         }
@@ -128,15 +136,30 @@ impl CompiledModule {
         &self.sortable
     }
 
+    /// Positions of the fields whose values stand in tables of their own.
+    pub(crate) fn linked(&self) -> &[usize] {
+        &self.linked
+    }
+
     /// The state machines of its fields.
     pub(crate) fn machines(&self) -> &[Machine] {
         &self.machines
+    }
+
+    /// The keys of duplicates, each the positions of its fields.
+    pub(crate) fn duplicates(&self) -> &[Vec<usize>] {
+        &self.duplicates
     }
 
     /// Column types, aligned with the fields.
     pub(crate) fn columns(&self) -> &[ColumnType] {
         &self.columns
     }
+}
+
+fn positions_where_named(spec: &ModuleSpec, names: &[Ident]) -> Vec<usize> {
+    let position = |name: &Ident| spec.fields.iter().position(|field| field.name == *name);
+    names.iter().filter_map(position).collect()
 }
 
 impl FieldType {
@@ -168,5 +191,7 @@ fn column_type(kind: &FieldType) -> ColumnType {
         FieldType::Tags { .. } => ColumnType::Tags,
         FieldType::Json { .. } => ColumnType::Json,
         FieldType::Reference { .. } => ColumnType::Uuid,
+        FieldType::References { .. } => ColumnType::Tags,
+        FieldType::AnyReference { .. } => ColumnType::Text,
     }
 }

@@ -128,10 +128,7 @@ pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
 }
 
 fn is_plain(kind: &FieldType) -> bool {
-    !matches!(
-        kind,
-        FieldType::Tags { .. } | FieldType::Json { .. } | FieldType::Reference { .. }
-    )
+    !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. }) && kind.targets().is_empty()
 }
 
 impl Computed {

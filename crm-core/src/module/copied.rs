@@ -23,7 +23,7 @@ fn parts<'s>(spec: &'s ModuleSpec, copied: &'s str) -> Option<(usize, &'s Ident,
     let mut fields = spec.fields.iter();
     let at = fields.position(|field| field.name == *reference)?;
     match &spec.fields.get(at)?.kind {
-        FieldType::Reference { module } => Some((at, module, source)),
+        FieldType::Reference { module, .. } => Some((at, module, source)),
         _ => None,
     }
 }
@@ -68,6 +68,7 @@ pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
             ("unique", field.unique),
             ("default", field.default.is_some()),
             ("immutable", field.immutable),
+            ("max_items", field.kind.is_linked()),
         ];
         if let Some((flag, _)) = flags.into_iter().find(|(_, set)| *set) {
             let message = format!("`{}` is copied; leave out `{flag}`", field.name);

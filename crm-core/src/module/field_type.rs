@@ -5,7 +5,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency};
+use super::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete};
 
 /// Most characters of a text that states no `max`.
 const TEXT_MAX: u32 = 255;
@@ -15,6 +15,8 @@ const LONG_TEXT_MAX: u32 = 20_000;
 const MONEY_DIGITS: (u32, u32) = (18, 2);
 /// Most entries, and most characters of one entry, of tags that state no limits.
 const TAGS_MAX: u32 = 50;
+/// Most entries of references that state no `max_items`.
+const REFERENCES_MAX: u32 = 100;
 /// Most bytes of a JSON value that states no `max_bytes`.
 const JSON_MAX: u32 = 32_768;
 
@@ -46,6 +48,10 @@ struct Flat {
     max_bytes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<Ident>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modules: Option<Vec<Ident>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_delete: Option<OnDelete>,
     #[serde(default, skip_serializing_if = "is_false")]
     required: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -129,12 +135,25 @@ impl Flat {
             },
             "reference" => FieldType::Reference {
                 module: self.module.take().ok_or_else(|| missing("module"))?,
+                on_delete: self.on_delete.take().unwrap_or_default(),
+            },
+            "references" => FieldType::References {
+                module: self.module.take().ok_or_else(|| missing("module"))?,
+                max_items: self.max_items.take().unwrap_or(REFERENCES_MAX),
+                on_delete: self
+                    .on_delete
+                    .take()
+                    .unwrap_or(OnDelete::of_links(self.required)),
+            },
+            "any_reference" => FieldType::AnyReference {
+                modules: self.modules.take().ok_or_else(|| missing("modules"))?,
+                on_delete: self.on_delete.take().unwrap_or_default(),
             },
             _ => {
                 return Err(format!(
                     "field `{name}` has the unknown type `{word}`; the types are text, long_text, \
                      email, phone, url, integer, decimal, money, currency, bool, instant, date, time, uuid, enum, \
-                     tags, json and reference"
+                     tags, json, reference, references and any_reference"
                 ));
             }
         };
@@ -182,6 +201,8 @@ impl Flat {
             ("max_length", self.max_length.is_some()),
             ("max_bytes", self.max_bytes.is_some()),
             ("module", self.module.is_some()),
+            ("modules", self.modules.is_some()),
+            ("on_delete", self.on_delete.is_some()),
         ];
         keys.into_iter()
             .find_map(|(key, present)| present.then_some(key))
@@ -237,7 +258,24 @@ impl From<&FieldSpec> for Flat {
                 flat.max_length = Some(*max_length);
             }
             FieldType::Json { max_bytes } => flat.max_bytes = Some(*max_bytes),
-            FieldType::Reference { module } => flat.module = Some(module.clone()),
+            FieldType::Reference { module, on_delete } => {
+                flat.module = Some(module.clone());
+                flat.on_delete = Some(*on_delete).filter(|rule| *rule != OnDelete::default());
+            }
+            FieldType::References {
+                module,
+                max_items,
+                on_delete,
+            } => {
+                flat.module = Some(module.clone());
+                flat.max_items = Some(*max_items);
+                let default = OnDelete::of_links(spec.required);
+                flat.on_delete = Some(*on_delete).filter(|rule| *rule != default);
+            }
+            FieldType::AnyReference { modules, on_delete } => {
+                flat.modules = Some(modules.clone());
+                flat.on_delete = Some(*on_delete).filter(|rule| *rule != OnDelete::default());
+            }
             FieldType::Text { .. }
             | FieldType::LongText { .. }
             | FieldType::Email

@@ -123,6 +123,14 @@ pub(crate) fn operand_text(text: &str) -> Result<String, Refusal> {
     rule::limited(text.to_owned(), OPERAND_MAX)
 }
 
+/// The entry that lists of type `kind` are asked for.
+pub(crate) fn operand_entry(kind: &FieldType, text: &str) -> Result<String, Refusal> {
+    match kind {
+        FieldType::References { .. } => rule::uuid(text).map(|id| id.to_string()),
+        _ => operand_text(text),
+    }
+}
+
 /// The value that a query string's `text` stands for when compared with a field of type `kind`.
 ///
 /// Texts are compared as they come, also partial addresses; tags are compared entry by entry.

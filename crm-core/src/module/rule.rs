@@ -6,12 +6,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Timelike, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{FieldType, MoneyCurrency, currency, email};
+use super::{FieldType, Ident, MoneyCurrency, currency, email};
 use crate::error::FieldError;
 use crate::value::Value;
 
@@ -98,6 +100,10 @@ pub(super) fn read_json(kind: &FieldType, json: Json) -> Ruled {
             return tags(items, *max_items, *max_length);
         }
         (FieldType::Tags { .. }, _) => "a list of texts",
+        (FieldType::References { max_items, .. }, Json::Array(items)) => {
+            return ids(items, *max_items);
+        }
+        (FieldType::References { .. }, _) => "a list of ids",
         (kind, Json::String(text)) => {
             let trimmed = text.trim();
             let text = if trimmed.len() == text.len() {
@@ -175,6 +181,8 @@ pub(super) fn read_text(kind: &FieldType, text: String) -> Ruled {
             "a JSON field cannot be compared with a text",
         )),
         FieldType::Uuid | FieldType::Reference { .. } => uuid(&text).map(Value::Uuid),
+        FieldType::References { .. } => uuid(&text).map(|id| Value::Text(id.to_string())),
+        FieldType::AnyReference { modules, .. } => subject(&text, modules),
     }
 }
 
@@ -416,6 +424,50 @@ fn tags(items: Vec<Json>, max_items: u32, max_length: u32) -> Ruled {
         ));
     }
     Ok(Value::Tags(seen))
+}
+
+/// A list of distinct ids, in their lower-case form; none at all is null.
+fn ids(items: Vec<Json>, max_items: u32) -> Ruled {
+    if items.len() > usize::try_from(max_items).unwrap_or(usize::MAX) {
+        let message = format!("must have at most {max_items} entries");
+        return Err(Refusal::new("too_many", message));
+    }
+    let mut ids = Vec::with_capacity(items.len());
+    let mut seen = HashSet::with_capacity(items.len());
+    for item in items {
+        let Json::String(text) = item else {
+            return Err(Refusal::new("wrong_type", "must be a list of ids"));
+        };
+        let id = uuid(text.trim())?;
+        if !seen.insert(id) {
+            return Err(Refusal::new(
+                "duplicate",
+                format!("must not have {id} twice"),
+            ));
+        }
+        ids.push(id.to_string());
+    }
+    Ok(match ids.is_empty() {
+        true => Value::Null,
+        false => Value::Tags(ids),
+    })
+}
+
+/// Most characters of a reference to any module: the longest name, a slash, and a UUID.
+pub(super) const MAX_SUBJECT: usize = 48 + 1 + 36;
+
+/// A record of one of these modules, such as `contacts/018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071`.
+fn subject(text: &str, modules: &[Ident]) -> Ruled {
+    let named = text.split_once('/').and_then(|(name, id)| {
+        let module = modules.iter().find(|module| module.as_str() == name)?;
+        Some((module, id))
+    });
+    let Some((module, id)) = named else {
+        let known: Vec<_> = modules.iter().map(|name| format!("{name}/ID")).collect();
+        let message = format!("must name a record as {}", known.join(" or "));
+        return Err(Refusal::new("invalid_reference", message));
+    };
+    Ok(Value::Text(format!("{module}/{}", uuid(id)?)))
 }
 
 fn document(json: Json, max_bytes: u32) -> Ruled {

@@ -5,7 +5,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, Ident, MachineSpec, MoneyCurrency, rule};
+use super::{Bounds, Ident, MachineSpec, MoneyCurrency, OnDelete, rule};
 use crate::error::{Error, Result};
 use crate::value::Value;
 
@@ -39,6 +39,10 @@ pub struct ModuleSpec {
     /// Whether a change or delete of one record must name the version that it is meant for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_version: bool,
+    /// Keys by which records are taken for duplicates of each other: those that agree in all fields
+    /// of one, texts without regard to case. Each key gets an index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<Vec<Ident>>,
 }
 
 /// How the substring search finds its records.
@@ -185,6 +189,26 @@ pub enum FieldType {
     Reference {
         /// The module referred to.
         module: Ident,
+        /// What becomes of the record when the other one is deleted.
+        on_delete: OnDelete,
+    },
+    /// The ids of records of another module in the same tenant: a list of distinct ones in an order
+    /// of its own, empty when there are none.
+    References {
+        /// The module referred to.
+        module: Ident,
+        /// Most entries.
+        max_items: u32,
+        /// What becomes of the record when one of the others is deleted; one that is nulled leaves
+        /// the list.
+        on_delete: OnDelete,
+    },
+    /// A record of one of several modules in the same tenant, as `contacts/018f4e2a-…`.
+    AnyReference {
+        /// The modules that may be referred to.
+        modules: Vec<Ident>,
+        /// What becomes of the record when the other one is deleted.
+        on_delete: OnDelete,
     },
 }
 
@@ -276,6 +300,8 @@ impl FieldType {
             Self::Tags { .. } => "tags",
             Self::Json { .. } => "json",
             Self::Reference { .. } => "reference",
+            Self::References { .. } => "references",
+            Self::AnyReference { .. } => "any_reference",
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
+use super::reference::{self, Named};
 use super::{Field, Record};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
@@ -17,9 +18,9 @@ use crate::event::ChangeKind;
 use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
 use crate::module::input::{self, CreateInput, UpdateInput};
-use crate::module::{CompiledModule, FieldSpec, FieldType, machine};
+use crate::module::{CompiledModule, FieldSpec, machine};
 use crate::policy::RowScope;
-use crate::scope::{Create, Permit, Read, Update};
+use crate::scope::{Create, Permit, Update};
 use crate::value::Value;
 
 /// How to write many records, and by which rights.
@@ -161,6 +162,7 @@ impl Bulk {
             ..Outcome::default()
         };
         let (mut inserts, mut audits, mut events) = (vec![], vec![], vec![]);
+        let mut links: Vec<Vec<Sql>> = vec![vec![]; module.linked().len()];
         let mut first = None;
         for row in rows {
             let changed = !row.changes.is_empty() || row.owner.is_some();
@@ -176,6 +178,11 @@ impl Bulk {
                 None => {
                     let id = row.after.id;
                     first = Some(first.map_or(id, |first: RecordId| first.min(id)));
+                    for (links, at) in links.iter_mut().zip(module.linked()) {
+                        let (tenant, value) = (self.create.tenant(), &row.after.values[*at]);
+                        let rows = reference::links(&self.core, tenant, &module, id, *at, value);
+                        links.extend(rows);
+                    }
                     let (insert, [audit, event]) = self.insert(&module, row.after);
                     inserts.push(insert);
                     audits.push(audit);
@@ -196,12 +203,14 @@ impl Bulk {
                         after: Some(row.after.to_json()),
                     };
                     journal::write(tx, self.create.scope(), &module, update, change).await?;
+                    let (tenant, changes) = (self.create.tenant(), &row.changes);
+                    reference::link(tx, &self.core, tenant, &module, before.id, changes).await?;
                 }
                 Some(_) => {}
             }
         }
         let count = u32::try_from(inserts.len()).map_err(Error::internal)?;
-        for statements in [inserts, audits, events] {
+        for statements in [inserts, audits, events].into_iter().chain(links) {
             tx.insert_all(statements).await?;
         }
         if let Some(first) = first {
@@ -294,7 +303,7 @@ impl Bulk {
         let statements = self.core.statements(module);
         let field = Field::Declared(position);
         let sql = statements.having_for_update(self.create.tenant(), field, values);
-        let rows = tx.fetch_all(sql).await?;
+        let rows = reference::locked(tx, module, sql).await?;
         rows.into_iter()
             .map(|row| Record::from_row(module, row))
             .collect()
@@ -442,36 +451,35 @@ impl Bulk {
         faults: &mut Vec<Fault>,
     ) -> Result<()> {
         for (position, field) in module.fields().iter().enumerate() {
-            let FieldType::Reference { module: target } = &field.kind else {
-                continue;
-            };
-            let named: HashSet<Uuid> = rows
-                .iter()
-                .filter_map(|row| match row.given(position) {
-                    Some(Value::Uuid(id)) => Some(*id),
-                    _ => None,
-                })
-                .collect();
-            if named.is_empty() {
-                continue;
-            }
-            let found = match self.create.scope().permit::<Read>(target.as_str()) {
-                Ok(read) => {
-                    let statements = self.core.statements(read.module()?);
-                    let named: Vec<Value> = named.into_iter().map(Value::Uuid).collect();
-                    let (tenant, owner) = (self.create.tenant(), read.owner()?);
-                    ids(tx, statements.existing(tenant, owner, &named)).await?
+            for target in field.kind.targets() {
+                let of_row = |row: &Row| {
+                    let before = row.before.as_ref();
+                    let before = before.and_then(|before| before.values.get(position));
+                    let named = reference::named(module, position, row.given(position)?, before);
+                    named.filter(|named| named.target == target)
+                };
+                let each: Vec<_> = rows.iter().map(of_row).collect();
+                let ids: HashSet<Uuid> = each
+                    .iter()
+                    .flatten()
+                    .flat_map(|named| named.ids.iter().copied())
+                    .collect();
+                if ids.is_empty() {
+                    continue;
                 }
-                Err(_) => HashSet::new(),
-            };
-            for row in rows {
-                if let Some(Value::Uuid(id)) = row.given(position)
-                    && !found.contains(id)
-                {
-                    let message = format!("there is no such record in {target}");
-                    let name = field.name.as_str();
-                    let refused = FieldError::new(name, "unknown_reference", message);
-                    faults.push((row.line, refused));
+                let all = Named {
+                    field: position,
+                    target,
+                    ids: ids.into_iter().collect(),
+                };
+                let scope = self.create.scope();
+                let found = reference::visible(tx, &self.core, scope, module, &all).await?;
+                for (row, named) in rows.iter().zip(each) {
+                    if let Some(named) = named
+                        && !named.ids.iter().all(|id| found.contains(id))
+                    {
+                        faults.push((row.line, reference::unknown(module, &named)));
+                    }
                 }
             }
         }

@@ -5,8 +5,8 @@
 //! ignore it without ASCII case; `contains` and `starts` ignore ASCII case.
 
 use crate::error::{FieldError, Result};
-use crate::module::input::{operand_text, parse_text};
-use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType};
+use crate::module::input::{operand_entry, operand_text, parse_text};
+use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType, OnDelete};
 use crate::record::Record;
 use crate::value::Value;
 
@@ -63,6 +63,7 @@ impl Field {
         match self {
             Self::Id | Self::OwnerId => FieldType::Reference {
                 module: module.name().clone(),
+                on_delete: OnDelete::default(),
             },
             Self::CreatedAt | Self::UpdatedAt => FieldType::Instant(Bounds::NONE),
             Self::Declared(position) => match module.fields().get(position) {
@@ -183,8 +184,11 @@ impl Filter {
                 }
             }
             "contains" | "starts" | "has" => {
-                let text =
-                    operand_text(text).map_err(|refusal| refuse(refusal.code, refusal.message))?;
+                let text = match op {
+                    "has" => operand_entry(&kind, text),
+                    _ => operand_text(text),
+                }
+                .map_err(|refusal| refuse(refusal.code, refusal.message))?;
                 compare(match op {
                     "contains" => Comparison::Contains(text),
                     "starts" => Comparison::Starts(text),
@@ -194,7 +198,7 @@ impl Filter {
             "has_any" | "has_all" => {
                 let tags = text
                     .split(',')
-                    .map(operand_text)
+                    .map(|text| operand_entry(&kind, text))
                     .collect::<Result<Vec<_>, _>>()
                     .map_err(|refusal| refuse(refusal.code, refusal.message))?;
                 if tags.len() > MAX_LIST {
@@ -284,8 +288,11 @@ pub(super) fn fits(kind: &FieldType, op: &str) -> bool {
                 | FieldType::Time(_)
                 | FieldType::Text { .. }
         ),
+        (Fits::Textual, FieldType::AnyReference { .. }) => op == "starts",
         (Fits::Textual, kind) => kind.is_text(),
-        (Fits::Tags, kind) => matches!(kind, FieldType::Tags { .. }),
+        (Fits::Tags, kind) => {
+            matches!(kind, FieldType::Tags { .. } | FieldType::References { .. })
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::filter::{MAX_LIST, fits, operator_list};
 use super::{Comparison, Field, Filter};
 use crate::error::FieldError;
-use crate::module::input::{from_json_filter, operand_text};
+use crate::module::input::{from_json_filter, operand_entry, operand_text};
 use crate::module::{CompiledModule, FieldType};
 use crate::value::Value;
 
@@ -202,6 +202,13 @@ fn comparison(kind: &FieldType, op: &str, operand: &Json) -> Result<(Comparison,
             message: refusal.message,
         })
     };
+    let entry = |json: &Json| {
+        let text = json.as_str().ok_or_else(|| wrong("a text"))?;
+        operand_entry(kind, text).map_err(|refusal| Refused {
+            code: refusal.code,
+            message: refusal.message,
+        })
+    };
     let items = || {
         let items = operand.as_array().ok_or_else(|| wrong("a list"))?;
         if items.len() > MAX_LIST {
@@ -225,9 +232,9 @@ fn comparison(kind: &FieldType, op: &str, operand: &Json) -> Result<(Comparison,
         }
         "contains" => (Comparison::Contains(text(operand)?), true),
         "starts" => (Comparison::Starts(text(operand)?), true),
-        "has" => (Comparison::Has(text(operand)?), true),
+        "has" => (Comparison::Has(entry(operand)?), true),
         "has_any" | "has_all" => {
-            let tags = items()?.iter().map(text).collect::<Result<_, _>>()?;
+            let tags = items()?.iter().map(entry).collect::<Result<_, _>>()?;
             match op {
                 "has_any" => (Comparison::HasAny(tags), true),
                 _ => (Comparison::HasAll(tags), true),

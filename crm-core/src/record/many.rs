@@ -5,9 +5,8 @@
 use serde_json::{Map, Value as Json};
 
 use super::activity::has_effects;
-use super::write::{
-    change_in, check_owner, check_references, checked_update, judged, remove_locked,
-};
+use super::reference;
+use super::write::{change_in, check_owner, checked_update, judged, remove_locked};
 use super::{Answered, Count, Filter, Once, Query, Record, Records, Refused, Reply};
 use crate::crm::Core;
 use crate::db::record::SearchPath;
@@ -101,7 +100,7 @@ impl Many {
         let statements = core.statements(module);
         let (tenant, owner) = (scope.tenant(), self.owner);
         let sql = statements.matching_for_update(tenant, owner, &self.filter, MAX_MATCHES + 1);
-        let rows = tx.fetch_all(sql).await?;
+        let rows = reference::locked(tx, module, sql).await?;
         let mut matched = rows.len() as u64;
         if matched > MAX_MATCHES {
             let query = Query {
@@ -183,7 +182,9 @@ async fn update_all(
 ) -> Result<u64> {
     let module = permit.module()?;
     let mut changed = 0;
-    if has_effects(core, module) || !module.copies().is_empty() {
+    let linked = |(at, _): &(usize, Value)| module.linked().contains(at);
+    let one_by_one = has_effects(core, module) || !module.copies().is_empty();
+    if one_by_one || sent.changes.iter().any(linked) {
         for before in records {
             let (id, version) = (before.id, before.version);
             let after = change_in(tx, core, permit, before, sent).await;
@@ -207,6 +208,7 @@ async fn update_all(
             changes.retain(|(at, _)| *at != position);
             changes.push((position, after.values[position].clone()));
         }
+        changes.sort_unstable_by_key(|(position, _)| *position);
         group.add(changes, &after);
         pairs.push((before, after));
     }
@@ -220,8 +222,11 @@ async fn update_all(
             .map_err(|error| error.under("/set"))?;
     }
     for Group { changes, .. } in &group.0 {
-        let references = changes.iter().map(|(position, value)| (*position, value));
-        let checked = check_references(tx, core, permit, module, references).await;
+        let named = changes
+            .iter()
+            .filter_map(|(at, value)| reference::named(module, *at, value, None));
+        let named = named.collect();
+        let checked = reference::check(tx, core, permit.scope(), module, named).await;
         checked.map_err(|error| error.under("/set"))?;
     }
     let statements = core.statements(module);
@@ -251,11 +256,20 @@ async fn delete_all(
 ) -> Result<u64> {
     let module = permit.module()?;
     let changed = records.len() as u64;
-    let referred = core.registry.references_to(module.name()).next().is_some();
-    if referred || has_effects(core, module) {
+    let referred = !core.registry.dependents(module.name()).is_empty();
+    if referred || has_effects(core, module) || !module.linked().is_empty() {
         // The youngest first: what a record of the same module refers to is mostly older.
         for before in records.into_iter().rev() {
             let id = before.id;
+            // One of those before it may have taken it along, or changed it.
+            let sql = core
+                .statements(module)
+                .get_for_update(permit.tenant(), before.id);
+            let rows = reference::locked(tx, module, sql).await?;
+            let Some(row) = rows.into_iter().next() else {
+                continue;
+            };
+            let before = Record::from_row(module, row)?;
             let removed = remove_locked(tx, core, permit, before).await;
             removed.map_err(|error| named(error, &id))?;
         }
@@ -309,12 +323,14 @@ pub(super) async fn trace(
     module: &CompiledModule,
     changes: impl Iterator<Item = Change>,
 ) -> Result<()> {
+    tx.touch(scope.tenant(), module.name());
     let traces = changes.map(|change| journal::traces(scope, module, change));
     let (mut audits, mut events): (Vec<Sql>, Vec<Sql>) = (vec![], vec![]);
     for [audit, event] in traces {
         audits.push(audit);
         events.push(event);
     }
+    tx.touch(scope.tenant(), module.name());
     tx.insert_all(audits).await?;
     tx.insert_all(events).await
 }

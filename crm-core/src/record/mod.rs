@@ -5,18 +5,22 @@ mod aggregate;
 pub(crate) mod bulk;
 mod copy;
 mod cursor;
+mod duplicates;
 mod filter;
 mod filter_json;
 mod fresh;
 mod funnel;
 mod hook;
 mod many;
+mod merge;
 mod money;
+mod on_delete;
 mod once;
 mod page;
 mod perform;
 mod query;
 mod records;
+mod reference;
 mod search;
 mod trash;
 mod typed;
@@ -32,12 +36,14 @@ use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 
 pub use aggregate::{Aggregate, Bucket, Function, Group, GroupKey, Groups, Metric};
+pub use duplicates::{Duplicates, DuplicatesPage, SharedKey};
 pub use filter::{Comparison, Field, Filter, operators};
 pub use filter_json::{MAX_CONDITIONS, MAX_DEPTH};
 pub use fresh::{Figures, MaxAge};
 pub use funnel::{Funnel, Stage};
 pub use hook::{HookContext, Next, When};
 pub use many::{MAX_MATCHES, Many, Matched};
+pub use merge::{MAX_MERGED, Merge};
 pub use once::Once;
 pub use page::{Page, PageNumber, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
@@ -46,7 +52,7 @@ pub use records::Records;
 pub use trash::Purged;
 pub use typed::Typed;
 pub use upsert::Key;
-pub use view::{MAX_EXPAND, View, Viewed, expanded_name};
+pub use view::{MAX_EXPAND, MAX_EXPAND_DEPTH, View, Viewed, expanded_name};
 pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
@@ -154,10 +160,14 @@ impl Record {
         }
         let fields = self.module.fields();
         for position in positions {
-            if let (Some(field), Some(value)) = (fields.get(position), self.values.get(position))
-                && !field.write_only
-            {
-                map.serialize_entry(field.name.as_str(), value)?;
+            if let (Some(field), Some(value)) = (fields.get(position), self.values.get(position)) {
+                match value {
+                    _ if field.write_only => {}
+                    Value::Null if field.kind.is_linked() => {
+                        map.serialize_entry(field.name.as_str(), &[(); 0])?;
+                    }
+                    value => map.serialize_entry(field.name.as_str(), value)?,
+                }
             } else if let Some((field, value)) = self.module.compute(position, &self.values) {
                 map.serialize_entry(field.name.as_str(), &value)?;
             }

@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 
 use super::hook::{self, Step};
+use super::on_delete::{self, Removal};
 use super::write::{Expected, Kind, Write};
 use super::{Page, Query, Record, Records};
 use crate::crm::{Core, Crm};
@@ -160,14 +161,14 @@ impl Crm {
         };
         let mut all = Purged::default();
         for tenant in tenants {
-            let scope = self.operator(tenant, request.clone());
-            let modules: Vec<_> = self.registry().by_dependency().collect();
-            for module in modules
-                .into_iter()
-                .rev()
-                .filter(|one| one.spec().soft_delete)
-            {
-                let permit = scope.permit::<Purge>(module.name().as_str())?;
+            let scope = self.operator_in(tenant, request.clone()).await?;
+            let declared = self.registry().by_dependency().rev();
+            let names: Vec<_> = declared
+                .filter(|module| module.spec().soft_delete)
+                .map(|module| module.name().as_str())
+                .collect();
+            for name in names {
+                let permit = scope.permit::<Purge>(name)?;
                 let purged = self.records().purge_before(&permit, before).await?;
                 all.removed += purged.removed;
                 all.kept += purged.kept;
@@ -215,43 +216,6 @@ fn with_trash(module: &CompiledModule) -> Result<()> {
         true => Ok(()),
         false => Err(Error::NotFound),
     }
-}
-
-/// Moves a locked record to the trash.
-pub(super) async fn discard(
-    tx: &mut Tx<'_>,
-    core: &Core,
-    permit: &Permit<Delete>,
-    before: &Record,
-) -> Result<()> {
-    let module = permit.module()?;
-    refuse_referred(tx, core, permit.tenant(), before).await?;
-    let now = core.clock.now();
-    let statements = core.statements(module);
-    let discard = statements.shelve(permit.tenant(), before.id, now, Some(now));
-    let change = Change {
-        kind: ChangeKind::Deleted,
-        record: before.id,
-        before: Some(before.to_json()),
-        after: None,
-    };
-    journal::write(tx, permit.scope(), module, discard, change).await
-}
-
-/// Refuses to discard what live records refer to: no foreign key does, for the row stays.
-async fn refuse_referred(
-    tx: &mut Tx<'_>,
-    core: &Core,
-    tenant: TenantId,
-    record: &Record,
-) -> Result<()> {
-    for (module, position) in core.registry.references_to(record.module().name()) {
-        let refers = core.statements(module).refers(tenant, position, record.id);
-        if tx.fetch_optional(refers).await?.is_some() {
-            return Err(has_dependents());
-        }
-    }
-    Ok(())
 }
 
 /// The refusal to remove what others refer to.
@@ -344,26 +308,14 @@ async fn purge_record(
     }
 }
 
-/// Removes the row of a locked record in the trash.
+/// Removes the row of a locked record in the trash, with what follows.
 pub(super) async fn erase_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Purge>,
     before: &Record,
 ) -> Result<()> {
-    let module = permit.module()?;
-    let erase = core.statements(module).delete(permit.tenant(), before.id);
-    let change = Change {
-        kind: ChangeKind::Purged,
-        record: before.id,
-        before: Some(before.to_json()),
-        after: None,
-    };
-    let written = journal::write(tx, permit.scope(), module, erase, change).await;
-    written.map_err(|error| match error.code() {
-        "reference_violation" => has_dependents(),
-        _ => error,
-    })
+    on_delete::remove(tx, core, permit.scope(), before, Removal::Purge).await
 }
 
 /// The record on the statements' shelf, locked, if the permit covers one.

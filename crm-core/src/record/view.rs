@@ -6,19 +6,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::reference::split;
 use super::{Comparison, Field, Filter, Record, Records};
-use crate::error::{FieldError, Result};
-use crate::module::{CompiledModule, FieldSpec, FieldType};
+use crate::error::{Error, FieldError, Result};
+use crate::module::{CompiledModule, FieldSpec};
 use crate::registry::Registry;
 use crate::scope::{Permit, Read, Scope};
 use crate::value::Value;
 
-/// Most references that one request names to be expanded; a nested one expands two.
+/// Most references that one request names to be expanded; a nested one expands those before it.
 pub const MAX_EXPAND: usize = 10;
+/// Most references behind each other.
+pub const MAX_EXPAND_DEPTH: usize = 3;
+/// Most records that one reference is expanded to.
+const MAX_EXPANDED: usize = 10_000;
 
 /// Which part of a record is shown, and which of its references as whole records.
 #[derive(Debug, Clone, Default)]
@@ -39,8 +45,14 @@ struct Shown {
 #[derive(Debug, Clone)]
 struct Expand {
     field: usize,
-    name: String,
-    target: Arc<CompiledModule>,
+    name: Arc<str>,
+    /// The modules that the records are of: one, unless the reference is to any of several.
+    targets: Vec<Target>,
+}
+
+#[derive(Debug, Clone)]
+struct Target {
+    module: Arc<CompiledModule>,
     nested: Vec<Expand>,
 }
 
@@ -81,11 +93,11 @@ impl View {
         Ok(())
     }
 
-    /// Shows the records that these references name: `company_id`, or `deal_id.company_id` for a
-    /// reference of the referred record.
+    /// Shows the records that these references name: `company_id`, `deal_id.company_id` for a
+    /// reference of the referred record, and one level further.
     ///
     /// # Errors
-    /// A [`FieldError`] on `expand` for what is no reference, for a third level, and for more than
+    /// A [`FieldError`] on `expand` for what is no reference, for a fourth level, and for more than
     /// ten references.
     pub fn expand<'n>(
         &mut self,
@@ -98,58 +110,79 @@ impl View {
                 let message = format!("at most {MAX_EXPAND} references are expanded");
                 return Err(FieldError::new("expand", "too_many", message));
             }
-            match path.split_once('.') {
-                None => {
-                    add(&mut self.expand, registry, module, path)?;
-                }
-                Some((first, second)) => {
-                    let outer = add(&mut self.expand, registry, module, first)?;
-                    let target = outer.target.clone();
-                    add(&mut outer.nested, registry, &target, second)?;
-                }
+            let steps: Vec<&str> = path.split('.').collect();
+            if steps.len() > MAX_EXPAND_DEPTH {
+                let message =
+                    format!("{path} leads over {MAX_EXPAND_DEPTH} references, which is the most");
+                return Err(FieldError::new("expand", "too_deep", message));
             }
+            add(&mut self.expand, registry, module, &steps)?;
         }
         Ok(())
     }
 }
 
-/// The expansion of the reference called `name`, added when it is not there yet.
-fn add<'e>(
-    expand: &'e mut Vec<Expand>,
+/// Adds the expansion of the reference that the first step names, and of those behind it.
+fn add(
+    expand: &mut Vec<Expand>,
     registry: &Registry,
     module: &CompiledModule,
-    name: &str,
-) -> Result<&'e mut Expand, FieldError> {
-    let refuse = || {
-        let known = module.fields().iter().filter(|field| is_reference(field));
-        let known: Vec<_> = known.map(|field| field.name.as_str()).collect();
-        let message = match known.is_empty() {
-            true => format!("{} has no references to expand", module.name()),
-            false => format!("{} can expand: {}", module.name(), known.join(", ")),
-        };
-        FieldError::new("expand", "unknown_field", message)
+    steps: &[&str],
+) -> Result<(), FieldError> {
+    let Some((name, rest)) = steps.split_first() else {
+        return Ok(());
     };
-    let field = module.position(name).ok_or_else(refuse)?;
-    if let Some(position) = expand.iter().position(|one| one.field == field) {
-        return Ok(&mut expand[position]);
-    }
-    let FieldType::Reference { module: target } = &module.fields()[field].kind else {
-        return Err(refuse());
+    let found = module.position(name);
+    let Some(field) = found.filter(|at| module.fields()[*at].kind.is_reference()) else {
+        return Err(no_reference(module));
     };
-    let target = registry.get(target.as_str()).ok_or_else(refuse)?.clone();
-    let name = expanded_name(module, &module.fields()[field]);
-    expand.push(Expand {
-        field,
-        name,
-        target,
-        nested: Vec::new(),
+    let known = expand.iter().position(|one| one.field == field);
+    let at = known.unwrap_or_else(|| {
+        let targets = module.fields()[field].kind.targets().iter();
+        let targets = targets.filter_map(|name| registry.get(name.as_str()));
+        expand.push(Expand {
+            field,
+            name: expanded_name(module, &module.fields()[field]).into(),
+            targets: targets
+                .map(|module| Target {
+                    module: module.clone(),
+                    nested: Vec::new(),
+                })
+                .collect(),
+        });
+        expand.len() - 1
     });
-    let last = expand.len() - 1;
-    Ok(&mut expand[last])
+    let Some(next) = rest.first() else {
+        return Ok(());
+    };
+    let (mut followed, mut refused) = (false, None);
+    for target in &mut expand[at].targets {
+        let has = |field: &FieldSpec| field.name.as_str() == *next && field.kind.is_reference();
+        if !target.module.fields().iter().any(has) {
+            refused = Some(no_reference(&target.module));
+            continue;
+        }
+        let module = target.module.clone();
+        add(&mut target.nested, registry, &module, rest)?;
+        followed = true;
+    }
+    match refused {
+        Some(refused) if !followed => Err(refused),
+        _ => Ok(()),
+    }
 }
 
-fn is_reference(field: &FieldSpec) -> bool {
-    matches!(field.kind, FieldType::Reference { .. })
+fn no_reference(module: &CompiledModule) -> FieldError {
+    let known = module
+        .fields()
+        .iter()
+        .filter(|field| field.kind.is_reference());
+    let known: Vec<_> = known.map(|field| field.name.as_str()).collect();
+    let message = match known.is_empty() {
+        true => format!("{} has no references to expand", module.name()),
+        false => format!("{} can expand: {}", module.name(), known.join(", ")),
+    };
+    FieldError::new("expand", "unknown_field", message)
 }
 
 /// The member under which the record stands that `field` refers to: its name without `_id`, or
@@ -179,7 +212,15 @@ fn is_free(module: &CompiledModule, name: &str) -> bool {
 pub struct Viewed {
     record: Record,
     fields: Option<Arc<Shown>>,
-    expanded: Vec<(Arc<str>, Option<Arc<Viewed>>)>,
+    expanded: Vec<(Arc<str>, Expanded)>,
+}
+
+/// What stands for an expanded reference: the record if the caller may see it, or those of a list.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+enum Expanded {
+    One(Option<Arc<Viewed>>),
+    Many(Vec<Arc<Viewed>>),
 }
 
 impl Viewed {
@@ -215,10 +256,11 @@ impl Serialize for Viewed {
 }
 
 impl Records {
-    /// The records as the view shows them: one statement for each expanded reference.
+    /// The records as the view shows them: one statement for each expanded reference and module.
     ///
     /// # Errors
-    /// Only those of the database: a reference that the scope may not follow shows as null.
+    /// [`Error::Invalid`] on `expand` for lists of more than 10,000 records in all; otherwise only
+    /// those of the database: a reference that the scope may not follow shows as null.
     pub async fn view(
         &self,
         permit: &Permit<Read>,
@@ -235,41 +277,85 @@ impl Records {
                 one.fields = Some(shown.clone());
             }
         }
-        for expand in &view.expand {
-            let mut found = self.referred(permit.scope(), &viewed, expand).await?;
-            for nested in &expand.nested {
-                let further = self.referred(permit.scope(), &found, nested).await?;
-                attach(&mut found, nested, further);
-            }
-            attach(&mut viewed, expand, found);
-        }
+        self.expanded(permit.scope(), &mut viewed, &view.expand)
+            .await?;
         Ok(viewed)
     }
 
-    /// The records that `expand` finds behind these, as far as the scope may read them.
+    /// Puts under each record those that it refers to, level by level.
+    fn expanded<'v>(
+        &'v self,
+        scope: &'v Scope,
+        records: &'v mut [Viewed],
+        expand: &'v [Expand],
+    ) -> BoxFuture<'v, Result<()>> {
+        Box::pin(async move {
+            for one in expand {
+                let mut found = HashMap::new();
+                for target in &one.targets {
+                    let mut behind = self.referred(scope, records, one, target).await?;
+                    self.expanded(scope, &mut behind, &target.nested).await?;
+                    let index = target.module.index();
+                    let behind = behind.into_iter();
+                    found.extend(behind.map(|one| ((index, one.record.id.0), Arc::new(one))));
+                }
+                for record in records.iter_mut() {
+                    record.attach(one, &found);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The records of one module that `expand` finds behind these, as far as the scope may read
+    /// them.
     async fn referred(
         &self,
         scope: &Scope,
         records: &[Viewed],
         expand: &Expand,
+        target: &Target,
     ) -> Result<Vec<Viewed>> {
-        let Ok(permit) = scope.permit::<Read>(expand.target.name().as_str()) else {
+        let Ok(permit) = scope.permit::<Read>(target.module.name().as_str()) else {
             return Ok(Vec::new());
         };
-        let mut ids: Vec<Uuid> = records
-            .iter()
-            .filter_map(|one| referred_id(&one.record, expand))
-            .collect();
+        let mut ids = Vec::new();
+        for record in records {
+            let referred = referred_ids(&record.record, expand).into_iter();
+            let of_target = referred.filter(|(index, _)| *index == target.module.index());
+            ids.extend(of_target.map(|(_, id)| id));
+        }
         ids.sort_unstable();
         ids.dedup();
         let Some(last) = ids.last().copied() else {
             return Ok(Vec::new());
         };
+        if ids.len() > MAX_EXPANDED {
+            let message = format!(
+                "{} stands for more than {MAX_EXPANDED} records; ask for a smaller page",
+                expand.name
+            );
+            return Err(Error::invalid("expand", "too_many", message));
+        }
         // A handful of lengths makes a handful of prepared statements.
         ids.resize(ids.len().next_power_of_two(), last);
         let ids = ids.into_iter().map(Value::Uuid).collect();
         let filter = Filter::Compare(Field::Id, Comparison::In(ids));
         Ok(whole(self.matching(&permit, &filter).await?))
+    }
+}
+
+impl Viewed {
+    /// Adds what an expansion found for this record, and null or nothing where it found none.
+    fn attach(&mut self, expand: &Expand, found: &HashMap<(u16, Uuid), Arc<Viewed>>) {
+        let ids = referred_ids(&self.record, expand);
+        let mut found = ids.iter().filter_map(|key| found.get(key).cloned());
+        let kind = &self.record.module.fields()[expand.field].kind;
+        let expanded = match kind.is_linked() {
+            true => Expanded::Many(found.collect()),
+            false => Expanded::One(found.next()),
+        };
+        self.expanded.push((expand.name.clone(), expanded));
     }
 }
 
@@ -282,22 +368,23 @@ fn whole(records: Vec<Record>) -> Vec<Viewed> {
     viewed.collect()
 }
 
-fn referred_id(record: &Record, expand: &Expand) -> Option<Uuid> {
-    match record.values().get(expand.field) {
-        Some(Value::Uuid(id)) => Some(*id),
-        _ => None,
-    }
-}
-
-/// Puts each found record under those that refer to it, and null where there is none.
-fn attach(records: &mut [Viewed], expand: &Expand, found: Vec<Viewed>) {
-    let found: HashMap<Uuid, Arc<Viewed>> = found
-        .into_iter()
-        .map(|one| (one.record.id.0, Arc::new(one)))
-        .collect();
-    let name: Arc<str> = expand.name.as_str().into();
-    for one in records {
-        let target = referred_id(&one.record, expand).and_then(|id| found.get(&id).cloned());
-        one.expanded.push((name.clone(), target));
+/// The records that a value refers to, each with its module's place in the registry.
+fn referred_ids(record: &Record, expand: &Expand) -> Vec<(u16, Uuid)> {
+    let first = expand.targets.first().map(|target| target.module.index());
+    match (record.values().get(expand.field), first) {
+        (Some(Value::Uuid(id)), Some(index)) => vec![(index, *id)],
+        (Some(Value::Tags(ids)), Some(index)) => {
+            let ids = ids.iter().filter_map(|id| id.parse().ok());
+            ids.map(|id| (index, id)).collect()
+        }
+        (Some(Value::Text(text)), _) => {
+            let named = split(text).and_then(|(name, id)| {
+                let mut targets = expand.targets.iter();
+                let target = targets.find(|target| target.module.name().as_str() == name)?;
+                Some((target.module.index(), id))
+            });
+            named.into_iter().collect()
+        }
+        _ => Vec::new(),
     }
 }

@@ -10,20 +10,21 @@ use super::Record;
 use super::activity;
 use super::copy;
 use super::hook::{self, Step};
+use super::merge::Merging;
+use super::on_delete::{self, Removal};
+use super::reference;
 use super::trash;
 use super::upsert::Upsert;
 use crate::crm::Core;
-use crate::db::record::Statements;
-use crate::db::{ColumnType, Row, Sql, Tx};
-use crate::error::{Error, FieldError, Result};
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
 use crate::event::ChangeKind;
 use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
 use crate::module::input::{CreateInput, UpdateInput};
-use crate::module::{CompiledModule, FieldType, input, machine};
+use crate::module::{CompiledModule, input, machine};
 use crate::policy::RowScope;
 use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Scope, Update};
-use crate::value::Value;
 
 /// The versions that a change is meant for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,7 @@ pub(super) enum Kind {
     Delete(Permit<Delete>, RecordId, Expected),
     Restore(Permit<Delete>, RecordId, Expected),
     Purge(Permit<Purge>, RecordId, Expected),
+    Merge(Box<Merging>),
     Upsert(Upsert),
 }
 
@@ -134,6 +136,7 @@ impl Write {
                 let record = trash::purge_in(tx, core, &permit, id, &expected).await?;
                 (ChangeKind::Purged, record)
             }
+            Kind::Merge(merging) => (ChangeKind::Merged, merging.run_in(tx, core).await?),
             Kind::Upsert(upsert) => upsert.run_in(tx, core).await?,
         };
         Ok(Written { kind, record })
@@ -195,8 +198,10 @@ pub(super) async fn insert_in(
     if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
-    let references = record.values.iter().enumerate();
-    check_references(tx, core, permit, module, references).await?;
+    let named = record.values.iter().enumerate();
+    let named = named.filter_map(|(at, value)| reference::named(module, at, value, None));
+    let named = named.collect();
+    reference::check(tx, core, permit.scope(), module, named).await?;
     let insert = core.statements(module).insert(
         permit.tenant(),
         record.id,
@@ -211,6 +216,9 @@ pub(super) async fn insert_in(
         after: Some(record.to_json()),
     };
     journal::write(tx, permit.scope(), module, insert, change).await?;
+    let links = module.linked().iter();
+    let links: Vec<_> = links.map(|at| (*at, record.values[*at].clone())).collect();
+    reference::link(tx, core, permit.tenant(), module, record.id, &links).await?;
     activity::write(tx, core, permit.scope(), None, &record, &[]).await?;
     Ok(record)
 }
@@ -259,7 +267,17 @@ pub(super) async fn change_in(
         return Ok(before);
     }
     match core.hooks.of(permit.module()?, ChangeKind::Updated) {
-        [] => store_in(tx, core, permit, before, after, &forced).await,
+        [] => {
+            store_in(
+                tx,
+                core,
+                permit,
+                before,
+                after,
+                (ChangeKind::Updated, &forced),
+            )
+            .await
+        }
         chain => {
             let step = Step::Update(permit.clone(), forced);
             hook::run(tx, core, chain, step, Some(before), Some(after)).await
@@ -287,14 +305,15 @@ pub(super) fn judged(
     Ok((after, forced))
 }
 
-/// Writes a locked record's new values; `forced` are the fields that a state machine set.
+/// Writes a locked record's new values, as an update or a merge; `forced` are the fields that a
+/// state machine set. An update without any writes nothing.
 pub(super) async fn store_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Update>,
     before: Record,
     mut after: Record,
-    forced: &[usize],
+    (kind, forced): (ChangeKind, &[usize]),
 ) -> Result<Record> {
     let module = permit.module()?;
     copy::fill(tx, core, permit.tenant(), Some(&before), &mut after).await?;
@@ -304,15 +323,18 @@ pub(super) async fn store_in(
         .map(|(position, (_, new))| (position, new.clone()))
         .collect();
     let owner = Some(after.owner_id).filter(|owner| *owner != before.owner_id);
-    if changes.is_empty() && owner.is_none() {
+    if changes.is_empty() && owner.is_none() && kind == ChangeKind::Updated {
         return Ok(before);
     }
     module.check_amounts(Some(&before.values), &after.values)?;
     if let Some(owner) = owner {
         check_owner(tx, permit.tenant(), owner).await?;
     }
-    let references = changes.iter().map(|(position, value)| (*position, value));
-    check_references(tx, core, permit, module, references).await?;
+    let named = changes
+        .iter()
+        .filter_map(|(at, value)| reference::named(module, *at, value, before.values.get(*at)));
+    let named = named.collect();
+    reference::check(tx, core, permit.scope(), module, named).await?;
     after.version += 1;
     after.updated_at = core.clock.now();
     let update = core.statements(module).update(
@@ -323,12 +345,13 @@ pub(super) async fn store_in(
         &changes,
     );
     let change = Change {
-        kind: ChangeKind::Updated,
+        kind,
         record: before.id,
         before: Some(before.to_json()),
         after: Some(after.to_json()),
     };
     journal::write(tx, permit.scope(), module, update, change).await?;
+    reference::link(tx, core, permit.tenant(), module, before.id, &changes).await?;
     activity::write(tx, core, permit.scope(), Some(&before), &after, forced).await?;
     Ok(after)
 }
@@ -363,33 +386,14 @@ pub(super) async fn remove_locked(
     }
 }
 
-/// Removes a locked record.
+/// Removes a locked record, with what follows by the declarations of those that refer to it.
 pub(super) async fn remove_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Delete>,
     before: &Record,
 ) -> Result<()> {
-    let module = permit.module()?;
-    if module.spec().soft_delete {
-        return trash::discard(tx, core, permit, before).await;
-    }
-    let delete = core.statements(module).delete(permit.tenant(), before.id);
-    let change = Change {
-        kind: ChangeKind::Deleted,
-        record: before.id,
-        before: Some(before.to_json()),
-        after: None,
-    };
-    journal::write(tx, permit.scope(), module, delete, change)
-        .await
-        .map_err(|error| match error {
-            Error::Conflict {
-                code: "reference_violation",
-                ..
-            } => trash::has_dependents(),
-            error => error,
-        })
+    on_delete::remove(tx, core, permit.scope(), before, Removal::Delete).await
 }
 
 /// Refuses a write of a module that requires versions when it names none: to whoever may change the
@@ -418,7 +422,8 @@ async fn lock<A: Action>(
 ) -> Result<Record> {
     let module = permit.module()?;
     let sql = core.statements(module).get_for_update(permit.tenant(), id);
-    let row = tx.fetch_optional(sql).await?.ok_or(Error::NotFound)?;
+    let rows = reference::locked(tx, module, sql).await?;
+    let row = rows.into_iter().next().ok_or(Error::NotFound)?;
     let record = Record::from_row(module, row)?;
     admit(permit, module, &record)?;
     if !expected.admits(record.version) {
@@ -473,44 +478,5 @@ pub(super) async fn check_owner(
             "unknown_reference",
             "no member has this id",
         )),
-    }
-}
-
-/// A reference points to a record of the same tenant that the caller may see (XC-02).
-pub(super) async fn check_references<'v, A>(
-    tx: &mut Tx<'_>,
-    core: &Core,
-    permit: &Permit<A>,
-    module: &CompiledModule,
-    values: impl Iterator<Item = (usize, &'v Value)>,
-) -> Result<()> {
-    let mut refused = Vec::new();
-    for (position, value) in values {
-        let field = &module.fields()[position];
-        let (FieldType::Reference { module: target }, Value::Uuid(id)) = (&field.kind, value)
-        else {
-            continue;
-        };
-        let found = match permit.scope().permit::<Read>(target.as_str()) {
-            Ok(read) => {
-                let statements: &Statements = core.statements(read.module()?);
-                let sql = statements.exists(permit.tenant(), RecordId(*id), read.owner()?);
-                tx.fetch_optional(sql).await?
-            }
-            Err(_) => None::<Row>,
-        };
-        if found.is_none() {
-            let message = format!("there is no such record in {target}");
-            refused.push(FieldError::new(
-                field.name.as_str(),
-                "unknown_reference",
-                message,
-            ));
-        }
-    }
-    if refused.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid(refused))
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn to_json(kind: Option<&FieldType>, text: &str) -> Option<Json> {
             "false" | "no" | "0" => Json::Bool(false),
             _ => as_text(),
         },
-        Some(FieldType::Tags { .. }) => tags(text),
+        Some(FieldType::Tags { .. } | FieldType::References { .. }) => tags(text),
         Some(FieldType::Json { .. }) => serde_json::from_str(text).unwrap_or_else(|_| as_text()),
         _ => as_text(),
     })

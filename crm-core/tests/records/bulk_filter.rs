@@ -15,6 +15,7 @@ on_both_databases!(
     a_bulk_write_runs_the_hooks_of_each_record,
     a_bulk_delete_fills_the_trash,
     a_bulk_write_is_repeated_by_its_key,
+    figures_are_computed_anew_after_a_bulk_write,
 );
 
 const JOBS: &str = r#"
@@ -452,5 +453,53 @@ async fn a_bulk_write_is_repeated_by_its_key(backend: Backend) -> anyhow::Result
         assert_eq!(reply.body.as_deref(), Some("2"));
     }
     assert_eq!(it.audit().await?.len(), entries + 2);
+    Ok(())
+}
+
+async fn figures_are_computed_anew_after_a_bulk_write(backend: Backend) -> anyhow::Result<()> {
+    use crm_core::record::{Aggregate, Function, MaxAge, Metric};
+
+    let it = open(backend).await?;
+    let scope = it.operator();
+    tasks(&it, 3).await?;
+    let read = scope.permit::<Read>("tasks")?;
+    let ask = Aggregate {
+        metrics: vec![Metric {
+            function: Function::Count,
+            field: None,
+        }],
+        ..Aggregate::default()
+    };
+    let age = MaxAge::seconds(60)?;
+    for (left, kept) in [(3_i64, false), (3, true)] {
+        let figures = it.crm.records().figures(&read, &ask, age).await?;
+        assert_eq!(
+            (figures.groups.data[0].metrics[0].clone(), figures.kept),
+            (left.into(), kept)
+        );
+    }
+    delete(&it, &scope, "tasks", json!({"weight": {"gte": 2}})).await??;
+    update(
+        &it,
+        &scope,
+        "tasks",
+        json!({"weight": {"eq": 1}}),
+        json!({"weight": 7}),
+    )
+    .await??;
+    let figures = it.crm.records().figures(&read, &ask, age).await?;
+    assert_eq!(
+        (figures.groups.data[0].metrics[0].clone(), figures.kept),
+        (2_i64.into(), false)
+    );
+    update(
+        &it,
+        &scope,
+        "tasks",
+        json!({"weight": {"eq": 7}}),
+        json!({"weight": 8}),
+    )
+    .await??;
+    assert!(!it.crm.records().figures(&read, &ask, age).await?.kept);
     Ok(())
 }

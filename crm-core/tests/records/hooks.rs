@@ -15,6 +15,7 @@ on_both_databases!(
     an_error_after_the_write_takes_everything_back,
     hooks_that_cause_each_other_without_an_end_are_stopped,
     a_hook_around_the_write_sees_both_sides_and_must_call_the_next,
+    a_hook_may_go_on_without_what_failed_but_not_without_the_write,
     a_panic_in_a_hook_is_an_internal_error_and_the_database_goes_on,
     an_update_that_changes_nothing_runs_no_hooks,
     a_delete_is_refused_or_followed_by_hooks,
@@ -206,8 +207,8 @@ fn noted(builder: crm_core::Builder) -> crm_core::Builder {
             let read = cx.scope().permit::<Read>("things")?;
             assert_eq!(cx.get(&read, thing.id).await?.to_json(), thing.to_json());
             let module = cx
-                .registry()
-                .get("things")
+                .scope()
+                .module("things")
                 .cloned()
                 .ok_or(Error::NotFound)?;
             let filter = Filter::from_json(&module, &body(json!({"title": {"eq": offer.title}})));
@@ -552,5 +553,44 @@ async fn a_hook_on_a_module_that_is_not_declared_is_refused(
     .await;
     let message = refused.err().context("a refusal")?.to_string();
     assert!(message.contains("\"ofers\""), "{message}");
+    Ok(())
+}
+
+async fn a_hook_may_go_on_without_what_failed_but_not_without_the_write(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend, |builder| {
+        builder
+            .after_create::<Offer, _>(|cx, offer| {
+                Box::pin(async move {
+                    if offer.title != "first" {
+                        return Ok(());
+                    }
+                    // The code is taken by the offer itself.
+                    let permit = cx.scope().permit::<Create>("offers")?;
+                    let twice = body(json!({"title": "second", "code": offer.code}));
+                    assert!(cx.create(&permit, twice).await.is_err());
+                    let permit = cx.scope().permit::<Create>("things")?;
+                    cx.create(&permit, body(json!({"title": "goes on"})))
+                        .await?;
+                    Ok(())
+                })
+            })
+            .around("offers", ChangeKind::Created, |cx, next| {
+                Box::pin(async move {
+                    // Hides every failure.
+                    let _ = next.run(cx).await;
+                    Ok(())
+                })
+            })
+    })
+    .await?;
+    let scope = it.operator();
+    let sent = || json!({"title": "first", "code": "A"});
+    it.create(&scope, "offers", sent()).await?;
+    let before = counts(&it, "offers").await?;
+    assert_eq!((before.0, counts(&it, "things").await?.0), (1, 1));
+    assert_eq!(code(it.create(&scope, "offers", sent()).await), "internal");
+    assert_eq!(counts(&it, "offers").await?, before);
     Ok(())
 }

@@ -7,6 +7,7 @@ mod aggregate;
 mod bulk;
 mod condition;
 mod funnel;
+mod merge;
 mod query;
 mod query_body;
 mod read;
@@ -44,7 +45,8 @@ const IMPORT: &[Method] = &[Method::POST];
 const EXPORT: &[Method] = &[Method::GET];
 /// What takes its question or its changes as a body.
 const BODY: &[Method] = &[Method::POST];
-const TRASH: &[Method] = &[Method::GET];
+/// What is only read.
+const READ: &[Method] = &[Method::GET];
 const PURGE: &[Method] = &[Method::DELETE];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
@@ -71,6 +73,8 @@ enum Target {
     Record(RecordId),
     /// What is deleted of the collection.
     Trash,
+    /// What of the collection may be the same.
+    Duplicates,
     /// Something to do with one record: the path goes on behind its id.
     Act(RecordId, Act),
     /// Figures about the collection.
@@ -90,22 +94,27 @@ enum Target {
 enum Act {
     Restore,
     Purge,
+    Duplicates,
+    Merge,
 }
 
 impl Act {
-    /// What the path segment `name` behind an id asks for, of a module with a trash.
-    fn named(name: &str) -> Option<Self> {
+    /// What the path segment `name` behind an id asks for, where the module has it.
+    fn named(module: &CompiledModule, name: &str) -> Option<Self> {
         match name {
-            trash::RESTORE => Some(Self::Restore),
-            trash::PURGE => Some(Self::Purge),
+            trash::RESTORE if module.spec().soft_delete => Some(Self::Restore),
+            trash::PURGE if module.spec().soft_delete => Some(Self::Purge),
+            merge::DUPLICATES if !module.spec().duplicates.is_empty() => Some(Self::Duplicates),
+            merge::MERGE => Some(Self::Merge),
             _ => None,
         }
     }
 
     fn methods(self) -> &'static [Method] {
         match self {
-            Self::Restore => BODY,
+            Self::Restore | Self::Merge => BODY,
             Self::Purge => PURGE,
+            Self::Duplicates => READ,
         }
     }
 
@@ -113,6 +122,8 @@ impl Act {
         match self {
             Self::Restore => "{id}/restore",
             Self::Purge => "{id}/purge",
+            Self::Duplicates => "{id}/duplicates",
+            Self::Merge => "{id}/merge",
         }
     }
 }
@@ -120,7 +131,6 @@ impl Act {
 impl Target {
     /// What the path behind a module's name asks for.
     fn of(module: &CompiledModule, below: Option<&str>) -> Self {
-        let has_trash = module.spec().soft_delete;
         match below {
             None => Self::Collection,
             Some(aggregate::AGGREGATE) => Self::Aggregate,
@@ -133,10 +143,11 @@ impl Target {
             Some(write::BATCH) => Self::Batch,
             Some(bulk::BULK_UPDATE) => Self::BulkUpdate,
             Some(bulk::BULK_DELETE) => Self::BulkDelete,
-            Some(trash::TRASH) if has_trash => Self::Trash,
+            Some(trash::TRASH) if module.spec().soft_delete => Self::Trash,
+            Some(merge::DUPLICATES) if !module.spec().duplicates.is_empty() => Self::Duplicates,
             Some(below) => match below.split_once('/') {
                 None => record_id(below).map_or(Self::Nothing, Self::Record),
-                Some((id, act)) => match (record_id(id), Act::named(act).filter(|_| has_trash)) {
+                Some((id, act)) => match (record_id(id), Act::named(module, act)) {
                     (Some(id), Some(act)) => Self::Act(id, act),
                     _ => Self::Nothing,
                 },
@@ -153,7 +164,8 @@ impl Target {
             Self::Batch => (BODY, write::BATCH),
             Self::BulkUpdate => (BODY, bulk::BULK_UPDATE),
             Self::BulkDelete => (BODY, bulk::BULK_DELETE),
-            Self::Trash => (TRASH, trash::TRASH),
+            Self::Trash => (READ, trash::TRASH),
+            Self::Duplicates => (READ, merge::DUPLICATES),
             Self::Act(_, act) => (act.methods(), act.below()),
             Self::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Self::Funnel => (AGGREGATE, funnel::FUNNEL),
@@ -226,6 +238,9 @@ impl Call {
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
             (_, Target::Trash) => handler.trash(&request).await,
+            (_, Target::Duplicates) => handler.duplicates(&request).await,
+            (_, Target::Act(id, Act::Duplicates)) => handler.duplicates_of(&request, id).await,
+            (_, Target::Act(id, Act::Merge)) => handler.merge(request, id).await,
             (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,

@@ -34,10 +34,7 @@ fn values(
 ) -> Map<String, Value> {
     let create = schemas.get(&format!("{record}Create"));
     let fields = module.fields().iter().filter_map(|field| {
-        let absent = matches!(
-            field.kind,
-            FieldType::Reference { .. } | FieldType::Json { .. }
-        );
+        let absent = field.kind.is_reference() || matches!(field.kind, FieldType::Json { .. });
         if absent && !field.required {
             return None;
         }

@@ -1,7 +1,7 @@
 //! A declared field as a JSON Schema of OpenAPI 3.0, and as the query parameters that filter by it.
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
-use crm_core::module::{Bounds, FieldSpec, FieldType, MoneyCurrency};
+use crm_core::module::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete};
 use serde_json::{Map, Value, json};
 
 /// The schema of a field's values, without null.
@@ -97,6 +97,13 @@ pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
         }),
         FieldType::Json { .. } => json!({}),
         FieldType::Reference { .. } => json!({"type": "string", "format": "uuid"}),
+        FieldType::References { max_items, .. } => json!({
+            "type": "array",
+            "maxItems": max_items,
+            "uniqueItems": true,
+            "items": {"type": "string", "format": "uuid"},
+        }),
+        FieldType::AnyReference { modules, .. } => any_reference(modules),
     }
 }
 
@@ -155,7 +162,23 @@ pub(super) fn property(singular: &str, field: &FieldSpec) -> Value {
 fn description(field: &FieldSpec) -> String {
     let mut words = vec![field.description.clone()];
     match &field.kind {
-        FieldType::Reference { module } => words.push(format!("The id of one of the {module}.")),
+        FieldType::Reference { module, on_delete } => {
+            words.push(format!("The id of one of the {module}."));
+            words.extend(when_deleted(*on_delete));
+        }
+        FieldType::References {
+            module, on_delete, ..
+        } => {
+            words.push(format!("Ids of {module}, in an order of their own."));
+            words.extend(match on_delete {
+                OnDelete::SetNull => Some("Deleted ones leave the list.".to_owned()),
+                other => when_deleted(*other),
+            });
+        }
+        FieldType::AnyReference { on_delete, .. } => {
+            words.push("A module and the id of one of its records.".to_owned());
+            words.extend(when_deleted(*on_delete));
+        }
         FieldType::Decimal { .. } => words.push("An exact decimal number, as text.".to_owned()),
         FieldType::Json { max_bytes } => {
             words.push(format!("Any JSON of at most {max_bytes} bytes."))
@@ -193,6 +216,27 @@ fn description(field: &FieldSpec) -> String {
     }
     words.retain(|word| !word.is_empty());
     words.join(" ")
+}
+
+/// A record of one of these modules.
+fn any_reference(modules: &[Ident]) -> Value {
+    let names: Vec<&str> = modules.iter().map(Ident::as_str).collect();
+    let hex = "[0-9a-fA-F]";
+    let id = format!("{hex}{{8}}-{hex}{{4}}-{hex}{{4}}-{hex}{{4}}-{hex}{{12}}");
+    json!({
+        "type": "string",
+        "pattern": format!("^({})/{id}$", names.join("|")),
+        "example": format!("{}/018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071", names.first().unwrap_or(&"")),
+    })
+}
+
+/// What becomes of the record when one that it refers to is deleted.
+fn when_deleted(rule: OnDelete) -> Option<String> {
+    match rule {
+        OnDelete::Restrict => None,
+        OnDelete::Cascade => Some("Deleting that one deletes this record too.".to_owned()),
+        OnDelete::SetNull => Some("Deleting that one clears it.".to_owned()),
+    }
 }
 
 /// The bounds of what is a text on the wire, which JSON Schema has no words for.
@@ -296,7 +340,7 @@ pub(super) fn filters(
             "has_any" | "has_all" => {
                 let words = format!("{name} {} these, separated by commas.",
                     if op == "has_any" { "has one of" } else { "has all of" });
-                (format!("{name}[{op}]"), words, list(text()))
+                (format!("{name}[{op}]"), words, list(operand.clone()))
             }
             "contains" | "starts" | "has" => {
                 let verb = match op {
@@ -304,7 +348,8 @@ pub(super) fn filters(
                     "starts" => "starts with",
                     _ => "has the entry",
                 };
-                (format!("{name}[{op}]"), format!("{name} {verb} this."), text())
+                let operand = if op == "has" { operand.clone() } else { text() };
+                (format!("{name}[{op}]"), format!("{name} {verb} this."), operand)
             }
             _ => {
                 let order = match op {
@@ -340,6 +385,7 @@ pub(super) fn operand(singular: &str, field: &FieldSpec) -> Value {
     match &field.kind {
         kind if kind.is_text() => text(),
         FieldType::Tags { .. } | FieldType::Json { .. } => text(),
+        FieldType::References { .. } => json!({"type": "string", "format": "uuid"}),
         FieldType::Integer { .. } => json!({"type": "integer", "format": "int64"}),
         _ => {
             let mut schema = schema(singular, field);

@@ -1,11 +1,12 @@
 //! The paths and schemas that follow from one module's declaration.
 
 mod bulk;
+mod merge;
 mod transfer;
 mod trash;
 
 use crm_core::Registry;
-use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident};
+use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident, OnDelete};
 use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
 use serde_json::{Map, Value, json};
 
@@ -64,6 +65,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         .paths
         .extend(transfer::paths(registry, &words, module));
     described.paths.extend(bulk::paths(&words));
+    described.paths.extend(merge::paths(&words, module));
     if has_funnel(module) {
         let funnel = json!({"get": funnel(&words, module)});
         described.paths.insert(format!("{path}/funnel"), funnel);
@@ -286,6 +288,7 @@ fn system_fields() -> Vec<FieldSpec> {
     let reference = || {
         Some(FieldType::Reference {
             module: Ident::try_from("users".to_owned()).ok()?,
+            on_delete: OnDelete::default(),
         })
     };
     let fields = [
@@ -386,9 +389,14 @@ fn update(words: &Words<'_>, verb: &str) -> Value {
     operation
 }
 
+const DELETE: &str = "Records that refer to this one go too, or lose the reference, as their fields \
+    say. Refused as `has_dependents` while others refer to it that stay, and as \
+    `too_many_dependents` where more than 10,000 would follow. ";
+
 fn delete(words: &Words<'_>) -> Value {
     let id = format!("delete_{}", words.singular);
-    let mut operation = words.operation("delete", id, format!("Delete a {}", words.singular), "");
+    let mut operation =
+        words.operation("delete", id, format!("Delete a {}", words.singular), DELETE);
     operation["parameters"] = json!([id_parameter(), if_match(), super::write::idempotency_key()]);
     operation["responses"] = json!({"204": {"description": "It is gone."}});
     super::write::replayed(&mut operation);
@@ -510,6 +518,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     ]);
     schemas.extend(trash);
     schemas.extend(bulk::schemas(words, module));
+    schemas.extend(merge::schemas(words, module));
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module

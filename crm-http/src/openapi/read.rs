@@ -2,7 +2,9 @@
 
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType};
-use crm_core::record::{MAX_CONDITIONS, MAX_EXPAND, Query, Sort, expanded_name, operators};
+use crm_core::record::{
+    MAX_CONDITIONS, MAX_EXPAND, MAX_EXPAND_DEPTH, Query, Sort, expanded_name, operators,
+};
 use serde_json::{Map, Value, json};
 
 use super::field::{operand, pascal, reference};
@@ -25,13 +27,17 @@ pub(super) fn view_parameters(registry: &Registry, module: &CompiledModule) -> V
     )];
     let paths = expandable(registry, module);
     if !paths.is_empty() {
-        parameters.push(parameter("expand", EXPAND, names(paths, Some(MAX_EXPAND))));
+        parameters.push(parameter("expand", EXPAND, expand_schema(paths)));
     }
     parameters
 }
 
 const EXPAND: &str = "References whose records to show as well, separated by commas; \
-    after a dot, those of the record there. A record that the caller may not see shows as null.";
+    after a dot, those of the record there, up to three levels. A record that the caller may not see \
+    shows as null, and not in a list.";
+
+/// Most paths that are named one by one.
+const MAX_PATHS: usize = 200;
 
 /// The order of a list as a query parameter: up to three keys.
 pub(super) fn sort_parameter(module: &CompiledModule) -> Value {
@@ -78,27 +84,42 @@ fn shown(module: &CompiledModule) -> Vec<String> {
         .collect()
 }
 
-/// The references of a module, each with the module it refers to.
-fn references(module: &CompiledModule) -> impl Iterator<Item = (&FieldSpec, &str)> {
-    module
-        .fields()
-        .iter()
-        .filter_map(|field| match &field.kind {
-            FieldType::Reference { module } => Some((field, module.as_str())),
-            _ => None,
-        })
+/// The references of a module.
+fn references(module: &CompiledModule) -> impl Iterator<Item = &FieldSpec> {
+    let fields = module.fields().iter();
+    fields.filter(|field| field.kind.is_reference())
 }
 
 /// What can be expanded: references, and those of the records there.
 fn expandable(registry: &Registry, module: &CompiledModule) -> Vec<String> {
     let mut paths = Vec::new();
-    for (field, target) in references(module) {
-        paths.push(field.name.to_string());
-        let further = registry.get(target).into_iter();
-        let further = further.flat_map(|target| references(target));
-        paths.extend(further.map(|(nested, _)| format!("{}.{}", field.name, nested.name)));
+    let mut level = vec![(String::new(), module)];
+    for _ in 0..MAX_EXPAND_DEPTH {
+        let mut next = Vec::new();
+        for (before, module) in level {
+            for field in references(module) {
+                let path = format!("{before}{}", field.name);
+                let targets = field.kind.targets().iter();
+                let targets = targets.filter_map(|name| registry.get(name.as_str()));
+                next.extend(targets.map(|target| (format!("{path}."), &**target)));
+                paths.push(path);
+            }
+        }
+        level = next;
     }
+    let mut seen = std::collections::HashSet::new();
+    paths.retain(|path| seen.insert(path.clone()));
     paths
+}
+
+/// The schema of a list of paths: each by name, unless there are too many to name.
+fn expand_schema(paths: Vec<String>) -> Value {
+    if paths.len() <= MAX_PATHS {
+        return names(paths, Some(MAX_EXPAND));
+    }
+    let mut schema = names(Vec::new(), Some(MAX_EXPAND));
+    schema["items"] = json!({"type": "string", "pattern": "^[a-z0-9_]+([.][a-z0-9_]+){0,2}$"});
+    schema
 }
 
 /// A record as `fields` and `expand` shape it; `stored` are the properties of the whole one.
@@ -108,16 +129,27 @@ pub(super) fn view_schema(
     stored: &Map<String, Value>,
 ) -> Value {
     let mut properties = stored.clone();
-    for (field, target) in references(module) {
-        let Some(target) = registry.get(target) else {
-            continue;
-        };
-        let view = view_name(target.singular().as_str());
+    for field in references(module) {
+        let targets = field.kind.targets().iter();
+        let targets = targets.filter_map(|name| registry.get(name.as_str()));
+        let views: Vec<Value> = targets
+            .map(|target| reference(&view_name(target.singular().as_str())))
+            .collect();
         let words = format!("The record of `{}`, where it is expanded.", field.name);
-        properties.insert(
-            expanded_name(module, field),
-            json!({"allOf": [reference(&view)], "nullable": true, "readOnly": true, "description": words}),
-        );
+        let schema = match (&field.kind, views.as_slice()) {
+            (_, []) => continue,
+            (FieldType::References { .. }, [view, ..]) => json!({
+                "type": "array", "items": view, "readOnly": true,
+                "description": format!("The records of `{}`, where they are expanded: those that the caller may see.", field.name),
+            }),
+            (_, [view]) => {
+                json!({"allOf": [view], "nullable": true, "readOnly": true, "description": words})
+            }
+            (_, views) => {
+                json!({"anyOf": views, "nullable": true, "readOnly": true, "description": words})
+            }
+        };
+        properties.insert(expanded_name(module, field), schema);
     }
     json!({
         "type": "object",
@@ -172,7 +204,7 @@ pub(super) fn query_schemas(
     }
     let paths = expandable(registry, module);
     if !paths.is_empty() {
-        members["expand"] = names(paths, Some(MAX_EXPAND));
+        members["expand"] = expand_schema(paths);
         members["expand"]["description"] = json!(EXPAND);
     }
     let query = json!({
@@ -221,10 +253,12 @@ fn condition(singular: &str, field: &FieldSpec) -> Value {
     for op in operators(&field.kind) {
         let list = |items: Value| json!({"type": "array", "maxItems": MAX_LIST, "items": items});
         let text = json!({"type": "string"});
+        let entry = || operand.clone();
         let schema = match op {
             "in" | "nin" => list(operand.clone()),
-            "has_any" | "has_all" => list(text),
-            "contains" | "starts" | "has" => text,
+            "has_any" | "has_all" => list(entry()),
+            "has" => entry(),
+            "contains" | "starts" => text,
             "is_null" => json!({"type": "boolean"}),
             "eq" | "ne" => nullable(operand.clone()),
             _ => operand.clone(),
@@ -276,7 +310,7 @@ pub(super) fn query_example(module: &CompiledModule) -> Value {
         "limit": 10,
         "count": true,
     });
-    if let Some((first, _)) = references(module).next() {
+    if let Some(first) = references(module).next() {
         example["expand"] = json!([first.name.as_str()]);
     }
     example

@@ -70,8 +70,9 @@ struct FieldBody {
     /// Its name in records.
     #[oai(validator(max_length = 48))]
     name: String,
-    /// `text`, `email`, `phone`, `integer`, `decimal`, `bool`, `instant`, `date`, `enum`, `tags`,
-    /// `json` and what else modules declare; no references.
+    /// `text`, `long_text`, `email`, `phone`, `url`, `integer`, `decimal`, `money`, `bool`,
+    /// `instant`, `date`, `time`, `uuid`, `enum`, `tags` or `json`, as in the declaration of a
+    /// module; no references.
     #[oai(rename = "type", validator(max_length = 48))]
     kind: String,
     /// One sentence for the documentation.
@@ -87,14 +88,20 @@ struct FieldBody {
     sort: Option<bool>,
     /// The value of records that leave it out.
     default: Option<Any<Value>>,
-    /// Of an integer: the smallest value.
-    min: Option<i64>,
-    /// Of an integer: the largest value; of a text: most characters.
-    max: Option<i64>,
-    /// Of a decimal: digits in all.
+    /// The smallest value; of a text: fewest characters.
+    min: Option<Any<Value>>,
+    /// The largest value; of a text: most characters.
+    max: Option<Any<Value>>,
+    /// Of a decimal or money: digits in all.
     precision: Option<u32>,
-    /// Of a decimal: digits after the point.
+    /// Of a decimal or money: digits after the point.
     scale: Option<u32>,
+    /// Of money: its currency.
+    #[oai(validator(max_length = 3))]
+    currency: Option<String>,
+    /// Of money: the declared field that holds its currency.
+    #[oai(validator(max_length = 48))]
+    currency_field: Option<String>,
     /// Of an enum: the values.
     #[oai(validator(max_items = 250))]
     values: Option<Vec<String>>,
@@ -396,5 +403,29 @@ impl From<CustomField> for FieldReply {
             created_at: field.created_at.into(),
             removed_at: field.removed_at.map(Instant::from),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::registry::Registry;
+    use poem_openapi::types::Type as _;
+
+    use super::*;
+
+    #[test]
+    fn a_body_takes_every_key_of_a_declaration_but_the_target_of_a_reference() {
+        // Serde lists what it knows.
+        let refused = serde_json::from_value::<FieldSpec>(json!({"?": 1})).unwrap_err();
+        let text = refused.to_string();
+        let known = text.split('`').skip(3).step_by(2);
+        let mut registry = Registry::new();
+        FieldBody::register(&mut registry);
+        let schema = &registry.schemas["ModuleFieldCreate"];
+        let taken: Vec<&str> = schema.properties.iter().map(|(name, _)| *name).collect();
+        let missing: Vec<&str> = known
+            .filter(|key| *key != "module" && !taken.contains(key))
+            .collect();
+        assert_eq!(missing, [""; 0], "{text}");
     }
 }

@@ -400,3 +400,32 @@ fn a_file_is_imported_and_exported() {
     let output = run(&["export", "--where", "colour=red"]);
     assert!(refused(&output).contains("colour"));
 }
+
+#[test]
+fn an_old_trash_is_purged_by_its_age() {
+    let folder = tempfile::tempdir().unwrap();
+    let modules = folder.path().join("modules");
+    std::fs::create_dir(&modules).unwrap();
+    let declaration = "name = 'papers'\nsingular = 'paper'\nsoft_delete = true\n\
+                       [[fields]]\nname = 'title'\ntype = 'text'\n";
+    std::fs::write(modules.join("papers.toml"), declaration).unwrap();
+    let modules = modules.to_str().unwrap();
+    done(&folder, &["--modules", modules, "tenant", "create", "acme"]);
+    for more in [&["--tenant", "acme"][..], &[]] {
+        let arguments = [
+            &["--modules", modules, "purge", "--older-than", "30d"],
+            more,
+        ]
+        .concat();
+        assert_eq!(
+            done(&folder, &arguments),
+            "0 removed, 0 still referred to\n"
+        );
+    }
+    let absent = ["purge", "--older-than", "30d", "--tenant", "globex"];
+    refused(&crm(&folder, &absent).output().unwrap());
+    let odd = crm(&folder, &["purge", "--older-than", "soon"])
+        .output()
+        .unwrap();
+    assert_eq!(odd.status.code(), Some(2));
+}

@@ -256,6 +256,7 @@ async fn the_operations_are_these() {
     GET /api/v1/companies/{id} get_company companies.read
     PATCH /api/v1/companies/{id} update_company companies.update
     PUT /api/v1/companies/{id} replace_company companies.update
+    POST /api/v1/companies/{id}/merge merge_companies companies.update
     GET /api/v1/contacts list_contacts contacts.read
     POST /api/v1/contacts create_contact contacts.create
     GET /api/v1/contacts/aggregate aggregate_contacts contacts.read
@@ -271,6 +272,7 @@ async fn the_operations_are_these() {
     GET /api/v1/contacts/{id} get_contact contacts.read
     PATCH /api/v1/contacts/{id} update_contact contacts.update
     PUT /api/v1/contacts/{id} replace_contact contacts.update
+    POST /api/v1/contacts/{id}/merge merge_contacts contacts.update
     GET /api/v1/deals list_deals deals.read
     POST /api/v1/deals create_deal deals.create
     GET /api/v1/deals/aggregate aggregate_deals deals.read
@@ -286,6 +288,7 @@ async fn the_operations_are_these() {
     GET /api/v1/deals/{id} get_deal deals.read
     PATCH /api/v1/deals/{id} update_deal deals.update
     PUT /api/v1/deals/{id} replace_deal deals.update
+    POST /api/v1/deals/{id}/merge merge_deals deals.update
     GET /api/v1/jobs list_jobs -
     GET /api/v1/jobs/{id} get_job -
     POST /api/v1/jobs/{id}/cancel cancel_job -

@@ -4,7 +4,8 @@
 //! a required field that existing rows would lack. Dropping data is planned, and marked.
 
 use super::{
-    column, create_table, indexes, literal, quoted, reference, rule, search, sql_type, table,
+    column, create_table, indexes, link, literal, quoted, reference, rule, search, sql_type,
+    stored, table,
 };
 use crate::db::Dialect;
 use crate::error::{Error, FieldError, Result};
@@ -35,7 +36,7 @@ impl Step {
         }
     }
 
-    fn dropping(sql: impl Into<String>, summary: impl Into<String>) -> Self {
+    pub(super) fn dropping(sql: impl Into<String>, summary: impl Into<String>) -> Self {
         Self {
             destructive: true,
             ..Self::new(sql, summary)
@@ -69,19 +70,23 @@ pub(crate) fn plan(
             Ok(statements
                 .zip(summaries.chain(search))
                 .map(|(sql, summary)| Step::new(sql, summary))
+                .chain(link::create_all(new, dialect))
                 .collect())
         }
         (Some(old), None) => {
             let summary = format!("{}: drop the table with all its records", old.name);
             let table = format!("DROP TABLE {}", quoted(&old.name));
             let index = search_index(old, dialect).map(|_| no_search_index(old, dialect));
+            let links = link::drop_all(old).into_iter();
             let steps = index.into_iter().chain([Step::dropping(table, summary)]);
-            Ok(steps.collect())
+            Ok(links.chain(steps).collect())
         }
         (Some(old), Some(new)) => {
             let change = Change { old, new, dialect };
             change.refuse_impossible()?;
-            Ok(change.with_search())
+            let (gone, made) = link::difference(old, new, dialect);
+            let steps = gone.into_iter().chain(change.with_search());
+            Ok(steps.chain(made).collect())
         }
     }
 }
@@ -104,26 +109,20 @@ struct Change<'a> {
 
 impl<'a> Change<'a> {
     fn added(&self) -> impl Iterator<Item = &'a FieldSpec> {
-        self.new
-            .fields
-            .iter()
-            .filter(|field| find(self.old, field).is_none())
+        let fields = stored(self.new).into_iter();
+        fields.filter(|field| find(self.old, field).is_none())
     }
 
     fn removed(&self) -> impl Iterator<Item = &'a FieldSpec> {
-        self.old
-            .fields
-            .iter()
-            .filter(|field| find(self.new, field).is_none())
+        let fields = stored(self.old).into_iter();
+        fields.filter(|field| find(self.new, field).is_none())
     }
 
     /// Fields of both declarations whose columns differ.
     fn altered(&self) -> impl Iterator<Item = (&'a FieldSpec, &'a FieldSpec)> {
         let text = |field| column(&self.new.name, field, self.dialect);
-        let pairs = self
-            .new
-            .fields
-            .iter()
+        let pairs = stored(self.new)
+            .into_iter()
             .filter_map(|new| Some((find(self.old, new)?, new)));
         pairs.filter(move |(old, new)| text(old) != text(new))
     }
@@ -326,7 +325,7 @@ impl<'a> Change<'a> {
             true => format!(" WHERE {} IS NULL", quoted(DELETED_AT)),
             false => String::new(),
         };
-        let declared = self.new.fields.iter().map(|new| {
+        let declared = stored(self.new).into_iter().map(|new| {
             let column = quoted(&new.name);
             let default = self.default_literal(new);
             let source = match (find(self.old, new), default) {
@@ -397,7 +396,15 @@ fn same_type(old: &FieldType, new: &FieldType) -> bool {
             FieldType::Decimal { scale: old, .. } | FieldType::Money { scale: old, .. },
             FieldType::Decimal { scale: new, .. } | FieldType::Money { scale: new, .. },
         ) => old == new,
-        (FieldType::Reference { module: old }, FieldType::Reference { module: new }) => old == new,
+        (FieldType::References { module: old, .. }, FieldType::References { module: new, .. })
+        | (FieldType::Reference { module: old, .. }, FieldType::Reference { module: new, .. }) => {
+            old == new
+        }
+        // What is stored already must stay a value.
+        (
+            FieldType::AnyReference { modules: old, .. },
+            FieldType::AnyReference { modules: new, .. },
+        ) => old.iter().all(|module| new.contains(module)),
         (
             FieldType::Text { .. } | FieldType::LongText { .. },
             FieldType::Text { .. } | FieldType::LongText { .. },

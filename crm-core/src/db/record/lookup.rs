@@ -1,6 +1,6 @@
 //! Rows found by many values of one field at once, for bulk writes.
 
-use super::{Field, Statements, select, within};
+use super::{Field, Statements, within};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{TenantId, UserId};
 use crate::value::Value;
@@ -13,7 +13,7 @@ impl Statements {
         field: Field,
         values: &[Value],
     ) -> Sql {
-        let mut sql = select(&self.module);
+        let mut sql = self.select();
         sql.push(" WHERE ");
         within(&mut sql, &self.module);
         sql.push("tenant_id = ")

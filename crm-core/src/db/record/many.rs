@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::custom::within;
-use super::{Field, Statements, select};
+use super::{Field, Statements};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{TenantId, UserId};
 use crate::record::Filter;
@@ -18,7 +18,7 @@ impl Statements {
         filter: &Filter,
         limit: u64,
     ) -> Sql {
-        let mut sql = select(&self.module);
+        let mut sql = self.select();
         self.conditions(&mut sql, tenant, owner, Some(filter), None);
         sql.push(" ORDER BY id LIMIT ").number(limit);
         if self.dialect == Dialect::Postgres {

@@ -6,7 +6,7 @@
 //! behind a bound on the first one, so that the first key's index is still entered at the right
 //! place. Records without the first key come last and are a list of their own.
 
-use super::{SearchPath, Statements, select};
+use super::{SearchPath, Statements};
 use crate::db::{ColumnType, Sql};
 use crate::id::{TenantId, UserId};
 use crate::record::{Direction, Field, Order, Position, Query, Sort};
@@ -64,7 +64,7 @@ impl Statements {
             limit,
         } = stretch;
         let order = query.order();
-        let mut sql = select(&self.module);
+        let mut sql = self.select();
         self.conditions(
             &mut sql,
             tenant,

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use super::Statements;
 use super::custom::within;
-use super::{Statements, select};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{RecordId, TenantId};
 use crate::module::CompiledModule;
@@ -15,13 +15,15 @@ pub(crate) enum Shelf {
     Live,
     /// Those in the trash.
     Trash,
+    /// All of them.
+    Both,
 }
 
 impl Shelf {
     /// The condition behind the tenant's, in every statement that reads records.
     pub(super) fn condition(self, module: &CompiledModule) -> &'static str {
         match (module.spec().soft_delete, self) {
-            (false, _) => "",
+            (false, _) | (true, Self::Both) => "",
             (true, Self::Live) => " AND deleted_at IS NULL",
             (true, Self::Trash) => " AND deleted_at IS NOT NULL",
         }
@@ -32,6 +34,11 @@ impl Statements {
     /// The same statements over the records in the trash.
     pub(crate) fn trash(&self) -> Self {
         Self::on(&self.module, self.dialect, Shelf::Trash)
+    }
+
+    /// The same statements over all records.
+    pub(crate) fn with_trash(&self) -> Self {
+        Self::on(&self.module, self.dialect, Shelf::Both)
     }
 
     /// Moves a locked record to the trash or, without a time, back; it gets the next version.
@@ -54,19 +61,6 @@ impl Statements {
         sql
     }
 
-    /// Whether a record, another one than this itself, refers to it by the field at `position`.
-    pub(crate) fn refers(&self, tenant: TenantId, position: usize, to: RecordId) -> Sql {
-        let mut sql = Sql::new("SELECT 1 FROM ");
-        sql.ident(self.module.table());
-        self.conditions(&mut sql, tenant, None, None, None);
-        sql.push(" AND ")
-            .ident(&self.module.fields()[position].name)
-            .push(" = ");
-        sql.arg(to, ColumnType::Uuid).push(" AND id <> ");
-        sql.arg(to, ColumnType::Uuid).push(" LIMIT 1");
-        sql
-    }
-
     /// Records that were deleted before this moment, locked, in the order of their ids behind one.
     pub(crate) fn deleted_before(
         &self,
@@ -75,7 +69,7 @@ impl Statements {
         behind: Option<RecordId>,
         limit: u32,
     ) -> Sql {
-        let mut sql = select(&self.module);
+        let mut sql = self.select();
         self.conditions(&mut sql, tenant, None, None, None);
         sql.push(" AND deleted_at < ")
             .arg(before, ColumnType::Instant);

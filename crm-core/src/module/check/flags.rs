@@ -22,10 +22,7 @@ pub(super) fn check(field: &FieldSpec, place: &str, problems: &mut Problems) {
             );
             refuse(key, "not_supported", message);
         }
-        if matches!(
-            field.kind,
-            FieldType::Reference { .. } | FieldType::Tags { .. }
-        ) {
+        if matches!(field.kind, FieldType::Tags { .. }) || !field.kind.targets().is_empty() {
             let message = format!(
                 "`{name}` is of type {}, which cannot be `write_only`",
                 field.kind.name()

@@ -104,7 +104,7 @@ pub(crate) fn problems(spec: &ModuleSpec, specs: &[ModuleSpec]) -> Vec<FieldErro
 }
 
 fn refers_to(field: &FieldSpec, name: &Ident) -> bool {
-    matches!(&field.kind, FieldType::Reference { module } if module == name)
+    matches!(&field.kind, FieldType::Reference { module, .. } if module == name)
 }
 
 fn takes(field: &FieldSpec, texts: &[String]) -> bool {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::module::{Bounds, Ident};
+use crate::module::{Bounds, Ident, OnDelete};
 
 /// The value, or the code of its refusal.
 fn ruled(kind: &FieldType, json: Json) -> Result<Value, &'static str> {
@@ -204,6 +204,7 @@ fn phones_and_references_have_a_syntax() {
     }
     let reference = FieldType::Reference {
         module: Ident::from_static("companies"),
+        on_delete: OnDelete::default(),
     };
     let id = "018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071";
     assert_eq!(

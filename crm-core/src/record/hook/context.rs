@@ -7,12 +7,13 @@ use serde_json::{Map, Value as Json};
 use super::{Link, Next};
 use crate::clock::Clock;
 use crate::crm::Core;
-use crate::db::Tx;
+use crate::db::{Keep, Tx};
 use crate::error::{Error, Result};
 use crate::event::ChangeKind;
 use crate::id::{RecordId, UserId};
 use crate::module::input::{self, UpdateInput};
 use crate::module::{CompiledModule, Module, machine};
+use crate::record::on_delete::{Removal, strike};
 use crate::record::trash::{erase_in, unshelve_in};
 use crate::record::typed::data;
 use crate::record::write::{
@@ -20,7 +21,6 @@ use crate::record::write::{
     update_in,
 };
 use crate::record::{Filter, Record};
-use crate::registry::Registry;
 use crate::scope::{Create, Delete, Permit, Purge, Read, Scope, Update};
 use crate::value::Value;
 
@@ -51,14 +51,20 @@ pub(in crate::record) enum Step {
     Create(Permit<Create>),
     /// With the fields that a state machine sets already.
     Update(Permit<Update>, Vec<usize>),
+    /// As an update.
+    Merge(Permit<Update>, Vec<usize>),
     Delete(Permit<Delete>),
     Restore(Permit<Delete>),
     Purge(Permit<Purge>),
+    /// Of a record that goes because one that it refers to does.
+    Follow(Permit<Delete>, Removal),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Before,
+    /// The write was begun, and did not come to its end.
+    Failed,
     Written,
     /// There was nothing to change.
     Unchanged,
@@ -75,9 +81,10 @@ pub(in crate::record) async fn run(
 ) -> Result<Record> {
     let (scope, module) = match &step {
         Step::Create(permit) => (permit.scope(), permit.module()?),
-        Step::Update(permit, _) => (permit.scope(), permit.module()?),
+        Step::Update(permit, _) | Step::Merge(permit, _) => (permit.scope(), permit.module()?),
         Step::Delete(permit) | Step::Restore(permit) => (permit.scope(), permit.module()?),
         Step::Purge(permit) => (permit.scope(), permit.module()?),
+        Step::Follow(permit, _) => (permit.scope(), permit.module()?),
     };
     let mut cx = HookContext {
         tx: tx.nested()?,
@@ -91,8 +98,8 @@ pub(in crate::record) async fn run(
         state: State::Before,
     };
     Next(chain).run(&mut cx).await?;
-    if cx.state == State::Before {
-        let message = "a hook neither refused the write nor called the next one";
+    if matches!(cx.state, State::Before | State::Failed) {
+        let message = "a hook hid that the write failed, or neither refused it nor called the next";
         return Err(Error::internal(message));
     }
     let record = cx.new.or(cx.old);
@@ -105,9 +112,11 @@ impl HookContext<'_> {
         match self.step {
             Step::Create(_) => ChangeKind::Created,
             Step::Update(..) => ChangeKind::Updated,
+            Step::Merge(..) => ChangeKind::Merged,
             Step::Delete(_) => ChangeKind::Deleted,
             Step::Restore(_) => ChangeKind::Restored,
             Step::Purge(_) => ChangeKind::Purged,
+            Step::Follow(_, removal) => removal.kind(),
         }
     }
 
@@ -125,11 +134,6 @@ impl HookContext<'_> {
     /// own rules, whatever the caller may do.
     pub fn system(&self) -> Scope {
         self.scope.elevated()
-    }
-
-    /// All modules: conditions on their records are read by their declarations.
-    pub fn registry(&self) -> &Registry {
-        &self.core.registry
     }
 
     /// Where time and ids come from.
@@ -227,8 +231,10 @@ impl HookContext<'_> {
         if self.state != State::Before {
             return Err(Error::internal("a hook called the next one twice"));
         }
+        let kind = self.kind();
         let (tx, core, set) = (&mut self.tx, self.core, &self.set);
-        self.state = State::Written;
+        self.state = State::Failed;
+        let mut state = State::Written;
         match (&self.step, &self.old, &mut self.new) {
             (Step::Create(permit), _, Some(new)) => {
                 if !set.is_empty() {
@@ -236,7 +242,7 @@ impl HookContext<'_> {
                 }
                 *new = insert_in(tx, core, permit, new.clone()).await?;
             }
-            (Step::Update(permit, forced), Some(old), Some(new)) => {
+            (Step::Update(permit, forced) | Step::Merge(permit, forced), Some(old), Some(new)) => {
                 let mut forced = forced.clone();
                 if !set.is_empty() {
                     let (rows, old, new) = (permit.rows(), &old.values, &mut new.values);
@@ -244,9 +250,9 @@ impl HookContext<'_> {
                 }
                 let (old, after) = (old.clone(), new.clone());
                 let version = old.version;
-                *new = store_in(tx, core, permit, old, after, &forced).await?;
+                *new = store_in(tx, core, permit, old, after, (kind, &forced)).await?;
                 if new.version == version {
-                    self.state = State::Unchanged;
+                    state = State::Unchanged;
                 }
             }
             (Step::Delete(permit), Some(old), _) => {
@@ -256,8 +262,12 @@ impl HookContext<'_> {
                 *new = unshelve_in(tx, core, permit, old, new.clone()).await?;
             }
             (Step::Purge(permit), Some(old), _) => erase_in(tx, core, permit, old).await?,
+            (Step::Follow(permit, removal), Some(old), _) => {
+                strike(tx, core, permit.scope(), old, *removal).await?;
+            }
             _ => return Err(Error::internal("a change without its record")),
         }
+        self.state = state;
         Ok(())
     }
 
@@ -307,7 +317,8 @@ impl HookContext<'_> {
         records.collect()
     }
 
-    /// Makes a record, with its own hooks, audit row and event.
+    /// Makes a record, with its own hooks, audit row and event. One that fails leaves nothing, so that
+    /// a hook may go on without it.
     ///
     /// # Errors
     /// Those of [`Records::create`](crate::Records::create), and [`Error::Conflict`]
@@ -318,7 +329,10 @@ impl HookContext<'_> {
         body: Map<String, Json>,
     ) -> Result<Record> {
         let sent = checked_create(permit, body)?;
-        create_in(&mut self.tx, self.core, permit, &sent).await
+        self.tx.begin_step().await?;
+        let done = create_in(&mut self.tx, self.core, permit, &sent).await;
+        self.tx.end_step(Keep::from(&done)).await?;
+        done
     }
 
     /// Changes a record, with its own hooks, audit row and event.
@@ -333,7 +347,11 @@ impl HookContext<'_> {
         body: Map<String, Json>,
     ) -> Result<Record> {
         let sent: UpdateInput = checked_update(permit, body)?;
-        update_in(&mut self.tx, self.core, permit, id, &expected.into(), &sent).await
+        let expected = expected.into();
+        self.tx.begin_step().await?;
+        let done = update_in(&mut self.tx, self.core, permit, id, &expected, &sent).await;
+        self.tx.end_step(Keep::from(&done)).await?;
+        done
     }
 
     /// Removes a record, with its own hooks, audit row and event.
@@ -346,8 +364,11 @@ impl HookContext<'_> {
         id: RecordId,
         expected: impl Into<Expected>,
     ) -> Result<()> {
-        delete_in(&mut self.tx, self.core, permit, id, &expected.into()).await?;
-        Ok(())
+        let expected = expected.into();
+        self.tx.begin_step().await?;
+        let done = delete_in(&mut self.tx, self.core, permit, id, &expected).await;
+        self.tx.end_step(Keep::from(&done)).await?;
+        done.map(drop)
     }
 }
 

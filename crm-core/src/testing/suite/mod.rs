@@ -154,14 +154,18 @@ impl Suite {
         if let Some(initial) = machine.and_then(|machine| machine.initial.first()) {
             return Ok(Some(Json::from(initial.as_str())));
         }
-        let FieldType::Reference { module: target } = &field.kind else {
+        let Some(target) = field.kind.targets().first() else {
             return Ok(Some(sample::of(&field.kind, self.next())));
         };
         if depth > 2 && !field.required {
             return Ok(None);
         }
         let id = self.related(scope, target.as_str(), depth + 1).await?;
-        Ok(Some(Json::from(id.to_string())))
+        Ok(Some(match &field.kind {
+            FieldType::References { .. } => Json::from(vec![id.to_string()]),
+            FieldType::AnyReference { .. } => Json::from(format!("{target}/{id}")),
+            _ => Json::from(id.to_string()),
+        }))
     }
 
     /// A new record of another module, with what it needs.

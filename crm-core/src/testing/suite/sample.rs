@@ -97,7 +97,9 @@ pub(super) fn of(kind: &FieldType, n: u64) -> Json {
         }
         FieldType::Tags { max_length, .. } => json!([text(n, 1, *max_length)]),
         FieldType::Json { .. } => json!({"sample": n}),
-        FieldType::Reference { .. } => Json::Null,
+        FieldType::Reference { .. }
+        | FieldType::References { .. }
+        | FieldType::AnyReference { .. } => Json::Null,
     }
 }
 
