@@ -27,14 +27,14 @@ use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
-use crate::record::{Hooks, Records};
+use crate::record::{Hooks, KeptFigures, Records};
 use crate::registry::Registry;
 use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
-use crate::search_index::{self, SearchIndexer};
 use crate::tenant::Tenants;
 use crate::transfer::{Import, Transfer};
+use crate::upkeep::{self, Upkeep};
 
 /// How often to look for policy changes of other processes.
 const POLICY_POLL: Duration = Duration::from_millis(500);
@@ -60,7 +60,8 @@ pub(crate) struct Core {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
-    pub(crate) indexer: SearchIndexer,
+    pub(crate) upkeep: Upkeep,
+    pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
     statements: Vec<Statements>,
 }
@@ -261,8 +262,8 @@ impl Crm {
         let dispatcher = Dispatcher::new(db, clock, self.subscribers.to_vec());
         self.tasks.spawn(dispatcher.run(self.stop.clone()));
         self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
-        let indexing = search_index::run(self.core.clone(), self.stop.clone());
-        self.tasks.spawn(indexing);
+        self.tasks
+            .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -296,14 +297,14 @@ impl Crm {
         Ok(delivered)
     }
 
-    /// Brings the search index of tenants whose searches asked for it some records further, as
-    /// [`start`](Self::start) does by itself; answers for how many tenants. SQLite only: PostgreSQL
+    /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
+    /// [`start`](Self::start) does by itself; answers for how many tasks. SQLite only: PostgreSQL
     /// keeps its index with the writes.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn index_searches_once(&self) -> Result<usize> {
-        search_index::round(&self.core).await
+    pub async fn upkeep_once(&self) -> Result<usize> {
+        upkeep::round(&self.core).await
     }
 
     /// Ends the background work, finishes waiting writes and closes the database.
@@ -466,7 +467,8 @@ impl Builder {
         let core = Core {
             policy: PolicyCache::open(db.clone(), catalogue.clone(), registry.clone()).await?,
             identity: Identity::new(&self.identity, &keys, &self.clock)?,
-            indexer: SearchIndexer::new(self.database.large_tenant),
+            upkeep: Upkeep::new(self.database.large_tenant),
+            figures: KeptFigures::new(),
             statements: registry
                 .iter()
                 .map(|module| Statements::new(module, dialect))

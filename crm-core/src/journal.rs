@@ -40,8 +40,14 @@ pub(crate) async fn write(
     statement: Sql,
     change: Change,
 ) -> Result<()> {
+    let made = (change.kind == ChangeKind::Created).then_some(change.record);
     let [audit, event] = traces(scope, module, change);
-    tx.execute_all(vec![statement, audit, event]).await
+    tx.touch(scope.tenant(), module.name());
+    tx.execute_all(vec![statement, audit, event]).await?;
+    match made {
+        Some(record) => tx.made(module, scope.tenant(), record, 1).await,
+        None => Ok(()),
+    }
 }
 
 /// The audit row and the outbox row of a record's change.

@@ -26,11 +26,11 @@ mod registry;
 pub mod role;
 mod schema;
 mod scope;
-mod search_index;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transfer;
+mod upkeep;
 pub mod value;
 
 pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};

@@ -106,6 +106,7 @@ impl Schema {
                     for step in ddl::plan(Some(&spec), None, tx.dialect())? {
                         tx.run_script(step.sql).await?;
                     }
+                    tx.forget_counts(&spec).await?;
                     let forget = Sql::new("DELETE FROM modules WHERE name = $1");
                     tx.execute(forget.bind(spec.name.as_str(), ColumnType::Text))
                         .await?;
@@ -175,6 +176,7 @@ impl Schema {
                         if !steps.is_empty() {
                             // A table made anew has lost them.
                             custom::create_indexes(tx, &module).await?;
+                            tx.forget_counts(module.spec()).await?;
                         }
                         if !present.specs.contains(module.spec()) {
                             remember(tx, module.spec(), now).await?;

@@ -22,12 +22,22 @@ use serde_json::{Map, Value as Json, json};
 
 #[path = "records/activity.rs"]
 mod activity;
+#[path = "records/bulk_filter.rs"]
+mod bulk_filter;
+#[path = "records/count.rs"]
+mod count;
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/figures.rs"]
+mod figures;
 #[path = "records/hooks.rs"]
 mod hooks;
 #[path = "records/module_suite.rs"]
 mod module_suite;
+#[path = "records/money.rs"]
+mod money;
+#[path = "records/page_number.rs"]
+mod page_number;
 #[path = "records/query.rs"]
 mod query;
 #[path = "records/search.rs"]

@@ -14,6 +14,7 @@ macro_rules! migrations {
             migration!($folder, 2, "0002", "jobs"),
             migration!($folder, 3, "0003", "idempotency_keys"),
             migration!($folder, 4, "0004", "custom_fields"),
+            migration!($folder, 5, "0005", "record_counts"),
         ]
     };
 }

@@ -257,6 +257,7 @@ mod tests {
                 part: Part::Present,
                 after: None,
                 limit: 21,
+                skip: 0,
             };
             let tenant = TenantId(Uuid::nil());
             let sql = Statements::new(&module, Dialect::Sqlite).list(tenant, None, &query, stretch);

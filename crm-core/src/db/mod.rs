@@ -8,22 +8,29 @@ pub(crate) mod custom;
 pub(crate) mod ddl;
 mod error;
 pub(crate) mod journal;
+mod made;
 pub(crate) mod migrate;
 mod postgres;
 pub(crate) mod record;
 mod row;
 mod sql;
 mod sqlite;
+mod writes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::id::TenantId;
+use crate::module::Ident;
 
+pub(crate) use made::MANY;
 pub(crate) use row::Row;
 pub(crate) use sql::{ColumnType, Sql};
+pub(crate) use writes::{Touched, Writes};
 
 /// Which SQL a statement is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +67,7 @@ pub struct DatabaseOptions {
     /// Most writes that share one commit on SQLite; 1 switches group commit off. Default 256.
     pub group_commit: usize,
     /// Records of a module above which a tenant's searches get an index on SQLite, where the module
-    /// declares one. Default 5,000.
+    /// declares one. Default 500.
     pub large_tenant: u32,
 }
 
@@ -72,7 +79,7 @@ impl Default for DatabaseOptions {
             durability: Durability::Full,
             write_queue: 4_096,
             group_commit: 256,
-            large_tenant: 5_000,
+            large_tenant: 500,
         }
     }
 }
@@ -92,7 +99,14 @@ impl<T, F> Job<T> for F where
 #[derive(Debug, Clone)]
 pub(crate) struct Db {
     backend: Backend,
-    committed: watch::Sender<()>,
+    committed: Committed,
+}
+
+/// Tells of commits: that there was one, and what it wrote to.
+#[derive(Debug, Clone)]
+struct Committed {
+    signal: watch::Sender<()>,
+    writes: Arc<Writes>,
 }
 
 #[derive(Debug, Clone)]
@@ -104,7 +118,10 @@ enum Backend {
 impl Db {
     /// Opens the database at `url`: `sqlite://path` (made when missing) or `postgres://…`.
     pub(crate) async fn open(url: &str, options: &DatabaseOptions) -> Result<Self> {
-        let committed = watch::Sender::new(());
+        let committed = Committed {
+            signal: watch::Sender::new(()),
+            writes: Arc::new(Writes::new()),
+        };
         let signal = committed.clone();
         let backend = match url.split_once(':') {
             Some(("sqlite", _)) => {
@@ -158,7 +175,12 @@ impl Db {
 
     /// A receiver that changes after commits of this process.
     pub(crate) fn commits(&self) -> watch::Receiver<()> {
-        self.committed.subscribe()
+        self.committed.signal.subscribe()
+    }
+
+    /// The counters of committed writes.
+    pub(crate) fn writes(&self) -> &Writes {
+        &self.committed.writes
     }
 
     /// Finishes waiting writes and closes all connections.
@@ -172,8 +194,9 @@ impl Db {
 
 /// An open transaction. It cannot be committed or rolled back by its user: the job's answer does.
 ///
-/// The number counts how many writes stand around what is written now, each one causing the next.
-pub(crate) struct Tx<'c>(Connection<'c>, u8);
+/// The number counts how many writes stand around what is written now, each one causing the next;
+/// the list is of what has been written to.
+pub(crate) struct Tx<'c>(Connection<'c>, u8, &'c mut Vec<Touched>);
 
 /// Most writes that cause each other inside one transaction.
 const MAX_NESTING: u8 = 8;
@@ -202,6 +225,14 @@ enum Connection<'c> {
 }
 
 impl Tx<'_> {
+    /// Notes that this transaction writes to a tenant's records of a module.
+    pub(crate) fn touch(&mut self, tenant: TenantId, module: &Ident) {
+        let touched = Touched::new(tenant, module);
+        if !self.2.contains(&touched) {
+            self.2.push(touched);
+        }
+    }
+
     /// The same transaction, for writes that the present one causes.
     ///
     /// # Errors
@@ -218,7 +249,7 @@ impl Tx<'_> {
             Connection::Sqlite(connection) => Connection::Sqlite(connection),
             Connection::Postgres(connection) => Connection::Postgres(connection),
         };
-        Ok(Tx(connection, self.1 + 1))
+        Ok(Tx(connection, self.1 + 1, self.2))
     }
 
     /// Which SQL this database speaks.

@@ -11,12 +11,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::types::Json;
 use sqlx::{Arguments, AssertSqlSafe, Executor, PgConnection, Postgres, Row as _};
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::error::Translate;
 use super::sql::Text;
-use super::{ColumnType, Connection, DatabaseOptions, Job, Row, Sql, Tx};
+use super::{ColumnType, Committed, Connection, DatabaseOptions, Job, Row, Sql, Tx, Writes};
 use crate::error::{Error, Result};
 use crate::value::Value;
 
@@ -26,14 +25,14 @@ const STATEMENT_CACHE: usize = 512;
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     pool: PgPool,
-    committed: watch::Sender<()>,
+    committed: Committed,
 }
 
 impl Database {
     pub(super) async fn open(
         url: &str,
         options: &DatabaseOptions,
-        committed: watch::Sender<()>,
+        committed: Committed,
     ) -> Result<Self> {
         let connect = PgConnectOptions::from_str(url)
             .map_err(|_| {
@@ -79,8 +78,8 @@ impl Database {
         // The task, not the caller, owns the transaction: dropping the caller cannot cut it short.
         let committed = self.committed.clone();
         let task = tokio::spawn(async move {
-            let answer = transaction(Lent(Some(connection)), job).await;
-            committed.send_replace(());
+            let answer = transaction(Lent(Some(connection)), job, &committed.writes).await;
+            committed.signal.send_replace(());
             answer
         });
         task.await
@@ -115,10 +114,15 @@ impl Drop for Lent {
     }
 }
 
-async fn transaction<T: Send + 'static>(mut lent: Lent, job: impl Job<T>) -> Result<T> {
+async fn transaction<T: Send + 'static>(
+    mut lent: Lent,
+    job: impl Job<T>,
+    writes: &Writes,
+) -> Result<T> {
     lent.get()?.execute("BEGIN").await.translate()?;
+    let mut touched = Vec::new();
     let result = {
-        let mut tx = Tx(Connection::Postgres(lent.get()?), 0);
+        let mut tx = Tx(Connection::Postgres(lent.get()?), 0, &mut touched);
         let run = AssertUnwindSafe(async { job(&mut tx).await })
             .catch_unwind()
             .await;
@@ -127,6 +131,7 @@ async fn transaction<T: Send + 'static>(mut lent: Lent, job: impl Job<T>) -> Res
     match result {
         Ok(value) => {
             lent.get()?.execute("COMMIT").await.translate()?;
+            writes.committed(&touched);
             lent.give_back();
             Ok(value)
         }

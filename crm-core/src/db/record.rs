@@ -4,6 +4,7 @@
 mod aggregate;
 mod custom;
 mod lookup;
+mod many;
 mod order;
 mod search;
 mod search_step;
@@ -82,6 +83,14 @@ impl Statements {
         }
     }
 
+    pub(super) fn module(&self) -> &CompiledModule {
+        &self.module
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     pub(crate) fn get(&self, tenant: TenantId, id: RecordId) -> Sql {
         self.by_id(&self.get, tenant, id).point_read()
     }
@@ -133,6 +142,21 @@ impl Statements {
         now: DateTime<Utc>,
         changes: &[(usize, Value)],
     ) -> Sql {
+        let mut sql = self.assignments(owner, now, changes);
+        sql.push(" WHERE ");
+        within(&mut sql, &self.module);
+        sql.push("tenant_id = ").arg(tenant, ColumnType::Uuid);
+        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
+        sql
+    }
+
+    /// An update as far as its WHERE.
+    fn assignments(
+        &self,
+        owner: Option<Option<UserId>>,
+        now: DateTime<Utc>,
+        changes: &[(usize, Value)],
+    ) -> Sql {
         let mut sql = Sql::new("UPDATE ");
         sql.ident(self.module.table())
             .push(" SET version = version + 1, updated_at = ");
@@ -147,10 +171,6 @@ impl Statements {
             sql.push(", ").ident(&field.name).push(" = ");
             sql.arg(value.clone(), self.module.columns()[*position]);
         }
-        sql.push(" WHERE ");
-        within(&mut sql, &self.module);
-        sql.push("tenant_id = ").arg(tenant, ColumnType::Uuid);
-        sql.push(" AND id = ").arg(id, ColumnType::Uuid);
         sql
     }
 

@@ -11,11 +11,10 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Sqlite};
-use tokio::sync::watch;
 
 use super::error::Translate;
 use super::sql::Text;
-use super::{DatabaseOptions, Job, Row, Sql};
+use super::{Committed, DatabaseOptions, Job, Row, Sql};
 use crate::error::{Error, Result};
 
 pub(super) use writer::{execute, fetch_all, fetch_optional, insert_all, run_script};
@@ -36,7 +35,7 @@ impl Database {
     pub(super) async fn open(
         url: &str,
         options: &DatabaseOptions,
-        committed: watch::Sender<()>,
+        committed: Committed,
     ) -> Result<Self> {
         let connect = SqliteConnectOptions::from_str(url)
             .map_err(|_| {

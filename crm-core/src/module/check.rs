@@ -24,7 +24,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 26] = [
+const TABLES: [&str; 27] = [
     "tenants",
     "users",
     "memberships",
@@ -50,6 +50,7 @@ const TABLES: [&str; 26] = [
     "custom_modules",
     "custom_fields",
     "custom_records",
+    "record_counts",
     "crm_migrations",
 ];
 
@@ -78,9 +79,9 @@ pub(crate) const CUSTOM: &str = "custom";
 pub(crate) const DELETED_AT: &str = "deleted_at";
 
 /// Words of the query string and of filters.
-const QUERY_WORDS: [&str; 12] = [
+const QUERY_WORDS: [&str; 15] = [
     "limit", "cursor", "sort", "fields", "expand", "search", "q", "count", "filter", "and", "or",
-    "not",
+    "not", "page", "per_page", "max_age",
 ];
 
 /// Checks a declaration by itself.

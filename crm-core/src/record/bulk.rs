@@ -160,6 +160,7 @@ impl Bulk {
             ..Outcome::default()
         };
         let (mut inserts, mut audits, mut events) = (vec![], vec![], vec![]);
+        let mut first = None;
         for row in rows {
             let changed = !row.changes.is_empty() || row.owner.is_some();
             match &row.before {
@@ -172,6 +173,8 @@ impl Bulk {
             }
             match row.before {
                 None => {
+                    let id = row.after.id;
+                    first = Some(first.map_or(id, |first: RecordId| first.min(id)));
                     let (insert, [audit, event]) = self.insert(&module, row.after);
                     inserts.push(insert);
                     audits.push(audit);
@@ -196,8 +199,14 @@ impl Bulk {
                 Some(_) => {}
             }
         }
+        let count = u32::try_from(inserts.len()).map_err(Error::internal)?;
         for statements in [inserts, audits, events] {
             tx.insert_all(statements).await?;
+        }
+        if let Some(first) = first {
+            let tenant = self.create.tenant();
+            tx.touch(tenant, module.name());
+            tx.made(&module, tenant, first, count).await?;
         }
         Ok(outcome)
     }

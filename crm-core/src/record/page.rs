@@ -23,4 +23,18 @@ pub struct Page {
     /// All matches, when asked for.
     #[serde(skip)]
     pub total: Option<Total>,
+    /// Where the page stands, when it was asked for by its number.
+    #[serde(skip)]
+    pub number: Option<PageNumber>,
+}
+
+/// Where a numbered page stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PageNumber {
+    /// Its number, from 1.
+    pub page: u32,
+    /// Records of a full page.
+    pub per_page: u32,
+    /// How many pages the counted matches fill.
+    pub pages: u64,
 }

@@ -1,5 +1,6 @@
 //! One request's writes in one transaction, and the answer to them.
 
+use futures::future::BoxFuture;
 use serde_json::{Map, Value as Json};
 
 use super::once::{Begun, Once};
@@ -101,6 +102,19 @@ impl Records {
             let message = format!("Give 1 to {MAX_WRITES} operations.");
             return Err(Error::invalid("operations", "wrong_count", message).into());
         }
+        self.answer(once, move |tx, core| {
+            Box::pin(async move { Ok(reply(run(tx, core, work).await?)?) })
+        })
+        .await
+    }
+
+    /// Does a job in one transaction and answers its reply; with `once` that is stored with it, or
+    /// known already.
+    pub(super) async fn answer<J>(&self, once: Option<Once>, job: J) -> Result<Answered, Refused>
+    where
+        J: for<'t> FnOnce(&'t mut Tx<'_>, &'t Core) -> BoxFuture<'t, Result<Reply, Refused>>,
+        J: Send + 'static,
+    {
         let core = self.core.clone();
         let done = self.core.db.write(move |tx| {
             Box::pin(async move {
@@ -112,10 +126,7 @@ impl Records {
                         Begun::Other => return Ok(Answered::KeyReused),
                     }
                 }
-                let reply = match run(tx, &core, work).await {
-                    Ok(outcomes) => reply(outcomes)?,
-                    Err(refused) => return Err(Error::internal(refused)),
-                };
+                let reply = job(tx, &core).await.map_err(Error::internal)?;
                 if let Some(once) = &once {
                     once.finish(tx, now, &reply).await?;
                 }

@@ -138,6 +138,9 @@ pub struct Query {
     pub limit: u32,
     /// Where the page before ended.
     pub cursor: Option<String>,
+    /// Which page of `limit` records, from 1, for those who count pages; all matches are counted
+    /// then. Pages reach [`MAX_DEPTH`](Self::MAX_DEPTH) records deep, cursors any number.
+    pub page: Option<u32>,
     /// Whether to count all matches.
     pub count: Count,
 }
@@ -150,6 +153,7 @@ impl Default for Query {
             sort: Vec::new(),
             limit: Self::DEFAULT_LIMIT,
             cursor: None,
+            page: None,
             count: Count::No,
         }
     }
@@ -160,6 +164,8 @@ impl Query {
     pub const DEFAULT_LIMIT: u32 = 20;
     /// Most records of a page.
     pub const MAX_LIMIT: u32 = 100;
+    /// How many records deep numbered pages reach.
+    pub const MAX_DEPTH: u32 = 10_000;
 
     /// The order as it takes effect: ids, and with them creation times, leave no ties.
     pub(crate) fn order(&self) -> Order<'_> {
@@ -183,11 +189,38 @@ impl Query {
             let message = format!("must be between 1 and {}", Self::MAX_LIMIT);
             return Err(Error::invalid("limit", "out_of_range", message));
         }
+        self.check_page()?;
         if self.sort.len() > Sort::MAX_KEYS {
             let message = format!("a list is sorted by at most {} fields", Sort::MAX_KEYS);
             return Err(Error::invalid("sort", "too_many", message));
         }
         check_search(self.search.as_deref())
+    }
+}
+
+impl Query {
+    fn check_page(&self) -> Result<()> {
+        let Some(page) = self.page else { return Ok(()) };
+        if self.cursor.is_some() {
+            let message = "a list is read by page numbers or by cursors; give one of the two";
+            return Err(Error::invalid("page", "not_allowed", message));
+        }
+        if page == 0 {
+            return Err(Error::invalid("page", "out_of_range", "pages count from 1"));
+        }
+        if u64::from(page) * u64::from(self.limit) > u64::from(Self::MAX_DEPTH) {
+            let message = format!(
+                "pages reach {} records deep; go on with the next_cursor of the last one",
+                Self::MAX_DEPTH
+            );
+            return Err(Error::invalid("page", "out_of_range", message));
+        }
+        Ok(())
+    }
+
+    /// How many records stand before the page.
+    pub(super) fn skipped(&self) -> u32 {
+        self.page.map_or(0, |page| (page - 1) * self.limit)
     }
 }
 

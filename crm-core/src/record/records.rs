@@ -5,12 +5,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::write::{Expected, Write, Written};
-use super::{Count, Filter, Page, Position, Query, Record, Total};
+use super::{Count, Filter, Page, PageNumber, Position, Query, Record, Total};
 use crate::crm::Core;
 use crate::db::record::{COUNT_CAP, Part, SearchPath, Statements, Stretch};
+use crate::db::{MANY, Sql};
 use crate::error::{Error, Result};
 use crate::id::{RecordId, UserId};
 use crate::scope::{Create, Delete, Permit, Read, Update};
+use crate::upkeep::Task;
 use crate::value::Value;
 
 /// Reads and writes records.
@@ -83,12 +85,14 @@ impl Records {
             .search_way(module, tenant, query.search.as_deref())
             .await?;
         let wanted = query.limit as usize + 1;
+        let mut skip = query.skipped();
         let mut data: Vec<Record> = Vec::with_capacity(wanted);
         loop {
             let stretch = Stretch {
                 path: way.page,
                 part,
                 after: after.as_ref(),
+                skip,
                 limit: (wanted - data.len()) as u32,
             };
             let sql = statements.list(tenant, owner, query, stretch);
@@ -98,6 +102,13 @@ impl Records {
             if part == Part::Absent || !has_absent || data.len() == wanted {
                 break;
             }
+            if data.is_empty() && skip > 0 {
+                // The page begins among the records without the first key.
+                let present = statements.count_present(tenant, owner, query, way.all);
+                skip -= self.number(present).await?.min(u64::from(skip)) as u32;
+            } else {
+                skip = 0;
+            }
             (part, after) = (Part::Absent, None);
         }
         let more = data.len() == wanted;
@@ -106,7 +117,7 @@ impl Records {
             Some(last) if more => Some(Position::after(last, query).encode(module, query)?),
             _ => None,
         };
-        let total = if query.count != Count::No {
+        let total = if query.count != Count::No || query.page.is_some() {
             Some(
                 self.total(statements, permit, owner, query, way.all)
                     .await?,
@@ -114,11 +125,24 @@ impl Records {
         } else {
             None
         };
+        let number = query.page.zip(total).map(|(page, total)| PageNumber {
+            page,
+            per_page: query.limit,
+            pages: total.count.div_ceil(u64::from(query.limit)),
+        });
         Ok(Page {
             data,
             next_cursor,
             total,
+            number,
         })
+    }
+
+    /// The whole number that a statement answers.
+    async fn number(&self, sql: Sql) -> Result<u64> {
+        let row = self.core.db.fetch_optional(sql).await?;
+        let number = row.map_or(Ok(0), |mut row| row.int::<i64>())?;
+        Ok(number.unsigned_abs())
     }
 
     /// All records that the permit covers and the filter matches, in no order: for filters that
@@ -161,11 +185,7 @@ impl Records {
         query: &Query,
         path: SearchPath,
     ) -> Result<Total> {
-        let sql = statements.count(permit.tenant(), owner, query, path);
-        let row = self.core.db.fetch_optional(sql).await?;
-        let count = row
-            .map_or(Ok(0), |mut row| row.int::<i64>())?
-            .unsigned_abs();
+        let count = self.counted(statements, permit, owner, query, path).await?;
         let cap = match query.count {
             Count::Exact => u64::MAX,
             Count::No | Count::Capped => u64::from(COUNT_CAP),
@@ -174,6 +194,33 @@ impl Records {
             count: count.min(cap),
             capped: count > cap,
         })
+    }
+
+    /// The number of matches: as it is kept, where all records of a tenant match, else counted.
+    async fn counted(
+        &self,
+        statements: &Statements,
+        permit: &Permit<Read>,
+        owner: Option<UserId>,
+        query: &Query,
+        path: SearchPath,
+    ) -> Result<u64> {
+        let (core, module, tenant) = (&self.core, permit.module()?, permit.tenant());
+        let all = owner.is_none() && query.filter.is_none() && query.search.is_none();
+        let kept = all.then(|| statements.kept_count(tenant)).flatten();
+        if let Some(kept) = &kept
+            && core.upkeep.is_counted(tenant, module.index())
+            && let Some(mut row) = core.db.fetch_optional(kept.clone()).await?
+        {
+            return Ok(row.int::<i64>()?.unsigned_abs());
+        }
+        let count = self
+            .number(statements.count(tenant, owner, query, path))
+            .await?;
+        if kept.is_some() && count > MANY {
+            core.upkeep.ask(Task::Count(tenant, module.index()));
+        }
+        Ok(count)
     }
 
     /// Makes a record from a wire body.

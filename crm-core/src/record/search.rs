@@ -5,6 +5,7 @@ use crate::db::record::{BEHIND, Probe, SearchPath, few};
 use crate::error::Result;
 use crate::id::TenantId;
 use crate::module::CompiledModule;
+use crate::upkeep::Task;
 
 /// The ways of one search.
 #[derive(Debug, Clone, Copy)]
@@ -30,9 +31,9 @@ impl Records {
         let Some(text) = text else {
             return Ok(by_index);
         };
-        let (core, indexer) = (&self.core, &self.core.indexer);
+        let (core, upkeep) = (&self.core, &self.core.upkeep);
         let statements = core.statements(module);
-        let Some(probe) = statements.search_probe(tenant, text, indexer.large()) else {
+        let Some(probe) = statements.search_probe(tenant, text, upkeep.large()) else {
             return Ok(by_index);
         };
         let Some(mut row) = core.db.fetch_optional(probe.point_read()).await? else {
@@ -44,8 +45,8 @@ impl Records {
             behind: row.int::<i64>()?.unsigned_abs(),
         };
         if !probe.indexed {
-            if probe.behind > u64::from(indexer.large()) {
-                indexer.ask(tenant, module.index());
+            if probe.behind > u64::from(upkeep.large()) {
+                upkeep.ask(Task::Search(tenant, module.index()));
             }
             return Ok(Way {
                 page: SearchPath::Scan,
@@ -53,7 +54,7 @@ impl Records {
             });
         }
         if probe.behind > BEHIND {
-            indexer.ask(tenant, module.index());
+            upkeep.ask(Task::Search(tenant, module.index()));
         }
         Ok(match few(probe.matches + probe.behind) {
             true => by_index,

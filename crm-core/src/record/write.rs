@@ -252,6 +252,25 @@ pub(super) async fn change_in(
     before: Record,
     sent: &UpdateInput,
 ) -> Result<Record> {
+    let (after, forced) = judged(permit, &before, sent)?;
+    if before.values == after.values && before.owner_id == after.owner_id {
+        return Ok(before);
+    }
+    match core.hooks.of(permit.module()?, ChangeKind::Updated) {
+        [] => store_in(tx, core, permit, before, after, &forced).await,
+        chain => {
+            let step = Step::Update(permit.clone(), forced);
+            hook::run(tx, core, chain, step, Some(before), Some(after)).await
+        }
+    }
+}
+
+/// The record as it would be, and the fields that a state machine set.
+pub(super) fn judged(
+    permit: &Permit<Update>,
+    before: &Record,
+    sent: &UpdateInput,
+) -> Result<(Record, Vec<usize>)> {
     let module = permit.module()?;
     let mut after = before.clone();
     for (position, value) in &sent.changes {
@@ -262,16 +281,7 @@ pub(super) async fn change_in(
     }
     let (old, rows) = (&before.values, permit.rows());
     let forced = machine::proceed(module, rows, old, &mut after.values, &sent.changes)?;
-    if before.values == after.values && before.owner_id == after.owner_id {
-        return Ok(before);
-    }
-    match core.hooks.of(module, ChangeKind::Updated) {
-        [] => store_in(tx, core, permit, before, after, &forced).await,
-        chain => {
-            let step = Step::Update(permit.clone(), forced);
-            hook::run(tx, core, chain, step, Some(before), Some(after)).await
-        }
-    }
+    Ok((after, forced))
 }
 
 /// Writes a locked record's new values; `forced` are the fields that a state machine set.
@@ -326,9 +336,18 @@ pub(super) async fn delete_in(
     id: RecordId,
     expected: &Expected,
 ) -> Result<Record> {
-    let module = permit.module()?;
     let before = lock(tx, core, permit, id, expected).await?;
-    match core.hooks.of(module, ChangeKind::Deleted) {
+    remove_locked(tx, core, permit, before).await
+}
+
+/// Removes a locked record that the permit covers.
+pub(super) async fn remove_locked(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Delete>,
+    before: Record,
+) -> Result<Record> {
+    match core.hooks.of(permit.module()?, ChangeKind::Deleted) {
         [] => {
             remove_in(tx, core, permit, &before).await?;
             Ok(before)
@@ -434,7 +453,11 @@ fn may_own(rows: RowScope, scope: &Scope, owner: Option<UserId>) -> Result<Optio
 }
 
 /// An owner is a member of the tenant.
-async fn check_owner(tx: &mut Tx<'_>, tenant: TenantId, owner: Option<UserId>) -> Result<()> {
+pub(super) async fn check_owner(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    owner: Option<UserId>,
+) -> Result<()> {
     let Some(owner) = owner else { return Ok(()) };
     let member = Sql::new("SELECT 1 FROM memberships WHERE tenant_id = $1 AND user_id = $2")
         .bind(tenant, ColumnType::Uuid)
@@ -450,7 +473,7 @@ async fn check_owner(tx: &mut Tx<'_>, tenant: TenantId, owner: Option<UserId>) -
 }
 
 /// A reference points to a record of the same tenant that the caller may see (XC-02).
-async fn check_references<'v, A>(
+pub(super) async fn check_references<'v, A>(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<A>,

@@ -143,8 +143,8 @@ async fn a_search_finds_what_a_scan_finds_in_every_state_of_the_index(
         }
         // One step only, all of them, or none: every state is searched in.
         match round % 3 {
-            0 => drop(crm.index_searches_once().await?),
-            1 => while crm.index_searches_once().await? > 0 {},
+            0 => drop(crm.upkeep_once().await?),
+            1 => while crm.upkeep_once().await? > 0 {},
             _ => {}
         }
         if round == 7 {
@@ -157,11 +157,11 @@ async fn a_search_finds_what_a_scan_finds_in_every_state_of_the_index(
         assert!(states.contains(&(true, true, true)), "{states:?}");
         let scope = crm.operator(acme, request());
         found(&crm, &scope, Some("abab")).await?;
-        while crm.index_searches_once().await? > 0 {}
+        while crm.upkeep_once().await? > 0 {}
         let [tenants, ..] = held(&backend).await?.unwrap_or_default();
         assert_eq!(tenants, 2);
     } else {
-        assert_eq!(crm.index_searches_once().await?, 0);
+        assert_eq!(crm.upkeep_once().await?, 0);
     }
     crm.close().await;
     Ok(())
@@ -187,13 +187,13 @@ async fn a_small_tenant_and_one_that_never_searches_have_no_index(
     assert_eq!(found(&crm, &small, Some("note")).await?.len(), 40);
     // Two characters no index knows.
     assert_eq!(found(&crm, &silent, Some("te")).await?.len(), 41);
-    assert_eq!(crm.index_searches_once().await?, 0);
+    assert_eq!(crm.upkeep_once().await?, 0);
     let nothing = held(&backend).await?.map(|_| [0, 0, 0]);
     assert_eq!(held(&backend).await?, nothing);
 
     // The first search of a large tenant asks for its part, and is right before and after.
     assert_eq!(found(&crm, &silent, Some("note 4")).await?.len(), 2);
-    while crm.index_searches_once().await? > 0 {}
+    while crm.upkeep_once().await? > 0 {}
     assert_eq!(found(&crm, &silent, Some("note 4")).await?.len(), 2);
     if let Some(held) = held(&backend).await? {
         assert_eq!(held, [1, i64::from(LARGE) + 1, 0]);
@@ -226,7 +226,7 @@ async fn counts_and_figures_of_a_search_are_those_of_a_scan_whatever_the_index_k
         let hits = i64::from(n / 3 + 1);
         assert_eq!(groups.data[0].metrics, [Value::Int(hits)], "after {n}");
         if n % 7 == 0 {
-            crm.index_searches_once().await?;
+            crm.upkeep_once().await?;
         }
         let query = Query {
             search: Some("needle".to_owned()),

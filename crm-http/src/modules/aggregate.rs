@@ -1,9 +1,12 @@
 //! `GET /{module}/aggregate`: figures about the records that a list with the same conditions shows.
+//! With `max_age` they may be some seconds old; `X-Cache` then tells whether they were kept.
+
+use std::sync::Arc;
 
 use crm_core::module::CompiledModule;
-use crm_core::record::{Aggregate, Filter, GroupKey, Groups, Metric};
-use crm_core::{Error, FieldError, Read};
-use poem::http::StatusCode;
+use crm_core::record::{Aggregate, Figures, Filter, GroupKey, Groups, MaxAge, Metric};
+use crm_core::{Error, FieldError, Permit, Read};
+use poem::http::{HeaderName, HeaderValue, StatusCode};
 use poem::{Request, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -18,35 +21,87 @@ pub(super) const AGGREGATE: &str = "aggregate";
 impl Handler<'_> {
     pub(super) async fn aggregate(&self, request: &Request) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Read>(self.name())?;
-        let ask = parse(&self.module, request)?;
-        let records = self.exchange.app.crm.records();
-        let groups = records.aggregate(&permit, &ask).await?;
-        body(StatusCode::OK, &Answer::new(&self.module, &ask, groups)?)
+        let (ask, age) = parse(&self.module, request)?;
+        let (groups, cache) = self.figures(&permit, &ask, age).await?;
+        let answer = Answer::new(&self.module, &ask, &groups)?;
+        Ok(cache.told(body(StatusCode::OK, &answer)?))
     }
+
+    /// The figures, as old as the request lets them be.
+    pub(super) async fn figures(
+        &self,
+        permit: &Permit<Read>,
+        ask: &Aggregate,
+        age: Option<MaxAge>,
+    ) -> Result<(Arc<Groups>, XCache), Error> {
+        let records = self.exchange.app.crm.records();
+        let Some(age) = age else {
+            let groups = records.aggregate(permit, ask).await?;
+            return Ok((Arc::new(groups), XCache(None)));
+        };
+        let Figures { groups, kept } = records.figures(permit, ask, age).await?;
+        Ok((groups, XCache(Some(if kept { "HIT" } else { "MISS" }))))
+    }
+}
+
+/// Whether an answer was kept; nothing where none may be.
+pub(super) struct XCache(Option<&'static str>);
+
+impl XCache {
+    pub(super) fn told(self, mut response: Response) -> Response {
+        const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+        if let Some(word) = self.0 {
+            let headers = response.headers_mut();
+            headers.insert(X_CACHE, HeaderValue::from_static(word));
+        }
+        response
+    }
+}
+
+/// The parameters, and the refusals of those that are given again.
+pub(super) fn parameters(
+    request: &Request,
+) -> Result<(Vec<(String, String)>, Vec<FieldError>), Problem> {
+    let given: Vec<(String, String)> = match request.uri().query() {
+        None | Some("") => Vec::new(),
+        Some(_) => request.params().map_err(|_| unreadable_query())?,
+    };
+    let (mut once, mut refused) = (Vec::with_capacity(given.len()), Vec::new());
+    for (name, text) in given {
+        if once.iter().any(|(known, _)| *known == name) {
+            let message = "Give this parameter once.";
+            refused.push(FieldError::new(&name, "repeated", message));
+        } else {
+            once.push((name, text));
+        }
+    }
+    Ok((once, refused))
+}
+
+/// Reads `max_age`.
+pub(super) fn max_age(text: &str) -> Result<MaxAge, FieldError> {
+    let refuse = || {
+        let message = format!(
+            "This must be a number of seconds from 1 to {}.",
+            MaxAge::MOST
+        );
+        FieldError::new("max_age", "out_of_range", message)
+    };
+    let seconds = text.parse().map_err(|_| refuse())?;
+    MaxAge::seconds(seconds).map_err(|_| refuse())
 }
 
 /// Reads the query string.
 ///
 /// # Errors
 /// 422 naming every parameter that is unknown, repeated or does not fit.
-fn parse(module: &CompiledModule, request: &Request) -> Result<Aggregate, Problem> {
-    let parameters: Vec<(String, String)> = match request.uri().query() {
-        None | Some("") => Vec::new(),
-        Some(_) => request.params().map_err(|_| unreadable_query())?,
-    };
-    let (mut ask, mut conditions, mut refused) = (Aggregate::default(), Vec::new(), Vec::new());
-    for (position, (name, text)) in parameters.iter().enumerate() {
-        if parameters[..position]
-            .iter()
-            .any(|(known, _)| known == name)
-        {
-            refused.push(FieldError::new(
-                name,
-                "repeated",
-                "Give this parameter once.",
-            ));
-            continue;
-        }
+fn parse(
+    module: &CompiledModule,
+    request: &Request,
+) -> Result<(Aggregate, Option<MaxAge>), Problem> {
+    let (parameters, mut refused) = parameters(request)?;
+    let (mut ask, mut conditions, mut age) = (Aggregate::default(), Vec::new(), None);
+    for (name, text) in &parameters {
         let outcome =
             match name.as_str() {
                 "group_by" => parts(text, |part| GroupKey::parse(module, part))
@@ -57,6 +112,7 @@ fn parse(module: &CompiledModule, request: &Request) -> Result<Aggregate, Proble
                     ask.search = Some(text.clone());
                     Ok(())
                 }
+                "max_age" => max_age(text).map(|seconds| age = Some(seconds)),
                 _ => condition(module, name, text).map(|filter| conditions.push(filter)),
             };
         refused.extend(outcome.err());
@@ -69,7 +125,7 @@ fn parse(module: &CompiledModule, request: &Request) -> Result<Aggregate, Proble
         return Err(Error::Invalid(refused).into());
     }
     ask.filter = (!conditions.is_empty()).then_some(Filter::And(conditions));
-    Ok(ask)
+    Ok((ask, age))
 }
 
 fn parts<T>(
@@ -79,7 +135,12 @@ fn parts<T>(
     text.split(',').map(read).collect()
 }
 
-fn condition(module: &CompiledModule, name: &str, text: &str) -> Result<Filter, FieldError> {
+/// Reads a condition as lists have them.
+pub(super) fn condition(
+    module: &CompiledModule,
+    name: &str,
+    text: &str,
+) -> Result<Filter, FieldError> {
     let (field, op) = match name.split_once('[') {
         None => (name, "eq"),
         Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
@@ -105,10 +166,10 @@ impl Answer {
     ///
     /// # Errors
     /// None: every value has a JSON form.
-    fn new(module: &CompiledModule, ask: &Aggregate, groups: Groups) -> Result<Self, Error> {
+    fn new(module: &CompiledModule, ask: &Aggregate, groups: &Groups) -> Result<Self, Error> {
         let keys: Vec<_> = ask.group_by.iter().map(|key| key.name(module)).collect();
         let names: Vec<_> = ask.metrics.iter().map(|one| one.name(module)).collect();
-        let named = |names: &[String], values: Vec<crm_core::value::Value>| {
+        let named = |names: &[String], values: &[crm_core::value::Value]| {
             names
                 .iter()
                 .zip(values)
@@ -116,10 +177,10 @@ impl Answer {
                 .collect::<Result<Map<_, _>, serde_json::Error>>()
                 .map_err(Error::internal)
         };
-        let data = groups.data.into_iter().map(|group| {
+        let data = groups.data.iter().map(|group| {
             Ok(Group {
-                group: named(&keys, group.keys)?,
-                metrics: named(&names, group.metrics)?,
+                group: named(&keys, &group.keys)?,
+                metrics: named(&names, &group.metrics)?,
             })
         });
         Ok(Self {

@@ -4,7 +4,9 @@
 //! writes what the library answers; rules and rights live in the library.
 
 mod aggregate;
+mod bulk;
 mod condition;
+mod funnel;
 mod query;
 mod query_body;
 mod read;
@@ -30,6 +32,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::resource::allow;
 
+pub(crate) use funnel::has_funnel;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
 /// The path all resources live under.
@@ -59,6 +62,9 @@ enum Target {
     Upsert,
     /// The collection, written to several times.
     Batch,
+    /// What of the collection matches a condition, written to at once.
+    BulkUpdate,
+    BulkDelete,
     Record(RecordId),
     /// What is deleted of the collection.
     Trash,
@@ -66,6 +72,8 @@ enum Target {
     Act(RecordId, Act),
     /// Figures about the collection.
     Aggregate,
+    /// How far its records come.
+    Funnel,
     /// `/import` behind the collection.
     Import,
     /// `/export` behind the collection.
@@ -118,12 +126,15 @@ impl Call {
         let target = match id {
             None => Target::Collection,
             Some(aggregate::AGGREGATE) => Target::Aggregate,
+            Some(funnel::FUNNEL) if has_funnel(&module) => Target::Funnel,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Target::Query,
             Some("import") => Target::Import,
             Some("export") => Target::Export,
             Some(write::UPSERT) => Target::Upsert,
             Some(write::BATCH) => Target::Batch,
+            Some(bulk::BULK_UPDATE) => Target::BulkUpdate,
+            Some(bulk::BULK_DELETE) => Target::BulkDelete,
             Some(trash::TRASH) if module.spec().soft_delete => Target::Trash,
             Some(below) => match below.split_once('/') {
                 None => record_id(below).map_or(Target::Nothing, Target::Record),
@@ -151,9 +162,12 @@ impl Call {
             Target::Query => (BODY, read::QUERY),
             Target::Upsert => (BODY, write::UPSERT),
             Target::Batch => (BODY, write::BATCH),
+            Target::BulkUpdate => (BODY, bulk::BULK_UPDATE),
+            Target::BulkDelete => (BODY, bulk::BULK_DELETE),
             Target::Trash => (TRASH, trash::TRASH),
             Target::Act(_, act) => (act.methods(), act.below()),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
+            Target::Funnel => (AGGREGATE, funnel::FUNNEL),
             Target::Import => (IMPORT, "import"),
             Target::Export => (EXPORT, "export"),
             Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
@@ -177,6 +191,7 @@ impl Call {
             (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
+            (_, Target::Funnel) => handler.funnel(&request).await,
             (_, Target::Import) => handler.import(request).await,
             (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,
@@ -184,6 +199,8 @@ impl Call {
             (_, Target::Query) => handler.query(request).await,
             (_, Target::Upsert) => handler.upsert(request).await,
             (_, Target::Batch) => handler.batch(request).await,
+            (_, Target::BulkUpdate) => handler.bulk_update(request).await,
+            (_, Target::BulkDelete) => handler.bulk_delete(request).await,
             (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
             (Method::DELETE, Target::Record(id)) => handler.delete(request, id).await,
             (_, Target::Record(id)) => handler.update(request, id).await,

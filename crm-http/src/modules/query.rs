@@ -42,11 +42,22 @@ pub(crate) fn parse(
         };
         refused.extend(outcome.err());
     }
+    refused.extend(misplaced(|name| seen.iter().any(|given| *given == name)));
     if !refused.is_empty() {
         return Err(Error::Invalid(refused).into());
     }
     query.filter = (!conditions.is_empty()).then_some(Filter::And(conditions));
     Ok((query, view))
+}
+
+/// What `per_page` says wrongly beside what else is given.
+pub(super) fn misplaced(given: impl Fn(&str) -> bool) -> Option<FieldError> {
+    let message = match (given("per_page"), given("page"), given("limit")) {
+        (true, false, _) => "This goes with page; with a cursor, give limit.",
+        (true, true, true) => "This says what limit says; give one of the two.",
+        _ => return None,
+    };
+    Some(FieldError::new("per_page", "not_allowed", message))
 }
 
 /// Reads the query string of one record: what of it is shown.
@@ -115,7 +126,8 @@ fn apply(
     text: &str,
 ) -> Result<(), FieldError> {
     match name {
-        "limit" => query.limit = value(name, text, "a whole number from 1 to 100")?,
+        "limit" | "per_page" => query.limit = value(name, text, "a whole number from 1 to 100")?,
+        "page" => query.page = Some(value(name, text, "a whole number from 1")?),
         "count" => {
             query.count = match text {
                 "true" => Count::Capped,

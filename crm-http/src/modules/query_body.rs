@@ -8,6 +8,7 @@ use crm_core::record::{Count, Filter, Query, Sort, View};
 use crm_core::{Error, FieldError, Registry};
 use serde_json::{Map, Value};
 
+use super::query::misplaced;
 use crate::problem::Problem;
 
 /// Reads the body of a query on `module`.
@@ -30,6 +31,7 @@ pub(super) fn parse(
             refused.push(error);
         }
     }
+    refused.extend(misplaced(|name| sent.contains_key(name)));
     if refused.is_empty() {
         Ok((query, view))
     } else {
@@ -58,7 +60,12 @@ fn member(
     value: &Value,
 ) -> Result<(), FieldError> {
     match name {
-        "limit" => {
+        "page" => {
+            let page = value.as_u64();
+            let page = page.ok_or_else(|| wrong_type(name, "a whole number from 1"))?;
+            query.page = Some(u32::try_from(page).unwrap_or(u32::MAX));
+        }
+        "limit" | "per_page" => {
             let limit = value
                 .as_u64()
                 .ok_or_else(|| wrong_type(name, "a whole number from 1 to 100"))?;

@@ -2,7 +2,7 @@
 
 use crm_core::Read;
 use crm_core::id::RecordId;
-use crm_core::record::{Page, Query, View, Viewed};
+use crm_core::record::{Page, PageNumber, Query, View, Viewed};
 use poem::http::StatusCode;
 use poem::{Request, Response};
 use serde::Serialize;
@@ -68,6 +68,7 @@ impl Handler<'_> {
         let list = List {
             data: records.view(permit, page.data, view).await?,
             next_cursor: page.next_cursor,
+            number: page.number,
             total: page.total.map(|total| Total {
                 count: total.count,
                 capped: total.capped,
@@ -82,6 +83,8 @@ impl Handler<'_> {
 struct List {
     data: Vec<Viewed>,
     next_cursor: Option<String>,
+    #[serde(flatten)]
+    number: Option<PageNumber>,
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<Total>,
 }

@@ -5,7 +5,7 @@
 
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
-use crm_core::record::{Answered, Expected, Key, Once, Reply, Work, Write, Written};
+use crm_core::record::{Answered, Expected, Key, Once, Refused, Reply, Work, Write, Written};
 use crm_core::{Create, Delete, Error, FieldError, Permit, Scope, Update};
 use poem::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use poem::http::{HeaderName, HeaderValue, StatusCode};
@@ -112,7 +112,15 @@ impl Handler<'_> {
         F: FnOnce(Vec<crm_core::Result<Written>>) -> crm_core::Result<Reply> + Send + 'static,
     {
         let records = self.exchange.app.crm.records();
-        match records.perform(work, once, reply).await {
+        self.answered(records.perform(work, once, reply).await)
+    }
+
+    /// The response to what became of a request.
+    pub(super) fn answered(
+        &self,
+        answered: Result<Answered, Refused>,
+    ) -> Result<Response, Problem> {
+        match answered {
             Ok(Answered::Now(reply)) => self.answer(reply),
             Ok(Answered::Before(reply)) => {
                 let mut response = self.answer(reply)?;
@@ -138,7 +146,7 @@ impl Handler<'_> {
     }
 
     /// The body, and the key of a request that carries one.
-    async fn sent(
+    pub(super) async fn sent(
         &self,
         mut request: Request,
     ) -> Result<(Map<String, Value>, Option<Once>), Problem> {

@@ -4,8 +4,10 @@
 mod error;
 mod example;
 mod field;
+mod figures;
 mod fixed;
 mod module;
+mod page;
 mod read;
 mod write;
 

@@ -1,17 +1,18 @@
 //! The paths and schemas that follow from one module's declaration.
 
+mod bulk;
 mod transfer;
 mod trash;
 
 use crm_core::Registry;
-use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident};
+use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident, MoneyCurrency};
 use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
 use serde_json::{Map, Value, json};
 
 use super::BEARER;
 use super::field::{filters, named_schema, pascal, property, reference};
-use super::read;
-use crate::modules::BASE;
+use super::{figures, read};
+use crate::modules::{BASE, has_funnel};
 
 /// What a module adds to the document.
 pub(super) struct Described {
@@ -62,6 +63,13 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
     described
         .paths
         .extend(transfer::paths(registry, &words, module));
+    described.paths.extend(bulk::paths(&words));
+    if has_funnel(module) {
+        let funnel = json!({"get": funnel(&words, module)});
+        described.paths.insert(format!("{path}/funnel"), funnel);
+        let schema = format!("{}Funnel", words.record());
+        described.schemas.insert(schema, figures::funnel_schema());
+    }
     described
         .paths
         .extend(trash::paths(registry, &words, module));
@@ -126,6 +134,7 @@ fn list_parameters(registry: &Registry, words: &Words<'_>, module: &CompiledModu
             read::count_schema(),
         ),
     ];
+    parameters.extend(super::page::parameters());
     parameters.extend(read::view_parameters(registry, module));
     for field in system_fields().iter().chain(module.fields()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
@@ -137,6 +146,17 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("aggregate_{}", words.plural);
     let notes = "Counts, exact sums and averages (as text), extremes, by group, of the records that \
         a list with the same conditions shows; the parts of the calendar are those of UTC. ";
+    let beside = |field: &FieldSpec| {
+        let FieldType::Money { currency, .. } = &field.kind else {
+            return false;
+        };
+        matches!(currency, MoneyCurrency::Field(_))
+    };
+    let currencies = match module.fields().iter().any(beside) {
+        true => "Figures about amounts are of one currency: group by it, or filter by one. ",
+        false => "",
+    };
+    let notes = &format!("{notes}{currencies}");
     let summary = format!("Figures about {}", words.plural);
     let mut operation = words.operation("read", id, summary, notes);
     let several =
@@ -179,14 +199,35 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
             keys,
         ),
         search_parameter(),
+        figures::max_age(),
     ];
     for field in &fields {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
     operation["parameters"] = Value::Array(parameters);
     let schema = format!("{}Aggregate", words.record());
-    operation["responses"] =
-        json!({"200": answer("The groups, in the order of their keys.", &schema)});
+    let mut groups = answer("The groups, in the order of their keys.", &schema);
+    figures::x_cache(&mut groups);
+    operation["responses"] = json!({"200": groups});
+    operation
+}
+
+fn funnel(words: &Words<'_>, module: &CompiledModule) -> Value {
+    let id = format!("funnel_{}", words.plural);
+    let notes = "How many records are in each state, how many came so far, and what share goes on; \
+        of the records that a list with the same conditions shows. ";
+    let summary = format!("The funnel of {}", words.plural);
+    let mut operation = words.operation("read", id, summary, notes);
+    let mut parameters = figures::funnel_parameters(module);
+    parameters.push(search_parameter());
+    for field in system_fields().iter().chain(module.fields()) {
+        parameters.extend(filters(words.singular, field, operators(&field.kind)));
+    }
+    operation["parameters"] = Value::Array(parameters);
+    let schema = format!("{}Funnel", words.record());
+    let mut steps = answer("The steps, in the order of the field's values.", &schema);
+    figures::x_cache(&mut steps);
+    operation["responses"] = json!({"200": steps});
     operation
 }
 
@@ -472,6 +513,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
         (record, whole),
     ]);
     schemas.extend(trash);
+    schemas.extend(bulk::schemas(words, module));
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module
@@ -509,7 +551,7 @@ fn owner() -> Value {
 }
 
 fn page(record: &str) -> Value {
-    json!({
+    let mut page = json!({
         "type": "object",
         "description": "A page of records.",
         "required": ["data", "next_cursor"],
@@ -534,5 +576,9 @@ fn page(record: &str) -> Value {
             },
         },
         "additionalProperties": false,
-    })
+    });
+    if let Some(properties) = page["properties"].as_object_mut() {
+        properties.extend(super::page::answered());
+    }
+    page
 }

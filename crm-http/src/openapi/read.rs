@@ -166,6 +166,9 @@ pub(super) fn query_schemas(
         },
         "fields": names(shown(module), None),
     });
+    if let Some(members) = members.as_object_mut() {
+        members.extend(super::page::members());
+    }
     let paths = expandable(registry, module);
     if !paths.is_empty() {
         members["expand"] = names(paths, Some(MAX_EXPAND));

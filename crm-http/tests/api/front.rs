@@ -259,6 +259,7 @@ async fn the_operations_are_these() {
     GET /api/v1/contacts/aggregate aggregate_contacts contacts.read
     POST /api/v1/contacts/batch batch_contacts contacts.create
     GET /api/v1/contacts/export export_contacts contacts.read
+    GET /api/v1/contacts/funnel funnel_contacts contacts.read
     POST /api/v1/contacts/import import_contacts contacts.create
     POST /api/v1/contacts/query query_contacts contacts.read
     POST /api/v1/contacts/upsert upsert_contact contacts.create
@@ -271,6 +272,7 @@ async fn the_operations_are_these() {
     GET /api/v1/deals/aggregate aggregate_deals deals.read
     POST /api/v1/deals/batch batch_deals deals.create
     GET /api/v1/deals/export export_deals deals.read
+    GET /api/v1/deals/funnel funnel_deals deals.read
     POST /api/v1/deals/import import_deals deals.create
     POST /api/v1/deals/query query_deals deals.read
     POST /api/v1/deals/upsert upsert_deal deals.create

@@ -8,12 +8,15 @@ mod access;
 mod aggregate;
 mod app;
 mod bad_input;
+mod bulk;
 mod command;
 mod contract;
 mod examples;
 mod front;
+mod funnel;
 mod guide;
 mod hooks;
+mod page;
 mod plugin;
 mod query;
 mod records;
@@ -21,6 +24,7 @@ mod session;
 mod shutdown;
 mod transfer;
 mod trash;
+mod types;
 mod write;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.

@@ -35,12 +35,14 @@ const LAST: [&str; 25] = [
 const COMPANIES: u64 = 400;
 
 /// The wire form of the contact with this number; every number has an e-mail address of its own.
-pub(crate) fn body(serial: u64) -> String {
+/// Its owner is whoever makes it, unless given.
+pub(crate) fn body(serial: u64, owner: Option<&str>) -> String {
     let pick = |names: &[&'static str]| names[(scattered(serial) as usize) % names.len()];
     let (first, last) = (pick(&FIRST), pick(&LAST));
     let company = company(scattered(serial));
+    let owner = owner.map_or_else(String::new, |id| format!(r#""owner_id":"{id}","#));
     format!(
-        r#"{{"name":"{first} {last}","email":"{first}.{last}.{serial}@example.com","phone":"+41 44 {:07}","company":"{company}","job_title":"Engineer","tags":["load","no-{}"],"status":"active"}}"#,
+        r#"{{{owner}"name":"{first} {last}","email":"{first}.{last}.{serial}@example.com","phone":"+41 44 {:07}","company":"{company}","job_title":"Engineer","tags":["load","no-{}"],"status":"active"}}"#,
         serial % 10_000_000,
         serial % 10,
     )
@@ -88,13 +90,14 @@ mod tests {
     #[test]
     fn a_search_finds_contacts_by_the_middle_of_their_company() {
         let wanted = search(&mut Random::new(1));
-        let matches = (0..4_000).filter(|serial| body(*serial).to_lowercase().contains(&wanted));
+        let matches =
+            (0..4_000).filter(|serial| body(*serial, None).to_lowercase().contains(&wanted));
         assert!((3..30).contains(&matches.count()), "{wanted}");
     }
 
     #[test]
     fn contacts_are_json() {
-        let contact: serde_json::Value = serde_json::from_str(&body(7)).unwrap();
+        let contact: serde_json::Value = serde_json::from_str(&body(7, Some("x"))).unwrap();
         assert!(
             contact["email"]
                 .as_str()

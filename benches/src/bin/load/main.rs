@@ -105,11 +105,9 @@ fn main() -> Result<ExitCode> {
 
 /// Seeds, measures, prints; answers how many requests failed.
 async fn run(options: &Options) -> Result<u64> {
-    if options.contacts < options.tenants as usize {
-        bail!(
-            "every tenant needs a contact: give at least {} of them",
-            options.tenants
-        );
+    let least = 200 * options.tenants as usize;
+    if options.contacts < least {
+        bail!("every tenant needs 200 contacts: give at least {least} of them");
     }
     let server = Server::start(options).await?;
     let mut tenants = Tenants::open(&server, options.tenants).await?;

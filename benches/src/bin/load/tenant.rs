@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use futures::future::try_join_all;
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use crate::contact;
 use crate::server::Server;
 
 const EMAIL: &str = "load@example.com";
+const MEMBER: &str = "member@example.com";
 const PASSWORD: &str = "correct horse battery staple";
 /// Connections that seed.
 const SEEDERS: usize = 32;
@@ -22,6 +23,11 @@ const RENEW: Duration = Duration::from_secs(240);
 pub(crate) struct Tenant {
     name: String,
     pub(crate) token: String,
+    /// Of somebody who sees contacts of their own only: every other one.
+    pub(crate) member_token: String,
+    /// Where all contacts but the last hundred have been listed.
+    pub(crate) deep_cursor: String,
+    member: String,
     /// Its seeded contacts.
     pub(crate) contacts: Vec<String>,
 }
@@ -47,10 +53,22 @@ impl Tenants {
                 ];
                 server.command(&arguments, PASSWORD).await?;
             }
-            let token = token(server, &name).await?;
+            let arguments = [
+                "user", "create", "--tenant", &name, "--email", MEMBER, "--role", "member",
+            ];
+            server.command(&arguments, PASSWORD).await?;
+            let member_token = token(server, &name, MEMBER).await?;
+            let mut request = Request::default();
+            request.set("GET", "/api/v1/auth/me", &member_token, "");
+            let mut connection = Connection::open(server.address).await?;
+            let me = connection.exchange(&request).await?.json()?;
+            let member = me["user"]["id"].as_str().context("a member has no id")?;
             all.push(Tenant {
+                token: token(server, &name, EMAIL).await?,
+                member: member.to_owned(),
                 name,
-                token,
+                member_token,
+                deep_cursor: String::new(),
                 contacts: Vec::new(),
             });
         }
@@ -69,7 +87,9 @@ impl Tenants {
             let mut made = Vec::new();
             for serial in (seeder..contacts).step_by(SEEDERS) {
                 let tenant = serial % all.len();
-                let body = contact::body(serial as u64);
+                let member = Some(all[tenant].member.as_str());
+                let member = member.filter(|_| (serial / all.len()).is_multiple_of(2));
+                let body = contact::body(serial as u64, member);
                 request.set("POST", "/api/v1/contacts", &all[tenant].token, &body);
                 let created = connection.exchange(&request).await?.json()?;
                 let id = created["id"].as_str().context("a contact has no id")?;
@@ -85,6 +105,9 @@ impl Tenants {
         {
             self.all[tenant].contacts.push(id);
         }
+        for tenant in &mut self.all {
+            tenant.deep_cursor = deep_cursor(address, tenant).await?;
+        }
         Ok(())
     }
 
@@ -94,7 +117,8 @@ impl Tenants {
             return Ok(());
         }
         for tenant in &mut self.all {
-            tenant.token = token(server, &tenant.name).await?;
+            tenant.token = token(server, &tenant.name, EMAIL).await?;
+            tenant.member_token = token(server, &tenant.name, MEMBER).await?;
         }
         self.tokens_made = Instant::now();
         Ok(())
@@ -113,8 +137,31 @@ async fn register(server: &Server, tenant: &str) -> Result<()> {
     Ok(())
 }
 
-async fn token(server: &Server, tenant: &str) -> Result<String> {
+/// Pages through a tenant's contacts as far as the last hundred.
+async fn deep_cursor(address: SocketAddr, tenant: &Tenant) -> Result<String> {
+    let mut connection = Connection::open(address).await?;
+    let (mut request, mut cursor) = (Request::default(), String::new());
+    for _ in 1..tenant.contacts.len() / 100 {
+        let after = match cursor.as_str() {
+            "" => String::new(),
+            cursor => format!("&cursor={cursor}"),
+        };
+        let path = format!("/api/v1/contacts?limit=100{after}");
+        request.set("GET", &path, &tenant.token, "");
+        let page = connection.exchange(&request).await?.json()?;
+        page["next_cursor"]
+            .as_str()
+            .context("the list ends too soon")?
+            .clone_into(&mut cursor);
+    }
+    if cursor.is_empty() {
+        bail!("every tenant needs 200 contacts");
+    }
+    Ok(cursor)
+}
+
+async fn token(server: &Server, tenant: &str, email: &str) -> Result<String> {
     server
-        .command(&["token", "--tenant", tenant, "--email", EMAIL], "")
+        .command(&["token", "--tenant", tenant, "--email", email], "")
         .await
 }

@@ -13,6 +13,12 @@ pub(crate) enum Work {
     Get,
     /// The first page of 20 contacts
     List,
+    /// The first page of 20 contacts, with the total of all up to its cap
+    Total,
+    /// A page of 20 contacts behind all but the last hundred
+    Deep,
+    /// A page of 20 of one's own contacts that a JSON filter matches
+    Own,
     /// The contacts of a company, by a part of its name
     Search,
     /// Another job title for a contact
@@ -23,9 +29,12 @@ pub(crate) enum Work {
 
 impl Work {
     /// Reads come first, so that all of them see the seeded contacts only.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Get,
         Self::List,
+        Self::Total,
+        Self::Deep,
+        Self::Own,
         Self::Search,
         Self::Update,
         Self::Create,
@@ -35,6 +44,9 @@ impl Work {
         match self {
             Self::Get => "get",
             Self::List => "list 20",
+            Self::Total => "total",
+            Self::Deep => "deep",
+            Self::Own => "own",
             Self::Search => "search",
             Self::Update => "update",
             Self::Create => "create",
@@ -55,6 +67,18 @@ impl Work {
         match self {
             Self::Get => request.set("GET", &record(), token, ""),
             Self::List => request.set("GET", &format!("{CONTACTS}?limit=20"), token, ""),
+            Self::Total => {
+                request.set("GET", &format!("{CONTACTS}?limit=20&count=true"), token, "")
+            }
+            Self::Deep => {
+                let path = format!("{CONTACTS}?limit=20&cursor={}", tenant.deep_cursor);
+                request.set("GET", &path, token, "");
+            }
+            Self::Own => {
+                let query = r#"{"filter":{"and":[{"name":{"contains":"a"}},{"tags":{"has":"load"}}]},"limit":20}"#;
+                let path = format!("{CONTACTS}/query");
+                request.set("POST", &path, &tenant.member_token, query);
+            }
             Self::Search => {
                 let path = format!("{CONTACTS}?limit=20&search={}", contact::search(random));
                 request.set("GET", &path, token, "");
@@ -63,7 +87,7 @@ impl Work {
                 let body = format!(r#"{{"job_title":"Engineer {serial}"}}"#);
                 request.set("PATCH", &record(), token, &body);
             }
-            Self::Create => request.set("POST", CONTACTS, token, &contact::body(serial)),
+            Self::Create => request.set("POST", CONTACTS, token, &contact::body(serial, None)),
         }
     }
 }

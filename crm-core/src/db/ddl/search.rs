@@ -1,10 +1,11 @@
 //! The index that an indexed search reads, over the text of all searchable fields together.
 //!
 //! SQLite: an FTS5 table of trigrams without content, filled behind the writes (see
-//! `crate::search_index`) for those tenants that are large. Beside it, `.search.tenants` says up to
+//! `crate::upkeep`) for those tenants that are large. Beside it, `.search.tenants` says up to
 //! which record each of them is in it, `.search.numbers` numbers the records there, and
-//! `.search.pending` names those that changed since: triggers put them there, so that whoever writes
-//! tells. A record is thus in the index as it is, or pending, or behind the place that its tenant's
+//! `.search.pending` names those that changed since: triggers on updates and deletes put them there,
+//! and [`made`](crate::db::Tx::made) those records that are made behind the place, for a trigger on
+//! inserts would double the cost of an import. A record is thus in the index as it is, or pending, or behind the place that its tenant's
 //! part reaches to. Numbers of one tenant stand together, which makes the tenant a range of the
 //! index. PostgreSQL: a GIN index of the tenant and the trigrams of the text; without the right to
 //! create the extensions `pg_trgm` and `btree_gin`, and without them, there is no index, a warning
@@ -33,7 +34,7 @@ pub(super) fn drop(spec: &ModuleSpec, dialect: Dialect) -> String {
     match dialect {
         Dialect::Postgres => format!("DROP INDEX IF EXISTS {index}"),
         Dialect::Sqlite => {
-            let triggers = ["insert", "update", "delete"].map(|event| {
+            let triggers = ["update", "delete"].map(|event| {
                 let trigger = quoted(format!("{}.search.{event}", spec.name));
                 format!("DROP TRIGGER IF EXISTS {trigger}")
             });
@@ -46,19 +47,17 @@ pub(super) fn drop(spec: &ModuleSpec, dialect: Dialect) -> String {
     }
 }
 
-/// The text of the searchable fields, one behind another; `row` is empty or ends in a dot.
-fn text(spec: &ModuleSpec, row: &str, newline: &str) -> String {
+/// The text of the searchable fields, one behind another.
+fn text(spec: &ModuleSpec) -> String {
     let fields = spec.fields.iter().filter(|field| field.search);
-    let texts = fields.map(|field| format!("coalesce({row}{}, '')", quoted(&field.name)));
-    texts
-        .collect::<Vec<_>>()
-        .join(&format!(" || {newline} || "))
+    let texts = fields.map(|field| format!("coalesce({}, '')", quoted(&field.name)));
+    texts.collect::<Vec<_>>().join(" || chr(10) || ")
 }
 
 fn postgres(spec: &ModuleSpec) -> String {
     let (module, table) = (&spec.name, quoted(&spec.name));
     let index = quoted(name(&[module.as_str(), "search"]));
-    let text = text(spec, "", "chr(10)");
+    let text = text(spec);
     format!(
         "DO $crm$
 BEGIN
@@ -77,23 +76,23 @@ fn sqlite(spec: &ModuleSpec) -> String {
     let part = |part: &str| quoted(format!("{module}.search{part}"));
     let (words, tenants) = (part(""), part(".tenants"));
     let (numbers, pending) = (part(".numbers"), part(".pending"));
-    let trigger = |event: &str, condition: &str, row: &str| {
-        let (name, when) = (part(&format!(".{}", event.to_lowercase())), condition);
+    let trigger = |name: &str, event: &str, row: &str| {
         format!(
-            "CREATE TRIGGER {name} AFTER {event} ON {table} WHEN {when}EXISTS (\
+            "CREATE TRIGGER {} AFTER {event} ON {table} WHEN EXISTS (\
              SELECT 1 FROM {tenants} WHERE \"tenant_id\" = {row}.\"tenant_id\" \
              AND \"upto\" >= {row}.\"id\") BEGIN
     INSERT INTO {pending} (\"tenant_id\", \"id\") VALUES ({row}.\"tenant_id\", {row}.\"id\")
         ON CONFLICT DO NOTHING;
-END"
+END",
+            part(name)
         )
     };
-    let text = |row: &str| text(spec, row, "char(10)");
-    let changed = format!("{} <> {} AND ", text("OLD."), text("NEW."));
+    let searched = spec.fields.iter().filter(|field| field.search);
+    let columns: Vec<_> = searched.map(|field| quoted(&field.name)).collect();
+    let change = format!("UPDATE OF {}", columns.join(", "));
     let triggers = [
-        trigger("INSERT", "", "NEW"),
-        trigger("UPDATE", &changed, "NEW"),
-        trigger("DELETE", "", "OLD"),
+        trigger(".update", &change, "NEW"),
+        trigger(".delete", "DELETE", "OLD"),
     ];
     format!(
         "CREATE VIRTUAL TABLE {words} USING fts5(\"text\", content='', contentless_delete=1, \

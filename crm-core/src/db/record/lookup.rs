@@ -38,7 +38,7 @@ impl Statements {
         sql.returns(&[ColumnType::Uuid])
     }
 
-    fn one_of(&self, sql: &mut Sql, field: Field, values: &[Value]) {
+    pub(super) fn one_of(&self, sql: &mut Sql, field: Field, values: &[Value]) {
         self.folded(sql, field);
         sql.push(" IN (");
         for (count, value) in values.iter().enumerate() {

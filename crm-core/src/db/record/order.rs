@@ -26,6 +26,8 @@ pub(crate) struct Stretch<'q> {
     pub(crate) part: Part,
     /// The record before the first one, when it stands in this part.
     pub(crate) after: Option<&'q Position>,
+    /// Records passed over first.
+    pub(crate) skip: u32,
     pub(crate) limit: u32,
 }
 
@@ -58,6 +60,7 @@ impl Statements {
             path,
             part,
             after,
+            skip,
             limit,
         } = stretch;
         let order = query.order();
@@ -118,7 +121,32 @@ impl Statements {
                 .push(direction(ids));
         }
         sql.push(" LIMIT ").number(u64::from(limit));
+        if skip > 0 {
+            sql.push(" OFFSET ").number(u64::from(skip));
+        }
         sql.returns_shared(&self.columns)
+    }
+
+    /// How many records of a list have its first key, up to those that numbered pages reach.
+    pub(crate) fn count_present(
+        &self,
+        tenant: TenantId,
+        owner: Option<UserId>,
+        query: &Query,
+        path: SearchPath,
+    ) -> Sql {
+        let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
+        sql.ident(self.module.name());
+        let search = query.search.as_deref().map(|text| (text, path));
+        self.conditions(&mut sql, tenant, owner, query.filter.as_ref(), search);
+        if let Some(first) = query.order().keys.first() {
+            sql.push(" AND ");
+            self.folded(&mut sql, first.field);
+            sql.push(" IS NOT NULL");
+        }
+        sql.push(" LIMIT ").number(u64::from(Query::MAX_DEPTH));
+        sql.push(") AS present");
+        sql.returns(&[ColumnType::Int])
     }
 
     /// The condition that a record stands behind the one with these keys and this id.
@@ -302,6 +330,7 @@ mod tests {
                 path: SearchPath::Index,
                 part: Part::Present,
                 after: Some(&Position { keys, id }),
+                skip: 0,
                 limit: 21,
             },
         );

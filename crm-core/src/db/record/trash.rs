@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::custom::within;
 use super::{Statements, select};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{RecordId, TenantId};
@@ -42,11 +43,12 @@ impl Statements {
         deleted_at: Option<DateTime<Utc>>,
     ) -> Sql {
         let mut sql = Sql::new("UPDATE ");
-        sql.ident(self.module.name())
+        sql.ident(self.module.table())
             .push(" SET version = version + 1, updated_at = ");
         sql.arg(now, ColumnType::Instant).push(", deleted_at = ");
-        sql.arg(deleted_at, ColumnType::Instant)
-            .push(" WHERE tenant_id = ");
+        sql.arg(deleted_at, ColumnType::Instant).push(" WHERE ");
+        within(&mut sql, &self.module);
+        sql.push("tenant_id = ");
         sql.arg(tenant, ColumnType::Uuid).push(" AND id = ");
         sql.arg(id, ColumnType::Uuid);
         sql
@@ -55,7 +57,7 @@ impl Statements {
     /// Whether a record, another one than this itself, refers to it by the field at `position`.
     pub(crate) fn refers(&self, tenant: TenantId, position: usize, to: RecordId) -> Sql {
         let mut sql = Sql::new("SELECT 1 FROM ");
-        sql.ident(self.module.name());
+        sql.ident(self.module.table());
         self.conditions(&mut sql, tenant, None, None, None);
         sql.push(" AND ")
             .ident(&self.module.fields()[position].name)

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BUSY, STATEMENT_CACHE, value};
 use crate::db::error::Translate;
-use crate::db::{Connection, DatabaseOptions, Durability, Job, Row, Sql, Tx};
+use crate::db::{Committed, Connection, DatabaseOptions, Durability, Job, Row, Sql, Tx, Writes};
 use crate::error::{Error, Result};
 
 /// How long a commit waits for callers of the last one who write again.
@@ -41,6 +41,7 @@ type Answer = Box<dyn FnOnce(std::result::Result<(), Arc<Error>>) + Send>;
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Queued>,
+    writes: Arc<Writes>,
     patience: Duration,
     stop: CancellationToken,
     stopped: CancellationToken,
@@ -51,7 +52,7 @@ impl Writer {
     pub(super) async fn open(
         file: PathBuf,
         options: &DatabaseOptions,
-        committed: watch::Sender<()>,
+        Committed { signal, writes }: Committed,
     ) -> Result<Self> {
         let (queue, waiting) = mpsc::channel(options.write_queue.max(1));
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
@@ -71,7 +72,7 @@ impl Writer {
                     }
                 };
                 if opened.send(Ok(())).is_ok() {
-                    runtime.block_on(serve(connection, waiting, most, committed, stopping));
+                    runtime.block_on(serve(connection, waiting, most, signal, stopping));
                 }
             })
             .map_err(Error::internal)?;
@@ -80,6 +81,7 @@ impl Writer {
             .unwrap_or_else(|_| Err(Error::internal("the SQLite writer did not start")))?;
         Ok(Self {
             queue,
+            writes,
             patience: options.acquire_timeout,
             stop,
             stopped,
@@ -88,7 +90,8 @@ impl Writer {
 
     pub(super) async fn run<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        let queued: Queued = Box::new(move |begun| Box::pin(attempt(begun, job, answer)));
+        let writes = self.writes.clone();
+        let queued: Queued = Box::new(move |begun| Box::pin(attempt(begun, job, writes, answer)));
         match tokio::time::timeout(self.patience, self.queue.send(queued)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Error::unavailable("the database is closing")),
@@ -333,11 +336,13 @@ fn bind(statement: &mut CachedStatement<'_>, sql: &Sql) -> Result<()> {
 async fn attempt<T: Send + 'static>(
     begun: Begun<'_>,
     job: impl Job<T>,
+    writes: Arc<Writes>,
     caller: oneshot::Sender<Result<T>>,
 ) -> Done {
+    let mut touched = Vec::new();
     let result = match begun {
         Ok(connection) => {
-            let mut tx = Tx(Connection::Sqlite(connection), 0);
+            let mut tx = Tx(Connection::Sqlite(connection), 0, &mut touched);
             let run = AssertUnwindSafe(async { job(&mut tx).await })
                 .catch_unwind()
                 .await;
@@ -349,7 +354,10 @@ async fn attempt<T: Send + 'static>(
         kept: result.is_ok(),
         answer: Box::new(move |outcome| {
             let answer = match (result, outcome) {
-                (Ok(value), Ok(())) => Ok(value),
+                (Ok(value), Ok(())) => {
+                    writes.committed(&touched);
+                    Ok(value)
+                }
                 (Err(error), _) => Err(error),
                 (Ok(_), Err(cause)) => Err(lost(cause)),
             };

@@ -1,0 +1,126 @@
+//! Figures kept in memory for a while: asked for again, they are answered without the database until
+//! they are older than the caller wants, or this process has written to the module's records.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use moka::sync::Cache;
+
+use super::{Aggregate, Groups, Records};
+use crate::clock::Clock;
+use crate::db::{Touched, Writes};
+use crate::error::{Error, Result};
+use crate::id::{TenantId, UserId};
+use crate::module::Ident;
+use crate::scope::{Permit, Read};
+
+/// Most groups that are kept, over all answers; an answer counts as one more than it has.
+const MOST_GROUPS: u64 = 100_000;
+
+/// Figures, and where they come from.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// The figures.
+    pub groups: Arc<Groups>,
+    /// Whether they were computed for an earlier request.
+    pub kept: bool,
+}
+
+/// The oldest figures that a caller takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxAge(TimeDelta);
+
+impl MaxAge {
+    /// Most seconds.
+    pub const MOST: u32 = 3_600;
+
+    /// Figures of the last `seconds`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `max_age` unless it is between 1 and 3,600.
+    pub fn seconds(seconds: u32) -> Result<Self> {
+        if (1..=Self::MOST).contains(&seconds) {
+            return Ok(Self(TimeDelta::seconds(i64::from(seconds))));
+        }
+        let message = format!("must be between 1 and {} seconds", Self::MOST);
+        Err(Error::invalid("max_age", "out_of_range", message))
+    }
+}
+
+/// Who asked for which figures: what another row scope sees is another answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: TenantId,
+    module: Ident,
+    owner: Option<UserId>,
+    /// The whole question, written out.
+    question: String,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    groups: Arc<Groups>,
+    at: DateTime<Utc>,
+    writes: u64,
+}
+
+/// The figures that are kept.
+pub(crate) struct KeptFigures(Cache<Key, Kept>);
+
+impl KeptFigures {
+    pub(crate) fn new() -> Self {
+        let weight = |_: &Key, kept: &Kept| u32::try_from(kept.groups.data.len() + 1);
+        let cache = Cache::builder()
+            .max_capacity(MOST_GROUPS)
+            .weigher(move |key, kept| weight(key, kept).unwrap_or(u32::MAX))
+            .build();
+        Self(cache)
+    }
+
+    fn find(&self, key: &Key, age: MaxAge, clock: &Clock, writes: u64) -> Option<Arc<Groups>> {
+        let kept = self.0.get(key)?;
+        let fresh = kept.writes == writes && clock.now() - kept.at <= age.0;
+        fresh.then_some(kept.groups)
+    }
+}
+
+impl Records {
+    /// The figures of [`aggregate`](Self::aggregate), computed now or at most `age` ago. Writes of
+    /// this process make older ones be forgotten at once, writes of other processes do not.
+    ///
+    /// # Errors
+    /// Those of [`aggregate`](Self::aggregate).
+    pub async fn figures(
+        &self,
+        permit: &Permit<Read>,
+        ask: &Aggregate,
+        age: MaxAge,
+    ) -> Result<Figures> {
+        let core = &self.core;
+        let module = permit.module()?.name();
+        let key = Key {
+            tenant: permit.tenant(),
+            module: module.clone(),
+            owner: permit.owner()?,
+            question: format!("{ask:?}"),
+        };
+        let touched = Touched::new(permit.tenant(), module);
+        let writes: &Writes = core.db.writes();
+        let before = writes.count(touched);
+        if let Some(groups) = core.figures.find(&key, age, &core.clock, before) {
+            return Ok(Figures { groups, kept: true });
+        }
+        let at = core.clock.now();
+        let groups = Arc::new(self.aggregate(permit, ask).await?);
+        let kept = Kept {
+            groups: groups.clone(),
+            at,
+            writes: before,
+        };
+        core.figures.0.insert(key, kept);
+        Ok(Figures {
+            groups,
+            kept: false,
+        })
+    }
+}

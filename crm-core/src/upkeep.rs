@@ -1,0 +1,129 @@
+//! What makes reads of large tenants quick on SQLite, done behind the writes: a write that waited for
+//! it would cost twice as much, and most tenants never ask for it.
+//!
+//! A search that meets a large tenant without its part of the search index, or a part that lies far
+//! behind, asks for it here, and meanwhile reads what the index does not know; a count of many
+//! records asks that their number be kept. The work is done in steps, each a transaction that leaves
+//! everything as right as it was, tenants in turn. What is asked for is forgotten with the process:
+//! the next read asks again.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::crm::Core;
+use crate::error::Result;
+use crate::id::TenantId;
+
+/// Most tasks that wait; who is turned away asks again with the next read.
+const MOST: usize = 256;
+/// Most numbers that one process relies on; the others are counted.
+const MOST_COUNTED: usize = 100_000;
+
+/// What reads ask for, about a tenant's records of the module with this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Its part of the search index, up to the newest record.
+    Search(TenantId, u16),
+    /// Their number.
+    Count(TenantId, u16),
+}
+
+/// What is asked for, and what this process knows to be there.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    large: u32,
+    waiting: Mutex<VecDeque<Task>>,
+    counted: Mutex<HashSet<(TenantId, u16)>>,
+    wake: Notify,
+}
+
+impl Upkeep {
+    /// Tenants get a part of the search index when a module has more than `large` records of theirs.
+    pub(crate) fn new(large: u32) -> Self {
+        Self {
+            large,
+            waiting: Mutex::new(VecDeque::new()),
+            counted: Mutex::new(HashSet::new()),
+            wake: Notify::new(),
+        }
+    }
+
+    pub(crate) fn large(&self) -> u32 {
+        self.large
+    }
+
+    pub(crate) fn ask(&self, task: Task) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() < MOST && !waiting.contains(&task) {
+            waiting.push_back(task);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether the number of these records is kept, whoever writes them.
+    pub(crate) fn is_counted(&self, tenant: TenantId, module: u16) -> bool {
+        self.counted.lock().contains(&(tenant, module))
+    }
+
+    fn take(&self) -> Option<Task> {
+        self.waiting.lock().pop_front()
+    }
+}
+
+/// Does what is asked for, until `stop`.
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(core.upkeep.wake.notified())
+        .await
+        .is_some()
+    {
+        while !stop.is_cancelled()
+            && let Some(task) = core.upkeep.take()
+        {
+            if let Err(error) = step(&core, task).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "upkeep failed; reads stay right, and slow");
+            }
+        }
+    }
+}
+
+/// Takes one step of each task that waits now; answers how many.
+pub(crate) async fn round(core: &Arc<Core>) -> Result<usize> {
+    let tasks = std::mem::take(&mut *core.upkeep.waiting.lock());
+    let count = tasks.len();
+    for task in tasks {
+        step(core, task).await?;
+    }
+    Ok(count)
+}
+
+/// Takes one step, and asks for the next one where there may be more to do.
+async fn step(core: &Arc<Core>, task: Task) -> Result<()> {
+    let shared = core.clone();
+    match task {
+        Task::Search(tenant, module) => {
+            let more = core.db.write(move |tx| {
+                Box::pin(async move { shared.numbered(module).search_step(tx, tenant).await })
+            });
+            if more.await? {
+                core.upkeep.ask(task);
+            }
+        }
+        Task::Count(tenant, module) => {
+            let counted = core.db.write(move |tx| {
+                Box::pin(async move { shared.numbered(module).keep_count(tx, tenant).await })
+            });
+            counted.await?;
+            let mut known = core.upkeep.counted.lock();
+            if known.len() < MOST_COUNTED {
+                known.insert((tenant, module));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! `GET /{module}/funnel`: how far records come on the way through the values of an enum field.
+
+use crm_core::module::{CompiledModule, FieldType};
+use crm_core::record::{Filter, Funnel, MaxAge, Stage};
+use crm_core::value::Value;
+use crm_core::{Error, FieldError, Read};
+use poem::http::StatusCode;
+use poem::{Request, Response};
+use serde::Serialize;
+
+use super::aggregate::{condition, max_age, parameters};
+use super::{Handler, body};
+use crate::problem::Problem;
+
+/// The path segment.
+pub(super) const FUNNEL: &str = "funnel";
+
+/// Whether a module has a field that makes a funnel.
+pub(crate) fn has_funnel(module: &CompiledModule) -> bool {
+    let mut fields = module.fields().iter();
+    fields.any(|field| matches!(field.kind, FieldType::Enum { .. }))
+}
+
+impl Handler<'_> {
+    pub(super) async fn funnel(&self, request: &Request) -> Result<Response, Problem> {
+        let permit = self.scope.permit::<Read>(self.name())?;
+        let (funnel, age) = parse(&self.module, request)?;
+        let (groups, cache) = self.figures(&permit, funnel.aggregate(), age).await?;
+        let data = funnel.stages(&groups).into_iter().map(Step::from).collect();
+        Ok(cache.told(body(StatusCode::OK, &Answer { data })?))
+    }
+}
+
+/// Reads the query string.
+///
+/// # Errors
+/// 422 naming every parameter that is unknown, repeated or does not fit.
+fn parse(module: &CompiledModule, request: &Request) -> Result<(Funnel, Option<MaxAge>), Problem> {
+    let (parameters, mut refused) = parameters(request)?;
+    let (mut field, mut without, mut sum, mut search) = (None, Vec::new(), None, None);
+    let (mut conditions, mut age) = (Vec::new(), None);
+    for (name, text) in &parameters {
+        match name.as_str() {
+            "field" => field = Some(text.as_str()),
+            "without" => without.extend(text.split(',')),
+            "sum" => sum = Some(text.as_str()),
+            "search" => search = Some(text.clone()),
+            "max_age" => match max_age(text) {
+                Ok(seconds) => age = Some(seconds),
+                Err(error) => refused.push(error),
+            },
+            _ => match condition(module, name, text) {
+                Ok(filter) => conditions.push(filter),
+                Err(error) => refused.push(error),
+            },
+        }
+    }
+    let funnel = match field {
+        Some(field) => Funnel::new(module, field, &without, sum),
+        None => {
+            let message = "Name the enum field whose values are the steps.";
+            Err(FieldError::new("field", "required", message))
+        }
+    };
+    match funnel {
+        Ok(funnel) if refused.is_empty() => {
+            let filter = (!conditions.is_empty()).then_some(Filter::And(conditions));
+            Ok((funnel.of(filter, search), age))
+        }
+        funnel => {
+            refused.extend(funnel.err());
+            Err(Error::Invalid(refused).into())
+        }
+    }
+}
+
+/// The funnel on the wire.
+#[derive(Serialize)]
+struct Answer {
+    data: Vec<Step>,
+}
+
+#[derive(Serialize)]
+struct Step {
+    state: String,
+    count: i64,
+    reached: i64,
+    conversion: Option<String>,
+    conversion_to_next: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sum: Option<Value>,
+}
+
+impl From<Stage> for Step {
+    fn from(stage: Stage) -> Self {
+        Self {
+            state: stage.state,
+            count: stage.count,
+            reached: stage.reached,
+            conversion: stage.conversion.map(|share| share.to_string()),
+            conversion_to_next: stage.conversion_to_next.map(|share| share.to_string()),
+            sum: stage.sum,
+        }
+    }
+}
