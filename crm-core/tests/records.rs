@@ -36,6 +36,8 @@ mod hooks;
 mod module_suite;
 #[path = "records/money.rs"]
 mod money;
+#[path = "records/nearest.rs"]
+mod nearest;
 #[path = "records/page_number.rs"]
 mod page_number;
 #[path = "records/query.rs"]

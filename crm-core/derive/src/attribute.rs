@@ -93,9 +93,9 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
                 words.required = Some(syn::spanned::Spanned::span(&meta.path));
                 return Ok(());
             }
-            "email" | "phone" | "url" | "long_text" => RuleValue::Flag,
+            "email" | "phone" | "url" | "long_text" | "zoned" => RuleValue::Flag,
             "min" | "max" => bound(&meta)?,
-            "precision" | "scale" | "max_items" | "max_length" | "max_bytes" => {
+            "precision" | "scale" | "max_items" | "max_length" | "max_bytes" | "dimensions" => {
                 RuleValue::Number(number(&meta)?)
             }
             "currency" if !meta.input.peek(Token![=]) => RuleValue::Flag,
@@ -104,7 +104,8 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, default, description, email, \
-                     phone, url, long_text, max, min, precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
+                     phone, url, long_text, zoned, dimensions, max, min, \
+                     precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
                      references",
                 ));
             }

@@ -5,6 +5,7 @@ mod aggregate;
 mod custom;
 mod lookup;
 mod many;
+mod nearest;
 mod order;
 mod search;
 mod search_step;

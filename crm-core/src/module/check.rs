@@ -213,6 +213,9 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
             bounds("max_length", *max_length, 1, 255);
         }
         FieldType::Json { max_bytes } => bounds("max_bytes", *max_bytes, 2, 1_048_576),
+        FieldType::Vector { dimensions } => {
+            bounds("dimensions", *dimensions, 1, super::vector::MAX_DIMENSIONS);
+        }
         FieldType::Enum { values } => enum_values(values, place, problems),
         FieldType::Email
         | FieldType::Phone
@@ -223,6 +226,7 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         | FieldType::Instant(_)
         | FieldType::Date(_)
         | FieldType::Time(_)
+        | FieldType::Zoned
         | FieldType::Uuid
         | FieldType::Reference { .. } => {}
     }
@@ -281,7 +285,10 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
         refuse("search", "text, long_text, email, phone, url and tags");
     }
     if field.sort && !kind.is_ordered() {
-        refuse("sort", "types other than long_text, tags and json");
+        refuse(
+            "sort",
+            "types other than long_text, zoned, tags, json and vector",
+        );
     }
     let key = if field.unique { "unique" } else { "sort" };
     if (field.unique || field.sort) && index_bytes(kind) > MAX_INDEX_BYTES {
@@ -313,6 +320,9 @@ fn default(field: &FieldSpec, place: &str, problems: &mut Problems) {
     let problem = match rule::from_json(&field.kind, json.clone()) {
         _ if matches!(field.kind, FieldType::Reference { .. }) => {
             ("not_supported", "a reference has no default".to_owned())
+        }
+        _ if matches!(field.kind, FieldType::Vector { .. }) => {
+            ("not_supported", "a vector has no default".to_owned())
         }
         Ok(Value::Null) => (
             "invalid",

@@ -45,6 +45,8 @@ struct Flat {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_bytes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<Ident>,
     #[serde(default, skip_serializing_if = "is_false")]
     required: bool,
@@ -104,7 +106,14 @@ impl Flat {
             "instant" => FieldType::Instant(Bounds::NONE),
             "date" => FieldType::Date(Bounds::NONE),
             "time" => FieldType::Time(Bounds::NONE),
+            "zoned" => FieldType::Zoned,
             "uuid" => FieldType::Uuid,
+            "vector" => FieldType::Vector {
+                dimensions: self
+                    .dimensions
+                    .take()
+                    .ok_or_else(|| missing("dimensions"))?,
+            },
             "enum" => FieldType::Enum {
                 values: self.values.take().ok_or_else(|| missing("values"))?,
             },
@@ -121,8 +130,8 @@ impl Flat {
             _ => {
                 return Err(format!(
                     "field `{name}` has the unknown type `{word}`; the types are text, long_text, \
-                     email, phone, url, integer, decimal, money, currency, bool, instant, date, time, uuid, enum, \
-                     tags, json and reference"
+                     email, phone, url, integer, decimal, money, currency, bool, instant, date, \
+                     time, zoned, uuid, enum, tags, json, vector and reference"
                 ));
             }
         };
@@ -163,6 +172,7 @@ impl Flat {
             ("max_items", self.max_items.is_some()),
             ("max_length", self.max_length.is_some()),
             ("max_bytes", self.max_bytes.is_some()),
+            ("dimensions", self.dimensions.is_some()),
             ("module", self.module.is_some()),
         ];
         keys.into_iter()
@@ -213,6 +223,7 @@ impl From<&FieldSpec> for Flat {
                 flat.max_length = Some(*max_length);
             }
             FieldType::Json { max_bytes } => flat.max_bytes = Some(*max_bytes),
+            FieldType::Vector { dimensions } => flat.dimensions = Some(*dimensions),
             FieldType::Reference { module } => flat.module = Some(module.clone()),
             FieldType::Text { .. }
             | FieldType::LongText { .. }
@@ -225,6 +236,7 @@ impl From<&FieldSpec> for Flat {
             | FieldType::Instant(_)
             | FieldType::Date(_)
             | FieldType::Time(_)
+            | FieldType::Zoned
             | FieldType::Uuid => {}
         }
         flat

@@ -17,6 +17,8 @@ mod rule;
 mod spec;
 mod suggestion;
 mod typed;
+pub(crate) mod vector;
+mod zoned;
 
 pub use bounds::Bounds;
 #[doc(hidden)]
@@ -31,3 +33,4 @@ pub use money::MoneyCurrency;
 pub use rule::Refusal;
 pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};
 pub use typed::Module;
+pub use vector::MAX_DIMENSIONS;

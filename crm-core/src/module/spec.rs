@@ -147,6 +147,8 @@ pub enum FieldType {
     Date(Bounds<NaiveDate>),
     /// A local time of day, to the microsecond.
     Time(Bounds<NaiveTime>),
+    /// A local time with its IANA zone, in the form of RFC 9557 without an offset.
+    Zoned,
     /// Any UUID (RFC 9562), hyphenated.
     Uuid,
     /// One of a closed list of texts.
@@ -165,6 +167,11 @@ pub enum FieldType {
     Json {
         /// Most bytes of its compact form.
         max_bytes: u32,
+    },
+    /// So many 32-bit floating-point numbers, compared by their direction.
+    Vector {
+        /// How many, 1 to 4,096.
+        dimensions: u32,
     },
     /// The id of a record of another module in the same tenant.
     Reference {
@@ -226,10 +233,12 @@ impl FieldType {
             Self::Instant(_) => "instant",
             Self::Date(_) => "date",
             Self::Time(_) => "time",
+            Self::Zoned => "zoned",
             Self::Uuid => "uuid",
             Self::Enum { .. } => "enum",
             Self::Tags { .. } => "tags",
             Self::Json { .. } => "json",
+            Self::Vector { .. } => "vector",
             Self::Reference { .. } => "reference",
         }
     }

@@ -112,12 +112,12 @@ fn body_of(json: Json) -> Body {
 
 async fn an_import_is_held_to_the_currencies_too(backend: Backend) -> anyhow::Result<()> {
     let it = types::open(backend).await?;
-    let file = "code,amount,currency,opens,key,site,story\n\
-                c1,12.50,eur,09:30,C232AB00-9414-11EC-B3C8-9F6BDECED846,https://a.example,\"a\nb\"\n\
-                c2,12.5,JPY,,,,\n\
-                c3,1,DEM,,,,\n\
-                c4,,,25:00,,,\n\
-                c5,,,,,example.com,\n";
+    let file = "code,amount,currency,opens,key,site,story,meets,shape\n\
+                c1,12.50,eur,09:30,C232AB00-9414-11EC-B3C8-9F6BDECED846,https://a.example,\"a\nb\",2026-03-01T09:30[UTC],\"[0.5, 1, -2]\"\n\
+                c2,12.5,JPY,,,,,,\n\
+                c3,1,DEM,,,,,,\n\
+                c4,,,25:00,,,,,\n\
+                c5,,,,,example.com,,,\n";
     let transfer = it.crm.transfer();
     let options = ImportOptions::new(Format::Csv);
     let mut upload = transfer.import(&it.operator(), "kinds", options).await?;
@@ -147,14 +147,17 @@ async fn an_import_is_held_to_the_currencies_too(backend: Backend) -> anyhow::Re
     let permit = it.operator().permit::<Read>("kinds")?;
     let page = it.crm.records().list(&permit, &Query::default()).await?;
     assert_eq!(page.data.len(), 1);
-    let stored = ["amount", "currency", "opens", "story"].map(|name| json!(page.data[0].get(name)));
+    let stored = ["amount", "currency", "opens", "story", "meets", "shape"]
+        .map(|name| json!(page.data[0].get(name)));
     assert_eq!(
         stored,
         [
             json!("12.500"),
             json!("EUR"),
             json!("09:30:00"),
-            json!("a\nb")
+            json!("a\nb"),
+            json!("2026-03-01T09:30:00[UTC]"),
+            json!([0.5, 1.0, -2.0]),
         ]
     );
     Ok(())

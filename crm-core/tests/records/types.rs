@@ -64,6 +64,13 @@ fn pool() -> Vec<(&'static str, Vec<Json>)> {
         ("currency", vec![json!("bhd"), json!("KWD")]),
         ("fee", vec![json!("0"), json!(7)]),
         (
+            "meets",
+            vec![
+                json!("2026-03-01T09:30[Europe/Berlin]"),
+                json!("2026-03-01T09:30:00[Europe/Paris]"),
+            ],
+        ),
+        (
             "rate",
             vec![json!("-0.5"), json!("0"), json!("0.001"), json!("1000")],
         ),
@@ -187,6 +194,12 @@ async fn every_type_is_stored_in_one_form(backend: Backend) -> anyhow::Result<()
         ),
         ("rate", json!(0.5), json!("0.500")),
         ("opens", json!(""), Json::Null),
+        (
+            "meets",
+            json!("2026-10-25T02:30[Europe/Berlin]"),
+            json!("2026-10-25T02:30:00[Europe/Berlin]"),
+        ),
+        ("shape", json!([1, -0.1, 1e-3]), json!([1.0, -0.1, 0.001])),
         ("key", json!(" "), Json::Null),
     ] {
         let made = it.create(&scope, "kinds", json!({name: sent})).await?;
@@ -213,6 +226,20 @@ async fn values_out_of_bounds_are_refused_and_still_compared_with(
         ("opens", json!(930), "wrong_type"),
         ("site", json!("www.example.com"), "invalid_url"),
         ("key", json!("7"), "invalid_id"),
+        (
+            "meets",
+            json!("2026-03-29T02:30[Europe/Berlin]"),
+            "skipped_time",
+        ),
+        (
+            "meets",
+            json!("2026-03-29T02:30[Mars/Base]"),
+            "unknown_zone",
+        ),
+        ("meets", json!("2026-03-29T02:30:00+01:00"), "invalid_zoned"),
+        ("shape", json!([1, 2]), "wrong_dimensions"),
+        ("shape", json!([0, 0, 0]), "zero_vector"),
+        ("shape", json!([1, 2, 1e300]), "out_of_range"),
         ("story", json!("x".repeat(20_001)), "too_long"),
     ] {
         match it.create(&scope, "kinds", json!({name: value})).await {

@@ -7,6 +7,7 @@ mod aggregate;
 mod bulk;
 mod condition;
 mod funnel;
+mod nearest;
 mod query;
 mod query_body;
 mod read;
@@ -33,6 +34,7 @@ use crate::problem::Problem;
 use crate::resource::allow;
 
 pub(crate) use funnel::has_funnel;
+pub(crate) use nearest::has_vectors;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
 /// The path all resources live under.
@@ -74,6 +76,8 @@ enum Target {
     Aggregate,
     /// How far its records come.
     Funnel,
+    /// The records that resemble a vector.
+    Nearest,
     /// `/import` behind the collection.
     Import,
     /// `/export` behind the collection.
@@ -127,6 +131,7 @@ impl Call {
             None => Target::Collection,
             Some(aggregate::AGGREGATE) => Target::Aggregate,
             Some(funnel::FUNNEL) if has_funnel(&module) => Target::Funnel,
+            Some(nearest::NEAREST) if has_vectors(&module) => Target::Nearest,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Target::Query,
             Some("import") => Target::Import,
@@ -168,6 +173,7 @@ impl Call {
             Target::Act(_, act) => (act.methods(), act.below()),
             Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Target::Funnel => (AGGREGATE, funnel::FUNNEL),
+            Target::Nearest => (BODY, nearest::NEAREST),
             Target::Import => (IMPORT, "import"),
             Target::Export => (EXPORT, "export"),
             Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
@@ -192,6 +198,7 @@ impl Call {
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
             (_, Target::Funnel) => handler.funnel(&request).await,
+            (_, Target::Nearest) => handler.nearest(request).await,
             (_, Target::Import) => handler.import(request).await,
             (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,

@@ -1,6 +1,7 @@
 //! The paths and schemas that follow from one module's declaration.
 
 mod bulk;
+mod nearest;
 mod transfer;
 mod trash;
 
@@ -64,6 +65,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         .paths
         .extend(transfer::paths(registry, &words, module));
     described.paths.extend(bulk::paths(&words));
+    described.paths.extend(nearest::paths(&words, module));
     if has_funnel(module) {
         let funnel = json!({"get": funnel(&words, module)});
         described.paths.insert(format!("{path}/funnel"), funnel);
@@ -514,6 +516,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     ]);
     schemas.extend(trash);
     schemas.extend(bulk::schemas(words, module));
+    schemas.extend(nearest::schemas(words, module));
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module

@@ -96,7 +96,7 @@ fn operations(document: &Value) -> Vec<Operation> {
 /// With a module that has every option, and so every operation.
 async fn start(database: Database) -> App {
     App::with(database, |builder| {
-        builder.modules([crate::trash::papers()])
+        builder.modules([crate::trash::papers(), crate::types::kinds()])
     })
     .await
 }
@@ -110,6 +110,7 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
         ("companies", json!({"name": "Navy"})),
         ("deals", json!({"title": "Compiler"})),
         ("papers", json!({"title": "Deed"})),
+        ("kinds", json!({"code": "one"})),
         ("roles", json!({"name": "own role", "permissions": []})),
     ] {
         let path = format!("/api/v1/{collection}");

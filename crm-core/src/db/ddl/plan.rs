@@ -392,6 +392,9 @@ fn same_type(old: &FieldType, new: &FieldType) -> bool {
             FieldType::Decimal { scale: old, .. } | FieldType::Money { scale: old, .. },
             FieldType::Decimal { scale: new, .. } | FieldType::Money { scale: new, .. },
         ) => old == new,
+        (FieldType::Vector { dimensions: old }, FieldType::Vector { dimensions: new }) => {
+            old == new
+        }
         (FieldType::Reference { module: old }, FieldType::Reference { module: new }) => old == new,
         (
             FieldType::Text { .. } | FieldType::LongText { .. },
