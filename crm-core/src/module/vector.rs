@@ -90,7 +90,7 @@ mod tests {
         let value = ruled(json!([0.1, 16_777_217, 3.4e38])).unwrap();
         assert_eq!(
             serde_json::to_string(&value).unwrap(),
-            "[0.1,16777216.0,3.4e38]"
+            "[0.1,16777216.0,3.4e+38]"
         );
         assert_eq!(json!(value), json!([0.1, 16_777_216.0, 3.4e38]));
         assert_eq!(ruled(json!(value)), Ok(value));
