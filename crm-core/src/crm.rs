@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
 use crate::clock::Clock;
-use crate::custom::CustomFields;
+use crate::custom::{CustomFields, CustomModules};
 use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
@@ -130,6 +130,11 @@ impl Crm {
     /// The fields that tenants add to the modules.
     pub fn custom_fields(&self) -> CustomFields {
         CustomFields::new(self.core.clone())
+    }
+
+    /// The modules that tenants declare for themselves.
+    pub fn custom_modules(&self) -> CustomModules {
+        CustomModules::new(self.core.clone())
     }
 
     /// The audit log.

@@ -1,4 +1,4 @@
-//! Fields that a tenant adds to the modules.
+//! Fields that a tenant adds to the modules, and modules of its own.
 //!
 //! A custom field is declared as any field is and behaves like one: rules, filters, orders, search,
 //! aggregates, import and export, events and plugins see no difference. Its values lie in the
@@ -11,6 +11,7 @@
 
 mod check;
 mod index;
+mod module;
 mod purge;
 mod rows;
 mod tenant;
@@ -29,6 +30,7 @@ use crate::module::{CompiledModule, FieldSpec, FieldType, Ident};
 use crate::scope::{Permit, Read, Scope, Update};
 
 pub(crate) use index::create_indexes;
+pub use module::{CustomModules, MAX_MODULES};
 pub(crate) use tenant::TenantModules;
 
 /// Most custom fields of one module and tenant, removed ones counted until they are purged.

@@ -21,10 +21,13 @@ pub enum ChangeKind {
     Restored,
     /// The record is gone from the trash, for good.
     Purged,
+    /// Others became part of the record.
+    Merged,
 }
 
 impl ChangeKind {
-    /// The last segment of the event's kind: `created`, `updated`, `deleted`, `restored`, `purged`.
+    /// The last segment of the event's kind: `created`, `updated`, `deleted`, `restored`, `purged`,
+    /// `merged`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -32,6 +35,7 @@ impl ChangeKind {
             Self::Deleted => "deleted",
             Self::Restored => "restored",
             Self::Purged => "purged",
+            Self::Merged => "merged",
         }
     }
 }

@@ -28,6 +28,7 @@ impl ChangeKind {
             Self::Deleted => "delete",
             Self::Restored => "restore",
             Self::Purged => "purge",
+            Self::Merged => "merge",
         }
     }
 }

@@ -83,7 +83,9 @@ impl Registry {
     }
 
     /// The modules in an order in which each comes after those it refers to.
-    pub fn by_dependency(&self) -> impl ExactSizeIterator<Item = &Arc<CompiledModule>> {
+    pub fn by_dependency(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &Arc<CompiledModule>> + DoubleEndedIterator {
         self.dependency_order
             .iter()
             .map(|position| &self.modules[*position])

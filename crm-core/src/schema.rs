@@ -106,7 +106,6 @@ impl Schema {
                     for step in ddl::plan(Some(&spec), None, tx.dialect())? {
                         tx.run_script(step.sql).await?;
                     }
-                    tx.forget_counts(&spec).await?;
                     let forget = Sql::new("DELETE FROM modules WHERE name = $1");
                     tx.execute(forget.bind(spec.name.as_str(), ColumnType::Text))
                         .await?;
@@ -136,7 +135,12 @@ impl Schema {
         };
         let mut steps = Vec::new();
         for module in registry.by_dependency() {
-            steps.extend(present.difference(module, dialect)?);
+            let mut found = present.difference(module, dialect)?;
+            if let Some(count) = present.losing(module) {
+                let row = self.db.fetch_optional(count).await?;
+                counted(&mut found, row)?;
+            }
+            steps.extend(found);
         }
         Ok(steps)
     }
@@ -148,6 +152,15 @@ impl Schema {
     /// # Errors
     /// [`Error::Configuration`] for a change that would destroy data, naming it.
     pub async fn apply(&self, registry: &Registry) -> Result<Vec<Step>> {
+        self.apply_with(registry, DataLoss::Refused).await
+    }
+
+    /// As [`apply`](Self::apply), also where data is lost, with consent to that. The answer counts
+    /// the records that lost something.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for a change that would destroy data, without consent.
+    pub async fn apply_with(&self, registry: &Registry, loss: DataLoss) -> Result<Vec<Step>> {
         let modules: Vec<_> = registry.by_dependency().cloned().collect();
         let now = self.clock.now();
         self.db
@@ -159,11 +172,17 @@ impl Schema {
                     let present = Present::read(tx.fetch_all(stored()).await?, tables)?;
                     let mut done = Vec::new();
                     for module in modules {
-                        let steps = present.difference(&module, tx.dialect())?;
-                        if let Some(step) = steps.iter().find(|step| step.destructive) {
+                        let mut steps = present.difference(&module, tx.dialect())?;
+                        if let Some(count) = present.losing(&module) {
+                            let row = tx.fetch_optional(count).await?;
+                            counted(&mut steps, row)?;
+                        }
+                        let destructive = steps.iter().find(|step| step.destructive);
+                        if let Some(step) = destructive.filter(|_| loss == DataLoss::Refused) {
                             return Err(Error::Configuration(
                                 format!(
-                                    "module {}: {} would destroy data; see `crm migrate plan`",
+                                    "module {}: {} would destroy data; see `crm migrate plan`, and \
+                                     `crm migrate up --destroy-data`",
                                     module.name(),
                                     step.summary
                                 )
@@ -205,6 +224,15 @@ fn referred_to(spec: &ModuleSpec, by: &[ModuleSpec]) -> bool {
     })
 }
 
+/// Notes at the destructive steps how many records lose something.
+fn counted(steps: &mut [Step], row: Option<Row>) -> Result<()> {
+    let count: i64 = row.map_or(Ok(0), |mut row| row.int())?;
+    for step in steps.iter_mut().filter(|step| step.destructive) {
+        step.records = Some(count.unsigned_abs());
+    }
+    Ok(())
+}
+
 /// The modules' tables as they are.
 #[derive(Default)]
 struct Present {
@@ -223,6 +251,11 @@ impl Present {
                 Ok::<_, Error>(all)
             })?,
         })
+    }
+
+    fn losing(&self, module: &CompiledModule) -> Option<Sql> {
+        let old = self.specs.iter().find(|spec| spec.name == *module.name())?;
+        ddl::losing(old, module.spec())
     }
 
     fn difference(&self, module: &CompiledModule, dialect: Dialect) -> Result<Vec<Step>> {

@@ -32,6 +32,8 @@ mod custom;
 mod figures;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/merge.rs"]
+mod merge;
 #[path = "records/module_suite.rs"]
 mod module_suite;
 #[path = "records/money.rs"]
@@ -46,6 +48,8 @@ mod query;
 mod search;
 #[path = "records/search_index.rs"]
 mod search_index;
+#[path = "records/tags.rs"]
+mod tags;
 #[path = "records/trash.rs"]
 mod trash;
 #[path = "records/types.rs"]

@@ -12,6 +12,7 @@ use crm_core::id::TenantId;
 use crm_core::module::CompiledModule;
 use crm_core::{Crm, Error};
 use futures::FutureExt as _;
+use poem::http::header::AUTHORIZATION;
 use poem::http::{Method, StatusCode};
 use poem::{Endpoint, Request, Response, Route};
 
@@ -19,7 +20,7 @@ use crate::cors::Cors;
 use crate::openapi::OpenApi;
 use crate::problem::Problem;
 use crate::resource::allow;
-use crate::{docs, modules, problem, request_id, security_headers};
+use crate::{credential, docs, modules, problem, request_id, security_headers};
 
 /// What the front end allows a request.
 #[derive(Debug, Clone)]
@@ -188,7 +189,13 @@ async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Resp
         return call.answer(exchange, request).await;
     }
     let page = match request.uri().path() {
-        "/openapi.json" => Some(app.openapi.answer(&app.crm)?),
+        "/openapi.json" => {
+            let scope = match request.headers().contains_key(AUTHORIZATION) {
+                true => Some(credential::scope(exchange, &request).await?),
+                false => None,
+            };
+            Some(app.openapi.answer(&app.crm, scope.as_ref())?)
+        }
         path => docs::page(path),
     };
     if let Some(page) = page {

@@ -32,6 +32,8 @@ pub(crate) enum Tag {
     Audit,
     /// Background work, such as imports.
     Jobs,
+    /// What records there are, and the fields and modules of the tenant's own.
+    Modules,
     /// Whether the server works.
     Health,
 }

@@ -14,6 +14,7 @@ pub(crate) struct ModuleWords {
     pub(crate) indexes: Vec<Vec<LitStr>>,
     pub(crate) soft_delete: bool,
     pub(crate) require_version: bool,
+    pub(crate) duplicates: Vec<Vec<LitStr>>,
     pub(crate) with: Option<syn::Path>,
 }
 
@@ -70,10 +71,15 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
         }
         "soft_delete" => flag(&mut words.soft_delete, &meta),
         "require_version" => flag(&mut words.require_version, &meta),
+        "duplicates" => {
+            let rows: syn::ExprArray = meta.value()?.parse()?;
+            words.duplicates = rows.elems.iter().map(texts).collect::<Result<_>>()?;
+            Ok(())
+        }
         "with" => once(&mut words.with, &meta),
         _ => Err(meta.error(
             "expected `name`, `singular`, `description`, `search`, `indexes`, `soft_delete`, \
-                        `require_version` or `with`",
+                        `require_version`, `duplicates` or `with`",
         )),
     })?;
     Ok(words)

@@ -43,6 +43,10 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
     let indexes = all(indexes)?
         .into_iter()
         .map(|index| quote!(::std::vec![#(#index),*]));
+    let duplicates = words.duplicates.iter();
+    let duplicates = all(duplicates.map(|key| all(key.iter().map(ident))))?
+        .into_iter()
+        .map(|key| quote!(::std::vec![#(#key),*]));
     let search = match words.search.as_ref().map(|word| (word, word.value())) {
         None => quote!(Scan),
         Some((_, word)) if word == "scan" => quote!(Scan),
@@ -71,6 +75,7 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
                     machines: ::std::vec::Vec::new(),
                     soft_delete: #soft_delete,
                     require_version: #require_version,
+                    duplicates: ::std::vec![#(#duplicates),*],
                 };
                 #finish
             }

@@ -16,12 +16,11 @@ pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
     // The application's fields do not count against the tenant's.
     let checked = match crate::module::check(&whole) {
         Err(Error::Invalid(mut problems)) => {
-            problems.retain(|problem| problem.pointer != "/fields");
-            for problem in &mut problems {
-                if let Some(rest) = problem.pointer.strip_prefix(&place) {
-                    problem.pointer = rest.to_owned();
-                }
-            }
+            problems.retain_mut(|problem| {
+                let rest = problem.pointer.strip_prefix(&place).map(str::to_owned);
+                problem.pointer = rest.clone().unwrap_or_default();
+                rest.is_some()
+            });
             problems
         }
         checked => {

@@ -63,14 +63,32 @@ impl Write {
     }
 }
 
-/// Makes the indexes of all tenants' fields on the module's table that are not there.
+/// Drops the indexes of all fields of a module that goes.
+pub(super) async fn drop_all(
+    tx: &mut Tx<'_>,
+    module: &CompiledModule,
+    fields: &[CustomField],
+) -> Result<()> {
+    for field in fields.iter().filter(|field| field.indexed) {
+        tx.lock_schema().await?;
+        let (module, position) = with(module, field, tx);
+        if let Some(sql) = custom::drop_index(&module, position) {
+            tx.execute(sql).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the indexes of all tenants' fields on the module's table anew.
 pub(crate) async fn create_indexes(tx: &mut Tx<'_>, module: &CompiledModule) -> Result<()> {
     for row in tx.fetch_all(rows::indexed(module.name())).await? {
         let Ok((_, field)) = rows::parse(row) else {
             continue;
         };
         let (module, position) = with(module, &field, tx);
-        if let Some(sql) = custom::create_index(&module, position, tx.dialect()) {
+        let drop = custom::drop_index(&module, position);
+        let create = custom::create_index(&module, position, tx.dialect());
+        for sql in drop.into_iter().chain(create) {
             tx.execute(sql).await?;
         }
     }

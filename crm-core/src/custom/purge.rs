@@ -106,6 +106,7 @@ async fn purge(
     let Some(statements) = module.statements() else {
         return Ok((0, None));
     };
+    let statements = statements.with_trash();
     let last = statements.last_of(tenant, after, BATCH);
     let last = match tx.fetch_optional(last).await? {
         Some(mut row) => Some(row.uuid()?),

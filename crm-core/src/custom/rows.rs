@@ -4,7 +4,7 @@ use super::CustomField;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::module::{CompiledModule, FieldSpec, Ident};
+use crate::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
 
 const COLUMNS: &[ColumnType] = &[
     ColumnType::Text,
@@ -150,4 +150,25 @@ pub(super) async fn delete(
 
 pub(super) fn declaration(spec: &FieldSpec) -> Result<String> {
     serde_json::to_string(spec).map_err(Error::internal)
+}
+
+/// The tenant's own modules by name, without their fields.
+pub(super) fn modules(tenant: TenantId) -> Sql {
+    Sql::new(
+        "SELECT name, singular, description FROM custom_modules WHERE tenant_id = $1 ORDER BY name",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .returns(&[ColumnType::Text, ColumnType::Text, ColumnType::Text])
+}
+
+pub(super) fn parse_module(mut row: Row) -> Result<ModuleSpec> {
+    let broken = |column: &'static str| Error::Inconsistent {
+        table: "custom_modules".into(),
+        column: column.into(),
+    };
+    let mut text = || row.text::<String>();
+    let spec = serde_json::json!({
+        "name": text()?, "singular": text()?, "description": text()?, "fields": [],
+    });
+    serde_json::from_value(spec).map_err(|_| broken("name"))
 }

@@ -40,7 +40,8 @@ impl TenantModules {
         tenant: TenantId,
     ) -> Result<Arc<Self>> {
         let stored = db.fetch_all(rows::in_use(tenant)).await?;
-        if stored.is_empty() {
+        let own = db.fetch_all(rows::modules(tenant)).await?;
+        if stored.is_empty() && own.is_empty() {
             return Ok(declared.clone());
         }
         let mut digest = Sha256::new_with_prefix(registry.version());
@@ -59,12 +60,26 @@ impl TenantModules {
             digest.update(format!("{module} {} {text}\n", field.number));
             fields.entry(module).or_default().push(field);
         }
-        let mut modules = HashMap::new();
+        let (mut modules, mut names) = (HashMap::new(), Vec::new());
+        for row in own {
+            let spec = rows::parse_module(row)?;
+            // What the application declares by now hides what the tenant did.
+            let taken = |other: &Arc<CompiledModule>| {
+                *other.name() == spec.name || *other.singular() == spec.singular
+            };
+            if registry.iter().any(taken) {
+                continue;
+            }
+            digest.update(serde_json::to_string(&spec).unwrap_or_default());
+            let fields = fields.remove(&spec.name).unwrap_or_default();
+            names.push(spec.name.clone());
+            let module = CompiledModule::of_tenant(spec, &fields, db.dialect());
+            modules.insert(module.name().clone(), module);
+        }
         for (name, mut fields) in fields {
             let Some(base) = registry.get(name.as_str()) else {
                 continue;
             };
-            // A field that the application declares by now hides the tenant's.
             fields.retain(|field| base.position(field.spec.name.as_str()).is_none());
             if !fields.is_empty() {
                 modules.insert(name, base.extended(&fields, db.dialect()));
@@ -75,9 +90,13 @@ impl TenantModules {
             // Writing to a String cannot fail.
             let _ = write!(version, "{byte:02x}");
         }
+        let catalogue = match names.is_empty() {
+            true => declared.catalogue.clone(),
+            false => Arc::new(declared.catalogue.with(&names)?),
+        };
         Ok(Arc::new(Self {
             modules,
-            catalogue: declared.catalogue.clone(),
+            catalogue,
             version: Some(version),
         }))
     }

@@ -179,6 +179,10 @@ pub(crate) fn create_index(
     });
     key(&mut sql);
     sql.push(" IS NOT NULL");
+    // What is in the trash holds no unique value.
+    if field.unique && module.spec().soft_delete {
+        sql.push(" AND deleted_at IS NULL");
+    }
     Some(sql)
 }
 
@@ -258,8 +262,8 @@ mod tests {
                 path: SearchPath::Index,
                 part: Part::Present,
                 after: None,
-                limit: 21,
                 skip: 0,
+                limit: 21,
             };
             let tenant = TenantId(Uuid::nil());
             let sql = Statements::new(&module, Dialect::Sqlite).list(tenant, None, &query, stretch);

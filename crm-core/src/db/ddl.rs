@@ -6,6 +6,7 @@
 //! that lists, cursors and filters mean the same everywhere.
 
 pub(crate) mod custom;
+mod loss;
 mod plan;
 mod search;
 #[cfg(test)]
@@ -17,9 +18,11 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::Dialect;
+use super::record::ignores_case;
 use crate::module::{DELETED_AT, FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::value::Value;
 
+pub(crate) use loss::losing;
 pub use plan::Step;
 pub(crate) use plan::plan;
 
@@ -342,6 +345,20 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
         parts.push("index");
         let columns = format!("{}, \"id\"", columns.join(", "));
         indexes.add(&parts, "INDEX", &columns, "");
+    }
+    for key in &spec.duplicates {
+        let mut parts: Vec<_> = key.iter().map(Ident::as_str).collect();
+        let columns = key.iter().map(|name| {
+            let field = spec.fields.iter().find(|field| field.name == *name);
+            match field.is_some_and(|field| ignores_case(&field.kind)) {
+                true => format!("lower({})", quoted(name)),
+                false => quoted(name),
+            }
+        });
+        let columns: Vec<_> = columns.collect();
+        parts.push("duplicates");
+        let columns = format!("{}, \"id\"", columns.join(", "));
+        indexes.add(&parts, "INDEX", &columns, live);
     }
     indexes.statements
 }

@@ -31,7 +31,7 @@ impl Tx<'_> {
         .bind(tenant, ColumnType::Uuid)
         .bind(module.name().as_str(), ColumnType::Text);
         self.execute(counted).await?;
-        if module.spec().search == SearchMode::Indexed {
+        if module.spec().search == SearchMode::Indexed && !module.is_tenants() {
             self.execute(behind(module, tenant, first)).await?;
         }
         Ok(())

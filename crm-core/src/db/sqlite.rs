@@ -1,19 +1,17 @@
-//! SQLite: a pool of read-only connections, connections for [point reads](point), and one
-//! [writer] with group commit.
+//! SQLite: read-only connections for [lists](reader) and for [point reads](point), and one [writer]
+//! with group commit.
 
 mod point;
+mod reader;
 mod value;
 mod writer;
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use futures::TryStreamExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, Sqlite};
+use sqlx::sqlite::SqliteConnectOptions;
 
 use super::error::Translate;
-use super::sql::Text;
 use super::{Committed, DatabaseOptions, Job, Row, Sql};
 use crate::error::{Error, Result};
 
@@ -26,7 +24,7 @@ const BUSY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub(super) struct Database {
-    readers: SqlitePool,
+    readers: reader::Readers,
     point_readers: point::PointReaders,
     writer: writer::Writer,
 }
@@ -37,24 +35,14 @@ impl Database {
         options: &DatabaseOptions,
         committed: Committed,
     ) -> Result<Self> {
-        let connect = SqliteConnectOptions::from_str(url)
-            .map_err(|_| {
-                Error::Configuration("the SQLite URL must look like sqlite://crm.db".into())
-            })?
-            .read_only(true)
-            .create_if_missing(false)
-            .busy_timeout(BUSY)
-            .statement_cache_capacity(STATEMENT_CACHE)
-            .pragma("temp_store", "memory")
-            .pragma("mmap_size", "268435456");
+        let connect = SqliteConnectOptions::from_str(url).map_err(|_| {
+            Error::Configuration("the SQLite URL must look like sqlite://crm.db".into())
+        })?;
         let file = connect.get_filename().to_owned();
         let writer = writer::Writer::open(file.to_path_buf(), options, committed).await?;
         let point_readers = point::PointReaders::open(&file).translate()?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(options.max_connections.unwrap_or(4))
-            .acquire_timeout(options.acquire_timeout)
-            .test_before_acquire(false)
-            .connect_lazy_with(connect);
+        let most = options.max_connections.unwrap_or(4);
+        let readers = reader::Readers::new(file.to_path_buf(), most, options.acquire_timeout);
         Ok(Self {
             readers,
             point_readers,
@@ -63,14 +51,7 @@ impl Database {
     }
 
     pub(super) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
-        let mut connection = self.readers.acquire().await.translate()?;
-        let columns = sql.columns.clone();
-        let mut stream = prepared(sql)?.fetch(&mut *connection);
-        let mut rows = Vec::new();
-        while let Some(row) = stream.try_next().await.translate()? {
-            rows.push(value::decode(&row, columns.as_slice())?);
-        }
-        Ok(rows)
+        self.readers.run(sql, reader::all).await
     }
 
     pub(super) async fn fetch_optional(&self, sql: Sql) -> Result<Option<Row>> {
@@ -81,14 +62,7 @@ impl Database {
             },
             false => sql,
         };
-        let mut connection = self.readers.acquire().await.translate()?;
-        let columns = sql.columns.clone();
-        let row = prepared(sql)?
-            .fetch_optional(&mut *connection)
-            .await
-            .translate()?;
-        row.map(|row| value::decode(&row, columns.as_slice()))
-            .transpose()
+        self.readers.run(sql, reader::first).await
     }
 
     pub(super) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
@@ -99,18 +73,4 @@ impl Database {
         self.writer.close().await;
         self.readers.close().await;
     }
-}
-
-type Query<'q> = sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>;
-
-fn prepared<'q>(sql: Sql) -> Result<Query<'q>> {
-    let kept = sql.is_kept();
-    let arguments = value::arguments(sql.args)?;
-    let query = match sql.text {
-        Text::Fixed(text) => sqlx::query_with(text, arguments),
-        // Names come from checked declarations, everything else is bound (see `Sql`).
-        Text::Shared(text) => sqlx::query_with(AssertSqlSafe(text), arguments),
-        Text::Built(text) => sqlx::query_with(AssertSqlSafe(text), arguments),
-    };
-    Ok(query.persistent(kept))
 }

@@ -170,9 +170,13 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             machines: Vec::new(),
             soft_delete: at.index(3) == 0,
             require_version: false,
+            duplicates: Vec::new(),
         };
         if check(&spec).is_err() {
             spec.indexes.clear();
+        }
+        if at.index(5) == 0 {
+            spec.duplicates = spec.indexes.clone();
         }
         if at.index(2) == 0 {
             spec.search = SearchMode::Indexed;

@@ -18,6 +18,7 @@ pub const MAX_FIELDS: usize = 200;
 pub const MAX_INDEXES: usize = 32;
 
 const MAX_INDEX_FIELDS: usize = 8;
+const MAX_DUPLICATE_KEYS: usize = 8;
 const MAX_TEXT: u32 = 100_000;
 const MAX_ENUM_VALUES: usize = 250;
 /// Most bytes of one index entry: PostgreSQL's B-tree takes 2,704, the rest is for tenant and id.
@@ -84,6 +85,14 @@ const QUERY_WORDS: [&str; 15] = [
     "not", "page", "per_page", "max_age",
 ];
 
+/// Whether a module may be called so.
+pub fn is_module_name(name: &str) -> bool {
+    let reserved = TABLES.contains(&name) || SEGMENTS.contains(&name) || name == "records";
+    name.parse::<Ident>().is_ok()
+        && !reserved
+        && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Checks a declaration by itself.
 ///
 /// # Errors
@@ -130,6 +139,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     }
     indexes(spec, &mut problems);
     problems.0.extend(super::money::check(spec));
+    duplicates(spec, &mut problems);
     problems.0.extend(super::machine::check(spec));
     indexed_search(spec, &mut problems);
     if problems.0.is_empty() {
@@ -372,6 +382,24 @@ fn indexes(spec: &ModuleSpec, problems: &mut Problems) {
             problems.add(&place, "duplicate", "the same index is declared above");
         }
         index_fields(spec, index, &place, problems);
+    }
+}
+
+fn duplicates(spec: &ModuleSpec, problems: &mut Problems) {
+    if spec.duplicates.len() > MAX_DUPLICATE_KEYS {
+        let message = format!("a module declares at most {MAX_DUPLICATE_KEYS} keys of duplicates");
+        problems.add("/duplicates", "too_many", message);
+    }
+    for (position, key) in spec.duplicates.iter().enumerate() {
+        let place = format!("/duplicates/{position}");
+        if key.is_empty() || key.len() > MAX_INDEX_FIELDS {
+            let message = format!("a key lists 1 to {MAX_INDEX_FIELDS} fields");
+            problems.add(&place, "out_of_range", message);
+        }
+        if spec.duplicates[..position].contains(key) {
+            problems.add(&place, "duplicate", "the same key is declared above");
+        }
+        index_fields(spec, key, &place, problems);
     }
 }
 

@@ -25,6 +25,7 @@ pub struct CompiledModule {
     sortable: Vec<usize>,
     machines: Vec<Machine>,
     pub(super) amounts: Vec<money::Amount>,
+    duplicates: Vec<Vec<usize>>,
     custom: Option<Custom>,
 }
 
@@ -64,6 +65,11 @@ impl CompiledModule {
             sortable: positions_where(|field| field.sort),
             machines: machine::compile(&spec),
             amounts: money::compile(&spec),
+            duplicates: spec
+                .duplicates
+                .iter()
+                .map(|key| positions_where_named(&spec, key))
+                .collect(),
             custom: None,
             spec,
         }
@@ -125,10 +131,20 @@ impl CompiledModule {
         &self.machines
     }
 
+    /// The keys of duplicates, each the positions of its fields.
+    pub(crate) fn duplicates(&self) -> &[Vec<usize>] {
+        &self.duplicates
+    }
+
     /// Column types, aligned with the fields.
     pub(crate) fn columns(&self) -> &[ColumnType] {
         &self.columns
     }
+}
+
+fn positions_where_named(spec: &ModuleSpec, names: &[Ident]) -> Vec<usize> {
+    let position = |name: &Ident| spec.fields.iter().position(|field| field.name == *name);
+    names.iter().filter_map(position).collect()
 }
 
 impl FieldType {

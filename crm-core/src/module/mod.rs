@@ -24,7 +24,7 @@ pub use bounds::Bounds;
 #[doc(hidden)]
 pub use bounds::with_bounds;
 pub(crate) use check::{CUSTOM, DELETED_AT};
-pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check};
+pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check, is_module_name};
 pub use compiled::CompiledModule;
 pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};

@@ -39,6 +39,10 @@ pub struct ModuleSpec {
     /// Whether a change or delete of one record must name the version that it is meant for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_version: bool,
+    /// Keys by which records are taken for duplicates of each other: those that agree in all fields
+    /// of one, texts without regard to case. Each key gets an index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<Vec<Ident>>,
 }
 
 /// How the substring search finds its records.

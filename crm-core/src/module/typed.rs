@@ -28,7 +28,14 @@ mod tests {
     ///
     /// Not this.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Module)]
-    #[module(name = "things", singular = "thing", indexes = [["title", "due"]])]
+    #[module(
+        name = "things",
+        singular = "thing",
+        indexes = [["title", "due"]],
+        soft_delete,
+        require_version,
+        duplicates = [["email"], ["title", "due"]],
+    )]
     struct Thing {
         /// First.
         #[field(max = 40, unique, search, sort)]
@@ -88,6 +95,9 @@ mod tests {
         singular = "thing"
         description = "One of everything, on one line."
         indexes = [["title", "due"]]
+        soft_delete = true
+        require_version = true
+        duplicates = [["email"], ["title", "due"]]
         fields = [
             { name = "title", type = "text", max = 40, required = true, unique = true, search = true, sort = true, description = "First." },
             { name = "note", type = "text" },

@@ -156,7 +156,7 @@ impl Trigger {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a trigger: write a module's singular name and created, updated, deleted, \
-         restored or purged, \
+         restored, purged or merged, \
          such as contact.created"
 )]
 pub struct InvalidTrigger(String);
@@ -173,6 +173,7 @@ impl FromStr for Trigger {
             ChangeKind::Deleted,
             ChangeKind::Restored,
             ChangeKind::Purged,
+            ChangeKind::Merged,
         ];
         Ok(Self {
             subject: subject.parse().map_err(|_| refused())?,

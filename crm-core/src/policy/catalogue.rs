@@ -28,7 +28,7 @@ impl Operation {
 }
 
 /// The closed list of objects and actions that permissions are about.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Catalogue {
     /// Administration first, then the modules in the order given.
     objects: Vec<Box<str>>,
@@ -59,6 +59,18 @@ impl Catalogue {
                 ));
             }
             catalogue.add(name)?;
+        }
+        Ok(catalogue)
+    }
+
+    /// This catalogue with further modules behind its own, whose operations keep their numbers.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub(crate) fn with<S: AsRef<str>>(&self, modules: impl IntoIterator<Item = S>) -> Result<Self> {
+        let mut catalogue = self.clone();
+        for name in modules {
+            catalogue.add(name.as_ref())?;
         }
         Ok(catalogue)
     }

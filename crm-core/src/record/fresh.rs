@@ -1,6 +1,7 @@
 //! Figures kept in memory for a while: asked for again, they are answered without the database until
 //! they are older than the caller wants, or this process has written to the module's records.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +12,7 @@ use crate::clock::Clock;
 use crate::db::{Touched, Writes};
 use crate::error::{Error, Result};
 use crate::id::{TenantId, UserId};
-use crate::module::Ident;
+use crate::module::{CompiledModule, Ident};
 use crate::scope::{Permit, Read};
 
 /// Most groups that are kept, over all answers; an answer counts as one more than it has.
@@ -55,6 +56,8 @@ struct Key {
     owner: Option<UserId>,
     /// The whole question, written out.
     question: String,
+    /// The fields that it speaks of by their positions: a tenant's own ones come and go.
+    fields: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -84,6 +87,14 @@ impl KeptFigures {
     }
 }
 
+fn fingerprint(module: &CompiledModule) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for field in module.fields() {
+        (field.name.as_str(), format!("{:?}", field.kind)).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 impl Records {
     /// The figures of [`aggregate`](Self::aggregate), computed now or at most `age` ago. Writes of
     /// this process make older ones be forgotten at once, writes of other processes do not.
@@ -97,11 +108,14 @@ impl Records {
         age: MaxAge,
     ) -> Result<Figures> {
         let core = &self.core;
+        let fields = fingerprint(permit.module()?);
         let module = permit.module()?.name();
         let key = Key {
+            fields,
             tenant: permit.tenant(),
             module: module.clone(),
             owner: permit.owner()?,
+            // The positions of a tenant's own fields change when they come and go.
             question: format!("{ask:?}"),
         };
         let touched = Touched::new(permit.tenant(), module);

@@ -207,6 +207,7 @@ async fn update_all(
             changes.retain(|(at, _)| *at != position);
             changes.push((position, after.values[position].clone()));
         }
+        changes.sort_unstable_by_key(|(position, _)| *position);
         group.add(changes, &after);
         pairs.push((before, after));
     }
@@ -309,12 +310,14 @@ pub(super) async fn trace(
     module: &CompiledModule,
     changes: impl Iterator<Item = Change>,
 ) -> Result<()> {
+    tx.touch(scope.tenant(), module.name());
     let traces = changes.map(|change| journal::traces(scope, module, change));
     let (mut audits, mut events): (Vec<Sql>, Vec<Sql>) = (vec![], vec![]);
     for [audit, event] in traces {
         audits.push(audit);
         events.push(event);
     }
+    tx.touch(scope.tenant(), module.name());
     tx.insert_all(audits).await?;
     tx.insert_all(events).await
 }

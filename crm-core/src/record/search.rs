@@ -36,14 +36,10 @@ impl Records {
         let Some(probe) = statements.search_probe(tenant, text, upkeep.large()) else {
             return Ok(by_index);
         };
-        let Some(mut row) = core.db.fetch_optional(probe.point_read()).await? else {
+        let Some(row) = core.db.fetch_optional(probe).await? else {
             return Ok(by_index);
         };
-        let probe = Probe {
-            indexed: row.bool()?,
-            matches: row.int::<i64>()?.unsigned_abs(),
-            behind: row.int::<i64>()?.unsigned_abs(),
-        };
+        let probe = Probe::read(row)?;
         if !probe.indexed {
             if probe.behind > u64::from(upkeep.large()) {
                 upkeep.ask(Task::Search(tenant, module.index()));
@@ -56,7 +52,24 @@ impl Records {
         if probe.behind > BEHIND {
             upkeep.ask(Task::Search(tenant, module.index()));
         }
-        Ok(match few(probe.matches + probe.behind) {
+        // One rare trigram finds less than it costs to walk along a common one beside it.
+        if let Some((rarest, count)) = probe.rarest()
+            && few(count + probe.behind)
+        {
+            let path = SearchPath::Trigram(rarest);
+            return Ok(Way {
+                page: path,
+                all: path,
+            });
+        }
+        let matches = core
+            .db
+            .fetch_optional(statements.search_matches(tenant, text));
+        let matches = match matches.await? {
+            Some(mut row) => row.int::<i64>()?.unsigned_abs(),
+            None => 0,
+        };
+        Ok(match few(matches + probe.behind) {
             true => by_index,
             false => Way {
                 page: SearchPath::Scan,

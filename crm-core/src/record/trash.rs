@@ -160,14 +160,14 @@ impl Crm {
         };
         let mut all = Purged::default();
         for tenant in tenants {
-            let scope = self.operator(tenant, request.clone());
-            let modules: Vec<_> = self.registry().by_dependency().collect();
-            for module in modules
-                .into_iter()
-                .rev()
-                .filter(|one| one.spec().soft_delete)
-            {
-                let permit = scope.permit::<Purge>(module.name().as_str())?;
+            let scope = self.operator_in(tenant, request.clone()).await?;
+            let declared = self.registry().by_dependency().rev();
+            let names: Vec<_> = declared
+                .filter(|module| module.spec().soft_delete)
+                .map(|module| module.name().as_str())
+                .collect();
+            for name in names {
+                let permit = scope.permit::<Purge>(name)?;
                 let purged = self.records().purge_before(&permit, before).await?;
                 all.removed += purged.removed;
                 all.kept += purged.kept;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::Record;
 use super::activity;
 use super::hook::{self, Step};
+use super::merge::Merging;
 use super::trash;
 use super::upsert::Upsert;
 use crate::crm::Core;
@@ -58,6 +59,7 @@ pub(super) enum Kind {
     Delete(Permit<Delete>, RecordId, Expected),
     Restore(Permit<Delete>, RecordId, Expected),
     Purge(Permit<Purge>, RecordId, Expected),
+    Merge(Box<Merging>),
     Upsert(Upsert),
 }
 
@@ -133,6 +135,7 @@ impl Write {
                 let record = trash::purge_in(tx, core, &permit, id, &expected).await?;
                 (ChangeKind::Purged, record)
             }
+            Kind::Merge(merging) => (ChangeKind::Merged, merging.run_in(tx, core).await?),
             Kind::Upsert(upsert) => upsert.run_in(tx, core).await?,
         };
         Ok(Written { kind, record })
@@ -257,7 +260,17 @@ pub(super) async fn change_in(
         return Ok(before);
     }
     match core.hooks.of(permit.module()?, ChangeKind::Updated) {
-        [] => store_in(tx, core, permit, before, after, &forced).await,
+        [] => {
+            store_in(
+                tx,
+                core,
+                permit,
+                before,
+                after,
+                (ChangeKind::Updated, &forced),
+            )
+            .await
+        }
         chain => {
             let step = Step::Update(permit.clone(), forced);
             hook::run(tx, core, chain, step, Some(before), Some(after)).await
@@ -284,14 +297,15 @@ pub(super) fn judged(
     Ok((after, forced))
 }
 
-/// Writes a locked record's new values; `forced` are the fields that a state machine set.
+/// Writes a locked record's new values, as an update or a merge; `forced` are the fields that a
+/// state machine set. An update without any writes nothing.
 pub(super) async fn store_in(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Update>,
     before: Record,
     mut after: Record,
-    forced: &[usize],
+    (kind, forced): (ChangeKind, &[usize]),
 ) -> Result<Record> {
     let module = permit.module()?;
     let values = before.values.iter().zip(&after.values).enumerate();
@@ -300,7 +314,7 @@ pub(super) async fn store_in(
         .map(|(position, (_, new))| (position, new.clone()))
         .collect();
     let owner = Some(after.owner_id).filter(|owner| *owner != before.owner_id);
-    if changes.is_empty() && owner.is_none() {
+    if changes.is_empty() && owner.is_none() && kind == ChangeKind::Updated {
         return Ok(before);
     }
     module.check_amounts(Some(&before.values), &after.values)?;
@@ -319,7 +333,7 @@ pub(super) async fn store_in(
         &changes,
     );
     let change = Change {
-        kind: ChangeKind::Updated,
+        kind,
         record: before.id,
         before: Some(before.to_json()),
         after: Some(after.to_json()),

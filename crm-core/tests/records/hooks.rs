@@ -206,8 +206,8 @@ fn noted(builder: crm_core::Builder) -> crm_core::Builder {
             let read = cx.scope().permit::<Read>("things")?;
             assert_eq!(cx.get(&read, thing.id).await?.to_json(), thing.to_json());
             let module = cx
-                .registry()
-                .get("things")
+                .scope()
+                .module("things")
                 .cloned()
                 .ok_or(Error::NotFound)?;
             let filter = Filter::from_json(&module, &body(json!({"title": {"eq": offer.title}})));

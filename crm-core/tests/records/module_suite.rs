@@ -32,7 +32,13 @@ async fn pl_98_the_module_of_the_guide_keeps_what_contacts_keeps(
 }
 
 async fn every_built_in_module_keeps_its_promises(backend: Backend) -> anyhow::Result<()> {
-    let things = [THINGS, query::BOXES, search::NOTES];
+    let things = [
+        THINGS,
+        query::BOXES,
+        search::NOTES,
+        trash::FOLDERS,
+        merge::PERSONS,
+    ];
     let more = things.into_iter().map(ModuleSpec::from_toml);
     let more: Vec<_> = more.collect::<Result<_, _>>()?;
     let crm = open(

@@ -130,7 +130,7 @@ async fn of_equal_records_the_older_comes_first(backend: Backend) -> anyhow::Res
 async fn a_nearest_search_sees_what_its_caller_may_see(backend: Backend) -> anyhow::Result<()> {
     let it = types::open(backend).await?;
     let scope = it.operator();
-    let (member, user) = it.member("user").await?;
+    let (member, user) = it.member("member").await?;
     let theirs = it
         .create(&scope, "kinds", json!({"shape": [1, 0, 0]}))
         .await?;

@@ -19,9 +19,10 @@ on_both_databases!(
     racing_references_and_deletes_leave_no_new_reference_into_the_trash,
     a_table_gets_a_trash_and_loses_it_only_with_its_data,
     a_module_that_requires_versions_refuses_changes_without_one,
+    fields_of_a_tenant_go_through_the_trash_bulk_writes_and_hooks,
 );
 
-const FILES: &str = r#"
+pub(super) const FOLDERS: &str = r#"
 name = "folders"
 singular = "folder"
 soft_delete = true
@@ -56,7 +57,7 @@ fields = [{ name = "title", type = "text", required = true, unique = true }]
 
 async fn open(backend: Backend) -> anyhow::Result<Fixture> {
     let modules = [
-        ModuleSpec::from_toml(FILES)?,
+        ModuleSpec::from_toml(FOLDERS)?,
         ModuleSpec::from_toml(SHEETS)?,
         ModuleSpec::from_toml(SEALS)?,
     ];
@@ -283,7 +284,7 @@ async fn every_way_in_and_out_leaves_an_audit_row_and_an_event(
     backend: Backend,
 ) -> anyhow::Result<()> {
     let seen = Arc::new(Seen::default());
-    let modules = [ModuleSpec::from_toml(FILES)?];
+    let modules = [ModuleSpec::from_toml(FOLDERS)?];
     let subscriber = seen.clone();
     let it = Fixture::built(backend, |builder| {
         builder.modules(modules).subscribe(subscriber)
@@ -516,7 +517,7 @@ async fn hooks_run_around_the_trash_too(backend: Backend) -> anyhow::Result<()> 
     use crm_core::event::ChangeKind;
     use crm_core::record::When;
 
-    let modules = [ModuleSpec::from_toml(FILES)?];
+    let modules = [ModuleSpec::from_toml(FOLDERS)?];
     let it = Fixture::built(backend, |builder| {
         let refuse = |code: &'static str| crm_core::Refusal::conflict(code, "not this one");
         builder
@@ -585,12 +586,12 @@ async fn a_table_gets_a_trash_and_loses_it_only_with_its_data(
         let sent = body(json!({"title": "x", "code": code}));
         crm.records().create(&permit, sent).await
     };
-    let crm = open(hard(FILES)?, 1).await?;
+    let crm = open(hard(FOLDERS)?, 1).await?;
     let tenant = crm.tenants().create("Acme", request()).await?.id;
     let made = create(&crm, tenant, "A").await?;
     crm.close().await;
 
-    let crm = open(ModuleSpec::from_toml(FILES)?, 1_000).await?;
+    let crm = open(ModuleSpec::from_toml(FOLDERS)?, 1_000).await?;
     let scope = crm.operator(tenant, request());
     let delete = scope.permit::<Delete>("folders")?;
     crm.records().delete(&delete, made.id, None).await?;
@@ -598,14 +599,14 @@ async fn a_table_gets_a_trash_and_loses_it_only_with_its_data(
     assert_eq!(code(create(&crm, tenant, "A").await), "already_exists");
     crm.close().await;
 
-    let Err(refused) = open(hard(FILES)?, 2_000).await else {
+    let Err(refused) = open(hard(FOLDERS)?, 2_000).await else {
         anyhow::bail!("a trash was dropped");
     };
     assert!(refused.to_string().contains("drop the trash"), "{refused}");
     let (clock, _) = Clock::fixed(start, 3_000);
     let schema = Schema::open(backend.url(), &DatabaseOptions::default(), clock).await?;
     let steps = schema
-        .plan(&crm_core::Registry::new(vec![hard(FILES)?])?)
+        .plan(&crm_core::Registry::new(vec![hard(FOLDERS)?])?)
         .await?;
     assert!(steps.iter().any(|step| step.destructive), "{steps:?}");
     schema.close().await;
@@ -647,5 +648,97 @@ async fn a_module_that_requires_versions_refuses_changes_without_one(
         .records()
         .delete(&permit, made.id, Expected::OneOf(vec![1, 2]))
         .await?;
+    Ok(())
+}
+
+async fn fields_of_a_tenant_go_through_the_trash_bulk_writes_and_hooks(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    use crm_core::event::ChangeKind;
+    use crm_core::record::{Many, Merge, When, Write};
+
+    let modules = [ModuleSpec::from_toml(FOLDERS)?];
+    let it = Fixture::built(backend, |builder| {
+        builder
+            .modules(modules)
+            .hook("folders", When::Before, ChangeKind::Created, |cx| {
+                Box::pin(async move {
+                    let set = cx.module().position("seal").is_some();
+                    if set {
+                        cx.set("seal", "by a hook")
+                    } else {
+                        Ok(())
+                    }
+                })
+            })
+    })
+    .await?;
+    let permit = it.operator().permit::<Update>("modules")?;
+    for field in [
+        json!({"name": "seal", "type": "text"}),
+        json!({"name": "colour", "type": "text"}),
+        json!({"name": "marks", "type": "tags"}),
+    ] {
+        let field = serde_json::from_value(field)?;
+        it.crm
+            .custom_fields()
+            .declare(&permit, "folders", field)
+            .await?;
+    }
+    let scope = it.crm.operator_in(it.tenant, request()).await?;
+    let get = |record: &Record, field: &str| serde_json::to_value(record.get(field));
+    let first = it
+        .create(&scope, "folders", json!({"title": "A", "marks": ["a"]}))
+        .await?;
+    assert_eq!(get(&first, "seal")?, json!("by a hook"));
+    let second = json!({"title": "B", "colour": "red", "marks": ["b"]});
+    let second = it.create(&scope, "folders", second).await?;
+
+    let module = scope.module("folders").context("folders")?;
+    let filter = Filter::from_json(module, &body(json!({"colour": {"eq": "red"}})));
+    let filter = filter.map_err(Error::Invalid)?;
+    let (read, update) = (
+        scope.permit::<Read>("folders")?,
+        scope.permit::<Update>("folders")?,
+    );
+    let delete = scope.permit::<Delete>("folders")?;
+    let set = body(json!({"room": 3, "colour": "blue", "seal": null}));
+    let records = it.crm.records();
+    let done = records
+        .write_many(Many::update(&read, &update, filter, set, Some(1))?)
+        .await?;
+    assert_eq!((done.matched, done.changed), (1, 1));
+    let now = it.get(&scope, "folders", second.id).await?;
+    let values = ["room", "colour", "seal", "marks"].map(|field| get(&now, field).ok());
+    assert_eq!(
+        values,
+        [json!(3), json!("blue"), Json::Null, json!(["b"])].map(Some)
+    );
+
+    it.delete(&scope, &second).await?;
+    let back = restore(&it, &scope, &second).await?;
+    assert_eq!(back.values(), now.values());
+    let merge = Merge {
+        from: vec![(second.id, None)],
+        take: vec![],
+    };
+    let merge = Write::merge(&read, &update, &delete, first.id, None, merge)?;
+    let merged = records.merge(merge).await?;
+    assert_eq!(get(&merged, "colour")?, json!("blue"));
+    assert_eq!(get(&merged, "marks")?, json!(["a", "b"]));
+
+    // The values of what is in the trash are purged, too.
+    it.crm
+        .custom_fields()
+        .remove(&permit, "folders", "colour")
+        .await?;
+    let permit = it.operator().permit::<Delete>("modules")?;
+    assert_eq!(
+        it.crm
+            .custom_fields()
+            .purge(&permit, "folders", "colour")
+            .await?,
+        2
+    );
     Ok(())
 }

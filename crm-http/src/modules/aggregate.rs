@@ -58,11 +58,12 @@ impl XCache {
     }
 }
 
+/// Parameters, each given once: name and text.
+type Parameters = Vec<(String, String)>;
+
 /// The parameters, and the refusals of those that are given again.
-pub(super) fn parameters(
-    request: &Request,
-) -> Result<(Vec<(String, String)>, Vec<FieldError>), Problem> {
-    let given: Vec<(String, String)> = match request.uri().query() {
+pub(super) fn parameters(request: &Request) -> Result<(Parameters, Vec<FieldError>), Problem> {
+    let given: Parameters = match request.uri().query() {
         None | Some("") => Vec::new(),
         Some(_) => request.params().map_err(|_| unreadable_query())?,
     };

@@ -7,6 +7,7 @@ mod aggregate;
 mod bulk;
 mod condition;
 mod funnel;
+mod merge;
 mod nearest;
 mod query;
 mod query_body;
@@ -19,10 +20,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crm_core::id::RecordId;
-use crm_core::module::CompiledModule;
+use crm_core::module::{CompiledModule, is_module_name};
 use crm_core::record::Record;
 use crm_core::{Error, Scope};
-use poem::http::header::{CONTENT_TYPE, ETAG};
+use poem::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
 use serde::Serialize;
@@ -46,14 +47,18 @@ const IMPORT: &[Method] = &[Method::POST];
 const EXPORT: &[Method] = &[Method::GET];
 /// What takes its question or its changes as a body.
 const BODY: &[Method] = &[Method::POST];
-const TRASH: &[Method] = &[Method::GET];
+/// What is only read.
+const READ: &[Method] = &[Method::GET];
 const PURGE: &[Method] = &[Method::DELETE];
 const RECORD: &[Method] = &[Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// A request to a module: to its collection, or to one record.
 pub(crate) struct Call {
-    module: Arc<CompiledModule>,
-    target: Target,
+    /// The module as the application declares it; none when it can only be a tenant's.
+    declared: Option<Arc<CompiledModule>>,
+    name: Box<str>,
+    /// The path behind it.
+    below: Option<Box<str>>,
 }
 
 enum Target {
@@ -70,6 +75,8 @@ enum Target {
     Record(RecordId),
     /// What is deleted of the collection.
     Trash,
+    /// What of the collection may be the same.
+    Duplicates,
     /// Something to do with one record: the path goes on behind its id.
     Act(RecordId, Act),
     /// Figures about the collection.
@@ -91,6 +98,8 @@ enum Target {
 enum Act {
     Restore,
     Purge,
+    Duplicates,
+    Merge,
 }
 
 impl Act {
@@ -99,14 +108,17 @@ impl Act {
         match name {
             trash::RESTORE if module.spec().soft_delete => Some(Self::Restore),
             trash::PURGE if module.spec().soft_delete => Some(Self::Purge),
+            merge::DUPLICATES if !module.spec().duplicates.is_empty() => Some(Self::Duplicates),
+            merge::MERGE => Some(Self::Merge),
             _ => None,
         }
     }
 
     fn methods(self) -> &'static [Method] {
         match self {
-            Self::Restore => BODY,
+            Self::Restore | Self::Merge => BODY,
             Self::Purge => PURGE,
+            Self::Duplicates => READ,
         }
     }
 
@@ -114,6 +126,58 @@ impl Act {
         match self {
             Self::Restore => "{id}/restore",
             Self::Purge => "{id}/purge",
+            Self::Duplicates => "{id}/duplicates",
+            Self::Merge => "{id}/merge",
+        }
+    }
+}
+
+impl Target {
+    /// What the path behind a module's name asks for.
+    fn of(module: &CompiledModule, below: Option<&str>) -> Self {
+        match below {
+            None => Self::Collection,
+            Some(aggregate::AGGREGATE) => Self::Aggregate,
+            Some(funnel::FUNNEL) if has_funnel(module) => Self::Funnel,
+            Some(nearest::NEAREST) if has_vectors(module) => Self::Nearest,
+            // No id of a record reads like this one (XC-29).
+            Some(read::QUERY) => Self::Query,
+            Some("import") => Self::Import,
+            Some("export") => Self::Export,
+            Some(write::UPSERT) => Self::Upsert,
+            Some(write::BATCH) => Self::Batch,
+            Some(bulk::BULK_UPDATE) => Self::BulkUpdate,
+            Some(bulk::BULK_DELETE) => Self::BulkDelete,
+            Some(trash::TRASH) if module.spec().soft_delete => Self::Trash,
+            Some(merge::DUPLICATES) if !module.spec().duplicates.is_empty() => Self::Duplicates,
+            Some(below) => match below.split_once('/') {
+                None => record_id(below).map_or(Self::Nothing, Self::Record),
+                Some((id, act)) => match (record_id(id), Act::named(module, act)) {
+                    (Some(id), Some(act)) => Self::Act(id, act),
+                    _ => Self::Nothing,
+                },
+            },
+        }
+    }
+
+    /// The methods that it takes, and its path behind the module's with variables unfilled.
+    fn serves(&self) -> (&'static [Method], &'static str) {
+        match self {
+            Self::Collection => (COLLECTION, ""),
+            Self::Query => (BODY, read::QUERY),
+            Self::Upsert => (BODY, write::UPSERT),
+            Self::Batch => (BODY, write::BATCH),
+            Self::BulkUpdate => (BODY, bulk::BULK_UPDATE),
+            Self::BulkDelete => (BODY, bulk::BULK_DELETE),
+            Self::Trash => (READ, trash::TRASH),
+            Self::Duplicates => (READ, merge::DUPLICATES),
+            Self::Act(_, act) => (act.methods(), act.below()),
+            Self::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
+            Self::Funnel => (AGGREGATE, funnel::FUNNEL),
+            Self::Nearest => (BODY, nearest::NEAREST),
+            Self::Import => (IMPORT, "import"),
+            Self::Export => (EXPORT, "export"),
+            Self::Record(_) | Self::Nothing => (RECORD, "{id}"),
         }
     }
 }
@@ -126,30 +190,17 @@ impl Call {
             None => (path, None),
             Some((name, id)) => (name, Some(id)),
         };
-        let module = app.crm.registry().get(name)?.clone();
-        let target = match id {
-            None => Target::Collection,
-            Some(aggregate::AGGREGATE) => Target::Aggregate,
-            Some(funnel::FUNNEL) if has_funnel(&module) => Target::Funnel,
-            Some(nearest::NEAREST) if has_vectors(&module) => Target::Nearest,
-            // No id of a record reads like this one (XC-29).
-            Some(read::QUERY) => Target::Query,
-            Some("import") => Target::Import,
-            Some("export") => Target::Export,
-            Some(write::UPSERT) => Target::Upsert,
-            Some(write::BATCH) => Target::Batch,
-            Some(bulk::BULK_UPDATE) => Target::BulkUpdate,
-            Some(bulk::BULK_DELETE) => Target::BulkDelete,
-            Some(trash::TRASH) if module.spec().soft_delete => Target::Trash,
-            Some(below) => match below.split_once('/') {
-                None => record_id(below).map_or(Target::Nothing, Target::Record),
-                Some((id, act)) => match (record_id(id), Act::named(&module, act)) {
-                    (Some(id), Some(act)) => Target::Act(id, act),
-                    _ => Target::Nothing,
-                },
-            },
-        };
-        Some(Self { module, target })
+        let declared = app.crm.registry().get(name).cloned();
+        // A tenant's own module is there for its callers alone.
+        let has_credential = request.headers().contains_key(AUTHORIZATION);
+        if declared.is_none() && !(has_credential && is_module_name(name)) {
+            return None;
+        }
+        Some(Self {
+            declared,
+            name: name.into(),
+            below: id.map(Into::into),
+        })
     }
 
     /// Answers it.
@@ -161,23 +212,19 @@ impl Call {
         exchange: &Arc<Exchange>,
         request: Request,
     ) -> Result<Response, Problem> {
-        let Self { module, target } = self;
-        let (methods, below) = match target {
-            Target::Collection => (COLLECTION, ""),
-            Target::Query => (BODY, read::QUERY),
-            Target::Upsert => (BODY, write::UPSERT),
-            Target::Batch => (BODY, write::BATCH),
-            Target::BulkUpdate => (BODY, bulk::BULK_UPDATE),
-            Target::BulkDelete => (BODY, bulk::BULK_DELETE),
-            Target::Trash => (TRASH, trash::TRASH),
-            Target::Act(_, act) => (act.methods(), act.below()),
-            Target::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
-            Target::Funnel => (AGGREGATE, funnel::FUNNEL),
-            Target::Nearest => (BODY, nearest::NEAREST),
-            Target::Import => (IMPORT, "import"),
-            Target::Export => (EXPORT, "export"),
-            Target::Record(_) | Target::Nothing => (RECORD, "{id}"),
+        let Self {
+            declared,
+            name,
+            below,
+        } = self;
+        let scope = match request.headers().contains_key(AUTHORIZATION) {
+            true => Some(credential::scope(exchange, &request).await?),
+            false => None,
         };
+        let own = scope.as_ref().and_then(|scope| scope.module(&name));
+        let module = own.cloned().or(declared).ok_or(Error::NotFound)?;
+        let target = Target::of(&module, below.as_deref());
+        let (methods, below) = target.serves();
         exchange.note_template(Template::Module {
             module: module.clone(),
             below,
@@ -185,7 +232,10 @@ impl Call {
         if !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
-        let scope = credential::scope(exchange, &request).await?;
+        let scope = match scope {
+            Some(scope) => scope,
+            None => credential::scope(exchange, &request).await?,
+        };
         let handler = Handler {
             exchange,
             scope,
@@ -194,6 +244,9 @@ impl Call {
         match (request.method().clone(), target) {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
             (_, Target::Trash) => handler.trash(&request).await,
+            (_, Target::Duplicates) => handler.duplicates(&request).await,
+            (_, Target::Act(id, Act::Duplicates)) => handler.duplicates_of(&request, id).await,
+            (_, Target::Act(id, Act::Merge)) => handler.merge(request, id).await,
             (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,

@@ -158,6 +158,35 @@ fn value<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T, FieldE
         .map_err(|_| FieldError::new(name, "invalid", format!("This must be {expected}.")))
 }
 
+/// The page that an operation without other parameters is asked for.
+///
+/// # Errors
+/// 422 naming every parameter that is unknown, repeated or does not fit.
+pub(crate) fn page(request: &Request, limit: u32) -> Result<(u32, Option<String>), Problem> {
+    let parameters: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
+    let (mut limit, mut cursor) = (limit, None);
+    let (mut refused, mut seen) = (Vec::new(), HashSet::new());
+    for (name, text) in &parameters {
+        if !seen.insert(name) {
+            let message = "Give this parameter once.";
+            refused.push(FieldError::new(name, "repeated", message));
+            continue;
+        }
+        match name.as_str() {
+            "limit" => match value(name, text, "a whole number from 1 to 100") {
+                Ok(number) => limit = number,
+                Err(error) => refused.push(error),
+            },
+            "cursor" => cursor = Some(text.clone()),
+            name => refused.push(unknown(name)),
+        }
+    }
+    match refused.is_empty() {
+        true => Ok((limit, cursor)),
+        false => Err(Error::Invalid(refused).into()),
+    }
+}
+
 /// The one parameter that an operation takes, and needs.
 ///
 /// # Errors

@@ -208,7 +208,7 @@ fn status(kind: crm_core::event::ChangeKind) -> StatusCode {
 
     match kind {
         ChangeKind::Created => StatusCode::CREATED,
-        ChangeKind::Updated | ChangeKind::Restored => StatusCode::OK,
+        ChangeKind::Updated | ChangeKind::Restored | ChangeKind::Merged => StatusCode::OK,
         ChangeKind::Deleted | ChangeKind::Purged => StatusCode::NO_CONTENT,
     }
 }

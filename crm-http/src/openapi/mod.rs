@@ -9,14 +9,16 @@ mod fixed;
 mod module;
 mod page;
 mod read;
+mod tenant;
 mod write;
 
 use std::sync::RwLock;
 
 use bytes::Bytes;
-use crm_core::{Crm, Error, Registry};
+use crm_core::module::CompiledModule;
+use crm_core::{Crm, Error, Registry, Scope};
 use poem::Response;
-use poem::http::header::CACHE_CONTROL;
+use poem::http::header::{CACHE_CONTROL, VARY};
 use serde_json::{Map, Value, json};
 
 use crate::problem::Problem;
@@ -29,7 +31,8 @@ Records of the declared modules, and the administration of a tenant.
 
 Every answer carries `X-Request-Id`. Errors are `application/problem+json` (RFC 9457) with a stable \
 `code`; refused input lists each field by JSON Pointer in `errors`. What belongs to another tenant \
-is answered like what does not exist. Lists are paged by `cursor`. A record's version is its `ETag`; \
+is answered like what does not exist. Whoever asks for this document with a credential gets that of \
+their tenant, with the fields and modules it declared itself (`/api/v1/modules`). Lists are paged by `cursor`. A record's version is its `ETag`; \
 send it back as `If-Match` to change only what you have seen.";
 
 /// Makes the document, and keeps it as long as the modules stay the same.
@@ -37,6 +40,7 @@ pub(crate) struct OpenApi {
     fixed: Value,
     public_url: String,
     cached: RwLock<Option<(String, Bytes)>>,
+    tenants: tenant::Documents,
 }
 
 impl OpenApi {
@@ -51,18 +55,27 @@ impl OpenApi {
             fixed,
             public_url: public_url.to_owned(),
             cached: RwLock::new(None),
+            tenants: tenant::Documents::default(),
         })
     }
 
-    /// The document as an answer.
+    /// The document as an answer: that of the caller's tenant, where there is a caller.
     ///
     /// # Errors
     /// When it cannot be written, which is a bug.
-    pub(crate) fn answer(&self, crm: &Crm) -> Result<Response, Problem> {
-        let body = self.document(crm.registry())?;
+    pub(crate) fn answer(&self, crm: &Crm, caller: Option<&Scope>) -> Result<Response, Problem> {
+        let own = match caller {
+            Some(scope) => self.of_tenant(crm, scope)?,
+            None => None,
+        };
+        let body = match own {
+            Some(body) => body,
+            None => self.document(crm.registry())?,
+        };
         Ok(Response::builder()
             .content_type("application/json")
-            .header(CACHE_CONTROL, "no-cache")
+            .header(CACHE_CONTROL, "private, no-cache")
+            .header(VARY, "Authorization")
             .body(body))
     }
 
@@ -74,14 +87,21 @@ impl OpenApi {
         {
             return Ok(body.clone());
         }
-        let body = Bytes::from(serde_json::to_vec(&self.merge(registry)).map_err(Error::internal)?);
+        let modules = registry.iter().map(AsRef::as_ref);
+        let body = Bytes::from(
+            serde_json::to_vec(&self.merge(registry, modules)).map_err(Error::internal)?,
+        );
         if let Ok(mut cached) = self.cached.write() {
             *cached = Some((registry.version().to_owned(), body.clone()));
         }
         Ok(body)
     }
 
-    fn merge(&self, registry: &Registry) -> Value {
+    fn merge<'m>(
+        &self,
+        registry: &Registry,
+        modules: impl Iterator<Item = &'m CompiledModule>,
+    ) -> Value {
         let mut document = self.fixed.clone();
         document["openapi"] = json!("3.0.3");
         document["info"]["description"] = json!(INTRODUCTION);
@@ -95,7 +115,7 @@ impl OpenApi {
         for_each_operation(&mut document, |_, _, operation| {
             declare_permission(operation)
         });
-        for module in registry.iter() {
+        for module in modules {
             let described = module::describe(registry, module);
             extend(&mut document["paths"], described.paths);
             extend(&mut document["components"]["schemas"], described.schemas);

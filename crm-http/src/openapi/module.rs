@@ -1,6 +1,7 @@
 //! The paths and schemas that follow from one module's declaration.
 
 mod bulk;
+mod merge;
 mod nearest;
 mod transfer;
 mod trash;
@@ -65,6 +66,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         .paths
         .extend(transfer::paths(registry, &words, module));
     described.paths.extend(bulk::paths(&words));
+    described.paths.extend(merge::paths(&words, module));
     described.paths.extend(nearest::paths(&words, module));
     if has_funnel(module) {
         let funnel = json!({"get": funnel(&words, module)});
@@ -464,6 +466,11 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
 
     let mut stored = system_properties();
     stored.extend(declared.clone());
+    for (position, field) in module.fields().iter().enumerate() {
+        if !module.is_always_present(position) {
+            stored[field.name.as_str()]["nullable"] = json!(true);
+        }
+    }
     let view = read::view_schema(registry, module, &stored);
     let trash = trash::schemas(registry, words, module, &stored);
     let every: Vec<&String> = stored.keys().collect();
@@ -516,6 +523,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     ]);
     schemas.extend(trash);
     schemas.extend(bulk::schemas(words, module));
+    schemas.extend(merge::schemas(words, module));
     schemas.extend(nearest::schemas(words, module));
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(

@@ -6,6 +6,7 @@ mod auth;
 mod health;
 mod job;
 mod member;
+mod module;
 mod plugin;
 mod role;
 mod route;
@@ -35,6 +36,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
         api_key::ApiKeys { crm: crm.clone() },
         audit::Audit { crm: crm.clone() },
         job::Jobs { crm: crm.clone() },
+        module::Modules { crm: crm.clone() },
         health::Health { crm: crm.clone() },
     )
 }

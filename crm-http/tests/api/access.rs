@@ -53,6 +53,9 @@ impl Operation {
                 path.replace_range(start..=end, id);
             }
         }
+        if let Some(name) = ids.get("fields") {
+            path = path.replace("{name}", name);
+        }
         assert!(!path.contains('{'), "no id for {path}");
         let request = caller.request(self.method.clone(), &path);
         let request = match &self.body {
@@ -130,6 +133,11 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
         .header("Content-Type", "text/csv")
         .body("name\nGrace\n");
     ids.insert("jobs", id(&app.admin.finish(import).await.expect(202)));
+    let visits = json!({"name": "visits", "singular": "visit",
+        "fields": [{"name": "plan", "type": "text"}]});
+    app.admin.post("/api/v1/modules", visits).await.expect(201);
+    ids.insert("modules", "visits".to_owned());
+    ids.insert("fields", "plan".to_owned());
     let plugin = crate::plugin::upload(&app.admin).await.expect(201);
     ids.insert("plugins", id(&plugin));
     ids

@@ -278,6 +278,16 @@ impl Caller {
         .await
     }
 
+    /// The same caller, whose replies are held against the document of their own tenant as it is
+    /// now.
+    pub(crate) async fn informed(&self) -> Self {
+        let document = self.get("/openapi.json").await.expect(200);
+        Self {
+            contract: Arc::new(OnceLock::from(Contract::new(document))),
+            ..self.clone()
+        }
+    }
+
     /// A request to be finished by the test, with this caller's credential.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("{}{path}", self.url);

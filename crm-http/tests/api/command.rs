@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-fn crm(folder: &TempDir, arguments: &[&str]) -> Command {
+pub(crate) fn crm(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crm"));
     command
         .args(arguments)
@@ -16,14 +16,14 @@ fn crm(folder: &TempDir, arguments: &[&str]) -> Command {
     command
 }
 
-fn done(folder: &TempDir, arguments: &[&str]) -> String {
+pub(crate) fn done(folder: &TempDir, arguments: &[&str]) -> String {
     let output = crm(folder, arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
 /// The one line of a command that is refused.
-fn refused(output: &Output) -> String {
+pub(crate) fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     let line = text(&output.stderr);
     assert!(
@@ -399,4 +399,33 @@ fn a_file_is_imported_and_exported() {
     assert_eq!(record["name"], "Ada");
     let output = run(&["export", "--where", "colour=red"]);
     assert!(refused(&output).contains("colour"));
+}
+
+#[test]
+fn an_old_trash_is_purged_by_its_age() {
+    let folder = tempfile::tempdir().unwrap();
+    let modules = folder.path().join("modules");
+    std::fs::create_dir(&modules).unwrap();
+    let declaration = "name = 'papers'\nsingular = 'paper'\nsoft_delete = true\n\
+                       [[fields]]\nname = 'title'\ntype = 'text'\n";
+    std::fs::write(modules.join("papers.toml"), declaration).unwrap();
+    let modules = modules.to_str().unwrap();
+    done(&folder, &["--modules", modules, "tenant", "create", "acme"]);
+    for more in [&["--tenant", "acme"][..], &[]] {
+        let arguments = [
+            &["--modules", modules, "purge", "--older-than", "30d"],
+            more,
+        ]
+        .concat();
+        assert_eq!(
+            done(&folder, &arguments),
+            "0 removed, 0 still referred to\n"
+        );
+    }
+    let absent = ["purge", "--older-than", "30d", "--tenant", "globex"];
+    refused(&crm(&folder, &absent).output().unwrap());
+    let odd = crm(&folder, &["purge", "--older-than", "soon"])
+        .output()
+        .unwrap();
+    assert_eq!(odd.status.code(), Some(2));
 }

@@ -157,7 +157,10 @@ impl Contract {
                     |name: &str| (name.to_owned(), self.sample(&schema["properties"][name]));
                 Value::Object(required.map(member).collect())
             }
-            (Some("array"), _) => Value::Array(Vec::new()),
+            (Some("array"), _) => {
+                let least = schema["minItems"].as_u64().unwrap_or(0);
+                (0..least).map(|_| self.sample(&schema["items"])).collect()
+            }
             (Some("boolean"), _) => true.into(),
             (Some("integer"), _) => 1.into(),
             (Some("string"), Some("uuid")) => uuid::Uuid::nil().to_string().into(),

@@ -246,6 +246,8 @@ async fn the_operations_are_these() {
     POST /api/v1/companies create_company companies.create
     GET /api/v1/companies/aggregate aggregate_companies companies.read
     POST /api/v1/companies/batch batch_companies companies.create
+    POST /api/v1/companies/bulk-delete bulk_delete_companies companies.delete
+    POST /api/v1/companies/bulk-update bulk_update_companies companies.update
     GET /api/v1/companies/export export_companies companies.read
     POST /api/v1/companies/import import_companies companies.create
     POST /api/v1/companies/query query_companies companies.read
@@ -254,10 +256,13 @@ async fn the_operations_are_these() {
     GET /api/v1/companies/{id} get_company companies.read
     PATCH /api/v1/companies/{id} update_company companies.update
     PUT /api/v1/companies/{id} replace_company companies.update
+    POST /api/v1/companies/{id}/merge merge_companies companies.update
     GET /api/v1/contacts list_contacts contacts.read
     POST /api/v1/contacts create_contact contacts.create
     GET /api/v1/contacts/aggregate aggregate_contacts contacts.read
     POST /api/v1/contacts/batch batch_contacts contacts.create
+    POST /api/v1/contacts/bulk-delete bulk_delete_contacts contacts.delete
+    POST /api/v1/contacts/bulk-update bulk_update_contacts contacts.update
     GET /api/v1/contacts/export export_contacts contacts.read
     GET /api/v1/contacts/funnel funnel_contacts contacts.read
     POST /api/v1/contacts/import import_contacts contacts.create
@@ -267,10 +272,13 @@ async fn the_operations_are_these() {
     GET /api/v1/contacts/{id} get_contact contacts.read
     PATCH /api/v1/contacts/{id} update_contact contacts.update
     PUT /api/v1/contacts/{id} replace_contact contacts.update
+    POST /api/v1/contacts/{id}/merge merge_contacts contacts.update
     GET /api/v1/deals list_deals deals.read
     POST /api/v1/deals create_deal deals.create
     GET /api/v1/deals/aggregate aggregate_deals deals.read
     POST /api/v1/deals/batch batch_deals deals.create
+    POST /api/v1/deals/bulk-delete bulk_delete_deals deals.delete
+    POST /api/v1/deals/bulk-update bulk_update_deals deals.update
     GET /api/v1/deals/export export_deals deals.read
     GET /api/v1/deals/funnel funnel_deals deals.read
     POST /api/v1/deals/import import_deals deals.create
@@ -280,6 +288,7 @@ async fn the_operations_are_these() {
     GET /api/v1/deals/{id} get_deal deals.read
     PATCH /api/v1/deals/{id} update_deal deals.update
     PUT /api/v1/deals/{id} replace_deal deals.update
+    POST /api/v1/deals/{id}/merge merge_deals deals.update
     GET /api/v1/jobs list_jobs -
     GET /api/v1/jobs/{id} get_job -
     POST /api/v1/jobs/{id}/cancel cancel_job -
@@ -289,6 +298,14 @@ async fn the_operations_are_these() {
     DELETE /api/v1/members/{user_id} delete_member members.delete
     GET /api/v1/members/{user_id} get_member members.read
     PUT /api/v1/members/{user_id}/roles set_member_roles members.update
+    GET /api/v1/modules list_modules modules.read
+    POST /api/v1/modules create_module modules.create
+    DELETE /api/v1/modules/{module} delete_module modules.delete
+    GET /api/v1/modules/{module}/fields list_module_fields modules.read
+    POST /api/v1/modules/{module}/fields create_module_field modules.update
+    DELETE /api/v1/modules/{module}/fields/{name} delete_module_field modules.update
+    PATCH /api/v1/modules/{module}/fields/{name} update_module_field modules.update
+    POST /api/v1/modules/{module}/fields/{name}/purge purge_module_field modules.delete
     GET /api/v1/plugins list_plugins plugins.read
     POST /api/v1/plugins upload_plugin plugins.create
     DELETE /api/v1/plugins/{id} delete_plugin plugins.delete

@@ -104,7 +104,7 @@ async fn a_query_that_breaks_a_rule_points_at_every_place(database: Database) {
     let body = json!({
         "filter": {"or": [{"nme": 1}, {"score": {"gt": "x"}}]},
         "sort": ["name", "notes"], "limit": "20", "fields": ["nope"], "expand": ["name"],
-        "count": 1, "search": 5, "page": 2,
+        "count": 1, "search": 5, "offset": 2,
     });
     let reply = app.admin.post(QUERY, body).await;
     assert_eq!(reply.problem(), (422, "validation_failed".into()));
@@ -121,7 +121,7 @@ async fn a_query_that_breaks_a_rule_points_at_every_place(database: Database) {
             "/filter/or/0/nme",
             "/filter/or/1/score/gt",
             "/limit",
-            "/page",
+            "/offset",
             "/search",
             "/sort"
         ]

@@ -21,6 +21,7 @@ pub(crate) fn papers() -> ModuleSpec {
         name = "papers"
         singular = "paper"
         soft_delete = true
+        duplicates = [["title"], ["company_id", "code"]]
         fields = [
             { name = "title", type = "text", required = true, search = true, sort = true },
             { name = "code", type = "text", max = 40, unique = true },

@@ -20,6 +20,9 @@ pub struct Step {
     pub summary: String,
     /// Whether it drops stored values.
     pub destructive: bool,
+    /// How many records of the module lose something in this and its other destructive steps, where
+    /// that was counted.
+    pub records: Option<u64>,
 }
 
 impl Step {
@@ -28,6 +31,7 @@ impl Step {
             sql: sql.into(),
             summary: summary.into(),
             destructive: false,
+            records: None,
         }
     }
 
@@ -367,6 +371,7 @@ impl<'a> Change<'a> {
             sql: statements.join(";\n"),
             summary: format!("{module}: {}", changes.join(", ")),
             destructive: self.removed().next().is_some() || (was && !is),
+            records: None,
         }
     }
 

@@ -1,15 +1,15 @@
 //! The index that an indexed search reads, over the text of all searchable fields together.
 //!
-//! SQLite: an FTS5 table of trigrams without content, filled behind the writes (see
-//! `crate::upkeep`) for those tenants that are large. Beside it, `.search.tenants` says up to
-//! which record each of them is in it, `.search.numbers` numbers the records there, and
-//! `.search.pending` names those that changed since: triggers on updates and deletes put them there,
-//! and [`made`](crate::db::Tx::made) those records that are made behind the place, for a trigger on
-//! inserts would double the cost of an import. A record is thus in the index as it is, or pending, or behind the place that its tenant's
-//! part reaches to. Numbers of one tenant stand together, which makes the tenant a range of the
-//! index. PostgreSQL: a GIN index of the tenant and the trigrams of the text; without the right to
-//! create the extensions `pg_trgm` and `btree_gin`, and without them, there is no index, a warning
-//! says so, and the search reads row by row.
+//! SQLite: an FTS5 table without content, filled behind the writes (see `crate::upkeep`) for those
+//! tenants that are large. Its words are trigrams with the number of their tenant, so that a search
+//! costs the same however many tenants there are. Beside it, `.search.tenants` says up to which record
+//! each tenant is in it, `.search.numbers` numbers the records there, and `.search.pending` names those
+//! that changed since: triggers on updates and deletes put them there, and
+//! [`made`](crate::db::Tx::made) those that are made before the place reached, for a trigger on
+//! inserts would double the cost of an import. A record is thus in the index as it is, or pending, or
+//! behind the place that its tenant's part reaches to. PostgreSQL: a GIN index of the tenant and the
+//! trigrams of the text; without the right to create the extensions `pg_trgm` and `btree_gin`, and
+//! without them, there is no index, a warning says so, and the search reads row by row.
 //!
 //! The index only narrows down: what matches is decided by comparing the fields themselves.
 
@@ -96,7 +96,7 @@ END",
     ];
     format!(
         "CREATE VIRTUAL TABLE {words} USING fts5(\"text\", content='', contentless_delete=1, \
-         detail='none', tokenize='trigram');
+         detail='none', tokenize='ascii');
 CREATE TABLE {tenants} (
     \"tenant_id\" BLOB NOT NULL PRIMARY KEY,
     \"slot\" INTEGER NOT NULL UNIQUE,

@@ -113,11 +113,18 @@ impl Statements {
     pub(crate) fn last_of(&self, tenant: TenantId, after: RecordId, count: u32) -> Sql {
         let mut sql = Sql::new("SELECT id FROM ");
         sql.ident(self.module.table());
-        self.conditions(&mut sql, tenant, None, None, None);
+        self.everywhere(&mut sql, tenant);
         sql.push(" AND id > ").arg(after, ColumnType::Uuid);
         sql.push(" ORDER BY id LIMIT 1 OFFSET ")
             .number(u64::from(count.saturating_sub(1)));
         sql.returns(&[ColumnType::Uuid])
+    }
+
+    /// All records of the tenant, also those in the trash.
+    fn everywhere(&self, sql: &mut Sql, tenant: TenantId) {
+        sql.push(" WHERE ");
+        within(sql, &self.module);
+        sql.push("tenant_id = ").arg(tenant, ColumnType::Uuid);
     }
 
     /// Takes the values of the tenant's fields out of the records behind `after`, up to `last`.
@@ -139,7 +146,7 @@ impl Statements {
                 }
             }
         }
-        self.conditions(&mut sql, tenant, None, None, None);
+        self.everywhere(&mut sql, tenant);
         sql.push(" AND id > ").arg(after, ColumnType::Uuid);
         if let Some(last) = last {
             sql.push(" AND id <= ").arg(last, ColumnType::Uuid);

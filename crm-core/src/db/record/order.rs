@@ -136,7 +136,7 @@ impl Statements {
         path: SearchPath,
     ) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
-        sql.ident(self.module.name());
+        sql.ident(self.module.table());
         let search = query.search.as_deref().map(|text| (text, path));
         self.conditions(&mut sql, tenant, owner, query.filter.as_ref(), search);
         if let Some(first) = query.order().keys.first() {

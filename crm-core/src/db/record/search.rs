@@ -6,18 +6,25 @@
 //! that hold it. There the index lies behind the writes: what it does not know as it is now, the
 //! search takes along.
 
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
 use super::{Statements, containing};
-use crate::db::{ColumnType, Dialect, Sql};
+use crate::db::{ColumnType, Dialect, Row, Sql};
+use crate::error::Result;
 use crate::id::TenantId;
 use crate::module::SearchMode;
+use crate::value::Value;
 
 /// How a search finds its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SearchPath {
     /// Reading them one by one.
     Scan,
-    /// By the index, where there is one.
+    /// By the index, where there is one: those that hold all trigrams of the text.
     Index,
+    /// By SQLite's index: those that hold the [trigram](trigrams) of this number.
+    Trigram(usize),
 }
 
 /// What is left to decide behind an index.
@@ -29,12 +36,10 @@ pub(super) enum Narrowed {
     Decided,
 }
 
-/// How many bits of a record's number count within its tenant; the others count tenants.
-pub(super) const TENANT_SHIFT: u32 = 40;
 /// Characters that the index knows a text by.
 const TRIGRAM: usize = 3;
 /// Most trigrams that narrow a search down.
-const MAX_TRIGRAMS: usize = 16;
+const MAX_TRIGRAMS: usize = 6;
 /// Matches up to which the index is worth sorting what it finds. Measured at 200,000 records over
 /// ten tenants, where 64 to 1,024 differ by a third.
 const FEW: u64 = 256;
@@ -43,14 +48,35 @@ const FEW: u64 = 256;
 pub(crate) const BEHIND: u64 = 256;
 
 /// What a probe tells about a text and the tenant's part of the index.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Probe {
     /// Whether the tenant has a part.
     pub(crate) indexed: bool,
-    /// Matches in it, as far as [`few`] asks.
-    pub(crate) matches: u64,
     /// Records that it does not know as they are, as far as anybody asks.
     pub(crate) behind: u64,
+    /// How many records hold each trigram of the text, as far as [`few`] asks.
+    pub(crate) trigrams: Vec<u64>,
+}
+
+impl Probe {
+    pub(crate) fn read(mut row: Row) -> Result<Self> {
+        let (indexed, behind) = (row.bool()?, row.int::<i64>()?.unsigned_abs());
+        let mut trigrams = Vec::new();
+        while let Value::Int(count) = row.next() {
+            trigrams.push(count.unsigned_abs());
+        }
+        Ok(Self {
+            indexed,
+            behind,
+            trigrams,
+        })
+    }
+
+    /// The trigram that the fewest records hold, and how many they are.
+    pub(crate) fn rarest(&self) -> Option<(usize, u64)> {
+        let counts = self.trigrams.iter().copied().enumerate();
+        counts.min_by_key(|(_, count)| *count)
+    }
 }
 
 impl Statements {
@@ -63,11 +89,6 @@ impl Statements {
         let name = self.module.name();
         let mut sql = Sql::new("SELECT ");
         self.indexed(&mut sql, tenant);
-        sql.push(", CASE WHEN ");
-        self.indexed(&mut sql, tenant);
-        sql.push(" THEN (SELECT count(*) FROM (SELECT 1 FROM ");
-        self.words(&mut sql, tenant, text);
-        sql.push(" LIMIT ").number(FEW + 1).push(")) ELSE 0 END");
         sql.push(", (SELECT count(*) FROM (");
         self.tail(&mut sql, tenant, "SELECT 1");
         sql.push(" LIMIT CASE WHEN ");
@@ -79,7 +100,27 @@ impl Statements {
             .push(" WHERE tenant_id = ")
             .arg(tenant, ColumnType::Uuid);
         sql.push(" LIMIT ").number(BEHIND + 1).push("))");
-        Some(sql.returns(&[ColumnType::Bool, ColumnType::Int, ColumnType::Int]))
+        let mut columns = vec![ColumnType::Bool, ColumnType::Int];
+        for trigram in trigrams(text) {
+            sql.push(", ");
+            self.count_words(&mut sql, tenant, token("#", &trigram));
+            columns.push(ColumnType::Int);
+        }
+        Some(sql.returns_shared(&columns.into()).point_read())
+    }
+
+    /// Counts the records that the index knows to hold all trigrams of the text, as far as [`few`]
+    /// asks.
+    pub(crate) fn search_matches(&self, tenant: TenantId, text: &str) -> Sql {
+        let mut sql = Sql::new("SELECT ");
+        self.count_words(&mut sql, tenant, expression(text, SearchPath::Index));
+        sql.returns(&[ColumnType::Int])
+    }
+
+    fn count_words(&self, sql: &mut Sql, tenant: TenantId, expression: String) {
+        sql.push("(SELECT count(*) FROM (SELECT 1 FROM ");
+        self.words(sql, tenant, expression);
+        sql.push(" LIMIT ").number(FEW + 1).push("))");
     }
 
     fn indexed(&self, sql: &mut Sql, tenant: TenantId) {
@@ -128,7 +169,7 @@ impl Statements {
                 sql.push(" AND id IN (SELECT id FROM ")
                     .derived(name, ".search.numbers")
                     .push(" WHERE number IN (SELECT rowid FROM ");
-                self.words(sql, tenant, text);
+                self.words(sql, tenant, expression(text, path));
                 sql.push(") UNION ALL ");
                 self.tail(sql, tenant, "SELECT id");
                 sql.push(" UNION ALL SELECT id FROM ")
@@ -160,22 +201,20 @@ impl Statements {
         }
     }
 
-    /// The tenant's part of the index, as far as its texts hold the trigrams of this one.
-    fn words(&self, sql: &mut Sql, tenant: TenantId, text: &str) {
+    /// The tenant's part of the index, as far as this expression matches it: in it, `#` stands for
+    /// the tenant.
+    fn words(&self, sql: &mut Sql, tenant: TenantId, expression: String) {
         let name = self.module.name();
         sql.derived(name, ".search").push(" WHERE ");
-        sql.derived(name, ".search").push(" MATCH ");
-        sql.arg(trigrams(text), ColumnType::Text);
-        for (operator, next) in [(" AND rowid >= ", ""), (" AND rowid < ", " + 1")] {
-            sql.push(operator).push("((SELECT slot").push(next);
-            sql.push(" FROM ")
-                .derived(name, ".search.tenants")
-                .push(" WHERE tenant_id = ")
-                .arg(tenant, ColumnType::Uuid)
-                .push(") << ")
-                .number(u64::from(TENANT_SHIFT))
-                .push(")");
-        }
+        sql.derived(name, ".search")
+            .push(" MATCH coalesce((SELECT replace(")
+            .arg(expression, ColumnType::Text)
+            .push(", '#', slot) FROM ")
+            .derived(name, ".search.tenants")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            // A word that no record has.
+            .push("), '0')");
     }
 }
 
@@ -184,28 +223,61 @@ pub(crate) fn few(matches: u64) -> bool {
     matches <= FEW
 }
 
-/// The FTS5 query for texts that hold these trigrams, all of them:
-/// side by side, and the last one whole (<https://sqlite.org/fts5.html>, §3 and §4.3.4).
-fn trigrams(text: &str) -> String {
-    let letters: Vec<char> = text.chars().collect();
+/// The FTS5 expression for texts that hold the trigrams that the path asks for
+/// (<https://sqlite.org/fts5.html>, §3).
+fn expression(text: &str, path: SearchPath) -> String {
+    let wanted = |at: usize| match path {
+        SearchPath::Trigram(only) => at == only,
+        SearchPath::Scan | SearchPath::Index => true,
+    };
+    let trigrams = trigrams(text).enumerate();
+    let tokens = trigrams.filter(|(at, _)| wanted(*at));
+    let tokens: Vec<String> = tokens.map(|(_, trigram)| token("#", &trigram)).collect();
+    tokens.join(" AND ")
+}
+
+/// Some trigrams of a text that cover it, or its beginning: side by side, and the last one whole.
+fn trigrams(text: &str) -> impl Iterator<Item = [char; TRIGRAM]> {
+    let letters: Vec<char> = text
+        .chars()
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
     let last = letters.len().saturating_sub(TRIGRAM);
-    let starts = (0..last).step_by(TRIGRAM).chain([last]);
-    let mut query = String::new();
-    for start in starts.take(MAX_TRIGRAMS) {
-        if !query.is_empty() {
-            query.push_str(" AND ");
+    let starts = (0..last).step_by(TRIGRAM).chain([last]).take(MAX_TRIGRAMS);
+    starts.filter_map(move |start| letters.get(start..start + TRIGRAM)?.try_into().ok())
+}
+
+/// What the index holds of a record with these texts, of the tenant with this number: their trigrams,
+/// ASCII letters without case, as comparing the fields takes them.
+pub(super) fn tokens<'t>(slot: i64, texts: impl Iterator<Item = &'t str>) -> String {
+    let mut all = BTreeSet::new();
+    for text in texts {
+        let letters: Vec<char> = text
+            .chars()
+            .map(|letter| letter.to_ascii_lowercase())
+            .collect();
+        for window in letters.windows(TRIGRAM) {
+            all.extend(<[char; TRIGRAM]>::try_from(window));
         }
-        query.push('"');
-        for letter in letters.iter().skip(start).take(TRIGRAM) {
-            // A quote between quotes is written twice.
-            query.extend(std::iter::repeat_n(
-                *letter,
-                if *letter == '"' { 2 } else { 1 },
-            ));
-        }
-        query.push('"');
     }
-    query
+    let slot = slot.to_string();
+    let mut tokens = String::with_capacity(all.len() * 12);
+    for trigram in all {
+        tokens.push_str(&token(&slot, &trigram));
+        tokens.push(' ');
+    }
+    tokens
+}
+
+/// A trigram of a tenant as a word of the index: its doclist is of that tenant alone.
+fn token(slot: &str, trigram: &[char]) -> String {
+    let mut token = String::with_capacity(12);
+    token.push_str(slot);
+    for letter in trigram {
+        // Writing to a String cannot fail.
+        let _ = write!(token, "x{:x}", u32::from(*letter));
+    }
+    token
 }
 
 #[cfg(test)]
@@ -214,11 +286,27 @@ mod tests {
 
     #[test]
     fn a_text_is_known_by_trigrams_that_cover_it() {
-        assert_eq!(trigrams("abc"), r#""abc""#);
-        assert_eq!(trigrams("abcd"), r#""abc" AND "bcd""#);
-        assert_eq!(trigrams("abcdef"), r#""abc" AND "def""#);
-        assert_eq!(trigrams(r#"a"b OR c"#), r#""a""b" AND " OR" AND "R c""#);
-        assert_eq!(trigrams("größe"), r#""grö" AND "öße""#);
-        assert_eq!(trigrams(&"x".repeat(200)).matches("AND").count(), 15);
+        let of = |text: &str| -> Vec<String> {
+            trigrams(text)
+                .map(|letters| letters.iter().collect())
+                .collect()
+        };
+        assert_eq!(of("abc"), ["abc"]);
+        assert_eq!(of("abcd"), ["abc", "bcd"]);
+        assert_eq!(of("ABCdef"), ["abc", "def"]);
+        assert_eq!(of("Größe"), ["grö", "öße"]);
+        assert_eq!(of("ab").len(), 0);
+        assert_eq!(of(&"x".repeat(200)).len(), MAX_TRIGRAMS);
+    }
+
+    #[test]
+    fn a_record_is_known_by_the_words_that_a_search_asks_for() {
+        let known = tokens(7, ["Ab c", "ö\"x", "no", "AB "].into_iter());
+        assert_eq!(known, "7x61x62x20 7x62x20x63 7xf6x22x78 ");
+        assert_eq!(
+            expression("AB C", SearchPath::Index),
+            "#x61x62x20 AND #x62x20x63"
+        );
+        assert_eq!(expression("AB C", SearchPath::Trigram(1)), "#x62x20x63");
     }
 }

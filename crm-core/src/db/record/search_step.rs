@@ -5,8 +5,8 @@
 //! somebody reads, each record is in the index as it is, or pending, or behind that place.
 
 use super::Statements;
-use super::search::TENANT_SHIFT;
-use crate::db::{ColumnType, Sql, Tx};
+use super::search::tokens;
+use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::value::Value;
@@ -21,9 +21,7 @@ impl Statements {
         let place = tx.fetch_optional(self.search_place(tenant)).await?;
         let mut place = place.ok_or_else(|| Error::internal("a search index without its place"))?;
         let (slot, upto): (i64, Value) = (place.int()?, place.next());
-        let ends = tx
-            .fetch_optional(self.search_ends(tenant, slot, &upto))
-            .await?;
+        let ends = tx.fetch_optional(self.search_ends(tenant, &upto)).await?;
         let mut ends = ends.ok_or_else(|| Error::internal("a search index without its ends"))?;
         let (tail, pending, number) = (ends.next(), ends.next(), ends.int::<i64>()?);
         if !pending.is_null() {
@@ -35,7 +33,8 @@ impl Statements {
         let mut done = tx
             .execute(self.give_numbers(tenant, number, bounds))
             .await?;
-        tx.execute(self.learn_words(slot, number)).await?;
+        let texts = tx.fetch_all(self.texts(number)).await?;
+        tx.insert_all(self.learn_words(slot, texts)?).await?;
         if !pending.is_null() {
             done += tx.execute(self.forget_pending(tenant, &pending)).await?;
         }
@@ -65,7 +64,7 @@ impl Statements {
 
     /// The last record behind the place and the last pending one that this step takes, and the
     /// first number that is free.
-    fn search_ends(&self, tenant: TenantId, slot: i64, upto: &Value) -> Sql {
+    fn search_ends(&self, tenant: TenantId, upto: &Value) -> Sql {
         let name = self.module.name();
         let mut sql = Sql::new("SELECT (SELECT max(id) FROM (SELECT id FROM ");
         sql.ident(name).push(" WHERE tenant_id = ");
@@ -80,14 +79,8 @@ impl Statements {
             .arg(tenant, ColumnType::Uuid)
             .push(" ORDER BY id LIMIT ")
             .number(STEP)
-            .push(")), (SELECT coalesce(max(number) + 1, ")
-            .arg(slot << TENANT_SHIFT, ColumnType::Int)
-            .push(") FROM ")
+            .push(")), (SELECT coalesce(max(number), 0) + 1 FROM ")
             .derived(name, ".search.numbers")
-            .push(" WHERE number >= ")
-            .arg(slot << TENANT_SHIFT, ColumnType::Int)
-            .push(" AND number < ")
-            .arg((slot + 1) << TENANT_SHIFT, ColumnType::Int)
             .push(")");
         sql.returns(&[ColumnType::Bytes, ColumnType::Bytes, ColumnType::Int])
     }
@@ -152,27 +145,38 @@ impl Statements {
         sql
     }
 
-    /// The text of the records that have just got their numbers.
-    fn learn_words(&self, slot: i64, first: i64) -> Sql {
+    /// The searched fields of the records that have just got their numbers, behind the number.
+    fn texts(&self, first: i64) -> Sql {
         let name = self.module.name();
-        let mut sql = Sql::new("INSERT INTO ");
-        sql.derived(name, ".search")
-            .push(" (rowid, \"text\") SELECT n.number, ");
-        for (count, position) in self.module.searchable().iter().enumerate() {
-            sql.push(if count > 0 { " || char(10) || " } else { "" });
-            sql.push("coalesce(t.")
-                .ident(&self.module.fields()[*position].name)
-                .push(", '')");
+        let (mut sql, mut columns) = (Sql::new("SELECT n.number"), vec![ColumnType::Int]);
+        for position in self.module.searchable() {
+            sql.push(", t.")
+                .ident(&self.module.fields()[*position].name);
+            columns.push(self.module.columns()[*position]);
         }
         sql.push(" FROM ")
             .derived(name, ".search.numbers")
             .push(" n JOIN ")
             .ident(name)
             .push(" t ON t.tenant_id = n.tenant_id AND t.id = n.id WHERE n.number >= ")
-            .arg(first, ColumnType::Int)
-            .push(" AND n.number < ")
-            .arg((slot + 1) << TENANT_SHIFT, ColumnType::Int);
-        sql
+            .arg(first, ColumnType::Int);
+        sql.returns_shared(&columns.into())
+    }
+
+    /// The words of these records.
+    fn learn_words(&self, slot: i64, texts: Vec<Row>) -> Result<Vec<Sql>> {
+        let mut insert = Sql::new("INSERT INTO ");
+        insert
+            .derived(self.module.name(), ".search")
+            .push(" (rowid, \"text\") VALUES ($1, $2)");
+        let insert = insert.into_text();
+        let learned = texts.into_iter().map(|mut row| {
+            let (number, texts) = (row.int::<i64>()?, row.rest());
+            let words = tokens(slot, texts.iter().filter_map(Value::as_text));
+            let insert = Sql::shared(&insert).bind(number, ColumnType::Int);
+            Ok(insert.bind(words, ColumnType::Text))
+        });
+        learned.collect()
     }
 
     fn forget_pending(&self, tenant: TenantId, to: &Value) -> Sql {

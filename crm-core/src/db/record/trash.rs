@@ -15,13 +15,15 @@ pub(crate) enum Shelf {
     Live,
     /// Those in the trash.
     Trash,
+    /// All of them.
+    Both,
 }
 
 impl Shelf {
     /// The condition behind the tenant's, in every statement that reads records.
     pub(super) fn condition(self, module: &CompiledModule) -> &'static str {
         match (module.spec().soft_delete, self) {
-            (false, _) => "",
+            (false, _) | (true, Self::Both) => "",
             (true, Self::Live) => " AND deleted_at IS NULL",
             (true, Self::Trash) => " AND deleted_at IS NOT NULL",
         }
@@ -32,6 +34,11 @@ impl Statements {
     /// The same statements over the records in the trash.
     pub(crate) fn trash(&self) -> Self {
         Self::on(&self.module, self.dialect, Shelf::Trash)
+    }
+
+    /// The same statements over all records.
+    pub(crate) fn with_trash(&self) -> Self {
+        Self::on(&self.module, self.dialect, Shelf::Both)
     }
 
     /// Moves a locked record to the trash or, without a time, back; it gets the next version.

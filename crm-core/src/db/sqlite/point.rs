@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{STATEMENT_CACHE, writer};
@@ -58,6 +59,8 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     // Never wait on a thread that others wait for.
     connection.busy_timeout(Duration::ZERO)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    // Plans do not depend on bound values: a LIKE is not prepared anew for each pattern.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "mmap_size", 268_435_456)?;
     Ok(connection)
 }

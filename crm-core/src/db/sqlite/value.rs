@@ -1,4 +1,4 @@
-//! How values lie in SQLite's columns, for both of its drivers: sqlx reads, rusqlite writes.
+//! How values lie in SQLite's columns.
 //!
 //! UUID as 16-byte BLOB, instant as microseconds since 1970, decimal as scaled integer, date as
 //! `YYYY-MM-DD`, time as `HH:MM:SS` or `HH:MM:SS.ffffff`, vector as little-endian
@@ -10,8 +10,6 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 use rusqlite::types::Value as Cell;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, Row as _};
 use uuid::Uuid;
 
 use crate::db::error::Translate;
@@ -59,22 +57,6 @@ pub(super) fn bind(
     .translate()
 }
 
-/// The values of a statement as sqlx takes them.
-pub(super) fn arguments(args: Vec<(Value, ColumnType)>) -> Result<SqliteArguments> {
-    let mut arguments = SqliteArguments::default();
-    for (value, kind) in args {
-        match cell(value, kind)? {
-            Cell::Null => arguments.add(None::<i64>),
-            Cell::Integer(value) => arguments.add(value),
-            Cell::Real(value) => arguments.add(value),
-            Cell::Text(value) => arguments.add(value),
-            Cell::Blob(value) => arguments.add(value),
-        }
-        .map_err(Error::internal)?;
-    }
-    Ok(arguments)
-}
-
 /// The integer that stands for a decimal: its digits without the point.
 fn scaled(value: Decimal, kind: ColumnType) -> Result<i64> {
     let ColumnType::Decimal { scale } = kind else {
@@ -91,45 +73,7 @@ fn scaled(value: Decimal, kind: ColumnType) -> Result<i64> {
         .ok_or_else(|| Error::internal("a decimal does not fit its column"))
 }
 
-/// A result row of either driver.
-pub(super) trait Cells {
-    fn int(&self, index: usize) -> Result<Option<i64>>;
-    fn text(&self, index: usize) -> Result<Option<&str>>;
-    fn blob(&self, index: usize) -> Result<Option<&[u8]>>;
-}
-
-impl Cells for SqliteRow {
-    fn int(&self, index: usize) -> Result<Option<i64>> {
-        self.try_get_unchecked(index).translate()
-    }
-
-    fn text(&self, index: usize) -> Result<Option<&str>> {
-        self.try_get_unchecked(index).translate()
-    }
-
-    fn blob(&self, index: usize) -> Result<Option<&[u8]>> {
-        self.try_get_unchecked(index).translate()
-    }
-}
-
-impl Cells for rusqlite::Row<'_> {
-    fn int(&self, index: usize) -> Result<Option<i64>> {
-        let cell = self.get_ref(index).translate()?;
-        cell.as_i64_or_null().map_err(Error::internal)
-    }
-
-    fn text(&self, index: usize) -> Result<Option<&str>> {
-        let cell = self.get_ref(index).translate()?;
-        cell.as_str_or_null().map_err(Error::internal)
-    }
-
-    fn blob(&self, index: usize) -> Result<Option<&[u8]>> {
-        let cell = self.get_ref(index).translate()?;
-        cell.as_blob_or_null().map_err(Error::internal)
-    }
-}
-
-pub(super) fn decode(row: &impl Cells, columns: &[ColumnType]) -> Result<Row> {
+pub(super) fn decode(row: &rusqlite::Row<'_>, columns: &[ColumnType]) -> Result<Row> {
     let mut values = Vec::with_capacity(columns.len());
     for (index, kind) in columns.iter().enumerate() {
         values.push(decode_column(row, index, *kind)?.unwrap_or(Value::Null));
@@ -137,9 +81,11 @@ pub(super) fn decode(row: &impl Cells, columns: &[ColumnType]) -> Result<Row> {
     Ok(Row::new(values))
 }
 
-fn decode_column(row: &impl Cells, index: usize, kind: ColumnType) -> Result<Option<Value>> {
-    let int = || row.int(index);
-    let text = || row.text(index);
+fn decode_column(row: &rusqlite::Row<'_>, index: usize, kind: ColumnType) -> Result<Option<Value>> {
+    let cell = row.get_ref(index).translate()?;
+    let int = || cell.as_i64_or_null().map_err(Error::internal);
+    let text = || cell.as_str_or_null().map_err(Error::internal);
+    let blob = || cell.as_blob_or_null().map_err(Error::internal);
     Ok(match kind {
         ColumnType::Bool => int()?.map(|value| Value::Bool(value != 0)),
         ColumnType::Int => int()?.map(Value::Int),
@@ -156,8 +102,7 @@ fn decode_column(row: &impl Cells, index: usize, kind: ColumnType) -> Result<Opt
             .map(|text| NaiveTime::from_str(text).map(Value::Time))
             .transpose()
             .map_err(Error::internal)?,
-        ColumnType::Uuid => row
-            .blob(index)?
+        ColumnType::Uuid => blob()?
             .map(|bytes| Uuid::from_slice(bytes).map(Value::Uuid))
             .transpose()
             .map_err(Error::internal)?,
@@ -165,12 +110,12 @@ fn decode_column(row: &impl Cells, index: usize, kind: ColumnType) -> Result<Opt
             .map(|text| serde_json::from_str(text).map(Value::Tags))
             .transpose()
             .map_err(Error::internal)?,
-        ColumnType::Vector => row.blob(index)?.map(vector).transpose()?,
+        ColumnType::Vector => blob()?.map(vector).transpose()?,
         ColumnType::Json => text()?
             .map(|text| serde_json::from_str(text).map(Value::Json))
             .transpose()
             .map_err(Error::internal)?,
-        ColumnType::Bytes => row.blob(index)?.map(|bytes| Value::Bytes(bytes.to_vec())),
+        ColumnType::Bytes => blob()?.map(|bytes| Value::Bytes(bytes.to_vec())),
     })
 }
 

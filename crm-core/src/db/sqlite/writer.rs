@@ -263,12 +263,16 @@ pub(in crate::db) fn fetch_all(
     connection: &mut rusqlite::Connection,
     sql: Sql,
 ) -> Result<Vec<Row>> {
-    let columns = sql.columns.clone();
+    let (columns, kept) = (sql.columns.clone(), sql.is_kept());
     let mut statement = bound(connection, sql)?;
     let mut rows = statement.raw_query();
     let mut all = Vec::new();
     while let Some(row) = rows.next().translate()? {
         all.push(value::decode(row, columns.as_slice())?);
+    }
+    drop(rows);
+    if !kept {
+        statement.discard();
     }
     Ok(all)
 }

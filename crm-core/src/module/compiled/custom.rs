@@ -32,6 +32,16 @@ impl CompiledModule {
         Self::customised(spec, self.index, fields, dialect)
     }
 
+    /// A tenant's own module with these fields; `spec` has none.
+    pub(crate) fn of_tenant(
+        spec: ModuleSpec,
+        fields: &[CustomField],
+        dialect: Dialect,
+    ) -> Arc<Self> {
+        // Nothing is found by its index: it has statements of its own, and no search index.
+        Self::customised(spec, u16::MAX, fields, dialect)
+    }
+
     fn customised(
         mut spec: ModuleSpec,
         index: u16,

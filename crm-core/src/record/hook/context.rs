@@ -20,7 +20,6 @@ use crate::record::write::{
     update_in,
 };
 use crate::record::{Filter, Record};
-use crate::registry::Registry;
 use crate::scope::{Create, Delete, Permit, Purge, Read, Scope, Update};
 use crate::value::Value;
 
@@ -51,6 +50,8 @@ pub(in crate::record) enum Step {
     Create(Permit<Create>),
     /// With the fields that a state machine sets already.
     Update(Permit<Update>, Vec<usize>),
+    /// As an update.
+    Merge(Permit<Update>, Vec<usize>),
     Delete(Permit<Delete>),
     Restore(Permit<Delete>),
     Purge(Permit<Purge>),
@@ -75,7 +76,7 @@ pub(in crate::record) async fn run(
 ) -> Result<Record> {
     let (scope, module) = match &step {
         Step::Create(permit) => (permit.scope(), permit.module()?),
-        Step::Update(permit, _) => (permit.scope(), permit.module()?),
+        Step::Update(permit, _) | Step::Merge(permit, _) => (permit.scope(), permit.module()?),
         Step::Delete(permit) | Step::Restore(permit) => (permit.scope(), permit.module()?),
         Step::Purge(permit) => (permit.scope(), permit.module()?),
     };
@@ -105,6 +106,7 @@ impl HookContext<'_> {
         match self.step {
             Step::Create(_) => ChangeKind::Created,
             Step::Update(..) => ChangeKind::Updated,
+            Step::Merge(..) => ChangeKind::Merged,
             Step::Delete(_) => ChangeKind::Deleted,
             Step::Restore(_) => ChangeKind::Restored,
             Step::Purge(_) => ChangeKind::Purged,
@@ -125,11 +127,6 @@ impl HookContext<'_> {
     /// own rules, whatever the caller may do.
     pub fn system(&self) -> Scope {
         self.scope.elevated()
-    }
-
-    /// All modules: conditions on their records are read by their declarations.
-    pub fn registry(&self) -> &Registry {
-        &self.core.registry
     }
 
     /// Where time and ids come from.
@@ -227,6 +224,7 @@ impl HookContext<'_> {
         if self.state != State::Before {
             return Err(Error::internal("a hook called the next one twice"));
         }
+        let kind = self.kind();
         let (tx, core, set) = (&mut self.tx, self.core, &self.set);
         self.state = State::Written;
         match (&self.step, &self.old, &mut self.new) {
@@ -236,7 +234,7 @@ impl HookContext<'_> {
                 }
                 *new = insert_in(tx, core, permit, new.clone()).await?;
             }
-            (Step::Update(permit, forced), Some(old), Some(new)) => {
+            (Step::Update(permit, forced) | Step::Merge(permit, forced), Some(old), Some(new)) => {
                 let mut forced = forced.clone();
                 if !set.is_empty() {
                     let (rows, old, new) = (permit.rows(), &old.values, &mut new.values);
@@ -244,7 +242,7 @@ impl HookContext<'_> {
                 }
                 let (old, after) = (old.clone(), new.clone());
                 let version = old.version;
-                *new = store_in(tx, core, permit, old, after, &forced).await?;
+                *new = store_in(tx, core, permit, old, after, (kind, &forced)).await?;
                 if new.version == version {
                     self.state = State::Unchanged;
                 }

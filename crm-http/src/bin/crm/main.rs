@@ -2,8 +2,10 @@
 //!
 //! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage.
 
+mod field;
 mod logging;
 mod migrate;
+mod module;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod purge;
@@ -64,6 +66,10 @@ enum Command {
     #[command(subcommand)]
     Migrate(migrate::Migrate),
     #[command(subcommand)]
+    Module(module::Module),
+    #[command(subcommand)]
+    Field(field::Field),
+    #[command(subcommand)]
     Tenant(tenant::Tenant),
     #[command(subcommand)]
     User(user::User),
@@ -98,6 +104,8 @@ fn run(cli: Cli) -> Outcome {
         match cli.command {
             Command::Serve(command) => command.run(settings).await,
             Command::Migrate(command) => command.run(settings).await,
+            Command::Module(command) => command.run(settings).await,
+            Command::Field(command) => command.run(settings).await,
             Command::Tenant(command) => command.run(settings).await,
             Command::User(command) => command.run(settings).await,
             Command::Token(command) => command.run(settings).await,

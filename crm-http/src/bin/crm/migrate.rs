@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use crm_core::clock::Clock;
-use crm_core::{DataLoss, DatabaseOptions, Registry, Schema};
+use crm_core::{DataLoss, DatabaseOptions, Registry, Schema, Step};
 
 use crate::Outcome;
 use crate::settings::Settings;
@@ -16,7 +16,11 @@ pub(crate) enum Migrate {
     /// Print what `up` would do, and do nothing
     Plan,
     /// Apply the pending migrations, and make or widen the modules' tables
-    Up,
+    Up {
+        /// Consent to losing what dropped fields hold; without it nothing is done in that case
+        #[arg(long)]
+        destroy_data: bool,
+    },
     /// Revert the newest migration: its tables go, with all they hold
     ///
     /// The first migration takes the modules' tables with it, and so everything.
@@ -36,18 +40,11 @@ impl Migrate {
         let schema = Schema::open(&settings.database, &options, Clock::system()).await?;
         match self {
             Self::Plan => plan(&schema, &registry).await?,
-            Self::Up => up(&schema, &registry).await?,
-            Self::Down { destroy_data } => {
-                let consent = if destroy_data {
-                    DataLoss::Accepted
-                } else {
-                    DataLoss::Refused
-                };
-                match schema.revert(consent).await? {
-                    Some(migration) => say!("reverted {}", migration.name),
-                    None => say!("nothing to revert"),
-                }
-            }
+            Self::Up { destroy_data } => up(&schema, &registry, consent(destroy_data)).await?,
+            Self::Down { destroy_data } => match schema.revert(consent(destroy_data)).await? {
+                Some(migration) => say!("reverted {}", migration.name),
+                None => say!("nothing to revert"),
+            },
             Self::Status => {
                 for migration in schema.status().await? {
                     match migration.applied_at {
@@ -74,15 +71,7 @@ async fn plan(schema: &Schema, registry: &Registry) -> Outcome {
     }
     let steps = schema.plan(registry).await?;
     for step in &steps {
-        say!(
-            "{}{}",
-            if step.destructive {
-                "DESTROYS DATA: "
-            } else {
-                ""
-            },
-            step.summary
-        );
+        say!("{}", line(step));
     }
     if pending.is_empty() && steps.is_empty() {
         say!("nothing to do");
@@ -90,14 +79,31 @@ async fn plan(schema: &Schema, registry: &Registry) -> Outcome {
     Ok(())
 }
 
-async fn up(schema: &Schema, registry: &Registry) -> Outcome {
+/// What a step does, and to how many records.
+fn line(step: &Step) -> String {
+    let summary = &step.summary;
+    match (step.destructive, step.records) {
+        (false, _) => summary.clone(),
+        (true, None) => format!("DESTROYS DATA: {summary}"),
+        (true, Some(records)) => format!("DESTROYS DATA of {records} records: {summary}"),
+    }
+}
+
+fn consent(destroy_data: bool) -> DataLoss {
+    match destroy_data {
+        true => DataLoss::Accepted,
+        false => DataLoss::Refused,
+    }
+}
+
+async fn up(schema: &Schema, registry: &Registry, loss: DataLoss) -> Outcome {
     let migrations = schema.migrate().await?;
     for migration in &migrations {
         say!("applied {}", migration.name);
     }
-    let steps = schema.apply(registry).await?;
+    let steps = schema.apply_with(registry, loss).await?;
     for step in &steps {
-        say!("{}", step.summary);
+        say!("{}", line(step));
     }
     if migrations.is_empty() && steps.is_empty() {
         say!("nothing to do");

@@ -122,7 +122,7 @@ impl Import {
         };
         let crm = settings.open().await?;
         let tenant = tenant(&crm, &self.tenant).await?;
-        let scope = crm.operator(tenant, request(&crm));
+        let scope = crm.operator_in(tenant, request(&crm)).await?;
         let id = match order {
             Some(order) => order.send(&crm, &scope).await?,
             None => self.interrupted(&crm, &scope).await?,
@@ -331,12 +331,12 @@ impl Export {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         let crm = settings.open().await?;
         let tenant = tenant(&crm, &self.tenant).await?;
-        let scope = crm.operator(tenant, request(&crm));
+        let scope = crm.operator_in(tenant, request(&crm)).await?;
         let permit = scope
             .permit::<Read>(&self.module)
             .map_err(|error| named(error, &self.module))?;
         let unknown = || named(Error::NotFound, &self.module);
-        let module = crm.registry().get(&self.module).ok_or_else(unknown)?;
+        let module = scope.module(&self.module).ok_or_else(unknown)?;
         let mut conditions = Vec::new();
         for condition in &self.conditions {
             let (left, value) = condition

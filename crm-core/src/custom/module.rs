@@ -1,0 +1,250 @@
+//! Modules that a tenant declares for itself.
+//!
+//! Their records share one table of the library, and all their fields are custom fields, so that
+//! neither a new module nor a new field makes a table. Permissions, audit, events, endpoints and
+//! everything else follow from the declaration as for any module. References, state machines,
+//! indexes over several fields and an indexed search belong to modules that the application
+//! declares.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::index::drop_all;
+use super::{CustomField, OBJECT, Write, check, rows};
+use crate::crm::Core;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, FieldError, Result};
+use crate::id::TenantId;
+use crate::journal;
+use crate::module::{CompiledModule, FieldSpec, ModuleSpec};
+use crate::schema::DataLoss;
+use crate::scope::{Create, Delete, Permit, Scope};
+
+/// Most modules that one tenant declares.
+pub const MAX_MODULES: usize = 50;
+/// Records deleted in one transaction.
+const BATCH: u64 = 1_000;
+
+/// The modules that the tenant of a permit declared.
+#[derive(Clone)]
+pub struct CustomModules {
+    core: Arc<Core>,
+}
+
+impl CustomModules {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// Declares a module; its permissions can be given to roles from then on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a declaration that breaks a rule, or that only the application can
+    /// make; [`Error::Conflict`] `already_exists` for a name in use, and `too_many_modules`,
+    /// `too_many_fields`, `too_many_indexes`.
+    pub async fn create(&self, permit: &Permit<Create>, spec: ModuleSpec) -> Result<()> {
+        let scope = permit.on(OBJECT)?.clone();
+        let mut empty = spec.clone();
+        let fields = std::mem::take(&mut empty.fields);
+        let module = CompiledModule::of_tenant(empty, &[], self.core.db.dialect());
+        judge(&scope, &spec, &module)?;
+        let write = Write { scope, module };
+        self.core
+            .policy
+            .write(write.tenant(), |tx| Box::pin(write.create(tx, fields)))
+            .await
+    }
+
+    /// Ends a module with its fields and records; answers how many records there were.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the tenant declared no such module; [`Error::Conflict`]
+    /// `module_not_empty` while it has records, without consent to their loss.
+    pub async fn delete(&self, permit: &Permit<Delete>, name: &str, loss: DataLoss) -> Result<u64> {
+        let scope = permit.on(OBJECT)?.clone();
+        let module = scope.module(name).filter(|module| module.is_tenants());
+        let module = module.ok_or(Error::NotFound)?.clone();
+        let tenant = scope.tenant();
+        let destroyed = match loss {
+            DataLoss::Accepted => self.destroy(tenant, &module).await?,
+            DataLoss::Refused => 0,
+        };
+        let write = Write { scope, module };
+        self.core
+            .policy
+            .write(tenant, move |tx| Box::pin(write.delete(tx, destroyed)))
+            .await?;
+        Ok(destroyed)
+    }
+
+    /// Deletes all records, some at a time; answers how many.
+    async fn destroy(&self, tenant: TenantId, module: &Arc<CompiledModule>) -> Result<u64> {
+        let mut destroyed = 0;
+        loop {
+            let module = module.clone();
+            let batch = self
+                .core
+                .db
+                .write(move |tx| Box::pin(async move { tx.execute(some(tenant, &module)).await }));
+            let count = batch.await?;
+            destroyed += count;
+            if count < BATCH {
+                return Ok(destroyed);
+            }
+        }
+    }
+}
+
+/// Holds a declaration against the rules of modules, and those of tenants' modules.
+fn judge(scope: &Scope, spec: &ModuleSpec, module: &CompiledModule) -> Result<()> {
+    let mut problems = match crate::module::check(spec) {
+        Err(Error::Invalid(problems)) => problems,
+        checked => {
+            checked?;
+            Vec::new()
+        }
+    };
+    for (position, field) in spec.fields.iter().enumerate() {
+        let place = format!("/fields/{position}");
+        match check::declaration(module, field).map_err(|error| error.under(&place)) {
+            Err(Error::Invalid(found)) => {
+                let known: Vec<String> = problems.iter().map(|one| one.pointer.clone()).collect();
+                problems.extend(
+                    found
+                        .into_iter()
+                        .filter(|one| !known.contains(&one.pointer)),
+                );
+            }
+            checked => checked?,
+        }
+    }
+    let mut refuse = |name: &str, code, message: &str| {
+        problems.push(FieldError::new(name, code, message));
+    };
+    if spec.name.as_str() == "records" {
+        refuse(
+            "name",
+            "reserved",
+            "permissions call all modules so; choose another name",
+        );
+    }
+    // What is not said is not written.
+    let said = serde_json::to_value(spec).map_err(Error::internal)?;
+    for name in said
+        .as_object()
+        .into_iter()
+        .flat_map(|members| members.keys())
+    {
+        if !["name", "singular", "description", "fields"].contains(&name.as_str()) {
+            let message = "belongs to modules that the application declares; leave it out";
+            refuse(name, "not_supported", message);
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Error::Invalid(problems));
+    }
+    let taken = scope
+        .modules()
+        .any(|other| *other.name() == spec.name || *other.singular() == spec.singular);
+    if taken
+        || scope
+            .catalogue()
+            .operation(spec.name.as_str(), "read")
+            .is_some()
+    {
+        let message = format!(
+            "a module is called {} or {} already",
+            spec.name, spec.singular
+        );
+        return Err(Error::conflict("already_exists", message));
+    }
+    Ok(())
+}
+
+impl Write {
+    async fn create(self, tx: &mut Tx<'_>, specs: Vec<FieldSpec>) -> Result<()> {
+        let (tenant, now) = (self.tenant(), self.scope.clock().now());
+        let count = tx.fetch_all(rows::modules(tenant)).await?.len();
+        if count >= MAX_MODULES {
+            let message =
+                format!("a tenant declares at most {MAX_MODULES} modules; delete one first");
+            return Err(Error::conflict("too_many_modules", message));
+        }
+        let spec = self.module.spec();
+        let insert = Sql::new(
+            "INSERT INTO custom_modules (tenant_id, name, singular, description, created_at) \
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(tenant, ColumnType::Uuid)
+        .bind(spec.name.as_str(), ColumnType::Text)
+        .bind(spec.singular.as_str(), ColumnType::Text)
+        .bind(spec.description.as_str(), ColumnType::Text)
+        .bind(now, ColumnType::Instant);
+        tx.execute(insert).await?;
+        let mut fields: Vec<CustomField> = Vec::with_capacity(specs.len());
+        for (position, spec) in (0..).zip(specs) {
+            check::room(fields.len(), rows::count(tx, tenant).await?)?;
+            let mut field = CustomField {
+                number: rows::new_number(tx, tenant, position).await?,
+                spec,
+                indexed: false,
+                created_at: now,
+                removed_at: None,
+            };
+            field.indexed = self.index(tx, &fields, &field).await?;
+            rows::put(tx, tenant, self.name(), &field).await?;
+            fields.push(field);
+        }
+        let declared: Vec<&FieldSpec> = fields.iter().map(|field| &field.spec).collect();
+        let after = json!({
+            "name": spec.name, "singular": spec.singular, "description": spec.description,
+            "fields": declared,
+        });
+        let entity = (OBJECT, Some(self.name().to_string()));
+        journal::audit(tx, &self.scope, "modules.create", entity, None, Some(after)).await
+    }
+
+    async fn delete(self, tx: &mut Tx<'_>, destroyed: u64) -> Result<()> {
+        let fields = self.fields(tx).await?;
+        let left = Sql::new("SELECT 1 FROM custom_records WHERE tenant_id = $1 AND module = $2");
+        if tx.fetch_optional(self.bound(left)).await?.is_some() {
+            let message = format!(
+                "{} has records; delete them first, or say that they are to be destroyed",
+                self.name()
+            );
+            return Err(Error::conflict("module_not_empty", message));
+        }
+        drop_all(tx, &self.module, &fields).await?;
+        for statement in [
+            "DELETE FROM custom_fields WHERE tenant_id = $1 AND module = $2",
+            "DELETE FROM custom_modules WHERE tenant_id = $1 AND name = $2",
+            "DELETE FROM policy_rules WHERE tenant_id = $1 AND module = $2",
+        ] {
+            tx.execute(self.bound(Sql::new(statement))).await?;
+        }
+        let fields: Vec<&FieldSpec> = fields.iter().map(|field| &field.spec).collect();
+        let before = json!({"fields": fields});
+        let after = json!({"destroyed_records": destroyed});
+        let entity = (OBJECT, Some(self.name().to_string()));
+        let (before, after) = (Some(before), Some(after));
+        journal::audit(tx, &self.scope, "modules.delete", entity, before, after).await
+    }
+
+    fn bound(&self, sql: Sql) -> Sql {
+        sql.bind(self.tenant(), ColumnType::Uuid)
+            .bind(self.name().as_str(), ColumnType::Text)
+    }
+}
+
+/// Deletes some of the module's records.
+fn some(tenant: TenantId, module: &CompiledModule) -> Sql {
+    let mut sql = Sql::new("DELETE FROM custom_records WHERE tenant_id = ");
+    sql.arg(tenant, ColumnType::Uuid).push(" AND module = ");
+    sql.arg(module.name().as_str(), ColumnType::Text);
+    sql.push(" AND id IN (SELECT id FROM custom_records WHERE tenant_id = ");
+    sql.arg(tenant, ColumnType::Uuid).push(" AND module = ");
+    sql.arg(module.name().as_str(), ColumnType::Text);
+    sql.push(" LIMIT ").number(BATCH).push(")");
+    sql
+}

@@ -1,0 +1,397 @@
+//! Merging: several records of one module become one.
+//!
+//! The survivor takes the values it lacks, and those it is told to take; tags are united. Every
+//! reference to the others points to the survivor afterwards, and the others are deleted, all in one
+//! transaction with an audit row and an event for each record that changed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::activity::has_effects;
+use super::hook::{self, Step};
+use super::many::trace;
+use super::write::{Expected, Kind, Write, admit, remove_locked, store_in};
+use super::{Field, Record, Records};
+use crate::crm::Core;
+use crate::db::Tx;
+use crate::db::record::Statements;
+use crate::error::{Error, FieldError, Result};
+use crate::event::ChangeKind;
+use crate::id::RecordId;
+use crate::journal::{self, Change};
+use crate::module::{CompiledModule, FieldType, machine};
+use crate::scope::{Delete, Permit, Read, Update};
+use crate::value::Value;
+
+/// Most records that one merge makes part of another.
+pub const MAX_MERGED: usize = 20;
+/// Most references that one merge points elsewhere.
+const MAX_REFERENCES: usize = 10_000;
+/// Records of one statement.
+const CHUNK: usize = 500;
+
+/// What is merged into a record.
+#[derive(Debug, Clone, Default)]
+pub struct Merge {
+    /// The records that become part of it, 1 to 20, each for the versions it may have. Values that
+    /// the survivor lacks are taken from the first one that has them.
+    pub from: Vec<(RecordId, Option<i64>)>,
+    /// Fields whose value is taken from a certain one of the records.
+    pub take: Vec<(String, RecordId)>,
+}
+
+/// A checked merge.
+pub(super) struct Merging {
+    read: Permit<Read>,
+    update: Permit<Update>,
+    delete: Permit<Delete>,
+    survivor: RecordId,
+    expected: Expected,
+    from: Vec<(RecordId, Expected)>,
+    take: HashMap<usize, RecordId>,
+}
+
+impl Write {
+    /// Makes other records part of this one. It needs the rights to change the survivor and to
+    /// delete the others, and to read all of them; references follow by rule.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is not 1 to 20 different other records, and for a `take` of an
+    /// unknown field or record.
+    pub fn merge(
+        read: &Permit<Read>,
+        update: &Permit<Update>,
+        delete: &Permit<Delete>,
+        survivor: RecordId,
+        expected: impl Into<Expected>,
+        merge: Merge,
+    ) -> Result<Self> {
+        let module = update.module()?;
+        let mut refused = Vec::new();
+        let mut refuse = |pointer: String, code, message: &str| {
+            refused.push(FieldError {
+                pointer,
+                code,
+                message: message.to_owned(),
+            });
+        };
+        if !(1..=MAX_MERGED).contains(&merge.from.len()) {
+            let message = format!("Name 1 to {MAX_MERGED} records.");
+            refuse("/from".to_owned(), "wrong_count", &message);
+        }
+        for (at, (id, _)) in merge.from.iter().enumerate() {
+            if *id == survivor || merge.from[..at].iter().any(|(other, _)| other == id) {
+                let message = "Name each other record once.";
+                refuse(format!("/from/{at}"), "duplicate", message);
+            }
+        }
+        let mut take = HashMap::new();
+        for (name, id) in &merge.take {
+            let pointer = FieldError::new(name, "", "").pointer;
+            let known = *id == survivor || merge.from.iter().any(|(other, _)| other == id);
+            match module.position(name) {
+                None => {
+                    let message = format!("{} has no such field.", module.name());
+                    refuse(format!("/take{pointer}"), "unknown_field", &message);
+                }
+                Some(_) if !known => {
+                    let message = "Take values from one of the records that are merged.";
+                    refuse(format!("/take{pointer}"), "unknown_reference", message);
+                }
+                Some(position) => {
+                    take.insert(position, *id);
+                }
+            }
+        }
+        if !refused.is_empty() {
+            return Err(Error::Invalid(refused));
+        }
+        let from = merge.from.into_iter();
+        Ok(Self(Kind::Merge(Box::new(Merging {
+            read: read.clone(),
+            update: update.clone(),
+            delete: delete.clone(),
+            survivor,
+            expected: expected.into(),
+            from: from.map(|(id, version)| (id, version.into())).collect(),
+            take,
+        }))))
+    }
+}
+
+impl Records {
+    /// Makes other records part of one, and answers it as it is now: a write that
+    /// [`Write::merge`] checked.
+    ///
+    /// # Errors
+    /// Those of the write; [`Error::NotFound`] and [`Error::Forbidden`] as for an update of the
+    /// survivor and a delete of the others, [`Error::Invalid`] on `/from` for those that are absent,
+    /// [`Error::Conflict`] `too_many_references` when more than 10,000 records refer to them.
+    pub async fn merge(&self, merge: Write) -> Result<Record> {
+        Ok(self.write(merge).await?.record)
+    }
+}
+
+impl Merging {
+    pub(super) async fn run_in(self, tx: &mut Tx<'_>, core: &Core) -> Result<Record> {
+        let (survivor, others) = self.lock(tx, core).await?;
+        let after = self.united(&survivor, &others)?;
+        self.repoint(tx, core).await?;
+        // Among the others may be references to each other, which are new now.
+        let mut known = self.locked(tx, core).await?;
+        let module = self.update.module()?;
+        for other in &others {
+            let before = known.remove(&other.id).ok_or(Error::NotFound)?;
+            let entity = (module.name().as_str(), Some(other.id.to_string()));
+            let action = format!("{}.merge", module.name());
+            let into = json!({"merged_into": survivor.id});
+            let scope = self.delete.scope();
+            journal::audit(tx, scope, &action, entity, None, Some(into)).await?;
+            remove_locked(tx, core, &self.delete, before).await?;
+        }
+        // Its own references to the others are new, too.
+        let before = known.remove(&survivor.id).ok_or(Error::NotFound)?;
+        self.store(tx, core, before, after).await
+    }
+
+    /// The survivor and the others in the order asked for, locked.
+    async fn lock(&self, tx: &mut Tx<'_>, core: &Core) -> Result<(Record, Vec<Record>)> {
+        let module = self.update.module()?;
+        let mut known = self.locked(tx, core).await?;
+        let survivor = known.remove(&self.survivor).ok_or(Error::NotFound)?;
+        admit(&self.update, module, &survivor)?;
+        if !self.read.covers(survivor.owner_id) {
+            return Err(Error::NotFound);
+        }
+        if !self.expected.admits(survivor.version) {
+            return Err(Error::PreconditionFailed);
+        }
+        let (mut others, mut refused) = (Vec::new(), Vec::new());
+        for (at, (id, expected)) in self.from.iter().enumerate() {
+            let seen = known.remove(id);
+            let Some(other) = seen.filter(|one| self.read.covers(one.owner_id)) else {
+                refused.push(FieldError {
+                    pointer: format!("/from/{at}"),
+                    code: "unknown_reference",
+                    message: format!("there is no such record in {}", module.name()),
+                });
+                continue;
+            };
+            admit(&self.delete, module, &other)?;
+            if !expected.admits(other.version) {
+                return Err(Error::PreconditionFailed);
+            }
+            others.push(other);
+        }
+        match refused.is_empty() {
+            true => Ok((survivor, others)),
+            false => Err(Error::Invalid(refused)),
+        }
+    }
+
+    async fn locked(&self, tx: &mut Tx<'_>, core: &Core) -> Result<HashMap<RecordId, Record>> {
+        let module = self.update.module()?;
+        let ids = std::iter::once(self.survivor).chain(self.from.iter().map(|(id, _)| *id));
+        let ids: Vec<Value> = ids.map(Value::from).collect();
+        let statements = core.statements(module);
+        let sql = statements.having_for_update(self.update.tenant(), Field::Id, &ids);
+        let rows = tx.fetch_all(sql).await?.into_iter();
+        let records = rows.map(|row| Record::from_row(module, row));
+        records
+            .map(|record| record.map(|record| (record.id, record)))
+            .collect()
+    }
+
+    /// The survivor's values after the merge.
+    fn united(&self, survivor: &Record, others: &[Record]) -> Result<Vec<Value>> {
+        let module = self.update.module()?;
+        let mut values = survivor.values.clone();
+        for (position, field) in module.fields().iter().enumerate() {
+            let value = &mut values[position];
+            if let Some(id) = self.take.get(&position) {
+                let taken = others.iter().find(|other| other.id == *id);
+                *value = taken.unwrap_or(survivor).values[position].clone();
+            } else if let FieldType::Tags { max_items, .. } = &field.kind {
+                let all = others.iter().map(|other| &other.values[position]);
+                unite(value, all, *max_items as usize);
+            } else if value.is_null() {
+                let given = others.iter().map(|other| &other.values[position]);
+                let mut given = given.filter(|other| !other.is_null() && !self.names(other));
+                *value = given.next().cloned().unwrap_or_default();
+            }
+            if self.names(value) && is_own(module, field) {
+                *value = Value::Null;
+            }
+        }
+        Ok(values)
+    }
+
+    /// Whether the value is the id of one of the records.
+    fn names(&self, value: &Value) -> bool {
+        let Value::Uuid(id) = value else { return false };
+        *id == self.survivor.0 || self.from.iter().any(|(other, _)| other.0 == *id)
+    }
+
+    /// Writes what the survivor gets, through the hooks of a merge and those of an update.
+    async fn store(
+        &self,
+        tx: &mut Tx<'_>,
+        core: &Core,
+        before: Record,
+        values: Vec<Value>,
+    ) -> Result<Record> {
+        let module = self.update.module()?;
+        let mut after = before.clone();
+        after.values = values;
+        let pairs = before.values.iter().zip(&after.values).enumerate();
+        let changes: Vec<_> = pairs
+            .filter(|(_, (old, new))| old != new)
+            .map(|(position, (_, new))| (position, new.clone()))
+            .collect();
+        let (rows, old) = (self.update.rows(), &before.values);
+        let forced = machine::proceed(module, rows, old, &mut after.values, &changes)?;
+        let chain = [ChangeKind::Merged, ChangeKind::Updated];
+        let chain: Vec<_> = chain
+            .into_iter()
+            .flat_map(|kind| core.hooks.of(module, kind).iter().cloned())
+            .collect();
+        if chain.is_empty() {
+            let kind = ChangeKind::Merged;
+            return store_in(tx, core, &self.update, before, after, (kind, &forced)).await;
+        }
+        let step = Step::Merge(self.update.clone(), forced);
+        hook::run(tx, core, &chain, step, Some(before), Some(after)).await
+    }
+
+    /// Points every reference to the others at the survivor, also those in the trash.
+    async fn repoint(&self, tx: &mut Tx<'_>, core: &Core) -> Result<()> {
+        let ids: Vec<Value> = self.from.iter().map(|(id, _)| (*id).into()).collect();
+        let system = self.update.scope().elevated();
+        let mut left = MAX_REFERENCES;
+        for (declared, position) in core.registry.references_to(self.update.module()?.name()) {
+            let permit = system.permit::<Update>(declared.name().as_str())?;
+            let module = permit.module()?;
+            let live = core.statements(module);
+            let field = Field::Declared(position);
+            let records = read(tx, live, module, field, &ids, &permit).await?;
+            let discarded = match module.spec().soft_delete {
+                true => read(tx, &live.trash(), module, field, &ids, &permit).await?,
+                false => Vec::new(),
+            };
+            let count = records.len() + discarded.len();
+            left = left.checked_sub(count).ok_or_else(|| {
+                let message = format!(
+                    "more than {MAX_REFERENCES} records refer to those that would be merged; \
+                     change some of them first"
+                );
+                Error::conflict("too_many_references", message)
+            })?;
+            let to = (position, Value::from(self.survivor));
+            if has_effects(core, module) {
+                for before in records {
+                    point(tx, core, &permit, before, &to).await?;
+                }
+            } else {
+                point_all(tx, core, &permit, records, &to).await?;
+            }
+            // Nothing else happens to what is in the trash.
+            point_all(tx, core, &permit, discarded, &to).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds the tags of others, as many as fit.
+fn unite<'v>(value: &mut Value, others: impl Iterator<Item = &'v Value>, most: usize) {
+    let mut tags = match value {
+        Value::Tags(tags) => tags.clone(),
+        _ => Vec::new(),
+    };
+    for other in others {
+        let Value::Tags(other) = other else { continue };
+        for tag in other {
+            if tags.len() < most && !tags.contains(tag) {
+                tags.push(tag.clone());
+            }
+        }
+    }
+    if !tags.is_empty() {
+        *value = Value::Tags(tags);
+    }
+}
+
+fn is_own(module: &CompiledModule, field: &crate::module::FieldSpec) -> bool {
+    matches!(&field.kind, FieldType::Reference { module: target } if target == module.name())
+}
+
+async fn read(
+    tx: &mut Tx<'_>,
+    statements: &Statements,
+    module: &Arc<CompiledModule>,
+    field: Field,
+    ids: &[Value],
+    permit: &Permit<Update>,
+) -> Result<Vec<Record>> {
+    let sql = statements.having_for_update(permit.tenant(), field, ids);
+    let rows = tx.fetch_all(sql).await?;
+    rows.into_iter()
+        .map(|row| Record::from_row(module, row))
+        .collect()
+}
+
+/// Points one reference elsewhere, with the hooks of an update.
+async fn point(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Update>,
+    before: Record,
+    (position, to): &(usize, Value),
+) -> Result<()> {
+    let mut after = before.clone();
+    after.values[*position] = to.clone();
+    let kind = ChangeKind::Updated;
+    match core.hooks.of(permit.module()?, kind) {
+        [] => store_in(tx, core, permit, before, after, (kind, &[])).await?,
+        chain => {
+            let step = Step::Update(permit.clone(), Vec::new());
+            hook::run(tx, core, chain, step, Some(before), Some(after)).await?
+        }
+    };
+    Ok(())
+}
+
+/// Points many references elsewhere, each with its version step, audit row and event.
+async fn point_all(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Update>,
+    records: Vec<Record>,
+    (position, to): &(usize, Value),
+) -> Result<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let (module, now) = (permit.module()?, core.clock.now());
+    let ids: Vec<Value> = records.iter().map(|record| record.id.into()).collect();
+    let change = [(*position, to.clone())];
+    for ids in ids.chunks(CHUNK) {
+        let statements = core.statements(module);
+        tx.execute(statements.update_many(permit.tenant(), ids, None, now, &change))
+            .await?;
+    }
+    let changes = records.iter().map(|before| {
+        let mut after = before.clone();
+        after.values[*position] = to.clone();
+        after.version += 1;
+        after.updated_at = now;
+        Change {
+            kind: ChangeKind::Updated,
+            record: before.id,
+            before: Some(before.to_json()),
+            after: Some(after.to_json()),
+        }
+    });
+    trace(tx, permit.scope(), module, changes).await
+}

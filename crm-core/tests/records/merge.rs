@@ -1,0 +1,609 @@
+//! What duplicates and merging promise.
+
+use super::*;
+use crm_core::event::ChangeKind;
+use crm_core::record::{DuplicatesPage, Expected, Merge, When, Write};
+
+on_both_databases!(
+    duplicates_agree_in_all_fields_of_a_key_without_regard_to_case,
+    pages_of_duplicates_visit_each_group_once,
+    duplicates_are_those_that_the_reader_sees,
+    a_merge_fills_what_is_absent_unites_tags_and_takes_what_it_is_told,
+    a_merge_points_every_reference_to_the_survivor,
+    a_merge_leaves_audit_rows_and_events_for_everything_that_changed,
+    a_merge_of_records_that_refer_to_each_other_leaves_no_circle,
+    a_merge_is_refused_for_what_the_caller_may_not_do_and_nothing_changes,
+    a_merge_runs_hooks_and_may_be_refused_by_them,
+    the_merged_go_to_the_trash_where_there_is_one,
+    racing_merges_of_the_same_records_merge_them_once,
+    a_key_of_duplicates_is_checked_with_its_place,
+);
+
+pub(super) const PERSONS: &str = r#"
+name = "persons"
+singular = "person"
+soft_delete = true
+duplicates = [["email"], ["first_name", "last_name"], ["birth", "first_name"]]
+fields = [
+    { name = "first_name", type = "text", max = 100, required = true },
+    { name = "last_name", type = "text", max = 100 },
+    { name = "email", type = "email" },
+    { name = "birth", type = "date" },
+    { name = "code", type = "text", max = 40, unique = true },
+    { name = "labels", type = "tags", max_items = 3 },
+    { name = "boss_id", type = "reference", module = "persons" },
+]
+"#;
+
+const CALLS: &str = r#"
+name = "calls"
+singular = "call"
+soft_delete = true
+fields = [
+    { name = "person_id", type = "reference", module = "persons", required = true },
+    { name = "state", type = "enum", values = ["open", "done"], required = true, default = "open" },
+]
+
+[[machines]]
+field = "state"
+edges = { open = ["done"] }
+open = []
+"#;
+
+const HARD: &str = r#"
+name = "firms"
+singular = "firm"
+fields = [
+    { name = "title", type = "text", required = true },
+    { name = "code", type = "text", max = 40, unique = true },
+    { name = "mother_id", type = "reference", module = "firms" },
+]
+"#;
+
+fn modules() -> anyhow::Result<[ModuleSpec; 3]> {
+    Ok([
+        ModuleSpec::from_toml(PERSONS)?,
+        ModuleSpec::from_toml(CALLS)?,
+        ModuleSpec::from_toml(HARD)?,
+    ])
+}
+
+async fn open(backend: Backend) -> anyhow::Result<Fixture> {
+    let modules = modules()?;
+    Fixture::built(backend, |builder| builder.modules(modules)).await
+}
+
+async fn person(it: &Fixture, json: Json) -> crm_core::Result<Record> {
+    it.create(&it.operator(), "persons", json).await
+}
+
+fn get(record: &Record, field: &str) -> Json {
+    serde_json::to_value(record.get(field)).unwrap_or_default()
+}
+
+fn from(others: &[&Record]) -> Merge {
+    Merge {
+        from: others.iter().map(|other| (other.id, None)).collect(),
+        take: vec![],
+    }
+}
+
+async fn merge(
+    it: &Fixture,
+    scope: &Scope,
+    survivor: &Record,
+    merge: Merge,
+) -> crm_core::Result<Record> {
+    let name = survivor.module().name().as_str();
+    let write = Write::merge(
+        &scope.permit(name)?,
+        &scope.permit(name)?,
+        &scope.permit(name)?,
+        survivor.id,
+        Expected::Any,
+        merge,
+    )?;
+    it.crm.records().merge(write).await
+}
+
+async fn page(
+    it: &Fixture,
+    scope: &Scope,
+    limit: u32,
+    cursor: Option<&str>,
+) -> crm_core::Result<DuplicatesPage> {
+    let permit = scope.permit::<Read>("persons")?;
+    it.crm.records().duplicates(&permit, limit, cursor).await
+}
+
+/// Key, count and ids of each group.
+fn told(page: &DuplicatesPage) -> Vec<(Json, u64, usize)> {
+    let groups = page.data.iter();
+    let told = groups.map(|group| {
+        let key = serde_json::to_value(&group.key).unwrap_or_default();
+        (key, group.count, group.records.len())
+    });
+    told.collect()
+}
+
+async fn duplicates_agree_in_all_fields_of_a_key_without_regard_to_case(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let ada = person(
+        &it,
+        json!({"first_name": "Ada", "last_name": "L", "email": "A@x.example"}),
+    )
+    .await?;
+    let other = person(
+        &it,
+        json!({"first_name": " ADA ", "last_name": "l", "birth": "1815-12-10"}),
+    )
+    .await?;
+    let third = person(&it, json!({"first_name": "Bo", "email": "a@X.example"})).await?;
+    person(&it, json!({"first_name": "ada", "birth": "1815-12-10"})).await?;
+    person(&it, json!({"first_name": "Äda", "last_name": "L"})).await?;
+    let gone = person(&it, json!({"first_name": "Ada", "last_name": "L"})).await?;
+    it.delete(&scope, &gone).await?;
+    let groups = page(&it, &scope, 20, None).await?;
+    assert_eq!(
+        told(&groups),
+        [
+            (json!({"email": "a@x.example"}), 2, 2),
+            (json!({"first_name": "ada", "last_name": "l"}), 2, 2),
+            (json!({"birth": "1815-12-10", "first_name": "ada"}), 2, 2),
+        ]
+    );
+    assert!(groups.next_cursor.is_none());
+    let ids: Vec<_> = groups.data[0].records.iter().map(|one| one.id).collect();
+    assert_eq!(ids, [ada.id, third.id]);
+    let permit = scope.permit::<Read>("persons")?;
+    let of = it.crm.records().duplicates_of(&permit, ada.id).await?;
+    let ids: Vec<_> = of
+        .iter()
+        .map(|group| (group.count, group.records[0].id))
+        .collect();
+    assert_eq!(ids, [(1, third.id), (1, other.id)]);
+    assert_eq!(
+        code(it.crm.records().duplicates_of(&permit, gone.id).await),
+        "not_found"
+    );
+    let none = scope.permit::<Read>("firms")?;
+    assert_eq!(
+        code(it.crm.records().duplicates(&none, 20, None).await),
+        "not_found"
+    );
+    Ok(())
+}
+
+async fn pages_of_duplicates_visit_each_group_once(backend: Backend) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    for n in 0..7 {
+        for case in ["p", "P"] {
+            let email = format!("{case}{n}@x.example");
+            let sent =
+                json!({"first_name": format!("{case}{n}"), "last_name": "x", "email": email});
+            person(&it, sent).await?;
+        }
+    }
+    let whole = told(&page(&it, &scope, 100, None).await?);
+    assert_eq!(whole.len(), 14);
+    for limit in [1, 3, 7, 14] {
+        let (mut seen, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let page = page(&it, &scope, limit, cursor.as_deref()).await?;
+            seen.extend(told(&page));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, whole, "{limit}");
+    }
+    for (limit, cursor) in [(0, None), (101, None), (5, Some("x")), (5, Some("e30"))] {
+        assert_eq!(
+            code(page(&it, &scope, limit, cursor).await),
+            "validation_failed"
+        );
+    }
+    Ok(())
+}
+
+async fn duplicates_are_those_that_the_reader_sees(backend: Backend) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let (member, _) = it.member("member").await?;
+    let sent = || json!({"first_name": "Ada", "email": "a@x.example"});
+    let own = it.create(&member, "persons", sent()).await?;
+    let other = person(&it, sent()).await?;
+    assert_eq!(told(&page(&it, &member, 20, None).await?), []);
+    let permit = member.permit::<Read>("persons")?;
+    assert!(
+        it.crm
+            .records()
+            .duplicates_of(&permit, own.id)
+            .await?
+            .is_empty()
+    );
+    assert_eq!(
+        code(it.crm.records().duplicates_of(&permit, other.id).await),
+        "not_found"
+    );
+    let rival = it.crm.tenants().create("Rival", request()).await?.id;
+    let rival = it.crm.operator(rival, request());
+    assert_eq!(told(&page(&it, &rival, 20, None).await?), []);
+    assert_eq!(page(&it, &it.operator(), 20, None).await?.data.len(), 1);
+    Ok(())
+}
+
+async fn a_merge_fills_what_is_absent_unites_tags_and_takes_what_it_is_told(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let boss = person(&it, json!({"first_name": "Boss"})).await?;
+    let ada = person(&it, json!({"first_name": "Ada", "labels": ["a", "b"]})).await?;
+    let one =
+        json!({"first_name": "A.", "last_name": "One", "code": "1", "labels": ["b", "c", "d"]});
+    let one = person(&it, one).await?;
+    let two = json!({
+        "first_name": "Augusta", "last_name": "Two", "email": "two@x.example",
+        "birth": "1815-12-10", "boss_id": boss.id,
+    });
+    let two = person(&it, two).await?;
+    let asked = Merge {
+        take: vec![("first_name".into(), two.id), ("birth".into(), one.id)],
+        ..from(&[&one, &two])
+    };
+    let merged = merge(&it, &scope, &ada, asked).await?;
+    for (field, value) in [
+        ("first_name", json!("Augusta")),
+        ("last_name", json!("One")),
+        ("email", json!("two@x.example")),
+        ("birth", Json::Null),
+        ("code", json!("1")),
+        ("labels", json!(["a", "b", "c"])),
+        ("boss_id", json!(boss.id)),
+    ] {
+        assert_eq!(get(&merged, field), value, "{field}");
+    }
+    assert_eq!((merged.id, merged.version), (ada.id, 2));
+    assert_eq!(
+        it.get(&scope, "persons", ada.id).await?.to_json(),
+        merged.to_json()
+    );
+    for other in [one, two] {
+        assert_eq!(code(it.get(&scope, "persons", other.id).await), "not_found");
+    }
+    Ok(())
+}
+
+async fn a_merge_points_every_reference_to_the_survivor(backend: Backend) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let people = [
+        person(&it, json!({"first_name": "A"})).await?,
+        person(&it, json!({"first_name": "B"})).await?,
+        person(&it, json!({"first_name": "C"})).await?,
+    ];
+    let mut calls = Vec::new();
+    for person in &people {
+        calls.push(
+            it.create(&scope, "calls", json!({"person_id": person.id}))
+                .await?,
+        );
+    }
+    let worker = person(&it, json!({"first_name": "W", "boss_id": people[1].id})).await?;
+    // What is final, and what is in the trash, follows too.
+    it.update(&scope, &calls[1], None, json!({"state": "done"}))
+        .await?;
+    it.delete(&scope, &calls[2]).await?;
+    merge(&it, &scope, &people[0], from(&[&people[1], &people[2]])).await?;
+    let permit = scope.permit::<Delete>("calls")?;
+    it.crm.records().restore(&permit, calls[2].id, None).await?;
+    for (call, version) in calls.iter().zip([1, 3, 4]) {
+        let now = it.get(&scope, "calls", call.id).await?;
+        assert_eq!(
+            (get(&now, "person_id"), now.version),
+            (json!(people[0].id), version)
+        );
+    }
+    let now = it.get(&scope, "persons", worker.id).await?;
+    assert_eq!(
+        (get(&now, "boss_id"), now.version),
+        (json!(people[0].id), 2)
+    );
+    Ok(())
+}
+
+async fn a_merge_leaves_audit_rows_and_events_for_everything_that_changed(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let seen = Arc::new(Seen::default());
+    let (modules, subscriber) = (modules()?, seen.clone());
+    let it = Fixture::built(backend, |builder| {
+        builder.modules(modules).subscribe(subscriber)
+    })
+    .await?;
+    let (user, _) = it.member("admin").await?;
+    let made = |title: &str| json!({"title": title});
+    let survivor = it.create(&user, "firms", made("A")).await?;
+    let other = it
+        .create(&user, "firms", json!({"title": "B", "code": "b"}))
+        .await?;
+    let child = it
+        .create(&user, "firms", json!({"title": "C", "mother_id": other.id}))
+        .await?;
+    it.crm.dispatch_once().await?;
+    seen.0
+        .lock()
+        .map_err(|_| anyhow::anyhow!("poisoned"))?
+        .clear();
+    let merged = merge(&it, &user, &survivor, from(&[&other])).await?;
+    let audit = it.audit().await?;
+    let told = |at: usize| {
+        let entry = &audit[at];
+        (
+            entry.action.as_str(),
+            entry.entity_id.clone().unwrap_or_default(),
+            entry.actor.clone(),
+        )
+    };
+    let actor = user.actor().to_string();
+    assert_eq!(
+        told(0),
+        ("firms.merge", survivor.id.to_string(), actor.clone())
+    );
+    assert_eq!(
+        audit[0].after,
+        Some(serde_json::from_str(&merged.to_json())?)
+    );
+    assert_eq!(
+        told(1),
+        ("firms.delete", other.id.to_string(), actor.clone())
+    );
+    assert_eq!(
+        told(2),
+        ("firms.merge", other.id.to_string(), actor.clone())
+    );
+    assert_eq!(audit[2].after, Some(json!({"merged_into": survivor.id})));
+    assert_eq!(told(3), ("firms.update", child.id.to_string(), actor));
+    it.crm.dispatch_once().await?;
+    let mut kinds = seen
+        .0
+        .lock()
+        .map_err(|_| anyhow::anyhow!("poisoned"))?
+        .clone();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["firm.deleted", "firm.merged", "firm.updated"]);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<String>>);
+
+impl Subscriber for Seen {
+    fn name(&self) -> &'static str {
+        "seen"
+    }
+
+    fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, crm_core::Result<()>> {
+        Box::pin(async move {
+            if let Ok(mut kinds) = self.0.lock() {
+                kinds.push(event.kind.clone());
+            }
+            Ok(())
+        })
+    }
+}
+
+async fn a_merge_of_records_that_refer_to_each_other_leaves_no_circle(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    for module in ["persons", "firms"] {
+        let (title, field) = match module {
+            "persons" => ("first_name", "boss_id"),
+            _ => ("title", "mother_id"),
+        };
+        let above = it.create(&scope, module, json!({title: "above"})).await?;
+        let a = it.create(&scope, module, json!({title: "A"})).await?;
+        let b = it
+            .create(&scope, module, json!({title: "B", field: a.id}))
+            .await?;
+        let c = it
+            .create(&scope, module, json!({title: "C", field: b.id}))
+            .await?;
+        it.update(&scope, &a, None, json!({field: c.id})).await?;
+        let d = it
+            .create(&scope, module, json!({title: "D", field: above.id}))
+            .await?;
+        let merged = merge(&it, &scope, &a, from(&[&b, &c, &d])).await?;
+        // Its own reference pointed to one of them.
+        assert_eq!(get(&merged, field), Json::Null, "{module}");
+        let left = it.ids(&scope, module, &Query::default()).await?;
+        assert_eq!(left, [a.id, above.id], "{module}");
+    }
+    Ok(())
+}
+
+async fn a_merge_is_refused_for_what_the_caller_may_not_do_and_nothing_changes(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let (member, _) = it.member("member").await?;
+    let (viewer, _) = it.member("viewer").await?;
+    let own = it.create(&member, "firms", json!({"title": "own"})).await?;
+    let mine = it
+        .create(&member, "firms", json!({"title": "mine"}))
+        .await?;
+    let other = it
+        .create(&it.operator(), "firms", json!({"title": "other"}))
+        .await?;
+    let entries = it.audit().await?.len();
+    let refused = async |scope: &Scope, survivor: &Record, asked: Merge| match merge(
+        &it, scope, survivor, asked,
+    )
+    .await
+    {
+        Err(Error::Invalid(fields)) => format!("{} {}", fields[0].pointer, fields[0].code),
+        other => code(other).to_owned(),
+    };
+    assert_eq!(
+        refused(&member, &own, from(&[&mine, &other])).await,
+        "/from/1 unknown_reference"
+    );
+    assert_eq!(refused(&member, &other, from(&[&own])).await, "not_found");
+    assert_eq!(refused(&viewer, &own, from(&[&mine])).await, "forbidden");
+    let scope = it.operator();
+    assert_eq!(refused(&scope, &own, from(&[])).await, "/from wrong_count");
+    assert_eq!(
+        refused(&scope, &own, from(&[&own])).await,
+        "/from/0 duplicate"
+    );
+    assert_eq!(
+        refused(&scope, &own, from(&[&mine, &mine])).await,
+        "/from/1 duplicate"
+    );
+    let take = |field: &str, from: &Record| vec![(field.to_owned(), from.id)];
+    let asked = Merge {
+        take: take("odd", &mine),
+        ..from(&[&mine])
+    };
+    assert_eq!(
+        refused(&scope, &own, asked).await,
+        "/take/odd unknown_field"
+    );
+    let asked = Merge {
+        take: take("title", &other),
+        ..from(&[&mine])
+    };
+    assert_eq!(
+        refused(&scope, &own, asked).await,
+        "/take/title unknown_reference"
+    );
+    let asked = Merge {
+        from: vec![(mine.id, Some(2))],
+        take: vec![],
+    };
+    assert_eq!(refused(&scope, &own, asked).await, "version_mismatch");
+    let rival = it.crm.tenants().create("Rival", request()).await?.id;
+    let rival = it.crm.operator(rival, request());
+    assert_eq!(refused(&rival, &own, from(&[&mine])).await, "not_found");
+    assert_eq!(it.audit().await?.len(), entries);
+    assert_eq!(it.get(&scope, "firms", mine.id).await?.version, 1);
+    Ok(())
+}
+
+async fn a_merge_runs_hooks_and_may_be_refused_by_them(backend: Backend) -> anyhow::Result<()> {
+    let modules = modules()?;
+    let it = Fixture::built(backend, |builder| {
+        builder
+            .modules(modules)
+            .hook("firms", When::Before, ChangeKind::Updated, |cx| {
+                Box::pin(async move {
+                    let kept = cx
+                        .old()
+                        .is_some_and(|old| get(old, "title") == json!("kept"));
+                    match (cx.kind(), kept) {
+                        (ChangeKind::Merged, _) => cx.set("title", "set by a hook"),
+                        (_, true) => Err(crm_core::Refusal::conflict("kept", "as it is").into()),
+                        _ => Ok(()),
+                    }
+                })
+            })
+            .hook("firms", When::Before, ChangeKind::Merged, |cx| {
+                Box::pin(async move { cx.set("code", "M") })
+            })
+            .hook("firms", When::Before, ChangeKind::Deleted, |cx| {
+                Box::pin(async move {
+                    match cx
+                        .old()
+                        .is_some_and(|old| get(old, "code") == json!("stays"))
+                    {
+                        true => Err(crm_core::Refusal::forbidden("stays", "it stays").into()),
+                        false => Ok(()),
+                    }
+                })
+            })
+    })
+    .await?;
+    let scope = it.operator();
+    let firm = async |json: Json| it.create(&scope, "firms", json).await;
+    let a = firm(json!({"title": "A"})).await?;
+    let stays = firm(json!({"title": "B", "code": "stays"})).await?;
+    let b = firm(json!({"title": "B"})).await?;
+    assert_eq!(code(merge(&it, &scope, &a, from(&[&stays])).await), "stays");
+    let kept = firm(json!({"title": "kept", "mother_id": b.id})).await?;
+    assert_eq!(code(merge(&it, &scope, &a, from(&[&b])).await), "kept");
+    it.delete(&scope, &kept).await?;
+    let merged = merge(&it, &scope, &a, from(&[&b])).await?;
+    assert_eq!(
+        (get(&merged, "title"), get(&merged, "code")),
+        (json!("set by a hook"), json!("M"))
+    );
+    Ok(())
+}
+
+async fn the_merged_go_to_the_trash_where_there_is_one(backend: Backend) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let ada = person(&it, json!({"first_name": "Ada"})).await?;
+    let other = person(&it, json!({"first_name": "Augusta", "code": "A"})).await?;
+    let merged = merge(&it, &scope, &ada, from(&[&other])).await?;
+    // The unique value has moved to the survivor.
+    assert_eq!(get(&merged, "code"), json!("A"));
+    let (read, delete) = (
+        scope.permit::<Read>("persons")?,
+        scope.permit::<Delete>("persons")?,
+    );
+    let trash = it
+        .crm
+        .records()
+        .trash(&read, &delete, &Query::default())
+        .await?;
+    assert_eq!(trash.data[0].id, other.id);
+    let restored = it.crm.records().restore(&delete, other.id, None).await;
+    assert_eq!(code(restored), "already_exists");
+    Ok(())
+}
+
+async fn racing_merges_of_the_same_records_merge_them_once(backend: Backend) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    for _ in 0..8 {
+        let a = it.create(&scope, "firms", json!({"title": "A"})).await?;
+        let b = it.create(&scope, "firms", json!({"title": "B"})).await?;
+        let (first, second) = tokio::join!(
+            merge(&it, &scope, &a, from(&[&b])),
+            merge(&it, &scope, &b, from(&[&a]))
+        );
+        assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    }
+    Ok(())
+}
+
+async fn a_key_of_duplicates_is_checked_with_its_place(_: Backend) -> anyhow::Result<()> {
+    let keys = r#"duplicates = [["email"], [], ["odd"], ["labels"], ["email"]]"#;
+    let first = PERSONS.lines().find(|line| line.starts_with("duplicates"));
+    let spec = ModuleSpec::from_toml(&PERSONS.replace(first.context("the keys")?, keys))?;
+    let Err(Error::Invalid(problems)) = crm_core::Registry::new(vec![spec]) else {
+        anyhow::bail!("accepted");
+    };
+    let told: Vec<_> = problems
+        .iter()
+        .map(|one| format!("{} {}", one.pointer, one.code))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "/persons/duplicates/1 out_of_range",
+            "/persons/duplicates/2/0 unknown_field",
+            "/persons/duplicates/3/0 not_supported",
+            "/persons/duplicates/4 duplicate",
+        ]
+    );
+    Ok(())
+}

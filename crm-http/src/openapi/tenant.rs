@@ -1,0 +1,110 @@
+//! The document of one tenant: with the fields and modules that it declared.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use crm_core::id::TenantId;
+use crm_core::module::{CompiledModule, FieldSpec};
+use crm_core::{Crm, Error, Scope};
+
+use super::field::named_schema;
+use super::{OpenApi, for_each_operation, module};
+use crate::problem::Problem;
+
+/// Most documents that are kept.
+const KEPT: usize = 64;
+
+/// Documents by tenant, each with the version of the declarations it describes.
+#[derive(Default)]
+pub(super) struct Documents(Mutex<HashMap<TenantId, (String, Bytes)>>);
+
+impl Documents {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, (String, Bytes)>> {
+        // Whoever panicked with it has left whole entries.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenApi {
+    /// The document of the caller's tenant; nothing when that is everybody's.
+    pub(super) fn of_tenant(&self, crm: &Crm, scope: &Scope) -> Result<Option<Bytes>, Error> {
+        let Some(version) = scope.modules_version() else {
+            return Ok(None);
+        };
+        let tenant = scope.tenant();
+        if let Some((kept, body)) = self.tenants.lock().get(&tenant)
+            && kept == version
+        {
+            return Ok(Some(body.clone()));
+        }
+        let document = self.merge(crm.registry(), scope.modules().map(AsRef::as_ref));
+        let body = Bytes::from(serde_json::to_vec(&document).map_err(Error::internal)?);
+        let mut kept = self.tenants.lock();
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(tenant, (version.to_owned(), body.clone()));
+        Ok(Some(body))
+    }
+
+    /// Refuses a module whose schemas or operations would be called like others in the document.
+    pub(crate) fn refuse_taken(
+        &self,
+        crm: &Crm,
+        scope: &Scope,
+        candidate: &CompiledModule,
+    ) -> Result<(), Problem> {
+        let mut document = self.merge(crm.registry(), scope.modules().map(AsRef::as_ref));
+        let described = module::describe(crm.registry(), candidate);
+        let schemas = &document["components"]["schemas"];
+        let mut taken = described
+            .schemas
+            .keys()
+            .any(|name| schemas.get(name).is_some());
+        let mut ids = Vec::new();
+        for item in described.paths.values() {
+            for operation in item.as_object().into_iter().flat_map(|item| item.values()) {
+                ids.push(operation["operationId"].clone());
+            }
+        }
+        for_each_operation(&mut document, |_, _, operation| {
+            taken |= operation
+                .get("operationId")
+                .is_some_and(|id| ids.contains(id));
+        });
+        match taken {
+            false => Ok(()),
+            true => {
+                let message = "the document calls other things so; choose another name";
+                Err(Error::invalid("singular", "reserved", message).into())
+            }
+        }
+    }
+
+    /// Refuses an enum whose values would be called like another schema of the document.
+    pub(crate) fn refuse_taken_values(
+        &self,
+        crm: &Crm,
+        scope: &Scope,
+        module: &CompiledModule,
+        field: &FieldSpec,
+    ) -> Result<(), Problem> {
+        let Some((name, _)) = named_schema(module.singular().as_str(), field) else {
+            return Ok(());
+        };
+        // One that is there already is refused for that.
+        if module.position(field.name.as_str()).is_some() {
+            return Ok(());
+        }
+        let document = self.merge(crm.registry(), scope.modules().map(AsRef::as_ref));
+        match document["components"]["schemas"].get(&name) {
+            None => Ok(()),
+            Some(_) => {
+                let message =
+                    format!("the document calls something else {name}; choose another name");
+                Err(Error::invalid("name", "reserved", message).into())
+            }
+        }
+    }
+}

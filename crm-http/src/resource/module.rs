@@ -1,0 +1,396 @@
+//! The modules as the tenant has them: fields of its own, and modules of its own.
+
+use crm_core::custom::{CustomField, FieldChange};
+use crm_core::module::{CompiledModule, FieldSpec, ModuleSpec};
+use crm_core::{Create, Crm, DataLoss, Delete, Error, Read, Update};
+use poem::Request;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::types::{Any, MaybeUndefined, ToJSON as _};
+use poem_openapi::{Object, OpenApi};
+use serde_json::{Value, json};
+
+use crate::credential::Caller;
+use crate::edge::Exchange;
+use crate::payload::Strict;
+use crate::problem::Problem;
+use crate::wire::{Created, Instant, NoContent, Tag};
+
+/// The operations on modules.
+pub(crate) struct Modules {
+    pub(crate) crm: Crm,
+}
+
+/// A module as the tenant has it.
+#[derive(Object)]
+#[oai(rename = "Module")]
+struct ModuleReply {
+    /// Its name: path segment and permission prefix.
+    name: String,
+    /// The name of one record.
+    singular: String,
+    /// What it is about.
+    description: String,
+    /// Whether the tenant declared it.
+    is_custom: bool,
+    /// The declarations of its fields.
+    fields: Vec<Any<Value>>,
+}
+
+/// The modules of the tenant.
+#[derive(Object)]
+#[oai(rename = "ModuleList")]
+struct ModuleList {
+    /// All of them, those of the application first.
+    data: Vec<ModuleReply>,
+}
+
+/// A new module.
+#[derive(Object)]
+#[oai(rename = "ModuleCreate", deny_unknown_fields)]
+struct ModuleBody {
+    /// Its name in the plural: path segment and permission prefix, such as `visits`.
+    #[oai(validator(max_length = 48))]
+    name: String,
+    /// The name of one record, such as `visit`.
+    #[oai(validator(max_length = 48))]
+    singular: String,
+    /// What it is about.
+    #[oai(default, validator(max_length = 1000))]
+    description: String,
+    /// Its fields.
+    #[oai(validator(max_items = 100))]
+    fields: Vec<FieldBody>,
+}
+
+/// A new field. Which rules it takes depends on its type.
+#[derive(Object)]
+#[oai(rename = "ModuleFieldCreate", deny_unknown_fields)]
+struct FieldBody {
+    /// Its name in records.
+    #[oai(validator(max_length = 48))]
+    name: String,
+    /// `text`, `email`, `phone`, `integer`, `decimal`, `bool`, `instant`, `date`, `enum`, `tags`,
+    /// `json` and what else modules declare; no references.
+    #[oai(rename = "type", validator(max_length = 48))]
+    kind: String,
+    /// One sentence for the documentation.
+    #[oai(validator(max_length = 1000))]
+    description: Option<String>,
+    /// Whether records to come must have a value.
+    required: Option<bool>,
+    /// Whether its values are unique in the tenant.
+    unique: Option<bool>,
+    /// Whether the search looks at it.
+    search: Option<bool>,
+    /// Whether lists may be ordered by it.
+    sort: Option<bool>,
+    /// The value of records that leave it out.
+    default: Option<Any<Value>>,
+    /// Of an integer: the smallest value.
+    min: Option<i64>,
+    /// Of an integer: the largest value; of a text: most characters.
+    max: Option<i64>,
+    /// Of a decimal: digits in all.
+    precision: Option<u32>,
+    /// Of a decimal: digits after the point.
+    scale: Option<u32>,
+    /// Of an enum: the values.
+    #[oai(validator(max_items = 250))]
+    values: Option<Vec<String>>,
+    /// Of tags: most entries.
+    max_items: Option<u32>,
+    /// Of tags: most characters of an entry.
+    max_length: Option<u32>,
+    /// Of JSON: most bytes.
+    max_bytes: Option<u32>,
+}
+
+/// Changes of a field; absent members stay.
+#[derive(Object)]
+#[oai(rename = "ModuleFieldUpdate", deny_unknown_fields)]
+struct FieldChangeBody {
+    /// One sentence for the documentation.
+    #[oai(validator(max_length = 1000))]
+    description: Option<String>,
+    /// Whether records to come must have a value.
+    required: Option<bool>,
+    /// The value of records that leave it out; null for none.
+    #[oai(nullable)]
+    default: MaybeUndefined<Any<Value>>,
+    /// Of an enum: its values and further ones.
+    #[oai(validator(max_items = 250))]
+    values: Option<Vec<String>>,
+}
+
+/// A field that the tenant added to a module.
+#[derive(Object)]
+#[oai(rename = "ModuleField")]
+struct FieldReply {
+    /// Its name in records.
+    name: String,
+    /// The declaration, as it was made.
+    declaration: Any<Value>,
+    /// Whether an index serves its order; without one lists by it read all records.
+    indexed: bool,
+    created_at: Instant,
+    /// When it was removed, with values that can still be purged or brought back.
+    #[oai(nullable)]
+    removed_at: Option<Instant>,
+}
+
+/// The fields that the tenant added to a module.
+#[derive(Object)]
+#[oai(rename = "ModuleFieldList")]
+struct FieldList {
+    /// All of them in the order of their declaration, removed ones too.
+    data: Vec<FieldReply>,
+}
+
+/// What a purge did.
+#[derive(Object)]
+#[oai(rename = "ModuleFieldPurge")]
+struct Purged {
+    /// How many records had a value.
+    purged_records: u64,
+}
+
+/// What the end of a module did.
+#[derive(Object)]
+#[oai(rename = "ModuleDestroyed")]
+struct Destroyed {
+    /// How many records were destroyed.
+    destroyed_records: u64,
+}
+
+#[OpenApi(prefix_path = "/api/v1/modules", tag = "Tag::Modules")]
+impl Modules {
+    /// List modules
+    ///
+    /// Permission: `modules.read`.
+    #[oai(path = "/", method = "get", operation_id = "list_modules")]
+    async fn list(&self, caller: Caller) -> Result<Json<ModuleList>, Problem> {
+        caller.permit::<Read>("modules")?;
+        Ok(Json(ModuleList {
+            data: caller
+                .modules()
+                .map(|module| module.as_ref().into())
+                .collect(),
+        }))
+    }
+
+    /// Declare a module
+    ///
+    /// Its operations are there at once, for whoever gets its permissions, and in the document that
+    /// callers of the tenant are answered at `/openapi.json`. It has no references, no state
+    /// machines, no further indexes. Permission: `modules.create`.
+    #[oai(path = "/", method = "post", operation_id = "create_module")]
+    async fn create(
+        &self,
+        caller: Caller,
+        request: &Request,
+        body: Strict<ModuleBody>,
+    ) -> Result<Created<ModuleReply>, Problem> {
+        let permit = caller.permit::<Create>("modules")?;
+        let spec = module_spec(body.0)?;
+        let candidate = CompiledModule::new(spec.clone(), 0)?;
+        Exchange::of(request)?
+            .app
+            .openapi
+            .refuse_taken(&self.crm, &caller, &candidate)?;
+        let reply = ModuleReply {
+            is_custom: true,
+            ..ModuleReply::from(&candidate)
+        };
+        self.crm.custom_modules().create(&permit, spec).await?;
+        Ok(Created(reply))
+    }
+
+    /// Delete a module
+    ///
+    /// Only modules that the tenant declared. Refused while there are records, unless
+    /// `destroy_data` says that they go with it. Permission: `modules.delete`.
+    #[oai(path = "/:module", method = "delete", operation_id = "delete_module")]
+    async fn delete(
+        &self,
+        caller: Caller,
+        module: Path<String>,
+        /// Whether the module's records are destroyed.
+        destroy_data: Query<Option<bool>>,
+    ) -> Result<Json<Destroyed>, Problem> {
+        let permit = caller.permit::<Delete>("modules")?;
+        let loss = match destroy_data.0 {
+            Some(true) => DataLoss::Accepted,
+            _ => DataLoss::Refused,
+        };
+        let modules = self.crm.custom_modules();
+        Ok(Json(Destroyed {
+            destroyed_records: modules.delete(&permit, &module.0, loss).await?,
+        }))
+    }
+
+    /// List a module's custom fields
+    ///
+    /// Permission: `modules.read`.
+    #[oai(
+        path = "/:module/fields",
+        method = "get",
+        operation_id = "list_module_fields"
+    )]
+    async fn fields(
+        &self,
+        caller: Caller,
+        module: Path<String>,
+    ) -> Result<Json<FieldList>, Problem> {
+        let permit = caller.permit::<Read>("modules")?;
+        let fields = self.crm.custom_fields().list(&permit, &module.0).await?;
+        Ok(Json(FieldList {
+            data: fields.into_iter().map(FieldReply::from).collect(),
+        }))
+    }
+
+    /// Add a field to a module
+    ///
+    /// A removed field of the same name comes back with its values. Permission: `modules.update`.
+    #[oai(
+        path = "/:module/fields",
+        method = "post",
+        operation_id = "create_module_field"
+    )]
+    async fn declare(
+        &self,
+        caller: Caller,
+        module: Path<String>,
+        request: &Request,
+        body: Strict<FieldBody>,
+    ) -> Result<Created<FieldReply>, Problem> {
+        let permit = caller.permit::<Update>("modules")?;
+        let known = caller.module(&module.0).ok_or(Error::NotFound)?;
+        let spec = field_spec(body.0)?;
+        Exchange::of(request)?
+            .app
+            .openapi
+            .refuse_taken_values(&self.crm, &caller, known, &spec)?;
+        let fields = self.crm.custom_fields();
+        let field = fields.declare(&permit, &module.0, spec).await?;
+        Ok(Created(field.into()))
+    }
+
+    /// Change a custom field
+    ///
+    /// Permission: `modules.update`.
+    #[oai(
+        path = "/:module/fields/:name",
+        method = "patch",
+        operation_id = "update_module_field"
+    )]
+    async fn change(
+        &self,
+        caller: Caller,
+        module: Path<String>,
+        name: Path<String>,
+        body: Strict<FieldChangeBody>,
+    ) -> Result<Json<FieldReply>, Problem> {
+        let permit = caller.permit::<Update>("modules")?;
+        let body = body.0;
+        let change = FieldChange {
+            description: body.description,
+            required: body.required,
+            default: match body.default {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(None),
+                MaybeUndefined::Value(Any(default)) => Some(Some(default)),
+            },
+            values: body.values,
+        };
+        let fields = self.crm.custom_fields();
+        let field = fields.change(&permit, &module.0, &name.0, change).await?;
+        Ok(Json(field.into()))
+    }
+
+    /// Remove a custom field
+    ///
+    /// It is gone at once; its values stay until they are purged. Permission: `modules.update`.
+    #[oai(
+        path = "/:module/fields/:name",
+        method = "delete",
+        operation_id = "delete_module_field"
+    )]
+    async fn remove(
+        &self,
+        caller: Caller,
+        module: Path<String>,
+        name: Path<String>,
+    ) -> Result<NoContent, Problem> {
+        let permit = caller.permit::<Update>("modules")?;
+        let fields = self.crm.custom_fields();
+        fields.remove(&permit, &module.0, &name.0).await?;
+        Ok(NoContent)
+    }
+
+    /// Purge a removed field's values
+    ///
+    /// They are gone for good. Permission: `modules.delete`.
+    #[oai(
+        path = "/:module/fields/:name/purge",
+        method = "post",
+        operation_id = "purge_module_field"
+    )]
+    async fn purge(
+        &self,
+        caller: Caller,
+        module: Path<String>,
+        name: Path<String>,
+    ) -> Result<Json<Purged>, Problem> {
+        let permit = caller.permit::<Delete>("modules")?;
+        let fields = self.crm.custom_fields();
+        Ok(Json(Purged {
+            purged_records: fields.purge(&permit, &module.0, &name.0).await?,
+        }))
+    }
+}
+
+/// The body as the declaration it is.
+fn field_spec(body: FieldBody) -> Result<FieldSpec, Problem> {
+    let mut json = body.to_json().unwrap_or_default();
+    if let Some(members) = json.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    let refuse = |error: serde_json::Error| Error::invalid("type", "invalid", error.to_string());
+    Ok(serde_json::from_value(json).map_err(refuse)?)
+}
+
+fn module_spec(body: ModuleBody) -> Result<ModuleSpec, Problem> {
+    let fields = body.fields.into_iter().map(field_spec);
+    let json = json!({
+        "name": body.name, "singular": body.singular, "description": body.description,
+        "fields": fields.collect::<Result<Vec<_>, _>>()?,
+    });
+    let refuse = |error: serde_json::Error| Error::invalid("name", "invalid", error.to_string());
+    Ok(serde_json::from_value(json).map_err(refuse)?)
+}
+
+impl From<&CompiledModule> for ModuleReply {
+    fn from(module: &CompiledModule) -> Self {
+        let declarations = module.fields().iter().map(|field| Any(json!(field)));
+        Self {
+            name: module.name().to_string(),
+            singular: module.singular().to_string(),
+            description: module.spec().description.clone(),
+            is_custom: module.is_tenants(),
+            fields: declarations.collect(),
+        }
+    }
+}
+
+impl From<CustomField> for FieldReply {
+    fn from(field: CustomField) -> Self {
+        Self {
+            name: field.spec.name.to_string(),
+            declaration: Any(json!(field.spec)),
+            indexed: field.indexed,
+            created_at: field.created_at.into(),
+            removed_at: field.removed_at.map(Instant::from),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Fields and modules of tenants' own over HTTP: declared, used, documented, and nobody else's.
+
+use serde_json::{Value, json};
+
+use crate::app::{App, Database};
+
+crate::on_both_databases! {
+    a_custom_field_is_in_the_records_and_the_document_of_its_tenant_alone
+    a_custom_field_is_declared_changed_removed_brought_back_and_purged
+    a_module_is_declared_used_and_destroyed_over_the_api
+    declarations_that_cannot_be_are_refused_with_their_place
+}
+
+const FIELDS: &str = "/api/v1/modules/contacts/fields";
+
+fn plan() -> Value {
+    json!({"name": "plan", "type": "enum", "values": ["free", "paid"], "sort": true,
+        "description": "What they pay for."})
+}
+
+async fn a_custom_field_is_in_the_records_and_the_document_of_its_tenant_alone(database: Database) {
+    let app = App::start(database).await;
+    let foreign = app.foreign_admin().await;
+    let public = app.document();
+    assert_eq!(&app.admin.get("/openapi.json").await.expect(200), public);
+    app.admin.post(FIELDS, plan()).await.expect(201);
+
+    let own = app.admin.get("/openapi.json").await.expect(200);
+    let schemas = &own["components"]["schemas"];
+    assert_eq!(schemas["ContactPlan"]["enum"], json!(["free", "paid"]));
+    for schema in ["Contact", "ContactCreate", "ContactUpdate", "ContactView"] {
+        let property = &schemas[schema]["properties"]["plan"];
+        assert_eq!(property["description"], "What they pay for.", "{schema}");
+    }
+    let list = own["paths"]["/api/v1/contacts"]["get"]["parameters"].to_string();
+    assert!(
+        list.contains("plan[in]") && list.contains("-plan"),
+        "{list}"
+    );
+    for caller in [&app.anonymous(), &foreign] {
+        assert_eq!(&caller.get("/openapi.json").await.expect(200), public);
+    }
+    let broken = app.bare(reqwest::Method::GET, "/openapi.json");
+    let broken = broken.bearer_auth("nonsense").send().await.unwrap();
+    assert_eq!(broken.status(), 401);
+
+    // Every reply is held against the tenant's document from here on.
+    let ada = app.admin.informed().await;
+    let body = json!({"name": "Grace", "plan": "paid"});
+    let made = ada.post("/api/v1/contacts", body).await.expect(201);
+    assert_eq!(made["plan"], "paid");
+    ada.post("/api/v1/contacts", json!({"name": "Alan"}))
+        .await
+        .expect(201);
+    let refused = ada
+        .post("/api/v1/contacts", json!({"name": "x", "plan": "gold"}))
+        .await;
+    assert_eq!(refused.expect(422)["errors"][0]["pointer"], "/plan");
+    for (query, names) in [
+        ("plan=paid", vec!["Grace"]),
+        ("plan[is_null]=true", vec!["Alan"]),
+        ("sort=-plan,name", vec!["Grace", "Alan"]),
+        ("fields=name,plan&plan[in]=free,paid", vec!["Grace"]),
+    ] {
+        let page = ada
+            .get(&format!("/api/v1/contacts?{query}"))
+            .await
+            .expect(200);
+        let found: Vec<_> = page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["name"])
+            .collect();
+        assert_eq!(found, names, "{query}");
+    }
+    let body = json!({"filter": {"plan": {"in": ["paid"]}}, "sort": ["plan"], "fields": ["plan"]});
+    let page = ada.post("/api/v1/contacts/query", body).await.expect(200);
+    assert_eq!(page["data"][0]["plan"], "paid");
+    let groups = ada
+        .get("/api/v1/contacts/aggregate?group_by=plan&metrics=count")
+        .await;
+    assert!(groups.expect(200)["data"].to_string().contains("\"paid\""));
+    let export = ada.get("/api/v1/contacts/export?format=csv").await;
+    assert!(
+        export.body.contains(",plan") && export.body.contains(",paid"),
+        "{export}"
+    );
+    let import = ada
+        .request(reqwest::Method::POST, "/api/v1/contacts/import?format=csv")
+        .header("Content-Type", "text/csv")
+        .body("name,plan\nMargaret,free\nKay,gold\n");
+    let job = ada.finish(import).await.expect(202);
+    app.crm.run_jobs_once().await.unwrap();
+    let job = format!("/api/v1/jobs/{}", job["id"].as_str().unwrap());
+    let done = ada.get(&job).await.expect(200);
+    assert_eq!(
+        (&done["result"]["created"], &done["result"]["failed"]),
+        (&json!(1), &json!(1))
+    );
+    let audit = ada
+        .get("/api/v1/audit?entity=contacts&action=contacts.create")
+        .await
+        .expect(200);
+    assert!(audit["data"].to_string().contains("\"plan\":\"free\""));
+
+    for path in ["/api/v1/contacts?plan=paid", "/api/v1/contacts?sort=plan"] {
+        let refused = foreign.get(path).await;
+        assert_eq!(refused.status, 422, "{refused}");
+    }
+    let refused = foreign
+        .post("/api/v1/contacts", json!({"name": "x", "plan": "paid"}))
+        .await;
+    assert_eq!(refused.expect(422)["errors"][0]["code"], "unknown_field");
+    assert_eq!(foreign.get(FIELDS).await.expect(200)["data"], json!([]));
+    app.close().await;
+}
+
+async fn a_custom_field_is_declared_changed_removed_brought_back_and_purged(database: Database) {
+    let app = App::start(database).await;
+    let made = app.admin.post(FIELDS, plan()).await.expect(201);
+    assert_eq!(
+        (&made["declaration"], &made["indexed"]),
+        (&plan(), &json!(true))
+    );
+    let again = app.admin.post(FIELDS, plan()).await;
+    assert_eq!(again.problem(), (409, "already_exists".into()));
+    let path = format!("{FIELDS}/plan");
+    let change = json!({"values": ["free", "paid", "gold"], "required": true, "default": "free"});
+    let changed = app.admin.patch(&path, change).await.expect(200);
+    assert_eq!(
+        changed["declaration"]["values"],
+        json!(["free", "paid", "gold"])
+    );
+    let narrower = app.admin.patch(&path, json!({"values": ["free"]})).await;
+    assert_eq!(narrower.expect(422)["errors"][0]["code"], "narrowed");
+    let cleared = app
+        .admin
+        .patch(&path, json!({"default": null}))
+        .await
+        .expect(200);
+    assert_eq!(cleared["declaration"].get("default"), None);
+
+    let ada = app.admin.informed().await;
+    ada.post("/api/v1/contacts", json!({"name": "Grace", "plan": "gold"}))
+        .await
+        .expect(201);
+    let early = ada.post(&format!("{path}/purge"), Value::Null).await;
+    assert_eq!(early.problem(), (409, "field_in_use".into()));
+    ada.delete(&path).await.expect(204);
+    let listed = ada.get(FIELDS).await.expect(200);
+    assert_eq!(listed["data"][0]["removed_at"], "2026-01-31T09:30:00Z");
+    let page = app.admin.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(page["data"][0].get("plan"), None);
+    let other = json!({"name": "plan", "type": "integer"});
+    let refused = app.admin.post(FIELDS, other.clone()).await;
+    assert_eq!(refused.problem(), (409, "field_not_purged".into()));
+    let purged = app
+        .admin
+        .post(&format!("{path}/purge"), Value::Null)
+        .await
+        .expect(200);
+    assert_eq!(purged["purged_records"], 1);
+    app.admin.post(FIELDS, other).await.expect(201);
+    let audit = app
+        .admin
+        .get("/api/v1/audit?entity=modules&entity_id=contacts.plan")
+        .await;
+    assert_eq!(audit.expect(200)["data"].as_array().unwrap().len(), 6);
+    let viewer = app.member("vi", "viewer").await;
+    let refused = viewer.post(FIELDS, plan()).await;
+    assert_eq!(refused.problem(), (403, "forbidden".into()));
+    app.close().await;
+}
+
+async fn a_module_is_declared_used_and_destroyed_over_the_api(database: Database) {
+    let app = App::start(database).await;
+    let foreign = app.foreign_admin().await;
+    let visits = json!({"name": "visits", "singular": "visit", "description": "Who came when.",
+    "fields": [
+        {"name": "place", "type": "text", "required": true, "search": true},
+        {"name": "day", "type": "date", "sort": true},
+    ]});
+    let made = app
+        .admin
+        .post("/api/v1/modules", visits.clone())
+        .await
+        .expect(201);
+    assert_eq!(
+        (&made["is_custom"], &made["fields"][1]["type"]),
+        (&json!(true), &json!("date"))
+    );
+    let again = app.admin.post("/api/v1/modules", visits).await;
+    assert_eq!(again.expect(422)["errors"][0]["pointer"], "/singular");
+
+    let ada = app.admin.informed().await;
+    let list = ada.get("/api/v1/modules").await.expect(200);
+    let names: Vec<_> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, ["contacts", "companies", "deals", "visits"]);
+    let body = json!({"place": "Ulm", "day": "2026-01-30"});
+    let one = ada.post("/api/v1/visits", body).await.expect(201);
+    let path = format!("/api/v1/visits/{}", one["id"].as_str().unwrap());
+    assert_eq!(ada.get(&path).await.expect(200), one);
+    let changed = ada.patch(&path, json!({"place": "Bonn"})).await.expect(200);
+    assert_eq!(changed["version"], 2);
+    let batch = json!({"operations": [
+        {"op": "create", "values": {"place": "Kiel"}}, {"op": "create", "values": {"place": "Aachen"}},
+    ]});
+    ada.post("/api/v1/visits/batch", batch).await;
+    let import = ada
+        .request(reqwest::Method::POST, "/api/v1/visits/import?format=csv")
+        .header("Content-Type", "text/csv")
+        .body("place,day\nHof,2026-01-01\n");
+    ada.finish(import).await.expect(202);
+    app.crm.run_jobs_once().await.unwrap();
+    let page = ada
+        .get("/api/v1/visits?sort=day&day[lt]=2026-02-01")
+        .await
+        .expect(200);
+    assert_eq!(page["data"][0]["place"], "Hof");
+    let body = json!({"filter": {"place": {"contains": "ON"}}});
+    let page = ada.post("/api/v1/visits/query", body).await.expect(200);
+    assert_eq!(page["data"].as_array().unwrap().len(), 1);
+
+    // Its permissions are given as any others; nobody else has such a module.
+    let role = json!({"name": "porter", "permissions": ["visits.read"]});
+    app.admin.post("/api/v1/roles", role).await.expect(201);
+    let porter = app.member("pat", "porter").await.informed().await;
+    assert_eq!(porter.get(&path).await.status, 200);
+    let refused = porter.delete(&path).await;
+    assert_eq!(refused.problem(), (403, "forbidden".into()));
+    for stranger in [&foreign, &app.anonymous()] {
+        assert_eq!(
+            stranger.get("/api/v1/visits").await.problem(),
+            (404, "not_found".into())
+        );
+        assert_eq!(
+            stranger.get(&path).await.problem(),
+            (404, "not_found".into())
+        );
+    }
+    assert!(
+        !foreign
+            .get("/openapi.json")
+            .await
+            .body
+            .contains("/api/v1/visits")
+    );
+
+    let refused = ada.delete("/api/v1/modules/visits").await;
+    assert_eq!(refused.problem(), (409, "module_not_empty".into()));
+    let count = ada.get("/api/v1/visits?count=exact").await.expect(200)["total"]["count"].clone();
+    let gone = ada
+        .delete("/api/v1/modules/visits?destroy_data=true")
+        .await
+        .expect(200);
+    assert_eq!(gone["destroyed_records"], count);
+    assert_eq!(
+        app.admin.get(&path).await.problem(),
+        (404, "not_found".into())
+    );
+    let declared = app.admin.delete("/api/v1/modules/contacts").await;
+    assert_eq!(declared.problem(), (404, "not_found".into()));
+    app.close().await;
+}
+
+async fn declarations_that_cannot_be_are_refused_with_their_place(database: Database) {
+    let app = App::start(database).await;
+    for (body, pointer, code) in [
+        (
+            json!({"name": "email", "type": "text"}),
+            "/name",
+            "duplicate",
+        ),
+        (
+            json!({"name": "cursor", "type": "text"}),
+            "/name",
+            "reserved",
+        ),
+        (
+            json!({"name": "list", "type": "enum", "values": ["a"]}),
+            "/name",
+            "reserved",
+        ),
+        (json!({"name": "a", "type": "moon"}), "/type", "invalid"),
+        (json!({"name": "A", "type": "text"}), "/type", "invalid"),
+        (
+            json!({"name": "a", "type": "text", "values": ["x"]}),
+            "/type",
+            "invalid",
+        ),
+        (
+            json!({"name": "a", "type": "text", "size": 1}),
+            "/size",
+            "unknown_field",
+        ),
+        (
+            json!({"name": "a", "type": "text", "max": 0}),
+            "/max",
+            "out_of_range",
+        ),
+        (
+            json!({"name": "a", "type": "reference"}),
+            "/type",
+            "invalid",
+        ),
+        (json!({"type": "text"}), "/name", "required"),
+    ] {
+        let refused = app.admin.post(FIELDS, body.clone()).await.expect(422);
+        let error = &refused["errors"][0];
+        assert_eq!(
+            (&error["pointer"], &error["code"]),
+            (&json!(pointer), &json!(code)),
+            "{body}"
+        );
+    }
+    for (name, singular, pointer) in [
+        ("roles", "rank", "/name"),
+        ("visits", "member", "/singular"),
+        ("visits", "contact_create", "/singular"),
+        ("visits", "Visit", "/name"),
+    ] {
+        let body =
+            json!({"name": name, "singular": singular, "fields": [{"name": "a", "type": "text"}]});
+        let refused = app.admin.post("/api/v1/modules", body).await.expect(422);
+        assert_eq!(
+            refused["errors"][0]["pointer"], pointer,
+            "{name} {singular}"
+        );
+    }
+    let absent = app.admin.post("/api/v1/modules/moons/fields", plan()).await;
+    assert_eq!(absent.problem(), (404, "not_found".into()));
+    app.close().await;
+}
