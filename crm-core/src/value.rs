@@ -32,6 +32,8 @@ pub enum Value {
     Uuid(Uuid),
     /// A list of distinct texts.
     Tags(Vec<String>),
+    /// Numbers of 32 bits.
+    Vector(Vec<f32>),
     /// Any JSON value.
     Json(serde_json::Value),
     /// Raw bytes; the library's own tables only.
@@ -90,6 +92,7 @@ impl Serialize for Value {
             Self::Time(value) => serializer.serialize_str(&time(value)),
             Self::Uuid(value) => value.serialize(serializer),
             Self::Tags(value) => value.serialize(serializer),
+            Self::Vector(value) => serializer.collect_seq(value.iter().map(shortest)),
             Self::Json(value) => value.serialize(serializer),
         }
     }
@@ -112,4 +115,12 @@ pub fn time(value: &NaiveTime) -> String {
         _ => "%H:%M:%S%.6f",
     };
     value.format(form).to_string()
+}
+
+/// The double whose shortest decimal is that of the number: 0.1 stays 0.1.
+fn shortest(number: &f32) -> f64 {
+    number
+        .to_string()
+        .parse()
+        .unwrap_or_else(|_| f64::from(*number))
 }

@@ -42,6 +42,10 @@ mod links;
 mod merge;
 #[path = "records/module_suite.rs"]
 mod module_suite;
+#[path = "records/money.rs"]
+mod money;
+#[path = "records/nearest.rs"]
+mod nearest;
 #[path = "records/page_number.rs"]
 mod page_number;
 #[path = "records/query.rs"]

@@ -111,9 +111,9 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
                 words.required = Some(syn::spanned::Spanned::span(&meta.path));
                 return Ok(());
             }
-            "email" | "phone" | "url" | "long_text" => RuleValue::Flag,
+            "email" | "phone" | "url" | "long_text" | "zoned" => RuleValue::Flag,
             "min" | "max" => bound(&meta)?,
-            "precision" | "scale" | "max_items" | "max_length" | "max_bytes" => {
+            "precision" | "scale" | "max_items" | "max_length" | "max_bytes" | "dimensions" => {
                 RuleValue::Number(number(&meta)?)
             }
             "currency" if !meta.input.peek(Token![=]) => RuleValue::Flag,
@@ -124,9 +124,10 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, read_only, immutable, write_only, \
-                     ignore_case, computed, copied, default, description, email, phone, url, long_text, max, min, \
-                     precision, scale, currency, currency_field, values, max_items, max_length, max_bytes, \
-                     references, references_any, on_delete",
+                     ignore_case, computed, copied, default, description, email, phone, url, \
+                     long_text, zoned, dimensions, max, min, precision, scale, currency, \
+                     currency_field, values, max_items, max_length, max_bytes, references, \
+                     references_any, on_delete",
                 ));
             }
         };

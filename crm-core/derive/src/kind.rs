@@ -28,6 +28,13 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
     if is_links(kind) {
         return links(kind, words);
     }
+    if argument(kind, "Vec").is_some_and(|item| last(item).is_some_and(|name| name == "f32")) {
+        let Some(dimensions) = number(words, "dimensions")? else {
+            let message = "a vector states its length: #[field(dimensions = 384)]";
+            return Err(Error::new_spanned(kind, message));
+        };
+        return Ok(quote!(#field_type::Vector { dimensions: #dimensions }));
+    }
     let name = last(kind).map(ToString::to_string).unwrap_or_default();
     if name == "String"
         && let Some(modules) = texts(words, "references_any")
@@ -44,6 +51,7 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
         "String" if words.take("email").is_some() => quote!(#field_type::Email),
         "String" if words.take("phone").is_some() => quote!(#field_type::Phone),
         "String" if words.take("url").is_some() => quote!(#field_type::Url),
+        "String" if words.take("zoned").is_some() => quote!(#field_type::Zoned),
         "String" if words.has("currency") => {
             words.take("currency");
             quote!(#field_type::Currency)
@@ -131,7 +139,7 @@ pub(crate) fn field_type(kind: &Type, words: &mut FieldWords) -> Result<TokenStr
         }
         _ => {
             let message = "no field type holds this; use String, bool, i64 or a narrower integer, \
-                           Decimal, DateTime<Utc>, NaiveDate, NaiveTime, Uuid, Vec<String>, \
+                           Decimal, DateTime<Utc>, NaiveDate, NaiveTime, Uuid, Vec<String>, Vec<f32>, \
                            serde_json::Value, RecordId, an Option of one of them, or list the values: \
                            #[field(values = [\"a\", \"b\"])]";
             return Err(Error::new_spanned(kind, message));

@@ -25,7 +25,7 @@ pub(crate) fn is_storable(kind: ColumnType) -> bool {
         | ColumnType::Uuid
         | ColumnType::Tags
         | ColumnType::Json => true,
-        ColumnType::Bytes => false,
+        ColumnType::Vector | ColumnType::Bytes => false,
     }
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn member(number: u64) -> String {
 /// The value as it is kept.
 pub(crate) fn stored(value: Value, dialect: Dialect) -> Json {
     match (value, dialect) {
-        (Value::Null | Value::Bytes(_), _) => Json::Null,
+        (Value::Null | Value::Vector(_) | Value::Bytes(_), _) => Json::Null,
         (Value::Bool(value), _) => value.into(),
         (Value::Int(value), _) => value.into(),
         // Rules have given it the scale of its field.
@@ -120,7 +120,9 @@ impl Sql {
                     ),
                     ColumnType::Instant => return self.instant(number),
                     ColumnType::Tags => return self.tags(number),
-                    ColumnType::Json | ColumnType::Bytes => ("(custom -> 'f", "')"),
+                    ColumnType::Json | ColumnType::Vector | ColumnType::Bytes => {
+                        ("(custom -> 'f", "')")
+                    }
                 };
                 self.push(open).number(number).push(close)
             }

@@ -150,7 +150,7 @@ fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
             Dialect::Sqlite,
             F::Integer { .. } | F::Decimal { .. } | F::Money { .. } | F::Bool | F::Instant(_),
         ) => "INTEGER",
-        (Dialect::Sqlite, F::Uuid | F::Reference { .. }) => "BLOB",
+        (Dialect::Sqlite, F::Uuid | F::Vector { .. } | F::Reference { .. }) => "BLOB",
         (Dialect::Sqlite, _) => "TEXT",
         (
             Dialect::Postgres,
@@ -160,6 +160,7 @@ fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
             | F::Phone
             | F::Url
             | F::Currency
+            | F::Zoned
             | F::Enum { .. }
             | F::AnyReference { .. },
         ) => "text COLLATE \"C\"",
@@ -181,6 +182,7 @@ fn sql_type(kind: &FieldType, dialect: Dialect) -> String {
         (Dialect::Postgres, F::Time(_)) => "time",
         (Dialect::Postgres, F::Tags { .. } | F::References { .. }) => "text[] COLLATE \"C\"",
         (Dialect::Postgres, F::Json { .. }) => "jsonb",
+        (Dialect::Postgres, F::Vector { .. }) => "real[]",
         (Dialect::Postgres, F::Uuid | F::Reference { .. }) => "uuid",
     };
     fixed.to_owned()
@@ -257,6 +259,17 @@ fn form(field: &FieldSpec, dialect: Dialect) -> Option<String> {
         (FieldType::Tags { max_items, .. }, Dialect::Postgres) => format!(
             "cardinality({column}) <= {max_items} AND array_position({column}, NULL) IS NULL"
         ),
+        (FieldType::Zoned, _) => {
+            format!("{column} LIKE '____-__-__T__:__:__%[_%]' AND length({column}) <= 80")
+        }
+        (FieldType::Vector { dimensions }, Dialect::Sqlite) => {
+            format!("length({column}) = {}", dimensions.saturating_mul(4))
+        }
+        (FieldType::Vector { dimensions }, Dialect::Postgres) => {
+            format!(
+                "cardinality({column}) = {dimensions} AND array_position({column}, NULL) IS NULL"
+            )
+        }
         (FieldType::Json { .. }, Dialect::Sqlite) => format!("json_valid({column})"),
         (FieldType::Uuid | FieldType::Reference { .. }, Dialect::Sqlite) => {
             format!("length({column}) = 16")
@@ -401,7 +414,8 @@ fn quoted(name: impl AsRef<str>) -> String {
 /// The value as a literal for a column that holds it.
 fn literal(value: &Value, dialect: Dialect) -> String {
     match (value, dialect) {
-        (Value::Null | Value::Bytes(_), _) => "NULL".to_owned(),
+        // A vector has no default, and so no literal.
+        (Value::Null | Value::Vector(_) | Value::Bytes(_), _) => "NULL".to_owned(),
         (Value::Uuid(value), Dialect::Sqlite) => format!("x'{}'", value.simple()),
         (Value::Uuid(value), Dialect::Postgres) => format!("'{value}'"),
         (Value::Bool(value), Dialect::Sqlite) => i32::from(*value).to_string(),

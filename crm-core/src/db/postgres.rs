@@ -209,6 +209,7 @@ fn encode(arguments: &mut PgArguments, value: Value, kind: ColumnType) -> Result
             ColumnType::Time => arguments.add(None::<NaiveTime>),
             ColumnType::Uuid => arguments.add(None::<Uuid>),
             ColumnType::Tags => arguments.add(None::<Vec<String>>),
+            ColumnType::Vector => arguments.add(None::<Vec<f32>>),
             ColumnType::Json => arguments.add(None::<Json<serde_json::Value>>),
             ColumnType::Bytes => arguments.add(None::<Vec<u8>>),
         },
@@ -226,6 +227,7 @@ fn encode(arguments: &mut PgArguments, value: Value, kind: ColumnType) -> Result
         Value::Time(value) => arguments.add(value),
         Value::Uuid(value) => arguments.add(value),
         Value::Tags(value) => arguments.add(value),
+        Value::Vector(value) => arguments.add(value),
         Value::Json(value) => arguments.add(Json(value)),
         Value::Bytes(value) => arguments.add(value),
     }
@@ -257,6 +259,7 @@ fn decode_column(row: &PgRow, index: usize, kind: ColumnType) -> Result<Value> {
         ColumnType::Time => get!(NaiveTime).map(Value::Time),
         ColumnType::Uuid => get!(Uuid).map(Value::Uuid),
         ColumnType::Tags => get!(Vec<String>).map(Value::Tags),
+        ColumnType::Vector => get!(Vec<f32>).map(Value::Vector),
         ColumnType::Json => get!(Json<serde_json::Value>).map(|json| Value::Json(json.0)),
         ColumnType::Bytes => get!(Vec<u8>).map(Value::Bytes),
     }

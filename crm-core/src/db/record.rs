@@ -7,6 +7,7 @@ mod duplicates;
 mod link;
 mod lookup;
 mod many;
+mod nearest;
 mod order;
 mod search;
 mod search_step;

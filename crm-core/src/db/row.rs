@@ -91,6 +91,7 @@ fn mismatch(found: &Value, expected: &'static str) -> Error {
         Value::Time(_) => "a time of day",
         Value::Uuid(_) => "a UUID",
         Value::Tags(_) => "tags",
+        Value::Vector(_) => "a vector",
         Value::Json(_) => "JSON",
         Value::Bytes(_) => "bytes",
     };

@@ -24,6 +24,7 @@ pub(crate) enum ColumnType {
     Time,
     Uuid,
     Tags,
+    Vector,
     Json,
     Bytes,
 }

@@ -46,6 +46,8 @@ fn kind(module: Ident) -> impl Strategy<Value = (FieldType, Json)> {
             let default = if scale == precision { "0" } else { "-7" };
             (kind, default.into())
         }),
+        Just((FieldType::Zoned, json!("2026-03-01T09:30[Europe/Berlin]"))),
+        (1_u32..=4_096).prop_map(|dimensions| (FieldType::Vector { dimensions }, Json::Null)),
         Just((FieldType::Currency, json!("eur"))),
         Just((FieldType::Url, json!("https://example.com/o'brien?a=%20"))),
         any::<u128>().prop_map(|id| (

@@ -55,13 +55,17 @@ impl FieldType {
     pub fn is_comparable(&self) -> bool {
         !matches!(
             self,
-            Self::LongText { .. } | Self::Tags { .. } | Self::Json { .. } | Self::References { .. }
+            Self::LongText { .. }
+                | Self::Tags { .. }
+                | Self::Json { .. }
+                | Self::Vector { .. }
+                | Self::References { .. }
         )
     }
 
     /// Whether its values have an order and fit into an index.
     pub fn is_ordered(&self) -> bool {
-        self.is_comparable()
+        self.is_comparable() && *self != Self::Zoned
     }
 
     /// Whether it takes `min` and `max`.

@@ -232,6 +232,9 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
             bounds("max_length", *max_length, 1, 255);
         }
         FieldType::Json { max_bytes } => bounds("max_bytes", *max_bytes, 2, 1_048_576),
+        FieldType::Vector { dimensions } => {
+            bounds("dimensions", *dimensions, 1, super::vector::MAX_DIMENSIONS);
+        }
         FieldType::Enum { values } => enum_values(values, place, problems),
         FieldType::Email
         | FieldType::Phone
@@ -242,6 +245,7 @@ fn rules(field: &FieldSpec, place: &str, problems: &mut Problems) {
         | FieldType::Instant(_)
         | FieldType::Date(_)
         | FieldType::Time(_)
+        | FieldType::Zoned
         | FieldType::Uuid
         | FieldType::Reference { .. } => {}
         FieldType::References { max_items, .. } => bounds("max_items", *max_items, 1, 1_000),
@@ -308,7 +312,7 @@ fn abilities(field: &FieldSpec, place: &str, problems: &mut Problems) {
     if field.sort && (!kind.is_ordered() || matches!(kind, FieldType::AnyReference { .. })) {
         refuse(
             "sort",
-            "types other than long_text, tags, json, references and any_reference",
+            "types other than long_text, zoned, tags, json, vector, references and any_reference",
         );
     }
     let key = if field.unique { "unique" } else { "sort" };
@@ -342,6 +346,9 @@ fn default(field: &FieldSpec, place: &str, problems: &mut Problems) {
     let problem = match rule::from_json(&field.kind, json.clone()) {
         _ if field.kind.is_reference() => {
             ("not_supported", "a reference has no default".to_owned())
+        }
+        _ if matches!(field.kind, FieldType::Vector { .. }) => {
+            ("not_supported", "a vector has no default".to_owned())
         }
         Ok(Value::Null) => (
             "invalid",

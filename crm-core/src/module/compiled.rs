@@ -178,6 +178,7 @@ fn column_type(kind: &FieldType) -> ColumnType {
         | FieldType::Phone
         | FieldType::Url
         | FieldType::Currency
+        | FieldType::Zoned
         | FieldType::Enum { .. } => ColumnType::Text,
         FieldType::Integer { .. } => ColumnType::Int,
         FieldType::Decimal { scale, .. } | FieldType::Money { scale, .. } => {
@@ -190,6 +191,7 @@ fn column_type(kind: &FieldType) -> ColumnType {
         FieldType::Uuid => ColumnType::Uuid,
         FieldType::Tags { .. } => ColumnType::Tags,
         FieldType::Json { .. } => ColumnType::Json,
+        FieldType::Vector { .. } => ColumnType::Vector,
         FieldType::Reference { .. } => ColumnType::Uuid,
         FieldType::References { .. } => ColumnType::Tags,
         FieldType::AnyReference { .. } => ColumnType::Text,

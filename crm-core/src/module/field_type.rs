@@ -47,6 +47,8 @@ struct Flat {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_bytes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<Ident>,
     #[serde(skip_serializing_if = "Option::is_none")]
     modules: Option<Vec<Ident>>,
@@ -122,7 +124,14 @@ impl Flat {
             "instant" => FieldType::Instant(Bounds::NONE),
             "date" => FieldType::Date(Bounds::NONE),
             "time" => FieldType::Time(Bounds::NONE),
+            "zoned" => FieldType::Zoned,
             "uuid" => FieldType::Uuid,
+            "vector" => FieldType::Vector {
+                dimensions: self
+                    .dimensions
+                    .take()
+                    .ok_or_else(|| missing("dimensions"))?,
+            },
             "enum" => FieldType::Enum {
                 values: self.values.take().ok_or_else(|| missing("values"))?,
             },
@@ -152,8 +161,9 @@ impl Flat {
             _ => {
                 return Err(format!(
                     "field `{name}` has the unknown type `{word}`; the types are text, long_text, \
-                     email, phone, url, integer, decimal, money, currency, bool, instant, date, time, uuid, enum, \
-                     tags, json, reference, references and any_reference"
+                     email, phone, url, integer, decimal, money, currency, bool, instant, date, \
+                     time, zoned, uuid, enum, tags, json, vector, reference, references and \
+                     any_reference"
                 ));
             }
         };
@@ -200,6 +210,7 @@ impl Flat {
             ("max_items", self.max_items.is_some()),
             ("max_length", self.max_length.is_some()),
             ("max_bytes", self.max_bytes.is_some()),
+            ("dimensions", self.dimensions.is_some()),
             ("module", self.module.is_some()),
             ("modules", self.modules.is_some()),
             ("on_delete", self.on_delete.is_some()),
@@ -258,6 +269,7 @@ impl From<&FieldSpec> for Flat {
                 flat.max_length = Some(*max_length);
             }
             FieldType::Json { max_bytes } => flat.max_bytes = Some(*max_bytes),
+            FieldType::Vector { dimensions } => flat.dimensions = Some(*dimensions),
             FieldType::Reference { module, on_delete } => {
                 flat.module = Some(module.clone());
                 flat.on_delete = Some(*on_delete).filter(|rule| *rule != OnDelete::default());
@@ -287,6 +299,7 @@ impl From<&FieldSpec> for Flat {
             | FieldType::Instant(_)
             | FieldType::Date(_)
             | FieldType::Time(_)
+            | FieldType::Zoned
             | FieldType::Uuid => {}
         }
         flat

@@ -20,6 +20,8 @@ mod rule;
 mod spec;
 mod suggestion;
 mod typed;
+pub(crate) mod vector;
+mod zoned;
 
 pub use bounds::Bounds;
 #[doc(hidden)]
@@ -36,3 +38,4 @@ pub use on_delete::OnDelete;
 pub use rule::Refusal;
 pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};
 pub use typed::Module;
+pub use vector::MAX_DIMENSIONS;

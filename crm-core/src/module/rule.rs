@@ -13,7 +13,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{FieldType, Ident, MoneyCurrency, currency, email};
+use super::{FieldType, Ident, MoneyCurrency, currency, email, vector, zoned};
 use crate::error::FieldError;
 use crate::value::Value;
 
@@ -99,6 +99,10 @@ pub(super) fn read_json(kind: &FieldType, json: Json) -> Ruled {
         ) => {
             return tags(items, *max_items, *max_length);
         }
+        (FieldType::Vector { dimensions }, Json::Array(items)) => {
+            return vector::read(&items, *dimensions).map(Value::Vector);
+        }
+        (FieldType::Vector { .. }, _) => "a list of numbers",
         (FieldType::Tags { .. }, _) => "a list of texts",
         (FieldType::References { max_items, .. }, Json::Array(items)) => {
             return ids(items, *max_items);
@@ -167,6 +171,7 @@ pub(super) fn read_text(kind: &FieldType, text: String) -> Ruled {
         FieldType::Instant(_) => instant(&text),
         FieldType::Date(_) => date(&text),
         FieldType::Time(_) => time(&text),
+        FieldType::Zoned => zoned::canonical(&text).map(Value::Text),
         FieldType::Enum { values } if values.contains(&text) => Ok(Value::Text(text)),
         FieldType::Enum { values } => {
             let list = values.join(", ");
@@ -176,9 +181,9 @@ pub(super) fn read_text(kind: &FieldType, text: String) -> Ruled {
             ))
         }
         FieldType::Tags { max_length, .. } => limited(text, *max_length).map(Value::Text),
-        FieldType::Json { .. } => Err(Refusal::new(
+        FieldType::Json { .. } | FieldType::Vector { .. } => Err(Refusal::new(
             "not_comparable",
-            "a JSON field cannot be compared with a text",
+            "such a field cannot be compared with a text",
         )),
         FieldType::Uuid | FieldType::Reference { .. } => uuid(&text).map(Value::Uuid),
         FieldType::References { .. } => uuid(&text).map(|id| Value::Text(id.to_string())),

@@ -166,6 +166,8 @@ pub enum FieldType {
     Date(Bounds<NaiveDate>),
     /// A local time of day, to the microsecond.
     Time(Bounds<NaiveTime>),
+    /// A local time with its IANA zone, in the form of RFC 9557 without an offset.
+    Zoned,
     /// Any UUID (RFC 9562), hyphenated.
     Uuid,
     /// One of a closed list of texts.
@@ -184,6 +186,11 @@ pub enum FieldType {
     Json {
         /// Most bytes of its compact form.
         max_bytes: u32,
+    },
+    /// So many 32-bit floating-point numbers, compared by their direction.
+    Vector {
+        /// How many, 1 to 4,096.
+        dimensions: u32,
     },
     /// The id of a record of another module in the same tenant.
     Reference {
@@ -295,10 +302,12 @@ impl FieldType {
             Self::Instant(_) => "instant",
             Self::Date(_) => "date",
             Self::Time(_) => "time",
+            Self::Zoned => "zoned",
             Self::Uuid => "uuid",
             Self::Enum { .. } => "enum",
             Self::Tags { .. } => "tags",
             Self::Json { .. } => "json",
+            Self::Vector { .. } => "vector",
             Self::Reference { .. } => "reference",
             Self::References { .. } => "references",
             Self::AnyReference { .. } => "any_reference",

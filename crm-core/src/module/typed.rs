@@ -83,6 +83,16 @@ mod tests {
         rate: Option<Decimal>,
         #[field(max = "2030-01-01T00:00:00Z")]
         until: Option<DateTime<Utc>>,
+        #[field(zoned)]
+        meets: Option<String>,
+        #[field(dimensions = 3)]
+        shape: Option<Vec<f32>>,
+        #[field(currency, default = "EUR")]
+        currency: Option<String>,
+        #[field(currency_field = "currency")]
+        price: Option<Decimal>,
+        #[field(currency = "JPY", scale = 0, min = 0)]
+        fee: Option<Decimal>,
     }
 
     const TOML: &str = r#"
@@ -118,6 +128,11 @@ mod tests {
             { name = "since", type = "date", min = "2020-01-01" },
             { name = "rate", type = "decimal", precision = 5, scale = 2, min = "0.01", max = "100.00" },
             { name = "until", type = "instant", max = "2030-01-01T00:00:00Z" },
+            { name = "meets", type = "zoned" },
+            { name = "shape", type = "vector", dimensions = 3 },
+            { name = "currency", type = "currency", default = "EUR" },
+            { name = "price", type = "money", currency_field = "currency" },
+            { name = "fee", type = "money", precision = 18, scale = 0, currency = "JPY", min = "0" },
         ]
     "#;
 
@@ -136,6 +151,7 @@ mod tests {
         let body = serde_json::json!({
             "title": "x", "seen_at": "2026-03-01T09:30:00+01:00", "opens": "09:30:00.25",
             "key": "C232AB00-9414-11EC-B3C8-9F6BDECED846",
+            "shape": [0.1, 2, -0.5], "price": "12.5",
         });
         let tenant = crate::id::TenantId(uuid::Uuid::nil());
         let body = body.as_object().cloned().unwrap();
@@ -151,6 +167,9 @@ mod tests {
         assert_eq!(thing.amount, Decimal::new(150, 2));
         assert_eq!(thing.opens, NaiveTime::from_hms_milli_opt(9, 30, 0, 250));
         assert!(thing.key.is_some());
+        assert_eq!(thing.shape, Some(vec![0.1, 2.0, -0.5]));
+        assert_eq!(thing.price, Some(Decimal::new(1_250, 2)));
+        assert_eq!(thing.currency.as_deref(), Some("EUR"));
         assert_eq!(thing.tags, ["a", "b"]);
         assert_eq!(
             thing.seen_at.unwrap().to_rfc3339(),

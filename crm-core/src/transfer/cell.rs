@@ -22,7 +22,9 @@ pub(super) fn to_json(kind: Option<&FieldType>, text: &str) -> Option<Json> {
             _ => as_text(),
         },
         Some(FieldType::Tags { .. } | FieldType::References { .. }) => tags(text),
-        Some(FieldType::Json { .. }) => serde_json::from_str(text).unwrap_or_else(|_| as_text()),
+        Some(FieldType::Json { .. } | FieldType::Vector { .. }) => {
+            serde_json::from_str(text).unwrap_or_else(|_| as_text())
+        }
         _ => as_text(),
     })
 }
@@ -57,6 +59,7 @@ pub(super) fn from_value(value: &Value) -> String {
                 false => tags.join("; "),
             })
         }
+        Value::Vector(_) => plain(value),
         Value::Json(json) => guarded(json.to_string()),
         value => guarded(plain(value)),
     }

@@ -13,36 +13,13 @@ on_both_databases!(
     every_type_is_stored_in_one_form,
     values_out_of_bounds_are_refused_and_still_compared_with,
     times_are_ordered_by_the_clock,
+    tenants_have_fields_of_these_types_too,
 );
 
 /// A field of every type, with bounds where there are any.
-pub(super) const KINDS: &str = r#"
-name = "kinds"
-singular = "kind"
-search = "indexed"
-indexes = [["opens", "born"]]
-fields = [
-    { name = "code", type = "text", min = 2, max = 40, unique = true, sort = true, search = true },
-    { name = "story", type = "long_text", search = true },
-    { name = "email", type = "email", search = true },
-    { name = "phone", type = "phone" },
-    { name = "site", type = "url", unique = true, sort = true, search = true },
-    { name = "number", type = "integer", min = -9, max = 1_000_000 },
-    { name = "rate", type = "decimal", precision = 9, scale = 3, min = "-0.5", max = 1_000, sort = true },
-    { name = "done", type = "bool" },
-    { name = "seen", type = "instant", min = "1960-01-01T00:00:00Z", sort = true },
-    { name = "born", type = "date", min = "1900-01-01", max = "2099-12-31", sort = true },
-    { name = "opens", type = "time", sort = true },
-    { name = "closes", type = "time", min = "12:00", max = "23:30" },
-    { name = "key", type = "uuid", unique = true, sort = true },
-    { name = "stage", type = "enum", values = ["new", "old"] },
-    { name = "tags", type = "tags" },
-    { name = "extra", type = "json" },
-    { name = "parent_id", type = "reference", module = "kinds" },
-]
-"#;
+pub(super) const KINDS: &str = include_str!("kinds.toml");
 
-async fn open(backend: Backend) -> anyhow::Result<Fixture> {
+pub(super) async fn open(backend: Backend) -> anyhow::Result<Fixture> {
     let start = DateTime::parse_from_rfc3339("2025-01-15T09:30:00Z")?.to_utc();
     let (clock, _) = Clock::fixed(start, 1);
     let crm = Crm::builder()
@@ -80,7 +57,19 @@ fn pool() -> Vec<(&'static str, Vec<Json>)> {
             "story",
             vec![json!("One\ntwo"), json!("one\n\nTWO three"), json!("%_\\")],
         ),
-        ("site", vec![]),
+        (
+            "amount",
+            vec![json!("-0.001"), json!("12.5"), json!("1000000000")],
+        ),
+        ("currency", vec![json!("bhd"), json!("KWD")]),
+        ("fee", vec![json!("0"), json!(7)]),
+        (
+            "meets",
+            vec![
+                json!("2026-03-01T09:30[Europe/Berlin]"),
+                json!("2026-03-01T09:30:00[Europe/Paris]"),
+            ],
+        ),
         (
             "rate",
             vec![json!("-0.5"), json!("0"), json!("0.001"), json!("1000")],
@@ -205,6 +194,12 @@ async fn every_type_is_stored_in_one_form(backend: Backend) -> anyhow::Result<()
         ),
         ("rate", json!(0.5), json!("0.500")),
         ("opens", json!(""), Json::Null),
+        (
+            "meets",
+            json!("2026-10-25T02:30[Europe/Berlin]"),
+            json!("2026-10-25T02:30:00[Europe/Berlin]"),
+        ),
+        ("shape", json!([1, -0.1, 1e-3]), json!([1.0, -0.1, 0.001])),
         ("key", json!(" "), Json::Null),
     ] {
         let made = it.create(&scope, "kinds", json!({name: sent})).await?;
@@ -231,6 +226,20 @@ async fn values_out_of_bounds_are_refused_and_still_compared_with(
         ("opens", json!(930), "wrong_type"),
         ("site", json!("www.example.com"), "invalid_url"),
         ("key", json!("7"), "invalid_id"),
+        (
+            "meets",
+            json!("2026-03-29T02:30[Europe/Berlin]"),
+            "skipped_time",
+        ),
+        (
+            "meets",
+            json!("2026-03-29T02:30[Mars/Base]"),
+            "unknown_zone",
+        ),
+        ("meets", json!("2026-03-29T02:30:00+01:00"), "invalid_zoned"),
+        ("shape", json!([1, 2]), "wrong_dimensions"),
+        ("shape", json!([0, 0, 0]), "zero_vector"),
+        ("shape", json!([1, 2, 1e300]), "out_of_range"),
         ("story", json!("x".repeat(20_001)), "too_long"),
     ] {
         match it.create(&scope, "kinds", json!({name: value})).await {
@@ -300,5 +309,55 @@ async fn times_are_ordered_by_the_clock(backend: Backend) -> anyhow::Result<()> 
         }
     }
     assert_eq!(seen, clock);
+    Ok(())
+}
+
+async fn tenants_have_fields_of_these_types_too(backend: Backend) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let shop = json!({
+        "name": "shop", "type": "text", "max": 10,
+    });
+    for field in [
+        shop,
+        json!({"name": "from", "type": "time", "sort": true}),
+        json!({"name": "token", "type": "uuid", "unique": true}),
+        json!({"name": "price", "type": "money", "currency_field": "currency"}),
+        json!({"name": "report", "type": "long_text", "search": true}),
+    ] {
+        let scope = it.crm.operator_in(it.tenant, request()).await?;
+        let permit = scope.permit::<Update>("modules")?;
+        let spec = serde_json::from_value(field)?;
+        it.crm
+            .custom_fields()
+            .declare(&permit, "kinds", spec)
+            .await?;
+    }
+    let scope = it.crm.operator_in(it.tenant, request()).await?;
+    let mut made = Vec::new();
+    for from in ["09:30:00.000001", "23:59:59.999999", "00:00", "09:30"] {
+        let input = json!({
+            "from": from, "price": "1.50", "currency": "EUR", "report": "a\nb",
+            "token": uuid::Uuid::from_u128(made.len() as u128).to_string(),
+        });
+        made.push(it.create(&scope, "kinds", input).await?);
+    }
+    for record in &made {
+        let read = it.get(&scope, "kinds", record.id).await?;
+        assert_eq!(read.to_json(), record.to_json());
+    }
+    let fine = json!({"price": "1.5", "currency": "JPY"});
+    assert_eq!(
+        code(it.create(&scope, "kinds", fine).await),
+        "validation_failed"
+    );
+    let module = scope.module("kinds").context("declared")?;
+    let filter = Filter::parse(module, "from", "gte", "09:30");
+    let query = Query {
+        filter: Some(filter.map_err(|error| Error::Invalid(vec![error]))?),
+        sort: Sort::parse_list(module, "from").map_err(|error| Error::Invalid(vec![error]))?,
+        ..Query::default()
+    };
+    let expected = [3, 0, 1].map(|at: usize| made[at].id);
+    assert_eq!(it.ids(&scope, "kinds", &query).await?, expected);
     Ok(())
 }

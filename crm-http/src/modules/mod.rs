@@ -8,6 +8,7 @@ mod bulk;
 mod condition;
 mod funnel;
 mod merge;
+mod nearest;
 mod query;
 mod query_body;
 mod read;
@@ -34,6 +35,7 @@ use crate::problem::Problem;
 use crate::resource::allow;
 
 pub(crate) use funnel::has_funnel;
+pub(crate) use nearest::has_vectors;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
 /// The path all resources live under.
@@ -81,6 +83,8 @@ enum Target {
     Aggregate,
     /// How far its records come.
     Funnel,
+    /// The records that resemble a vector.
+    Nearest,
     /// `/import` behind the collection.
     Import,
     /// `/export` behind the collection.
@@ -135,6 +139,7 @@ impl Target {
             None => Self::Collection,
             Some(aggregate::AGGREGATE) => Self::Aggregate,
             Some(funnel::FUNNEL) if has_funnel(module) => Self::Funnel,
+            Some(nearest::NEAREST) if has_vectors(module) => Self::Nearest,
             // No id of a record reads like this one (XC-29).
             Some(read::QUERY) => Self::Query,
             Some("import") => Self::Import,
@@ -169,6 +174,7 @@ impl Target {
             Self::Act(_, act) => (act.methods(), act.below()),
             Self::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Self::Funnel => (AGGREGATE, funnel::FUNNEL),
+            Self::Nearest => (BODY, nearest::NEAREST),
             Self::Import => (IMPORT, "import"),
             Self::Export => (EXPORT, "export"),
             Self::Record(_) | Self::Nothing => (RECORD, "{id}"),
@@ -245,6 +251,7 @@ impl Call {
             (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
             (_, Target::Funnel) => handler.funnel(&request).await,
+            (_, Target::Nearest) => handler.nearest(request).await,
             (_, Target::Import) => handler.import(request).await,
             (_, Target::Export) => handler.export(&request).await,
             (Method::GET, Target::Collection) => handler.list(&request).await,

@@ -85,6 +85,15 @@ pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
             json!({"type": "string", "pattern": TIME, "example": crm_core::value::time(&example)})
         }
         FieldType::Uuid => json!({"type": "string", "format": "uuid", "example": ID}),
+        FieldType::Zoned => json!({
+            "type": "string", "pattern": ZONED, "maxLength": 80,
+            "example": "2026-03-01T09:30:00[Europe/Berlin]",
+        }),
+        FieldType::Vector { dimensions } => json!({
+            "type": "array", "minItems": dimensions, "maxItems": dimensions,
+            "items": {"type": "number", "format": "float"},
+            "example": vec![0.5; usize::try_from(*dimensions).unwrap_or_default()],
+        }),
         FieldType::Enum { .. } => reference(&enum_name(singular, field)),
         FieldType::Tags {
             max_items,
@@ -111,6 +120,8 @@ pub(super) fn schema(singular: &str, field: &FieldSpec) -> Value {
 const URL: &str = r"^[Hh][Tt][Tt][Pp][Ss]?://[!#-;=?-\[\]_a-z~]+$";
 /// A local time of day; JSON Schema's own format of times demands an offset from UTC.
 const TIME: &str = r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?$";
+/// A local time with its zone (RFC 9557 without an offset).
+const ZONED: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?\[[A-Za-z0-9_+/-]+\]$";
 const ID: &str = "018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071";
 
 fn text_of(min: u32, max: u32, example: &str) -> Value {
@@ -184,6 +195,10 @@ fn description(field: &FieldSpec) -> String {
             words.push(format!("Any JSON of at most {max_bytes} bytes."))
         }
         FieldType::Time(_) => words.push("A local time of day.".to_owned()),
+        FieldType::Zoned => words.push("A local time with its IANA zone.".to_owned()),
+        FieldType::Vector { .. } => {
+            words.push("Finite numbers of 32 bits, not all of them zero.".to_owned());
+        }
         FieldType::Currency => words.push("The ISO 4217 code of a currency in use.".to_owned()),
         FieldType::Money { currency, .. } => words.push(match currency {
             MoneyCurrency::Fixed(code) => format!("An exact amount of {code}, as text."),
@@ -384,7 +399,7 @@ fn text() -> Value {
 pub(super) fn operand(singular: &str, field: &FieldSpec) -> Value {
     match &field.kind {
         kind if kind.is_text() => text(),
-        FieldType::Tags { .. } | FieldType::Json { .. } => text(),
+        FieldType::Tags { .. } | FieldType::Json { .. } | FieldType::Vector { .. } => text(),
         FieldType::References { .. } => json!({"type": "string", "format": "uuid"}),
         FieldType::Integer { .. } => json!({"type": "integer", "format": "int64"}),
         _ => {

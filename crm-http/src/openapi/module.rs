@@ -2,11 +2,14 @@
 
 mod bulk;
 mod merge;
+mod nearest;
 mod transfer;
 mod trash;
 
 use crm_core::Registry;
-use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident, OnDelete};
+use crm_core::module::{
+    Bounds, CompiledModule, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete,
+};
 use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
 use serde_json::{Map, Value, json};
 
@@ -66,6 +69,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         .extend(transfer::paths(registry, &words, module));
     described.paths.extend(bulk::paths(&words));
     described.paths.extend(merge::paths(&words, module));
+    described.paths.extend(nearest::paths(&words, module));
     if has_funnel(module) {
         let funnel = json!({"get": funnel(&words, module)});
         described.paths.insert(format!("{path}/funnel"), funnel);
@@ -148,6 +152,17 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("aggregate_{}", words.plural);
     let notes = "Counts, exact sums and averages (as text), extremes, by group, of the records that \
         a list with the same conditions shows; the parts of the calendar are those of UTC. ";
+    let beside = |field: &FieldSpec| {
+        let FieldType::Money { currency, .. } = &field.kind else {
+            return false;
+        };
+        matches!(currency, MoneyCurrency::Field(_))
+    };
+    let currencies = match module.fields().iter().any(beside) {
+        true => "Figures about amounts are of one currency: group by it, or filter by one. ",
+        false => "",
+    };
+    let notes = &format!("{notes}{currencies}");
     let summary = format!("Figures about {}", words.plural);
     let mut operation = words.operation("read", id, summary, notes);
     let several =
@@ -519,6 +534,7 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     schemas.extend(trash);
     schemas.extend(bulk::schemas(words, module));
     schemas.extend(merge::schemas(words, module));
+    schemas.extend(nearest::schemas(words, module));
     schemas.extend(read::query_schemas(registry, module, &system_fields()));
     schemas.extend(
         module

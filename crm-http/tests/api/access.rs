@@ -99,7 +99,7 @@ fn operations(document: &Value) -> Vec<Operation> {
 /// With a module that has every option, and so every operation.
 async fn start(database: Database) -> App {
     App::with(database, |builder| {
-        builder.modules([crate::trash::papers()])
+        builder.modules([crate::trash::papers(), crate::types::kinds()])
     })
     .await
 }
@@ -113,6 +113,7 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
         ("companies", json!({"name": "Navy"})),
         ("deals", json!({"title": "Compiler"})),
         ("papers", json!({"title": "Deed"})),
+        ("kinds", json!({"code": "one"})),
         ("roles", json!({"name": "own role", "permissions": []})),
     ] {
         let path = format!("/api/v1/{collection}");

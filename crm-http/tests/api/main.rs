@@ -29,6 +29,7 @@ mod session;
 mod shutdown;
 mod transfer;
 mod trash;
+mod types;
 mod write;
 
 /// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.

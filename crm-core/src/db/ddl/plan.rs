@@ -405,6 +405,9 @@ fn same_type(old: &FieldType, new: &FieldType) -> bool {
             FieldType::AnyReference { modules: old, .. },
             FieldType::AnyReference { modules: new, .. },
         ) => old.iter().all(|module| new.contains(module)),
+        (FieldType::Vector { dimensions: old }, FieldType::Vector { dimensions: new }) => {
+            old == new
+        }
         (
             FieldType::Text { .. } | FieldType::LongText { .. },
             FieldType::Text { .. } | FieldType::LongText { .. },

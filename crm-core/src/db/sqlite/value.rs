@@ -1,7 +1,8 @@
 //! How values lie in SQLite's columns.
 //!
 //! UUID as 16-byte BLOB, instant as microseconds since 1970, decimal as scaled integer, date as
-//! `YYYY-MM-DD`, time as `HH:MM:SS` or `HH:MM:SS.ffffff`, tags and JSON as compact JSON text.
+//! `YYYY-MM-DD`, time as `HH:MM:SS` or `HH:MM:SS.ffffff`, vector as little-endian
+//! numbers of 32 bits, tags and JSON as compact JSON text.
 
 use std::str::FromStr;
 
@@ -29,6 +30,12 @@ pub(super) fn cell(value: Value, kind: ColumnType) -> Result<Cell> {
         Value::Time(value) => Cell::Text(crate::value::time(&value)),
         Value::Uuid(value) => Cell::Blob(value.as_bytes().to_vec()),
         Value::Tags(value) => Cell::Text(serde_json::Value::from(value).to_string()),
+        Value::Vector(value) => Cell::Blob(
+            value
+                .iter()
+                .flat_map(|number| number.to_le_bytes())
+                .collect(),
+        ),
         Value::Json(value) => Cell::Text(value.to_string()),
         Value::Bytes(value) => Cell::Blob(value),
     })
@@ -103,12 +110,23 @@ fn decode_column(row: &rusqlite::Row<'_>, index: usize, kind: ColumnType) -> Res
             .map(|text| serde_json::from_str(text).map(Value::Tags))
             .transpose()
             .map_err(Error::internal)?,
+        ColumnType::Vector => blob()?.map(vector).transpose()?,
         ColumnType::Json => text()?
             .map(|text| serde_json::from_str(text).map(Value::Json))
             .transpose()
             .map_err(Error::internal)?,
         ColumnType::Bytes => blob()?.map(|bytes| Value::Bytes(bytes.to_vec())),
     })
+}
+
+fn vector(bytes: &[u8]) -> Result<Value> {
+    match bytes.as_chunks() {
+        (numbers, []) => {
+            let numbers = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            Ok(Value::Vector(numbers.collect()))
+        }
+        _ => Err(Error::internal("a vector is cut short")),
+    }
 }
 
 fn instant(micros: i64) -> Result<Value> {

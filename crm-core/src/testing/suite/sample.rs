@@ -90,6 +90,16 @@ pub(super) fn of(kind: &FieldType, n: u64) -> Json {
             let time = NaiveTime::from_num_seconds_from_midnight_opt(at, 0).unwrap_or_default();
             crate::value::time(&time).into()
         }
+        FieldType::Zoned => {
+            let day = NaiveDate::default() + TimeDelta::days(step(n, 0, 100_000));
+            format!("{day}T12:00:00[Europe/Berlin]").into()
+        }
+        FieldType::Vector { dimensions } => {
+            // Halves are exact, and no two samples near each other are alike.
+            let first = f64::from(u32::try_from(n % 1_000).unwrap_or_default()) + 0.5;
+            let numbers = (0..*dimensions).map(|at| if at == 0 { first } else { -0.5 });
+            numbers.collect::<Vec<_>>().into()
+        }
         FieldType::Enum { values } => {
             let count = values.len().max(1) as u64;
             let at = usize::try_from(n % count).unwrap_or_default();

@@ -14,6 +14,9 @@ const KINDS: &str = r#"
         { name = "closes", type = "time", min = "12:00", max = "23:00:00.5" },
         { name = "rate", type = "decimal", precision = 5, scale = 2, min = "0.5", max = 10 },
         { name = "born", type = "date", min = "1900-01-01" },
+        { name = "meets", type = "zoned" },
+        { name = "shape", type = "vector", dimensions = 2 },
+        { name = "code4217", type = "currency" },
         { name = "seen", type = "instant", max = "2030-01-01T00:00:00Z" },
     ]
 "#;
@@ -32,6 +35,12 @@ const CASES: &[(&str, &[&str], &[&str])] = &[
         &["'11:59:59'", "'23:00:00.500001'"],
         &["'12:00:00'", "'23:00:00.500000'"],
     ),
+    (
+        "meets",
+        &["'2026-03-01T09:30:00'", "'[UTC]'"],
+        &["'2026-03-01T09:30:00[UTC]'"],
+    ),
+    ("code4217", &["'eur'", "'EURO'", "'E1R'"], &["'EUR'"]),
     ("born", &["'1899-12-31'"], &["'1900-01-01'"]),
 ];
 
@@ -63,6 +72,7 @@ async fn checks_of_the_further_types_hold_on_sqlite() {
     run(&mut connection, row).await.unwrap();
     let only = &[
         ("key", "x'00'"),
+        ("shape", "zeroblob(7)"),
         ("opens", "'24:00:00'"),
         ("opens", "'09:30'"),
         ("opens", "'09:30:00.5'"),
@@ -87,6 +97,7 @@ async fn checks_of_the_further_types_hold_on_sqlite() {
     }
     let only = &[
         ("opens", "'09:30:00.000001'"),
+        ("shape", "zeroblob(8)"),
         ("rate", "50"),
         ("seen", "1893456000000000"),
     ];
@@ -111,6 +122,8 @@ async fn checks_of_the_further_types_hold_on_postgresql() {
         .await
         .unwrap();
     let only = &[
+        ("shape", "'{1}'"),
+        ("shape", "'{1,NULL}'"),
         ("rate", "0.49"),
         ("rate", "10.01"),
         ("seen", "'2030-01-01T00:00:01Z'"),
@@ -129,6 +142,7 @@ async fn checks_of_the_further_types_hold_on_postgresql() {
     }
     let only = &[
         ("opens", "'09:30:00.000001'"),
+        ("shape", "'{1,2.5}'"),
         ("rate", "0.5"),
         ("seen", "'2030-01-01T00:00:00Z'"),
     ];
