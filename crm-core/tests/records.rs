@@ -56,6 +56,8 @@ mod relations;
 mod search;
 #[path = "records/search_index.rs"]
 mod search_index;
+#[path = "records/serial.rs"]
+mod serial;
 #[path = "records/tags.rs"]
 mod tags;
 #[path = "records/trash.rs"]

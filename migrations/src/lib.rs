@@ -15,6 +15,7 @@ macro_rules! migrations {
             migration!($folder, 3, "0003", "idempotency_keys"),
             migration!($folder, 4, "0004", "custom_fields"),
             migration!($folder, 5, "0005", "record_counts"),
+            migration!($folder, 6, "0006", "serials"),
         ]
     };
 }

@@ -14,6 +14,7 @@ pub(crate) struct ModuleWords {
     pub(crate) indexes: Vec<Vec<LitStr>>,
     pub(crate) soft_delete: bool,
     pub(crate) require_version: bool,
+    pub(crate) key: Option<LitStr>,
     pub(crate) duplicates: Vec<Vec<LitStr>>,
     pub(crate) with: Option<syn::Path>,
 }
@@ -28,6 +29,7 @@ pub(crate) struct FieldWords {
     pub(crate) immutable: bool,
     pub(crate) write_only: bool,
     pub(crate) ignore_case: bool,
+    pub(crate) serial: Option<proc_macro2::Span>,
     pub(crate) computed: Option<LitStr>,
     pub(crate) copied: Option<LitStr>,
     pub(crate) required: Option<proc_macro2::Span>,
@@ -82,10 +84,11 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
             words.duplicates = rows.elems.iter().map(texts).collect::<Result<_>>()?;
             Ok(())
         }
+        "key" => once(&mut words.key, &meta),
         "with" => once(&mut words.with, &meta),
         _ => Err(meta.error(
             "expected `name`, `singular`, `description`, `search`, `indexes`, `soft_delete`, \
-                        `require_version`, `duplicates` or `with`",
+                        `require_version`, `duplicates`, `key` or `with`",
         )),
     })?;
     Ok(words)
@@ -103,6 +106,10 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             "immutable" => return flag(&mut words.immutable, &meta),
             "write_only" => return flag(&mut words.write_only, &meta),
             "ignore_case" => return flag(&mut words.ignore_case, &meta),
+            "serial" => {
+                words.serial = Some(syn::spanned::Spanned::span(&meta.path));
+                return Ok(());
+            }
             "computed" => return once(&mut words.computed, &meta),
             "copied" => return once(&mut words.copied, &meta),
             "default" => return once(&mut words.default, &meta),
@@ -124,7 +131,7 @@ pub(crate) fn field_words(attributes: &[Attribute]) -> Result<FieldWords> {
             _ => {
                 return Err(meta.error(
                     "expected one of: unique, search, sort, required, read_only, immutable, write_only, \
-                     ignore_case, computed, copied, default, description, email, phone, url, \
+                     ignore_case, serial, computed, copied, default, description, email, phone, url, \
                      long_text, zoned, dimensions, max, min, precision, scale, currency, \
                      currency_field, values, max_items, max_length, max_bytes, references, \
                      references_any, on_delete",

@@ -56,6 +56,13 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
         }
     };
     let (soft_delete, require_version) = (words.soft_delete, words.require_version);
+    let key = match &words.key {
+        None => quote!(::std::option::Option::None),
+        Some(key) => {
+            let key = ident(key)?;
+            quote!(::std::option::Option::Some(#key))
+        }
+    };
     let target = &input.ident;
     let finish = match &words.with {
         Some(with) => quote!(#with(spec)),
@@ -75,6 +82,7 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
                     machines: ::std::vec::Vec::new(),
                     soft_delete: #soft_delete,
                     require_version: #require_version,
+                    key: #key,
                     duplicates: ::std::vec![#(#duplicates),*],
                 };
                 #finish
@@ -124,6 +132,20 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
         Some(text) => quote!(::std::option::Option::Some(::std::string::String::from(#text))),
     };
     let (computed, copied) = (text(&words.computed), text(&words.copied));
+    let base = quote!(::crm_core::module::FieldSpec::new(#name, #kind));
+    if let Some(span) = words.serial {
+        let is_i64 = inner.is_some_and(|kind| kind.to_token_stream().to_string() == "i64");
+        if !is_i64 {
+            let message = "a serial is an Option<i64>: before it is made, a record has no number";
+            return Err(Error::new(span, message));
+        }
+        return Ok(quote! {
+            ::crm_core::module::FieldSpec {
+                description: ::std::string::String::from(#description),
+                ..::crm_core::module::FieldSpec::serial(#name)
+            }
+        });
+    }
     Ok(quote! {
         ::crm_core::module::FieldSpec {
             required: #required,
@@ -138,7 +160,7 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
             ignore_case: #ignore_case,
             computed: #computed,
             copied: #copied,
-            ..::crm_core::module::FieldSpec::new(#name, #kind)
+            ..#base
         }
     })
 }

@@ -37,8 +37,8 @@ pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
         let message = format!("a custom field cannot be of type {}", spec.kind.name());
         refuse("type", "not_supported", message);
     }
-    if spec.computed.is_some() || spec.copied.is_some() {
-        let message = "a custom field is neither computed nor copied".to_owned();
+    if spec.computed.is_some() || spec.copied.is_some() || spec.serial {
+        let message = "a custom field is neither computed, copied nor serial".to_owned();
         refuse("name", "not_supported", message);
     }
     if module.computed().any(|field| field.name == *name) {

@@ -179,6 +179,7 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             machines: Vec::new(),
             soft_delete: at.index(3) == 0,
             require_version: false,
+            key: None,
             duplicates: Vec::new(),
         };
         if check(&spec).is_err() {

@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 27] = [
+const TABLES: [&str; 28] = [
     "tenants",
     "users",
     "memberships",
@@ -53,6 +53,7 @@ const TABLES: [&str; 27] = [
     "custom_fields",
     "custom_records",
     "record_counts",
+    "serials",
     "crm_migrations",
 ];
 
@@ -148,6 +149,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     duplicates(&stored, &mut problems);
     problems.0.extend(super::machine::check(&stored));
     flags::machines(spec, &mut problems);
+    flags::key(spec, &mut problems);
     problems.0.extend(super::computed::check(spec));
     problems.0.extend(super::copied::check(spec));
     indexed_search(spec, &mut problems);

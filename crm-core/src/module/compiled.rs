@@ -26,6 +26,7 @@ pub struct CompiledModule {
     defaults: Vec<Value>,
     searchable: Vec<usize>,
     sortable: Vec<usize>,
+    serials: Vec<usize>,
     linked: Vec<usize>,
     machines: Vec<Machine>,
     pub(super) amounts: Vec<money::Amount>,
@@ -70,6 +71,7 @@ impl CompiledModule {
             defaults: spec.fields.iter().map(FieldSpec::default_value).collect(),
             searchable: positions_where(|field| field.search),
             sortable: positions_where(|field| field.sort),
+            serials: positions_where(|field| field.serial),
             linked: positions_where(|field| field.kind.is_linked()),
             machines: machine::compile(&spec),
             amounts: money::compile(&spec),
@@ -139,6 +141,11 @@ impl CompiledModule {
     /// Positions of the fields whose values stand in tables of their own.
     pub(crate) fn linked(&self) -> &[usize] {
         &self.linked
+    }
+
+    /// Positions of the fields that number the records.
+    pub(crate) fn serials(&self) -> &[usize] {
+        &self.serials
     }
 
     /// The state machines of its fields.

@@ -100,6 +100,7 @@ impl Flat {
             "url" => FieldType::Url,
             "email" => FieldType::Email,
             "phone" => FieldType::Phone,
+            "serial" => FieldSpec::serial(name.clone()).kind,
             "integer" => FieldType::Integer {
                 min: i64::MIN,
                 max: i64::MAX,
@@ -161,13 +162,13 @@ impl Flat {
             _ => {
                 return Err(format!(
                     "field `{name}` has the unknown type `{word}`; the types are text, long_text, \
-                     email, phone, url, integer, decimal, money, currency, bool, instant, date, \
+                     email, phone, url, integer, serial, decimal, money, currency, bool, instant, date, \
                      time, zoned, uuid, enum, tags, json, vector, reference, references and \
                      any_reference"
                 ));
             }
         };
-        if kind.is_bounded() {
+        if word != "serial" && kind.is_bounded() {
             let (min, max) = (self.min.take(), self.max.take());
             let bounded = kind.with_bounds(min.as_ref(), max.as_ref());
             kind = bounded.map_err(|(key, message)| {
@@ -183,9 +184,9 @@ impl Flat {
             name,
             kind,
             required: self.required,
-            unique: self.unique,
+            unique: self.unique || word == "serial",
             search: self.search,
-            sort: self.sort,
+            sort: self.sort || word == "serial",
             default: self.default,
             description: self.description,
             read_only: self.read_only,
@@ -194,6 +195,7 @@ impl Flat {
             ignore_case: self.ignore_case,
             computed: self.computed,
             copied: self.copied,
+            serial: word == "serial",
         })
     }
 
@@ -239,6 +241,11 @@ impl From<&FieldSpec> for Flat {
             copied: spec.copied.clone(),
             ..Self::default()
         };
+        if spec.serial {
+            flat.r#type = Some("serial".to_owned());
+            (flat.unique, flat.sort) = (false, false);
+            return flat;
+        }
         (flat.min, flat.max) = spec.kind.bounds();
         match &spec.kind {
             FieldType::Decimal {

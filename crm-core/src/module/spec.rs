@@ -39,6 +39,9 @@ pub struct ModuleSpec {
     /// Whether a change or delete of one record must name the version that it is meant for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_version: bool,
+    /// The serial field whose number stands for the id in the path of a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Ident>,
     /// Keys by which records are taken for duplicates of each other: those that agree in all fields
     /// of one, texts without regard to case. Each key gets an index.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -103,6 +106,9 @@ pub struct FieldSpec {
     /// From which reference and which field there the value is copied, whenever the reference gets
     /// another value: `company_id.region`.
     pub copied: Option<String>,
+    /// Whether a new record gets the next number, from 1 upwards in its tenant; numbers of records
+    /// that were not made in the end are left out.
+    pub serial: bool,
 }
 
 /// The type of a field, with the rules its values obey.
@@ -237,6 +243,19 @@ impl FieldSpec {
             ignore_case: false,
             computed: None,
             copied: None,
+            serial: false,
+        }
+    }
+
+    /// A number that each new record gets: the next one of its tenant, from 1 upwards. It is unique,
+    /// sortable, and read-only.
+    pub fn serial(name: Ident) -> Self {
+        let (min, max) = (1, i64::MAX);
+        Self {
+            unique: true,
+            sort: true,
+            serial: true,
+            ..Self::new(name, FieldType::Integer { min, max })
         }
     }
 
@@ -247,7 +266,12 @@ impl FieldSpec {
 
     /// Whether clients cannot set the value.
     pub fn is_read_only(&self) -> bool {
-        self.read_only || self.computed.is_some() || self.copied.is_some()
+        self.read_only || self.serial || self.computed.is_some() || self.copied.is_some()
+    }
+
+    /// Whether records can be known by the value: it is unique, and clients give it.
+    pub fn is_key(&self) -> bool {
+        self.unique && !self.is_read_only()
     }
 
     /// Whether values compare and sort without ASCII case.

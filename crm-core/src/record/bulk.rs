@@ -161,6 +161,12 @@ impl Bulk {
             faults,
             ..Outcome::default()
         };
+        if !self.dry_run {
+            let new = rows.iter_mut().filter(|row| row.before.is_none());
+            let new: Vec<_> = new.map(|row| &mut row.after).collect();
+            let tenant = self.create.tenant();
+            super::serial::number(tx, tenant, &module, new.into_iter()).await?;
+        }
         let (mut inserts, mut audits, mut events) = (vec![], vec![], vec![]);
         let mut links: Vec<Vec<Sql>> = vec![vec![]; module.linked().len()];
         let mut first = None;

@@ -23,6 +23,7 @@ mod query;
 mod records;
 mod reference;
 mod search;
+mod serial;
 mod trash;
 mod typed;
 mod upsert;

@@ -10,8 +10,8 @@ use crate::crm::Core;
 use crate::db::{Keep, Tx};
 use crate::error::{Error, Result};
 use crate::event::ChangeKind;
-use crate::module::CompiledModule;
 use crate::module::input::{CreateInput, UpdateInput};
+use crate::module::{CompiledModule, FieldSpec};
 use crate::scope::{Create, Permit, Update};
 use crate::value::Value;
 
@@ -40,12 +40,12 @@ impl Key {
     /// [`Error::Invalid`] on `by` for a field that is absent or not unique.
     pub fn named(module: &CompiledModule, name: &str) -> Result<Self> {
         let position = module.position(name);
-        match position.filter(|at| module.fields().get(*at).is_some_and(|field| field.unique)) {
+        match position.filter(|at| module.fields().get(*at).is_some_and(FieldSpec::is_key)) {
             Some(position) => Ok(Self(position)),
             None => Err(Error::invalid(
                 "by",
                 "not_unique",
-                "Name a declared field that is unique.",
+                "Name a declared field that is unique and set by clients.",
             )),
         }
     }

@@ -13,6 +13,7 @@ use super::hook::{self, Step};
 use super::merge::Merging;
 use super::on_delete::{self, Removal};
 use super::reference;
+use super::serial;
 use super::trash;
 use super::upsert::Upsert;
 use crate::crm::Core;
@@ -202,6 +203,8 @@ pub(super) async fn insert_in(
     let named = named.filter_map(|(at, value)| reference::named(module, at, value, None));
     let named = named.collect();
     reference::check(tx, core, permit.scope(), module, named).await?;
+    let one = std::iter::once(&mut record);
+    serial::number(tx, permit.tenant(), module, one).await?;
     let insert = core.statements(module).insert(
         permit.tenant(),
         record.id,

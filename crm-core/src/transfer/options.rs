@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::is_target;
 use super::mapping::Preset;
 use crate::error::FieldError;
-use crate::module::CompiledModule;
+use crate::module::{CompiledModule, FieldSpec};
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,9 +140,9 @@ impl ImportOptions {
                 "goes with mode=upsert only",
             )),
             (ImportMode::Upsert, key) => {
-                let unique = |name: &String| module.field(name).is_some_and(|field| field.unique);
+                let unique = |name: &String| module.field(name).is_some_and(FieldSpec::is_key);
                 if !key.as_ref().is_some_and(unique) {
-                    let fields = module.fields().iter().filter(|field| field.unique);
+                    let fields = module.fields().iter().filter(|field| field.is_key());
                     let names: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
                     let message = match names.is_empty() {
                         true => format!("{} has no unique field to upsert by", module.name()),

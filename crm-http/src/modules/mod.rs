@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crm_core::id::RecordId;
 use crm_core::module::{CompiledModule, is_module_name};
 use crm_core::record::Record;
-use crm_core::{Error, Scope};
+use crm_core::{Action, Delete, Error, Read, Scope, Update};
 use poem::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
@@ -72,7 +72,7 @@ enum Target {
     /// What of the collection matches a condition, written to at once.
     BulkUpdate,
     BulkDelete,
-    Record(RecordId),
+    Record(Named),
     /// What is deleted of the collection.
     Trash,
     /// What of the collection may be the same.
@@ -91,6 +91,25 @@ enum Target {
     Export,
     /// The path goes on after the module, with what cannot be an id.
     Nothing,
+}
+
+/// How a path names a record.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    Id(RecordId),
+    /// By the number of the module's key.
+    Number(i64),
+}
+
+impl Named {
+    fn read(module: &CompiledModule, text: &str) -> Option<Self> {
+        let digits = || !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+        match record_id(text) {
+            Some(id) => Some(Self::Id(id)),
+            None if module.spec().key.is_some() && digits() => text.parse().ok().map(Self::Number),
+            None => None,
+        }
+    }
 }
 
 /// What is done with one record, beside reading and writing it.
@@ -151,7 +170,7 @@ impl Target {
             Some(trash::TRASH) if module.spec().soft_delete => Self::Trash,
             Some(merge::DUPLICATES) if !module.spec().duplicates.is_empty() => Self::Duplicates,
             Some(below) => match below.split_once('/') {
-                None => record_id(below).map_or(Self::Nothing, Self::Record),
+                None => Named::read(module, below).map_or(Self::Nothing, Self::Record),
                 Some((id, act)) => match (record_id(id), Act::named(module, act)) {
                     (Some(id), Some(act)) => Self::Act(id, act),
                     _ => Self::Nothing,
@@ -261,9 +280,18 @@ impl Call {
             (_, Target::Batch) => handler.batch(request).await,
             (_, Target::BulkUpdate) => handler.bulk_update(request).await,
             (_, Target::BulkDelete) => handler.bulk_delete(request).await,
-            (Method::GET, Target::Record(id)) => handler.get(&request, id).await,
-            (Method::DELETE, Target::Record(id)) => handler.delete(request, id).await,
-            (_, Target::Record(id)) => handler.update(request, id).await,
+            (Method::GET, Target::Record(named)) => {
+                let id = handler.id::<Read>(named).await?;
+                handler.get(&request, id).await
+            }
+            (Method::DELETE, Target::Record(named)) => {
+                let id = handler.id::<Delete>(named).await?;
+                handler.delete(request, id).await
+            }
+            (_, Target::Record(named)) => {
+                let id = handler.id::<Update>(named).await?;
+                handler.update(request, id).await
+            }
         }
     }
 }
@@ -297,6 +325,23 @@ struct Handler<'a> {
 impl Handler<'_> {
     fn name(&self) -> &str {
         self.module.name().as_str()
+    }
+
+    /// The id of the record that a path names.
+    async fn id<A: Action>(&self, named: Named) -> Result<RecordId, Problem> {
+        match named {
+            Named::Id(id) => Ok(id),
+            Named::Number(number) => {
+                let permit = self.scope.permit::<A>(self.name())?;
+                Ok(self
+                    .exchange
+                    .app
+                    .crm
+                    .records()
+                    .id_of(&permit, number)
+                    .await?)
+            }
+        }
     }
 
     async fn values(

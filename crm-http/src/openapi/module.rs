@@ -1,6 +1,7 @@
 //! The paths and schemas that follow from one module's declaration.
 
 mod bulk;
+mod key;
 mod merge;
 mod nearest;
 mod transfer;
@@ -80,6 +81,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         .paths
         .extend(trash::paths(registry, &words, module));
     trash::require_version(module, &mut described.paths);
+    key::paths(module, &mut described.paths);
     described
 }
 

@@ -23,7 +23,7 @@ pub(super) fn unchanged() -> Value {
 }
 
 fn unique(module: &CompiledModule) -> Vec<&str> {
-    let fields = module.fields().iter().filter(|field| field.unique);
+    let fields = module.fields().iter().filter(|field| field.is_key());
     fields.map(|field| field.name.as_str()).collect()
 }
 

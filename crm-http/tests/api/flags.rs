@@ -10,6 +10,7 @@ crate::on_both_databases! {
     the_document_says_who_sets_and_who_sees_a_field
     a_write_only_secret_is_in_no_answer
     computed_and_copied_values_are_shown_and_not_taken
+    a_record_is_read_changed_and_deleted_by_its_number
 }
 
 const VAULTS: &str = r#"
@@ -131,5 +132,53 @@ async fn computed_and_copied_values_are_shown_and_not_taken(database: Database) 
         refused.status == 422 && refused.body.contains("is computed"),
         "{refused}"
     );
+    app.close().await;
+}
+
+async fn a_record_is_read_changed_and_deleted_by_its_number(database: Database) {
+    let tickets = r#"
+        name = "tickets"
+        singular = "ticket"
+        key = "number"
+        fields = [
+            { name = "number", type = "serial" },
+            { name = "title", type = "text", required = true },
+        ]
+    "#;
+    let app = App::with(database, |builder| {
+        builder.modules([ModuleSpec::from_toml(tickets).unwrap()])
+    })
+    .await;
+    let (admin, sent) = (&app.admin, json!({"title": "a", "number": 5}));
+    let made = admin.post("/api/v1/tickets", sent).await.expect(201);
+    assert_eq!(made["number"], 1);
+    let by_id = format!("/api/v1/tickets/{}", made["id"].as_str().unwrap());
+    let path = "/api/v1/tickets/1";
+    assert_eq!(admin.get(path).await.expect(200), made);
+    assert_eq!(admin.get(&by_id).await.expect(200), made);
+    let changed = admin.patch(path, json!({"title": "b"})).await.expect(200);
+    assert_eq!(
+        (&changed["title"], &changed["version"]),
+        (&json!("b"), &json!(2))
+    );
+
+    let foreign = app.foreign_admin().await;
+    let viewer = app.member("vera", "viewer").await;
+    for odd in [
+        "/api/v1/tickets/2",
+        "/api/v1/tickets/01",
+        "/api/v1/tickets/-1",
+    ] {
+        assert_eq!(admin.get(odd).await.status, 404, "{odd}");
+    }
+    assert_eq!(admin.get("/api/v1/contacts/1").await.status, 404, "no key");
+    assert_eq!(app.anonymous().get(path).await.status, 401);
+    assert_eq!(foreign.get(path).await.status, 404);
+    assert_eq!(foreign.delete(path).await.status, 404);
+    assert_eq!(viewer.get(path).await.status, 200);
+    assert_eq!(viewer.delete(path).await.status, 403);
+    assert_eq!(viewer.delete("/api/v1/tickets/2").await.status, 403);
+    assert_eq!(admin.delete(path).await.status, 204);
+    assert_eq!(admin.get(path).await.status, 404);
     app.close().await;
 }

@@ -42,12 +42,32 @@ pub(super) fn check(field: &FieldSpec, place: &str, problems: &mut Problems) {
             refuse("default", "required", message);
         }
     }
+    if field.serial {
+        let plain = FieldSpec {
+            description: field.description.clone(),
+            ..FieldSpec::serial(name.clone())
+        };
+        if *field != plain {
+            let message = format!("`{name}` is serial, which goes with no other rule");
+            refuse("type", "not_supported", message);
+        }
+    }
     if field.ignore_case && !matches!(field.kind, FieldType::Text { .. }) {
         let message = format!(
             "`{name}` is of type {}; only text can be `ignore_case`",
             field.kind.name()
         );
         refuse("ignore_case", "not_supported", message);
+    }
+}
+
+/// The key of the records' paths is a number that each of them has.
+pub(super) fn key(spec: &ModuleSpec, problems: &mut Problems) {
+    let Some(key) = &spec.key else { return };
+    let mut serials = spec.fields.iter().filter(|field| field.serial);
+    if !serials.any(|field| field.name == *key) {
+        let message = format!("`{key}` is no serial field of this module");
+        problems.add("/key", "unknown_field", message);
     }
 }
 

@@ -1,0 +1,28 @@
+//! Modules whose records are known by a number.
+
+use crm_core::module::CompiledModule;
+use serde_json::{Map, Value, json};
+
+use crate::modules::BASE;
+
+/// Says of a module with a key that its number stands for the id in the path of a record.
+pub(super) fn paths(module: &CompiledModule, paths: &mut Map<String, Value>) {
+    let Some(key) = &module.spec().key else {
+        return;
+    };
+    let path = format!("{BASE}{}/{{id}}", module.name());
+    let Some(record) = paths.get_mut(&path) else {
+        return;
+    };
+    for method in ["get", "patch", "put", "delete"] {
+        let parameters = record[method]["parameters"].as_array_mut();
+        for parameter in parameters.into_iter().flatten() {
+            if parameter["name"] == "id" {
+                let words = format!("The record's `{key}`, a number, or its id.");
+                parameter["description"] = json!(words);
+                parameter["schema"] = json!({"type": "string"});
+                parameter["example"] = json!("42");
+            }
+        }
+    }
+}
