@@ -70,9 +70,9 @@ struct FieldBody {
     /// Its name in records.
     #[oai(validator(max_length = 48))]
     name: String,
-    /// `text`, `long_text`, `email`, `phone`, `url`, `integer`, `decimal`, `money`, `bool`,
-    /// `instant`, `date`, `time`, `uuid`, `enum`, `tags` or `json`, as in the declaration of a
-    /// module; no references.
+    /// `text`, `long_text`, `email`, `phone`, `url`, `integer`, `decimal`, `money`, `currency`,
+    /// `bool`, `instant`, `date`, `time`, `zoned`, `uuid`, `enum`, `tags` or `json`, as in the
+    /// declaration of a module; no references.
     #[oai(rename = "type", validator(max_length = 48))]
     kind: String,
     /// One sentence for the documentation.
@@ -86,6 +86,14 @@ struct FieldBody {
     search: Option<bool>,
     /// Whether lists may be ordered by it.
     sort: Option<bool>,
+    /// Whether only the application sets it.
+    read_only: Option<bool>,
+    /// Whether it is given when a record is made, and never changed.
+    immutable: Option<bool>,
+    /// Whether it is stored and never shown.
+    write_only: Option<bool>,
+    /// Of a text: whether it compares without ASCII case.
+    ignore_case: Option<bool>,
     /// The value of records that leave it out.
     default: Option<Any<Value>>,
     /// The smallest value; of a text: fewest characters.
@@ -414,7 +422,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_takes_every_key_of_a_declaration_but_the_target_of_a_reference() {
+    fn a_body_takes_every_key_of_a_declaration_that_a_tenants_field_can_have() {
+        // Tenants' fields refer to no records, are made of no others, and are no vectors.
+        const NOT_TAKEN: [&str; 6] = [
+            "module",
+            "modules",
+            "on_delete",
+            "computed",
+            "copied",
+            "dimensions",
+        ];
         // Serde lists what it knows.
         let refused = serde_json::from_value::<FieldSpec>(json!({"?": 1})).unwrap_err();
         let text = refused.to_string();
@@ -424,7 +441,7 @@ mod tests {
         let schema = &registry.schemas["ModuleFieldCreate"];
         let taken: Vec<&str> = schema.properties.iter().map(|(name, _)| *name).collect();
         let missing: Vec<&str> = known
-            .filter(|key| *key != "module" && !taken.contains(key))
+            .filter(|key| !NOT_TAKEN.contains(key) && !taken.contains(key))
             .collect();
         assert_eq!(missing, [""; 0], "{text}");
     }
