@@ -101,6 +101,10 @@ impl Write {
                     let message = "Take values from one of the records that are merged.";
                     refuse(format!("/take{pointer}"), "unknown_reference", message);
                 }
+                Some(position) if is_kept(module, position) => {
+                    let message = "The record that stays keeps its own value of this field.";
+                    refuse(format!("/take{pointer}"), "immutable", message);
+                }
                 Some(position) => {
                     take.insert(position, *id);
                 }
@@ -214,6 +218,8 @@ impl Merging {
             if let Some(id) = self.take.get(&position) {
                 let taken = others.iter().find(|other| other.id == *id);
                 *value = taken.unwrap_or(survivor).values[position].clone();
+            } else if is_kept(module, position) {
+                continue;
             } else if let FieldType::Tags { max_items, .. } = &field.kind {
                 let all = others.iter().map(|other| &other.values[position]);
                 unite(value, all, *max_items as usize);
@@ -226,7 +232,49 @@ impl Merging {
                 *value = Value::Null;
             }
         }
+        self.unmix(module, survivor, others, &mut values)?;
         Ok(values)
+    }
+
+    /// An amount comes with its currency: one of another currency is not taken, and no currency is
+    /// given to an amount that had none.
+    fn unmix(
+        &self,
+        module: &CompiledModule,
+        survivor: &Record,
+        others: &[Record],
+        values: &mut [Value],
+    ) -> Result<()> {
+        for at in 0..values.len() {
+            let Some(currency) = module.currency_of(at) else {
+                continue;
+            };
+            let (amount, own) = (&survivor.values[at], &survivor.values[currency]);
+            if let Some(id) = self.take.get(&at) {
+                let taken = others.iter().find(|other| other.id == *id);
+                if taken.unwrap_or(survivor).values[currency] != values[currency] {
+                    let unit = module.fields()[currency].name.as_str();
+                    let message = format!("Take {unit} from the same record.");
+                    let name = module.fields()[at].name.as_str();
+                    return Err(Error::invalid(name, "mixed_currencies", message).under("/take"));
+                }
+            } else if !amount.is_null() && !self.take.contains_key(&currency) {
+                values[currency] = own.clone();
+            }
+        }
+        for at in 0..values.len() {
+            let Some(currency) = module.currency_of(at) else {
+                continue;
+            };
+            if survivor.values[at].is_null() && !self.take.contains_key(&at) {
+                let mut given = others.iter().filter(|other| {
+                    !other.values[at].is_null() && other.values[currency] == values[currency]
+                });
+                let given = given.next().map(|other| other.values[at].clone());
+                values[at] = given.unwrap_or_default();
+            }
+        }
+        Ok(())
     }
 
     /// Whether the value is the id of one of the records.
@@ -375,6 +423,16 @@ fn unite<'v>(value: &mut Value, others: impl Iterator<Item = &'v Value>, most: u
     if !tags.is_empty() {
         *value = Value::Tags(tags);
     }
+}
+
+/// Whether the record that stays keeps what it has in this field: what only the application sets,
+/// what never changes, and the states of its machines.
+fn is_kept(module: &CompiledModule, position: usize) -> bool {
+    let Some(field) = module.fields().get(position) else {
+        return false;
+    };
+    let mut machines = module.spec().machines.iter();
+    field.is_read_only() || field.immutable || machines.any(|machine| machine.field == field.name)
 }
 
 fn is_own(module: &CompiledModule, field: &crate::module::FieldSpec) -> bool {

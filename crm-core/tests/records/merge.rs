@@ -13,6 +13,7 @@ on_both_databases!(
     a_merge_leaves_audit_rows_and_events_for_everything_that_changed,
     a_merge_of_records_that_refer_to_each_other_leaves_no_circle,
     a_merge_is_refused_for_what_the_caller_may_not_do_and_nothing_changes,
+    a_merge_keeps_what_never_changes_and_no_amount_gets_another_currency,
     a_merge_runs_hooks_and_may_be_refused_by_them,
     the_merged_go_to_the_trash_where_there_is_one,
     racing_merges_of_the_same_records_merge_them_once,
@@ -60,11 +61,85 @@ fields = [
 ]
 "#;
 
-fn modules() -> anyhow::Result<[ModuleSpec; 3]> {
+const OFFERS: &str = r#"
+name = "offers"
+singular = "offer"
+fields = [
+    { name = "title", type = "text", required = true },
+    { name = "code", type = "text", immutable = true },
+    { name = "amount", type = "money", currency_field = "currency" },
+    { name = "currency", type = "currency" },
+    { name = "status", type = "enum", values = ["new", "won"], required = true, default = "new" },
+    { name = "stage", type = "enum", values = ["open", "closed"], read_only = true },
+]
+
+[[machines]]
+field = "status"
+edges = { new = ["won"] }
+sets = { won = { stage = "closed" } }
+"#;
+
+async fn a_merge_keeps_what_never_changes_and_no_amount_gets_another_currency(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let offer = async |json| it.create(&scope, "offers", json).await;
+    let yen = offer(json!({"title": "a", "currency": "JPY"})).await?;
+    let euro = offer(json!({"title": "b", "currency": "EUR", "amount": "4", "code": "x"})).await?;
+    let euro = it
+        .update(&scope, &euro, None, json!({"status": "won"}))
+        .await?;
+    let take = Merge {
+        take: vec![("amount".to_owned(), euro.id)],
+        ..from(&[&euro])
+    };
+    let refused = merge(&it, &scope, &yen, take).await;
+    assert_eq!(code(refused), "validation_failed");
+    let fixed = Merge {
+        take: vec![("code".to_owned(), euro.id)],
+        ..from(&[&euro])
+    };
+    assert_eq!(
+        code(merge(&it, &scope, &yen, fixed).await),
+        "validation_failed"
+    );
+
+    let merged = merge(&it, &scope, &yen, from(&[&euro])).await?;
+    for (field, value) in [
+        ("currency", json!("JPY")),
+        ("amount", Json::Null),
+        ("code", Json::Null),
+        ("status", json!("new")),
+        ("stage", Json::Null),
+    ] {
+        assert_eq!(get(&merged, field), value, "{field}");
+    }
+
+    let bare = offer(json!({"title": "c", "amount": "100"})).await?;
+    let more = offer(json!({"title": "d", "currency": "USD", "amount": "7"})).await?;
+    let merged = merge(&it, &scope, &bare, from(&[&more])).await?;
+    assert_eq!(
+        (get(&merged, "amount"), get(&merged, "currency")),
+        (json!("100.00"), Json::Null)
+    );
+
+    let none = offer(json!({"title": "e"})).await?;
+    let full = offer(json!({"title": "f", "currency": "USD", "amount": "7"})).await?;
+    let merged = merge(&it, &scope, &none, from(&[&full])).await?;
+    assert_eq!(
+        (get(&merged, "amount"), get(&merged, "currency")),
+        (json!("7.00"), json!("USD"))
+    );
+    Ok(())
+}
+
+fn modules() -> anyhow::Result<[ModuleSpec; 4]> {
     Ok([
         ModuleSpec::from_toml(PERSONS)?,
         ModuleSpec::from_toml(CALLS)?,
         ModuleSpec::from_toml(HARD)?,
+        ModuleSpec::from_toml(OFFERS)?,
     ])
 }
 
