@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Sealer};
 use crate::clock::Clock;
 use crate::custom::{CustomFields, CustomModules};
 use crate::db::record::Statements;
@@ -269,6 +269,8 @@ impl Crm {
         self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
         self.tasks
             .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
+        let sealer = Sealer::new(&self.core);
+        self.tasks.spawn(sealer.run(self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -302,6 +304,16 @@ impl Crm {
         Ok(delivered)
     }
 
+    /// Seals what the audit logs of all tenants hold now into their chains, as
+    /// [`start`](Self::start) does by itself within a second; answers how many entries. Does nothing
+    /// while another process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn seal_audit_once(&self) -> Result<u64> {
+        Sealer::new(&self.core).drain().await
+    }
+
     /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
     /// [`start`](Self::start) does by itself; answers for how many tasks. SQLite only: PostgreSQL
     /// keeps its index with the writes.
@@ -312,12 +324,13 @@ impl Crm {
         upkeep::round(&self.core).await
     }
 
-    /// Ends the background work, finishes waiting writes and closes the database.
+    /// Ends the background work, finishes waiting writes, seals the audit log and closes the database.
     pub async fn close(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.core.identity.settle().await;
+        Sealer::new(&self.core).finish().await;
         self.core.db.close().await;
     }
 }

@@ -17,6 +17,7 @@ pub mod id;
 pub mod identity;
 pub mod job;
 mod journal;
+mod lease;
 pub mod member;
 pub mod module;
 pub mod plugin;
@@ -33,7 +34,10 @@ pub mod transfer;
 mod upkeep;
 pub mod value;
 
-pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};
+pub use audit::{
+    Audit, AuditEntry, AuditExport, AuditFault, AuditFaultKind, AuditHead, AuditPage, AuditQuery,
+    PrunedAudit, Verification,
+};
 pub use crm::{Builder, Crm, read_module};
 pub use crm_derive::Module;
 pub use db::ddl::Step;

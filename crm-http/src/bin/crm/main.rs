@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage.
 
+mod audit;
 mod field;
 mod logging;
 mod migrate;
@@ -77,6 +78,8 @@ enum Command {
     Import(transfer::Import),
     Export(transfer::Export),
     Purge(purge::Purge),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -112,6 +115,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Import(command) => command.run(settings).await,
             Command::Export(command) => command.run(settings).await,
             Command::Purge(command) => command.run(settings).await,
+            Command::Audit(command) => command.run(settings).await,
             #[cfg(feature = "plugins")]
             Command::Plugin(command) => command.run(settings).await,
         }
