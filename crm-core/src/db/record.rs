@@ -26,6 +26,7 @@ use crate::value::Value;
 pub(crate) use duplicates::ignores_case;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
+pub(crate) use search_step::Learned;
 
 use custom::{selected, within};
 use trash::Shelf;

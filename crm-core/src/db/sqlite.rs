@@ -21,6 +21,9 @@ pub(super) use writer::{execute, fetch_all, fetch_optional, insert_all, run_scri
 const STATEMENT_CACHE: usize = 512;
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
+/// Bytes of the file that readers see as memory: as many as SQLite allows. Its page cache is shared
+/// by all connections of the process behind one lock, so reading through it does not scale.
+const MAPPED: i64 = 0x7fff_0000;
 
 #[derive(Debug, Clone)]
 pub(super) struct Database {
