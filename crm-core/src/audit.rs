@@ -27,7 +27,7 @@ use crate::scope::{Permit, Read};
 pub use export::AuditExport;
 pub use prune::PrunedAudit;
 pub(crate) use seal::Sealer;
-pub use verify::{AuditFault, AuditFaultKind, AuditHead, Verification};
+pub use verify::{AuditFault, AuditFaultKind, AuditHead, AuditSeal, Verification};
 
 /// The action of entries that tell of a pruning.
 const PRUNE: &str = "audit.prune";
@@ -179,7 +179,7 @@ fn entry(mut row: Row) -> Result<AuditEntry> {
 }
 
 /// Bytes in hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.

@@ -29,6 +29,7 @@ use crate::plugin::Plugins;
 use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
 use crate::record::{Hooks, KeptFigures, Records};
 use crate::registry::Registry;
+use crate::retention::{self, Removed, Retention};
 use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
@@ -37,7 +38,7 @@ use crate::transfer::{Import, Transfer};
 use crate::upkeep::{self, Upkeep};
 
 /// How often to look for policy changes of other processes.
-const POLICY_POLL: Duration = Duration::from_millis(500);
+pub(crate) const POLICY_POLL: Duration = Duration::from_millis(500);
 
 /// A multi-tenant CRM back end: the database, its modules, and everybody's rights.
 ///
@@ -63,6 +64,7 @@ pub(crate) struct Core {
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
+    pub(crate) retention: Retention,
     statements: Vec<Statements>,
 }
 
@@ -269,6 +271,8 @@ impl Crm {
         self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
         self.tasks
             .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
+        let retention = retention::run(self.core.clone(), self.stop.clone());
+        self.tasks.spawn(retention);
         let sealer = Sealer::new(&self.core);
         self.tasks.spawn(sealer.run(self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
@@ -302,6 +306,15 @@ impl Crm {
         }
         dispatcher.release().await?;
         Ok(delivered)
+    }
+
+    /// Removes what is too old by the [retention](Builder::retention), as [`start`](Self::start) does
+    /// by itself every hour. Does nothing while another process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn remove_old_once(&self) -> Result<Removed> {
+        retention::round(&self.core).await
     }
 
     /// Seals what the audit logs of all tenants hold now into their chains, as
@@ -356,6 +369,7 @@ pub struct Builder {
     subscribers: Vec<Arc<dyn Subscriber>>,
     plugins: Option<Arc<dyn PluginHost>>,
     jobs: Vec<Arc<dyn JobKind>>,
+    retention: Retention,
     pub(crate) hooks: Hooks,
 }
 
@@ -372,6 +386,7 @@ impl Default for Builder {
             subscribers: Vec::new(),
             plugins: None,
             jobs: vec![Arc::new(Import)],
+            retention: Retention::default(),
             hooks: Hooks::default(),
         }
     }
@@ -430,6 +445,12 @@ impl Builder {
     /// Runs background jobs of this kind.
     pub fn job(mut self, kind: Arc<dyn JobKind>) -> Self {
         self.jobs.push(kind);
+        self
+    }
+
+    /// How long delivered events, records of plugin runs and audit entries are kept.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
@@ -492,6 +513,7 @@ impl Builder {
                 .map(|module| Statements::new(module, dialect))
                 .collect(),
             hooks: self.hooks,
+            retention: self.retention,
             catalogue,
             registry,
             db,

@@ -24,6 +24,7 @@ pub mod plugin;
 pub mod policy;
 pub mod record;
 mod registry;
+mod retention;
 pub mod role;
 mod schema;
 mod scope;
@@ -36,7 +37,7 @@ pub mod value;
 
 pub use audit::{
     Audit, AuditEntry, AuditExport, AuditFault, AuditFaultKind, AuditHead, AuditPage, AuditQuery,
-    PrunedAudit, Verification,
+    AuditSeal, PrunedAudit, Verification,
 };
 pub use crm::{Builder, Crm, read_module};
 pub use crm_derive::Module;
@@ -48,6 +49,7 @@ pub use error::{Error, FieldError, Refusal, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
+pub use retention::{Removed, Retention};
 pub use schema::{DataLoss, Schema};
 pub use scope::{
     Action, Actor, Create, Delete, Permit, Purge, Read, RequestContext, Scope, Update,

@@ -17,6 +17,7 @@ macro_rules! migrations {
             migration!($folder, 5, "0005", "record_counts"),
             migration!($folder, 6, "0006", "serials"),
             migration!($folder, 7, "0007", "audit_seals"),
+            migration!($folder, 8, "0008", "erased_tenants"),
         ]
     };
 }

@@ -32,6 +32,23 @@ pub struct AuditHead {
     pub sealed_at: DateTime<Utc>,
 }
 
+/// A link of a tenant's chain, for an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditSeal {
+    /// The number of its last entry.
+    pub sequence: i64,
+    /// How many entries it has.
+    pub entries: i64,
+    /// Their ids and digests, in hexadecimal digits; absent in a checkpoint.
+    pub members: Option<String>,
+    /// The latest time of its entries.
+    pub newest_at: DateTime<Utc>,
+    /// When it was made.
+    pub sealed_at: DateTime<Utc>,
+    /// The hash over the seal before and all of the above, in hexadecimal digits.
+    pub hash: String,
+}
+
 /// What holding the log against its chain found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verification {
@@ -85,12 +102,41 @@ impl Audit {
     /// # Errors
     /// Those of the database.
     pub async fn head(&self, permit: &Permit<Read>) -> Result<Option<AuditHead>> {
+        Ok(self.last(permit).await?.as_ref().map(head))
+    }
+
+    /// Where the chain ends, its hash as bytes.
+    pub(crate) async fn end(&self, permit: &Permit<Read>) -> Result<Option<(i64, Hash)>> {
+        let last = self.last(permit).await?;
+        Ok(last.map(|seal| (seal.sequence, seal.hash)))
+    }
+
+    async fn last(&self, permit: &Permit<Read>) -> Result<Option<Seal>> {
         let tenant = permit.on("audit")?.tenant();
         let mut sql = Seal::select();
         sql.arg(tenant, ColumnType::Uuid)
             .push(" ORDER BY sequence DESC LIMIT 1");
         let row = self.core.db.fetch_optional(sql).await?;
-        Ok(row.map(Seal::read).transpose()?.as_ref().map(head))
+        row.map(Seal::read).transpose()
+    }
+
+    /// Links of the tenant's chain behind this number, in their order; none at its end. `permit` is
+    /// one for the object `audit`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn seals(&self, permit: &Permit<Read>, behind: i64) -> Result<Vec<AuditSeal>> {
+        let tenant = permit.on("audit")?.tenant();
+        let seals = seals(&self.core.db, tenant, behind).await?;
+        let told = seals.into_iter().map(|seal| AuditSeal {
+            sequence: seal.sequence,
+            entries: seal.entries,
+            members: seal.members.as_deref().map(hex),
+            newest_at: seal.newest_at,
+            sealed_at: seal.sealed_at,
+            hash: hex(&seal.hash),
+        });
+        Ok(told.collect())
     }
 
     /// Holds the tenant's log against its chain; with `expected`, the hash of a head seen earlier,

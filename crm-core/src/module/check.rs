@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 30] = [
+const TABLES: [&str; 31] = [
     "tenants",
     "users",
     "memberships",
@@ -42,6 +42,7 @@ const TABLES: [&str; 30] = [
     "audit_log",
     "audit_unsealed",
     "audit_seals",
+    "erased_tenants",
     "outbox",
     "leases",
     "plugins",
