@@ -52,6 +52,9 @@ impl TenantTable {
     /// these; none where the table numbers no words.
     pub(crate) fn delete_words(&self, tenant: TenantId, dialect: Dialect) -> Option<Sql> {
         let index = self.name.strip_suffix(".numbers")?;
+        if !self.numbers_words() {
+            return None;
+        }
         let words = Self {
             name: index.to_owned(),
             divisible: true,
@@ -76,14 +79,13 @@ impl TenantTable {
         sql
     }
 
+    /// Which rows: some of the tenant's, where the table can be divided.
     fn some(&self, sql: &mut Sql, tenant: TenantId, dialect: Dialect, with: Option<&Self>) {
-        let row = match dialect {
-            Dialect::Sqlite => "rowid",
-            Dialect::Postgres => "ctid",
-        };
         if self.divisible {
-            sql.push(" WHERE ").push(row).push(" IN (SELECT ").push(row);
-            sql.push(" FROM ");
+            sql.push(match dialect {
+                Dialect::Sqlite => " WHERE rowid IN (SELECT rowid FROM ",
+                Dialect::Postgres => " WHERE ctid = ANY (ARRAY (SELECT ctid FROM ",
+            });
             self.push(sql);
         }
         sql.push(" WHERE tenant_id = ")
@@ -94,9 +96,20 @@ impl TenantTable {
             sql.push(" IS NOT NULL");
         }
         if self.divisible {
-            sql.push(" ORDER BY ").push(row).push(" LIMIT ");
-            sql.number(BATCH).push(")");
+            if self.numbers_words() {
+                // Their words go first, and must be those of the same rows.
+                sql.push(" ORDER BY rowid");
+            }
+            sql.push(" LIMIT ").number(BATCH);
+            sql.push(match dialect {
+                Dialect::Sqlite => ")",
+                Dialect::Postgres => "))",
+            });
         }
+    }
+
+    fn numbers_words(&self) -> bool {
+        self.name.ends_with(".search.numbers")
     }
 
     fn push(&self, sql: &mut Sql) {

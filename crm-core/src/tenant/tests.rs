@@ -35,7 +35,7 @@ const ADA: &str = "ada@acme.example";
 const SHARED: &str = "bo@both.example";
 const PASSWORD: &str = "correct horse battery";
 
-/// Records that refer to each other, in a circle and to themselves, with every kind of table.
+/// Records that refer to each other in a circle, with every kind of table.
 const NODES: &str = r#"
     name = "nodes"
     singular = "node"
@@ -53,7 +53,7 @@ const NODES: &str = r#"
 const KNOTS: &str = r#"
     name = "knots"
     singular = "knot"
-    fields = [{ name = "node_id", type = "reference", module = "nodes" }]
+    fields = [{ name = "title", type = "text" }]
 "#;
 
 /// A job that ends at once.
@@ -171,9 +171,7 @@ impl World {
                 json!({"title": "one", "secret": "hush-hush"}),
             )
             .await?;
-        let knot = self
-            .make(tenant, "knots", json!({"node_id": one.to_string()}))
-            .await?;
+        let knot = self.make(tenant, "knots", json!({"title": "k"})).await?;
         let mut parent = one;
         for number in 0..3 {
             let node = json!({"title": format!("child {number}"), "parent_id": parent.to_string(),
