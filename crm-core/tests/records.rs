@@ -60,6 +60,8 @@ mod search_index;
 mod serial;
 #[path = "records/tags.rs"]
 mod tags;
+#[path = "records/through.rs"]
+mod through;
 #[path = "records/trash.rs"]
 mod trash;
 #[path = "records/types.rs"]

@@ -11,6 +11,7 @@ mod nearest;
 mod order;
 mod search;
 mod search_step;
+mod through;
 mod trash;
 
 use std::sync::Arc;
@@ -275,6 +276,7 @@ impl Statements {
                 sql.push(") IS NOT TRUE)");
             }
             Filter::Compare(field, comparison) => self.compare(sql, *field, comparison),
+            Filter::Through(through) => self.through(sql, through),
         }
     }
 

@@ -7,10 +7,12 @@
 use serde_json::{Map, Value as Json};
 
 use super::filter::{MAX_LIST, fits, operator_list};
+use super::through::{self, MAX_THROUGH, Way, alone};
 use super::{Comparison, Field, Filter};
 use crate::error::FieldError;
 use crate::module::input::{from_json_filter, operand_entry, operand_text};
 use crate::module::{CompiledModule, FieldType};
+use crate::scope::Scope;
 use crate::value::Value;
 
 /// Most levels of `and`, `or` and `not` within each other, the outermost object included.
@@ -27,27 +29,38 @@ impl Filter {
         module: &CompiledModule,
         object: &Map<String, Json>,
     ) -> Result<Self, Vec<FieldError>> {
-        let mut reader = Reader {
-            module,
-            conditions: 0,
-            refused: Vec::new(),
-        };
-        let filter = reader.object(object, "", 1);
-        if reader.refused.is_empty() {
-            Ok(filter)
-        } else {
-            Err(reader.refused)
-        }
+        Reader::new(module, None).filter(object)
     }
 }
 
-struct Reader<'a> {
+/// Reads one condition. With a scope, it may be on the records that references point to.
+pub(super) struct Reader<'a> {
     module: &'a CompiledModule,
+    scope: Option<&'a Scope>,
     conditions: usize,
+    through: usize,
     refused: Vec<FieldError>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(module: &'a CompiledModule, scope: Option<&'a Scope>) -> Self {
+        Self {
+            module,
+            scope,
+            conditions: 0,
+            through: 0,
+            refused: Vec::new(),
+        }
+    }
+
+    pub(super) fn filter(mut self, object: &Map<String, Json>) -> Result<Filter, Vec<FieldError>> {
+        let filter = self.object(object, "", 1);
+        match self.refused.is_empty() {
+            true => Ok(filter),
+            false => Err(self.refused),
+        }
+    }
+
     fn object(&mut self, object: &Map<String, Json>, at: &str, depth: usize) -> Filter {
         if depth > MAX_DEPTH {
             let message = format!("conditions stand at most {MAX_DEPTH} levels deep");
@@ -97,7 +110,46 @@ impl Reader<'_> {
         parts
     }
 
+    /// The condition that the record behind a reference meets all that is asked of `path`.
+    fn through(&mut self, path: &str, json: &Json, at: &str, parts: &mut Vec<Filter>) {
+        let way = match self.scope {
+            Some(scope) => Way::find(scope, self.module, path),
+            None => Err(alone(self.module, path)),
+        };
+        let way = match way {
+            Ok(way) => way,
+            Err((code, message)) => return self.refuse(at, code, message),
+        };
+        self.through += 1;
+        if self.through > MAX_THROUGH {
+            return self.refuse(at, "too_many", through::too_many());
+        }
+        let target = way.target();
+        let mut there = Reader {
+            conditions: self.conditions,
+            ..Reader::new(&target, None)
+        };
+        let mut met = Vec::new();
+        there.field(way.name, json, at, &mut met);
+        self.conditions = there.conditions;
+        for FieldError {
+            pointer,
+            code,
+            message,
+        } in there.refused
+        {
+            self.refuse(&pointer, code, message);
+        }
+        parts.push(way.to(match met.len() {
+            1 => met.remove(0),
+            _ => Filter::And(met),
+        }));
+    }
+
     fn field(&mut self, name: &str, json: &Json, at: &str, parts: &mut Vec<Filter>) {
+        if name.contains('.') {
+            return self.through(name, json, at, parts);
+        }
         let Some(field) = Field::named(self.module, name) else {
             let message = self.module.lacks(name);
             return self.refuse(at, "unknown_field", message);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
 
-use super::{Aggregate, Groups, Records};
+use super::{Aggregate, Filter, Groups, Records};
 use crate::clock::Clock;
 use crate::db::{Touched, Writes};
 use crate::error::{Error, Result};
@@ -118,9 +118,11 @@ impl Records {
             // The positions of a tenant's own fields change when they come and go.
             question: format!("{ask:?}"),
         };
-        let touched = Touched::new(permit.tenant(), module);
         let writes: &Writes = core.db.writes();
-        let before = writes.count(touched);
+        let others = ask.filter.as_ref().map(Filter::others);
+        let modules = others.iter().flatten().chain([module]);
+        let touched = modules.map(|module| Touched::new(permit.tenant(), module));
+        let before = touched.map(|touched| writes.count(touched)).sum();
         if let Some(groups) = core.figures.find(&key, age, &core.clock, before) {
             return Ok(Figures { groups, kept: true });
         }

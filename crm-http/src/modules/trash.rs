@@ -18,7 +18,7 @@ impl Handler<'_> {
         let registry = self.exchange.app.crm.registry();
         let delete = self.scope.permit::<Delete>(self.name())?;
         let read = self.scope.permit::<Read>(self.name())?;
-        let (query, view) = query::parse(registry, &self.module, request)?;
+        let (query, view) = query::parse(registry, &self.scope, &self.module, request)?;
         let records = self.exchange.app.crm.records();
         let page = records.trash(&read, &delete, &query).await?;
         self.shown(&read, page, &view).await

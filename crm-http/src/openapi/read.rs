@@ -3,7 +3,8 @@
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType};
 use crm_core::record::{
-    MAX_CONDITIONS, MAX_EXPAND, MAX_EXPAND_DEPTH, Query, Sort, expanded_name, operators,
+    MAX_CONDITIONS, MAX_EXPAND, MAX_EXPAND_DEPTH, MAX_THROUGH, Query, Sort, expanded_name,
+    operators,
 };
 use serde_json::{Map, Value, json};
 
@@ -215,11 +216,11 @@ pub(super) fn query_schemas(
     });
     vec![
         (query_name(singular), query),
-        (filter, filter_schema(module, system)),
+        (filter, filter_schema(registry, module, system)),
     ]
 }
 
-fn filter_schema(module: &CompiledModule, system: &[FieldSpec]) -> Value {
+fn filter_schema(registry: &Registry, module: &CompiledModule, system: &[FieldSpec]) -> Value {
     let singular = module.singular().as_str();
     let itself = || reference(&filter_name(singular));
     let list = |words: &str| json!({"type": "array", "maxItems": MAX_CONDITIONS, "items": itself(), "description": words});
@@ -234,11 +235,13 @@ fn filter_schema(module: &CompiledModule, system: &[FieldSpec]) -> Value {
     for field in system.iter().chain(module.readable()) {
         properties.insert(field.name.to_string(), condition(singular, field));
     }
+    properties.extend(super::through::members(registry, module));
     json!({
         "type": "object",
         "description": format!(
             "A condition; members are joined by and. At most {} levels of `and`, `or` and `not`, \
-             and {MAX_CONDITIONS} conditions.",
+             and {MAX_CONDITIONS} conditions, {MAX_THROUGH} of them on the records behind \
+             references; of a list of references, any one meets all operators of a member.",
             crm_core::record::MAX_DEPTH,
         ),
         "properties": properties,
@@ -247,7 +250,7 @@ fn filter_schema(module: &CompiledModule, system: &[FieldSpec]) -> Value {
 }
 
 /// A field's value, which it equals, or an object of operators, which all hold.
-fn condition(singular: &str, field: &FieldSpec) -> Value {
+pub(super) fn condition(singular: &str, field: &FieldSpec) -> Value {
     let operand = operand(singular, field);
     let mut members = Map::new();
     for op in operators(&field.kind) {

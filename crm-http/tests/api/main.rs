@@ -27,6 +27,7 @@ mod records;
 mod relations;
 mod session;
 mod shutdown;
+mod through;
 mod transfer;
 mod trash;
 mod types;

@@ -346,11 +346,11 @@ impl Export {
                 None => (left, "eq"),
                 Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
             };
-            let filter = Filter::parse(module, field, op, value);
+            let filter = Filter::parse_for(&scope, module, field, op, value);
             conditions.push(filter.map_err(|error| Error::Invalid(vec![error]))?);
         }
         let query = Query {
-            filter: (!conditions.is_empty()).then_some(Filter::And(conditions)),
+            filter: Filter::all(conditions).map_err(|error| Error::Invalid(vec![error]))?,
             search: self.search,
             ..Query::default()
         };
