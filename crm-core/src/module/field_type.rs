@@ -5,6 +5,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::words::{FIELD_TYPES, FieldWord, listed};
 use super::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete};
 
 /// Most characters of a text that states no `max`.
@@ -87,6 +88,16 @@ impl Flat {
             .r#type
             .take()
             .ok_or_else(|| format!("field `{name}` has no `type`"))?;
+        let unknown = || {
+            let types = listed(FIELD_TYPES.iter());
+            format!("field `{name}` has the unknown type `{word}`; the types are {types}")
+        };
+        let known = FieldWord::find(&word).ok_or_else(unknown)?;
+        if let Some(key) = self.foreign(known) {
+            return Err(format!(
+                "`{key}` does not belong to field `{name}`, a field of type {word}"
+            ));
+        }
         let missing = |key| format!("field `{name}` of type {word} needs `{key}`");
         let mut kind = match word.as_str() {
             "text" => FieldType::Text {
@@ -159,14 +170,7 @@ impl Flat {
                 modules: self.modules.take().ok_or_else(|| missing("modules"))?,
                 on_delete: self.on_delete.take().unwrap_or_default(),
             },
-            _ => {
-                return Err(format!(
-                    "field `{name}` has the unknown type `{word}`; the types are text, long_text, \
-                     email, phone, url, integer, serial, decimal, money, currency, bool, instant, date, \
-                     time, zoned, uuid, enum, tags, json, vector, reference, references and \
-                     any_reference"
-                ));
-            }
+            _ => return Err(unknown()),
         };
         if word != "serial" && kind.is_bounded() {
             let (min, max) = (self.min.take(), self.max.take());
@@ -174,11 +178,6 @@ impl Flat {
             kind = bounded.map_err(|(key, message)| {
                 format!("`{key}` of the {word} field `{name}` {message}")
             })?;
-        }
-        if let Some(key) = self.left_over() {
-            return Err(format!(
-                "`{key}` does not belong to field `{name}`, a field of type {word}"
-            ));
         }
         Ok(FieldSpec {
             name,
@@ -199,8 +198,8 @@ impl Flat {
         })
     }
 
-    /// A key that the field's type did not take.
-    fn left_over(&self) -> Option<&'static str> {
+    /// A key that belongs to other types.
+    fn foreign(&self, word: &FieldWord) -> Option<&'static str> {
         let keys = [
             ("min", self.min.is_some()),
             ("max", self.max.is_some()),
@@ -218,7 +217,7 @@ impl Flat {
             ("on_delete", self.on_delete.is_some()),
         ];
         keys.into_iter()
-            .find_map(|(key, present)| present.then_some(key))
+            .find_map(|(key, present)| (present && !word.keys.contains(&key)).then_some(key))
     }
 }
 
