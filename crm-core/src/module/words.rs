@@ -123,6 +123,16 @@ pub const FIELD_FLAGS: &[(&str, &str)] = &[
 ];
 
 impl FieldWord {
+    /// Whether tenants' own fields can be of this type: references, vectors and numbers that are
+    /// given to records need a table that the application declares.
+    pub fn is_for_tenants(&self) -> bool {
+        let names_modules = self
+            .keys
+            .iter()
+            .any(|key| ["module", "modules"].contains(key));
+        !names_modules && !["serial", "vector"].contains(&self.name)
+    }
+
     /// The type called `name`.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         FIELD_TYPES.iter().find(|word| word.name == name)
@@ -139,6 +149,12 @@ pub(crate) fn listed(words: impl Iterator<Item = &'static FieldWord>) -> String 
         }
         _ => names.concat(),
     }
+}
+
+/// Why no field of a tenant's own is of this type.
+pub(crate) fn not_tenants(word: &str) -> String {
+    let types = listed(FIELD_TYPES.iter().filter(|word| word.is_for_tenants()));
+    format!("a tenant's own field cannot be of type {word}; its types are {types}")
 }
 
 #[cfg(test)]
@@ -168,6 +184,51 @@ mod tests {
             let spec = declaration(word);
             let again = serde_json::to_value(&spec).unwrap();
             assert_eq!(again["type"], word.name);
+        }
+    }
+
+    #[test]
+    fn a_tenants_own_field_is_refused_by_type_or_by_the_member_that_is_wrong() {
+        let module = crate::module::default_modules().remove(0);
+        let module = crate::module::CompiledModule::new(module, 0).unwrap();
+        for word in FIELD_TYPES {
+            let checked = crate::custom::check_declaration(&module, &declaration(word));
+            let refused = match checked {
+                Err(crate::Error::Invalid(refused)) => refused,
+                checked => checked.map(|()| Vec::new()).unwrap(),
+            };
+            let of_type = refused.iter().any(|one| one.pointer == "/type");
+            assert_eq!(of_type, !word.is_for_tenants(), "{refused:?}");
+        }
+        for (member, sent) in [
+            ("name", json!({"name": "1st", "type": "text"})),
+            ("type", json!({"name": "a", "type": "moon"})),
+            ("type", json!({"name": "a", "type": "reference"})),
+            ("type", json!({"name": "a"})),
+            ("max", json!({"name": "a", "type": "email", "max": 3})),
+            ("max", json!({"name": "a", "type": "integer", "max": "x"})),
+            (
+                "scale",
+                json!({"name": "a", "type": "decimal", "precision": 3}),
+            ),
+            (
+                "scale",
+                json!({"name": "a", "type": "decimal", "precision": 3, "scale": -1}),
+            ),
+            ("values", json!({"name": "a", "type": "enum"})),
+            ("currency", json!({"name": "a", "type": "money"})),
+            (
+                "currency_field",
+                json!({"name": "a", "type": "money", "currency_field": "X"}),
+            ),
+            ("moon", json!({"name": "a", "type": "text", "moon": 1})),
+        ] {
+            let Err(crate::Error::Invalid(refused)) =
+                FieldSpec::of_tenant(sent.as_object().unwrap().clone())
+            else {
+                panic!("{sent}");
+            };
+            assert_eq!(refused[0].pointer, format!("/{member}"), "{refused:?}");
         }
     }
 

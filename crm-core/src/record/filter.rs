@@ -135,6 +135,23 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// The condition that a parameter of a query string stands for: called `field` for equality, or
+    /// `field[op]`.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse).
+    pub fn of_parameter(
+        module: &CompiledModule,
+        name: &str,
+        text: &str,
+    ) -> Result<Self, FieldError> {
+        let (field, op) = match name.split_once('[') {
+            None => (name, "eq"),
+            Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
+        };
+        Self::parse(module, field, op, text)
+    }
+
     /// The condition `name[op]=text` of a query string.
     ///
     /// # Errors

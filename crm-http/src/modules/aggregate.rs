@@ -114,7 +114,7 @@ fn parse(
                     Ok(())
                 }
                 "max_age" => max_age(text).map(|seconds| age = Some(seconds)),
-                _ => condition(module, name, text).map(|filter| conditions.push(filter)),
+                _ => Filter::of_parameter(module, name, text).map(|filter| conditions.push(filter)),
             };
         refused.extend(outcome.err());
     }
@@ -134,19 +134,6 @@ fn parts<T>(
     read: impl Fn(&str) -> Result<T, FieldError>,
 ) -> Result<Vec<T>, FieldError> {
     text.split(',').map(read).collect()
-}
-
-/// Reads a condition as lists have them.
-pub(super) fn condition(
-    module: &CompiledModule,
-    name: &str,
-    text: &str,
-) -> Result<Filter, FieldError> {
-    let (field, op) = match name.split_once('[') {
-        None => (name, "eq"),
-        Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
-    };
-    Filter::parse(module, field, op, text)
 }
 
 /// The groups on the wire.

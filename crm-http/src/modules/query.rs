@@ -142,13 +142,7 @@ fn apply(
         "cursor" => query.cursor = Some(text.to_owned()),
         "search" => query.search = Some(text.to_owned()),
         "sort" => query.sort = Sort::parse_list(module, text)?,
-        _ => {
-            let (field, op) = match name.split_once('[') {
-                None => (name, "eq"),
-                Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
-            };
-            conditions.push(Filter::parse(module, field, op, text)?);
-        }
+        _ => conditions.push(Filter::of_parameter(module, name, text)?),
     }
     Ok(())
 }
