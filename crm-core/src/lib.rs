@@ -44,7 +44,7 @@ pub use error::{Error, FieldError, Refusal, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
-pub use schema::{DataLoss, Schema};
+pub use schema::{DataLoss, Hidden, Review, Schema};
 pub use scope::{
     Action, Actor, Create, Delete, Permit, Purge, Read, RequestContext, Scope, Update,
 };

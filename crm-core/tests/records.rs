@@ -52,6 +52,8 @@ mod page_number;
 mod query;
 #[path = "records/relations.rs"]
 mod relations;
+#[path = "records/review.rs"]
+mod review;
 #[path = "records/search.rs"]
 mod search;
 #[path = "records/search_index.rs"]

@@ -139,6 +139,14 @@ impl Db {
         Ok(Self { backend, committed })
     }
 
+    /// Whether there is a database at `url`; a server's is found out by asking it.
+    pub(crate) fn exists(url: &str) -> Result<bool> {
+        match url.split_once(':') {
+            Some(("sqlite", _)) => sqlite::exists(url),
+            _ => Ok(true),
+        }
+    }
+
     /// Which SQL this database speaks.
     pub(crate) fn dialect(&self) -> Dialect {
         match &self.backend {

@@ -218,14 +218,6 @@ fn with_trash(module: &CompiledModule) -> Result<()> {
     }
 }
 
-/// The refusal to remove what others refer to.
-pub(super) fn has_dependents() -> Error {
-    Error::conflict(
-        "has_dependents",
-        "other records refer to this one; change or delete them first",
-    )
-}
-
 pub(super) async fn restore_in(
     tx: &mut Tx<'_>,
     core: &Core,

@@ -148,9 +148,7 @@ fn apply(
         "cursor" => query.cursor = Some(text.to_owned()),
         "search" => query.search = Some(text.to_owned()),
         "sort" => query.sort = Sort::parse_list(module, text)?,
-        _ => {
-            conditions.push(condition(scope, module, name, text)?);
-        }
+        _ => conditions.push(Filter::of_parameter(scope, module, name, text)?),
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ mod page;
 mod plugin;
 mod query;
 mod records;
+mod refusals;
 mod relations;
 mod session;
 mod shutdown;
