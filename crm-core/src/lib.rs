@@ -3,6 +3,7 @@
 // The derive macro names this crate by its outside name, also in its own tests.
 extern crate self as crm_core;
 
+pub mod access;
 mod audit;
 pub mod clock;
 mod crm;
@@ -11,6 +12,7 @@ mod db;
 mod dispatch;
 pub mod error;
 pub mod event;
+pub mod group;
 pub mod guide;
 pub mod hook;
 pub mod id;
@@ -21,6 +23,7 @@ pub mod member;
 pub mod module;
 pub mod plugin;
 pub mod policy;
+mod reach;
 pub mod record;
 mod registry;
 pub mod role;

@@ -140,7 +140,8 @@ impl Upsert {
         core: &Core,
         known: Record,
     ) -> Result<(ChangeKind, Record)> {
-        admit(&self.update, self.update.module()?, &known).map_err(|error| match error {
+        let admitted = admit(tx, core, &self.update, &known).await;
+        admitted.map_err(|error| match error {
             // What a create would say of a record that the caller may not see.
             Error::NotFound => Error::conflict(TAKEN, "another record has the same value already"),
             error => error,

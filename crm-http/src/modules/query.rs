@@ -9,7 +9,6 @@ use crm_core::record::{Count, Filter, Query, Sort, View};
 use crm_core::{Error, FieldError, Registry, Scope};
 use poem::Request;
 
-use super::aggregate::condition;
 use crate::problem::Problem;
 use crate::resource::unreadable_query;
 

@@ -17,6 +17,7 @@ mod examples;
 mod flags;
 mod front;
 mod funnel;
+mod groups;
 mod guide;
 mod hooks;
 mod merge;
