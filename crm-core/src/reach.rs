@@ -89,6 +89,14 @@ impl Reach {
         matches!(self, Self::All | Self::Own(_))
     }
 
+    /// The one whose rows it is, when it is the rows of an owner and nothing else.
+    pub(crate) fn owner(&self) -> Option<UserId> {
+        match self {
+            Self::Own(user) => Some(*user),
+            Self::All | Self::Some(_) | Self::Both(_) => None,
+        }
+    }
+
     /// The rows of both.
     pub(crate) fn and(&self, other: &Self) -> Self {
         match (self, other) {
@@ -111,6 +119,18 @@ impl Reach {
                 let parts = [both.0.covers(record), both.1.covers(record)];
                 any(parts.into_iter().map(|part| part.map(|part| !part))).map(|none| !none)
             }
+        }
+    }
+}
+
+impl PartialEq for Reach {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Own(one), Self::Own(other)) => one == other,
+            (Self::Some(one), Self::Some(other)) => Arc::ptr_eq(one, other),
+            (Self::Both(one), Self::Both(other)) => Arc::ptr_eq(one, other),
+            _ => false,
         }
     }
 }

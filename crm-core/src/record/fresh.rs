@@ -13,7 +13,6 @@ use crate::db::{Touched, Writes};
 use crate::error::{Error, Result};
 use crate::id::{TenantId, UserId};
 use crate::module::{CompiledModule, Ident};
-use crate::reach::Reach;
 use crate::scope::{Permit, Read};
 
 /// Most groups that are kept, over all answers; an answer counts as one more than it has.
@@ -108,18 +107,16 @@ impl Records {
         ask: &Aggregate,
         age: MaxAge,
     ) -> Result<Figures> {
-        let owner = match permit.reach() {
-            Reach::All => None,
-            Reach::Own(user) => Some(*user),
-            // Groups and parents change without a write that this process would hear of.
-            Reach::Some(_) | Reach::Both(_) => {
-                let groups = Arc::new(self.aggregate(permit, ask).await?);
-                return Ok(Figures {
-                    groups,
-                    kept: false,
-                });
-            }
-        };
+        // Groups and parents change without a write that this process would hear of.
+        let filtered = ask.filter.as_ref();
+        if !permit.reach().is_simple() || filtered.is_some_and(|filter| !filter.is_simple()) {
+            let groups = Arc::new(self.aggregate(permit, ask).await?);
+            return Ok(Figures {
+                groups,
+                kept: false,
+            });
+        }
+        let owner = permit.reach().owner();
         let core = &self.core;
         let fields = fingerprint(permit.module()?);
         let module = permit.module()?.name();

@@ -12,8 +12,9 @@ use serde_json::{Map, Value as Json};
 use super::filter_json::Reader;
 use super::{Field, Filter};
 use crate::error::FieldError;
-use crate::id::{TenantId, UserId};
+use crate::id::TenantId;
 use crate::module::{CompiledModule, FieldType, Ident};
+use crate::reach::Reach;
 use crate::scope::{Read, Scope};
 
 /// Most conditions on other records in one filter; those in one member of a JSON filter are one.
@@ -25,7 +26,7 @@ pub struct Through {
     field: usize,
     target: Arc<CompiledModule>,
     tenant: TenantId,
-    owner: Option<UserId>,
+    reach: Reach,
     filter: Filter,
 }
 
@@ -40,9 +41,9 @@ impl Through {
         &self.target
     }
 
-    /// The tenant whose records are seen, and the owner they must have where only own rows are.
-    pub(crate) fn rows(&self) -> (TenantId, Option<UserId>) {
-        (self.tenant, self.owner)
+    /// The tenant whose records are seen, and which of them.
+    pub(crate) fn rows(&self) -> (TenantId, &Reach) {
+        (self.tenant, &self.reach)
     }
 
     /// What they must meet.
@@ -52,13 +53,14 @@ impl Through {
 }
 
 impl fmt::Debug for Through {
-    /// All that the meaning depends on: cursors and kept figures are known by this text.
+    /// All that the meaning depends on, as far as cursors and kept figures are known by this text:
+    /// figures whose meaning lies in rules are not kept.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Through")
             .field("field", &self.field)
             .field("target", &self.target.name())
             .field("fields", &self.target.numbers())
-            .field("owner", &self.owner)
+            .field("owner", &self.reach.owner())
             .field("filter", &self.filter)
             .finish()
     }
@@ -136,7 +138,6 @@ impl<'n> Way<'n> {
         let permit = scope.permit::<Read>(target.as_str());
         let permit = permit.map_err(|_| unknown())?;
         let target = permit.module().map_err(|_| unknown())?;
-        let owner = permit.owner().map_err(|_| unknown())?;
         if Field::named(target, name).is_none() {
             return Err(unknown());
         }
@@ -144,7 +145,7 @@ impl<'n> Way<'n> {
             field,
             target: target.clone(),
             tenant: permit.tenant(),
-            owner,
+            reach: permit.reach().clone(),
             filter: Filter::And(Vec::new()),
         };
         Ok(Self { through, name })
@@ -200,6 +201,13 @@ impl Filter {
         let filter = Self::parse(&way.target(), way.name, op, text)
             .map_err(|error| FieldError::new(&parameter, error.code, error.message))?;
         Ok(way.to(filter))
+    }
+
+    /// Whether all rows it asks about on the way are an owner's or everybody's.
+    pub(super) fn is_simple(&self) -> bool {
+        let mut simple = true;
+        self.each_through(&mut |through| simple &= through.reach.is_simple());
+        simple
     }
 
     /// The conditions of a query string, joined by and; none for none.

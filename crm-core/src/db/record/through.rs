@@ -23,9 +23,9 @@ impl Statements {
         }
         sql.push("(SELECT tenant_id, id FROM ")
             .ident(target.table());
-        let (tenant, owner) = through.rows();
+        let (tenant, reach) = through.rows();
         let there = Self::new(target, self.dialect);
-        there.conditions(sql, tenant, owner, Some(through.filter()), None);
+        there.conditions(sql, tenant, reach, Some(through.filter()), None);
         sql.push(") AS referred WHERE ");
         if linked {
             sql.push("link.tenant_id = ").ident(table);
