@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
-use crate::audit::Audit;
+use crate::audit::{Audit, Sealer};
 use crate::clock::Clock;
 use crate::custom::{CustomFields, CustomModules};
 use crate::db::record::Statements;
@@ -31,6 +31,7 @@ use crate::plugin::Plugins;
 use crate::policy::{self, Catalogue, Grants, PolicyCache, Subject};
 use crate::record::{Hooks, KeptFigures, Records};
 use crate::registry::Registry;
+use crate::retention::{self, Removed, Retention};
 use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
@@ -39,7 +40,7 @@ use crate::transfer::{Import, Transfer};
 use crate::upkeep::{self, Upkeep};
 
 /// How often to look for policy changes of other processes.
-const POLICY_POLL: Duration = Duration::from_millis(500);
+pub(crate) const POLICY_POLL: Duration = Duration::from_millis(500);
 
 /// A multi-tenant CRM back end: the database, its modules, and everybody's rights.
 ///
@@ -65,6 +66,7 @@ pub(crate) struct Core {
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
+    pub(crate) retention: Retention,
     statements: Vec<Statements>,
 }
 
@@ -283,6 +285,10 @@ impl Crm {
             .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
         self.tasks
             .spawn(policy::follow(self.core.clone(), self.stop.clone()));
+        let retention = retention::run(self.core.clone(), self.stop.clone());
+        self.tasks.spawn(retention);
+        let sealer = Sealer::new(&self.core);
+        self.tasks.spawn(sealer.run(self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -316,6 +322,25 @@ impl Crm {
         Ok(delivered)
     }
 
+    /// Removes what is too old by the [retention](Builder::retention), as [`start`](Self::start) does
+    /// by itself every hour. Does nothing while another process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn remove_old_once(&self) -> Result<Removed> {
+        retention::round(&self.core).await
+    }
+
+    /// Seals what the audit logs of all tenants hold now into their chains, as
+    /// [`start`](Self::start) does by itself within a second; answers how many entries. Does nothing
+    /// while another process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn seal_audit_once(&self) -> Result<u64> {
+        Sealer::new(&self.core).drain().await
+    }
+
     /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
     /// [`start`](Self::start) does by itself; answers for how many tasks. SQLite only: PostgreSQL
     /// keeps its index with the writes.
@@ -326,12 +351,13 @@ impl Crm {
         upkeep::round(&self.core).await
     }
 
-    /// Ends the background work, finishes waiting writes and closes the database.
+    /// Ends the background work, finishes waiting writes, seals the audit log and closes the database.
     pub async fn close(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.core.identity.settle().await;
+        Sealer::new(&self.core).finish().await;
         self.core.db.close().await;
     }
 }
@@ -357,6 +383,7 @@ pub struct Builder {
     subscribers: Vec<Arc<dyn Subscriber>>,
     plugins: Option<Arc<dyn PluginHost>>,
     jobs: Vec<Arc<dyn JobKind>>,
+    retention: Retention,
     pub(crate) hooks: Hooks,
 }
 
@@ -373,6 +400,7 @@ impl Default for Builder {
             subscribers: Vec::new(),
             plugins: None,
             jobs: vec![Arc::new(Import)],
+            retention: Retention::default(),
             hooks: Hooks::default(),
         }
     }
@@ -431,6 +459,12 @@ impl Builder {
     /// Runs background jobs of this kind.
     pub fn job(mut self, kind: Arc<dyn JobKind>) -> Self {
         self.jobs.push(kind);
+        self
+    }
+
+    /// How long delivered events, records of plugin runs and audit entries are kept.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
@@ -499,6 +533,7 @@ impl Builder {
                 .map(|module| Statements::new(module, dialect))
                 .collect(),
             hooks: self.hooks,
+            retention: self.retention,
             catalogue,
             registry,
             db,

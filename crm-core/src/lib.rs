@@ -19,6 +19,7 @@ pub mod id;
 pub mod identity;
 pub mod job;
 mod journal;
+mod lease;
 pub mod member;
 pub mod module;
 pub mod plugin;
@@ -26,6 +27,7 @@ pub mod policy;
 mod reach;
 pub mod record;
 mod registry;
+mod retention;
 pub mod role;
 mod schema;
 mod scope;
@@ -36,7 +38,10 @@ pub mod transfer;
 mod upkeep;
 pub mod value;
 
-pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};
+pub use audit::{
+    Audit, AuditEntry, AuditExport, AuditFault, AuditFaultKind, AuditHead, AuditPage, AuditQuery,
+    AuditSeal, PrunedAudit, Verification,
+};
 pub use crm::{Builder, Crm, read_module};
 pub use crm_derive::Module;
 pub use db::ddl::Step;
@@ -47,6 +52,7 @@ pub use error::{Error, FieldError, Refusal, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
+pub use retention::{Removed, Retention};
 pub use schema::{DataLoss, Hidden, Review, Schema};
 pub use scope::{
     Action, Actor, Create, Delete, Permit, Purge, Read, RequestContext, Scope, Update,

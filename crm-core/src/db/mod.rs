@@ -6,6 +6,7 @@
 mod bulk;
 pub(crate) mod custom;
 pub(crate) mod ddl;
+pub(crate) mod erase;
 mod error;
 pub(crate) mod journal;
 mod listen;

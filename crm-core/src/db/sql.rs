@@ -247,7 +247,7 @@ impl Sql {
         }
     }
 
-    fn writable(&mut self) -> &mut String {
+    pub(super) fn writable(&mut self) -> &mut String {
         if !matches!(self.text, Text::Built(_)) {
             self.text = Text::Built(self.text.as_str().to_owned());
         }

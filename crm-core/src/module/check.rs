@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 32] = [
+const TABLES: [&str; 35] = [
     "tenants",
     "users",
     "memberships",
@@ -40,6 +40,9 @@ const TABLES: [&str; 32] = [
     "setup_tokens",
     "modules",
     "audit_log",
+    "audit_unsealed",
+    "audit_seals",
+    "erased_tenants",
     "outbox",
     "leases",
     "plugins",

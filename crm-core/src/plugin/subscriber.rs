@@ -56,7 +56,8 @@ impl Plugins {
                  plugin was not run"
             )),
             None => Report::refused(
-                "the user who enabled the plugin is no active member any more; enable it again",
+                "the user who enabled the plugin is no active member any more, or the tenant is \
+                 suspended; enable it again",
             ),
             Some(grants) => self.run(plugin, event, grants).await?,
         };
@@ -95,6 +96,9 @@ impl Plugins {
                 .map(|action| (grant.module.as_str(), action.as_str()))
         });
         let asked = Grants::of(&core.catalogue, asked);
+        if !core.policy.is_active(plugin.tenant_id).await? {
+            return Ok(None);
+        }
         let Some(user) = plugin.installed_by else {
             return Ok(Some(asked));
         };

@@ -182,6 +182,12 @@ impl PolicyCache {
         Ok(Some(value))
     }
 
+    /// Whether there is such a tenant, and it is not suspended.
+    pub(crate) async fn is_active(&self, tenant: TenantId) -> Result<bool> {
+        let entry = self.tenant(tenant, self.generation(tenant)).await?;
+        Ok(entry.is_some_and(|entry| entry.active))
+    }
+
     /// The modules as the tenant has them.
     ///
     /// # Errors

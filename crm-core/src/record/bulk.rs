@@ -168,7 +168,8 @@ impl Bulk {
             let tenant = self.create.tenant();
             super::serial::number(tx, tenant, &module, new.into_iter()).await?;
         }
-        let (mut inserts, mut audits, mut events) = (vec![], vec![], vec![]);
+        let mut inserts = vec![];
+        let mut traces: [Vec<Sql>; 3] = Default::default();
         let mut links: Vec<Vec<Sql>> = vec![vec![]; module.linked().len()];
         let mut first = None;
         for row in rows {
@@ -190,10 +191,11 @@ impl Bulk {
                         let rows = reference::links(&self.core, tenant, &module, id, *at, value);
                         links.extend(rows);
                     }
-                    let (insert, [audit, event]) = self.insert(&module, row.after);
+                    let (insert, left) = self.insert(&module, row.after);
                     inserts.push(insert);
-                    audits.push(audit);
-                    events.push(event);
+                    for (traces, row) in traces.iter_mut().zip(left) {
+                        traces.push(row);
+                    }
                 }
                 Some(before) if changed => {
                     let update = self.core.statements(&module).update(
@@ -217,7 +219,7 @@ impl Bulk {
             }
         }
         let count = u32::try_from(inserts.len()).map_err(Error::internal)?;
-        for statements in [inserts, audits, events].into_iter().chain(links) {
+        for statements in [inserts].into_iter().chain(traces).chain(links) {
             tx.insert_all(statements).await?;
         }
         if let Some(first) = first {
@@ -228,7 +230,7 @@ impl Bulk {
         Ok(outcome)
     }
 
-    fn insert(&self, module: &CompiledModule, record: Record) -> (Sql, [Sql; 2]) {
+    fn insert(&self, module: &CompiledModule, record: Record) -> (Sql, [Sql; 3]) {
         let change = Change {
             kind: ChangeKind::Created,
             record: record.id,

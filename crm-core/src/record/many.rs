@@ -326,14 +326,16 @@ pub(super) async fn trace(
 ) -> Result<()> {
     tx.touch(scope.tenant(), module.name());
     let traces = changes.map(|change| journal::traces(scope, module, change));
-    let (mut audits, mut events): (Vec<Sql>, Vec<Sql>) = (vec![], vec![]);
-    for [audit, event] in traces {
-        audits.push(audit);
-        events.push(event);
+    let mut tables: [Vec<Sql>; 3] = Default::default();
+    for rows in traces {
+        for (table, row) in tables.iter_mut().zip(rows) {
+            table.push(row);
+        }
     }
-    tx.touch(scope.tenant(), module.name());
-    tx.insert_all(audits).await?;
-    tx.insert_all(events).await
+    for rows in tables {
+        tx.insert_all(rows).await?;
+    }
+    Ok(())
 }
 
 /// The refusal with the record that it is about.

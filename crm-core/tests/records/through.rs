@@ -289,7 +289,7 @@ async fn xc_02_a_condition_sees_what_the_caller_may_read_and_no_more(
         let permit = scope.permit::<Create>("roles")?;
         let role = crm_core::role::NewRole {
             name: name.into(),
-            permissions: permissions.iter().map(|one| (*one).to_owned()).collect(),
+            permissions: permissions.iter().map(|one| (*one).into()).collect(),
             ..Default::default()
         };
         it.crm.roles().create(&permit, role).await?;

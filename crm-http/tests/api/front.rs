@@ -238,6 +238,7 @@ async fn the_operations_are_these() {
     POST /api/v1/api_keys create_api_key api_keys.create
     DELETE /api/v1/api_keys/{id} delete_api_key api_keys.delete
     GET /api/v1/audit list_audit audit.read
+    GET /api/v1/audit/export export_audit audit.read
     POST /api/v1/auth/login login -
     POST /api/v1/auth/logout logout -
     GET /api/v1/auth/me me -

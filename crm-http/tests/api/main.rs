@@ -7,9 +7,11 @@
 mod access;
 mod aggregate;
 mod app;
+mod audit;
 mod bad_input;
 mod bulk;
 mod command;
+mod command_audit;
 mod command_module;
 mod contract;
 mod custom;

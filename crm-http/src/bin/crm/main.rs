@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage.
 
 mod access;
+mod audit;
 mod field;
 mod group;
 mod logging;
@@ -89,6 +90,8 @@ enum Command {
     Import(transfer::Import),
     Export(transfer::Export),
     Purge(purge::Purge),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -128,6 +131,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Import(command) => command.run(settings).await,
             Command::Export(command) => command.run(settings).await,
             Command::Purge(command) => command.run(settings).await,
+            Command::Audit(command) => command.run(settings).await,
             #[cfg(feature = "plugins")]
             Command::Plugin(command) => command.run(settings).await,
         }
