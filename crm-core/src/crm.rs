@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, SigningKeys,
+    self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, Sessions, SigningKeys,
+    TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::member::Members;
@@ -112,6 +113,16 @@ impl Crm {
         Accounts::new(self.core.clone())
     }
 
+    /// The sessions that are open.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.core.clone())
+    }
+
+    /// The keys that sign access tokens, for the operator: no request may reach them.
+    pub fn token_keys(&self) -> TokenKeys {
+        TokenKeys::new(self.core.clone())
+    }
+
     /// The repository of API keys.
     pub fn api_keys(&self) -> ApiKeys {
         ApiKeys::new(self.core.clone())
@@ -182,28 +193,30 @@ impl Crm {
     /// not active any more.
     pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
         let core = &self.core;
-        let (tenant, actor, subject) = if identity::is_api_key(credential) {
+        let (tenant, actor, subject, session) = if identity::is_api_key(credential) {
             let (tenant, key) = identity::authenticate_key(core, credential).await?;
-            (tenant, Actor::ApiKey(key), Subject::ApiKey(key))
+            (tenant, Actor::ApiKey(key), Subject::ApiKey(key), None)
         } else {
             let claims = core.identity.tokens.verify(credential)?;
+            let live = identity::find_live(core, &claims).await?;
+            let live = live.ok_or_else(identity::token_invalid)?;
             (
-                claims.tenant,
-                Actor::User(claims.user),
-                Subject::User(claims.user),
+                live.tenant.ok_or_else(identity::token_invalid)?,
+                Actor::User(live.user),
+                Subject::User(live.user),
+                Some(claims.session),
             )
         };
         let rights = core
             .policy
             .rights_for(tenant, subject)
             .await?
-            .ok_or_else(|| {
-                Error::unauthenticated(
-                    "token_invalid",
-                    "this credential is not valid any more; log in again",
-                )
-            })?;
-        Ok(Scope::of(core.clone(), actor, tenant, &rights, request))
+            .ok_or_else(identity::token_invalid)?;
+        let scope = Scope::of(core.clone(), actor, tenant, &rights, request);
+        Ok(match session {
+            Some(session) => scope.in_session(session),
+            None => scope,
+        })
     }
 
     /// The plugins of tenants; `None` when there is no host to run them on.
@@ -269,6 +282,8 @@ impl Crm {
         self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
         self.tasks
             .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
+        self.tasks
+            .spawn(identity::follow_until(self.core.clone(), self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -310,6 +325,16 @@ impl Crm {
     /// Those of the database.
     pub async fn upkeep_once(&self) -> Result<usize> {
         upkeep::round(&self.core).await
+    }
+
+    /// Takes up what other processes changed of sessions and signing keys, as [`start`](Self::start)
+    /// does twice a second. For tests and tools.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn follow_once(&self) -> Result<()> {
+        self.core.policy.poll().await?;
+        identity::follow(&self.core).await
     }
 
     /// Ends the background work, finishes waiting writes and closes the database.
@@ -438,6 +463,18 @@ impl Builder {
         self
     }
 
+    /// How long a session lasts at most, however often it is refreshed; 30 days unless set.
+    pub fn session_lifetime(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.session_lifetime = lifetime;
+        self
+    }
+
+    /// How long a session lasts without being refreshed; 14 days unless set.
+    pub fn session_idle(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.session_idle = lifetime;
+        self
+    }
+
     /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
     pub fn login_limit(mut self, attempts: u32) -> Self {
         self.identity.login_limit = attempts;
@@ -469,9 +506,10 @@ impl Builder {
         let names = registry.iter().map(|module| module.name().as_str());
         let catalogue = Arc::new(Catalogue::new(names)?);
         let dialect = db.dialect();
+        Identity::prepare(&db, &self.clock).await?;
         let core = Core {
             policy: PolicyCache::open(db.clone(), catalogue.clone(), registry.clone()).await?,
-            identity: Identity::new(&self.identity, &keys, &self.clock)?,
+            identity: Identity::new(&self.identity, keys, &self.clock)?,
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
             statements: registry
@@ -485,6 +523,7 @@ impl Builder {
             clock: self.clock,
         };
         let core = Arc::new(core);
+        identity::follow(&core).await?;
         let mut subscribers = self.subscribers;
         let plugins = self.plugins.map(|host| Plugins::new(core.clone(), host));
         if let Some(plugins) = plugins.clone() {

@@ -75,6 +75,7 @@ impl Row {
         opt_text: Text(String), "text";
         opt_instant: Instant(DateTime<Utc>), "an instant";
         opt_json: Json(serde_json::Value), "JSON";
+        opt_bytes: Bytes(Vec<u8>), "bytes";
     }
 }
 

@@ -255,7 +255,8 @@ impl PolicyCache {
         Ok(Some(roles.into_iter().flatten().collect()))
     }
 
-    fn generation(&self, tenant: TenantId) -> u64 {
+    /// A number that changes with what the cache forgets of the tenant.
+    pub(crate) fn generation(&self, tenant: TenantId) -> u64 {
         self.generation_of(tenant).load(Ordering::Acquire)
     }
 

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage.
 
 mod field;
+mod key;
 mod logging;
 mod migrate;
 mod module;
@@ -74,6 +75,8 @@ enum Command {
     #[command(subcommand)]
     User(user::User),
     Token(token::Token),
+    #[command(subcommand)]
+    Key(key::Key),
     Import(transfer::Import),
     Export(transfer::Export),
     Purge(purge::Purge),
@@ -109,6 +112,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Tenant(command) => command.run(settings).await,
             Command::User(command) => command.run(settings).await,
             Command::Token(command) => command.run(settings).await,
+            Command::Key(command) => command.run(settings).await,
             Command::Import(command) => command.run(settings).await,
             Command::Export(command) => command.run(settings).await,
             Command::Purge(command) => command.run(settings).await,
