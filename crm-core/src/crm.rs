@@ -192,7 +192,28 @@ impl Crm {
     /// [`Error::Unauthenticated`] when the credential does not hold, or its user or tenant is
     /// not active any more.
     pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
+        self.authenticate_in(credential, None, request).await
+    }
+
+    /// As [`authenticate`](Self::authenticate), for a request that names its tenant by id. Tokens of
+    /// roaming sessions open every tenant that their user is a member of; other credentials open the
+    /// one they are of, and refuse to be sent with the name of another.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], the same for a tenant that does not exist, is suspended, or that
+    /// the caller is no member of.
+    pub async fn authenticate_in(
+        &self,
+        credential: &str,
+        tenant: Option<&str>,
+        request: RequestContext,
+    ) -> Result<Scope> {
         let core = &self.core;
+        let named = match tenant.map(str::parse::<uuid::Uuid>) {
+            Some(Ok(id)) => Some(TenantId(id)),
+            Some(Err(_)) => return Err(identity::token_invalid()),
+            None => None,
+        };
         let (tenant, actor, subject, session) = if identity::is_api_key(credential) {
             let (tenant, key) = identity::authenticate_key(core, credential).await?;
             (tenant, Actor::ApiKey(key), Subject::ApiKey(key), None)
@@ -200,13 +221,17 @@ impl Crm {
             let claims = core.identity.tokens.verify(credential)?;
             let live = identity::find_live(core, &claims).await?;
             let live = live.ok_or_else(identity::token_invalid)?;
+            let tenant = named.filter(|_| live.roaming).unwrap_or(live.tenant);
             (
-                live.tenant.ok_or_else(identity::token_invalid)?,
+                tenant,
                 Actor::User(live.user),
                 Subject::User(live.user),
                 Some(claims.session),
             )
         };
+        if named.is_some_and(|named| named != tenant) {
+            return Err(identity::token_invalid());
+        }
         let rights = core
             .policy
             .rights_for(tenant, subject)

@@ -17,6 +17,9 @@ use crate::edge::Exchange;
 use crate::openapi::BEARER;
 use crate::problem::Problem;
 
+/// Names the tenant of a request.
+pub(crate) const TENANT: &str = "x-tenant";
+
 /// The scope of the request's credential.
 ///
 /// # Errors
@@ -32,7 +35,9 @@ pub(crate) async fn scope(exchange: &Exchange, request: &Request) -> Result<Scop
     let found = match bearer(header) {
         Ok(credential) => {
             let context = context(exchange, request);
-            app.crm.authenticate(credential, context).await
+            let named = named_tenant(request);
+            let named = named.as_deref();
+            app.crm.authenticate_in(credential, named, context).await
         }
         Err(error) => Err(error),
     };
@@ -55,6 +60,18 @@ pub(crate) fn context(exchange: &Exchange, request: &Request) -> RequestContext 
         id: exchange.request_id.clone(),
         address: address(exchange, request),
     }
+}
+
+/// The tenant that a request names; what cannot be read names none there is.
+fn named_tenant(request: &Request) -> Option<String> {
+    let mut headers = request.headers().get_all(TENANT).iter();
+    let first = headers.next()?.to_str().unwrap_or("");
+    let only = headers.next().is_none();
+    Some(if only {
+        first.to_owned()
+    } else {
+        String::new()
+    })
 }
 
 /// The client's address.

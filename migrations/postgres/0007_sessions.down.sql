@@ -17,7 +17,7 @@ CREATE TABLE refresh_families (
 );
 INSERT INTO refresh_families
     SELECT id, tenant_id, user_id, created_at, expires_at, revoked_at
-    FROM families_new WHERE tenant_id IS NOT NULL;
+    FROM families_new;
 CREATE INDEX refresh_families_member ON refresh_families (tenant_id, user_id);
 CREATE TABLE refresh_tokens (
     hash       bytea PRIMARY KEY,
@@ -28,10 +28,8 @@ CREATE TABLE refresh_tokens (
     UNIQUE (family_id, generation)
 );
 INSERT INTO refresh_tokens
-    SELECT hash, family_id, generation, created_at, used_at FROM tokens_new
-    WHERE family_id IN (SELECT id FROM refresh_families);
+    SELECT hash, family_id, generation, created_at, used_at FROM tokens_new;
 DROP TABLE tokens_new;
 DROP TABLE families_new;
 
 DROP TABLE session_epochs;
-ALTER TABLE users DROP COLUMN is_operator;

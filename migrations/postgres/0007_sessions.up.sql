@@ -1,8 +1,5 @@
 -- Sessions that their owner sees and ends, keys that sign access tokens, and failed logins.
 
--- Users of the platform who belong to no tenant, and name one with each request.
-ALTER TABLE users ADD COLUMN is_operator boolean NOT NULL DEFAULT false;
-
 -- Numbers the changes of sessions and signing keys, so that every process learns of them.
 CREATE TABLE session_epochs (
     singleton bigint PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
@@ -13,8 +10,10 @@ INSERT INTO session_epochs (value) VALUES (0);
 CREATE TABLE families_new (
     id           uuid PRIMARY KEY,
     user_id      uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    -- The active tenant; null for a session whose requests name one each.
-    tenant_id    uuid,
+    -- The active tenant.
+    tenant_id    uuid NOT NULL,
+    -- Whether requests may name another tenant of the user's.
+    roaming      boolean NOT NULL DEFAULT false,
     created_at   timestamptz NOT NULL,
     expires_at   timestamptz NOT NULL,
     last_used_at timestamptz NOT NULL,

@@ -1,8 +1,5 @@
 -- Sessions that their owner sees and ends, keys that sign access tokens, and failed logins.
 
--- Users of the platform who belong to no tenant, and name one with each request.
-ALTER TABLE users ADD COLUMN is_operator INTEGER NOT NULL DEFAULT 0;
-
 -- Numbers the changes of sessions and signing keys, so that every process learns of them.
 CREATE TABLE session_epochs (
     singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
@@ -13,8 +10,10 @@ INSERT INTO session_epochs (value) VALUES (0);
 CREATE TABLE families_new (
     id           BLOB PRIMARY KEY,
     user_id      BLOB NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    -- The active tenant; null for a session whose requests name one each.
-    tenant_id    BLOB,
+    -- The active tenant.
+    tenant_id    BLOB NOT NULL,
+    -- Whether requests may name another tenant of the user's.
+    roaming      INTEGER NOT NULL DEFAULT 0,
     created_at   INTEGER NOT NULL,
     expires_at   INTEGER NOT NULL,
     last_used_at INTEGER NOT NULL,

@@ -29,6 +29,8 @@ pub struct Accounts {
     pub(super) core: Arc<Core>,
     /// The `User-Agent` of whoever opens a session.
     pub(super) user_agent: Option<Arc<str>>,
+    /// Whether sessions opened let each request name its tenant.
+    pub(super) roaming: bool,
 }
 
 /// Somebody to be made a user and a member of a tenant.
@@ -93,6 +95,7 @@ impl Accounts {
         Self {
             core,
             user_agent: None,
+            roaming: false,
         }
     }
 
@@ -102,6 +105,16 @@ impl Accounts {
     pub fn on_device(self, user_agent: Option<&str>) -> Self {
         let user_agent = user_agent.map(Into::into);
         Self { user_agent, ..self }
+    }
+
+    /// The same, for sessions whose access tokens name no tenant: each request may name one that the
+    /// user is a member of, and is otherwise about the session's active one.
+    #[must_use]
+    pub fn roaming(self) -> Self {
+        Self {
+            roaming: true,
+            ..self
+        }
     }
 
     /// Makes the user when the e-mail is new, and a member of the permit's tenant.
@@ -168,7 +181,7 @@ impl Accounts {
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    let whose = (Some(tenant), user);
+                    let whose = (tenant, user);
                     let family = refresh::open_family(tx, &clock, whose, lifetime, &device).await?;
                     let author = Author {
                         clock: &clock,
@@ -184,7 +197,7 @@ impl Accounts {
             })
             .await?;
         let tokens = &self.core.identity.tokens;
-        let (token, _) = tokens.issue((user, family.tenant), family.id, family.expires_at)?;
+        let (token, _) = tokens.issue(&family)?;
         Ok(token)
     }
 

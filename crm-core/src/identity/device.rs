@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,7 +16,7 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, UserId};
-use crate::journal;
+use crate::journal::{self, Author};
 use crate::scope::{Permit, Read, Scope, Update};
 
 /// The object of the permissions asked for here.
@@ -28,8 +29,10 @@ const MOST: i64 = 200;
 pub struct OpenSession {
     /// Its id; its access tokens carry it as `sid`.
     pub id: FamilyId,
-    /// The tenant it is in; none when each request names one.
-    pub tenant: Option<TenantRef>,
+    /// The tenant it is in.
+    pub tenant: TenantRef,
+    /// Whether each request may name another tenant of the user's.
+    pub roaming: bool,
     /// When it was opened.
     pub created_at: DateTime<Utc>,
     /// Its latest refresh.
@@ -71,6 +74,50 @@ impl Sessions {
             .bind(user, ColumnType::Uuid)
             .bind(MOST, ColumnType::Int);
         self.read(sql, scope).await
+    }
+
+    /// Moves the caller's session to another of their tenants: an access token for that one, and for
+    /// how many seconds it holds. Those issued before hold no more, and the next refresh is about the
+    /// new tenant.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `no_session` for whoever has none; [`Error::Invalid`] on `tenant` for one
+    /// that the caller is not a member of, or that is suspended.
+    pub async fn switch(&self, scope: &Scope, tenant: &str) -> Result<(SecretString, u64)> {
+        let (Some(id), Some(user)) = (scope.session(), scope.actor().user()) else {
+            let message = "only a session has an active tenant: log in";
+            return Err(Error::conflict("no_session", message));
+        };
+        let (of, name) = (scope.clone(), tenant.trim().to_owned());
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let to = Sql::new(
+                    "SELECT t.id FROM memberships m \
+                     JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
+                     WHERE m.user_id = $1 AND t.name = $2",
+                )
+                .bind(user, ColumnType::Uuid)
+                .bind(name, ColumnType::Text)
+                .returns(&[ColumnType::Uuid]);
+                let found = tx.fetch_optional(to).await?;
+                let unknown =
+                    || Error::invalid("tenant", "unknown", "You are no member of such a tenant.");
+                let tenant = found.ok_or_else(unknown)?.uuid()?;
+                let family = refresh::switch(tx, id, tenant).await?;
+                let author = Author {
+                    tenant,
+                    ..Author::from(&of)
+                };
+                let entity = ("sessions", Some(id.to_string()));
+                journal::audit_by(tx, author, "auth.switch_tenant", entity, None, None).await?;
+                Ok(family)
+            })
+        });
+        let family = write.await?;
+        self.core.identity.live.forget(id);
+        let (token, end) = self.core.identity.tokens.issue(&family)?;
+        let seconds = (end - self.core.clock.now()).num_seconds();
+        Ok((token, u64::try_from(seconds).unwrap_or(0)))
     }
 
     /// Ends one of the caller's own sessions.
@@ -211,14 +258,15 @@ impl Sessions {
 
 fn select() -> Sql {
     Sql::new(
-        "SELECT f.id, t.id, t.name, f.created_at, f.last_used_at, f.expires_at, f.address, \
-         f.user_agent FROM refresh_families f LEFT JOIN tenants t ON t.id = f.tenant_id \
+        "SELECT f.id, t.id, t.name, f.roaming, f.created_at, f.last_used_at, f.expires_at, f.address, \
+         f.user_agent FROM refresh_families f JOIN tenants t ON t.id = f.tenant_id \
          WHERE f.revoked_at IS NULL AND f.expires_at > $1 AND f.last_used_at > $2 AND ",
     )
     .returns(&[
         ColumnType::Uuid,
         ColumnType::Uuid,
         ColumnType::Text,
+        ColumnType::Bool,
         ColumnType::Instant,
         ColumnType::Instant,
         ColumnType::Instant,
@@ -229,11 +277,13 @@ fn select() -> Sql {
 
 fn parse(mut row: Row, scope: &Scope) -> Result<OpenSession> {
     let id = row.uuid()?;
-    let (tenant, name) = (row.opt_uuid()?, row.opt_text()?);
-    let tenant = tenant.zip(name).map(|(id, name)| TenantRef { id, name });
     Ok(OpenSession {
         id,
-        tenant,
+        tenant: TenantRef {
+            id: row.uuid()?,
+            name: row.text()?,
+        },
+        roaming: row.bool()?,
         created_at: row.instant()?,
         last_used_at: row.instant()?,
         expires_at: row.instant()?,

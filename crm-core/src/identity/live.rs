@@ -31,10 +31,10 @@ const GENERATIONS: usize = 4_096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Live {
     pub(crate) user: UserId,
-    /// The active tenant; none when each request names one.
-    pub(crate) tenant: Option<TenantId>,
-    /// Whether the user belongs to the platform.
-    pub(crate) operator: bool,
+    /// The active tenant.
+    pub(crate) tenant: TenantId,
+    /// Whether a request may name another one.
+    pub(crate) roaming: bool,
     expires_at: DateTime<Utc>,
 }
 
@@ -75,20 +75,28 @@ impl LiveSessions {
     }
 }
 
-/// The session that an access token belongs to; `None` when it has ended, or is of another tenant
-/// by now.
+/// The session that an access token belongs to; `None` when it has ended, or is in another tenant by
+/// now than the token says.
 pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Live>> {
     let sessions = &core.identity.live;
     let generation = sessions.generation(claims.session).load(Ordering::Acquire);
-    // A removed member's rows go without a word: their tenant's policy tells.
-    let policy = claims
-        .tenant
-        .map_or(0, |tenant| core.policy.generation(tenant));
     let known = sessions.known.get(&claims.session);
+    // A removed member's rows go without a word: their tenant's policy tells.
+    let holds = |known: &Known| {
+        known.generation == generation && known.policy == core.policy.generation(known.live.tenant)
+    };
     let live = match known {
-        Some(known) if known.generation == generation && known.policy == policy => known.live,
+        Some(known) if holds(&known) => known.live,
         _ => {
-            let Some(live) = read(&core.db, claims.session).await? else {
+            let tenant = match claims.tenant {
+                Some(tenant) => Some(tenant),
+                None => read(&core.db, claims.session)
+                    .await?
+                    .map(|live| live.tenant),
+            };
+            let policy = tenant.map_or(0, |tenant| core.policy.generation(tenant));
+            let live = read(&core.db, claims.session).await?;
+            let Some(live) = live.filter(|live| Some(live.tenant) == tenant) else {
                 return Ok(None);
             };
             let known = Known {
@@ -100,13 +108,13 @@ pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Li
             live
         }
     };
-    let fits = live.user == claims.user && live.tenant == claims.tenant;
+    let fits = live.user == claims.user && claims.tenant == (!live.roaming).then_some(live.tenant);
     Ok((fits && core.clock.now() < live.expires_at).then_some(live))
 }
 
 async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
     let found = Sql::new(
-        "SELECT f.user_id, f.tenant_id, u.is_operator, f.expires_at FROM refresh_families f \
+        "SELECT f.user_id, f.tenant_id, f.roaming, f.expires_at FROM refresh_families f \
          JOIN users u ON u.id = f.user_id AND u.status = 'active' \
          WHERE f.id = $1 AND f.revoked_at IS NULL",
     )
@@ -122,8 +130,8 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
     };
     Ok(Some(Live {
         user: row.uuid()?,
-        tenant: row.opt_uuid()?,
-        operator: row.bool()?,
+        tenant: row.uuid()?,
+        roaming: row.bool()?,
         expires_at: row.instant()?,
     }))
 }

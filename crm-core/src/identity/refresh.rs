@@ -20,6 +20,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
 use super::key::{SigningKeys, mac};
+use super::token::invalid;
 use super::{IdentityOptions, live, opaque};
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
@@ -43,26 +44,30 @@ const PREFIX: &str = "crm_rt_";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Family {
     pub(super) id: FamilyId,
-    /// The active tenant; none when each request names one.
-    pub(super) tenant: Option<TenantId>,
+    /// The active tenant.
+    pub(super) tenant: TenantId,
+    /// Whether requests may name another tenant of the user's.
+    pub(super) roaming: bool,
     pub(super) user: UserId,
     /// When it ends whatever happens.
     pub(super) expires_at: DateTime<Utc>,
 }
 
-/// Where a session is used from.
+/// Where a session is used from, and whether in one tenant only.
 #[derive(Debug, Clone)]
 pub(super) struct Device {
     address: Option<String>,
     user_agent: Option<String>,
+    pub(super) roaming: bool,
 }
 
 impl Device {
-    pub(super) fn new(address: Option<IpAddr>, user_agent: Option<&str>) -> Self {
+    pub(super) fn new(address: Option<IpAddr>, user_agent: Option<&str>, roaming: bool) -> Self {
         let shown = |text: &str| text.chars().take(USER_AGENT_CHARS).collect();
         Self {
             address: address.map(|address| address.to_string()),
             user_agent: user_agent.map(shown),
+            roaming,
         }
     }
 }
@@ -124,7 +129,7 @@ pub(super) enum Exchange {
 pub(super) async fn open(
     tx: &mut Tx<'_>,
     clock: &Clock,
-    whose: (Option<TenantId>, UserId),
+    whose: (TenantId, UserId),
     lifetime: TimeDelta,
     device: &Device,
 ) -> Result<(Family, SecretString)> {
@@ -138,7 +143,7 @@ pub(super) async fn open(
 pub(super) async fn open_family(
     tx: &mut Tx<'_>,
     clock: &Clock,
-    (tenant, user): (Option<TenantId>, UserId),
+    (tenant, user): (TenantId, UserId),
     lifetime: TimeDelta,
     device: &Device,
 ) -> Result<Family> {
@@ -146,6 +151,7 @@ pub(super) async fn open_family(
     let family = Family {
         id: FamilyId(clock.new_id()),
         tenant,
+        roaming: device.roaming,
         user,
         expires_at: now + lifetime,
     };
@@ -159,7 +165,8 @@ pub(super) async fn open_family(
     tx.execute(
         Sql::new(
             "INSERT INTO refresh_families (id, tenant_id, user_id, created_at, expires_at, \
-             last_used_at, address, user_agent) VALUES ($1, $2, $3, $4, $5, $4, $6, $7)",
+             last_used_at, address, user_agent, roaming) \
+             VALUES ($1, $2, $3, $4, $5, $4, $6, $7, $8)",
         )
         .bind(family.id, ColumnType::Uuid)
         .bind(tenant, ColumnType::Uuid)
@@ -167,7 +174,8 @@ pub(super) async fn open_family(
         .bind(now, ColumnType::Instant)
         .bind(family.expires_at, ColumnType::Instant)
         .bind(device.address.as_deref(), ColumnType::Text)
-        .bind(device.user_agent.as_deref(), ColumnType::Text),
+        .bind(device.user_agent.as_deref(), ColumnType::Text)
+        .bind(family.roaming, ColumnType::Bool),
     )
     .await?;
     Ok(family)
@@ -274,6 +282,30 @@ pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<
     ended.into_iter().map(|mut row| row.uuid()).collect()
 }
 
+/// Moves a session that lives to another tenant of its user.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] when it has ended meanwhile.
+pub(super) async fn switch(tx: &mut Tx<'_>, id: FamilyId, tenant: TenantId) -> Result<Family> {
+    let epoch = live::next_epoch(tx).await?;
+    let update = Sql::new(
+        "UPDATE refresh_families SET tenant_id = $1, changed = $2 \
+         WHERE id = $3 AND revoked_at IS NULL RETURNING user_id, roaming, expires_at",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(epoch, ColumnType::Int)
+    .bind(id, ColumnType::Uuid)
+    .returns(&[ColumnType::Uuid, ColumnType::Bool, ColumnType::Instant]);
+    let mut row = tx.fetch_optional(update).await?.ok_or_else(invalid)?;
+    Ok(Family {
+        id,
+        tenant,
+        user: row.uuid()?,
+        roaming: row.bool()?,
+        expires_at: row.instant()?,
+    })
+}
+
 struct Found {
     family: Family,
     generation: i64,
@@ -289,14 +321,13 @@ async fn find(tx: &mut Tx<'_>, hash: Vec<u8>) -> Result<Option<Found>> {
     let row = tx
         .fetch_optional(
             Sql::new(
-                "SELECT f.id, f.tenant_id, f.user_id, f.expires_at, r.generation, \
+                "SELECT f.id, f.tenant_id, f.roaming, f.user_id, f.expires_at, r.generation, \
                  f.last_used_at, r.used_at, \
-                 f.revoked_at IS NULL AND u.status = 'active' \
-                 AND (f.tenant_id IS NULL OR t.status = 'active'), s.hash \
+                 f.revoked_at IS NULL AND u.status = 'active' AND t.status = 'active', s.hash \
                  FROM refresh_tokens r \
                  JOIN refresh_families f ON f.id = r.family_id \
                  JOIN users u ON u.id = f.user_id \
-                 LEFT JOIN tenants t ON t.id = f.tenant_id \
+                 JOIN tenants t ON t.id = f.tenant_id \
                  LEFT JOIN refresh_tokens s ON s.family_id = r.family_id \
                  AND s.generation = r.generation + 1 AND s.used_at IS NULL \
                  WHERE r.hash = $1",
@@ -305,6 +336,7 @@ async fn find(tx: &mut Tx<'_>, hash: Vec<u8>) -> Result<Option<Found>> {
             .returns(&[
                 ColumnType::Uuid,
                 ColumnType::Uuid,
+                ColumnType::Bool,
                 ColumnType::Uuid,
                 ColumnType::Instant,
                 ColumnType::Int,
@@ -319,7 +351,8 @@ async fn find(tx: &mut Tx<'_>, hash: Vec<u8>) -> Result<Option<Found>> {
     Ok(Some(Found {
         family: Family {
             id: row.uuid()?,
-            tenant: row.opt_uuid()?,
+            tenant: row.uuid()?,
+            roaming: row.bool()?,
             user: row.uuid()?,
             expires_at: row.instant()?,
         },

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::INSTALLATION;
 use super::account::{Accounts, UserRow, gather, insert_membership, insert_user};
 use super::email::normalize_email;
 use super::lockout::{self, Failed};
@@ -166,7 +165,13 @@ impl Accounts {
         };
         // Failures that were judged at the same time count against this one too.
         lockout::check(&self.core.db, &self.core.clock, &email).await?;
-        let tenant = choose(self.choices(user.id).await?, input.tenant.as_deref())?;
+        let choices = self.choices(user.id).await?;
+        let named = match choices.first() {
+            // Every request names its tenant; one of them must be the active one all the same.
+            Some(first) if self.roaming => input.tenant.or_else(|| Some(first.name.clone())),
+            _ => input.tenant,
+        };
+        let tenant = choose(choices, named.as_deref())?;
         let rehashed = match verdict {
             Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
             Verdict::Right | Verdict::Wrong => None,
@@ -283,15 +288,14 @@ impl Accounts {
 
     fn session(&self, (family, refresh_token): (Family, SecretString)) -> Result<Session> {
         let tokens = &self.core.identity.tokens;
-        let whose = (family.user, family.tenant);
-        let (access_token, end) = tokens.issue(whose, family.id, family.expires_at)?;
+        let (access_token, end) = tokens.issue(&family)?;
         let seconds = (end - self.core.clock.now()).num_seconds();
         Ok(Session {
             access_token,
             refresh_token,
             expires_in: u64::try_from(seconds).unwrap_or(0),
             user_id: family.user,
-            tenant_id: family.tenant.ok_or_else(invalid)?,
+            tenant_id: family.tenant,
         })
     }
 
@@ -302,7 +306,7 @@ impl Accounts {
     }
 
     pub(super) fn on_device_of(&self, request: &RequestContext) -> Device {
-        Device::new(request.address, self.user_agent.as_deref())
+        Device::new(request.address, self.user_agent.as_deref(), self.roaming)
     }
 
     fn throttle(&self, email: &str, address: Option<IpAddr>) -> Result<()> {
@@ -435,7 +439,7 @@ async fn open(
     if tx.execute(seen).await? == 0 {
         return Err(invalid_credentials());
     }
-    refresh::open(tx, clock, (Some(tenant), user), lifetime, device).await
+    refresh::open(tx, clock, (tenant, user), lifetime, device).await
 }
 
 /// Stores a hash of the same password, unless the password has changed meanwhile.
@@ -457,8 +461,7 @@ async fn audit(
     action: &str,
     after: Option<serde_json::Value>,
 ) -> Result<()> {
-    let tenant = family.tenant.unwrap_or(INSTALLATION);
-    let author = author(clock, tenant, family.user, request);
+    let author = author(clock, family.tenant, family.user, request);
     let entity = ("users", Some(family.user.to_string()));
     journal::audit_by(tx, author, action, entity, None, after).await
 }

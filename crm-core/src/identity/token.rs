@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::key::SigningKeys;
 use super::key_set::KeySet;
+use super::refresh::Family;
 use super::token_key::KeyRow;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -140,24 +141,19 @@ impl AccessTokens {
     }
 
     /// Issues a token of a session, which ends with the session at the latest; answers it with its
-    /// end.
+    /// end. That of a roaming session names no tenant.
     ///
     /// # Errors
     /// [`Error::Internal`] when signing fails, which is a bug.
-    pub(super) fn issue(
-        &self,
-        (user, tenant): (UserId, Option<TenantId>),
-        session: FamilyId,
-        session_ends: DateTime<Utc>,
-    ) -> Result<(SecretString, DateTime<Utc>)> {
+    pub(super) fn issue(&self, family: &Family) -> Result<(SecretString, DateTime<Utc>)> {
         let now = self.clock.now();
-        let end = (now + self.lifetime).min(session_ends);
+        let end = (now + self.lifetime).min(family.expires_at);
         let payload = Payload {
             iss: ISSUER,
             aud: AUDIENCE,
-            sub: user,
-            tid: tenant,
-            sid: session,
+            sub: family.user,
+            tid: (!family.roaming).then_some(family.tenant),
+            sid: family.id,
             iat: now.timestamp(),
             nbf: None,
             exp: end.timestamp(),

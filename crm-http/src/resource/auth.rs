@@ -49,6 +49,9 @@ struct LoginBody {
     password: String,
     /// The tenant's name; only members of several need to give it.
     tenant: Option<String>,
+    /// Whether each request names its tenant by `X-Tenant`: one token for all tenants of the user.
+    #[oai(default)]
+    roaming: bool,
 }
 
 /// A refresh token.
@@ -150,18 +153,16 @@ impl Auth {
         body: Strict<LoginBody>,
     ) -> Result<Json<Tokens>, Problem> {
         let body = body.0;
+        let accounts = match body.roaming {
+            true => origin.accounts(&self.crm).roaming(),
+            false => origin.accounts(&self.crm),
+        };
         let login = Login {
             email: body.email,
             password: body.password.into(),
             tenant: body.tenant,
         };
-        Ok(Json(
-            origin
-                .accounts(&self.crm)
-                .login(login, origin.0)
-                .await?
-                .into(),
-        ))
+        Ok(Json(accounts.login(login, origin.0).await?.into()))
     }
 
     /// Exchange a refresh token

@@ -7,11 +7,13 @@ use crm_core::{Crm, Read, Update};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::{Json, Response};
 use poem_openapi::{Object, OpenApi};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::auth::Tenant;
 use crate::credential::Caller;
+use crate::payload::Strict;
 use crate::problem::Problem;
 use crate::wire::{Instant, NoContent, Tag};
 
@@ -25,9 +27,10 @@ pub(crate) struct Sessions {
 #[oai(rename = "OpenSession")]
 struct Reply {
     id: Uuid,
-    /// The tenant it is in; null when each request names one.
-    #[oai(nullable)]
-    tenant: Option<Tenant>,
+    /// The tenant it is in.
+    tenant: Tenant,
+    /// Whether each request may name another tenant.
+    roaming: bool,
     created_at: Instant,
     /// Its latest refresh.
     last_used_at: Instant,
@@ -48,6 +51,24 @@ struct Reply {
 #[oai(rename = "OpenSessionList")]
 struct List {
     data: Vec<Reply>,
+}
+
+/// Another tenant of the caller's.
+#[derive(Object)]
+#[oai(rename = "TenantSwitch", deny_unknown_fields)]
+struct SwitchBody {
+    /// Its name.
+    tenant: String,
+}
+
+/// An access token.
+#[derive(Object)]
+#[oai(rename = "AccessToken")]
+struct Access {
+    /// What to send as `Authorization: Bearer …` from now on.
+    access_token: String,
+    /// Seconds that it holds.
+    expires_in: u64,
 }
 
 /// Public keys (RFC 7517).
@@ -106,6 +127,24 @@ impl Sessions {
     async fn delete(&self, caller: Caller, id: Path<Uuid>) -> Result<NoContent, Problem> {
         self.crm.sessions().end(&caller, FamilyId(id.0)).await?;
         Ok(NoContent)
+    }
+
+    /// Move my session to another tenant
+    ///
+    /// Answers an access token for it; those issued before hold no more, and the refresh token goes
+    /// on. Permission: none.
+    #[oai(path = "/auth/tenant", method = "post", operation_id = "switch_tenant")]
+    async fn switch(
+        &self,
+        caller: Caller,
+        body: Strict<SwitchBody>,
+    ) -> Result<Json<Access>, Problem> {
+        let sessions = self.crm.sessions();
+        let (token, expires_in) = sessions.switch(&caller, &body.0.tenant).await?;
+        Ok(Json(Access {
+            access_token: token.expose_secret().to_owned(),
+            expires_in,
+        }))
     }
 
     /// List the sessions of a member
@@ -210,7 +249,8 @@ impl From<OpenSession> for Reply {
     fn from(session: OpenSession) -> Self {
         Self {
             id: session.id.0,
-            tenant: session.tenant.map(Tenant::from),
+            tenant: session.tenant.into(),
+            roaming: session.roaming,
             created_at: Instant(session.created_at),
             last_used_at: Instant(session.last_used_at),
             expires_at: Instant(session.expires_at),

@@ -27,6 +27,7 @@ const ANY_CALLER: &[&str] = &[
     "list_sessions",
     "delete_sessions",
     "delete_session",
+    "switch_tenant",
     // One's own; everybody's with a permission.
     "list_jobs",
     "get_job",

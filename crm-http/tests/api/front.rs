@@ -246,6 +246,7 @@ async fn the_operations_are_these() {
     DELETE /api/v1/auth/sessions delete_sessions -
     GET /api/v1/auth/sessions list_sessions -
     DELETE /api/v1/auth/sessions/{id} delete_session -
+    POST /api/v1/auth/tenant switch_tenant -
     GET /api/v1/companies list_companies companies.read
     POST /api/v1/companies create_company companies.create
     GET /api/v1/companies/aggregate aggregate_companies companies.read

@@ -12,6 +12,7 @@ crate::on_both_databases! {
     an_admin_sees_and_ends_the_sessions_of_a_member
     a_locked_account_is_unlocked_by_an_admin
     public_keys_are_published_and_rotated
+    a_tenant_is_named_by_header_or_by_the_session
 }
 
 async fn sessions_are_listed_and_ended_by_their_owner(database: Database) {
@@ -153,5 +154,65 @@ async fn public_keys_are_published_and_rotated(database: Database) {
         last.get("/api/v1/contacts").await.problem(),
         (401, "token_invalid".into())
     );
+    app.close().await;
+}
+
+async fn a_tenant_is_named_by_header_or_by_the_session(database: Database) {
+    let app = App::start(database).await;
+    let hank = app.foreign_admin().await;
+    let ada = json!({"email": "ada@acme.example", "name": "Ada", "password": PASSWORD, "roles": ["viewer"]});
+    hank.post("/api/v1/members", ada).await.expect(201);
+    let id = async |caller: &crate::app::Caller| {
+        let me = caller.get("/api/v1/auth/me").await.expect(200);
+        me["tenant"]["id"].as_str().unwrap().to_owned()
+    };
+    let (acme, globex) = (id(&app.admin).await, id(&hank).await);
+    let body = json!({"email": "ada@acme.example", "password": PASSWORD, "roaming": true});
+    let session = app
+        .anonymous()
+        .post("/api/v1/auth/login", body)
+        .await
+        .expect(200);
+    let roaming = app.with_token(session["access_token"].as_str());
+    let named = async |caller: &crate::app::Caller, tenants: &[&str]| {
+        let mut request = caller.request(Method::GET, "/api/v1/auth/me");
+        for tenant in tenants {
+            request = request.header("X-Tenant", *tenant);
+        }
+        caller.finish(request).await
+    };
+    for tenant in [&acme, &globex] {
+        let me = named(&roaming, &[tenant]).await.expect(200);
+        assert_eq!(me["tenant"]["id"], json!(tenant));
+    }
+    let nowhere = uuid::Uuid::nil().to_string();
+    let refused = named(&roaming, &[&nowhere]).await;
+    assert_eq!(refused.problem(), (401, "token_invalid".into()));
+    assert_eq!(named(&app.admin, &[&acme]).await.status, 200);
+    for tenants in [
+        vec![globex.as_str()],
+        vec!["acme"],
+        vec![&acme, &acme],
+        vec![""],
+    ] {
+        let reply = named(&app.admin, &tenants).await;
+        assert_eq!(reply.body, refused.body, "{tenants:?}");
+    }
+
+    let body = json!({"tenant": "globex"});
+    let moved = app
+        .admin
+        .post("/api/v1/auth/tenant", body.clone())
+        .await
+        .expect(200);
+    assert_eq!(moved["expires_in"], 600);
+    assert_eq!(app.admin.get("/api/v1/auth/me").await.status, 401);
+    let moved = app.with_token(moved["access_token"].as_str());
+    assert_eq!(id(&moved).await, globex);
+    let key = json!({"name": "key", "role": "viewer"});
+    let key = hank.post("/api/v1/api_keys", key).await.expect(201);
+    let program = app.with_token(key["key"].as_str());
+    let reply = program.post("/api/v1/auth/tenant", body).await;
+    assert_eq!(reply.problem(), (409, "no_session".into()));
     app.close().await;
 }

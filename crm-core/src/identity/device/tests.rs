@@ -7,6 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::*;
 use crate::crm::Crm;
 use crate::error::Result as CrmResult;
+use crate::id::TenantId;
+use crate::identity::Session;
 use crate::identity::fixture::*;
 use crate::on_both_databases;
 use crate::testing::Backend;
@@ -24,6 +26,10 @@ on_both_databases!(
     a_session_that_is_not_used_for_14_days_is_over,
     a_session_stays_within_its_configured_lifetime,
     a_token_of_the_operator_is_a_session_too,
+    a_session_moves_to_another_tenant_and_its_older_tokens_hold_no_more,
+    one_token_of_a_roaming_session_opens_each_tenant_that_is_named,
+    a_token_that_names_a_tenant_opens_no_other,
+    a_suspended_tenant_is_refused_at_once_whoever_names_it,
 );
 
 async fn scope_in(crm: &Crm, token: &SecretString) -> CrmResult<Scope> {
@@ -45,10 +51,7 @@ async fn sessions_are_listed_with_their_device_and_the_present_one_flagged(
         .collect();
     assert_eq!(seen, [(Some("Phone/1.0"), false), (None, true)]);
     assert_eq!(list[0].address.as_deref(), Some("192.0.2.1"));
-    assert_eq!(
-        list[0].tenant.as_ref().map(|one| one.id),
-        Some(first.tenant_id)
-    );
+    assert_eq!(list[0].tenant.id, first.tenant_id);
 
     world.clock.advance(TimeDelta::minutes(1));
     let laptop = world.accounts().on_device(Some(&"x".repeat(1_000)));
@@ -311,5 +314,117 @@ async fn a_token_of_the_operator_is_a_session_too(backend: Backend) -> Result<()
     let id = own.session().unwrap();
     world.crm.sessions().end(&admin, id).await?;
     assert_eq!(code(world.scope(&token).await), "token_invalid");
+    Ok(())
+}
+
+/// Ann, a member of a second tenant too; answers that one.
+async fn in_two_tenants(backend: Backend) -> Result<(World, Session, TenantId)> {
+    let (world, session) = World::new(backend).await?;
+    let globex = world.other_tenant("Globex").await?;
+    world.member(globex, ANN, &["viewer"]).await?;
+    Ok((world, session, globex))
+}
+
+async fn opens(world: &World, token: &SecretString, tenant: TenantId) -> CrmResult<TenantId> {
+    let named = tenant.to_string();
+    let scope = world
+        .crm
+        .authenticate_in(token.expose_secret(), Some(&named), request())
+        .await?;
+    Ok(scope.tenant())
+}
+
+async fn a_session_moves_to_another_tenant_and_its_older_tokens_hold_no_more(
+    backend: Backend,
+) -> Result<()> {
+    let (world, session, globex) = in_two_tenants(backend).await?;
+    let other = world.other_process().await?;
+    let scope = scope_in(&other, &session.access_token).await?;
+    world.scope(&session.access_token).await?;
+    let sessions = world.crm.sessions();
+    assert_eq!(
+        refused_field(sessions.switch(&scope, "Nowhere").await),
+        ("/tenant".into(), "unknown")
+    );
+    let (moved, seconds) = sessions.switch(&scope, "Globex").await?;
+    assert_eq!(seconds, 600);
+    other.follow_once().await?;
+    for crm in [&world.crm, &other] {
+        assert_eq!(scope_in(crm, &moved).await?.tenant(), globex);
+        let old = scope_in(crm, &session.access_token).await;
+        assert_eq!(code(old), "token_invalid");
+    }
+    let next = world
+        .accounts()
+        .refresh(session.refresh_token, request())
+        .await?;
+    assert_eq!(next.tenant_id, globex);
+    assert_eq!(world.scope(&next.access_token).await?.tenant(), globex);
+    let audited = world.audited(globex).await?;
+    assert_eq!(
+        audited.last().map(String::as_str),
+        Some("auth.switch_tenant")
+    );
+    other.close().await;
+    Ok(())
+}
+
+async fn one_token_of_a_roaming_session_opens_each_tenant_that_is_named(
+    backend: Backend,
+) -> Result<()> {
+    let (world, first, globex) = in_two_tenants(backend).await?;
+    let initech = world.other_tenant("Initech").await?;
+    let roaming = world.accounts().roaming();
+    let session = roaming.login(login_of(ANN), request()).await?;
+    let token = &session.access_token;
+    assert_eq!(world.scope(token).await?.tenant(), first.tenant_id);
+    assert_eq!(opens(&world, token, globex).await?, globex);
+    assert_eq!(
+        opens(&world, token, first.tenant_id).await?,
+        first.tenant_id
+    );
+    let foreign = opens(&world, token, initech).await;
+    let absent = opens(&world, token, TenantId(uuid::Uuid::nil())).await;
+    assert_eq!(code(foreign), "token_invalid", "not a member");
+    assert_eq!(code(absent), "token_invalid", "the same answer");
+    let id = world.scope(token).await?.session().unwrap();
+    let scope = world.scope(&first.access_token).await?;
+    world.crm.sessions().end(&scope, id).await?;
+    assert_eq!(code(opens(&world, token, globex).await), "token_invalid");
+    Ok(())
+}
+
+async fn a_token_that_names_a_tenant_opens_no_other(backend: Backend) -> Result<()> {
+    let (world, session, globex) = in_two_tenants(backend).await?;
+    let token = &session.access_token;
+    assert_eq!(
+        opens(&world, token, session.tenant_id).await?,
+        session.tenant_id
+    );
+    assert_eq!(code(opens(&world, token, globex).await), "token_invalid");
+    for odd in ["", "Acme", "*", "' OR 1=1 --"] {
+        let refused = world
+            .crm
+            .authenticate_in(token.expose_secret(), Some(odd), request())
+            .await;
+        assert_eq!(code(refused), "token_invalid", "{odd}");
+    }
+    Ok(())
+}
+
+async fn a_suspended_tenant_is_refused_at_once_whoever_names_it(backend: Backend) -> Result<()> {
+    let (world, first, globex) = in_two_tenants(backend).await?;
+    let roaming = world.accounts().roaming();
+    let session = roaming.login(login_of(ANN), request()).await?;
+    let token = &session.access_token;
+    opens(&world, token, globex).await?;
+    let suspend = Sql::new("UPDATE tenants SET status = 'suspended' WHERE id = $1")
+        .bind(globex, ColumnType::Uuid);
+    world.execute(suspend).await?;
+    world.crm.core.policy.invalidate(globex);
+    assert_eq!(code(opens(&world, token, globex).await), "token_invalid");
+    let scope = world.scope(&first.access_token).await?;
+    let moved = world.crm.sessions().switch(&scope, "Globex").await;
+    assert_eq!(refused_field(moved), ("/tenant".into(), "unknown"));
     Ok(())
 }

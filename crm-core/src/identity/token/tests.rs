@@ -51,6 +51,17 @@ fn session() -> FamilyId {
     FamilyId(Uuid::from_u128(7))
 }
 
+/// A session that ends so many seconds after the start.
+fn family(seconds: i64) -> Family {
+    Family {
+        id: session(),
+        tenant: tenant(),
+        roaming: false,
+        user: user(),
+        expires_at: DateTime::from_timestamp(START + seconds, 0).unwrap(),
+    }
+}
+
 fn good_claims() -> Value {
     json!({
         "iss": "crm", "aud": "crm-api", "sub": user(), "tid": tenant(), "sid": session(),
@@ -60,11 +71,7 @@ fn good_claims() -> Value {
 
 impl World {
     fn issue(&self) -> String {
-        let ends = DateTime::from_timestamp(START + 86_400 * 30, 0).unwrap();
-        let issued = self
-            .tokens
-            .issue((user(), Some(tenant())), session(), ends)
-            .unwrap();
+        let issued = self.tokens.issue(&family(86_400 * 30)).unwrap();
         issued.0.expose_secret().to_owned()
     }
 
@@ -175,12 +182,8 @@ fn xc_05_a_token_ends_with_its_lifetime_by_the_injected_clock() {
 #[test]
 fn a_token_ends_with_its_session_at_the_latest() {
     let world = tokens();
-    let ends = DateTime::from_timestamp(START + 60, 0).unwrap();
-    let (token, end) = world
-        .tokens
-        .issue((user(), Some(tenant())), session(), ends)
-        .unwrap();
-    assert_eq!(end, ends);
+    let (token, end) = world.tokens.issue(&family(60)).unwrap();
+    assert_eq!(end, DateTime::from_timestamp(START + 60, 0).unwrap());
     world.clock.advance(TimeDelta::seconds(65));
     assert_eq!(world.code(token.expose_secret()), "token_expired");
 }
