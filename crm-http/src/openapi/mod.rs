@@ -10,6 +10,7 @@ mod module;
 mod page;
 mod read;
 mod tenant;
+mod through;
 mod write;
 
 use std::sync::RwLock;
