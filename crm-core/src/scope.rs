@@ -13,7 +13,7 @@ use crate::crm::Core;
 use crate::custom::TenantModules;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::id::{ApiKeyId, EventId, PluginId, TenantId, UserId};
+use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
 use crate::module::CompiledModule;
 use crate::policy::{Catalogue, Grants, Operation, Rights, Rows};
 use crate::reach::Reach;
@@ -82,6 +82,7 @@ struct Inner {
     modules: Arc<TenantModules>,
     request: RequestContext,
     cause: Option<Cause>,
+    session: Option<FamilyId>,
 }
 
 impl Scope {
@@ -119,6 +120,7 @@ impl Scope {
             modules: rights.modules.clone(),
             request,
             cause: None,
+            session: None,
         }))
     }
 
@@ -162,6 +164,7 @@ impl Scope {
                 root_id: event.root_id,
                 depth: event.depth + 1,
             }),
+            session: None,
         }))
     }
 
@@ -178,8 +181,22 @@ impl Scope {
             modules: self.0.modules.clone(),
             request: self.0.request.clone(),
             cause: self.0.cause,
+            session: self.0.session,
             core,
         }))
+    }
+
+    /// The same scope, of a request that belongs to a session.
+    pub(crate) fn in_session(mut self, session: FamilyId) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.session = Some(session);
+        }
+        self
+    }
+
+    /// The session that the request belongs to; none for whoever has no session.
+    pub(crate) fn session(&self) -> Option<FamilyId> {
+        self.0.session
     }
 
     /// Who acts.

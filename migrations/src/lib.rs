@@ -19,6 +19,7 @@ macro_rules! migrations {
             migration!($folder, 7, "0007", "groups"),
             migration!($folder, 8, "0008", "audit_seals"),
             migration!($folder, 9, "0009", "erased_tenants"),
+            migration!($folder, 10, "0010", "sessions"),
         ]
     };
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::email::normalize_email;
 use super::name::check_name;
 use super::password::check_new_password;
+use super::refresh;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
@@ -26,6 +27,10 @@ use crate::{member, role};
 #[derive(Clone)]
 pub struct Accounts {
     pub(super) core: Arc<Core>,
+    /// The `User-Agent` of whoever opens a session.
+    pub(super) user_agent: Option<Arc<str>>,
+    /// Whether sessions opened let each request name its tenant.
+    pub(super) roaming: bool,
 }
 
 /// Somebody to be made a user and a member of a tenant.
@@ -87,7 +92,29 @@ pub struct TenantRef {
 
 impl Accounts {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        Self {
+            core,
+            user_agent: None,
+            roaming: false,
+        }
+    }
+
+    /// The same, for sessions opened and refreshed by this `User-Agent`; owners recognise their
+    /// devices by it.
+    #[must_use]
+    pub fn on_device(self, user_agent: Option<&str>) -> Self {
+        let user_agent = user_agent.map(Into::into);
+        Self { user_agent, ..self }
+    }
+
+    /// The same, for sessions whose access tokens name no tenant: each request may name one that the
+    /// user is a member of, and is otherwise about the session's active one.
+    #[must_use]
+    pub fn roaming(self) -> Self {
+        Self {
+            roaming: true,
+            ..self
+        }
     }
 
     /// Makes the user when the e-mail is new, and a member of the permit's tenant.
@@ -147,10 +174,15 @@ impl Accounts {
             .ok_or(Error::NotFound)?;
         let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
         let clock = self.core.clock.clone();
-        self.core
+        let lifetime = self.core.identity.tokens.lifetime();
+        let device = self.on_device_of(&request);
+        let family = self
+            .core
             .db
             .write(move |tx| {
                 Box::pin(async move {
+                    let whose = (tenant, user);
+                    let family = refresh::open_family(tx, &clock, whose, lifetime, &device).await?;
                     let author = Author {
                         clock: &clock,
                         tenant,
@@ -158,11 +190,15 @@ impl Accounts {
                         request: &request,
                     };
                     let entity = ("users", Some(user.to_string()));
-                    journal::audit_by(tx, author, "auth.operator_token", entity, None, None).await
+                    journal::audit_by(tx, author, "auth.operator_token", entity, None, None)
+                        .await?;
+                    Ok(family)
                 })
             })
             .await?;
-        self.core.identity.tokens.issue(user, tenant, None)
+        let tokens = &self.core.identity.tokens;
+        let (token, _) = tokens.issue(&family)?;
+        Ok(token)
     }
 
     /// Who the caller is.

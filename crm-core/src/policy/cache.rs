@@ -344,7 +344,8 @@ impl PolicyCache {
         Ok(Some(held))
     }
 
-    fn generation(&self, tenant: TenantId) -> u64 {
+    /// A number that changes with what the cache forgets of the tenant.
+    pub(crate) fn generation(&self, tenant: TenantId) -> u64 {
         self.generation_of(tenant).load(Ordering::Acquire)
     }
 

@@ -115,7 +115,8 @@ fn parse(
                     Ok(())
                 }
                 "max_age" => max_age(text).map(|seconds| age = Some(seconds)),
-                _ => Filter::of_parameter(scope, module, name, text).map(|filter| conditions.push(filter)),
+                _ => Filter::of_parameter(scope, module, name, text)
+                    .map(|filter| conditions.push(filter)),
             };
         refused.extend(outcome.err());
     }

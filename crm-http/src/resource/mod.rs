@@ -12,6 +12,7 @@ mod module;
 mod plugin;
 mod role;
 mod route;
+mod session;
 
 use crm_core::{Crm, plugin::Plugins};
 use poem_openapi::OpenApi;
@@ -33,6 +34,8 @@ pub(crate) fn api_with_plugins(crm: &Crm, plugins: &Plugins) -> impl OpenApi + u
 pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
     (
         auth::Auth { crm: crm.clone() },
+        session::Sessions { crm: crm.clone() },
+        session::Keys { crm: crm.clone() },
         member::Members { crm: crm.clone() },
         role::Roles { crm: crm.clone() },
         group::Groups { crm: crm.clone() },

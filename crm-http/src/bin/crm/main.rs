@@ -6,6 +6,7 @@ mod access;
 mod audit;
 mod field;
 mod group;
+mod key;
 mod logging;
 mod member;
 mod migrate;
@@ -87,6 +88,8 @@ enum Command {
     #[command(subcommand)]
     Access(access::Access),
     Token(token::Token),
+    #[command(subcommand)]
+    Key(key::Key),
     Import(transfer::Import),
     Export(transfer::Export),
     Purge(purge::Purge),
@@ -128,6 +131,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Group(command) => command.run(settings).await,
             Command::Access(command) => command.run(settings).await,
             Command::Token(command) => command.run(settings).await,
+            Command::Key(command) => command.run(settings).await,
             Command::Import(command) => command.run(settings).await,
             Command::Export(command) => command.run(settings).await,
             Command::Purge(command) => command.run(settings).await,

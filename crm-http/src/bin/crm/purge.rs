@@ -44,7 +44,8 @@ impl Purge {
     }
 }
 
-fn age(text: &str) -> Result<TimeDelta, String> {
+/// A time as a number and its unit.
+pub(crate) fn age(text: &str) -> Result<TimeDelta, String> {
     let refuse = || format!("{text:?} is no age: write a number and d, h, m or s, such as 30d");
     let seconds: i64 = match text.chars().last() {
         Some('d') => 86_400,
