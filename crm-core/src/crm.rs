@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Access;
 use crate::audit::{Audit, Sealer};
 use crate::clock::Clock;
 use crate::custom::{CustomFields, CustomModules};
@@ -17,16 +18,18 @@ use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::error::{Error, Result};
+use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, SigningKeys,
+    self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, Sessions, SigningKeys,
+    TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
-use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
+use crate::policy::{self, Catalogue, Grants, PolicyCache, Subject};
 use crate::record::{Hooks, KeptFigures, Records};
 use crate::registry::Registry;
 use crate::retention::{self, Removed, Retention};
@@ -114,6 +117,16 @@ impl Crm {
         Accounts::new(self.core.clone())
     }
 
+    /// The sessions that are open.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.core.clone())
+    }
+
+    /// The keys that sign access tokens, for the operator: no request may reach them.
+    pub fn token_keys(&self) -> TokenKeys {
+        TokenKeys::new(self.core.clone())
+    }
+
     /// The repository of API keys.
     pub fn api_keys(&self) -> ApiKeys {
         ApiKeys::new(self.core.clone())
@@ -122,6 +135,11 @@ impl Crm {
     /// The repository of roles.
     pub fn roles(&self) -> Roles {
         Roles::new(self.core.clone())
+    }
+
+    /// The repository of groups.
+    pub fn groups(&self) -> Groups {
+        Groups::new(self.core.clone())
     }
 
     /// The repository of members.
@@ -137,6 +155,11 @@ impl Crm {
     /// The modules that tenants declare for themselves.
     pub fn custom_modules(&self) -> CustomModules {
         CustomModules::new(self.core.clone())
+    }
+
+    /// Why somebody may do something, or may not.
+    pub fn access(&self) -> Access {
+        Access::new(self.core.clone())
     }
 
     /// The audit log.
@@ -183,29 +206,56 @@ impl Crm {
     /// [`Error::Unauthenticated`] when the credential does not hold, or its user or tenant is
     /// not active any more.
     pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
+        self.authenticate_in(credential, None, request).await
+    }
+
+    /// As [`authenticate`](Self::authenticate), for a request that names its tenant by id. Tokens of
+    /// roaming sessions open every tenant that their user is a member of; other credentials open the
+    /// one they are of, and refuse to be sent with the name of another.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], the same for a tenant that does not exist, is suspended, or that
+    /// the caller is no member of.
+    pub async fn authenticate_in(
+        &self,
+        credential: &str,
+        tenant: Option<&str>,
+        request: RequestContext,
+    ) -> Result<Scope> {
         let core = &self.core;
-        let (tenant, actor, subject) = if identity::is_api_key(credential) {
+        let named = match tenant.map(str::parse::<uuid::Uuid>) {
+            Some(Ok(id)) => Some(TenantId(id)),
+            Some(Err(_)) => return Err(identity::token_invalid()),
+            None => None,
+        };
+        let (tenant, actor, subject, session) = if identity::is_api_key(credential) {
             let (tenant, key) = identity::authenticate_key(core, credential).await?;
-            (tenant, Actor::ApiKey(key), Subject::ApiKey(key))
+            (tenant, Actor::ApiKey(key), Subject::ApiKey(key), None)
         } else {
             let claims = core.identity.tokens.verify(credential)?;
+            let live = identity::find_live(core, &claims).await?;
+            let live = live.ok_or_else(identity::token_invalid)?;
+            let tenant = named.filter(|_| live.roaming).unwrap_or(live.tenant);
             (
-                claims.tenant,
-                Actor::User(claims.user),
-                Subject::User(claims.user),
+                tenant,
+                Actor::User(live.user),
+                Subject::User(live.user),
+                Some(claims.session),
             )
         };
+        if named.is_some_and(|named| named != tenant) {
+            return Err(identity::token_invalid());
+        }
         let rights = core
             .policy
             .rights_for(tenant, subject)
             .await?
-            .ok_or_else(|| {
-                Error::unauthenticated(
-                    "token_invalid",
-                    "this credential is not valid any more; log in again",
-                )
-            })?;
-        Ok(Scope::of(core.clone(), actor, tenant, &rights, request))
+            .ok_or_else(identity::token_invalid)?;
+        let scope = Scope::of(core.clone(), actor, tenant, &rights, request);
+        Ok(match session {
+            Some(session) => scope.in_session(session),
+            None => scope,
+        })
     }
 
     /// The plugins of tenants; `None` when there is no host to run them on.
@@ -271,6 +321,10 @@ impl Crm {
         self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
         self.tasks
             .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
+        self.tasks
+            .spawn(identity::follow_until(self.core.clone(), self.stop.clone()));
+        self.tasks
+            .spawn(policy::follow(self.core.clone(), self.stop.clone()));
         let retention = retention::run(self.core.clone(), self.stop.clone());
         self.tasks.spawn(retention);
         let sealer = Sealer::new(&self.core);
@@ -335,6 +389,16 @@ impl Crm {
     /// Those of the database.
     pub async fn upkeep_once(&self) -> Result<usize> {
         upkeep::round(&self.core).await
+    }
+
+    /// Takes up what other processes changed of sessions and signing keys, as [`start`](Self::start)
+    /// does twice a second. For tests and tools.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn follow_once(&self) -> Result<()> {
+        self.core.policy.poll().await?;
+        identity::follow(&self.core).await
     }
 
     /// Ends the background work, finishes waiting writes, seals the audit log and closes the database.
@@ -472,6 +536,18 @@ impl Builder {
         self
     }
 
+    /// How long a session lasts at most, however often it is refreshed; 30 days unless set.
+    pub fn session_lifetime(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.session_lifetime = lifetime;
+        self
+    }
+
+    /// How long a session lasts without being refreshed; 14 days unless set.
+    pub fn session_idle(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.session_idle = lifetime;
+        self
+    }
+
     /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
     pub fn login_limit(mut self, attempts: u32) -> Self {
         self.identity.login_limit = attempts;
@@ -499,13 +575,20 @@ impl Builder {
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
         schema.migrate().await?;
         schema.apply(&registry).await?;
-        let db = schema.into_db();
+        let db = schema.into_db()?;
         let names = registry.iter().map(|module| module.name().as_str());
         let catalogue = Arc::new(Catalogue::new(names)?);
         let dialect = db.dialect();
+        Identity::prepare(&db, &self.clock).await?;
         let core = Core {
-            policy: PolicyCache::open(db.clone(), catalogue.clone(), registry.clone()).await?,
-            identity: Identity::new(&self.identity, &keys, &self.clock)?,
+            policy: PolicyCache::open(
+                db.clone(),
+                self.clock.clone(),
+                catalogue.clone(),
+                registry.clone(),
+            )
+            .await?,
+            identity: Identity::new(&self.identity, keys, &self.clock)?,
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
             statements: registry
@@ -520,6 +603,7 @@ impl Builder {
             clock: self.clock,
         };
         let core = Arc::new(core);
+        identity::follow(&core).await?;
         let mut subscribers = self.subscribers;
         let plugins = self.plugins.map(|host| Plugins::new(core.clone(), host));
         if let Some(plugins) = plugins.clone() {

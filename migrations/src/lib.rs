@@ -16,8 +16,10 @@ macro_rules! migrations {
             migration!($folder, 4, "0004", "custom_fields"),
             migration!($folder, 5, "0005", "record_counts"),
             migration!($folder, 6, "0006", "serials"),
-            migration!($folder, 7, "0007", "audit_seals"),
-            migration!($folder, 8, "0008", "erased_tenants"),
+            migration!($folder, 7, "0007", "groups"),
+            migration!($folder, 8, "0008", "audit_seals"),
+            migration!($folder, 9, "0009", "erased_tenants"),
+            migration!($folder, 10, "0010", "sessions"),
         ]
     };
 }

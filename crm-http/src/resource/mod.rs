@@ -1,8 +1,10 @@
 //! The fixed resources: each file holds one resource with its requests, replies, words and handlers.
 
+mod access;
 mod api_key;
 mod audit;
 mod auth;
+mod group;
 mod health;
 mod job;
 mod member;
@@ -10,6 +12,7 @@ mod module;
 mod plugin;
 mod role;
 mod route;
+mod session;
 
 use crm_core::{Crm, plugin::Plugins};
 use poem_openapi::OpenApi;
@@ -31,8 +34,12 @@ pub(crate) fn api_with_plugins(crm: &Crm, plugins: &Plugins) -> impl OpenApi + u
 pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
     (
         auth::Auth { crm: crm.clone() },
+        session::Sessions { crm: crm.clone() },
+        session::Keys { crm: crm.clone() },
         member::Members { crm: crm.clone() },
         role::Roles { crm: crm.clone() },
+        group::Groups { crm: crm.clone() },
+        access::Access { crm: crm.clone() },
         api_key::ApiKeys { crm: crm.clone() },
         audit::Audit { crm: crm.clone() },
         job::Jobs { crm: crm.clone() },

@@ -14,6 +14,7 @@ use crate::contract::Contract;
 const OPEN: &[&str] = &[
     "get_health",
     "get_readiness",
+    "get_public_keys",
     "register",
     "login",
     "refresh",
@@ -23,6 +24,10 @@ const OPEN: &[&str] = &[
 /// Operations that any credential will do for. This list only shrinks.
 const ANY_CALLER: &[&str] = &[
     "me",
+    "list_sessions",
+    "delete_sessions",
+    "delete_session",
+    "switch_tenant",
     // One's own; everybody's with a permission.
     "list_jobs",
     "get_job",
@@ -56,7 +61,14 @@ impl Operation {
         if let Some(name) = ids.get("fields") {
             path = path.replace("{name}", name);
         }
+        if let Some(id) = ids.get("auth/sessions") {
+            path = path.replace("{session_id}", id);
+        }
         assert!(!path.contains('{'), "no id for {path}");
+        if self.id == "explain_access" {
+            let nobody = Uuid::nil();
+            path.push_str(&format!("?subject=user:{nobody}&action=contacts.read"));
+        }
         let request = caller.request(self.method.clone(), &path);
         let request = match &self.body {
             Some(Body::Json(body)) => request.json(body),
@@ -115,6 +127,7 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
         ("papers", json!({"title": "Deed"})),
         ("kinds", json!({"code": "one"})),
         ("roles", json!({"name": "own role", "permissions": []})),
+        ("groups", json!({"name": "own group"})),
     ] {
         let path = format!("/api/v1/{collection}");
         ids.insert(
@@ -127,6 +140,8 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
     ids.insert("api_keys", id(&key["api_key"]));
     let me = app.admin.get("/api/v1/auth/me").await.expect(200);
     ids.insert("members", id(&me["user"]));
+    let sessions = app.admin.get("/api/v1/auth/sessions").await.expect(200);
+    ids.insert("auth/sessions", id(&sessions["data"][0]));
     let import = app
         .admin
         .request(Method::POST, "/api/v1/contacts/import?format=csv")
@@ -251,6 +266,7 @@ async fn snapshot(app: &App) -> Vec<String> {
         "deals",
         "papers",
         "roles",
+        "groups",
         "members",
         "api_keys",
     ] {

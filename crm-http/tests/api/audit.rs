@@ -54,9 +54,11 @@ async fn every_administrative_act_leaves_an_entry_with_before_and_after(database
     let member = json!({"email": "bo@acme.example", "name": "Bo", "password": PASSWORD,
         "roles": ["viewer"]});
     let member = admin.post("/api/v1/members", member).await.expect(201);
-    let member = format!("/api/v1/members/{}", id(&member));
-    let changed = admin.patch(&member, json!({"roles": ["member"]})).await;
-    changed.expect(200);
+    let member = member["user_id"].as_str().unwrap();
+    let member = format!("/api/v1/members/{member}");
+    let roles = Some(json!({"roles": ["member"]}));
+    let path = format!("{member}/roles");
+    admin.send(Method::PUT, &path, roles).await.expect(200);
     admin.delete(&member).await.expect(204);
 
     let key = json!({"name": "key", "role": "viewer"});
