@@ -20,9 +20,11 @@ use crate::error::{Error, Result};
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, SigningKeys,
+    self, Accounts, ApiKeys, Identity, IdentityOptions, Invitations, PasswordCost, PasswordPolicy,
+    Seal, SigningKeys,
 };
 use crate::job::{JobKind, Jobs};
+use crate::mail::{self, MailOptions, Post};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
@@ -60,6 +62,7 @@ pub(crate) struct Core {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
+    pub(crate) post: Post,
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
@@ -110,6 +113,11 @@ impl Crm {
     /// Registration, sessions, users.
     pub fn accounts(&self) -> Accounts {
         Accounts::new(self.core.clone())
+    }
+
+    /// The repository of invitations.
+    pub fn invitations(&self) -> Invitations {
+        Invitations::new(self.core.clone())
     }
 
     /// The repository of API keys.
@@ -269,6 +277,8 @@ impl Crm {
         self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
         self.tasks
             .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
+        self.tasks
+            .spawn(mail::run(self.core.clone(), self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -300,6 +310,20 @@ impl Crm {
         }
         dispatcher.release().await?;
         Ok(delivered)
+    }
+
+    /// Sends the mails that are due now, as [`start`](Self::start) does by itself; answers how many
+    /// were tried.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn send_mails_once(&self) -> Result<usize> {
+        self.core.identity.settle().await;
+        let mut tried = 0;
+        while let count @ 1.. = mail::send_waiting(&self.core).await? {
+            tried += count;
+        }
+        Ok(tried)
     }
 
     /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
@@ -343,6 +367,7 @@ pub struct Builder {
     subscribers: Vec<Arc<dyn Subscriber>>,
     plugins: Option<Arc<dyn PluginHost>>,
     jobs: Vec<Arc<dyn JobKind>>,
+    mail: MailOptions,
     pub(crate) hooks: Hooks,
 }
 
@@ -359,6 +384,7 @@ impl Default for Builder {
             subscribers: Vec::new(),
             plugins: None,
             jobs: vec![Arc::new(Import)],
+            mail: MailOptions::default(),
             hooks: Hooks::default(),
         }
     }
@@ -420,6 +446,12 @@ impl Builder {
         self
     }
 
+    /// How mails are sent, and where their links lead; without it they wait in the database.
+    pub fn mail(mut self, options: MailOptions) -> Self {
+        self.mail = options;
+        self
+    }
+
     /// Replaces the source of time and randomness.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -429,6 +461,12 @@ impl Builder {
     /// What a password hash costs.
     pub fn password_cost(mut self, cost: PasswordCost) -> Self {
         self.identity.password_cost = cost;
+        self
+    }
+
+    /// The rules for new passwords; those of NIST SP 800-63B unless set.
+    pub fn password_policy(mut self, policy: PasswordPolicy) -> Self {
+        self.identity.password_policy = policy;
         self
     }
 
@@ -472,6 +510,7 @@ impl Builder {
         let core = Core {
             policy: PolicyCache::open(db.clone(), catalogue.clone(), registry.clone()).await?,
             identity: Identity::new(&self.identity, &keys, &self.clock)?,
+            post: Post::new(self.mail, Arc::new(Seal::new(&keys, self.clock.clone())?)),
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
             statements: registry

@@ -17,6 +17,7 @@ pub mod id;
 pub mod identity;
 pub mod job;
 mod journal;
+pub mod mail;
 pub mod member;
 pub mod module;
 pub mod plugin;

@@ -3,15 +3,22 @@
 //! Everything here ends in a user or key of a tenant; what these may do is the policy's question.
 
 mod account;
+mod address;
 mod api_key;
 mod email;
 #[cfg(test)]
 mod fixture;
+mod invitation;
 mod key;
 mod name;
+mod one_time;
 mod opaque;
+mod own;
 mod password;
+mod password_policy;
 mod refresh;
+mod reset;
+mod seal;
 mod session;
 mod setup;
 mod throttle;
@@ -29,17 +36,22 @@ use crate::id::{ApiKeyId, TenantId};
 use throttle::Throttle;
 
 pub use account::{Accounts, Joined, Me, NewUser, Profile, TenantRef};
+pub use address::normalize_username;
 pub use api_key::{ApiKey, ApiKeys, NewApiKey};
 pub use email::normalize_email;
+pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
-pub use password::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, PasswordCost, check_new_password};
+pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
+pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
 pub use refresh::REFRESH_LIFETIME;
+pub use reset::PasswordChange;
 pub use session::{Login, Registration, Session};
 pub use token::{ACCESS_TOKEN_LIFETIME, AccessClaims, AccessTokens, bearer};
 
 pub(crate) use api_key::{authenticate as authenticate_key, is_api_key};
 pub(crate) use name::check_name;
 pub(crate) use password::Passwords;
+pub(crate) use seal::Seal;
 pub(crate) use setup::ensure_setup_token;
 
 /// Keys whose latest use is remembered.
@@ -51,6 +63,7 @@ pub(crate) struct IdentityOptions {
     pub(crate) password_cost: PasswordCost,
     pub(crate) access_lifetime: TimeDelta,
     pub(crate) login_limit: u32,
+    pub(crate) password_policy: PasswordPolicy,
 }
 
 impl Default for IdentityOptions {
@@ -59,6 +72,7 @@ impl Default for IdentityOptions {
             password_cost: PasswordCost::default(),
             access_lifetime: ACCESS_TOKEN_LIFETIME,
             login_limit: 5,
+            password_policy: PasswordPolicy::default(),
         }
     }
 }
@@ -81,7 +95,11 @@ impl Identity {
         clock: &Clock,
     ) -> Result<Self> {
         Ok(Self {
-            passwords: Passwords::new(options.password_cost, clock.clone())?,
+            passwords: Passwords::new(
+                options.password_cost,
+                options.password_policy.clone(),
+                clock.clone(),
+            )?,
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
             throttle: Throttle::new(options.login_limit, clock.clone()),
             key_uses: Cache::new(MOST_KEY_USES),

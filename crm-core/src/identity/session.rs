@@ -10,9 +10,10 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::account::{Accounts, UserRow, gather, insert_membership, insert_user};
+use super::address::normalize_username;
 use super::email::normalize_email;
 use super::name::check_name;
-use super::password::{Verdict, check_new_password};
+use super::password::Verdict;
 use super::refresh::{self, Exchange, Family, REFRESH_LIFETIME};
 use super::setup;
 use crate::clock::Clock;
@@ -41,7 +42,7 @@ pub struct Registration {
 /// Who wants in, and where.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// The e-mail address of the user.
+    /// The e-mail address of the user, or their user name.
     pub email: String,
     /// Their password.
     pub password: SecretString,
@@ -91,7 +92,10 @@ impl Accounts {
         let email = gather(&mut errors, normalize_email(&input.email))?;
         let name = gather(&mut errors, check_name("name", &input.name))?;
         let tenant = gather(&mut errors, check_name("tenant", &input.tenant))?;
-        gather(&mut errors, check_new_password(&input.password))?;
+        let context = [&input.email, &input.name, &input.tenant].map(String::clone);
+        let passwords = &core.identity.passwords;
+        let checked = passwords.check("password", &input.password, context.to_vec());
+        gather(&mut errors, checked.await)?;
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
@@ -140,9 +144,13 @@ impl Accounts {
     /// user's own tenants, when the password was right and the tenant is missing or not one of
     /// them.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
-        let email = normalize_email(&input.email)?;
-        self.throttle(&email, request.address)?;
-        let known = self.known(&email).await?;
+        // A user name has no @ in it, so that it is never an address.
+        let name = match input.email.contains('@') {
+            true => normalize_email(&input.email)?,
+            false => normalize_username(&input.email).unwrap_or_default(),
+        };
+        self.throttle(&name, request.address)?;
+        let known = self.known(&name).await?;
         let hash = known.as_ref().and_then(|user| user.hash.clone());
         let verdict = self
             .core
@@ -252,7 +260,10 @@ impl Accounts {
             .await
     }
 
-    fn session(&self, (family, refresh_token): (Family, SecretString)) -> Result<Session> {
+    pub(super) fn session(
+        &self,
+        (family, refresh_token): (Family, SecretString),
+    ) -> Result<Session> {
         let tokens = &self.core.identity.tokens;
         Ok(Session {
             access_token: tokens.issue(family.user, family.tenant, Some(family.id))?,
@@ -267,10 +278,12 @@ impl Accounts {
         self.core.identity.throttle.attempt(address, email)
     }
 
-    async fn known(&self, email: &str) -> Result<Option<Known>> {
-        let user = Sql::new("SELECT id, password_hash, status FROM users WHERE email = $1")
-            .bind(email, ColumnType::Text)
-            .returns(&[ColumnType::Uuid, ColumnType::Text, ColumnType::Text]);
+    async fn known(&self, name: &str) -> Result<Option<Known>> {
+        let user = Sql::new(
+            "SELECT id, password_hash, status FROM users WHERE email = $1 OR username = $1",
+        )
+        .bind(name, ColumnType::Text)
+        .returns(&[ColumnType::Uuid, ColumnType::Text, ColumnType::Text]);
         let Some(mut row) = self.core.db.fetch_optional(user).await? else {
             return Ok(None);
         };
@@ -366,7 +379,7 @@ fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
 }
 
 /// Begins a session of an active user.
-async fn open(
+pub(super) async fn open(
     tx: &mut Tx<'_>,
     clock: &Clock,
     (tenant, user): (TenantId, UserId),
@@ -418,7 +431,7 @@ fn author<'a>(
     }
 }
 
-fn invalid_credentials() -> Error {
+pub(super) fn invalid_credentials() -> Error {
     Error::unauthenticated("invalid_credentials", "e-mail or password is wrong")
 }
 

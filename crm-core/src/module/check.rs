@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 28] = [
+const TABLES: [&str; 31] = [
     "tenants",
     "users",
     "memberships",
@@ -54,6 +54,9 @@ const TABLES: [&str; 28] = [
     "custom_records",
     "record_counts",
     "serials",
+    "user_tokens",
+    "invitations",
+    "mails",
     "crm_migrations",
 ];
 

@@ -1,9 +1,11 @@
 //! The fixed resources: each file holds one resource with its requests, replies, words and handlers.
 
+mod account;
 mod api_key;
 mod audit;
 mod auth;
 mod health;
+mod invitation;
 mod job;
 mod member;
 mod module;
@@ -30,8 +32,15 @@ pub(crate) fn api_with_plugins(crm: &Crm, plugins: &Plugins) -> impl OpenApi + u
 /// The fixed resources.
 pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
     (
-        auth::Auth { crm: crm.clone() },
-        member::Members { crm: crm.clone() },
+        (
+            auth::Auth { crm: crm.clone() },
+            account::Account { crm: crm.clone() },
+            invitation::Invited { crm: crm.clone() },
+        ),
+        (
+            member::Members { crm: crm.clone() },
+            invitation::Invitations { crm: crm.clone() },
+        ),
         role::Roles { crm: crm.clone() },
         api_key::ApiKeys { crm: crm.clone() },
         audit::Audit { crm: crm.clone() },

@@ -18,11 +18,23 @@ const OPEN: &[&str] = &[
     "login",
     "refresh",
     "logout",
+    // The token of a mail is the credential.
+    "forgot_password",
+    "reset_password",
+    "verify_email",
+    "read_invitation",
+    "accept_invitation",
 ];
 
 /// Operations that any credential will do for. This list only shrinks.
 const ANY_CALLER: &[&str] = &[
     "me",
+    // One's own account.
+    "change_password",
+    "logout_everywhere",
+    "send_email_verification",
+    "change_email",
+    "set_username",
     // One's own; everybody's with a permission.
     "list_jobs",
     "get_job",
@@ -125,6 +137,9 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
     let key = json!({"name": "key", "role": "viewer"});
     let key = app.admin.post("/api/v1/api_keys", key).await.expect(201);
     ids.insert("api_keys", id(&key["api_key"]));
+    let invitation = json!({"email": "new@acme.example", "name": "New", "roles": ["viewer"]});
+    let invitation = app.admin.post("/api/v1/invitations", invitation).await;
+    ids.insert("invitations", id(&invitation.expect(201)));
     let me = app.admin.get("/api/v1/auth/me").await.expect(200);
     ids.insert("members", id(&me["user"]));
     let import = app

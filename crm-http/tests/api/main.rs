@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod account;
 mod aggregate;
 mod app;
 mod bad_input;
@@ -19,6 +20,7 @@ mod front;
 mod funnel;
 mod guide;
 mod hooks;
+mod mail;
 mod merge;
 mod page;
 mod plugin;

@@ -4,6 +4,7 @@
 
 mod field;
 mod logging;
+mod mail;
 mod migrate;
 mod module;
 #[cfg(feature = "plugins")]

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use crm_core::Crm;
+use crm_core::mail::MailOptions;
 use crm_http::{HttpOptions, ServerLimits, routes, serve_endpoint, termination};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
+use crate::mail::Mail;
 use crate::settings::Settings;
 use crate::stdout::say;
 
@@ -61,10 +63,13 @@ pub(crate) struct Serve {
         value_name = "URL"
     )]
     public_url: String,
+
+    #[command(flatten)]
+    mail: Mail,
 }
 
 /// An absolute URL of HTTP, or nothing.
-fn public_url(text: &str) -> Result<String, String> {
+pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let uri: Option<http::Uri> = text.parse().ok();
     let absolute = uri.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()
@@ -93,7 +98,7 @@ impl Serve {
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|error| format!("{} cannot be listened on: {error}", self.listen))?;
-        let crm = build(&settings).await?;
+        let crm = build(&settings, self.mail.options(&self.public_url)?).await?;
         let options = HttpOptions {
             cors_origins: self.cors_origins,
             hsts: self.hsts,
@@ -123,18 +128,25 @@ impl Serve {
 }
 
 #[cfg(feature = "plugins")]
-async fn build(settings: &Settings) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
+async fn build(
+    settings: &Settings,
+    mail: MailOptions,
+) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
     let host = crm_plugins::Host::new(crm_plugins::Limits::default())?;
     Ok(settings
         .builder()?
+        .mail(mail)
         .plugins(std::sync::Arc::new(host))
         .build()
         .await?)
 }
 
 #[cfg(not(feature = "plugins"))]
-async fn build(settings: &Settings) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(settings.open().await?)
+async fn build(
+    settings: &Settings,
+    mail: MailOptions,
+) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(settings.builder()?.mail(mail).build().await?)
 }
 
 /// Says on standard output where the server is, and how the first user gets in.
