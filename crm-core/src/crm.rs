@@ -22,10 +22,11 @@ use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, PasswordCost, Sessions, SigningKeys,
-    TokenKeys,
+    self, Accounts, ApiKeys, Identity, IdentityOptions, Invitations, PasswordCost, PasswordPolicy,
+    Seal, Sessions, SigningKeys, TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
+use crate::mail::{self, MailOptions, Post};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
@@ -64,6 +65,7 @@ pub(crate) struct Core {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
+    pub(crate) post: Post,
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
@@ -125,6 +127,11 @@ impl Crm {
     /// The keys that sign access tokens, for the operator: no request may reach them.
     pub fn token_keys(&self) -> TokenKeys {
         TokenKeys::new(self.core.clone())
+    }
+
+    /// The repository of invitations.
+    pub fn invitations(&self) -> Invitations {
+        Invitations::new(self.core.clone())
     }
 
     /// The repository of API keys.
@@ -329,6 +336,8 @@ impl Crm {
         self.tasks.spawn(retention);
         let sealer = Sealer::new(&self.core);
         self.tasks.spawn(sealer.run(self.stop.clone()));
+        self.tasks
+            .spawn(mail::run(self.core.clone(), self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -379,6 +388,20 @@ impl Crm {
     /// Those of the database.
     pub async fn seal_audit_once(&self) -> Result<u64> {
         Sealer::new(&self.core).drain().await
+    }
+
+    /// Sends the mails that are due now, as [`start`](Self::start) does by itself; answers how many
+    /// were tried.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn send_mails_once(&self) -> Result<usize> {
+        self.core.identity.settle().await;
+        let mut tried = 0;
+        while let count @ 1.. = mail::send_waiting(&self.core).await? {
+            tried += count;
+        }
+        Ok(tried)
     }
 
     /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
@@ -434,6 +457,7 @@ pub struct Builder {
     plugins: Option<Arc<dyn PluginHost>>,
     jobs: Vec<Arc<dyn JobKind>>,
     retention: Retention,
+    mail: MailOptions,
     pub(crate) hooks: Hooks,
 }
 
@@ -451,6 +475,7 @@ impl Default for Builder {
             plugins: None,
             jobs: vec![Arc::new(Import)],
             retention: Retention::default(),
+            mail: MailOptions::default(),
             hooks: Hooks::default(),
         }
     }
@@ -518,6 +543,12 @@ impl Builder {
         self
     }
 
+    /// How mails are sent, and where their links lead; without it they wait in the database.
+    pub fn mail(mut self, options: MailOptions) -> Self {
+        self.mail = options;
+        self
+    }
+
     /// Replaces the source of time and randomness.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -527,6 +558,12 @@ impl Builder {
     /// What a password hash costs.
     pub fn password_cost(mut self, cost: PasswordCost) -> Self {
         self.identity.password_cost = cost;
+        self
+    }
+
+    /// The rules for new passwords; those of NIST SP 800-63B unless set.
+    pub fn password_policy(mut self, policy: PasswordPolicy) -> Self {
+        self.identity.password_policy = policy;
         self
     }
 
@@ -588,6 +625,7 @@ impl Builder {
                 registry.clone(),
             )
             .await?,
+            post: Post::new(self.mail, Arc::new(Seal::new(&keys, self.clock.clone())?)),
             identity: Identity::new(&self.identity, keys, &self.clock)?,
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),

@@ -82,6 +82,10 @@ id! {
     JobId
 }
 id! {
+    /// An invitation into one tenant.
+    InvitationId
+}
+id! {
     /// A login: the family of refresh tokens that descend from it.
     FamilyId
 }

@@ -20,6 +20,7 @@ pub mod identity;
 pub mod job;
 mod journal;
 mod lease;
+pub mod mail;
 pub mod member;
 pub mod module;
 pub mod plugin;

@@ -20,6 +20,7 @@ macro_rules! migrations {
             migration!($folder, 8, "0008", "audit_seals"),
             migration!($folder, 9, "0009", "erased_tenants"),
             migration!($folder, 10, "0010", "sessions"),
+            migration!($folder, 11, "0011", "account_flows"),
         ]
     };
 }

@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::email::normalize_email;
 use super::name::check_name;
-use super::password::check_new_password;
 use super::refresh;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
@@ -75,6 +74,10 @@ pub struct Profile {
     pub id: UserId,
     /// The e-mail address they log in with.
     pub email: String,
+    /// The name they may log in with instead.
+    pub username: Option<String>,
+    /// When they showed that they read what is sent to the address.
+    pub email_verified_at: Option<DateTime<Utc>>,
     /// Their name.
     pub name: String,
     /// Their latest login.
@@ -121,13 +124,17 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Forbidden`] for
-    /// a role that may do more than the actor; [`Error::Conflict`] `already_member`.
+    /// a role that may do more than the actor; [`Error::Conflict`] `already_member`, and for all but
+    /// the operator `user_exists`: who has an account joins by an invitation that they accept.
     pub async fn create_user(&self, permit: &Permit<Create>, input: NewUser) -> Result<Joined> {
         let scope = permit.on("members")?.clone();
         let mut errors = Vec::new();
         let email = gather(&mut errors, normalize_email(&input.email))?;
         let name = gather(&mut errors, check_name("name", &input.name))?;
-        gather(&mut errors, check_new_password(&input.password))?;
+        let context = vec![input.email.clone(), input.name.clone()];
+        let passwords = &self.core.identity.passwords;
+        let checked = passwords.check("password", &input.password, context).await;
+        gather(&mut errors, checked)?;
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
@@ -232,14 +239,19 @@ impl Accounts {
     }
 
     async fn profile(&self, id: UserId) -> Result<Profile> {
-        let user = Sql::new("SELECT id, email, name, last_login_at FROM users WHERE id = $1")
-            .bind(id, ColumnType::Uuid)
-            .returns(&[
-                ColumnType::Uuid,
-                ColumnType::Text,
-                ColumnType::Text,
-                ColumnType::Instant,
-            ]);
+        let user = Sql::new(
+            "SELECT id, email, username, email_verified_at, name, last_login_at \
+             FROM users WHERE id = $1",
+        )
+        .bind(id, ColumnType::Uuid)
+        .returns(&[
+            ColumnType::Uuid,
+            ColumnType::Text,
+            ColumnType::Text,
+            ColumnType::Instant,
+            ColumnType::Text,
+            ColumnType::Instant,
+        ]);
         let mut row = self
             .core
             .db
@@ -249,6 +261,8 @@ impl Accounts {
         Ok(Profile {
             id: row.uuid()?,
             email: row.text()?,
+            username: row.opt_text()?,
+            email_verified_at: row.opt_instant()?,
             name: row.text()?,
             last_login_at: row.opt_instant()?,
         })
@@ -322,6 +336,9 @@ async fn join(tx: &mut Tx<'_>, scope: Scope, new: UserRow, roles: Vec<String>) -
     let by_email = Sql::new("SELECT id FROM users WHERE email = $1")
         .bind(new.email.as_str(), ColumnType::Text)
         .returns(&[ColumnType::Uuid]);
+    if existed && scope.actor() != Actor::Operator {
+        refuse_existing(tx, tenant, &new.email).await?;
+    }
     let user_id = tx
         .fetch_optional(by_email)
         .await?
@@ -332,6 +349,25 @@ async fn join(tx: &mut Tx<'_>, scope: Scope, new: UserRow, roles: Vec<String>) -
     let after = json!({ "email": new.email, "roles": roles });
     journal::audit(tx, &scope, "members.create", entity, None, Some(after)).await?;
     Ok(Joined { user_id, existed })
+}
+
+/// Refuses to add somebody who has an account: they have not been asked.
+async fn refuse_existing(tx: &mut Tx<'_>, tenant: TenantId, email: &str) -> Result<()> {
+    let member = Sql::new(
+        "SELECT m.user_id FROM memberships m JOIN users u ON u.id = m.user_id \
+         WHERE m.tenant_id = $1 AND u.email = $2",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(email, ColumnType::Text)
+    .returns(&[ColumnType::Uuid]);
+    // The membership that is there already is refused by itself.
+    match tx.fetch_optional(member).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::conflict(
+            "user_exists",
+            "this address has an account; invite it, so that its owner may accept",
+        )),
+    }
 }
 
 /// Writes a user; `false` when there is one with this e-mail.

@@ -3,19 +3,26 @@
 //! Everything here ends in a user or key of a tenant; what these may do is the policy's question.
 
 mod account;
+mod address;
 mod api_key;
 mod device;
 mod email;
 #[cfg(test)]
 mod fixture;
+mod invitation;
 mod key;
 mod key_set;
 mod live;
 mod lockout;
 mod name;
+mod one_time;
 mod opaque;
+mod own;
 mod password;
+mod password_policy;
 mod refresh;
+mod reset;
+mod seal;
 mod session;
 mod setup;
 mod throttle;
@@ -38,12 +45,16 @@ use throttle::Throttle;
 use token::AccessTokens;
 
 pub use account::{Accounts, Joined, Me, NewUser, Profile, TenantRef};
+pub use address::normalize_username;
 pub use api_key::{ApiKey, ApiKeys, NewApiKey};
 pub use device::{OpenSession, Sessions};
 pub use email::normalize_email;
+pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
-pub use password::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, PasswordCost, check_new_password};
+pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
+pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
 pub use refresh::{IDLE_LIFETIME, REFRESH_LIFETIME};
+pub use reset::PasswordChange;
 pub use session::{Login, Registration, Session};
 pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
 pub use token_key::{Rotation, TokenAlgorithm, TokenKey, TokenKeys};
@@ -52,6 +63,7 @@ pub(crate) use api_key::{authenticate as authenticate_key, is_api_key};
 pub(crate) use live::{find as find_live, follow, run as follow_until};
 pub(crate) use name::check_name;
 pub(crate) use password::Passwords;
+pub(crate) use seal::Seal;
 pub(crate) use setup::ensure_setup_token;
 pub(crate) use token::invalid as token_invalid;
 
@@ -68,6 +80,7 @@ pub(crate) struct IdentityOptions {
     pub(crate) session_lifetime: TimeDelta,
     pub(crate) session_idle: TimeDelta,
     pub(crate) login_limit: u32,
+    pub(crate) password_policy: PasswordPolicy,
 }
 
 impl Default for IdentityOptions {
@@ -78,6 +91,7 @@ impl Default for IdentityOptions {
             session_lifetime: REFRESH_LIFETIME,
             session_idle: IDLE_LIFETIME,
             login_limit: 5,
+            password_policy: PasswordPolicy::default(),
         }
     }
 }
@@ -98,7 +112,11 @@ pub(crate) struct Identity {
 impl Identity {
     pub(crate) fn new(options: &IdentityOptions, keys: SigningKeys, clock: &Clock) -> Result<Self> {
         Ok(Self {
-            passwords: Passwords::new(options.password_cost, clock.clone())?,
+            passwords: Passwords::new(
+                options.password_cost,
+                options.password_policy.clone(),
+                clock.clone(),
+            )?,
             live: LiveSessions::new(),
             refreshing: Refreshing::new(&keys, options)?,
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,

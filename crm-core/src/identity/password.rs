@@ -1,7 +1,11 @@
 //! Passwords: argon2id (RFC 9106) hashes, never more than two at work at once.
 //!
-//! Owns the rule for new passwords, hashing and verification. Refuses to cut a password, to hash on
-//! an async thread, and to answer faster for a user who does not exist.
+//! Owns hashing and verification. Refuses to cut a password, to hash on an async thread, and to answer
+//! faster for a user who does not exist. Passwords are compared in Unicode's form NFC (RFC 8265 §4.2),
+//! so that one typed on another system is the same one.
+//!
+//! A bcrypt hash that an operator imported verifies too, against the bytes as given, and is replaced at
+//! that login. Until then its owner's logins take as long as its cost says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +15,20 @@ use argon2::{ARGON2ID_IDENT, Argon2, Params, PasswordHasher, PasswordVerifier, V
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::password_policy::PasswordPolicy;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
-/// Shortest new password, in characters (NIST SP 800-63B §5.1.1.2).
-pub const MIN_PASSWORD_CHARS: usize = 8;
 /// Longest password, in characters; a longer one is refused, never cut.
 pub const MAX_PASSWORD_CHARS: usize = 128;
+
+/// Most bytes that are looked at: more is no password, and is refused before any work.
+const MOST_BYTES: usize = 4096;
+/// Imported bcrypt hashes that may be verified: the highest takes some seconds.
+const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=15;
 
 /// Hashes at work at once: each holds 19 MiB and one core.
 const HASHES_AT_ONCE: usize = 2;
@@ -77,14 +87,16 @@ pub(crate) struct Passwords {
     clock: Clock,
     turns: Arc<Semaphore>,
     longest_wait: Duration,
+    policy: Arc<PasswordPolicy>,
 }
 
 impl Passwords {
-    /// A hasher of this cost.
+    /// A hasher of this cost, for passwords of this policy.
     ///
     /// # Errors
-    /// [`Error::Configuration`] when argon2 has no such cost.
-    pub(crate) fn new(cost: PasswordCost, clock: Clock) -> Result<Self> {
+    /// [`Error::Configuration`] when argon2 has no such cost, or the policy is none.
+    pub(crate) fn new(cost: PasswordCost, policy: PasswordPolicy, clock: Clock) -> Result<Self> {
+        policy.check_itself()?;
         let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None).map_err(|_| {
             Error::Configuration(
                 "the password cost is out of range: argon2 needs at least 8 KiB per lane, \
@@ -98,16 +110,37 @@ impl Passwords {
             clock,
             turns,
             longest_wait: LONGEST_WAIT,
+            policy: Arc::new(policy),
         })
     }
 
-    /// Hashes a new password, as a PHC string.
+    /// Judges a new password; see [`PasswordPolicy::check`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `password` when it breaks the length rule, [`Error::Unavailable`] when
-    /// too many others wait.
+    /// [`Error::Invalid`] on `field`.
+    pub(crate) async fn check(
+        &self,
+        field: &'static str,
+        password: &SecretString,
+        context: Vec<String>,
+    ) -> Result<u8> {
+        let Some(password) = normal(password) else {
+            return Err(too_long(field));
+        };
+        let policy = self.policy.clone();
+        // Estimating the strength of a long one takes milliseconds.
+        tokio::task::spawn_blocking(move || policy.check(field, password.expose_secret(), &context))
+            .await
+            .map_err(Error::internal)?
+    }
+
+    /// Hashes a password, as a PHC string.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `password` when it is too long, [`Error::Unavailable`] when too many
+    /// others wait.
     pub(crate) async fn hash(&self, password: SecretString) -> Result<String> {
-        check_new_password(&password)?;
+        let password = normal(&password).ok_or_else(|| too_long("password"))?;
         let salt = self.clock.random::<16>();
         let argon2 = Argon2::from(&self.params);
         let hash = self
@@ -134,8 +167,16 @@ impl Passwords {
     ) -> Result<Verdict> {
         let argon2 = Argon2::from(&self.params);
         let params = self.params.clone();
+        // What cannot be a password costs as much as a wrong one.
+        let (normalized, stored) = match normal(&password) {
+            Some(normalized) => (normalized, stored),
+            None => (SecretString::from(""), None),
+        };
         self.in_turn(move || {
-            let password = password.expose_secret().as_bytes();
+            if let Some(stored) = stored.as_deref().filter(|stored| is_bcrypt(stored)) {
+                return verify_bcrypt(&password, stored);
+            }
+            let password = normalized.expose_secret().as_bytes();
             let Some(stored) = stored else {
                 let made = argon2.hash_password_with_salt(password, &[0; 16]);
                 return made
@@ -175,23 +216,35 @@ impl Passwords {
     }
 }
 
-/// Checks a password someone wants to use from now on.
-///
-/// # Errors
-/// [`Error::Invalid`] on `password`, `too_short` or `too_long`.
-pub fn check_new_password(password: &SecretString) -> Result<()> {
-    match password.expose_secret().chars().count() {
-        0..MIN_PASSWORD_CHARS => Err(Error::invalid(
-            "password",
-            "too_short",
-            format!("Use at least {MIN_PASSWORD_CHARS} characters."),
-        )),
-        MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS => Ok(()),
-        _ => Err(Error::invalid(
-            "password",
-            "too_long",
-            format!("Use at most {MAX_PASSWORD_CHARS} characters."),
-        )),
+/// The password in NFC; `None` when it is longer than any may be.
+fn normal(password: &SecretString) -> Option<SecretString> {
+    let text = password.expose_secret();
+    if text.len() > MOST_BYTES {
+        return None;
+    }
+    let normal: String = text.nfc().collect();
+    (normal.chars().count() <= MAX_PASSWORD_CHARS).then(|| normal.into())
+}
+
+fn too_long(field: &str) -> Error {
+    let message = format!("Use at most {MAX_PASSWORD_CHARS} characters.");
+    Error::invalid(field, "too_long", message)
+}
+
+/// Whether a stored text is a bcrypt hash (`$2b$12$…`) that may be verified here.
+pub(super) fn is_bcrypt(stored: &str) -> bool {
+    let version = ["$2a$", "$2b$", "$2y$"]
+        .iter()
+        .any(|prefix| stored.starts_with(prefix));
+    let parts: Option<bcrypt::HashParts> = stored.parse().ok();
+    version && parts.is_some_and(|parts| BCRYPT_COSTS.contains(&parts.get_cost()))
+}
+
+fn verify_bcrypt(password: &SecretString, stored: &str) -> Result<Verdict> {
+    match bcrypt::verify(password.expose_secret(), stored) {
+        Ok(true) => Ok(Verdict::RightAtOldCost),
+        Ok(false) => Ok(Verdict::Wrong),
+        Err(_) => Err(not_a_hash()),
     }
 }
 
@@ -218,7 +271,7 @@ mod tests {
     use super::*;
 
     fn passwords(cost: PasswordCost) -> Passwords {
-        Passwords::new(cost, Clock::system()).unwrap()
+        Passwords::new(cost, PasswordPolicy::default(), Clock::system()).unwrap()
     }
 
     #[tokio::test]
@@ -300,18 +353,44 @@ mod tests {
             .unwrap();
         assert_eq!(verdict, Verdict::Wrong, "the last character counts");
 
-        for (password, code) in [
-            ("1234567".to_owned(), "too_short"),
-            (longest + "ü", "too_long"),
-        ] {
+        let too_long = longest + "ü";
+        for password in [too_long, "x".repeat(10_000_000)] {
+            let verdict = passwords.verify(password.clone().into(), None).await;
+            assert_eq!(verdict.unwrap(), Verdict::Wrong);
             let Err(Error::Invalid(fields)) = passwords.hash(password.into()).await else {
                 panic!("a password of a refused length was hashed");
             };
             assert_eq!(
                 (fields[0].pointer.as_str(), fields[0].code),
-                ("/password", code)
+                ("/password", "too_long")
             );
         }
+    }
+
+    #[tokio::test]
+    async fn asvs_6_2_9_composed_and_decomposed_letters_are_one_password() {
+        let passwords = passwords(PasswordCost::LOWEST);
+        let hash = passwords.hash("cafe\u{301} au lait".into()).await.unwrap();
+        let verdict = passwords.verify("caf\u{e9} au lait".into(), Some(hash));
+        assert_eq!(verdict.await.unwrap(), Verdict::Right);
+    }
+
+    #[tokio::test]
+    async fn xc_09_an_imported_bcrypt_hash_verifies_and_asks_for_replacement() {
+        let passwords = passwords(PasswordCost::LOWEST);
+        // Of another implementation: a test vector of jBCrypt.
+        let theirs = "$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i";
+        let verdict = passwords.verify("abc".into(), Some(theirs.into())).await;
+        assert_eq!(verdict.unwrap(), Verdict::RightAtOldCost);
+        let made = bcrypt::hash_with_salt("correct horse", 4, [7; 16]).unwrap();
+        let made = made.format_for_version(bcrypt::Version::TwoY);
+        let verdict = passwords.verify("correct horse".into(), Some(made.clone()));
+        assert_eq!(verdict.await.unwrap(), Verdict::RightAtOldCost);
+        let verdict = passwords.verify("correct house".into(), Some(made));
+        assert_eq!(verdict.await.unwrap(), Verdict::Wrong);
+        assert!(!is_bcrypt(
+            "$2b$31$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i"
+        ));
     }
 
     #[tokio::test]
@@ -332,7 +411,7 @@ mod tests {
             memory_kib: 1,
             ..PasswordCost::default()
         };
-        let refused = Passwords::new(cost, Clock::system());
+        let refused = Passwords::new(cost, PasswordPolicy::default(), Clock::system());
         assert!(matches!(refused, Err(Error::Configuration(_))));
     }
 }

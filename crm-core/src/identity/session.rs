@@ -10,17 +10,18 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::account::{Accounts, UserRow, gather, insert_membership, insert_user};
+use super::address::normalize_username;
 use super::email::normalize_email;
 use super::lockout::{self, Failed};
 use super::name::check_name;
-use super::password::{Verdict, check_new_password};
+use super::password::Verdict;
 use super::refresh::{self, Device, Ended, Exchange, Family};
 use super::setup;
 use super::token::invalid;
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::scope::{Actor, RequestContext};
 use crate::tenant;
@@ -43,7 +44,7 @@ pub struct Registration {
 /// Who wants in, and where.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// The e-mail address of the user.
+    /// The e-mail address of the user, or their user name.
     pub email: String,
     /// Their password.
     pub password: SecretString,
@@ -69,6 +70,7 @@ pub struct Session {
 /// A user as the login reads it.
 struct Known {
     id: UserId,
+    email: String,
     hash: Option<String>,
     active: bool,
 }
@@ -93,7 +95,10 @@ impl Accounts {
         let email = gather(&mut errors, normalize_email(&input.email))?;
         let name = gather(&mut errors, check_name("name", &input.name))?;
         let tenant = gather(&mut errors, check_name("tenant", &input.tenant))?;
-        gather(&mut errors, check_new_password(&input.password))?;
+        let context = [&input.email, &input.name, &input.tenant].map(String::clone);
+        let passwords = &core.identity.passwords;
+        let checked = passwords.check("password", &input.password, context.to_vec());
+        gather(&mut errors, checked.await)?;
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
@@ -144,10 +149,16 @@ impl Accounts {
     /// user's own tenants, when the password was right and the tenant is missing or not one of
     /// them.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
-        let email = normalize_email(&input.email)?;
-        self.throttle(&email, request.address)?;
-        lockout::check(&self.core.db, &self.core.clock, &email).await?;
-        let known = self.known(&email).await?;
+        // A user name has no @ in it, so that it is never an address.
+        let name = match input.email.contains('@') {
+            true => normalize_email(&input.email)?,
+            false => normalize_username(&input.email).unwrap_or_default(),
+        };
+        self.throttle(&name, request.address)?;
+        let known = self.known(&name).await?;
+        // Failures are the account's, whichever of its names they came by.
+        let account = known.as_ref().map_or(name, |user| user.email.clone());
+        lockout::check(&self.core.db, &self.core.clock, &account).await?;
         let hash = known.as_ref().and_then(|user| user.hash.clone());
         let verdict = self
             .core
@@ -158,13 +169,13 @@ impl Accounts {
         let user = match known {
             Some(user) if user.active && verdict != Verdict::Wrong => user,
             other => {
-                let failed = lockout::fail(&self.core.db, &self.core.clock, &email).await?;
+                let failed = lockout::fail(&self.core.db, &self.core.clock, &account).await?;
                 self.note_failure(other.map(|user| user.id), input.tenant, request, failed);
                 return Err(invalid_credentials());
             }
         };
         // Failures that were judged at the same time count against this one too.
-        lockout::check(&self.core.db, &self.core.clock, &email).await?;
+        lockout::check(&self.core.db, &self.core.clock, &account).await?;
         let choices = self.choices(user.id).await?;
         let named = match choices.first() {
             // Every request names its tenant; one of them must be the active one all the same.
@@ -187,7 +198,7 @@ impl Accounts {
                     if let Some((old, new)) = rehashed {
                         replace_hash(tx, user.id, old, new).await?;
                     }
-                    lockout::clear(tx, &email).await?;
+                    lockout::clear(tx, &account).await?;
                     audit(tx, &clock, &opened.0, &request, "auth.login", None).await?;
                     Ok(opened)
                 })
@@ -280,13 +291,21 @@ impl Accounts {
                 })
             })
             .await?;
-        ended
-            .into_iter()
-            .for_each(|id| self.core.identity.live.forget(id));
+        self.forget(ended);
         Ok(())
     }
 
-    fn session(&self, (family, refresh_token): (Family, SecretString)) -> Result<Session> {
+    /// Sees to it that sessions which have ended are not taken for open ones.
+    pub(super) fn forget(&self, ended: Vec<FamilyId>) {
+        ended
+            .into_iter()
+            .for_each(|id| self.core.identity.live.forget(id));
+    }
+
+    pub(super) fn session(
+        &self,
+        (family, refresh_token): (Family, SecretString),
+    ) -> Result<Session> {
         let tokens = &self.core.identity.tokens;
         let (access_token, end) = tokens.issue(&family)?;
         let seconds = (end - self.core.clock.now()).num_seconds();
@@ -300,7 +319,7 @@ impl Accounts {
     }
 
     /// Where a session is opened, and how long it may last.
-    fn opening(&self, request: &RequestContext) -> (Device, chrono::TimeDelta) {
+    pub(super) fn opening(&self, request: &RequestContext) -> (Device, chrono::TimeDelta) {
         let lifetime = self.core.identity.refreshing.lifetime();
         (self.on_device_of(request), lifetime)
     }
@@ -313,15 +332,23 @@ impl Accounts {
         self.core.identity.throttle.attempt(address, email)
     }
 
-    async fn known(&self, email: &str) -> Result<Option<Known>> {
-        let user = Sql::new("SELECT id, password_hash, status FROM users WHERE email = $1")
-            .bind(email, ColumnType::Text)
-            .returns(&[ColumnType::Uuid, ColumnType::Text, ColumnType::Text]);
+    async fn known(&self, name: &str) -> Result<Option<Known>> {
+        let user = Sql::new(
+            "SELECT id, email, password_hash, status FROM users WHERE email = $1 OR username = $1",
+        )
+        .bind(name, ColumnType::Text)
+        .returns(&[
+            ColumnType::Uuid,
+            ColumnType::Text,
+            ColumnType::Text,
+            ColumnType::Text,
+        ]);
         let Some(mut row) = self.core.db.fetch_optional(user).await? else {
             return Ok(None);
         };
         Ok(Some(Known {
             id: row.uuid()?,
+            email: row.text()?,
             hash: row.opt_text()?,
             active: row.text::<String>()? == "active",
         }))
@@ -426,7 +453,7 @@ fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
 }
 
 /// Begins a session of an active user.
-async fn open(
+pub(super) async fn open(
     tx: &mut Tx<'_>,
     clock: &Clock,
     (tenant, user): (TenantId, UserId),
@@ -480,7 +507,7 @@ fn author<'a>(
     }
 }
 
-fn invalid_credentials() -> Error {
+pub(super) fn invalid_credentials() -> Error {
     Error::unauthenticated("invalid_credentials", "e-mail or password is wrong")
 }
 

@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 35] = [
+const TABLES: [&str; 41] = [
     "tenants",
     "users",
     "memberships",
@@ -64,6 +64,9 @@ const TABLES: [&str; 35] = [
     "user_group_members",
     "user_group_roles",
     "user_group_records",
+    "user_tokens",
+    "invitations",
+    "mails",
     "crm_migrations",
 ];
 

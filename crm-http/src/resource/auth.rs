@@ -42,7 +42,7 @@ struct RegisterBody {
 #[derive(Object)]
 #[oai(rename = "Login", deny_unknown_fields)]
 struct LoginBody {
-    /// The e-mail address.
+    /// The e-mail address, or the user name.
     #[oai(validator(max_length = 254))]
     email: String,
     /// The password.
@@ -65,7 +65,7 @@ struct RefreshBody {
 /// A session.
 #[derive(Object)]
 #[oai(rename = "Session")]
-struct Tokens {
+pub(crate) struct Tokens {
     /// What to send as `Authorization: Bearer …`.
     access_token: String,
     /// Good for one exchange against a new pair.
@@ -93,6 +93,12 @@ struct MeReply {
 struct Profile {
     id: Uuid,
     email: String,
+    /// The name to log in with instead of the address.
+    #[oai(nullable)]
+    username: Option<String>,
+    /// When they showed that they read what is sent to the address.
+    #[oai(nullable)]
+    email_verified_at: Option<Instant>,
     name: String,
     #[oai(nullable)]
     last_login_at: Option<Instant>,
@@ -228,6 +234,8 @@ impl From<Me> for MeReply {
             user: me.user.map(|user| Profile {
                 id: user.id.0,
                 email: user.email,
+                username: user.username,
+                email_verified_at: user.email_verified_at.map(Instant),
                 name: user.name,
                 last_login_at: user.last_login_at.map(Instant),
             }),

@@ -63,7 +63,7 @@ struct CreateBody {
     /// Their name.
     #[oai(validator(max_length = 100))]
     name: String,
-    /// Their first password, at least 8 characters; a user who exists already keeps theirs.
+    /// Their first password, at least 8 characters.
     #[oai(validator(max_length = 128))]
     password: String,
     /// The roles they get, by name or id.
@@ -74,7 +74,7 @@ struct CreateBody {
 /// A new membership.
 #[derive(Object)]
 #[oai(rename = "MemberCreated")]
-struct Joined {
+pub(crate) struct Joined {
     user_id: Uuid,
     /// Whether the user existed before: name and password stay as they were.
     existed: bool,
@@ -149,7 +149,7 @@ impl Members {
 
     /// Add a member
     ///
-    /// Makes the user when the address is new. Nobody gives away a permission they do not hold.
+    /// Makes the user. Somebody who has an account is invited instead (409 `user_exists`). Nobody gives away a permission they do not hold.
     /// Permission: `members.create`.
     #[oai(path = "/", method = "post", operation_id = "create_member")]
     async fn create(
@@ -166,10 +166,7 @@ impl Members {
             roles: body.roles,
         };
         let joined = self.crm.accounts().create_user(&permit, user).await?;
-        Ok(Created(Joined {
-            user_id: joined.user_id.0,
-            existed: joined.existed,
-        }))
+        Ok(Created(joined.into()))
     }
 
     /// Get a member
@@ -228,6 +225,15 @@ impl Members {
 
 fn page_size() -> u32 {
     20
+}
+
+impl From<crm_core::identity::Joined> for Joined {
+    fn from(joined: crm_core::identity::Joined) -> Self {
+        Self {
+            user_id: joined.user_id.0,
+            existed: joined.existed,
+        }
+    }
 }
 
 impl From<Member> for Reply {

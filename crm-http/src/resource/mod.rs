@@ -1,11 +1,13 @@
 //! The fixed resources: each file holds one resource with its requests, replies, words and handlers.
 
 mod access;
+mod account;
 mod api_key;
 mod audit;
 mod auth;
 mod group;
 mod health;
+mod invitation;
 mod job;
 mod member;
 mod module;
@@ -33,10 +35,17 @@ pub(crate) fn api_with_plugins(crm: &Crm, plugins: &Plugins) -> impl OpenApi + u
 /// The fixed resources.
 pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
     (
-        auth::Auth { crm: crm.clone() },
-        session::Sessions { crm: crm.clone() },
-        session::Keys { crm: crm.clone() },
-        member::Members { crm: crm.clone() },
+        (
+            auth::Auth { crm: crm.clone() },
+            account::Account { crm: crm.clone() },
+            invitation::Invited { crm: crm.clone() },
+            session::Sessions { crm: crm.clone() },
+            session::Keys { crm: crm.clone() },
+        ),
+        (
+            member::Members { crm: crm.clone() },
+            invitation::Invitations { crm: crm.clone() },
+        ),
         role::Roles { crm: crm.clone() },
         group::Groups { crm: crm.clone() },
         access::Access { crm: crm.clone() },

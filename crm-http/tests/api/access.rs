@@ -19,6 +19,12 @@ const OPEN: &[&str] = &[
     "login",
     "refresh",
     "logout",
+    // The token of a mail is the credential.
+    "forgot_password",
+    "reset_password",
+    "verify_email",
+    "read_invitation",
+    "accept_invitation",
 ];
 
 /// Operations that any credential will do for. This list only shrinks.
@@ -28,6 +34,12 @@ const ANY_CALLER: &[&str] = &[
     "delete_sessions",
     "delete_session",
     "switch_tenant",
+    // One's own account.
+    "change_password",
+    "logout_everywhere",
+    "send_email_verification",
+    "change_email",
+    "set_username",
     // One's own; everybody's with a permission.
     "list_jobs",
     "get_job",
@@ -138,6 +150,9 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
     let key = json!({"name": "key", "role": "viewer"});
     let key = app.admin.post("/api/v1/api_keys", key).await.expect(201);
     ids.insert("api_keys", id(&key["api_key"]));
+    let invitation = json!({"email": "new@acme.example", "name": "New", "roles": ["viewer"]});
+    let invitation = app.admin.post("/api/v1/invitations", invitation).await;
+    ids.insert("invitations", id(&invitation.expect(201)));
     let me = app.admin.get("/api/v1/auth/me").await.expect(200);
     ids.insert("members", id(&me["user"]));
     let sessions = app.admin.get("/api/v1/auth/sessions").await.expect(200);

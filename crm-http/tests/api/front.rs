@@ -240,15 +240,25 @@ async fn the_operations_are_these() {
     DELETE /api/v1/api_keys/{id} delete_api_key api_keys.delete
     GET /api/v1/audit list_audit audit.read
     GET /api/v1/audit/export export_audit audit.read
+    POST /api/v1/auth/email/change change_email -
+    POST /api/v1/auth/email/verification send_email_verification -
+    POST /api/v1/auth/email/verify verify_email -
+    POST /api/v1/auth/invitation/accept accept_invitation -
+    POST /api/v1/auth/invitation/read read_invitation -
     POST /api/v1/auth/login login -
     POST /api/v1/auth/logout logout -
+    POST /api/v1/auth/logout-everywhere logout_everywhere -
     GET /api/v1/auth/me me -
+    POST /api/v1/auth/password/change change_password -
+    POST /api/v1/auth/password/forgot forgot_password -
+    POST /api/v1/auth/password/reset reset_password -
     POST /api/v1/auth/refresh refresh -
     POST /api/v1/auth/register register -
     DELETE /api/v1/auth/sessions delete_sessions -
     GET /api/v1/auth/sessions list_sessions -
     DELETE /api/v1/auth/sessions/{id} delete_session -
     POST /api/v1/auth/tenant switch_tenant -
+    PUT /api/v1/auth/username set_username -
     GET /api/v1/companies list_companies companies.read
     POST /api/v1/companies create_company companies.create
     GET /api/v1/companies/aggregate aggregate_companies companies.read
@@ -301,6 +311,9 @@ async fn the_operations_are_these() {
     DELETE /api/v1/groups/{id} delete_group groups.delete
     GET /api/v1/groups/{id} get_group groups.read
     PATCH /api/v1/groups/{id} update_group groups.update
+    GET /api/v1/invitations list_invitations members.read
+    POST /api/v1/invitations create_invitation members.create
+    DELETE /api/v1/invitations/{id} delete_invitation members.delete
     GET /api/v1/jobs list_jobs -
     GET /api/v1/jobs/{id} get_job -
     POST /api/v1/jobs/{id}/cancel cancel_job -

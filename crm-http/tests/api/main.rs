@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod account;
 mod aggregate;
 mod app;
 mod audit;
@@ -24,6 +25,7 @@ mod groups;
 mod guard;
 mod guide;
 mod hooks;
+mod mail;
 mod merge;
 mod open_session;
 mod page;

@@ -8,6 +8,7 @@ mod field;
 mod group;
 mod key;
 mod logging;
+mod mail;
 mod member;
 mod migrate;
 mod module;

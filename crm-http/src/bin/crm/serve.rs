@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
+use crate::mail::Mail;
 use crate::purge::age;
 use crate::settings::Settings;
 use crate::stdout::say;
@@ -112,10 +113,13 @@ pub(crate) struct Serve {
     /// How long a session lasts without being refreshed
     #[arg(long, env = "CRM_SESSION_IDLE", default_value = "14d", value_parser = age, value_name = "TIME")]
     session_idle: TimeDelta,
+
+    #[command(flatten)]
+    mail: Mail,
 }
 
 /// An absolute URL of HTTP, or nothing.
-fn public_url(text: &str) -> Result<String, String> {
+pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let uri: Option<http::Uri> = text.parse().ok();
     let absolute = uri.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()
@@ -149,6 +153,7 @@ impl Serve {
             proxies.try_fold(TrustedProxies::default(), |all, one| all.with(one.trim()))?;
         let builder = settings
             .builder()?
+            .mail(self.mail.options(&self.public_url)?)
             .login_limit(self.login_limit)
             .access_lifetime(self.access_lifetime)
             .session_lifetime(self.session_lifetime)

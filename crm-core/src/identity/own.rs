@@ -1,0 +1,143 @@
+//! What the flows of one's own account share: who the user is, and what every tenant of theirs is
+//! told.
+
+use super::account::Accounts;
+use crate::clock::Clock;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::{TenantId, UserId};
+use crate::journal::{self, Author};
+use crate::mail::{self, Letter};
+use crate::scope::{Actor, RequestContext, Scope};
+
+/// Most tenants whose audit log tells of an event of a user's account.
+const MOST_TENANTS: i64 = 100;
+
+/// A user as the flows of their account need them.
+pub(super) struct Owner {
+    pub(super) id: UserId,
+    pub(super) email: String,
+    pub(super) name: String,
+    pub(super) username: Option<String>,
+    pub(super) hash: Option<String>,
+    pub(super) verified: bool,
+}
+
+impl Owner {
+    /// The active user of this id.
+    pub(super) fn by_id(id: UserId) -> Sql {
+        select(
+            "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
+             FROM users WHERE id = $1 AND status = 'active'",
+        )
+        .bind(id, ColumnType::Uuid)
+    }
+
+    /// The active user of this address.
+    pub(super) fn by_email(email: &str) -> Sql {
+        select(
+            "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
+             FROM users WHERE email = $1 AND status = 'active'",
+        )
+        .bind(email, ColumnType::Text)
+    }
+
+    pub(super) fn read(mut row: crate::db::Row) -> Result<Self> {
+        Ok(Self {
+            id: row.uuid()?,
+            email: row.text()?,
+            name: row.text()?,
+            username: row.opt_text()?,
+            hash: row.opt_text()?,
+            verified: row.bool()?,
+        })
+    }
+
+    /// What a password of theirs may not be made of.
+    pub(super) fn words(&self) -> Vec<String> {
+        let mut words = vec![self.email.clone(), self.name.clone()];
+        words.extend(self.username.clone());
+        words
+    }
+}
+
+fn select(text: &'static str) -> Sql {
+    use ColumnType::{Bool, Text, Uuid};
+    Sql::new(text).returns(&[Uuid, Text, Text, Text, Text, Bool])
+}
+
+impl Accounts {
+    /// The user who acts, for what only they may do to their account.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `not_a_user` for programs.
+    pub(super) async fn owner(&self, scope: &Scope) -> Result<Owner> {
+        let Some(id) = scope.actor().user() else {
+            return Err(Error::conflict(
+                "not_a_user",
+                "only a user has an account; log in as one",
+            ));
+        };
+        let row = self.core.db.fetch_optional(Owner::by_id(id)).await?;
+        Owner::read(row.ok_or(Error::NotFound)?)
+    }
+
+    /// The names of a user's tenants, which are no part of their password either.
+    pub(super) async fn tenants_of(&self, user: UserId) -> Result<Vec<String>> {
+        let names = Sql::new(
+            "SELECT t.name FROM memberships m JOIN tenants t ON t.id = m.tenant_id \
+             WHERE m.user_id = $1 ORDER BY t.name LIMIT $2",
+        )
+        .bind(user, ColumnType::Uuid)
+        .bind(MOST_TENANTS, ColumnType::Int)
+        .returns(&[ColumnType::Text]);
+        let rows = self.core.db.fetch_all(names).await?;
+        rows.into_iter().map(|mut row| row.text()).collect()
+    }
+}
+
+/// Tells every tenant of a user's what they did to their account.
+pub(super) async fn audit(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    user: UserId,
+    request: &RequestContext,
+    action: &str,
+) -> Result<()> {
+    let tenants = Sql::new(
+        "SELECT tenant_id FROM memberships WHERE user_id = $1 ORDER BY tenant_id LIMIT $2",
+    )
+    .bind(user, ColumnType::Uuid)
+    .bind(MOST_TENANTS, ColumnType::Int)
+    .returns(&[ColumnType::Uuid]);
+    for mut row in tx.fetch_all(tenants).await? {
+        let tenant: TenantId = row.uuid()?;
+        let author = Author {
+            clock,
+            tenant,
+            actor: Actor::User(user),
+            request,
+        };
+        let entity = ("users", Some(user.to_string()));
+        journal::audit_by(tx, author, action, entity, None, None).await?;
+    }
+    Ok(())
+}
+
+/// A letter that only tells something; it makes sense for a day.
+pub(super) async fn notify(
+    tx: &mut Tx<'_>,
+    core: &crate::crm::Core,
+    kind: mail::MailKind,
+    (to, name): (&str, &str),
+) -> Result<()> {
+    let letter = Letter {
+        kind,
+        to,
+        name,
+        tenant: None,
+        link: None,
+    };
+    let until = core.clock.now() + chrono::TimeDelta::days(1);
+    mail::enqueue(tx, core, letter, until).await
+}

@@ -1,0 +1,260 @@
+//! New passwords: changed by who knows the old one, or set by who reads the user's mail.
+//!
+//! Either way all sessions end, all links die, and the user is told. Who asks for a link gets the
+//! same answer, in the same time, whether there is such a user or not: the work is done after it.
+
+use chrono::TimeDelta;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::account::Accounts;
+use super::email::normalize_email;
+use super::lockout;
+use super::one_time::{self, Purpose};
+use super::own::{self, Owner};
+use super::password::Verdict;
+use super::refresh::{self, Ended};
+use super::session::{self, Session};
+use crate::clock::Clock;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::{FamilyId, UserId};
+use crate::mail::{self, Letter, Link, MailKind};
+use crate::scope::{RequestContext, Scope};
+
+/// How soon a user gets another mail of the same kind.
+pub(super) const MAIL_PAUSE: TimeDelta = TimeDelta::minutes(1);
+
+/// A changed password.
+#[derive(Debug, Clone)]
+pub struct PasswordChange {
+    /// The session that goes on in place of all others.
+    pub session: Session,
+    /// The strength of the new password, 0 to 4, as zxcvbn estimates it.
+    pub score: u8,
+}
+
+impl Accounts {
+    /// Sends a link that sets a new password, if there is an active user of this address; at most one
+    /// a minute. The answer tells nothing of that.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no address; [`Error::TooMany`].
+    pub fn forgot_password(&self, email: &str, request: RequestContext) -> Result<()> {
+        let email = normalize_email(email)?;
+        self.limit("forgot", &email, &request)?;
+        let accounts = self.clone();
+        self.core
+            .identity
+            .afterwards(async move { accounts.send_reset(email, request).await });
+        Ok(())
+    }
+
+    async fn send_reset(&self, email: String, request: RequestContext) -> Result<()> {
+        let core = self.core.clone();
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let Some(row) = tx.fetch_optional(Owner::by_email(&email)).await? else {
+                    return Ok(());
+                };
+                let (owner, purpose) = (Owner::read(row)?, Purpose::ResetPassword);
+                let place = (owner.id, owner.email.as_str());
+                let made = one_time::make(tx, &core.clock, purpose, place, MAIL_PAUSE).await?;
+                let Some(token) = made else { return Ok(()) };
+                let letter = Letter {
+                    kind: MailKind::PasswordReset,
+                    to: &owner.email,
+                    name: &owner.name,
+                    tenant: None,
+                    link: Some(Link {
+                        token: &token,
+                        holds: "one hour",
+                    }),
+                };
+                let until = core.clock.now() + purpose.lifetime();
+                mail::enqueue(tx, &core, letter, until).await?;
+                let action = "auth.password_reset_requested";
+                own::audit(tx, &core.clock, owner.id, &request, action).await
+            })
+        });
+        write.await?;
+        self.core.post.wake();
+        Ok(())
+    }
+
+    /// Sets a new password with the token of a link. All sessions end; a second factor is still asked
+    /// for at the next login. Answers the strength of the password, 0 to 4.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `token` for one that is unknown, used, replaced or older than an hour:
+    /// of any number of callers with one token, one succeeds; on `password` for one that breaks the
+    /// policy, which leaves the token good.
+    pub async fn reset_password(
+        &self,
+        token: SecretString,
+        password: SecretString,
+        request: RequestContext,
+    ) -> Result<u8> {
+        self.limit("reset", "", &request)?;
+        let core = self.core.clone();
+        let found = one_time::find(&core.clock, Purpose::ResetPassword, &token);
+        let mut row = core
+            .db
+            .fetch_optional(found)
+            .await?
+            .ok_or_else(one_time::invalid)?;
+        let row = core.db.fetch_optional(Owner::by_id(row.uuid()?)).await?;
+        let owner = Owner::read(row.ok_or_else(one_time::invalid)?)?;
+        let (score, hash) = self.new_hash(&owner, password).await?;
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                one_time::redeem(tx, &core.clock, Purpose::ResetPassword, &token).await?;
+                set_password(tx, owner.id, hash, owner.hash.as_deref()).await?;
+                // Whoever has the link reads the user's mail.
+                let verified = Sql::new(
+                    "UPDATE users SET email_verified_at = $1 \
+                     WHERE id = $2 AND email_verified_at IS NULL",
+                )
+                .bind(core.clock.now(), ColumnType::Instant)
+                .bind(owner.id, ColumnType::Uuid);
+                tx.execute(verified).await?;
+                let ended = end_sessions(tx, &core.clock, owner.id).await?;
+                lockout::clear(tx, &owner.email).await?;
+                let to = (owner.email.as_str(), owner.name.as_str());
+                own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
+                own::audit(tx, &core.clock, owner.id, &request, "auth.password_reset").await?;
+                Ok(ended)
+            })
+        });
+        self.forget(write.await?);
+        self.core.post.wake();
+        Ok(score)
+    }
+
+    /// Changes the caller's password. Every session ends, and a new one begins for the caller.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `current_password` when it is not; on `password` for one that breaks the
+    /// policy or is the current one; [`Error::TooMany`]; [`Error::Conflict`] `not_a_user`.
+    pub async fn change_password(
+        &self,
+        scope: &Scope,
+        current: SecretString,
+        password: SecretString,
+    ) -> Result<PasswordChange> {
+        let owner = self.owner(scope).await?;
+        self.confirm(&owner, "current_password", current.clone(), scope)
+            .await?;
+        if current.expose_secret() == password.expose_secret() {
+            let message = "Choose another password than the current one.";
+            return Err(Error::invalid("password", "unchanged", message));
+        }
+        let (score, hash) = self.new_hash(&owner, password).await?;
+        let (core, scope) = (self.core.clone(), scope.clone());
+        let (device, lifetime) = self.opening(scope.request());
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                set_password(tx, owner.id, hash, owner.hash.as_deref()).await?;
+                let ended = end_sessions(tx, &core.clock, owner.id).await?;
+                let place = (scope.tenant(), owner.id);
+                let opened = session::open(tx, &core.clock, place, lifetime, &device).await?;
+                let to = (owner.email.as_str(), owner.name.as_str());
+                own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
+                let action = "auth.password_changed";
+                own::audit(tx, &core.clock, owner.id, scope.request(), action).await?;
+                Ok((ended, opened))
+            })
+        });
+        let (ended, opened) = write.await?;
+        self.forget(ended);
+        self.core.post.wake();
+        let session = self.session(opened)?;
+        Ok(PasswordChange { session, score })
+    }
+
+    /// Ends all sessions of the caller, in every tenant, this one too.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `not_a_user`.
+    pub async fn logout_everywhere(&self, scope: &Scope) -> Result<()> {
+        let owner = self.owner(scope).await?;
+        let (clock, scope) = (self.core.clock.clone(), scope.clone());
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let ended = end_sessions(tx, &clock, owner.id).await?;
+                let action = "auth.logout_everywhere";
+                own::audit(tx, &clock, owner.id, scope.request(), action).await?;
+                Ok(ended)
+            })
+        });
+        self.forget(write.await?);
+        Ok(())
+    }
+
+    /// Asks for the caller's password again before something that outlives the session.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `field`, [`Error::TooMany`].
+    pub(super) async fn confirm(
+        &self,
+        owner: &Owner,
+        field: &'static str,
+        password: SecretString,
+        scope: &Scope,
+    ) -> Result<()> {
+        self.limit("confirm", &owner.id.to_string(), scope.request())?;
+        let passwords = &self.core.identity.passwords;
+        if passwords.verify(password, owner.hash.clone()).await? != Verdict::Wrong {
+            return Ok(());
+        }
+        let (clock, user, scope) = (self.core.clock.clone(), owner.id, scope.clone());
+        self.core
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    let action = "auth.confirmation_failed";
+                    own::audit(tx, &clock, user, scope.request(), action).await
+                })
+            })
+            .await?;
+        let message = "This is not your password.";
+        Err(Error::invalid(field, "wrong_password", message))
+    }
+
+    /// Strength and hash of a password that the user may have from now on.
+    async fn new_hash(&self, owner: &Owner, password: SecretString) -> Result<(u8, String)> {
+        let mut words = owner.words();
+        words.extend(self.tenants_of(owner.id).await?);
+        let passwords = &self.core.identity.passwords;
+        let score = passwords.check("password", &password, words).await?;
+        Ok((score, passwords.hash(password).await?))
+    }
+
+    /// Counts an attempt at `what`, per address and `key`.
+    pub(super) fn limit(&self, what: &str, key: &str, request: &RequestContext) -> Result<()> {
+        let throttle = &self.core.identity.throttle;
+        throttle.attempt(request.address, &format!("{what} {key}"))
+    }
+}
+
+/// Stores a new hash in place of the one that was read; every link of the user dies.
+async fn set_password(tx: &mut Tx<'_>, user: UserId, new: String, old: Option<&str>) -> Result<()> {
+    let set = Sql::new(
+        "UPDATE users SET password_hash = $1 WHERE id = $2 AND status = 'active' \
+         AND COALESCE(password_hash, '') = $3",
+    )
+    .bind(new, ColumnType::Text)
+    .bind(user, ColumnType::Uuid)
+    .bind(old.unwrap_or_default(), ColumnType::Text);
+    if tx.execute(set).await? == 0 {
+        return Err(Error::conflict(
+            "password_changed",
+            "the password was changed by another request; log in with that one",
+        ));
+    }
+    one_time::kill(tx, user).await
+}
+
+/// Ends all sessions of a user, in every tenant.
+async fn end_sessions(tx: &mut Tx<'_>, clock: &Clock, user: UserId) -> Result<Vec<FamilyId>> {
+    refresh::end(tx, clock, Ended::OfUser(user, None)).await
+}

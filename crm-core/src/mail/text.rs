@@ -1,0 +1,101 @@
+//! The words of mails, in plain text.
+
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+use super::{Mail, MailKind, MailOptions};
+
+/// A single-use link.
+pub(crate) struct Link<'a> {
+    pub(crate) token: &'a SecretString,
+    /// How long it holds, in words.
+    pub(crate) holds: &'static str,
+}
+
+/// A mail about to be written.
+pub(crate) struct Letter<'a> {
+    pub(crate) kind: MailKind,
+    pub(crate) to: &'a str,
+    pub(crate) name: &'a str,
+    /// The tenant it is about, if it is about one.
+    pub(crate) tenant: Option<&'a str>,
+    pub(crate) link: Option<Link<'a>>,
+}
+
+impl Letter<'_> {
+    /// The mail, with its link below the public URL.
+    pub(super) fn write(&self, id: Uuid, options: &MailOptions) -> Mail {
+        let tenant = self.tenant.unwrap_or("the CRM");
+        let subject = match self.kind {
+            MailKind::PasswordReset => "Set a new password".to_owned(),
+            MailKind::PasswordChanged => "Your password was changed".to_owned(),
+            MailKind::VerifyEmail => "Confirm your e-mail address".to_owned(),
+            MailKind::ChangeEmail => "Confirm your new e-mail address".to_owned(),
+            MailKind::EmailChanged => "Your e-mail address was changed".to_owned(),
+            MailKind::EmailInUse => "You have an account already".to_owned(),
+            MailKind::Invitation => format!("You are invited to {tenant}"),
+            MailKind::SecondFactorChanged => "Your second factor was changed".to_owned(),
+        };
+        let body = match self.kind {
+            MailKind::PasswordReset => {
+                "Somebody, probably you, asked for a new password of your account. If it was not \
+                 you, do nothing: your password stays as it is."
+            }
+            MailKind::PasswordChanged => {
+                "The password of your account was changed, and all sessions but the one that did it \
+                 have ended. If it was not you, set a new password at once and tell your \
+                 administrator."
+            }
+            MailKind::VerifyEmail => "Please confirm that this address is yours.",
+            MailKind::ChangeEmail => {
+                "Somebody, probably you, wants to use this address for their account. If it was not \
+                 you, do nothing."
+            }
+            MailKind::EmailChanged => {
+                "The address of your account was changed to another one. If it was not you, tell \
+                 your administrator."
+            }
+            MailKind::EmailInUse => {
+                "Somebody, probably you, wanted to use this address for an account. It has one \
+                 already: log in with it, or set a new password."
+            }
+            MailKind::Invitation => {
+                "You are invited to become a member. If you do not know why, do nothing."
+            }
+            MailKind::SecondFactorChanged => {
+                "The second factor of your account was set up or taken away. If it was not you, \
+                 set a new password at once and tell your administrator."
+            }
+        };
+        let link = self.link.as_ref().map(|link| self.url(link, options));
+        let action = match (&link, &self.link) {
+            (Some(url), Some(link)) => {
+                format!("\n\n{url}\n\nThis works once, for {}.", link.holds)
+            }
+            _ => String::new(),
+        };
+        Mail {
+            id,
+            kind: self.kind,
+            to: self.to.to_owned(),
+            name: self.name.to_owned(),
+            subject,
+            text: format!("Hello {},\n\n{body}{action}\n", self.name),
+            link,
+        }
+    }
+
+    /// The token stands in the fragment, which browsers send to nobody.
+    fn url(&self, link: &Link<'_>, options: &MailOptions) -> String {
+        let token = link.token.expose_secret();
+        let page = match self.kind {
+            MailKind::PasswordReset => "reset-password",
+            MailKind::Invitation => "accept-invitation",
+            _ => "verify-email",
+        };
+        match options.public_url.trim_end_matches('/') {
+            "" => token.to_owned(),
+            base => format!("{base}/{page}#token={token}"),
+        }
+    }
+}
