@@ -17,9 +17,12 @@ use crate::scope::Scope;
 /// People that one statement asks about.
 const CHUNK: usize = 1_000;
 
-/// The roles of some people, direct ones and those of groups, each with its end.
+/// A role, and the instant at which it ends.
+type Held = (RoleId, Option<DateTime<Utc>>);
+
+/// The roles of some people, direct ones and those of groups.
 #[derive(Debug, Default)]
-pub(crate) struct Holdings(BTreeMap<UserId, Vec<(RoleId, Option<DateTime<Utc>>)>>);
+pub(crate) struct Holdings(BTreeMap<UserId, Vec<Held>>);
 
 impl Holdings {
     /// Reads what these users hold.

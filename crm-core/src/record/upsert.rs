@@ -94,13 +94,13 @@ impl Write {
                 "The record is known by this field: give its value.",
             ));
         }
-        Ok(Self(Kind::Upsert(Upsert {
+        Ok(Self(Kind::Upsert(Box::new(Upsert {
             create: create.clone(),
             update: update.clone(),
             key: by,
             new,
             changes: changes?,
-        })))
+        }))))
     }
 }
 

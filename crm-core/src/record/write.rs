@@ -62,7 +62,7 @@ pub(super) enum Kind {
     Restore(Permit<Delete>, RecordId, Expected),
     Purge(Permit<Purge>, RecordId, Expected),
     Merge(Box<Merging>),
-    Upsert(Upsert),
+    Upsert(Box<Upsert>),
 }
 
 /// What a write did.

@@ -106,7 +106,7 @@ impl Fixture {
     async fn titles(&self, scope: &Scope, module: &str) -> crm_core::Result<Vec<String>> {
         let read = scope.permit::<Read>(module)?;
         let page = self.crm.records().list(&read, &Query::default()).await?;
-        let titles = page.data.iter().map(|record| title(record));
+        let titles = page.data.iter().map(title);
         let mut titles: Vec<_> = titles.collect();
         titles.sort_unstable();
         Ok(titles)

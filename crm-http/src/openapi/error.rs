@@ -34,7 +34,7 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
         ),
         (
             "404",
-            has_parameter("in", "path"),
+            has_parameter("in", "path") || path.ends_with("/access/explain"),
             "There is no such thing, or none the caller may see.",
         ),
         (

@@ -1,0 +1,78 @@
+//! Roles, members, groups and explanations from the command line.
+
+use tempfile::TempDir;
+
+use crate::command::{crm, done, refused};
+
+#[test]
+fn roles_groups_members_and_explanations_are_there_for_the_operator() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| done(&folder, &words(arguments));
+    run("tenant create acme");
+    let create = "user create --tenant acme --email ada@acme.example --role viewer";
+    let user = with_password(&folder, create);
+    let made = run("role create seller --tenant acme --permission deals.*:team");
+    assert!(made.contains("seller\n  deals.*:team"), "{made}");
+    let conditional = r#"{"permission": "deals.read", "where": {"title": "x"}}"#;
+    let update = [
+        "role",
+        "update",
+        "seller",
+        "--tenant",
+        "acme",
+        "--permission",
+        conditional,
+    ];
+    let changed = done(&folder, &update);
+    assert!(
+        changed.contains(r#"deals.read where {"title":"x"}"#),
+        "{changed}"
+    );
+    run("role update seller --tenant acme --permission deals.*:team");
+    let group = "group create field --tenant acme --role seller \
+                 --member ada@acme.example=2999-01-01T00:00:00Z";
+    assert!(run(group).contains("field: 1 members, 0 records; roles seller"));
+    assert!(run("group list --tenant acme").contains("field"));
+    let explain = format!("access explain --tenant acme --subject user:{user} --action");
+    assert_eq!(
+        run(&format!("{explain} deals.update")),
+        "allowed (allowed)\n  deals.*:team, role seller < group field until \
+         2999-01-01T00:00:00Z < role seller\n"
+    );
+    assert_eq!(run(&format!("{explain} roles.read")), "denied (no_rule)\n");
+    let roles = "member roles ada@acme.example --tenant acme --role manager=2999-01-01T00:00:00Z";
+    assert!(run(roles).contains("manager=2999-01-01T00:00:00Z"));
+    assert!(run("member list --tenant acme").contains("ada@acme.example manager="));
+    for (wrong, part) in [
+        ("role delete seller --tenant acme", "held by"),
+        (
+            "role delete nothing --tenant acme",
+            "no role called nothing",
+        ),
+        ("member remove bo@acme.example --tenant acme", "no member"),
+        (
+            "member roles ada@acme.example --tenant acme --role viewer=soon",
+            "instant",
+        ),
+    ] {
+        let line = refused(&crm(&folder, &words(wrong)).output().unwrap());
+        assert!(line.contains(part), "{line}");
+    }
+    run("group delete field --tenant acme");
+    run("role delete seller --tenant acme");
+    run("member remove ada@acme.example --tenant acme");
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+/// Makes a user and answers their id.
+fn with_password(folder: &TempDir, arguments: &str) -> String {
+    let output = crate::command::with_stdin(
+        crm(folder, &words(arguments)),
+        "correct horse battery staple\n",
+    );
+    let line = String::from_utf8(output.stdout).unwrap();
+    line.split(' ').next().unwrap().to_owned()
+}

@@ -1,0 +1,65 @@
+//! Why somebody may do something, over HTTP.
+
+use serde_json::json;
+
+use crate::app::{App, Database};
+
+crate::on_both_databases! {
+    an_explanation_names_the_rule_and_the_way_to_it
+    only_whoever_may_asks_and_foreign_subjects_are_absent
+}
+
+async fn an_explanation_names_the_rule_and_the_way_to_it(database: Database) {
+    let app = App::start(database).await;
+    let caller = app.member("bo", "member").await;
+    let me = caller.get("/api/v1/auth/me").await.expect(200);
+    let subject = format!("user:{}", me["user"]["id"].as_str().unwrap());
+    let hers = json!({"name": "Ada"});
+    let hers = app.admin.post("/api/v1/contacts", hers).await.expect(201);
+    let his = json!({"name": "Grace"});
+    let his = caller.post("/api/v1/contacts", his).await.expect(201);
+    for (record, allowed, reason) in [(&hers, false, "other_rows"), (&his, true, "allowed")] {
+        let id = record["id"].as_str().unwrap();
+        let path =
+            format!("/api/v1/access/explain?subject={subject}&action=contacts.update&record={id}");
+        let answer = app.admin.get(&path).await.expect(200);
+        assert_eq!(
+            (&answer["allowed"], &answer["reason"]),
+            (&json!(allowed), &json!(reason))
+        );
+        let rule = &answer["rules"][0];
+        assert_eq!(rule["permission"], "records.*:own");
+        assert_eq!(rule["role"], "member");
+        assert_eq!(rule["covers"], allowed);
+        assert_eq!(rule["through"][0]["kind"], "role");
+    }
+    app.close().await;
+}
+
+async fn only_whoever_may_asks_and_foreign_subjects_are_absent(database: Database) {
+    let app = App::start(database).await;
+    let me = app.admin.get("/api/v1/auth/me").await.expect(200);
+    let id = me["user"]["id"].as_str().unwrap();
+    let path = format!("/api/v1/access/explain?subject=user:{id}&action=contacts.read");
+    assert_eq!(app.admin.get(&path).await.status, 200);
+    let member = app.member("bo", "manager").await;
+    assert_eq!(member.get(&path).await.problem(), (403, "forbidden".into()));
+    let foreign = app.foreign_admin().await;
+    assert_eq!(
+        foreign.get(&path).await.problem(),
+        (404, "not_found".into())
+    );
+    for query in [
+        format!("subject={id}&action=contacts.read"),
+        format!("subject=user:{id}&action=contacts.approve"),
+        format!("subject=user:{id}&action=contacts.read&record=1"),
+        "action=contacts.read".to_owned(),
+    ] {
+        let refused = app
+            .admin
+            .get(&format!("/api/v1/access/explain?{query}"))
+            .await;
+        assert_eq!(refused.status, 422, "{query}: {}", refused.body);
+    }
+    app.close().await;
+}
