@@ -21,7 +21,7 @@ use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
     self, Accounts, ApiKeys, Identity, IdentityOptions, Invitations, PasswordCost, PasswordPolicy,
-    Seal, SigningKeys,
+    SigningKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::mail::{self, MailOptions, Post};
@@ -190,27 +190,22 @@ impl Crm {
     /// not active any more.
     pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
         let core = &self.core;
-        let (tenant, actor, subject) = if identity::is_api_key(credential) {
-            let (tenant, key) = identity::authenticate_key(core, credential).await?;
-            (tenant, Actor::ApiKey(key), Subject::ApiKey(key))
+        let (tenant, actor, rights) = if identity::is_api_key(credential) {
+            let holder = identity::authenticate_key(core, credential).await?;
+            let rights = identity::key_rights(core, &holder).await?;
+            (holder.tenant, holder.actor(), rights)
         } else {
             let claims = core.identity.tokens.verify(credential)?;
-            (
-                claims.tenant,
-                Actor::User(claims.user),
-                Subject::User(claims.user),
-            )
+            let subject = Subject::User(claims.user);
+            let rights = core.policy.rights_for(claims.tenant, subject).await?;
+            (claims.tenant, Actor::User(claims.user), rights)
         };
-        let rights = core
-            .policy
-            .rights_for(tenant, subject)
-            .await?
-            .ok_or_else(|| {
-                Error::unauthenticated(
-                    "token_invalid",
-                    "this credential is not valid any more; log in again",
-                )
-            })?;
+        let rights = rights.ok_or_else(|| {
+            Error::unauthenticated(
+                "token_invalid",
+                "this credential is not valid any more; log in again",
+            )
+        })?;
         Ok(Scope::of(core.clone(), actor, tenant, &rights, request))
     }
 
@@ -507,10 +502,11 @@ impl Builder {
         let names = registry.iter().map(|module| module.name().as_str());
         let catalogue = Arc::new(Catalogue::new(names)?);
         let dialect = db.dialect();
+        let identity = Identity::new(&self.identity, &keys, &self.clock)?;
         let core = Core {
             policy: PolicyCache::open(db.clone(), catalogue.clone(), registry.clone()).await?,
-            identity: Identity::new(&self.identity, &keys, &self.clock)?,
-            post: Post::new(self.mail, Arc::new(Seal::new(&keys, self.clock.clone())?)),
+            post: Post::new(self.mail, identity.seal.clone()),
+            identity,
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
             statements: registry

@@ -17,6 +17,8 @@ macro_rules! migrations {
             migration!($folder, 5, "0005", "record_counts"),
             migration!($folder, 6, "0006", "serials"),
             migration!($folder, 7, "0007", "account_flows"),
+            migration!($folder, 8, "0008", "second_factor"),
+            migration!($folder, 9, "0009", "service_accounts"),
         ]
     };
 }

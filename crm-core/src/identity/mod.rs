@@ -8,8 +8,10 @@ mod api_key;
 mod email;
 #[cfg(test)]
 mod fixture;
+mod import;
 mod invitation;
 mod key;
+mod key_rights;
 mod name;
 mod one_time;
 mod opaque;
@@ -19,12 +21,16 @@ mod password_policy;
 mod refresh;
 mod reset;
 mod seal;
+mod second_factor;
+mod service;
 mod session;
 mod setup;
 mod throttle;
 mod token;
+mod totp;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
@@ -39,16 +45,20 @@ pub use account::{Accounts, Joined, Me, NewUser, Profile, TenantRef};
 pub use address::normalize_username;
 pub use api_key::{ApiKey, ApiKeys, NewApiKey};
 pub use email::normalize_email;
+pub use import::ImportedUser;
 pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
 pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
 pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
 pub use refresh::REFRESH_LIFETIME;
 pub use reset::PasswordChange;
+pub use second_factor::TotpSecret;
+pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
 pub use token::{ACCESS_TOKEN_LIFETIME, AccessClaims, AccessTokens, bearer};
 
 pub(crate) use api_key::{authenticate as authenticate_key, is_api_key};
+pub(crate) use key_rights::key_rights;
 pub(crate) use name::check_name;
 pub(crate) use password::Passwords;
 pub(crate) use seal::Seal;
@@ -81,6 +91,7 @@ impl Default for IdentityOptions {
 pub(crate) struct Identity {
     pub(crate) passwords: Passwords,
     pub(crate) tokens: AccessTokens,
+    pub(crate) seal: Arc<Seal>,
     throttle: Throttle,
     /// The latest use that was noted of each API key.
     key_uses: Cache<(TenantId, ApiKeyId), DateTime<Utc>>,
@@ -101,6 +112,7 @@ impl Identity {
                 clock.clone(),
             )?,
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
+            seal: Arc::new(Seal::new(keys, clock.clone())?),
             throttle: Throttle::new(options.login_limit, clock.clone()),
             key_uses: Cache::new(MOST_KEY_USES),
             background: TaskTracker::new(),

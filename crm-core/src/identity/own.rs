@@ -28,7 +28,7 @@ impl Owner {
     pub(super) fn by_id(id: UserId) -> Sql {
         select(
             "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
-             FROM users WHERE id = $1 AND status = 'active'",
+             FROM users WHERE id = $1 AND status = 'active' AND kind = 'person'",
         )
         .bind(id, ColumnType::Uuid)
     }
@@ -37,7 +37,7 @@ impl Owner {
     pub(super) fn by_email(email: &str) -> Sql {
         select(
             "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
-             FROM users WHERE email = $1 AND status = 'active'",
+             FROM users WHERE email = $1 AND status = 'active' AND kind = 'person'",
         )
         .bind(email, ColumnType::Text)
     }
@@ -73,13 +73,10 @@ impl Accounts {
     /// [`Error::Conflict`] `not_a_user` for programs.
     pub(super) async fn owner(&self, scope: &Scope) -> Result<Owner> {
         let Some(id) = scope.actor().user() else {
-            return Err(Error::conflict(
-                "not_a_user",
-                "only a user has an account; log in as one",
-            ));
+            return Err(not_a_user());
         };
         let row = self.core.db.fetch_optional(Owner::by_id(id)).await?;
-        Owner::read(row.ok_or(Error::NotFound)?)
+        Owner::read(row.ok_or_else(not_a_user)?)
     }
 
     /// The names of a user's tenants, which are no part of their password either.
@@ -94,6 +91,10 @@ impl Accounts {
         let rows = self.core.db.fetch_all(names).await?;
         rows.into_iter().map(|mut row| row.text()).collect()
     }
+}
+
+fn not_a_user() -> Error {
+    Error::conflict("not_a_user", "only a person has an account; log in as one")
 }
 
 /// Tells every tenant of a user's what they did to their account.

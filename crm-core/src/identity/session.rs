@@ -15,6 +15,7 @@ use super::email::normalize_email;
 use super::name::check_name;
 use super::password::Verdict;
 use super::refresh::{self, Exchange, Family, REFRESH_LIFETIME};
+use super::second_factor::challenge;
 use super::setup;
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
@@ -142,7 +143,8 @@ impl Accounts {
     /// [`Error::Unauthenticated`] `invalid_credentials`, whatever of the two was wrong;
     /// [`Error::TooMany`] after too many attempts; [`Error::Invalid`] on `tenant`, listing the
     /// user's own tenants, when the password was right and the tenant is missing or not one of
-    /// them.
+    /// them; [`Error::SecondFactor`] when the password was right and
+    /// [`finish_login`](Self::finish_login) is to follow.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
         // A user name has no @ in it, so that it is never an address.
         let name = match input.email.contains('@') {
@@ -170,22 +172,26 @@ impl Accounts {
             Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
             Verdict::Right | Verdict::Wrong => None,
         };
-        let clock = self.core.clock.clone();
+        let core = self.core.clone();
+        // A second factor that is awaited is no failure of the transaction: it must commit.
         let opened = self
             .core
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    let opened = open(tx, &clock, (tenant, user.id)).await?;
                     if let Some((old, new)) = rehashed {
                         replace_hash(tx, user.id, old, new).await?;
                     }
-                    audit(tx, &clock, &opened.0, &request, "auth.login", None).await?;
-                    Ok(opened)
+                    if let Some(awaited) = challenge(tx, &core, (tenant, user.id)).await? {
+                        return Ok(Err(awaited));
+                    }
+                    let opened = open(tx, &core.clock, (tenant, user.id)).await?;
+                    audit(tx, &core.clock, &opened.0, &request, "auth.login", None).await?;
+                    Ok(Ok(opened))
                 })
             })
             .await?;
-        self.session(opened)
+        self.session(opened?)
     }
 
     /// Exchanges a refresh token for a new pair; the old one is spent.

@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 31] = [
+const TABLES: [&str; 34] = [
     "tenants",
     "users",
     "memberships",
@@ -57,13 +57,16 @@ const TABLES: [&str; 31] = [
     "user_tokens",
     "invitations",
     "mails",
+    "totp_factors",
+    "recovery_codes",
+    "login_challenges",
     "crm_migrations",
 ];
 
 /// Path segments and permission prefixes of the library itself, present and foreseen.
-const SEGMENTS: [&str; 13] = [
+const SEGMENTS: [&str; 14] = [
     "auth", "me", "members", "audit", "health", "docs", "openapi", "events", "access", "hooks",
-    "jobs", "files", "search",
+    "jobs", "files", "search", "service_accounts",
 ];
 
 /// Prefixes that the databases keep for themselves.

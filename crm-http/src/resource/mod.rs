@@ -12,6 +12,8 @@ mod module;
 mod plugin;
 mod role;
 mod route;
+mod second_factor;
+mod service_account;
 
 use crm_core::{Crm, plugin::Plugins};
 use poem_openapi::OpenApi;
@@ -36,10 +38,12 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             auth::Auth { crm: crm.clone() },
             account::Account { crm: crm.clone() },
             invitation::Invited { crm: crm.clone() },
+            second_factor::SecondFactor { crm: crm.clone() },
         ),
         (
             member::Members { crm: crm.clone() },
             invitation::Invitations { crm: crm.clone() },
+            service_account::ServiceAccounts { crm: crm.clone() },
         ),
         role::Roles { crm: crm.clone() },
         api_key::ApiKeys { crm: crm.clone() },

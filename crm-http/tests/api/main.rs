@@ -27,6 +27,8 @@ mod plugin;
 mod query;
 mod records;
 mod relations;
+mod second_factor;
+mod service_account;
 mod session;
 mod shutdown;
 mod transfer;
