@@ -77,7 +77,12 @@ fn main() {
         for &(tenant, user) in &members {
             testing::scope(crm, tenant, user, request()).await.unwrap();
         }
-        (members, tokens(crm).await.unwrap())
+        let tokens = tokens(crm).await.unwrap();
+        for token in &tokens {
+            let token = token.expose_secret();
+            crm.authenticate(token, request()).await.unwrap();
+        }
+        (members, tokens)
     });
 
     let mut criterion = Criterion::default()
@@ -108,21 +113,24 @@ fn main() {
     group.bench_function("check alone", |b| {
         b.iter(|| black_box(scope.permit::<Read>(black_box("contacts")).unwrap()));
     });
-    group.bench_function("with verifying the access token", |b| {
-        b.iter_batched(
-            &mut next,
-            |(turn, request)| {
-                let token = tokens[turn % TOKENS].expose_secret();
-                let scope = crm
-                    .authenticate(token, request)
-                    .now_or_never()
-                    .unwrap()
-                    .unwrap();
-                black_box(scope.permit::<Read>("contacts").unwrap())
-            },
-            BatchSize::SmallInput,
-        );
-    });
+    group.bench_function(
+        "with the access token, its session and the scope (target: 10 µs or less)",
+        |b| {
+            b.iter_batched(
+                &mut next,
+                |(turn, request)| {
+                    let token = tokens[turn % TOKENS].expose_secret();
+                    let scope = crm
+                        .authenticate(token, request)
+                        .now_or_never()
+                        .unwrap()
+                        .unwrap();
+                    black_box(scope.permit::<Read>("contacts").unwrap())
+                },
+                BatchSize::SmallInput,
+            );
+        },
+    );
     group.finish();
     criterion.final_summary();
 }

@@ -1,7 +1,15 @@
 //! Reading the audit log: every change of a tenant's data and rights, newest first.
 //!
-//! Rows are written by [`journal`](crate::journal) in the transaction of the change; nothing in
-//! this library changes or removes one.
+//! Rows are written by [`journal`](crate::journal) in the transaction of the change, and sealed into
+//! the tenant's hash chain within a second. Nothing changes one afterwards, except that pruning
+//! removes old ones and erasing what they held; either is itself an entry, and the chain stays
+//! verifiable. What that proves, and what not, is told by the [guide](crate::guide::audit).
+
+mod chain;
+mod export;
+mod prune;
+mod seal;
+mod verify;
 
 use std::sync::Arc;
 
@@ -15,6 +23,14 @@ use crate::error::{Error, Result};
 use crate::module::input::operand_text;
 use crate::record::Query;
 use crate::scope::{Permit, Read};
+
+pub use export::AuditExport;
+pub use prune::PrunedAudit;
+pub(crate) use seal::Sealer;
+pub use verify::{AuditFault, AuditFaultKind, AuditHead, AuditSeal, Verification};
+
+/// The action of entries that tell of a pruning.
+const PRUNE: &str = "audit.prune";
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,6 +51,8 @@ pub struct AuditEntry {
     pub before: Option<serde_json::Value>,
     /// The state after.
     pub after: Option<serde_json::Value>,
+    /// Since when before and after are erased.
+    pub erased_at: Option<DateTime<Utc>>,
     /// The request that did it.
     pub request_id: String,
     /// The client's address.
@@ -91,7 +109,7 @@ impl Audit {
         }
         let mut sql = Sql::new(
             "SELECT id, occurred_at, actor, action, entity, entity_id, before, after, request_id, \
-             address FROM audit_log WHERE tenant_id = ",
+             address, erased_at FROM audit_log WHERE tenant_id = ",
         )
         .returns(COLUMNS);
         sql.arg(permit.tenant(), ColumnType::Uuid);
@@ -141,6 +159,7 @@ const COLUMNS: &[ColumnType] = &[
     ColumnType::Json,
     ColumnType::Text,
     ColumnType::Text,
+    ColumnType::Instant,
 ];
 
 fn entry(mut row: Row) -> Result<AuditEntry> {
@@ -155,5 +174,25 @@ fn entry(mut row: Row) -> Result<AuditEntry> {
         after: row.opt_json()?,
         request_id: row.text()?,
         address: row.opt_text()?,
+        erased_at: row.opt_instant()?,
     })
 }
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Audit").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -134,6 +134,15 @@ impl Fixed {
             .unwrap_or(0);
         self.micros.fetch_add(micros, Ordering::SeqCst);
     }
+
+    /// Puts the clock back, as an operator or a time server may do.
+    pub fn step_back(&self, by: TimeDelta) {
+        let micros = by
+            .num_microseconds()
+            .and_then(|n| u64::try_from(n).ok())
+            .unwrap_or(0);
+        self.micros.fetch_sub(micros, Ordering::SeqCst);
+    }
 }
 
 impl Source for Fixed {

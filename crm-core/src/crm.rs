@@ -10,27 +10,30 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Audit;
+use crate::access::Access;
+use crate::audit::{Audit, Sealer};
 use crate::clock::Clock;
 use crate::custom::{CustomFields, CustomModules};
 use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::error::{Error, Result};
+use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
     self, Accounts, ApiKeys, Identity, IdentityOptions, Invitations, PasswordCost, PasswordPolicy,
-    SigningKeys,
+    Sessions, SigningKeys, TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::mail::{self, MailOptions, Post};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
-use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
+use crate::policy::{self, Catalogue, Grants, PolicyCache, Subject};
 use crate::record::{Hooks, KeptFigures, Records};
 use crate::registry::Registry;
+use crate::retention::{self, Removed, Retention};
 use crate::role::Roles;
 use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
@@ -39,7 +42,7 @@ use crate::transfer::{Import, Transfer};
 use crate::upkeep::{self, Upkeep};
 
 /// How often to look for policy changes of other processes.
-const POLICY_POLL: Duration = Duration::from_millis(500);
+pub(crate) const POLICY_POLL: Duration = Duration::from_millis(500);
 
 /// A multi-tenant CRM back end: the database, its modules, and everybody's rights.
 ///
@@ -66,6 +69,7 @@ pub(crate) struct Core {
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
+    pub(crate) retention: Retention,
     statements: Vec<Statements>,
 }
 
@@ -120,6 +124,16 @@ impl Crm {
         Invitations::new(self.core.clone())
     }
 
+    /// The sessions that are open.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.core.clone())
+    }
+
+    /// The keys that sign access tokens, for the operator: no request may reach them.
+    pub fn token_keys(&self) -> TokenKeys {
+        TokenKeys::new(self.core.clone())
+    }
+
     /// The repository of API keys.
     pub fn api_keys(&self) -> ApiKeys {
         ApiKeys::new(self.core.clone())
@@ -128,6 +142,11 @@ impl Crm {
     /// The repository of roles.
     pub fn roles(&self) -> Roles {
         Roles::new(self.core.clone())
+    }
+
+    /// The repository of groups.
+    pub fn groups(&self) -> Groups {
+        Groups::new(self.core.clone())
     }
 
     /// The repository of members.
@@ -143,6 +162,11 @@ impl Crm {
     /// The modules that tenants declare for themselves.
     pub fn custom_modules(&self) -> CustomModules {
         CustomModules::new(self.core.clone())
+    }
+
+    /// Why somebody may do something, or may not.
+    pub fn access(&self) -> Access {
+        Access::new(self.core.clone())
     }
 
     /// The audit log.
@@ -189,24 +213,68 @@ impl Crm {
     /// [`Error::Unauthenticated`] when the credential does not hold, or its user or tenant is
     /// not active any more.
     pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
+        self.authenticate_in(credential, None, request).await
+    }
+
+    /// As [`authenticate`](Self::authenticate), for a request that names its tenant by id. Tokens of
+    /// roaming sessions open every tenant that their user is a member of; other credentials open the
+    /// one they are of, and refuse to be sent with the name of another.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], the same for a tenant that does not exist, is suspended, or that
+    /// the caller is no member of.
+    pub async fn authenticate_in(
+        &self,
+        credential: &str,
+        tenant: Option<&str>,
+        request: RequestContext,
+    ) -> Result<Scope> {
         let core = &self.core;
-        let (tenant, actor, rights) = if identity::is_api_key(credential) {
+        let named = match tenant.map(str::parse::<uuid::Uuid>) {
+            Some(Ok(id)) => Some(TenantId(id)),
+            Some(Err(_)) => return Err(identity::token_invalid()),
+            None => None,
+        };
+        let (tenant, actor, subject, session) = if identity::is_api_key(credential) {
             let holder = identity::authenticate_key(core, credential).await?;
+            if named.is_some_and(|named| named != holder.tenant) {
+                return Err(identity::token_invalid());
+            }
             let rights = identity::key_rights(core, &holder).await?;
-            (holder.tenant, holder.actor(), rights)
+            let rights = rights.ok_or_else(identity::token_invalid)?;
+            let actor = holder.actor();
+            return Ok(Scope::of(
+                core.clone(),
+                actor,
+                holder.tenant,
+                &rights,
+                request,
+            ));
         } else {
             let claims = core.identity.tokens.verify(credential)?;
-            let subject = Subject::User(claims.user);
-            let rights = core.policy.rights_for(claims.tenant, subject).await?;
-            (claims.tenant, Actor::User(claims.user), rights)
-        };
-        let rights = rights.ok_or_else(|| {
-            Error::unauthenticated(
-                "token_invalid",
-                "this credential is not valid any more; log in again",
+            let live = identity::find_live(core, &claims).await?;
+            let live = live.ok_or_else(identity::token_invalid)?;
+            let tenant = named.filter(|_| live.roaming).unwrap_or(live.tenant);
+            (
+                tenant,
+                Actor::User(live.user),
+                Subject::User(live.user),
+                Some(claims.session),
             )
-        })?;
-        Ok(Scope::of(core.clone(), actor, tenant, &rights, request))
+        };
+        if named.is_some_and(|named| named != tenant) {
+            return Err(identity::token_invalid());
+        }
+        let rights = core
+            .policy
+            .rights_for(tenant, subject)
+            .await?
+            .ok_or_else(identity::token_invalid)?;
+        let scope = Scope::of(core.clone(), actor, tenant, &rights, request);
+        Ok(match session {
+            Some(session) => scope.in_session(session),
+            None => scope,
+        })
     }
 
     /// The plugins of tenants; `None` when there is no host to run them on.
@@ -274,6 +342,14 @@ impl Crm {
             .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
         self.tasks
             .spawn(mail::run(self.core.clone(), self.stop.clone()));
+        self.tasks
+            .spawn(identity::follow_until(self.core.clone(), self.stop.clone()));
+        self.tasks
+            .spawn(policy::follow(self.core.clone(), self.stop.clone()));
+        let retention = retention::run(self.core.clone(), self.stop.clone());
+        self.tasks.spawn(retention);
+        let sealer = Sealer::new(&self.core);
+        self.tasks.spawn(sealer.run(self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -321,6 +397,25 @@ impl Crm {
         Ok(tried)
     }
 
+    /// Removes what is too old by the [retention](Builder::retention), as [`start`](Self::start) does
+    /// by itself every hour. Does nothing while another process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn remove_old_once(&self) -> Result<Removed> {
+        retention::round(&self.core).await
+    }
+
+    /// Seals what the audit logs of all tenants hold now into their chains, as
+    /// [`start`](Self::start) does by itself within a second; answers how many entries. Does nothing
+    /// while another process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn seal_audit_once(&self) -> Result<u64> {
+        Sealer::new(&self.core).drain().await
+    }
+
     /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
     /// [`start`](Self::start) does by itself; answers for how many tasks. SQLite only: PostgreSQL
     /// keeps its index with the writes.
@@ -331,12 +426,23 @@ impl Crm {
         upkeep::round(&self.core).await
     }
 
-    /// Ends the background work, finishes waiting writes and closes the database.
+    /// Takes up what other processes changed of sessions and signing keys, as [`start`](Self::start)
+    /// does twice a second. For tests and tools.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn follow_once(&self) -> Result<()> {
+        self.core.policy.poll().await?;
+        identity::follow(&self.core).await
+    }
+
+    /// Ends the background work, finishes waiting writes, seals the audit log and closes the database.
     pub async fn close(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.core.identity.settle().await;
+        Sealer::new(&self.core).finish().await;
         self.core.db.close().await;
     }
 }
@@ -363,6 +469,7 @@ pub struct Builder {
     plugins: Option<Arc<dyn PluginHost>>,
     jobs: Vec<Arc<dyn JobKind>>,
     mail: MailOptions,
+    retention: Retention,
     pub(crate) hooks: Hooks,
 }
 
@@ -380,6 +487,7 @@ impl Default for Builder {
             plugins: None,
             jobs: vec![Arc::new(Import)],
             mail: MailOptions::default(),
+            retention: Retention::default(),
             hooks: Hooks::default(),
         }
     }
@@ -447,6 +555,12 @@ impl Builder {
         self
     }
 
+    /// How long delivered events, records of plugin runs and audit entries are kept.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     /// Replaces the source of time and randomness.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -468,6 +582,18 @@ impl Builder {
     /// How long an access token holds; 10 minutes unless set.
     pub fn access_lifetime(mut self, lifetime: TimeDelta) -> Self {
         self.identity.access_lifetime = lifetime;
+        self
+    }
+
+    /// How long a session lasts at most, however often it is refreshed; 30 days unless set.
+    pub fn session_lifetime(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.session_lifetime = lifetime;
+        self
+    }
+
+    /// How long a session lasts without being refreshed; 14 days unless set.
+    pub fn session_idle(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.session_idle = lifetime;
         self
     }
 
@@ -498,13 +624,20 @@ impl Builder {
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
         schema.migrate().await?;
         schema.apply(&registry).await?;
-        let db = schema.into_db();
+        let db = schema.into_db()?;
         let names = registry.iter().map(|module| module.name().as_str());
         let catalogue = Arc::new(Catalogue::new(names)?);
         let dialect = db.dialect();
-        let identity = Identity::new(&self.identity, &keys, &self.clock)?;
+        Identity::prepare(&db, &self.clock).await?;
+        let identity = Identity::new(&self.identity, keys, &self.clock)?;
         let core = Core {
-            policy: PolicyCache::open(db.clone(), catalogue.clone(), registry.clone()).await?,
+            policy: PolicyCache::open(
+                db.clone(),
+                self.clock.clone(),
+                catalogue.clone(),
+                registry.clone(),
+            )
+            .await?,
             post: Post::new(self.mail, identity.seal.clone()),
             identity,
             upkeep: Upkeep::new(self.database.large_tenant),
@@ -514,12 +647,14 @@ impl Builder {
                 .map(|module| Statements::new(module, dialect))
                 .collect(),
             hooks: self.hooks,
+            retention: self.retention,
             catalogue,
             registry,
             db,
             clock: self.clock,
         };
         let core = Arc::new(core);
+        identity::follow(&core).await?;
         let mut subscribers = self.subscribers;
         let plugins = self.plugins.map(|host| Plugins::new(core.clone(), host));
         if let Some(plugins) = plugins.clone() {

@@ -19,6 +19,7 @@ mod tenant;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::crm::Core;
@@ -29,6 +30,8 @@ use crate::journal;
 use crate::module::{CompiledModule, FieldSpec, FieldType, Ident};
 use crate::scope::{Permit, Read, Scope, Update};
 
+#[cfg(test)]
+pub(crate) use check::declaration as check_declaration;
 pub(crate) use index::create_indexes;
 pub use module::{CustomModules, MAX_MODULES};
 pub(crate) use tenant::TenantModules;
@@ -44,7 +47,7 @@ pub const MAX_INDEXED: usize = 32;
 const OBJECT: &str = "modules";
 
 /// A field that a tenant declared.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CustomField {
     /// What its values are kept under.
     pub(crate) number: u64,

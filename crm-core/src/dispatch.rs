@@ -21,6 +21,7 @@ use crate::db::{ColumnType, Db, Row, Sql};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{RecordId, TenantId};
+use crate::lease::Lease;
 
 /// Something that reacts to events.
 pub trait Subscriber: Send + Sync + 'static {
@@ -45,10 +46,8 @@ const EVENTS: u64 = 256;
 const MOST_HELD: usize = 1_000;
 /// Deliveries under way at once.
 const CONCURRENCY: usize = 16;
-/// How long the right to dispatch outlives a process that was killed.
-const LEASE: TimeDelta = TimeDelta::seconds(30);
 /// How long one delivery may take, and how long one tenant's turn begins new ones: together less
-/// than half a lease, which is what is left of it at least when a turn begins.
+/// than half a [`Lease`], which is what is left of it at least when a turn begins.
 const DELIVERY: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_secs(2);
 /// How long to wait for further events after a round that delivered some.
@@ -66,8 +65,7 @@ pub(crate) struct Dispatcher {
     db: Db,
     clock: Clock,
     subscribers: Vec<Arc<dyn Subscriber>>,
-    holder: Uuid,
-    leased_until: Option<DateTime<Utc>>,
+    lease: Lease,
     /// The tenant served last; the next round begins behind it.
     last_tenant: TenantId,
     held: HashMap<(TenantId, RecordId), Held>,
@@ -82,11 +80,10 @@ struct Held {
 impl Dispatcher {
     pub(crate) fn new(db: Db, clock: Clock, subscribers: Vec<Arc<dyn Subscriber>>) -> Self {
         Self {
+            lease: Lease::new("dispatcher", db.clone(), clock.clone()),
             db,
-            holder: clock.new_id(),
             clock,
             subscribers,
-            leased_until: None,
             last_tenant: TenantId(Uuid::nil()),
             held: HashMap::new(),
         }
@@ -144,7 +141,7 @@ impl Dispatcher {
                 unheard.push(tenant);
                 continue;
             }
-            leased = self.lease().await?;
+            leased = self.lease.take().await?;
             if !leased {
                 break;
             }
@@ -161,7 +158,7 @@ impl Dispatcher {
         self.mark(&done).await?;
         let mut passed = 0;
         if leased && !unheard.is_empty() {
-            leased = self.lease().await?;
+            leased = self.lease.take().await?;
             if leased {
                 passed = self.pass(unheard, newest).await?;
             }
@@ -226,57 +223,8 @@ impl Dispatcher {
         );
     }
 
-    /// Takes or renews the right to dispatch.
-    async fn lease(&mut self) -> Result<bool> {
-        let now = self.clock.now();
-        if self
-            .leased_until
-            .is_some_and(|until| until - LEASE / 2 > now)
-        {
-            return Ok(true);
-        }
-        let (holder, until) = (self.holder, now + LEASE);
-        let held = self
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    tx.fetch_optional(
-                        Sql::new(
-                            "INSERT INTO leases (name, holder, expires_at) \
-                             VALUES ('dispatcher', $1, $2) \
-                             ON CONFLICT (name) DO UPDATE \
-                             SET holder = excluded.holder, expires_at = excluded.expires_at \
-                             WHERE leases.holder = excluded.holder OR leases.expires_at < $3 \
-                             RETURNING 1",
-                        )
-                        .bind(holder, ColumnType::Uuid)
-                        .bind(until, ColumnType::Instant)
-                        .bind(now, ColumnType::Instant),
-                    )
-                    .await
-                })
-            })
-            .await?
-            .is_some();
-        self.leased_until = held.then_some(until);
-        Ok(held)
-    }
-
     pub(crate) async fn release(&mut self) -> Result<()> {
-        if self.leased_until.take().is_none() {
-            return Ok(());
-        }
-        let holder = self.holder;
-        self.db
-            .write(move |tx| {
-                Box::pin(async move {
-                    let sql =
-                        Sql::new("DELETE FROM leases WHERE name = 'dispatcher' AND holder = $1");
-                    tx.execute(sql.bind(holder, ColumnType::Uuid)).await
-                })
-            })
-            .await?;
-        Ok(())
+        self.lease.release().await
     }
 
     /// Tenants with undelivered events, in the order of their ids, beginning behind the last served.

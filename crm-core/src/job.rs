@@ -305,7 +305,8 @@ impl Jobs {
                         tx.execute(sql).await?;
                     }
                     let entity = (OBJECT, Some(id.to_string()));
-                    journal::audit(tx, &owned, "jobs.cancel", entity, None, None).await
+                    let before = Some(json!({"state": job.state, "progress": job.progress}));
+                    journal::audit(tx, &owned, "jobs.cancel", entity, before, None).await
                 })
             })
             .await?;

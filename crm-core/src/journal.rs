@@ -42,21 +42,22 @@ pub(crate) async fn write(
     change: Change,
 ) -> Result<()> {
     let made = (change.kind == ChangeKind::Created).then_some(change.record);
-    let [audit, event] = traces(scope, module, change);
+    let mut statements = vec![statement];
+    statements.extend(traces(scope, module, change));
     tx.touch(scope.tenant(), module.name());
-    tx.execute_all(vec![statement, audit, event]).await?;
+    tx.execute_all(statements).await?;
     match made {
         Some(record) => tx.made(module, scope.tenant(), record, 1).await,
         None => Ok(()),
     }
 }
 
-/// The audit row and the outbox row of a record's change.
-pub(crate) fn traces(scope: &Scope, module: &CompiledModule, change: Change) -> [Sql; 2] {
+/// The audit row of a record's change, what has it sealed, and the outbox row.
+pub(crate) fn traces(scope: &Scope, module: &CompiledModule, change: Change) -> [Sql; 3] {
     let action = format!("{}.{}", module.name(), change.kind.action());
     let entity = (module.name().as_str(), Some(change.record.to_string()));
     let states = (change.before.clone().into(), change.after.clone().into());
-    let audit = bind_audit(db::journal::audit(), scope.into(), &action, entity, states);
+    let [audit, unsealed] = entry(scope.into(), &action, entity, states);
     let id = EventId(scope.clock().new_id());
     let (root, depth) = scope
         .cause()
@@ -77,7 +78,7 @@ pub(crate) fn traces(scope: &Scope, module: &CompiledModule, change: Change) -> 
         .bind(root, ColumnType::Uuid)
         .bind(depth, ColumnType::Int)
         .bind(scope.clock().now(), ColumnType::Instant);
-    [audit, event]
+    [audit, unsealed, event]
 }
 
 /// Who an audit row is about, where it belongs, and what was being served.
@@ -122,20 +123,12 @@ pub(crate) async fn audit_by(
     after: Option<Json>,
 ) -> Result<()> {
     let states = (before.into(), after.into());
-    tx.execute(bind_audit(
-        db::journal::audit(),
-        author,
-        action,
-        entity,
-        states,
-    ))
-    .await?;
-    Ok(())
+    let statements = entry(author, action, entity, states).into();
+    tx.execute_all(statements).await
 }
 
-/// Binds the values of an audit row, the first eleven of `statement`.
-fn bind_audit(
-    statement: Sql,
+/// An audit row, and what has it sealed.
+fn entry(
     Author {
         clock,
         tenant,
@@ -145,10 +138,11 @@ fn bind_audit(
     action: &str,
     (entity, entity_id): (&str, Option<String>),
     (before, after): (Value, Value),
-) -> Sql {
-    statement
+) -> [Sql; 2] {
+    let id = clock.new_id();
+    let audit = db::journal::audit()
         .bind(tenant, ColumnType::Uuid)
-        .bind(clock.new_id(), ColumnType::Uuid)
+        .bind(id, ColumnType::Uuid)
         .bind(clock.now(), ColumnType::Instant)
         .bind(actor.to_string(), ColumnType::Text)
         .bind(action, ColumnType::Text)
@@ -160,5 +154,9 @@ fn bind_audit(
         .bind(
             request.address.map(|address| address.to_string()),
             ColumnType::Text,
-        )
+        );
+    let unsealed = db::journal::unsealed()
+        .bind(tenant, ColumnType::Uuid)
+        .bind(id, ColumnType::Uuid);
+    [audit, unsealed]
 }

@@ -3,6 +3,7 @@
 // The derive macro names this crate by its outside name, also in its own tests.
 extern crate self as crm_core;
 
+pub mod access;
 mod audit;
 pub mod clock;
 mod crm;
@@ -11,19 +12,23 @@ mod db;
 mod dispatch;
 pub mod error;
 pub mod event;
+pub mod group;
 pub mod guide;
 pub mod hook;
 pub mod id;
 pub mod identity;
 pub mod job;
 mod journal;
+mod lease;
 pub mod mail;
 pub mod member;
 pub mod module;
 pub mod plugin;
 pub mod policy;
+mod reach;
 pub mod record;
 mod registry;
+mod retention;
 pub mod role;
 mod schema;
 mod scope;
@@ -34,7 +39,10 @@ pub mod transfer;
 mod upkeep;
 pub mod value;
 
-pub use audit::{Audit, AuditEntry, AuditPage, AuditQuery};
+pub use audit::{
+    Audit, AuditEntry, AuditExport, AuditFault, AuditFaultKind, AuditHead, AuditPage, AuditQuery,
+    AuditSeal, PrunedAudit, Verification,
+};
 pub use crm::{Builder, Crm, read_module};
 pub use crm_derive::Module;
 pub use db::ddl::Step;
@@ -45,7 +53,8 @@ pub use error::{Error, FieldError, Refusal, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
-pub use schema::{DataLoss, Schema};
+pub use retention::{Removed, Retention};
+pub use schema::{DataLoss, Hidden, Review, Schema};
 pub use scope::{
     Action, Actor, Create, Delete, Permit, Purge, Read, RequestContext, Scope, Update,
 };

@@ -1,7 +1,11 @@
-//! Tenants: the units of isolation, made and listed by the operator.
+//! Tenants: the units of isolation, made, suspended, exported and erased by the operator.
 //!
 //! The one repository that takes no permit, because it is about all tenants at once: it belongs to
 //! the command line and to the application itself, and no request may reach it.
+
+mod erase;
+mod export;
+mod status;
 
 use std::sync::Arc;
 
@@ -18,6 +22,10 @@ use crate::identity::check_name;
 use crate::journal::{self, Author};
 use crate::role::{BuiltIns, seed_roles};
 use crate::scope::{Actor, RequestContext};
+
+pub use erase::Tombstone;
+pub use export::{ExportPiece, TenantExport};
+use status::Status;
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -153,3 +161,6 @@ pub(crate) async fn insert(
     let roles = seed_roles(tx, tenant.id, clock).await?;
     Ok((tenant, roles))
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ impl Cors {
             ACCESS_CONTROL_EXPOSE_HEADERS,
             const {
                 HeaderValue::from_static(
-                    "ETag, Idempotency-Replayed, Location, Retry-After, X-Request-Id",
+                    "ETag, Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id",
                 )
             },
         );

@@ -3,11 +3,12 @@
 //! Access tokens and API keys travel the same way; no other place of a request is looked at, and
 //! cookies least of all.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
-use crm_core::identity::bearer;
-use crm_core::{Error, RequestContext, Scope};
-use poem::http::header::AUTHORIZATION;
+use crm_core::identity::{Accounts, bearer};
+use crm_core::{Crm, Error, RequestContext, Scope};
+use poem::http::header::{AUTHORIZATION, USER_AGENT};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -16,35 +17,68 @@ use crate::edge::Exchange;
 use crate::openapi::BEARER;
 use crate::problem::Problem;
 
+/// Names the tenant of a request.
+pub(crate) const TENANT: &str = "x-tenant";
+
 /// The scope of the request's credential.
 ///
 /// # Errors
 /// 401 when there is none, or it does not hold.
 pub(crate) async fn scope(exchange: &Exchange, request: &Request) -> Result<Scope, Problem> {
-    let header = request
-        .headers()
-        .get(AUTHORIZATION)
-        .map(|value| value.to_str().unwrap_or(""));
-    let credential = bearer(header)?;
-    let scope = exchange
-        .app
-        .crm
-        .authenticate(credential, context(exchange, request))
-        .await?;
-    exchange.note_tenant(scope.tenant());
-    Ok(scope)
+    let mut headers = request.headers().get_all(AUTHORIZATION).iter();
+    // Of two credentials another part of the way may have looked at the other one.
+    let header = match (headers.next(), headers.next()) {
+        (first, None) => first.map(|value| value.to_str().unwrap_or("")),
+        (_, Some(_)) => Some(""),
+    };
+    let app = &exchange.app;
+    let found = match bearer(header) {
+        Ok(credential) => {
+            let context = context(exchange, request);
+            let named = named_tenant(request);
+            let named = named.as_deref();
+            app.crm.authenticate_in(credential, named, context).await
+        }
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(scope) => {
+            exchange.note_tenant(scope.tenant());
+            exchange.pass(app.guard.caller(&scope))?;
+            Ok(scope)
+        }
+        Err(error) => {
+            exchange.pass(app.guard.stranger(address(exchange, request)))?;
+            Err(error.into())
+        }
+    }
 }
 
 /// What audit rows say of the request.
 pub(crate) fn context(exchange: &Exchange, request: &Request) -> RequestContext {
-    let address = request
-        .remote_addr()
-        .as_socket_addr()
-        .map(std::net::SocketAddr::ip);
     RequestContext {
         id: exchange.request_id.clone(),
-        address,
+        address: address(exchange, request),
     }
+}
+
+/// The tenant that a request names; what cannot be read names none there is.
+fn named_tenant(request: &Request) -> Option<String> {
+    let mut headers = request.headers().get_all(TENANT).iter();
+    let first = headers.next()?.to_str().unwrap_or("");
+    let only = headers.next().is_none();
+    Some(if only {
+        first.to_owned()
+    } else {
+        String::new()
+    })
+}
+
+/// The client's address.
+pub(crate) fn address(exchange: &Exchange, request: &Request) -> Option<IpAddr> {
+    let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+    let proxies = &exchange.app.options.trusted_proxies;
+    proxies.client(peer, request.headers())
 }
 
 /// The scope of the caller, as an argument of a fixed resource's operation.
@@ -100,10 +134,22 @@ impl<'a> ApiExtractor<'a> for Caller {
 }
 
 /// What is known of a request that needs no credential, as an argument of such an operation.
-pub(crate) struct Origin(pub(crate) RequestContext);
+pub(crate) struct Origin(pub(crate) RequestContext, Option<String>);
+
+impl Origin {
+    /// The accounts, for sessions opened by the device that asks.
+    pub(crate) fn accounts(&self, crm: &Crm) -> Accounts {
+        crm.accounts().on_device(self.1.as_deref())
+    }
+}
 
 impl<'a> poem::FromRequest<'a> for Origin {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self(context(Exchange::of(request)?, request)))
+        let user_agent = request.headers().get(USER_AGENT);
+        let user_agent = user_agent.and_then(|value| value.to_str().ok());
+        Ok(Self(
+            context(Exchange::of(request)?, request),
+            user_agent.map(str::to_owned),
+        ))
     }
 }

@@ -17,10 +17,15 @@ use poem::http::{Method, StatusCode};
 use poem::{Endpoint, Request, Response, Route};
 
 use crate::cors::Cors;
+use crate::guard::{Guard, Left, Outcome};
 use crate::openapi::OpenApi;
 use crate::problem::Problem;
+use crate::proxy::TrustedProxies;
 use crate::resource::allow;
 use crate::{credential, docs, modules, problem, request_id, security_headers};
+
+/// Where sessions are opened and refreshed.
+const SESSIONS: &str = "/api/v1/auth/";
 
 /// What the front end allows a request.
 #[derive(Debug, Clone)]
@@ -39,6 +44,13 @@ pub struct HttpOptions {
     pub hsts: bool,
     /// The URL prefix that clients see, when a proxy or a host application adds one.
     pub public_url: String,
+    /// The proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// How many requests a minute an address may send to open or refresh sessions; 0 for no limit.
+    pub sign_in_limit: u32,
+    /// How many requests a minute a user or API key may send, or an address whose credentials do not
+    /// hold; 0 for no limit.
+    pub rate_limit: u32,
 }
 
 impl Default for HttpOptions {
@@ -51,6 +63,9 @@ impl Default for HttpOptions {
             cors_origins: Vec::new(),
             hsts: false,
             public_url: String::new(),
+            trusted_proxies: TrustedProxies::default(),
+            sign_in_limit: 300,
+            rate_limit: 0,
         }
     }
 }
@@ -62,6 +77,7 @@ pub(crate) struct App {
     pub(crate) openapi: OpenApi,
     pub(crate) fixed: Route,
     pub(crate) cors: Cors,
+    pub(crate) guard: Guard,
 }
 
 /// One request on its way: its id, and what is learned about it for the access log.
@@ -70,6 +86,7 @@ pub(crate) struct Exchange {
     pub(crate) request_id: Arc<str>,
     tenant: OnceLock<TenantId>,
     template: OnceLock<Template>,
+    left: OnceLock<Left>,
 }
 
 /// A path with its variables unfilled, which groups log lines.
@@ -101,6 +118,7 @@ impl Exchange {
             app: app.clone(),
             tenant: OnceLock::new(),
             template: OnceLock::new(),
+            left: OnceLock::new(),
         })
     }
 
@@ -117,6 +135,18 @@ impl Exchange {
     pub(crate) fn note_tenant(&self, tenant: TenantId) {
         // A second credential in one request cannot happen; the first would stand.
         let _ = self.tenant.set(tenant);
+    }
+
+    /// Lets the request pass or not, and keeps what is left of the limit for the answer.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] when nothing is left.
+    pub(crate) fn pass(&self, (left, outcome): Outcome) -> Result<(), Error> {
+        if let Some(left) = left {
+            // The first limit that a request meets is the one it is told of.
+            let _ = self.left.set(left);
+        }
+        outcome
     }
 
     /// Notes which resource the request is about.
@@ -157,6 +187,9 @@ impl Endpoint for Edge {
 
         let headers = response.headers_mut();
         headers.insert(request_id::HEADER, request_id::header(&exchange.request_id));
+        if let Some(left) = exchange.left.get() {
+            left.apply(headers);
+        }
         security_headers::apply(headers, self.app.options.hsts);
         if let Some(origin) = origin {
             Cors::expose(headers, origin);
@@ -206,6 +239,10 @@ async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Resp
             Err(Problem::method_not_allowed(allow([Method::GET].iter())))
         };
     }
+    if request.method() == Method::POST && request.uri().path().starts_with(SESSIONS) {
+        let address = credential::address(exchange, &request);
+        exchange.pass(app.guard.sign_in(address))?;
+    }
     request.extensions_mut().insert(exchange.clone());
     app.fixed.call(request).await.map_err(problem::from_poem)
 }
@@ -251,6 +288,7 @@ mod tests {
             openapi: OpenApi::new("{}", "").unwrap(),
             fixed,
             cors: Cors::default(),
+            guard: Guard::new(0, 0, crm.clock()),
         };
         let edge = Edge { app: Arc::new(app) };
         for _ in 0..2 {

@@ -9,11 +9,13 @@ mod cors;
 mod credential;
 mod docs;
 mod edge;
+mod guard;
 mod json;
 mod modules;
 mod openapi;
 mod payload;
 mod problem;
+mod proxy;
 mod request_id;
 mod resource;
 mod security_headers;
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use edge::HttpOptions;
 pub use problem::Problem;
+pub use proxy::TrustedProxies;
 pub use server::{ServerLimits, serve_endpoint, termination};
 
 /// The whole front end as an endpoint, to mount at the root of a server or below a prefix.
@@ -60,6 +63,7 @@ fn assemble<T: OpenApi>(
             openapi: openapi::OpenApi::new(&service.spec(), &options.public_url)?,
             fixed: resource::routes(api(), crm.catalogue())?,
             cors: cors::Cors::new(options.cors_origins.clone()),
+            guard: guard::Guard::new(options.sign_in_limit, options.rate_limit, crm.clock()),
             options,
         }),
     })

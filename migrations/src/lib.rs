@@ -16,9 +16,13 @@ macro_rules! migrations {
             migration!($folder, 4, "0004", "custom_fields"),
             migration!($folder, 5, "0005", "record_counts"),
             migration!($folder, 6, "0006", "serials"),
-            migration!($folder, 7, "0007", "account_flows"),
-            migration!($folder, 8, "0008", "second_factor"),
-            migration!($folder, 9, "0009", "service_accounts"),
+            migration!($folder, 7, "0007", "groups"),
+            migration!($folder, 8, "0008", "audit_seals"),
+            migration!($folder, 9, "0009", "erased_tenants"),
+            migration!($folder, 10, "0010", "sessions"),
+            migration!($folder, 11, "0011", "account_flows"),
+            migration!($folder, 12, "0012", "second_factor"),
+            migration!($folder, 13, "0013", "service_accounts"),
         ]
     };
 }

@@ -1,4 +1,5 @@
-//! The statements that write what a change leaves behind: its audit row, and for a record its event.
+//! The statements that write what a change leaves behind: its audit row, which waits to be sealed,
+//! and for a record its event.
 
 use super::Sql;
 
@@ -9,6 +10,11 @@ pub(crate) fn audit() -> Sql {
          before, after, request_id, address) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
+}
+
+/// Takes the tenant and the id of an audit row that is to be sealed.
+pub(crate) fn unsealed() -> Sql {
+    Sql::new("INSERT INTO audit_unsealed (tenant_id, entry_id) VALUES ($1, $2)")
 }
 
 /// Takes the 12 values of an outbox row.

@@ -247,7 +247,7 @@ impl Sql {
         }
     }
 
-    fn writable(&mut self) -> &mut String {
+    pub(super) fn writable(&mut self) -> &mut String {
         if !matches!(self.text, Text::Built(_)) {
             self.text = Text::Built(self.text.as_str().to_owned());
         }
@@ -301,6 +301,7 @@ into_value! {
     crate::id::TenantId => Uuid,
     crate::id::UserId => Uuid,
     crate::id::RoleId => Uuid,
+    crate::id::GroupId => Uuid,
     crate::id::RecordId => Uuid,
     crate::id::EventId => Uuid,
     crate::id::ApiKeyId => Uuid,

@@ -1,6 +1,9 @@
 //! Guides, each a page: what to declare, what to send, and what comes back. Their examples are
 //! taken from these pages by the tests.
 
+pub mod audit {
+    #![doc = include_str!("audit.md")]
+}
 pub mod import {
     #![doc = include_str!("import.md")]
 }

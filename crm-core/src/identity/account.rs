@@ -12,12 +12,13 @@ use serde_json::json;
 
 use super::email::normalize_email;
 use super::name::check_name;
+use super::refresh;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::id::{RoleId, TenantId, UserId};
 use crate::journal::{self, Author};
-use crate::policy::{self, CompiledPolicy, RowScope};
+use crate::policy::{self, CompiledPolicy, Rows};
 use crate::scope::{Actor, Create, Permit, RequestContext, Scope};
 use crate::{member, role};
 
@@ -25,6 +26,10 @@ use crate::{member, role};
 #[derive(Clone)]
 pub struct Accounts {
     pub(super) core: Arc<Core>,
+    /// The `User-Agent` of whoever opens a session.
+    pub(super) user_agent: Option<Arc<str>>,
+    /// Whether sessions opened let each request name its tenant.
+    pub(super) roaming: bool,
 }
 
 /// Somebody to be made a user and a member of a tenant.
@@ -90,7 +95,29 @@ pub struct TenantRef {
 
 impl Accounts {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        Self {
+            core,
+            user_agent: None,
+            roaming: false,
+        }
+    }
+
+    /// The same, for sessions opened and refreshed by this `User-Agent`; owners recognise their
+    /// devices by it.
+    #[must_use]
+    pub fn on_device(self, user_agent: Option<&str>) -> Self {
+        let user_agent = user_agent.map(Into::into);
+        Self { user_agent, ..self }
+    }
+
+    /// The same, for sessions whose access tokens name no tenant: each request may name one that the
+    /// user is a member of, and is otherwise about the session's active one.
+    #[must_use]
+    pub fn roaming(self) -> Self {
+        Self {
+            roaming: true,
+            ..self
+        }
     }
 
     /// Makes the user when the e-mail is new, and a member of the permit's tenant.
@@ -154,10 +181,15 @@ impl Accounts {
             .ok_or(Error::NotFound)?;
         let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
         let clock = self.core.clock.clone();
-        self.core
+        let lifetime = self.core.identity.tokens.lifetime();
+        let device = self.on_device_of(&request);
+        let family = self
+            .core
             .db
             .write(move |tx| {
                 Box::pin(async move {
+                    let whose = (tenant, user);
+                    let family = refresh::open_family(tx, &clock, whose, lifetime, &device).await?;
                     let author = Author {
                         clock: &clock,
                         tenant,
@@ -165,11 +197,15 @@ impl Accounts {
                         request: &request,
                     };
                     let entity = ("users", Some(user.to_string()));
-                    journal::audit_by(tx, author, "auth.operator_token", entity, None, None).await
+                    journal::audit_by(tx, author, "auth.operator_token", entity, None, None)
+                        .await?;
+                    Ok(family)
                 })
             })
             .await?;
-        self.core.identity.tokens.issue(user, tenant, None)
+        let tokens = &self.core.identity.tokens;
+        let (token, _) = tokens.issue(&family)?;
+        Ok(token)
     }
 
     /// Who the caller is.
@@ -235,14 +271,14 @@ impl Accounts {
     async fn roles(&self, scope: &Scope) -> Result<Vec<member::HeldRole>> {
         let held = match scope.actor() {
             Actor::User(user) => Sql::new(
-                "SELECT r.id, r.name FROM role_assignments a \
+                "SELECT r.id, r.name, a.until FROM role_assignments a \
                  JOIN roles r ON r.tenant_id = a.tenant_id AND r.id = a.role_id \
                  WHERE a.tenant_id = $1 AND a.user_id = $2 ORDER BY r.id",
             )
             .bind(scope.tenant(), ColumnType::Uuid)
             .bind(user, ColumnType::Uuid),
             Actor::ApiKey(key) => Sql::new(
-                "SELECT r.id, r.name FROM api_keys k \
+                "SELECT r.id, r.name, k.revoked_at FROM api_keys k \
                  JOIN roles r ON r.tenant_id = k.tenant_id AND r.id = k.role_id \
                  WHERE k.tenant_id = $1 AND k.id = $2",
             )
@@ -250,14 +286,16 @@ impl Accounts {
             .bind(key, ColumnType::Uuid),
             Actor::Plugin(_) | Actor::Operator => return Ok(Vec::new()),
         };
-        let rows = self
-            .core
-            .db
-            .fetch_all(held.returns(&[ColumnType::Uuid, ColumnType::Text]));
+        let rows = self.core.db.fetch_all(held.returns(&[
+            ColumnType::Uuid,
+            ColumnType::Text,
+            ColumnType::Instant,
+        ]));
         let read = |mut row: crate::db::Row| {
             Ok(member::HeldRole {
                 id: row.uuid()?,
                 name: row.text()?,
+                until: row.opt_instant()?,
             })
         };
         rows.await?.into_iter().map(read).collect()
@@ -265,16 +303,16 @@ impl Accounts {
 }
 
 fn permissions(scope: &Scope) -> Vec<String> {
-    let catalogue = scope.catalogue();
-    let allowed = catalogue
-        .operations()
-        .filter_map(
-            |(operation, object, action)| match scope.grants().decide(operation)? {
-                RowScope::All => Some(format!("{object}.{action}")),
-                RowScope::Own => Some(format!("{object}.{action}:own")),
-            },
-        );
-    allowed.collect()
+    let mut all = Vec::new();
+    for (operation, object, action) in scope.catalogue().operations() {
+        let name = format!("{object}.{action}");
+        match scope.grants().rows(operation) {
+            None => {}
+            Some(Rows::All) => all.push(name),
+            Some(Rows::Of(rules)) => all.extend(rules.iter().map(|rule| format!("{name}{rule}"))),
+        }
+    }
+    all
 }
 
 /// A user about to be written.

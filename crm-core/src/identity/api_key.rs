@@ -340,8 +340,9 @@ async fn revoke(tx: &mut Tx<'_>, scope: Scope, id: ApiKeyId) -> Result<()> {
     )
     .await?;
     let entity = (OBJECT, Some(id.to_string()));
+    let before = Some(json!({ "revoked_at": null }));
     let after = json!({ "revoked_at": crate::value::instant(&now) });
-    journal::audit(tx, &scope, "api_keys.delete", entity, None, Some(after)).await
+    journal::audit(tx, &scope, "api_keys.delete", entity, before, Some(after)).await
 }
 
 async fn note_use(core: &Core, tenant: TenantId, id: ApiKeyId, now: DateTime<Utc>) -> Result<()> {

@@ -105,6 +105,12 @@ impl World {
         Ok(builder.build().await?)
     }
 
+    /// Another process on the same database, with the same clock; the first one is not told.
+    pub(super) async fn other_process(&self) -> Result<Crm> {
+        let clock = self.crm.clock().clone();
+        Self::build(&self.backend, clock, PasswordCost::LOWEST).await
+    }
+
     /// The same installation after a restart with another cost of passwords.
     pub(super) async fn restarted(self, cost: PasswordCost) -> Result<Self> {
         let clock = self.crm.clock().clone();

@@ -80,7 +80,7 @@ fn expand(root: &SecretBox<[u8; 32]>, label: &str) -> [u8; 32] {
 }
 
 #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+pub(super) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     for part in parts {
         mac.update(part);

@@ -45,10 +45,7 @@ pub(crate) async fn key_rights(core: &Core, key: &KeyHolder) -> Result<Option<Ar
     let (Some(account), Some(role)) = (account, role) else {
         return Ok(None);
     };
-    let both = Arc::new(Rights {
-        grants: Arc::new(account.grants.intersect(&role.grants)),
-        modules: account.modules.clone(),
-    });
+    let both = Arc::new(account.within(&role.grants));
     Ok(Some(narrowed(both, key.permissions.as_deref())))
 }
 
@@ -57,10 +54,7 @@ fn narrowed(rights: Arc<Rights>, permissions: Option<&[String]>) -> Arc<Rights> 
         return rights;
     };
     let listed = listed(rights.modules.catalogue(), permissions);
-    Arc::new(Rights {
-        grants: Arc::new(rights.grants.intersect(&listed)),
-        modules: rights.modules.clone(),
-    })
+    Arc::new(rights.within(&listed))
 }
 
 fn listed(catalogue: &Catalogue, permissions: &[String]) -> Grants {

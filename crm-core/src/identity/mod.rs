@@ -5,6 +5,7 @@
 mod account;
 mod address;
 mod api_key;
+mod device;
 mod email;
 #[cfg(test)]
 mod fixture;
@@ -12,6 +13,9 @@ mod import;
 mod invitation;
 mod key;
 mod key_rights;
+mod key_set;
+mod live;
+mod lockout;
 mod name;
 mod one_time;
 mod opaque;
@@ -27,6 +31,7 @@ mod session;
 mod setup;
 mod throttle;
 mod token;
+mod token_key;
 mod totp;
 
 use std::future::Future;
@@ -37,33 +42,43 @@ use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::db::Db;
 use crate::error::Result;
 use crate::id::{ApiKeyId, TenantId};
+use live::LiveSessions;
+use refresh::Refreshing;
 use throttle::Throttle;
+use token::AccessTokens;
 
 pub use account::{Accounts, Joined, Me, NewUser, Profile, TenantRef};
 pub use address::normalize_username;
 pub use api_key::{ApiKey, ApiKeys, NewApiKey};
+pub use device::{OpenSession, Sessions};
 pub use email::normalize_email;
 pub use import::ImportedUser;
 pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
 pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
 pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
-pub use refresh::REFRESH_LIFETIME;
+pub use refresh::{IDLE_LIFETIME, REFRESH_LIFETIME};
 pub use reset::PasswordChange;
 pub use second_factor::TotpSecret;
 pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
-pub use token::{ACCESS_TOKEN_LIFETIME, AccessClaims, AccessTokens, bearer};
+pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
+pub use token_key::{Rotation, TokenAlgorithm, TokenKey, TokenKeys};
 
 pub(crate) use api_key::{authenticate as authenticate_key, is_api_key};
 pub(crate) use key_rights::key_rights;
+pub(crate) use live::{find as find_live, follow, run as follow_until};
 pub(crate) use name::check_name;
 pub(crate) use password::Passwords;
 pub(crate) use seal::Seal;
 pub(crate) use setup::ensure_setup_token;
+pub(crate) use token::invalid as token_invalid;
 
+/// The tenant of audit rows about the installation itself, which belong to no tenant.
+const INSTALLATION: TenantId = TenantId(uuid::Uuid::nil());
 /// Keys whose latest use is remembered.
 const MOST_KEY_USES: u64 = 100_000;
 
@@ -72,6 +87,8 @@ const MOST_KEY_USES: u64 = 100_000;
 pub(crate) struct IdentityOptions {
     pub(crate) password_cost: PasswordCost,
     pub(crate) access_lifetime: TimeDelta,
+    pub(crate) session_lifetime: TimeDelta,
+    pub(crate) session_idle: TimeDelta,
     pub(crate) login_limit: u32,
     pub(crate) password_policy: PasswordPolicy,
 }
@@ -81,6 +98,8 @@ impl Default for IdentityOptions {
         Self {
             password_cost: PasswordCost::default(),
             access_lifetime: ACCESS_TOKEN_LIFETIME,
+            session_lifetime: REFRESH_LIFETIME,
+            session_idle: IDLE_LIFETIME,
             login_limit: 5,
             password_policy: PasswordPolicy::default(),
         }
@@ -92,6 +111,8 @@ pub(crate) struct Identity {
     pub(crate) passwords: Passwords,
     pub(crate) tokens: AccessTokens,
     pub(crate) seal: Arc<Seal>,
+    live: LiveSessions,
+    refreshing: Refreshing,
     throttle: Throttle,
     /// The latest use that was noted of each API key.
     key_uses: Cache<(TenantId, ApiKeyId), DateTime<Utc>>,
@@ -100,23 +121,26 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn new(
-        options: &IdentityOptions,
-        keys: &SigningKeys,
-        clock: &Clock,
-    ) -> Result<Self> {
+    pub(crate) fn new(options: &IdentityOptions, keys: SigningKeys, clock: &Clock) -> Result<Self> {
         Ok(Self {
             passwords: Passwords::new(
                 options.password_cost,
                 options.password_policy.clone(),
                 clock.clone(),
             )?,
+            live: LiveSessions::new(),
+            refreshing: Refreshing::new(&keys, options)?,
+            seal: Arc::new(Seal::new(&keys, clock.clone())?),
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
-            seal: Arc::new(Seal::new(keys, clock.clone())?),
             throttle: Throttle::new(options.login_limit, clock.clone()),
             key_uses: Cache::new(MOST_KEY_USES),
             background: TaskTracker::new(),
         })
+    }
+
+    /// Makes the first signing key when there is none. [`follow`] takes it up.
+    pub(crate) async fn prepare(db: &Db, clock: &Clock) -> Result<()> {
+        token_key::ensure(db, clock).await
     }
 
     /// Waits until what [`afterwards`](Self::afterwards) began has ended.

@@ -2,10 +2,11 @@
 //! and the end of all their sessions.
 
 use super::account::Accounts;
+use super::refresh::{self, Ended};
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::mail::{self, Letter};
 use crate::scope::{Actor, RequestContext, Scope};
@@ -79,6 +80,12 @@ impl Accounts {
         Owner::read(row.ok_or_else(not_a_user)?)
     }
 
+    /// Forgets sessions that have ended: no token of theirs holds from now on.
+    pub(super) fn forget(&self, ended: Vec<FamilyId>) {
+        let live = &self.core.identity.live;
+        ended.into_iter().for_each(|id| live.forget(id));
+    }
+
     /// The names of a user's tenants, which are no part of their password either.
     pub(super) async fn tenants_of(&self, user: UserId) -> Result<Vec<String>> {
         let names = Sql::new(
@@ -125,15 +132,13 @@ pub(super) async fn audit(
     Ok(())
 }
 
-/// Ends all sessions of a user, in every tenant.
-pub(super) async fn end_sessions(tx: &mut Tx<'_>, clock: &Clock, user: UserId) -> Result<()> {
-    let end = Sql::new(
-        "UPDATE refresh_families SET revoked_at = $1 WHERE user_id = $2 AND revoked_at IS NULL",
-    )
-    .bind(clock.now(), ColumnType::Instant)
-    .bind(user, ColumnType::Uuid);
-    tx.execute(end).await?;
-    Ok(())
+/// Ends all sessions of a user, in every tenant; the caller has them forgotten after the commit.
+pub(super) async fn end_sessions(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    user: UserId,
+) -> Result<Vec<FamilyId>> {
+    refresh::end(tx, clock, Ended::OfUser(user, None)).await
 }
 
 /// A letter that only tells something; it makes sense for a day.

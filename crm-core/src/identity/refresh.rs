@@ -5,45 +5,123 @@
 //! family ends (RFC 9700 §4.14.2). That end is written by a transaction that commits, whatever the
 //! caller is answered.
 //!
-//! One exception, because clients race themselves (two tabs, a retry after a lost answer): when a
-//! spent token comes back within [`GRACE`] of its use *and* its successor has not been used, the
-//! caller is refused like any other and the family lives. So of any number of parallel exchanges of
-//! one token exactly one gets a successor, and that successor works.
+//! The grace rule, because clients race themselves (two tabs, a retry after a lost answer): when a
+//! spent token comes back less than [`GRACE`] from its use, on either side should clocks differ,
+//! *and* its successor has not been used, the caller gets that same successor. So of any number of
+//! parallel exchanges all get the one token that lives, and whoever stole the old one gains nothing
+//! that lasts: the next exchange but one betrays one of the two. No token is stored for this: a
+//! successor follows from its parent and a key of the installation.
 
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretBox, SecretString};
 
-use super::opaque;
+use super::key::{SigningKeys, mac};
+use super::token::invalid;
+use super::{IdentityOptions, live, opaque};
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{FamilyId, TenantId, UserId};
 
-/// How long a login lasts at most, however often its tokens are exchanged.
+/// How long a login lasts at most unless configured otherwise, however often its tokens are exchanged.
 pub const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(30);
+/// How long a login lasts without an exchange unless configured otherwise.
+pub const IDLE_LIFETIME: TimeDelta = TimeDelta::days(14);
 
-/// How long after its use a spent token counts as a race, not as theft.
+/// How far from its use a spent token counts as a race, not as theft.
 const GRACE: TimeDelta = TimeDelta::seconds(10);
+/// How long rows of logins that are over stay: longer than any token of theirs is looked at.
+const KEPT: TimeDelta = TimeDelta::days(2);
+/// Most characters of a `User-Agent` that are kept.
+const USER_AGENT_CHARS: usize = 200;
 const PREFIX: &str = "crm_rt_";
 
 /// A login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Family {
     pub(super) id: FamilyId,
+    /// The active tenant.
     pub(super) tenant: TenantId,
+    /// Whether requests may name another tenant of the user's.
+    pub(super) roaming: bool,
     pub(super) user: UserId,
+    /// When it ends whatever happens.
+    pub(super) expires_at: DateTime<Utc>,
+}
+
+/// Where a session is used from, and whether in one tenant only.
+#[derive(Debug, Clone)]
+pub(super) struct Device {
+    address: Option<String>,
+    user_agent: Option<String>,
+    pub(super) roaming: bool,
+}
+
+impl Device {
+    pub(super) fn new(address: Option<IpAddr>, user_agent: Option<&str>, roaming: bool) -> Self {
+        let shown = |text: &str| text.chars().take(USER_AGENT_CHARS).collect();
+        Self {
+            address: address.map(|address| address.to_string()),
+            user_agent: user_agent.map(shown),
+            roaming,
+        }
+    }
+}
+
+/// The rules and the key of exchanges.
+pub(super) struct Refreshing {
+    key: SecretBox<[u8; 32]>,
+    lifetime: TimeDelta,
+    idle: TimeDelta,
+}
+
+impl Refreshing {
+    pub(super) fn new(keys: &SigningKeys, options: &IdentityOptions) -> Result<Self> {
+        let (lifetime, idle) = (options.session_lifetime, options.session_idle);
+        let fits = |time| (TimeDelta::seconds(1)..=TimeDelta::days(3_650)).contains(&time);
+        if !fits(lifetime) || !fits(idle) {
+            return Err(Error::Configuration(
+                "the lifetimes of a session must lie between one second and ten years".into(),
+            ));
+        }
+        Ok(Self {
+            key: SecretBox::new(Box::new(keys.derive("refresh token"))),
+            lifetime,
+            idle,
+        })
+    }
+
+    /// How long a session lasts at most.
+    pub(super) fn lifetime(&self) -> TimeDelta {
+        self.lifetime
+    }
+
+    /// How long a session lasts without an exchange.
+    pub(super) fn idle(&self) -> TimeDelta {
+        self.idle
+    }
+
+    fn successor(&self, token: &SecretString) -> SecretString {
+        let parent = token.expose_secret().as_bytes();
+        let child = mac(self.key.expose_secret(), &[parent]);
+        format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(child)).into()
+    }
 }
 
 /// How an exchange ended.
 #[derive(Debug)]
 pub(super) enum Exchange {
-    /// The token was good; here is its successor.
+    /// The token was good, or lost a race; here is its successor.
     Rotated(Family, SecretString),
     /// The token was spent before: the family is revoked now.
     Reused(Family),
-    /// The login is older than it may get.
+    /// The login is older than it may get, or was not used for too long.
     Expired,
-    /// Unknown, revoked, of a user or tenant that is not active, or the loser of a race.
+    /// Unknown, revoked, or of a user or tenant that is not active.
     Refused,
 }
 
@@ -51,47 +129,65 @@ pub(super) enum Exchange {
 pub(super) async fn open(
     tx: &mut Tx<'_>,
     clock: &Clock,
+    whose: (TenantId, UserId),
+    lifetime: TimeDelta,
+    device: &Device,
+) -> Result<(Family, SecretString)> {
+    let family = open_family(tx, clock, whose, lifetime, device).await?;
+    let token = opaque::generate(clock, PREFIX);
+    insert(tx, clock, &token, (family.id, 0)).await?;
+    Ok((family, token))
+}
+
+/// Begins a family without a token: a session that cannot be refreshed.
+pub(super) async fn open_family(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
     (tenant, user): (TenantId, UserId),
     lifetime: TimeDelta,
-) -> Result<(Family, SecretString)> {
+    device: &Device,
+) -> Result<Family> {
+    let now = clock.now();
     let family = Family {
         id: FamilyId(clock.new_id()),
         tenant,
+        roaming: device.roaming,
         user,
+        expires_at: now + lifetime,
     };
-    let now = clock.now();
-    // Families past their end refuse anyway; this keeps a member's rows few.
+    // Families past their end refuse anyway; this keeps a user's rows few.
     tx.execute(
-        Sql::new(
-            "DELETE FROM refresh_families \
-             WHERE tenant_id = $1 AND user_id = $2 AND expires_at <= $3",
-        )
-        .bind(tenant, ColumnType::Uuid)
-        .bind(user, ColumnType::Uuid)
-        .bind(now, ColumnType::Instant),
+        Sql::new("DELETE FROM refresh_families WHERE user_id = $1 AND expires_at <= $2")
+            .bind(user, ColumnType::Uuid)
+            .bind(now - KEPT, ColumnType::Instant),
     )
     .await?;
     tx.execute(
         Sql::new(
-            "INSERT INTO refresh_families (id, tenant_id, user_id, created_at, expires_at) \
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO refresh_families (id, tenant_id, user_id, created_at, expires_at, \
+             last_used_at, address, user_agent, roaming) \
+             VALUES ($1, $2, $3, $4, $5, $4, $6, $7, $8)",
         )
         .bind(family.id, ColumnType::Uuid)
         .bind(tenant, ColumnType::Uuid)
         .bind(user, ColumnType::Uuid)
         .bind(now, ColumnType::Instant)
-        .bind(now + lifetime, ColumnType::Instant),
+        .bind(family.expires_at, ColumnType::Instant)
+        .bind(device.address.as_deref(), ColumnType::Text)
+        .bind(device.user_agent.as_deref(), ColumnType::Text)
+        .bind(family.roaming, ColumnType::Bool),
     )
     .await?;
-    let token = insert(tx, clock, family.id, 0).await?;
-    Ok((family, token))
+    Ok(family)
 }
 
 /// Exchanges a token for its successor, or ends the family.
 pub(super) async fn exchange(
     tx: &mut Tx<'_>,
     clock: &Clock,
+    rules: &Refreshing,
     token: &SecretString,
+    device: &Device,
 ) -> Result<Exchange> {
     let (hash, now) = (opaque::hash(token), clock.now());
     let spent_now = tx
@@ -112,17 +208,27 @@ pub(super) async fn exchange(
     if !found.alive {
         return Ok(Exchange::Refused);
     }
-    if found.expires_at <= now {
+    if found.family.expires_at <= now || found.last_used_at + rules.idle <= now {
         return Ok(Exchange::Expired);
     }
+    let child = rules.successor(token);
     if spent_now {
-        let token = insert(tx, clock, found.family.id, found.generation + 1).await?;
-        return Ok(Exchange::Rotated(found.family, token));
+        insert(tx, clock, &child, (found.family.id, found.generation + 1)).await?;
+        note_use(tx, now, found.family.id, device).await?;
+        return Ok(Exchange::Rotated(found.family, child));
     }
-    if found.successor_unused && found.used_at.is_some_and(|used| now - used < GRACE) {
-        return Ok(Exchange::Refused);
+    let raced = |used: DateTime<Utc>| (now - used).abs() < GRACE;
+    if let Some(unused) = &found.unused_successor
+        && found.used_at.is_some_and(raced)
+    {
+        // Made under another secret, it cannot be told again.
+        let same = *unused == opaque::hash(&child);
+        return Ok(match same {
+            true => Exchange::Rotated(found.family, child),
+            false => Exchange::Refused,
+        });
     }
-    revoke(tx, clock, found.family.id).await?;
+    end(tx, clock, Ended::One(found.family.id)).await?;
     Ok(Exchange::Reused(found.family))
 }
 
@@ -132,55 +238,112 @@ pub(super) async fn family_of(tx: &mut Tx<'_>, token: &SecretString) -> Result<O
     Ok(found.filter(|found| found.alive).map(|found| found.family))
 }
 
-/// Ends a family for ever; `false` when it had ended before.
-pub(super) async fn revoke(tx: &mut Tx<'_>, clock: &Clock, family: FamilyId) -> Result<bool> {
-    let revoked = tx
-        .execute(
-            Sql::new(
-                "UPDATE refresh_families SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL",
-            )
-            .bind(clock.now(), ColumnType::Instant)
-            .bind(family, ColumnType::Uuid),
-        )
-        .await?;
-    Ok(revoked > 0)
+/// Which sessions end.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
+    /// This one.
+    One(FamilyId),
+    /// All of a user, in every tenant, but for one.
+    OfUser(UserId, Option<FamilyId>),
+    /// Those of a user in a tenant: all, or one.
+    OfMember(TenantId, UserId, Option<FamilyId>),
+}
+
+/// Ends sessions for ever; answers which, without those that had ended before. The caller forgets
+/// them in `live` after the commit.
+pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<Vec<FamilyId>> {
+    let epoch = live::next_epoch(tx).await?;
+    let update = |condition: &'static str| {
+        let mut sql = Sql::new(
+            "UPDATE refresh_families SET revoked_at = $1, changed = $2 WHERE revoked_at IS NULL AND ",
+        );
+        sql.push(condition);
+        sql.push(" RETURNING id");
+        sql.bind(clock.now(), ColumnType::Instant)
+            .bind(epoch, ColumnType::Int)
+    };
+    let statement = match which {
+        Ended::One(id) => update("id = $3").bind(id, ColumnType::Uuid),
+        Ended::OfUser(user, None) => update("user_id = $3").bind(user, ColumnType::Uuid),
+        Ended::OfUser(user, Some(kept)) => update("user_id = $3 AND id <> $4")
+            .bind(user, ColumnType::Uuid)
+            .bind(kept, ColumnType::Uuid),
+        Ended::OfMember(tenant, user, None) => update("tenant_id = $3 AND user_id = $4")
+            .bind(tenant, ColumnType::Uuid)
+            .bind(user, ColumnType::Uuid),
+        Ended::OfMember(tenant, user, Some(id)) => {
+            update("tenant_id = $3 AND user_id = $4 AND id = $5")
+                .bind(tenant, ColumnType::Uuid)
+                .bind(user, ColumnType::Uuid)
+                .bind(id, ColumnType::Uuid)
+        }
+    };
+    let ended = tx.fetch_all(statement.returns(&[ColumnType::Uuid])).await?;
+    ended.into_iter().map(|mut row| row.uuid()).collect()
+}
+
+/// Moves a session that lives to another tenant of its user.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] when it has ended meanwhile.
+pub(super) async fn switch(tx: &mut Tx<'_>, id: FamilyId, tenant: TenantId) -> Result<Family> {
+    let epoch = live::next_epoch(tx).await?;
+    let update = Sql::new(
+        "UPDATE refresh_families SET tenant_id = $1, changed = $2 \
+         WHERE id = $3 AND revoked_at IS NULL RETURNING user_id, roaming, expires_at",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(epoch, ColumnType::Int)
+    .bind(id, ColumnType::Uuid)
+    .returns(&[ColumnType::Uuid, ColumnType::Bool, ColumnType::Instant]);
+    let mut row = tx.fetch_optional(update).await?.ok_or_else(invalid)?;
+    Ok(Family {
+        id,
+        tenant,
+        user: row.uuid()?,
+        roaming: row.bool()?,
+        expires_at: row.instant()?,
+    })
 }
 
 struct Found {
     family: Family,
     generation: i64,
-    expires_at: DateTime<Utc>,
+    last_used_at: DateTime<Utc>,
     used_at: Option<DateTime<Utc>>,
     /// Family not revoked, user and tenant active. Membership needs no look: a family goes with it.
     alive: bool,
-    successor_unused: bool,
+    /// The hash of the successor, as long as that is not used.
+    unused_successor: Option<Vec<u8>>,
 }
 
 async fn find(tx: &mut Tx<'_>, hash: Vec<u8>) -> Result<Option<Found>> {
     let row = tx
         .fetch_optional(
             Sql::new(
-                "SELECT f.id, f.tenant_id, f.user_id, r.generation, f.expires_at, r.used_at, \
-                 f.revoked_at IS NULL AND u.status = 'active' AND t.status = 'active', \
-                 s.hash IS NOT NULL AND s.used_at IS NULL \
+                "SELECT f.id, f.tenant_id, f.roaming, f.user_id, f.expires_at, r.generation, \
+                 f.last_used_at, r.used_at, \
+                 f.revoked_at IS NULL AND u.status = 'active' AND t.status = 'active', s.hash \
                  FROM refresh_tokens r \
                  JOIN refresh_families f ON f.id = r.family_id \
                  JOIN users u ON u.id = f.user_id \
                  JOIN tenants t ON t.id = f.tenant_id \
-                 LEFT JOIN refresh_tokens s \
-                 ON s.family_id = r.family_id AND s.generation = r.generation + 1 \
+                 LEFT JOIN refresh_tokens s ON s.family_id = r.family_id \
+                 AND s.generation = r.generation + 1 AND s.used_at IS NULL \
                  WHERE r.hash = $1",
             )
             .bind(hash, ColumnType::Bytes)
             .returns(&[
                 ColumnType::Uuid,
                 ColumnType::Uuid,
+                ColumnType::Bool,
                 ColumnType::Uuid,
+                ColumnType::Instant,
                 ColumnType::Int,
                 ColumnType::Instant,
                 ColumnType::Instant,
                 ColumnType::Bool,
-                ColumnType::Bool,
+                ColumnType::Bytes,
             ]),
         )
         .await?;
@@ -189,33 +352,54 @@ async fn find(tx: &mut Tx<'_>, hash: Vec<u8>) -> Result<Option<Found>> {
         family: Family {
             id: row.uuid()?,
             tenant: row.uuid()?,
+            roaming: row.bool()?,
             user: row.uuid()?,
+            expires_at: row.instant()?,
         },
         generation: row.int()?,
-        expires_at: row.instant()?,
+        last_used_at: row.instant()?,
         used_at: row.opt_instant()?,
         alive: row.bool()?,
-        successor_unused: row.bool()?,
+        unused_successor: row.opt_bytes()?,
     }))
 }
 
 async fn insert(
     tx: &mut Tx<'_>,
     clock: &Clock,
-    family: FamilyId,
-    generation: i64,
-) -> Result<SecretString> {
-    let token = opaque::generate(clock, PREFIX);
+    token: &SecretString,
+    (family, generation): (FamilyId, i64),
+) -> Result<()> {
     tx.execute(
         Sql::new(
             "INSERT INTO refresh_tokens (hash, family_id, generation, created_at) \
              VALUES ($1, $2, $3, $4)",
         )
-        .bind(opaque::hash(&token), ColumnType::Bytes)
+        .bind(opaque::hash(token), ColumnType::Bytes)
         .bind(family, ColumnType::Uuid)
         .bind(generation, ColumnType::Int)
         .bind(clock.now(), ColumnType::Instant),
     )
     .await?;
-    Ok(token)
+    Ok(())
+}
+
+async fn note_use(
+    tx: &mut Tx<'_>,
+    now: DateTime<Utc>,
+    family: FamilyId,
+    device: &Device,
+) -> Result<()> {
+    tx.execute(
+        Sql::new(
+            "UPDATE refresh_families SET last_used_at = $1, address = $2, user_agent = $3 \
+             WHERE id = $4",
+        )
+        .bind(now, ColumnType::Instant)
+        .bind(device.address.as_deref(), ColumnType::Text)
+        .bind(device.user_agent.as_deref(), ColumnType::Text)
+        .bind(family, ColumnType::Uuid),
+    )
+    .await?;
+    Ok(())
 }

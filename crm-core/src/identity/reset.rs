@@ -114,13 +114,14 @@ impl Accounts {
                 .bind(core.clock.now(), ColumnType::Instant)
                 .bind(owner.id, ColumnType::Uuid);
                 tx.execute(verified).await?;
-                own::end_sessions(tx, &core.clock, owner.id).await?;
+                let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 let to = (owner.email.as_str(), owner.name.as_str());
                 own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
-                own::audit(tx, &core.clock, owner.id, &request, "auth.password_reset").await
+                own::audit(tx, &core.clock, owner.id, &request, "auth.password_reset").await?;
+                Ok(ended)
             })
         });
-        write.await?;
+        self.forget(write.await?);
         self.core.post.wake();
         Ok(score)
     }
@@ -145,20 +146,22 @@ impl Accounts {
         }
         let (score, hash) = self.new_hash(&owner, password).await?;
         let (core, scope) = (self.core.clone(), scope.clone());
+        let (device, lifetime) = self.opening(scope.request());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 set_password(tx, owner.id, hash, owner.hash.as_deref()).await?;
-                own::end_sessions(tx, &core.clock, owner.id).await?;
+                let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 let place = (scope.tenant(), owner.id);
-                let opened = session::open(tx, &core.clock, place).await?;
+                let opened = session::open(tx, &core.clock, place, lifetime, &device).await?;
                 let to = (owner.email.as_str(), owner.name.as_str());
                 own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
                 let action = "auth.password_changed";
                 own::audit(tx, &core.clock, owner.id, scope.request(), action).await?;
-                Ok(opened)
+                Ok((opened, ended))
             })
         });
-        let opened = write.await?;
+        let (opened, ended) = write.await?;
+        self.forget(ended);
         self.core.post.wake();
         let session = self.session(opened)?;
         Ok(PasswordChange { session, score })
@@ -171,16 +174,16 @@ impl Accounts {
     pub async fn logout_everywhere(&self, scope: &Scope) -> Result<()> {
         let owner = self.owner(scope).await?;
         let (clock, scope) = (self.core.clock.clone(), scope.clone());
-        self.core
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    own::end_sessions(tx, &clock, owner.id).await?;
-                    let action = "auth.logout_everywhere";
-                    own::audit(tx, &clock, owner.id, scope.request(), action).await
-                })
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let ended = own::end_sessions(tx, &clock, owner.id).await?;
+                let action = "auth.logout_everywhere";
+                own::audit(tx, &clock, owner.id, scope.request(), action).await?;
+                Ok(ended)
             })
-            .await
+        });
+        self.forget(write.await?);
+        Ok(())
     }
 
     /// Asks for the caller's password again before something that outlives the session.

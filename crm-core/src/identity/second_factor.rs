@@ -12,6 +12,7 @@ use serde_json::json;
 use super::account::Accounts;
 use super::opaque;
 use super::own::{self, Owner};
+use super::refresh::Device;
 use super::session::{self, Session};
 use super::totp;
 use crate::crm::Core;
@@ -166,9 +167,12 @@ impl Accounts {
     ) -> Result<Session> {
         self.limit("mfa", "", &request)?;
         let (core, code) = (self.core.clone(), code.to_owned());
+        let opening = self.opening(&request);
         // A failed try is no failure of the transaction: its count must commit.
         let write = self.core.db.write(move |tx| {
-            Box::pin(async move { second_step(tx, &core, &challenge, &code, &request).await })
+            Box::pin(
+                async move { second_step(tx, &core, (&challenge, &code), opening, &request).await },
+            )
         });
         match write.await? {
             Step::Opened(opened) => self.session(opened),
@@ -370,8 +374,8 @@ pub(super) async fn challenge(
 async fn second_step(
     tx: &mut Tx<'_>,
     core: &Core,
-    challenge: &SecretString,
-    code: &str,
+    (challenge, code): (&SecretString, &str),
+    (device, lifetime): (Device, TimeDelta),
     request: &RequestContext,
 ) -> Result<Step> {
     let hash = opaque::hash(challenge);
@@ -411,7 +415,7 @@ async fn second_step(
     };
     let used = Sql::new("DELETE FROM login_challenges WHERE hash = $1");
     tx.execute(used.bind(hash, ColumnType::Bytes)).await?;
-    let opened = session::open(tx, &core.clock, (tenant, user)).await?;
+    let opened = session::open(tx, &core.clock, (tenant, user), lifetime, &device).await?;
     let after = Some(json!({ "second_factor": how }));
     journal::audit_by(tx, author, "auth.login", entity(), None, after).await?;
     Ok(Step::Opened(opened))

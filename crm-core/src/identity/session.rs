@@ -12,11 +12,13 @@ use serde_json::json;
 use super::account::{Accounts, UserRow, gather, insert_membership, insert_user};
 use super::address::normalize_username;
 use super::email::normalize_email;
+use super::lockout::{self, Failed};
 use super::name::check_name;
 use super::password::Verdict;
-use super::refresh::{self, Exchange, Family, REFRESH_LIFETIME};
+use super::refresh::{self, Device, Ended, Exchange, Family};
 use super::second_factor::challenge;
 use super::setup;
+use super::token::invalid;
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
@@ -110,6 +112,7 @@ impl Accounts {
             hash,
         };
         let (clock, setup_token) = (core.clock.clone(), input.setup_token);
+        let (device, lifetime) = self.opening(&request);
         let opened = core
             .db
             .write(move |tx| {
@@ -119,7 +122,7 @@ impl Accounts {
                     insert_user(tx, &user, clock.now()).await?;
                     insert_membership(tx, (tenant.id, user.id), &[roles.admin], clock.now())
                         .await?;
-                    let opened = open(tx, &clock, (tenant.id, user.id)).await?;
+                    let opened = open(tx, &clock, (tenant.id, user.id), lifetime, &device).await?;
                     let after = json!({ "tenant": tenant.name, "email": user.email });
                     audit(
                         tx,
@@ -141,18 +144,20 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] `invalid_credentials`, whatever of the two was wrong;
-    /// [`Error::TooMany`] after too many attempts; [`Error::Invalid`] on `tenant`, listing the
+    /// [`Error::TooMany`] after too many attempts, or so soon after failed ones that the account is
+    /// locked, known or not; [`Error::Invalid`] on `tenant`, listing the
     /// user's own tenants, when the password was right and the tenant is missing or not one of
     /// them; [`Error::SecondFactor`] when the password was right and
     /// [`finish_login`](Self::finish_login) is to follow.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
         // A user name has no @ in it, so that it is never an address.
-        let name = match input.email.contains('@') {
+        let email = match input.email.contains('@') {
             true => normalize_email(&input.email)?,
             false => normalize_username(&input.email).unwrap_or_default(),
         };
-        self.throttle(&name, request.address)?;
-        let known = self.known(&name).await?;
+        self.throttle(&email, request.address)?;
+        lockout::check(&self.core.db, &self.core.clock, &email).await?;
+        let known = self.known(&email).await?;
         let hash = known.as_ref().and_then(|user| user.hash.clone());
         let verdict = self
             .core
@@ -163,16 +168,26 @@ impl Accounts {
         let user = match known {
             Some(user) if user.active && verdict != Verdict::Wrong => user,
             other => {
-                self.note_failure(other.map(|user| user.id), input.tenant, request);
+                let failed = lockout::fail(&self.core.db, &self.core.clock, &email).await?;
+                self.note_failure(other.map(|user| user.id), input.tenant, request, failed);
                 return Err(invalid_credentials());
             }
         };
-        let tenant = choose(self.choices(user.id).await?, input.tenant.as_deref())?;
+        // Failures that were judged at the same time count against this one too.
+        lockout::check(&self.core.db, &self.core.clock, &email).await?;
+        let choices = self.choices(user.id).await?;
+        let named = match choices.first() {
+            // Every request names its tenant; one of them must be the active one all the same.
+            Some(first) if self.roaming => input.tenant.or_else(|| Some(first.name.clone())),
+            _ => input.tenant,
+        };
+        let tenant = choose(choices, named.as_deref())?;
         let rehashed = match verdict {
             Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
             Verdict::Right | Verdict::Wrong => None,
         };
         let core = self.core.clone();
+        let (device, lifetime) = self.opening(&request);
         // A second factor that is awaited is no failure of the transaction: it must commit.
         let opened = self
             .core
@@ -185,7 +200,9 @@ impl Accounts {
                     if let Some(awaited) = challenge(tx, &core, (tenant, user.id)).await? {
                         return Ok(Err(awaited));
                     }
-                    let opened = open(tx, &core.clock, (tenant, user.id)).await?;
+                    let opened =
+                        open(tx, &core.clock, (tenant, user.id), lifetime, &device).await?;
+                    lockout::clear(tx, &email).await?;
                     audit(tx, &core.clock, &opened.0, &request, "auth.login", None).await?;
                     Ok(Ok(opened))
                 })
@@ -196,26 +213,40 @@ impl Accounts {
 
     /// Exchanges a refresh token for a new pair; the old one is spent.
     ///
+    /// A spent token that comes back within 10 seconds, while its successor is unused, gets that same
+    /// successor: of any number of parallel exchanges all get the one token that lives.
+    ///
     /// # Errors
-    /// [`Error::Unauthenticated`]: `token_reused` for a token that was spent before, which ends the
-    /// session for all who hold one of its tokens; `token_expired` when the session is 30 days old;
-    /// `token_invalid` otherwise, also for the losers of a race: within 10 seconds of its use, and
-    /// while its successor is unused, a spent token is refused without ending the session.
+    /// [`Error::Unauthenticated`]: `token_reused` for a token that was spent otherwise, which ends
+    /// the session for all who hold one of its tokens; `token_expired` when the session is too old,
+    /// or was not used for too long; `token_invalid` otherwise.
     pub async fn refresh(
         &self,
         refresh_token: SecretString,
         request: RequestContext,
     ) -> Result<Session> {
-        let clock = self.core.clock.clone();
+        let core = self.core.clone();
+        let device = self.on_device_of(&request);
         // The end of a family is no failure of the transaction: it must commit.
         let exchange = self
             .core
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    let exchange = refresh::exchange(tx, &clock, &refresh_token).await?;
+                    let refreshing = &core.identity.refreshing;
+                    let exchange =
+                        refresh::exchange(tx, &core.clock, refreshing, &refresh_token, &device)
+                            .await?;
                     if let Exchange::Reused(family) = &exchange {
-                        audit(tx, &clock, family, &request, "auth.refresh_reuse", None).await?;
+                        audit(
+                            tx,
+                            &core.clock,
+                            family,
+                            &request,
+                            "auth.refresh_reuse",
+                            None,
+                        )
+                        .await?;
                     }
                     Ok(exchange)
                 })
@@ -224,7 +255,8 @@ impl Accounts {
         match exchange {
             Exchange::Rotated(family, token) => self.session((family, token)),
             Exchange::Reused(family) => {
-                tracing::warn!(user = %family.user, tenant = %family.tenant, "refresh token reused");
+                self.core.identity.live.forget(family.id);
+                tracing::warn!(user = %family.user, session = %family.id, "refresh token reused");
                 Err(Error::unauthenticated(
                     "token_reused",
                     "this refresh token was used before, so the session has ended; log in again",
@@ -234,36 +266,39 @@ impl Accounts {
                 "token_expired",
                 "the session has reached its end; log in again",
             )),
-            Exchange::Refused => Err(Error::unauthenticated(
-                "token_invalid",
-                "the refresh token is not valid; log in again",
-            )),
+            Exchange::Refused => Err(invalid()),
         }
     }
 
-    /// Ends the session that a refresh token belongs to, whether the token is spent or not.
+    /// Ends the session that a refresh token belongs to, whether the token is spent or not; its
+    /// access tokens end with it.
     ///
-    /// A token that opens nothing is no error (RFC 7009 §2.2). Access tokens of the session hold
-    /// until they expire.
+    /// A token that opens nothing is no error (RFC 7009 §2.2).
     ///
     /// # Errors
     /// Those of the database.
     pub async fn logout(&self, refresh_token: SecretString, request: RequestContext) -> Result<()> {
         let clock = self.core.clock.clone();
-        self.core
+        let ended = self
+            .core
             .db
             .write(move |tx| {
                 Box::pin(async move {
                     let Some(family) = refresh::family_of(tx, &refresh_token).await? else {
-                        return Ok(());
+                        return Ok(Vec::new());
                     };
-                    if refresh::revoke(tx, &clock, family.id).await? {
+                    let ended = refresh::end(tx, &clock, Ended::One(family.id)).await?;
+                    if !ended.is_empty() {
                         audit(tx, &clock, &family, &request, "auth.logout", None).await?;
                     }
-                    Ok(())
+                    Ok(ended)
                 })
             })
-            .await
+            .await?;
+        ended
+            .into_iter()
+            .for_each(|id| self.core.identity.live.forget(id));
+        Ok(())
     }
 
     pub(super) fn session(
@@ -271,13 +306,25 @@ impl Accounts {
         (family, refresh_token): (Family, SecretString),
     ) -> Result<Session> {
         let tokens = &self.core.identity.tokens;
+        let (access_token, end) = tokens.issue(&family)?;
+        let seconds = (end - self.core.clock.now()).num_seconds();
         Ok(Session {
-            access_token: tokens.issue(family.user, family.tenant, Some(family.id))?,
+            access_token,
             refresh_token,
-            expires_in: tokens.lifetime().num_seconds().unsigned_abs(),
+            expires_in: u64::try_from(seconds).unwrap_or(0),
             user_id: family.user,
             tenant_id: family.tenant,
         })
+    }
+
+    /// Where a session is opened, and how long it may last.
+    pub(super) fn opening(&self, request: &RequestContext) -> (Device, chrono::TimeDelta) {
+        let lifetime = self.core.identity.refreshing.lifetime();
+        (self.on_device_of(request), lifetime)
+    }
+
+    pub(super) fn on_device_of(&self, request: &RequestContext) -> Device {
+        Device::new(request.address, self.user_agent.as_deref(), self.roaming)
     }
 
     fn throttle(&self, email: &str, address: Option<IpAddr>) -> Result<()> {
@@ -339,7 +386,13 @@ impl Accounts {
     }
 
     /// Audits a failed attempt in the one tenant it was about, when there is one.
-    fn note_failure(&self, user: Option<UserId>, tenant: Option<String>, request: RequestContext) {
+    fn note_failure(
+        &self,
+        user: Option<UserId>,
+        tenant: Option<String>,
+        request: RequestContext,
+        failed: Failed,
+    ) {
         let Some(user) = user else { return };
         let accounts = self.clone();
         self.core.identity.afterwards(async move {
@@ -354,8 +407,16 @@ impl Accounts {
                 .write(move |tx| {
                     Box::pin(async move {
                         let author = author(&clock, tenant, user, &request);
-                        let entity = ("users", Some(user.to_string()));
-                        journal::audit_by(tx, author, "auth.login_failed", entity, None, None).await
+                        let entity = || ("users", Some(user.to_string()));
+                        journal::audit_by(tx, author, "auth.login_failed", entity(), None, None)
+                            .await?;
+                        match failed {
+                            Failed::Noted => Ok(()),
+                            Failed::Locked => {
+                                journal::audit_by(tx, author, "auth.locked", entity(), None, None)
+                                    .await
+                            }
+                        }
                     })
                 })
                 .await
@@ -389,6 +450,8 @@ pub(super) async fn open(
     tx: &mut Tx<'_>,
     clock: &Clock,
     (tenant, user): (TenantId, UserId),
+    lifetime: chrono::TimeDelta,
+    device: &Device,
 ) -> Result<(Family, SecretString)> {
     let seen = Sql::new("UPDATE users SET last_login_at = $1 WHERE id = $2 AND status = 'active'")
         .bind(clock.now(), ColumnType::Instant)
@@ -396,7 +459,7 @@ pub(super) async fn open(
     if tx.execute(seen).await? == 0 {
         return Err(invalid_credentials());
     }
-    refresh::open(tx, clock, (tenant, user), REFRESH_LIFETIME).await
+    refresh::open(tx, clock, (tenant, user), lifetime, device).await
 }
 
 /// Stores a hash of the same password, unless the password has changed meanwhile.

@@ -67,10 +67,16 @@ impl JobContext {
     /// The starter's scope, with the rights that hold now.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] once they are no active member of the tenant any more.
+    /// [`Error::Forbidden`] once they are no active member of the tenant any more;
+    /// [`Error::Unavailable`] while the tenant is suspended, so that the job waits.
     pub async fn scope(&self) -> Result<Scope> {
         let policy = &self.core.policy;
         let tenant = self.lease.tenant;
+        if !policy.is_active(tenant).await? {
+            return Err(Error::unavailable(
+                "the tenant is suspended; the job goes on when it is resumed",
+            ));
+        }
         let request = RequestContext {
             id: self.request.clone(),
             address: None,

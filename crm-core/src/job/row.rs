@@ -154,7 +154,8 @@ pub(super) fn cancel(tenant: TenantId, id: JobId, now: DateTime<Utc>) -> [Sql; 2
 pub(super) fn waiting<'k>(kinds: impl Iterator<Item = &'k str>, now: DateTime<Utc>) -> Sql {
     let mut sql = Sql::new(
         "SELECT j.tenant_id, j.id FROM jobs j WHERE j.finished_at IS NULL AND (j.state = 'queued' \
-         OR (j.state = 'running' AND j.lease_until < $1)) AND j.kind IN (",
+         OR (j.state = 'running' AND j.lease_until < $1)) AND EXISTS (SELECT 1 FROM tenants t \
+         WHERE t.id = j.tenant_id AND t.status = 'active') AND j.kind IN (",
     )
     .bind(now, ColumnType::Instant)
     .returns(&[ColumnType::Uuid, ColumnType::Uuid]);

@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 34] = [
+const TABLES: [&str; 44] = [
     "tenants",
     "users",
     "memberships",
@@ -40,6 +40,9 @@ const TABLES: [&str; 34] = [
     "setup_tokens",
     "modules",
     "audit_log",
+    "audit_unsealed",
+    "audit_seals",
+    "erased_tenants",
     "outbox",
     "leases",
     "plugins",
@@ -60,13 +63,33 @@ const TABLES: [&str; 34] = [
     "totp_factors",
     "recovery_codes",
     "login_challenges",
+    "session_epochs",
+    "signing_keys",
+    "login_failures",
+    "user_groups",
+    "user_group_members",
+    "user_group_roles",
+    "user_group_records",
     "crm_migrations",
 ];
 
 /// Path segments and permission prefixes of the library itself, present and foreseen.
-const SEGMENTS: [&str; 14] = [
-    "auth", "me", "members", "audit", "health", "docs", "openapi", "events", "access", "hooks",
-    "jobs", "files", "search", "service_accounts",
+const SEGMENTS: [&str; 15] = [
+    "auth",
+    "me",
+    "members",
+    "audit",
+    "health",
+    "docs",
+    "openapi",
+    "events",
+    "access",
+    "hooks",
+    "jobs",
+    "files",
+    "search",
+    "groups",
+    "service_accounts",
 ];
 
 /// Prefixes that the databases keep for themselves.
@@ -156,6 +179,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     problems.0.extend(super::machine::check(&stored));
     flags::machines(spec, &mut problems);
     flags::key(spec, &mut problems);
+    parent(spec, &mut problems);
     problems.0.extend(super::computed::check(spec));
     problems.0.extend(super::copied::check(spec));
     indexed_search(spec, &mut problems);
@@ -163,6 +187,23 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         Ok(())
     } else {
         Err(Error::Invalid(problems.0))
+    }
+}
+
+/// A parent is one record of another module.
+fn parent(spec: &ModuleSpec, problems: &mut Problems) {
+    let Some(parent) = &spec.parent else { return };
+    let field = spec.fields.iter().find(|field| field.name == *parent);
+    match field.map(|field| &field.kind) {
+        Some(FieldType::Reference { module, .. }) if *module != spec.name => {}
+        Some(_) => {
+            let message = format!("`{parent}` is no reference to one record of another module");
+            problems.add("/parent", "not_supported", message);
+        }
+        None => {
+            let message = format!("`{parent}` is no field of this module");
+            problems.add("/parent", "unknown_field", message);
+        }
     }
 }
 

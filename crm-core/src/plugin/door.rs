@@ -30,7 +30,7 @@ impl ScopeDoor {
             Some(text) => {
                 let module = self.scope.module(module).ok_or(Error::NotFound)?;
                 let object = object("filter", &text)?;
-                Some(Filter::from_json(module, &object).map_err(Error::Invalid)?)
+                Some(Filter::from_json_for(&self.scope, module, &object).map_err(Error::Invalid)?)
             }
             None => None,
         };

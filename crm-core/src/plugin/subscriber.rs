@@ -56,7 +56,8 @@ impl Plugins {
                  plugin was not run"
             )),
             None => Report::refused(
-                "the user who enabled the plugin is no active member any more; enable it again",
+                "the user who enabled the plugin is no active member any more, or the tenant is \
+                 suspended; enable it again",
             ),
             Some(grants) => self.run(plugin, event, grants).await?,
         };
@@ -70,10 +71,8 @@ impl Plugins {
         grants: Grants,
     ) -> Result<Report> {
         let core = self.0.core.clone();
-        let rights = Rights {
-            grants: Arc::new(grants),
-            modules: core.policy.modules(event.tenant_id).await?,
-        };
+        let modules = core.policy.modules(event.tenant_id).await?;
+        let rights = Rights::lasting(Arc::new(grants), modules);
         let scope = Scope::for_plugin(core.clone(), plugin.id, rights, event);
         let sha256 = plugin.sha256;
         let call = Call {
@@ -97,6 +96,9 @@ impl Plugins {
                 .map(|action| (grant.module.as_str(), action.as_str()))
         });
         let asked = Grants::of(&core.catalogue, asked);
+        if !core.policy.is_active(plugin.tenant_id).await? {
+            return Ok(None);
+        }
         let Some(user) = plugin.installed_by else {
             return Ok(Some(asked));
         };
@@ -111,7 +113,9 @@ impl Plugins {
 
 /// The event as far as the plugin may read records of its module.
 fn shown(event: &Arc<Event>, scope: &Scope) -> Arc<Event> {
-    if scope.permit::<Read>(&event.module).is_ok() {
+    let read = scope.permit::<Read>(&event.module);
+    // Whether an event is about one of some rows only, it does not tell.
+    if read.is_ok_and(|permit| permit.rows().is_all()) {
         return event.clone();
     }
     Arc::new(Event {

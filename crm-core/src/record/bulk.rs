@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
+use super::reach;
 use super::reference::{self, Named};
 use super::{Field, Record};
 use crate::crm::Core;
@@ -136,7 +137,7 @@ impl Bulk {
     /// written, and a repetition will see it.
     pub(crate) async fn write(&self, tx: &mut Tx<'_>, prepared: Prepared) -> Result<Outcome> {
         let module = self.create.module()?.clone();
-        if super::activity::has_effects(&self.core, &module) {
+        if super::activity::has_effects(&self.core, &module) || !self.is_simple() {
             return self.write_each(tx, prepared).await;
         }
         let mut faults = prepared.faults;
@@ -167,7 +168,8 @@ impl Bulk {
             let tenant = self.create.tenant();
             super::serial::number(tx, tenant, &module, new.into_iter()).await?;
         }
-        let (mut inserts, mut audits, mut events) = (vec![], vec![], vec![]);
+        let mut inserts = vec![];
+        let mut traces: [Vec<Sql>; 3] = Default::default();
         let mut links: Vec<Vec<Sql>> = vec![vec![]; module.linked().len()];
         let mut first = None;
         for row in rows {
@@ -189,10 +191,11 @@ impl Bulk {
                         let rows = reference::links(&self.core, tenant, &module, id, *at, value);
                         links.extend(rows);
                     }
-                    let (insert, [audit, event]) = self.insert(&module, row.after);
+                    let (insert, left) = self.insert(&module, row.after);
                     inserts.push(insert);
-                    audits.push(audit);
-                    events.push(event);
+                    for (traces, row) in traces.iter_mut().zip(left) {
+                        traces.push(row);
+                    }
                 }
                 Some(before) if changed => {
                     let update = self.core.statements(&module).update(
@@ -216,7 +219,7 @@ impl Bulk {
             }
         }
         let count = u32::try_from(inserts.len()).map_err(Error::internal)?;
-        for statements in [inserts, audits, events].into_iter().chain(links) {
+        for statements in [inserts].into_iter().chain(traces).chain(links) {
             tx.insert_all(statements).await?;
         }
         if let Some(first) = first {
@@ -227,7 +230,7 @@ impl Bulk {
         Ok(outcome)
     }
 
-    fn insert(&self, module: &CompiledModule, record: Record) -> (Sql, [Sql; 2]) {
+    fn insert(&self, module: &CompiledModule, record: Record) -> (Sql, [Sql; 3]) {
         let change = Change {
             kind: ChangeKind::Created,
             record: record.id,
@@ -276,7 +279,9 @@ impl Bulk {
                     };
                     let field = &module.fields()[*position];
                     match known.get(&folded(field, &key)) {
-                        Some(before) if permit.covers(before.owner_id) => {
+                        Some(before)
+                            if reach::covers_in(tx, &self.core, permit, before).await? =>
+                        {
                             self.changed_row(line, before.clone(), change)
                         }
                         Some(_) => Err(Error::Invalid(vec![taken(field.name.as_str())])),
@@ -317,7 +322,7 @@ impl Bulk {
 
     fn new_row(&self, module: &Arc<CompiledModule>, line: u64, sent: CreateInput) -> Result<Row> {
         let owner = match sent.owner {
-            Some(owner) if self.create.covers(owner) => owner,
+            Some(owner) if self.create.may_give_to(owner) => owner,
             Some(_) => return Err(foreign_owner()),
             None => self.create.scope().actor().user(),
         };
@@ -359,7 +364,7 @@ impl Bulk {
         let rows = self
             .upsert
             .as_ref()
-            .map_or(RowScope::Own, |(permit, _)| permit.rows());
+            .map_or(RowScope::Own, |(permit, _)| permit.rows().scope());
         let (module, old) = (&before.module, &before.values);
         machine::proceed(module, rows, old, &mut after.values, &sent.changes).map_err(as_fault)?;
         module.check_amounts(Some(old), &after.values)?;
@@ -370,7 +375,7 @@ impl Bulk {
             .collect();
         let owner = sent.owner.filter(|owner| *owner != before.owner_id);
         if let (Some(owner), Some((permit, _))) = (owner, &self.upsert) {
-            if !permit.covers(owner) {
+            if !permit.may_give_to(owner) {
                 return Err(foreign_owner());
             }
             after.owner_id = owner;

@@ -4,10 +4,12 @@
 //! `not` negates what was decided. Text compares by code points, e-mail addresses and texts that
 //! ignore it without ASCII case; `contains` and `starts` ignore ASCII case.
 
+use super::through::alone;
 use crate::error::{FieldError, Result};
 use crate::module::input::{operand_entry, operand_text, parse_text};
 use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType, OnDelete};
-use crate::record::Record;
+use crate::record::{Record, Through};
+use crate::scope::Scope;
 use crate::value::Value;
 
 /// The longest list after `in` and `nin`.
@@ -132,10 +134,30 @@ pub enum Filter {
     Not(Box<Filter>),
     /// The field compares so.
     Compare(Field, Comparison),
+    /// One of the records that a reference points to meets a condition; decided by the database.
+    Through(Box<Through>),
 }
 
 impl Filter {
-    /// The condition `name[op]=text` of a query string.
+    /// The condition that a parameter of a query string stands for: called `field` for equality, or
+    /// `field[op]`; it may be on the records that references point to.
+    ///
+    /// # Errors
+    /// Those of [`parse_for`](Self::parse_for).
+    pub fn of_parameter(
+        scope: &Scope,
+        module: &CompiledModule,
+        name: &str,
+        text: &str,
+    ) -> Result<Self, FieldError> {
+        let (field, op) = match name.split_once('[') {
+            None => (name, "eq"),
+            Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
+        };
+        Self::parse_for(scope, module, field, op, text)
+    }
+
+    /// The condition `name[op]=text` of a query string, on the record itself.
     ///
     /// # Errors
     /// A [`FieldError`] naming what is not declared or does not fit.
@@ -151,6 +173,10 @@ impl Filter {
             format!("{name}[{op}]")
         };
         let refuse = |code, message: String| FieldError::new(&parameter, code, message);
+        if name.contains('.') {
+            let (code, message) = alone(module, name);
+            return Err(refuse(code, message));
+        }
         let field = Field::named(module, name)
             .ok_or_else(|| refuse("unknown_field", module.lacks(name)))?;
         let kind = field.kind(module);
@@ -217,12 +243,14 @@ impl Filter {
         })
     }
 
-    /// Whether the record meets the condition.
+    /// Whether the record meets the condition. No record meets one [on others](Self::Through) here:
+    /// what those are, only the database knows.
     pub fn matches(&self, record: &Record) -> bool {
         match self {
             Self::And(parts) => parts.iter().all(|part| part.matches(record)),
             Self::Or(parts) => parts.iter().any(|part| part.matches(record)),
             Self::Not(part) => !part.matches(record),
+            Self::Through(_) => false,
             Self::Compare(field, comparison) => {
                 let folds = field.folds(record.module());
                 compare(&field.of(record), comparison, folds)

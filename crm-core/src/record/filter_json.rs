@@ -7,15 +7,17 @@
 use serde_json::{Map, Value as Json};
 
 use super::filter::{MAX_LIST, fits, operator_list};
+use super::through::{self, MAX_THROUGH, Way, alone};
 use super::{Comparison, Field, Filter};
 use crate::error::FieldError;
 use crate::module::input::{from_json_filter, operand_entry, operand_text};
 use crate::module::{CompiledModule, FieldType};
+use crate::scope::Scope;
 use crate::value::Value;
 
 /// Most levels of `and`, `or` and `not` within each other, the outermost object included.
 pub const MAX_DEPTH: usize = 16;
-/// Most conditions in all, counting `and`, `or` and `not` too.
+/// Most conditions in all, and most of `and`, `or` and `not` that join them.
 pub const MAX_CONDITIONS: usize = 200;
 
 impl Filter {
@@ -27,38 +29,55 @@ impl Filter {
         module: &CompiledModule,
         object: &Map<String, Json>,
     ) -> Result<Self, Vec<FieldError>> {
-        let mut reader = Reader {
-            module,
-            conditions: 0,
-            refused: Vec::new(),
-        };
-        let filter = reader.object(object, "", 1);
-        if reader.refused.is_empty() {
-            Ok(filter)
-        } else {
-            Err(reader.refused)
-        }
+        Reader::new(module, None).filter(object)
     }
 }
 
-struct Reader<'a> {
+/// Reads one condition. With a scope, it may be on the records that references point to.
+pub(super) struct Reader<'a> {
     module: &'a CompiledModule,
+    scope: Option<&'a Scope>,
     conditions: usize,
+    through: usize,
+    /// How often conditions were joined.
+    joints: usize,
     refused: Vec<FieldError>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(module: &'a CompiledModule, scope: Option<&'a Scope>) -> Self {
+        Self {
+            module,
+            scope,
+            conditions: 0,
+            through: 0,
+            joints: 0,
+            refused: Vec::new(),
+        }
+    }
+
+    pub(super) fn filter(mut self, object: &Map<String, Json>) -> Result<Filter, Vec<FieldError>> {
+        let filter = self.object(object, "", 1);
+        match self.refused.is_empty() {
+            true => Ok(filter),
+            false => Err(self.refused),
+        }
+    }
+
     fn object(&mut self, object: &Map<String, Json>, at: &str, depth: usize) -> Filter {
         if depth > MAX_DEPTH {
             let message = format!("conditions stand at most {MAX_DEPTH} levels deep");
             self.refuse(at, "too_deep", message);
             return Filter::And(Vec::new());
         }
+        if object.is_empty() && !self.counts(at) {
+            return Filter::And(Vec::new());
+        }
         let mut parts = Vec::with_capacity(object.len());
         for (name, json) in object {
             let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
             match name.as_str() {
-                "and" | "or" | "not" if !self.counts(&at) => break,
+                "and" | "or" | "not" if !self.joins(&at) => break,
                 "and" => parts.push(Filter::And(self.list(json, &at, depth))),
                 "or" => parts.push(Filter::Or(self.list(json, &at, depth))),
                 "not" => match json {
@@ -97,7 +116,46 @@ impl Reader<'_> {
         parts
     }
 
+    /// The condition that the record behind a reference meets all that is asked of `path`.
+    fn through(&mut self, path: &str, json: &Json, at: &str, parts: &mut Vec<Filter>) {
+        let way = match self.scope {
+            Some(scope) => Way::find(scope, self.module, path),
+            None => Err(alone(self.module, path)),
+        };
+        let way = match way {
+            Ok(way) => way,
+            Err((code, message)) => return self.refuse(at, code, message),
+        };
+        self.through += 1;
+        if self.through > MAX_THROUGH {
+            return self.refuse(at, "too_many", through::too_many());
+        }
+        let target = way.target();
+        let mut there = Reader {
+            conditions: self.conditions,
+            ..Reader::new(&target, None)
+        };
+        let mut met = Vec::new();
+        there.field(way.name, json, at, &mut met);
+        self.conditions = there.conditions;
+        for FieldError {
+            pointer,
+            code,
+            message,
+        } in there.refused
+        {
+            self.refuse(&pointer, code, message);
+        }
+        parts.push(way.to(match met.len() {
+            1 => met.remove(0),
+            _ => Filter::And(met),
+        }));
+    }
+
     fn field(&mut self, name: &str, json: &Json, at: &str, parts: &mut Vec<Filter>) {
+        if name.contains('.') {
+            return self.through(name, json, at, parts);
+        }
         let Some(field) = Field::named(self.module, name) else {
             let message = self.module.lacks(name);
             return self.refuse(at, "unknown_field", message);
@@ -156,6 +214,16 @@ impl Reader<'_> {
             self.refuse(at, "too_many", too_many());
         }
         self.conditions <= MAX_CONDITIONS
+    }
+
+    /// Counts one more `and`, `or` or `not`, unless there are too many already.
+    fn joins(&mut self, at: &str) -> bool {
+        self.joints += 1;
+        if self.joints == MAX_CONDITIONS + 1 {
+            let message = format!("a filter has at most {MAX_CONDITIONS} and, or and not");
+            self.refuse(at, "too_many", message);
+        }
+        self.joints <= MAX_CONDITIONS
     }
 
     fn refuse(&mut self, at: &str, code: &'static str, message: impl Into<String>) {
@@ -326,9 +394,21 @@ mod tests {
         assert_eq!(refused.len(), 1);
         assert_eq!(refused[0].1, "too_deep");
         let many = |count: usize| json!({"or": vec![json!({"score": 1}); count]});
-        assert!(read(many(199)).is_ok());
-        let expected = vec![("/or/199/score".to_owned(), "too_many")];
-        assert_eq!(read(many(200)), Err(expected.clone()));
+        assert!(read(many(200)).is_ok(), "as many as is documented");
+        let expected = vec![("/or/200".to_owned(), "too_many")];
+        assert_eq!(read(many(201)), Err(expected.clone()));
+        let spread =
+            |count: usize| json!({"or": vec![json!({"score": {"gt": 1, "lt": 9}}); count]});
+        assert!(read(spread(100)).is_ok());
+        assert_eq!(
+            read(spread(101)).unwrap_err()[0],
+            ("/or/100/score/gt".to_owned(), "too_many")
+        );
+        let joined = json!({"and": vec![json!({"not": {"score": 1}}); 200]});
+        assert_eq!(
+            read(joined),
+            Err(vec![("/and/199/not".to_owned(), "too_many")])
+        );
         assert_eq!(
             read(many(10_000)).unwrap_err()[0],
             expected[0],

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
 
-use super::{Aggregate, Groups, Records};
+use super::{Aggregate, Filter, Groups, Records};
 use crate::clock::Clock;
 use crate::db::{Touched, Writes};
 use crate::error::{Error, Result};
@@ -107,6 +107,16 @@ impl Records {
         ask: &Aggregate,
         age: MaxAge,
     ) -> Result<Figures> {
+        // Groups and parents change without a write that this process would hear of.
+        let filtered = ask.filter.as_ref();
+        if !permit.reach().is_simple() || filtered.is_some_and(|filter| !filter.is_simple()) {
+            let groups = Arc::new(self.aggregate(permit, ask).await?);
+            return Ok(Figures {
+                groups,
+                kept: false,
+            });
+        }
+        let owner = permit.reach().owner();
         let core = &self.core;
         let fields = fingerprint(permit.module()?);
         let module = permit.module()?.name();
@@ -114,13 +124,15 @@ impl Records {
             fields,
             tenant: permit.tenant(),
             module: module.clone(),
-            owner: permit.owner()?,
+            owner,
             // The positions of a tenant's own fields change when they come and go.
             question: format!("{ask:?}"),
         };
-        let touched = Touched::new(permit.tenant(), module);
         let writes: &Writes = core.db.writes();
-        let before = writes.count(touched);
+        let others = ask.filter.as_ref().map(Filter::others);
+        let modules = others.iter().flatten().chain([module]);
+        let touched = modules.map(|module| Touched::new(permit.tenant(), module));
+        let before = touched.map(|touched| writes.count(touched)).sum();
         if let Some(groups) = core.figures.find(&key, age, &core.clock, before) {
             return Ok(Figures { groups, kept: true });
         }

@@ -58,6 +58,6 @@ fn pinned(filter: &Filter, field: Field) -> Option<&Value> {
             [value] => Some(value),
             _ => None,
         },
-        Filter::Not(_) | Filter::Compare(..) => None,
+        Filter::Not(_) | Filter::Compare(..) | Filter::Through(_) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crm_core::module::CompiledModule;
 use crm_core::record::{Aggregate, Figures, Filter, GroupKey, Groups, MaxAge, Metric};
-use crm_core::{Error, FieldError, Permit, Read};
+use crm_core::{Error, FieldError, Permit, Read, Scope};
 use poem::http::{HeaderName, HeaderValue, StatusCode};
 use poem::{Request, Response};
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub(super) const AGGREGATE: &str = "aggregate";
 impl Handler<'_> {
     pub(super) async fn aggregate(&self, request: &Request) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Read>(self.name())?;
-        let (ask, age) = parse(&self.module, request)?;
+        let (ask, age) = parse(&self.scope, &self.module, request)?;
         let (groups, cache) = self.figures(&permit, &ask, age).await?;
         let answer = Answer::new(&self.module, &ask, &groups)?;
         Ok(cache.told(body(StatusCode::OK, &answer)?))
@@ -97,6 +97,7 @@ pub(super) fn max_age(text: &str) -> Result<MaxAge, FieldError> {
 /// # Errors
 /// 422 naming every parameter that is unknown, repeated or does not fit.
 fn parse(
+    scope: &Scope,
     module: &CompiledModule,
     request: &Request,
 ) -> Result<(Aggregate, Option<MaxAge>), Problem> {
@@ -114,7 +115,8 @@ fn parse(
                     Ok(())
                 }
                 "max_age" => max_age(text).map(|seconds| age = Some(seconds)),
-                _ => condition(module, name, text).map(|filter| conditions.push(filter)),
+                _ => Filter::of_parameter(scope, module, name, text)
+                    .map(|filter| conditions.push(filter)),
             };
         refused.extend(outcome.err());
     }
@@ -122,11 +124,14 @@ fn parse(
         let message = "Name the figures, such as metrics=count.";
         refused.push(FieldError::new("metrics", "required", message));
     }
-    if !refused.is_empty() {
-        return Err(Error::Invalid(refused).into());
+    match Filter::all(conditions) {
+        Ok(filter) => ask.filter = filter,
+        Err(error) => refused.push(error),
     }
-    ask.filter = (!conditions.is_empty()).then_some(Filter::And(conditions));
-    Ok((ask, age))
+    match refused.is_empty() {
+        true => Ok((ask, age)),
+        false => Err(Error::Invalid(refused).into()),
+    }
 }
 
 fn parts<T>(
@@ -134,19 +139,6 @@ fn parts<T>(
     read: impl Fn(&str) -> Result<T, FieldError>,
 ) -> Result<Vec<T>, FieldError> {
     text.split(',').map(read).collect()
-}
-
-/// Reads a condition as lists have them.
-pub(super) fn condition(
-    module: &CompiledModule,
-    name: &str,
-    text: &str,
-) -> Result<Filter, FieldError> {
-    let (field, op) = match name.split_once('[') {
-        None => (name, "eq"),
-        Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
-    };
-    Filter::parse(module, field, op, text)
 }
 
 /// The groups on the wire.

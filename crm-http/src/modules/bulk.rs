@@ -1,7 +1,6 @@
 //! Bulk writes: `{filter, set, expected_count}` changes what matches, `{filter, expected_count}`
 //! deletes it.
 
-use crm_core::module::CompiledModule;
 use crm_core::record::{Filter, Many, Matched, Once, Reply};
 use crm_core::{Delete, Error, FieldError, Read, Update};
 use poem::http::StatusCode;
@@ -28,7 +27,7 @@ impl Handler<'_> {
                 return Err(Error::invalid("set", "required", message).into());
             }
         };
-        let (filter, expected) = which(&self.module, body, "filter, set and expected_count")?;
+        let (filter, expected) = self.which(body, "filter, set and expected_count")?;
         let many = Many::update(&read, &update, filter, set, expected)?;
         self.many(many, once).await
     }
@@ -38,7 +37,7 @@ impl Handler<'_> {
         let read = self.scope.permit::<Read>(self.name())?;
         query::refuse_any(&request)?;
         let (body, once) = self.sent(request).await?;
-        let (filter, expected) = which(&self.module, body, "filter and expected_count")?;
+        let (filter, expected) = self.which(body, "filter and expected_count")?;
         let many = Many::delete(&read, &delete, filter, expected)?;
         self.many(many, once).await
     }
@@ -54,48 +53,49 @@ impl Handler<'_> {
         let records = self.exchange.app.crm.records();
         self.answered(records.perform_many(many, once, reply).await)
     }
-}
 
-/// The condition, and how many records are expected to match it.
-fn which(
-    module: &CompiledModule,
-    mut body: Map<String, Value>,
-    known: &str,
-) -> Result<(Filter, Option<u64>), Problem> {
-    let mut refused = Vec::new();
-    let filter = match body.remove("filter") {
-        Some(Value::Object(filter)) if !filter.is_empty() => {
-            let filter = Filter::from_json(module, &filter).map_err(|mut errors| {
-                for error in &mut errors {
-                    error.pointer.insert_str(0, "/filter");
-                }
-                refused.append(&mut errors);
-            });
-            filter.ok()
-        }
-        _ => {
-            let message = "Say which records, by at least one condition.";
-            refused.push(FieldError::new("filter", "required", message));
-            None
-        }
-    };
-    let expected = match body.remove("expected_count") {
-        None => None,
-        Some(count) => {
-            let number = count.as_u64();
-            if number.is_none() {
-                let message = "This must be a whole number.";
-                refused.push(FieldError::new("expected_count", "wrong_type", message));
+    /// The condition, and how many records are expected to match it.
+    fn which(
+        &self,
+        mut body: Map<String, Value>,
+        known: &str,
+    ) -> Result<(Filter, Option<u64>), Problem> {
+        let mut refused = Vec::new();
+        let filter = match body.remove("filter") {
+            Some(Value::Object(filter)) if !filter.is_empty() => {
+                let filter = Filter::from_json_for(&self.scope, &self.module, &filter);
+                let filter = filter.map_err(|mut errors| {
+                    for error in &mut errors {
+                        error.pointer.insert_str(0, "/filter");
+                    }
+                    refused.append(&mut errors);
+                });
+                filter.ok()
             }
-            number
+            _ => {
+                let message = "Say which records, by at least one condition.";
+                refused.push(FieldError::new("filter", "required", message));
+                None
+            }
+        };
+        let expected = match body.remove("expected_count") {
+            None => None,
+            Some(count) => {
+                let number = count.as_u64();
+                if number.is_none() {
+                    let message = "This must be a whole number.";
+                    refused.push(FieldError::new("expected_count", "wrong_type", message));
+                }
+                number
+            }
+        };
+        if let Some(name) = body.keys().next() {
+            let message = format!("This takes {known} only.");
+            refused.push(FieldError::new(name, "unknown_field", message));
         }
-    };
-    if let Some(name) = body.keys().next() {
-        let message = format!("This takes {known} only.");
-        refused.push(FieldError::new(name, "unknown_field", message));
-    }
-    match filter {
-        Some(filter) if refused.is_empty() => Ok((filter, expected)),
-        _ => Err(Error::Invalid(refused).into()),
+        match filter {
+            Some(filter) if refused.is_empty() => Ok((filter, expected)),
+            _ => Err(Error::Invalid(refused).into()),
+        }
     }
 }

@@ -3,12 +3,12 @@
 use crm_core::module::{CompiledModule, FieldType};
 use crm_core::record::{Filter, Funnel, MaxAge, Stage};
 use crm_core::value::Value;
-use crm_core::{Error, FieldError, Read};
+use crm_core::{Error, FieldError, Read, Scope};
 use poem::http::StatusCode;
 use poem::{Request, Response};
 use serde::Serialize;
 
-use super::aggregate::{condition, max_age, parameters};
+use super::aggregate::{max_age, parameters};
 use super::{Handler, body};
 use crate::problem::Problem;
 
@@ -24,7 +24,7 @@ pub(crate) fn has_funnel(module: &CompiledModule) -> bool {
 impl Handler<'_> {
     pub(super) async fn funnel(&self, request: &Request) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Read>(self.name())?;
-        let (funnel, age) = parse(&self.module, request)?;
+        let (funnel, age) = parse(&self.scope, &self.module, request)?;
         let (groups, cache) = self.figures(&permit, funnel.aggregate(), age).await?;
         let data = funnel.stages(&groups).into_iter().map(Step::from).collect();
         Ok(cache.told(body(StatusCode::OK, &Answer { data })?))
@@ -35,7 +35,11 @@ impl Handler<'_> {
 ///
 /// # Errors
 /// 422 naming every parameter that is unknown, repeated or does not fit.
-fn parse(module: &CompiledModule, request: &Request) -> Result<(Funnel, Option<MaxAge>), Problem> {
+fn parse(
+    scope: &Scope,
+    module: &CompiledModule,
+    request: &Request,
+) -> Result<(Funnel, Option<MaxAge>), Problem> {
     let (parameters, mut refused) = parameters(request)?;
     let (mut field, mut without, mut sum, mut search) = (None, Vec::new(), None, None);
     let (mut conditions, mut age) = (Vec::new(), None);
@@ -49,7 +53,7 @@ fn parse(module: &CompiledModule, request: &Request) -> Result<(Funnel, Option<M
                 Ok(seconds) => age = Some(seconds),
                 Err(error) => refused.push(error),
             },
-            _ => match condition(module, name, text) {
+            _ => match Filter::of_parameter(scope, module, name, text) {
                 Ok(filter) => conditions.push(filter),
                 Err(error) => refused.push(error),
             },
@@ -62,13 +66,11 @@ fn parse(module: &CompiledModule, request: &Request) -> Result<(Funnel, Option<M
             Err(FieldError::new("field", "required", message))
         }
     };
-    match funnel {
-        Ok(funnel) if refused.is_empty() => {
-            let filter = (!conditions.is_empty()).then_some(Filter::And(conditions));
-            Ok((funnel.of(filter, search), age))
-        }
-        funnel => {
+    match (funnel, Filter::all(conditions)) {
+        (Ok(funnel), Ok(filter)) if refused.is_empty() => Ok((funnel.of(filter, search), age)),
+        (funnel, filter) => {
             refused.extend(funnel.err());
+            refused.extend(filter.err());
             Err(Error::Invalid(refused).into())
         }
     }

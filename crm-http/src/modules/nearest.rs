@@ -2,7 +2,7 @@
 
 use crm_core::module::{CompiledModule, FieldType};
 use crm_core::record::{Filter, Nearest, View, Viewed};
-use crm_core::{Error, FieldError, Read};
+use crm_core::{Error, FieldError, Read, Scope};
 use poem::http::StatusCode;
 use poem::{Request, Response};
 use serde::Serialize;
@@ -25,7 +25,7 @@ impl Handler<'_> {
         let permit = self.scope.permit::<Read>(self.name())?;
         query::refuse_any(&request)?;
         let sent = self.values(request).await?;
-        let ask = parse(&self.module, &sent).map_err(Error::Invalid)?;
+        let ask = parse(&self.scope, &self.module, &sent).map_err(Error::Invalid)?;
         let records = self.exchange.app.crm.records();
         let found = records.nearest(&permit, &ask).await?;
         let (scores, found): (Vec<f64>, Vec<_>) =
@@ -42,7 +42,11 @@ impl Handler<'_> {
 ///
 /// # Errors
 /// Everything that is unknown, missing or does not fit.
-fn parse(module: &CompiledModule, sent: &Map<String, Value>) -> Result<Nearest, Vec<FieldError>> {
+fn parse(
+    scope: &Scope,
+    module: &CompiledModule,
+    sent: &Map<String, Value>,
+) -> Result<Nearest, Vec<FieldError>> {
     let mut refused = Vec::new();
     let mut refuse = |name: &str, code, message: &str| {
         refused.push(FieldError::new(name, code, message.to_owned()));
@@ -92,7 +96,7 @@ fn parse(module: &CompiledModule, sent: &Map<String, Value>) -> Result<Nearest, 
     }
     let filter = match sent.get("filter") {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(filter)) => Filter::from_json(module, filter).map(Some),
+        Some(Value::Object(filter)) => Filter::from_json_for(scope, module, filter).map(Some),
         Some(_) => {
             refuse("filter", "wrong_type", "This must be an object.");
             Ok(None)

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crm_core::module::CompiledModule;
 use crm_core::record::{Count, Filter, Query, Sort, View};
-use crm_core::{Error, FieldError, Registry};
+use crm_core::{Error, FieldError, Registry, Scope};
 use poem::Request;
 
 use crate::problem::Problem;
@@ -18,6 +18,7 @@ use crate::resource::unreadable_query;
 /// 422 naming every parameter that is unknown, repeated or does not fit.
 pub(crate) fn parse(
     registry: &Registry,
+    scope: &Scope,
     module: &CompiledModule,
     request: &Request,
 ) -> Result<(Query, View), Problem> {
@@ -31,7 +32,7 @@ pub(crate) fn parse(
         let outcome = if seen.insert(name) {
             match show(registry, module, &mut view, name, text) {
                 Some(outcome) => outcome,
-                None => apply(module, &mut query, &mut conditions, name, text),
+                None => apply(scope, module, &mut query, &mut conditions, name, text),
             }
         } else {
             Err(FieldError::new(
@@ -43,11 +44,14 @@ pub(crate) fn parse(
         refused.extend(outcome.err());
     }
     refused.extend(misplaced(|name| seen.iter().any(|given| *given == name)));
-    if !refused.is_empty() {
-        return Err(Error::Invalid(refused).into());
+    match Filter::all(conditions) {
+        Ok(filter) => query.filter = filter,
+        Err(error) => refused.push(error),
     }
-    query.filter = (!conditions.is_empty()).then_some(Filter::And(conditions));
-    Ok((query, view))
+    match refused.is_empty() {
+        true => Ok((query, view)),
+        false => Err(Error::Invalid(refused).into()),
+    }
 }
 
 /// What `per_page` says wrongly beside what else is given.
@@ -119,6 +123,7 @@ fn unknown(name: &str) -> FieldError {
 }
 
 fn apply(
+    scope: &Scope,
     module: &CompiledModule,
     query: &mut Query,
     conditions: &mut Vec<Filter>,
@@ -142,13 +147,7 @@ fn apply(
         "cursor" => query.cursor = Some(text.to_owned()),
         "search" => query.search = Some(text.to_owned()),
         "sort" => query.sort = Sort::parse_list(module, text)?,
-        _ => {
-            let (field, op) = match name.split_once('[') {
-                None => (name, "eq"),
-                Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
-            };
-            conditions.push(Filter::parse(module, field, op, text)?);
-        }
+        _ => conditions.push(Filter::of_parameter(scope, module, name, text)?),
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use crm_core::module::CompiledModule;
 use crm_core::record::{Count, Filter, Query, Sort, View};
-use crm_core::{Error, FieldError, Registry};
+use crm_core::{Error, FieldError, Registry, Scope};
 use serde_json::{Map, Value};
 
 use super::query::misplaced;
@@ -17,13 +17,14 @@ use crate::problem::Problem;
 /// 422 pointing at everything that is unknown or does not fit.
 pub(super) fn parse(
     registry: &Registry,
+    scope: &Scope,
     module: &CompiledModule,
     sent: Map<String, Value>,
 ) -> Result<(Query, View), Problem> {
     let (mut query, mut view, mut refused) = (Query::default(), View::default(), Vec::new());
     for (name, value) in &sent {
         if name == "filter" {
-            match condition(module, value) {
+            match condition(scope, module, value) {
                 Ok(filter) => query.filter = Some(filter),
                 Err(errors) => refused.extend(errors),
             }
@@ -39,11 +40,15 @@ pub(super) fn parse(
     }
 }
 
-fn condition(module: &CompiledModule, value: &Value) -> Result<Filter, Vec<FieldError>> {
+fn condition(
+    scope: &Scope,
+    module: &CompiledModule,
+    value: &Value,
+) -> Result<Filter, Vec<FieldError>> {
     let object = value
         .as_object()
         .ok_or_else(|| vec![wrong_type("filter", "an object")])?;
-    Filter::from_json(module, object).map_err(|mut errors| {
+    Filter::from_json_for(scope, module, object).map_err(|mut errors| {
         for error in &mut errors {
             error.pointer.insert_str(0, "/filter");
         }

@@ -17,7 +17,7 @@ impl Handler<'_> {
     pub(super) async fn list(&self, request: &Request) -> Result<Response, Problem> {
         let registry = self.exchange.app.crm.registry();
         let permit = self.scope.permit::<Read>(self.name())?;
-        let (query, view) = query::parse(registry, &self.module, request)?;
+        let (query, view) = query::parse(registry, &self.scope, &self.module, request)?;
         self.page(permit, &query, &view).await
     }
 
@@ -26,7 +26,7 @@ impl Handler<'_> {
         let permit = self.scope.permit::<Read>(self.name())?;
         query::refuse_any(&request)?;
         let sent = self.values(request).await?;
-        let (query, view) = query_body::parse(registry, &self.module, sent)?;
+        let (query, view) = query_body::parse(registry, &self.scope, &self.module, sent)?;
         self.page(permit, &query, &view).await
     }
 

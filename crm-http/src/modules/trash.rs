@@ -18,7 +18,7 @@ impl Handler<'_> {
         let registry = self.exchange.app.crm.registry();
         let delete = self.scope.permit::<Delete>(self.name())?;
         let read = self.scope.permit::<Read>(self.name())?;
-        let (query, view) = query::parse(registry, &self.module, request)?;
+        let (query, view) = query::parse(registry, &self.scope, &self.module, request)?;
         let records = self.exchange.app.crm.records();
         let page = records.trash(&read, &delete, &query).await?;
         self.shown(&read, page, &view).await
@@ -31,7 +31,7 @@ impl Handler<'_> {
     ) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Delete>(self.name())?;
         query::refuse_any(&request)?;
-        let expected = condition::expected(request.headers());
+        let expected = condition::expected(request.headers())?;
         let once = self.once(&request, &[])?;
         self.one(once, Write::restore(&permit, id, expected)?).await
     }
@@ -39,7 +39,7 @@ impl Handler<'_> {
     pub(super) async fn purge(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Purge>(self.name())?;
         query::refuse_any(&request)?;
-        let expected = condition::expected(request.headers());
+        let expected = condition::expected(request.headers())?;
         let once = self.once(&request, &[])?;
         self.one(once, Write::purge(&permit, id, expected)?).await
     }

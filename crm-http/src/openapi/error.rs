@@ -56,8 +56,8 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
         ("422", true, "The input breaks a rule; see `errors`."),
         (
             "429",
-            makes_session,
-            "Too many attempts; wait as `Retry-After` says.",
+            declares("security") || makes_session,
+            "Too many requests; wait as `Retry-After` says.",
         ),
         ("500", true, "The server failed."),
         (
@@ -78,10 +78,20 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
 }
 
 pub(super) fn response(description: &str) -> Value {
-    json!({
+    let mut response = json!({
         "description": description,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    })
+    });
+    if description.contains("`Retry-After`") {
+        let header =
+            |words: &str, kind: &str| json!({"description": words, "schema": {"type": kind}});
+        response["headers"] = json!({
+            "Retry-After": header("Seconds to wait.", "integer"),
+            "RateLimit": header("What is left of a limit: `r` requests, all of it in `t` s.", "string"),
+            "RateLimit-Policy": header("The limit: `q` requests in `w` s.", "string"),
+        });
+    }
+    response
 }
 
 /// The schemas of error bodies.

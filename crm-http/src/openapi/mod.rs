@@ -10,6 +10,7 @@ mod module;
 mod page;
 mod read;
 mod tenant;
+mod through;
 mod write;
 
 use std::sync::RwLock;
@@ -124,6 +125,7 @@ impl OpenApi {
             }
         }
         for_each_operation(&mut document, error::declare);
+        for_each_operation(&mut document, |_, _, operation| declare_tenant(operation));
         extend(&mut document["components"]["schemas"], error::schemas());
         document
     }
@@ -156,6 +158,22 @@ fn extend(target: &mut Value, members: Map<String, Value>) {
 pub(crate) fn permission_in(words: &str) -> Option<&str> {
     let (_, rest) = words.split_once("Permission: `")?;
     rest.split_once('`').map(|(permission, _)| permission)
+}
+
+/// Every operation with a credential takes the tenant's name.
+fn declare_tenant(operation: &mut Map<String, Value>) {
+    if !operation.contains_key("security") {
+        return;
+    }
+    let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
+    if let Some(parameters) = parameters.as_array_mut() {
+        parameters.push(json!({
+            "name": "X-Tenant", "in": "header", "required": false,
+            "schema": {"type": "string", "format": "uuid"},
+            "description": "The id of the tenant that the request is about. Only tokens of roaming \
+                sessions leave a choice; others refuse any but their own.",
+        }));
+    }
 }
 
 /// Repeats the permission that a handler's words declare, for programs to read.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::BEARER;
 use super::field::{filters, named_schema, pascal, property, reference};
-use super::{figures, read};
+use super::{figures, read, through};
 use crate::modules::{BASE, has_funnel};
 
 /// What a module adds to the document.
@@ -50,7 +50,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
             (format!("{path}/batch"), json!({"post": batch(&words)})),
             (
                 format!("{path}/aggregate"),
-                json!({"get": aggregate(&words, module)}),
+                json!({"get": aggregate(registry, &words, module)}),
             ),
             (
                 format!("{path}/{{id}}"),
@@ -72,7 +72,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
     described.paths.extend(merge::paths(&words, module));
     described.paths.extend(nearest::paths(&words, module));
     if has_funnel(module) {
-        let funnel = json!({"get": funnel(&words, module)});
+        let funnel = json!({"get": funnel(registry, &words, module)});
         described.paths.insert(format!("{path}/funnel"), funnel);
         let schema = format!("{}Funnel", words.record());
         described.schemas.insert(schema, figures::funnel_schema());
@@ -113,6 +113,7 @@ fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Valu
     let id = format!("list_{}", words.plural);
     let notes = "Conditions are joined by and; texts are searched as substrings. \
         Pages follow each other by `cursor`. ";
+    let notes = &format!("{notes}{}", through::words(registry, module));
     let mut operation = words.operation("read", id, format!("List {}", words.plural), notes);
     operation["parameters"] = Value::Array(list_parameters(registry, words, module));
     operation["responses"] = json!({
@@ -147,10 +148,11 @@ fn list_parameters(registry: &Registry, words: &Words<'_>, module: &CompiledModu
     for field in system_fields().iter().chain(module.readable()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
+    parameters.extend(through::parameters(registry, module));
     parameters
 }
 
-fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
+fn aggregate(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("aggregate_{}", words.plural);
     let notes = "Counts, exact sums and averages (as text), extremes, by group, of the records that \
         a list with the same conditions shows; the parts of the calendar are those of UTC. ";
@@ -164,7 +166,7 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
         true => "Figures about amounts are of one currency: group by it, or filter by one. ",
         false => "",
     };
-    let notes = &format!("{notes}{currencies}");
+    let notes = &format!("{notes}{currencies}{}", through::words(registry, module));
     let summary = format!("Figures about {}", words.plural);
     let mut operation = words.operation("read", id, summary, notes);
     let several =
@@ -212,6 +214,7 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
     for field in &fields {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
+    parameters.extend(through::parameters(registry, module));
     operation["parameters"] = Value::Array(parameters);
     let schema = format!("{}Aggregate", words.record());
     let mut groups = answer("The groups, in the order of their keys.", &schema);
@@ -220,10 +223,11 @@ fn aggregate(words: &Words<'_>, module: &CompiledModule) -> Value {
     operation
 }
 
-fn funnel(words: &Words<'_>, module: &CompiledModule) -> Value {
+fn funnel(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("funnel_{}", words.plural);
     let notes = "How many records are in each state, how many came so far, and what share goes on; \
         of the records that a list with the same conditions shows. ";
+    let notes = &format!("{notes}{}", through::words(registry, module));
     let summary = format!("The funnel of {}", words.plural);
     let mut operation = words.operation("read", id, summary, notes);
     let mut parameters = figures::funnel_parameters(module);
@@ -231,6 +235,7 @@ fn funnel(words: &Words<'_>, module: &CompiledModule) -> Value {
     for field in system_fields().iter().chain(module.readable()) {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));
     }
+    parameters.extend(through::parameters(registry, module));
     operation["parameters"] = Value::Array(parameters);
     let schema = format!("{}Funnel", words.record());
     let mut steps = answer("The steps, in the order of the field's values.", &schema);
@@ -294,7 +299,7 @@ fn query(words: &Words<'_>, module: &CompiledModule) -> Value {
 }
 
 /// The library's own columns as far as lists filter by them.
-fn system_fields() -> Vec<FieldSpec> {
+pub(super) fn system_fields() -> Vec<FieldSpec> {
     let field = |name: &str, kind: FieldType| {
         let name = Ident::try_from(name.to_owned()).ok()?;
         Some(FieldSpec {
@@ -430,8 +435,10 @@ fn id_parameter() -> Value {
 fn if_match() -> Value {
     json!({
         "name": "If-Match", "in": "header", "required": false,
-        "description": "The versions that the change is meant for, as their `ETag`; any of them will do.",
-        "schema": {"type": "string"}, "example": "\"3\"",
+        "description": "The versions that the change is meant for, as their `ETag` in its quotes, with \
+            commas between them; any of them will do. `*` is any version.",
+        "schema": {"type": "string", "pattern": "^([*]|(W/)?\"[!#-+\\--~]*\"( *, *(W/)?\"[!#-+\\--~]*\")*)$"},
+        "example": "\"3\"",
     })
 }
 

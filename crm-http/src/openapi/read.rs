@@ -3,7 +3,8 @@
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType};
 use crm_core::record::{
-    MAX_CONDITIONS, MAX_EXPAND, MAX_EXPAND_DEPTH, Query, Sort, expanded_name, operators,
+    MAX_CONDITIONS, MAX_EXPAND, MAX_EXPAND_DEPTH, MAX_THROUGH, Query, Sort, expanded_name,
+    operators,
 };
 use serde_json::{Map, Value, json};
 
@@ -33,7 +34,9 @@ pub(super) fn view_parameters(registry: &Registry, module: &CompiledModule) -> V
 }
 
 const EXPAND: &str = "References whose records to show as well, separated by commas; \
-    after a dot, those of the record there, up to three levels. A record that the caller may not see \
+    after a dot, those of the record there, up to three levels. The record stands under the \
+    reference's name without `_id` (`company_id` brings `company`), or with `_expanded` behind it \
+    where that is no name or another field's. A record that the caller may not see \
     shows as null, and not in a list.";
 
 /// Most paths that are named one by one.
@@ -135,7 +138,10 @@ pub(super) fn view_schema(
         let views: Vec<Value> = targets
             .map(|target| reference(&view_name(target.singular().as_str())))
             .collect();
-        let words = format!("The record of `{}`, where it is expanded.", field.name);
+        let words = format!(
+            "The record of `{0}`, where `expand={0}` asks for it.",
+            field.name
+        );
         let schema = match (&field.kind, views.as_slice()) {
             (_, []) => continue,
             (FieldType::References { .. }, [view, ..]) => json!({
@@ -215,11 +221,11 @@ pub(super) fn query_schemas(
     });
     vec![
         (query_name(singular), query),
-        (filter, filter_schema(module, system)),
+        (filter, filter_schema(registry, module, system)),
     ]
 }
 
-fn filter_schema(module: &CompiledModule, system: &[FieldSpec]) -> Value {
+fn filter_schema(registry: &Registry, module: &CompiledModule, system: &[FieldSpec]) -> Value {
     let singular = module.singular().as_str();
     let itself = || reference(&filter_name(singular));
     let list = |words: &str| json!({"type": "array", "maxItems": MAX_CONDITIONS, "items": itself(), "description": words});
@@ -234,11 +240,14 @@ fn filter_schema(module: &CompiledModule, system: &[FieldSpec]) -> Value {
     for field in system.iter().chain(module.readable()) {
         properties.insert(field.name.to_string(), condition(singular, field));
     }
+    properties.extend(super::through::members(registry, module));
     json!({
         "type": "object",
         "description": format!(
             "A condition; members are joined by and. At most {} levels of `and`, `or` and `not`, \
-             and {MAX_CONDITIONS} conditions.",
+             {MAX_CONDITIONS} conditions, {MAX_THROUGH} of them on the records behind references, and \
+             as many `and`, `or` and `not`; of a list of references, any one meets all operators of \
+             a member.",
             crm_core::record::MAX_DEPTH,
         ),
         "properties": properties,
@@ -247,7 +256,7 @@ fn filter_schema(module: &CompiledModule, system: &[FieldSpec]) -> Value {
 }
 
 /// A field's value, which it equals, or an object of operators, which all hold.
-fn condition(singular: &str, field: &FieldSpec) -> Value {
+pub(super) fn condition(singular: &str, field: &FieldSpec) -> Value {
     let operand = operand(singular, field);
     let mut members = Map::new();
     for op in operators(&field.kind) {

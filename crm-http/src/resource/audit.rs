@@ -1,10 +1,17 @@
 //! The audit log: read only, because nobody edits what happened.
 
-use crm_core::{AuditEntry, AuditQuery, Crm, Read};
+use bytes::Bytes;
+use crm_core::{AuditEntry, AuditExport, AuditQuery, Crm, Read};
+use futures::{StreamExt as _, stream};
+use poem::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use poem::{Body, IntoResponse, Response};
 use poem_openapi::param::Query;
 use poem_openapi::payload::Json;
+use poem_openapi::registry::{
+    MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
+};
 use poem_openapi::types::Any;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -38,6 +45,9 @@ struct Entry {
     /// The thing after.
     #[oai(nullable)]
     after: Option<Any<Value>>,
+    /// Since when before and after are erased.
+    #[oai(nullable)]
+    erased_at: Option<Instant>,
     /// The request that did it.
     request_id: String,
     /// The client's address.
@@ -101,6 +111,86 @@ impl Audit {
             next_cursor: page.next_cursor,
         }))
     }
+
+    /// Export what happened
+    ///
+    /// A file of all entries that the filters let through, newest first: one JSON object on each
+    /// line, as in the list. Permission: `audit.read`.
+    #[oai(path = "/export", method = "get", operation_id = "export_audit")]
+    async fn export(
+        &self,
+        caller: Caller,
+        /// Only entries about this kind of thing, such as `contacts`.
+        entity: Query<Option<String>>,
+        /// Only entries about this one.
+        entity_id: Query<Option<String>>,
+        /// Only entries of this action, such as `contacts.update`.
+        action: Query<Option<String>>,
+        /// Only entries of this actor, such as `user:<id>`.
+        actor: Query<Option<String>>,
+    ) -> Result<File, Problem> {
+        let query = AuditQuery {
+            entity: entity.0,
+            entity_id: entity_id.0,
+            action: action.0,
+            actor: actor.0,
+            ..AuditQuery::default()
+        };
+        let permit = caller.permit::<Read>("audit")?;
+        let mut export = self.crm.audit().export(&permit, query)?;
+        // Whatever is wrong shows in the first page, while there still is a status.
+        let first = export.next().await?.unwrap_or_default();
+        let rest = stream::unfold(Some(export), next_piece);
+        let file = stream::iter([Ok(first.into())]).chain(rest);
+        Ok(File(Body::from_bytes_stream(file)))
+    }
+}
+
+/// The next piece of a file; one that breaks off ends the connection, so that it is no whole file.
+async fn next_piece(
+    export: Option<AuditExport>,
+) -> Option<(Result<Bytes, std::io::Error>, Option<AuditExport>)> {
+    let mut export = export?;
+    match export.next().await {
+        Ok(piece) => Some((Ok(piece?.into()), Some(export))),
+        Err(_) => Some((Err(std::io::Error::other("ended early")), None)),
+    }
+}
+
+/// Entries as a file.
+struct File(Body);
+
+impl File {
+    const MEDIA_TYPE: &'static str = "application/x-ndjson";
+}
+
+impl IntoResponse for File {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .header(CONTENT_TYPE, Self::MEDIA_TYPE)
+            .header(CONTENT_DISPOSITION, "attachment; filename=\"audit.ndjson\"")
+            .body(self.0)
+    }
+}
+
+impl ApiResponse for File {
+    fn meta() -> MetaResponses {
+        let text = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The entries.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: Self::MEDIA_TYPE,
+                    schema: text,
+                }],
+                headers: Vec::new(),
+            }],
+        }
+    }
+
+    fn register(_registry: &mut Registry) {}
 }
 
 impl From<AuditEntry> for Entry {
@@ -114,6 +204,7 @@ impl From<AuditEntry> for Entry {
             entity_id: entry.entity_id,
             before: entry.before.map(Any),
             after: entry.after.map(Any),
+            erased_at: entry.erased_at.map(Instant::from),
             request_id: entry.request_id,
             address: entry.address,
         }

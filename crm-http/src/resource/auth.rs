@@ -1,7 +1,7 @@
 //! Logging in and out, and who one is. Only `me` needs a credential; the others make or end one.
 
 use crm_core::Crm;
-use crm_core::identity::{Login, Me, Registration, Session};
+use crm_core::identity::{Login, Me, Registration, Session, TenantRef};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use secrecy::ExposeSecret as _;
@@ -49,6 +49,9 @@ struct LoginBody {
     password: String,
     /// The tenant's name; only members of several need to give it.
     tenant: Option<String>,
+    /// Whether each request names its tenant by `X-Tenant`: one token for all tenants of the user.
+    #[oai(default)]
+    roaming: bool,
 }
 
 /// A refresh token.
@@ -103,9 +106,18 @@ struct Profile {
 
 /// A tenant, as shown to its members.
 #[derive(Object)]
-struct Tenant {
+pub(super) struct Tenant {
     id: Uuid,
     name: String,
+}
+
+impl From<TenantRef> for Tenant {
+    fn from(tenant: TenantRef) -> Self {
+        Self {
+            id: tenant.id.0,
+            name: tenant.name,
+        }
+    }
 }
 
 #[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Auth")]
@@ -129,8 +141,8 @@ impl Auth {
             name: body.name,
         };
         Ok(Created(
-            self.crm
-                .accounts()
+            origin
+                .accounts(&self.crm)
                 .register(registration, origin.0)
                 .await?
                 .into(),
@@ -147,19 +159,23 @@ impl Auth {
         body: Strict<LoginBody>,
     ) -> Result<Json<Tokens>, Problem> {
         let body = body.0;
+        let accounts = match body.roaming {
+            true => origin.accounts(&self.crm).roaming(),
+            false => origin.accounts(&self.crm),
+        };
         let login = Login {
             email: body.email,
             password: body.password.into(),
             tenant: body.tenant,
         };
-        Ok(Json(
-            self.crm.accounts().login(login, origin.0).await?.into(),
-        ))
+        Ok(Json(accounts.login(login, origin.0).await?.into()))
     }
 
     /// Exchange a refresh token
     ///
-    /// Answers a new pair; the token given is spent. Giving a spent one again ends the session.
+    /// Answers a new pair; the token given is spent. Giving a spent one again ends the session, but
+    /// for 10 seconds, while its successor is unused: then it gets that same successor, so that
+    /// requests which race each other agree.
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,
@@ -168,14 +184,18 @@ impl Auth {
     ) -> Result<Json<Tokens>, Problem> {
         let token = body.0.refresh_token.into();
         Ok(Json(
-            self.crm.accounts().refresh(token, origin.0).await?.into(),
+            origin
+                .accounts(&self.crm)
+                .refresh(token, origin.0)
+                .await?
+                .into(),
         ))
     }
 
     /// Log out
     ///
     /// Ends the session that the refresh token belongs to; a token that opens nothing is no error
-    /// (RFC 7009). The access token holds until it expires.
+    /// (RFC 7009). Its access tokens end with it.
     #[oai(path = "/logout", method = "post", operation_id = "logout")]
     async fn logout(
         &self,
@@ -219,10 +239,7 @@ impl From<Me> for MeReply {
                 name: user.name,
                 last_login_at: user.last_login_at.map(Instant),
             }),
-            tenant: Tenant {
-                id: me.tenant.id.0,
-                name: me.tenant.name,
-            },
+            tenant: me.tenant.into(),
             roles: me.roles.into_iter().map(HeldRole::from).collect(),
             permissions: me.permissions,
         }

@@ -1,9 +1,11 @@
 //! The fixed resources: each file holds one resource with its requests, replies, words and handlers.
 
+mod access;
 mod account;
 mod api_key;
 mod audit;
 mod auth;
+mod group;
 mod health;
 mod invitation;
 mod job;
@@ -14,6 +16,7 @@ mod role;
 mod route;
 mod second_factor;
 mod service_account;
+mod session;
 
 use crm_core::{Crm, plugin::Plugins};
 use poem_openapi::OpenApi;
@@ -36,6 +39,8 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
     (
         (
             auth::Auth { crm: crm.clone() },
+            session::Sessions { crm: crm.clone() },
+            session::Keys { crm: crm.clone() },
             account::Account { crm: crm.clone() },
             invitation::Invited { crm: crm.clone() },
             second_factor::SecondFactor { crm: crm.clone() },
@@ -46,6 +51,8 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             service_account::ServiceAccounts { crm: crm.clone() },
         ),
         role::Roles { crm: crm.clone() },
+        group::Groups { crm: crm.clone() },
+        access::Access { crm: crm.clone() },
         api_key::ApiKeys { crm: crm.clone() },
         audit::Audit { crm: crm.clone() },
         job::Jobs { crm: crm.clone() },

@@ -14,6 +14,7 @@ use crate::contract::Contract;
 const OPEN: &[&str] = &[
     "get_health",
     "get_readiness",
+    "get_public_keys",
     "register",
     "login",
     "refresh",
@@ -42,6 +43,10 @@ const ANY_CALLER: &[&str] = &[
     "confirm_totp",
     "disable_totp",
     "renew_recovery_codes",
+    "list_sessions",
+    "delete_sessions",
+    "delete_session",
+    "switch_tenant",
     // One's own; everybody's with a permission.
     "list_jobs",
     "get_job",
@@ -75,7 +80,14 @@ impl Operation {
         if let Some(name) = ids.get("fields") {
             path = path.replace("{name}", name);
         }
+        if let Some(id) = ids.get("auth/sessions") {
+            path = path.replace("{session_id}", id);
+        }
         assert!(!path.contains('{'), "no id for {path}");
+        if self.id == "explain_access" {
+            let nobody = Uuid::nil();
+            path.push_str(&format!("?subject=user:{nobody}&action=contacts.read"));
+        }
         let request = caller.request(self.method.clone(), &path);
         let request = match &self.body {
             Some(Body::Json(body)) => request.json(body),
@@ -134,6 +146,7 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
         ("papers", json!({"title": "Deed"})),
         ("kinds", json!({"code": "one"})),
         ("roles", json!({"name": "own role", "permissions": []})),
+        ("groups", json!({"name": "own group"})),
     ] {
         let path = format!("/api/v1/{collection}");
         ids.insert(
@@ -149,6 +162,8 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
     ids.insert("invitations", id(&invitation.expect(201)));
     let me = app.admin.get("/api/v1/auth/me").await.expect(200);
     ids.insert("members", id(&me["user"]));
+    let sessions = app.admin.get("/api/v1/auth/sessions").await.expect(200);
+    ids.insert("auth/sessions", id(&sessions["data"][0]));
     let import = app
         .admin
         .request(Method::POST, "/api/v1/contacts/import?format=csv")
@@ -273,6 +288,7 @@ async fn snapshot(app: &App) -> Vec<String> {
         "deals",
         "papers",
         "roles",
+        "groups",
         "members",
         "api_keys",
     ] {

@@ -233,10 +233,13 @@ async fn the_operations_are_these() {
         }
     }
     insta::assert_snapshot!(lines.join("\n"), @r#"
+    GET /.well-known/jwks.json get_public_keys -
+    GET /api/v1/access/explain explain_access access.read
     GET /api/v1/api_keys list_api_keys api_keys.read
     POST /api/v1/api_keys create_api_key api_keys.create
     DELETE /api/v1/api_keys/{id} delete_api_key api_keys.delete
     GET /api/v1/audit list_audit audit.read
+    GET /api/v1/audit/export export_audit audit.read
     POST /api/v1/auth/email/change change_email -
     POST /api/v1/auth/email/verification send_email_verification -
     POST /api/v1/auth/email/verify verify_email -
@@ -255,6 +258,10 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/register register -
     GET /api/v1/auth/requirements get_login_requirements members.read
     PUT /api/v1/auth/requirements set_login_requirements members.update
+    DELETE /api/v1/auth/sessions delete_sessions -
+    GET /api/v1/auth/sessions list_sessions -
+    DELETE /api/v1/auth/sessions/{id} delete_session -
+    POST /api/v1/auth/tenant switch_tenant -
     POST /api/v1/auth/totp begin_totp -
     POST /api/v1/auth/totp/confirm confirm_totp -
     POST /api/v1/auth/totp/disable disable_totp -
@@ -307,6 +314,11 @@ async fn the_operations_are_these() {
     PATCH /api/v1/deals/{id} update_deal deals.update
     PUT /api/v1/deals/{id} replace_deal deals.update
     POST /api/v1/deals/{id}/merge merge_deals deals.update
+    GET /api/v1/groups list_groups groups.read
+    POST /api/v1/groups create_group groups.create
+    DELETE /api/v1/groups/{id} delete_group groups.delete
+    GET /api/v1/groups/{id} get_group groups.read
+    PATCH /api/v1/groups/{id} update_group groups.update
     GET /api/v1/invitations list_invitations members.read
     POST /api/v1/invitations create_invitation members.create
     DELETE /api/v1/invitations/{id} delete_invitation members.delete
@@ -319,6 +331,10 @@ async fn the_operations_are_these() {
     DELETE /api/v1/members/{user_id} delete_member members.delete
     GET /api/v1/members/{user_id} get_member members.read
     PUT /api/v1/members/{user_id}/roles set_member_roles members.update
+    DELETE /api/v1/members/{user_id}/sessions delete_member_sessions members.update
+    GET /api/v1/members/{user_id}/sessions list_member_sessions members.read
+    DELETE /api/v1/members/{user_id}/sessions/{session_id} delete_member_session members.update
+    POST /api/v1/members/{user_id}/unlock unlock_member members.update
     GET /api/v1/modules list_modules modules.read
     POST /api/v1/modules create_module modules.create
     DELETE /api/v1/modules/{module} delete_module modules.delete

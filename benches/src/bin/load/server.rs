@@ -56,6 +56,7 @@ impl Server {
         };
         let mut child = command(&options.server, &database)
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["--login-limit", "0", "--sign-in-limit", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

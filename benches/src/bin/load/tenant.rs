@@ -78,6 +78,12 @@ impl Tenants {
         })
     }
 
+    /// The body of a login of the first tenant's administrator.
+    pub(crate) fn login(&self) -> String {
+        let tenant = self.all.first().map_or("", |tenant| tenant.name.as_str());
+        json!({"email": EMAIL, "password": PASSWORD, "tenant": tenant}).to_string()
+    }
+
     /// Makes the contacts, in turns over the tenants.
     pub(crate) async fn seed(&mut self, address: SocketAddr, contacts: usize) -> Result<()> {
         let all = &self.all;

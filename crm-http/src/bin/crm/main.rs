@@ -2,14 +2,20 @@
 //!
 //! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage.
 
+mod access;
+mod audit;
 mod field;
+mod group;
+mod key;
 mod logging;
 mod mail;
+mod member;
 mod migrate;
 mod module;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod purge;
+mod role;
 mod secret;
 mod serve;
 mod settings;
@@ -74,10 +80,22 @@ enum Command {
     Tenant(tenant::Tenant),
     #[command(subcommand)]
     User(user::User),
+    #[command(subcommand)]
+    Member(member::Member),
+    #[command(subcommand)]
+    Role(role::Role),
+    #[command(subcommand)]
+    Group(group::Group),
+    #[command(subcommand)]
+    Access(access::Access),
     Token(token::Token),
+    #[command(subcommand)]
+    Key(key::Key),
     Import(transfer::Import),
     Export(transfer::Export),
     Purge(purge::Purge),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -109,10 +127,16 @@ fn run(cli: Cli) -> Outcome {
             Command::Field(command) => command.run(settings).await,
             Command::Tenant(command) => command.run(settings).await,
             Command::User(command) => command.run(settings).await,
+            Command::Member(command) => command.run(settings).await,
+            Command::Role(command) => command.run(settings).await,
+            Command::Group(command) => command.run(settings).await,
+            Command::Access(command) => command.run(settings).await,
             Command::Token(command) => command.run(settings).await,
+            Command::Key(command) => command.run(settings).await,
             Command::Import(command) => command.run(settings).await,
             Command::Export(command) => command.run(settings).await,
             Command::Purge(command) => command.run(settings).await,
+            Command::Audit(command) => command.run(settings).await,
             #[cfg(feature = "plugins")]
             Command::Plugin(command) => command.run(settings).await,
         }

@@ -2,16 +2,17 @@
 
 use std::net::SocketAddr;
 
+use chrono::TimeDelta;
 use clap::Args;
-use crm_core::Crm;
-use crm_core::mail::MailOptions;
-use crm_http::{HttpOptions, ServerLimits, routes, serve_endpoint, termination};
+use crm_core::{Builder, Crm};
+use crm_http::{HttpOptions, ServerLimits, TrustedProxies, routes, serve_endpoint, termination};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
 use crate::mail::Mail;
+use crate::purge::age;
 use crate::settings::Settings;
 use crate::stdout::say;
 
@@ -66,6 +67,55 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     mail: Mail,
+
+    /// The proxies whose X-Forwarded-For is believed: networks or addresses, separated by commas;
+    /// without any the header is ignored
+    #[arg(
+        long,
+        env = "CRM_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    trusted_proxies: Vec<String>,
+
+    /// How many requests a minute an address may send to open or refresh sessions; 0 for no limit
+    #[arg(
+        long,
+        env = "CRM_SIGN_IN_LIMIT",
+        default_value_t = 300,
+        value_name = "REQUESTS"
+    )]
+    sign_in_limit: u32,
+
+    /// How many requests a minute a user or API key may send; 0 for no limit
+    #[arg(
+        long,
+        env = "CRM_RATE_LIMIT",
+        default_value_t = 0,
+        value_name = "REQUESTS"
+    )]
+    rate_limit: u32,
+
+    /// How many logins a minute an address may try for one e-mail; 0 for no limit
+    #[arg(
+        long,
+        env = "CRM_LOGIN_LIMIT",
+        default_value_t = 5,
+        value_name = "LOGINS"
+    )]
+    login_limit: u32,
+
+    /// How long an access token holds
+    #[arg(long, env = "CRM_ACCESS_LIFETIME", default_value = "10m", value_parser = age, value_name = "TIME")]
+    access_lifetime: TimeDelta,
+
+    /// How long a session lasts at most, however often it is refreshed
+    #[arg(long, env = "CRM_SESSION_LIFETIME", default_value = "30d", value_parser = age, value_name = "TIME")]
+    session_lifetime: TimeDelta,
+
+    /// How long a session lasts without being refreshed
+    #[arg(long, env = "CRM_SESSION_IDLE", default_value = "14d", value_parser = age, value_name = "TIME")]
+    session_idle: TimeDelta,
 }
 
 /// An absolute URL of HTTP, or nothing.
@@ -98,8 +148,21 @@ impl Serve {
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|error| format!("{} cannot be listened on: {error}", self.listen))?;
-        let crm = build(&settings, self.mail.options(&self.public_url)?).await?;
+        let mut proxies = self.trusted_proxies.iter();
+        let trusted_proxies =
+            proxies.try_fold(TrustedProxies::default(), |all, one| all.with(one.trim()))?;
+        let builder = settings
+            .builder()?
+            .mail(self.mail.options(&self.public_url)?)
+            .login_limit(self.login_limit)
+            .access_lifetime(self.access_lifetime)
+            .session_lifetime(self.session_lifetime)
+            .session_idle(self.session_idle);
+        let crm = build(builder).await?;
         let options = HttpOptions {
+            trusted_proxies,
+            sign_in_limit: self.sign_in_limit,
+            rate_limit: self.rate_limit,
             cors_origins: self.cors_origins,
             hsts: self.hsts,
             public_url: self.public_url.trim_end_matches('/').to_owned(),
@@ -128,25 +191,14 @@ impl Serve {
 }
 
 #[cfg(feature = "plugins")]
-async fn build(
-    settings: &Settings,
-    mail: MailOptions,
-) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
+async fn build(builder: Builder) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
     let host = crm_plugins::Host::new(crm_plugins::Limits::default())?;
-    Ok(settings
-        .builder()?
-        .mail(mail)
-        .plugins(std::sync::Arc::new(host))
-        .build()
-        .await?)
+    Ok(builder.plugins(std::sync::Arc::new(host)).build().await?)
 }
 
 #[cfg(not(feature = "plugins"))]
-async fn build(
-    settings: &Settings,
-    mail: MailOptions,
-) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(settings.builder()?.mail(mail).build().await?)
+async fn build(builder: Builder) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(builder.build().await?)
 }
 
 /// Says on standard output where the server is, and how the first user gets in.
@@ -155,7 +207,10 @@ async fn announce(crm: &Crm, address: SocketAddr) -> Outcome {
     say!("reference    http://{address}/docs");
     if let Some(token) = crm.ensure_setup_token().await? {
         say!("setup token  {}", token.expose_secret());
-        say!("             good for 24 hours and one POST /api/v1/auth/register");
+        say!(
+            "             with it, POST /api/v1/auth/register makes the first tenant and its admin"
+        );
+        say!("             good once, for 24 hours; a start without any user prints a new one");
     }
     Ok(())
 }

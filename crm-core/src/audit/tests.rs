@@ -1,0 +1,418 @@
+//! What the hash chain makes evident, on both databases: each test does to the tables what the
+//! library never would.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, json};
+use uuid::Uuid;
+
+use super::{AuditFaultKind, AuditQuery, Verification};
+use crate::db::{ColumnType, Sql};
+use crate::id::TenantId;
+use crate::policy::fixture::{World, missing, on_both_databases};
+use crate::scope::{Create, Delete, Purge, Read, Update};
+
+on_both_databases! {
+    an_untouched_log_verifies_and_its_head_moves_with_every_seal
+    an_altered_entry_is_named_with_what_differs
+    an_entry_that_is_gone_is_named_sealed_or_not
+    an_entry_written_past_the_library_is_named
+    a_changed_or_missing_seal_breaks_the_chain
+    a_chain_made_anew_lacks_the_head_that_was_kept
+    entries_that_commit_late_are_sealed_late_and_verify
+    racing_writers_and_sealers_leave_one_whole_chain
+    pruning_leaves_a_checkpoint_that_the_log_must_tell_of
+    erasing_what_entries_hold_leaves_the_chain_whole
+    tenants_have_chains_of_their_own
+    pruning_and_erasing_need_the_right_to_purge
+    a_long_log_of_small_and_large_seals_verifies
+}
+
+impl World {
+    async fn contact(&self, tenant: TenantId, title: &str) -> Uuid {
+        let permit = self.operator(tenant).permit::<Create>("contacts").unwrap();
+        let body = Map::from_iter([("title".to_owned(), json!(title))]);
+        let made = self.crm.records().create(&permit, body).await.unwrap();
+        made.id.0
+    }
+
+    async fn contacts(&self, count: usize) {
+        for number in 0..count {
+            self.contact(self.tenant, &format!("number {number}")).await;
+        }
+    }
+
+    async fn seal(&self) -> u64 {
+        self.crm.seal_audit_once().await.unwrap()
+    }
+
+    async fn verify(&self) -> Verification {
+        self.verify_with(None).await
+    }
+
+    async fn verify_with(&self, expected: Option<&str>) -> Verification {
+        let permit = self.operator(self.tenant).permit::<Read>("audit").unwrap();
+        self.crm.audit().verify(&permit, expected).await.unwrap()
+    }
+
+    /// The kind of the fault, its number and its entry.
+    async fn fault(&self) -> (AuditFaultKind, Option<i64>, Option<Uuid>) {
+        let fault = self.verify().await.fault.unwrap();
+        (fault.kind, fault.sequence, fault.entry_id)
+    }
+
+    /// The ids of the tenant's entries, the oldest first.
+    async fn ids(&self) -> Vec<Uuid> {
+        let permit = self.operator(self.tenant).permit::<Read>("audit").unwrap();
+        let query = AuditQuery {
+            limit: Some(100),
+            ..AuditQuery::default()
+        };
+        let page = self.crm.audit().list(&permit, &query).await.unwrap();
+        page.data.iter().rev().map(|entry| entry.id).collect()
+    }
+
+    /// Writes an entry past the library.
+    async fn forge(&self, id: Uuid) {
+        let sql = Sql::new(
+            "INSERT INTO audit_log (tenant_id, id, occurred_at, actor, action, entity, request_id) \
+             SELECT tenant_id, $1, occurred_at, actor, action, entity, request_id FROM audit_log \
+             WHERE tenant_id = $2 LIMIT 1",
+        )
+        .bind(id, ColumnType::Uuid)
+        .bind(self.tenant, ColumnType::Uuid);
+        self.execute(sql).await;
+    }
+
+    async fn tamper(&self, sql: &'static str, id: Uuid) {
+        let sql = Sql::new(sql)
+            .bind(self.tenant, ColumnType::Uuid)
+            .bind(id, ColumnType::Uuid);
+        self.execute(sql).await;
+    }
+
+    fn purge(&self) -> crate::scope::Permit<Purge> {
+        self.operator(self.tenant).permit("audit").unwrap()
+    }
+}
+
+async fn an_untouched_log_verifies_and_its_head_moves_with_every_seal(world: World) {
+    assert_eq!(world.verify().await.head, None);
+    world.contacts(3).await;
+    let waiting = world.verify().await;
+    assert_eq!((waiting.verified, waiting.unsealed), (0, 3));
+    assert_eq!((world.seal().await, world.seal().await), (3, 0));
+    let one = world.verify().await;
+    assert_eq!((one.verified, one.unsealed, one.fault), (3, 0, None));
+    world.contacts(2).await;
+    world.seal().await;
+    let two = world.verify().await;
+    let (one, two) = (one.head.unwrap(), two.head.unwrap());
+    assert_eq!((one.sequence, two.sequence), (3, 5));
+    assert_ne!(one.hash, two.hash);
+    // A head that was kept is gone through for ever.
+    for head in [&one, &two] {
+        assert_eq!(world.verify_with(Some(&head.hash)).await.fault, None);
+    }
+    let permit = world
+        .operator(world.tenant)
+        .permit::<Read>("audit")
+        .unwrap();
+    assert_eq!(world.crm.audit().head(&permit).await.unwrap(), Some(two));
+}
+
+async fn an_altered_entry_is_named_with_what_differs(world: World) {
+    world.contacts(4).await;
+    world.seal().await;
+    let ids = world.ids().await;
+    for (sql, differs) in [
+        (
+            "UPDATE audit_log SET actor = 'user:nobody' WHERE tenant_id = $1 AND id = $2",
+            "actor",
+        ),
+        (
+            "UPDATE audit_log SET action = 'contacts.read' WHERE tenant_id = $1 AND id = $2",
+            "neither",
+        ),
+    ] {
+        if differs == "neither" {
+            world
+                .tamper(
+                    "UPDATE audit_log SET after = NULL WHERE tenant_id = $1 AND id = $2",
+                    ids[1],
+                )
+                .await;
+        }
+        world.tamper(sql, ids[1]).await;
+        let fault = world.verify().await.fault.unwrap();
+        assert_eq!(fault.kind, AuditFaultKind::Altered);
+        assert_eq!((fault.sequence, fault.entry_id), (Some(2), Some(ids[1])));
+        assert!(fault.message.contains(differs), "{}", fault.message);
+    }
+    // The first one is named.
+    world
+        .tamper(
+            "UPDATE audit_log SET after = '{}' WHERE tenant_id = $1 AND id = $2",
+            ids[0],
+        )
+        .await;
+    let fault = world.verify().await.fault.unwrap();
+    assert_eq!((fault.sequence, fault.entry_id), (Some(1), Some(ids[0])));
+    assert!(
+        fault.message.contains("before or after"),
+        "{}",
+        fault.message
+    );
+}
+
+async fn an_entry_that_is_gone_is_named_sealed_or_not(world: World) {
+    world.contacts(3).await;
+    world.seal().await;
+    let ids = world.ids().await;
+    world.contacts(1).await;
+    let unsealed = world.ids().await[3];
+    const REMOVE: &str = "DELETE FROM audit_log WHERE tenant_id = $1 AND id = $2";
+    world.tamper(REMOVE, unsealed).await;
+    world.seal().await;
+    let missing = AuditFaultKind::Missing;
+    assert_eq!(world.fault().await, (missing, Some(4), Some(unsealed)));
+    world.tamper(REMOVE, ids[1]).await;
+    assert_eq!(world.fault().await, (missing, Some(2), Some(ids[1])));
+}
+
+async fn an_entry_written_past_the_library_is_named(world: World) {
+    world.contacts(3).await;
+    world.seal().await;
+    world.contacts(1).await;
+    let forged = Uuid::from_u128(world.ids().await[1].as_u128() + (1 << 40));
+    world.forge(forged).await;
+    let inserted = AuditFaultKind::Inserted;
+    assert_eq!(world.fault().await, (inserted, None, Some(forged)));
+    world.seal().await;
+    assert_eq!(world.fault().await, (inserted, None, Some(forged)));
+}
+
+async fn a_changed_or_missing_seal_breaks_the_chain(world: World) {
+    for _ in 0..3 {
+        world.contacts(2).await;
+        world.seal().await;
+    }
+    let broken = AuditFaultKind::Broken;
+    let change = Sql::new("UPDATE audit_seals SET hash = $1 WHERE tenant_id = $2 AND sequence = 4")
+        .bind(vec![7; 32], ColumnType::Bytes)
+        .bind(world.tenant, ColumnType::Uuid);
+    world.execute(change).await;
+    assert_eq!(world.fault().await, (broken, Some(4), None));
+    let remove = Sql::new("DELETE FROM audit_seals WHERE tenant_id = $1 AND sequence = 4");
+    world
+        .execute(remove.bind(world.tenant, ColumnType::Uuid))
+        .await;
+    assert_eq!(world.fault().await, (broken, Some(6), None));
+}
+
+async fn a_chain_made_anew_lacks_the_head_that_was_kept(world: World) {
+    world.contacts(4).await;
+    world.seal().await;
+    let kept = world.verify().await.head.unwrap();
+    let ids = world.ids().await;
+    world
+        .tamper(
+            "UPDATE audit_log SET actor = 'user:nobody' WHERE tenant_id = $1 AND id = $2",
+            ids[2],
+        )
+        .await;
+    let forget = Sql::new("DELETE FROM audit_seals WHERE tenant_id = $1");
+    world
+        .execute(forget.bind(world.tenant, ColumnType::Uuid))
+        .await;
+    let queue = Sql::new(
+        "INSERT INTO audit_unsealed (tenant_id, entry_id) \
+         SELECT tenant_id, id FROM audit_log WHERE tenant_id = $1",
+    );
+    world
+        .execute(queue.bind(world.tenant, ColumnType::Uuid))
+        .await;
+    world.seal().await;
+    assert_eq!(world.verify().await.fault, None);
+    let fault = world.verify_with(Some(&kept.hash)).await.fault.unwrap();
+    assert_eq!(fault.kind, AuditFaultKind::OtherHead);
+}
+
+async fn entries_that_commit_late_are_sealed_late_and_verify(world: World) {
+    // Their ids are older than those of entries that are sealed already.
+    let late = world.crm.clock().new_id();
+    world.contacts(3).await;
+    world.seal().await;
+    world.forge(late).await;
+    let queue = "INSERT INTO audit_unsealed (tenant_id, entry_id) VALUES ($1, $2)";
+    world.tamper(queue, late).await;
+    world.contacts(1).await;
+    assert_eq!(world.seal().await, 2);
+    let found = world.verify().await;
+    assert_eq!((found.verified, found.fault), (5, None));
+}
+
+async fn racing_writers_and_sealers_leave_one_whole_chain(world: World) {
+    let sealers = futures::future::join_all((0..4).map(|_| async {
+        let mut sealed = 0;
+        for _ in 0..10 {
+            sealed += world.seal().await;
+        }
+        sealed
+    }));
+    let writers = futures::future::join_all((0..4).map(|_| world.contacts(15)));
+    let (sealed, _) = futures::join!(sealers, writers);
+    assert_eq!(sealed.iter().sum::<u64>() + world.seal().await, 60);
+    let found = world.verify().await;
+    assert_eq!((found.verified, found.unsealed, found.fault), (60, 0, None));
+    assert_eq!(found.head.unwrap().sequence, 60);
+}
+
+/// The entries so far are of a day ago.
+async fn age(world: &World) -> DateTime<Utc> {
+    let now = world.crm.clock().now();
+    let old = Sql::new("UPDATE audit_log SET occurred_at = $1 WHERE tenant_id = $2")
+        .bind(now - TimeDelta::days(1), ColumnType::Instant)
+        .bind(world.tenant, ColumnType::Uuid);
+    world.execute(old).await;
+    now - TimeDelta::hours(1)
+}
+
+async fn pruning_leaves_a_checkpoint_that_the_log_must_tell_of(world: World) {
+    let audit = world.crm.audit();
+    let now = world.crm.clock().now();
+    assert_eq!(audit.prune(&world.purge(), now).await.unwrap(), None);
+    // More seals than one transaction takes.
+    world.contacts(1).await;
+    let yesterday = age(&world).await;
+    for _ in 0..11 {
+        world.seal().await;
+        world.contacts(1).await;
+        age(&world).await;
+    }
+    world.seal().await;
+    let old = world.verify().await.head.unwrap();
+    world.contacts(3).await;
+    world.seal().await;
+    assert_eq!(world.verify().await.verified, 15);
+
+    let pruned = audit.prune(&world.purge(), yesterday).await.unwrap();
+    let pruned = pruned.unwrap();
+    assert_eq!((pruned.entries, pruned.sequence), (12, 12));
+    assert_eq!(pruned.hash, old.hash);
+    assert_eq!(audit.prune(&world.purge(), yesterday).await.unwrap(), None);
+    assert_eq!(world.ids().await.len(), 4);
+    world.seal().await;
+    let found = world.verify_with(Some(&old.hash)).await;
+    assert_eq!((found.pruned, found.verified, found.fault), (12, 4, None));
+
+    // Everything that is sealed may go, and the chain goes on.
+    let later = world.crm.clock().now() + TimeDelta::days(1);
+    let all = audit.prune(&world.purge(), later).await.unwrap().unwrap();
+    assert_eq!((all.entries, all.sequence), (4, 16));
+    world.contacts(2).await;
+    world.seal().await;
+    let found = world.verify().await;
+    assert_eq!((found.pruned, found.verified, found.fault), (16, 3, None));
+
+    // A checkpoint that nobody tells of is a hole.
+    let ids = world.ids().await;
+    world
+        .tamper(
+            "UPDATE audit_log SET action = 'audit.other' WHERE tenant_id = $1 AND id = $2",
+            ids[0],
+        )
+        .await;
+    let missing = AuditFaultKind::Missing;
+    assert_eq!(world.fault().await, (missing, Some(16), None));
+}
+
+async fn erasing_what_entries_hold_leaves_the_chain_whole(world: World) {
+    let id = world.contact(world.tenant, "Ada Lovelace").await;
+    world.contacts(2).await;
+    let permit = world.operator(world.tenant).permit::<Delete>("contacts");
+    let record = crate::id::RecordId(id);
+    let records = world.crm.records();
+    records
+        .delete(&permit.unwrap(), record, None)
+        .await
+        .unwrap();
+    let audit = world.crm.audit();
+    let id = id.to_string();
+    // What waits is sealed first.
+    let erased = audit.erase(&world.purge(), "contacts", &id).await.unwrap();
+    assert_eq!(erased, 2);
+    let again = audit.erase(&world.purge(), "contacts", &id).await.unwrap();
+    assert_eq!(again, 0);
+    world.seal().await;
+    let found = world.verify().await;
+    assert_eq!((found.verified, found.erased, found.fault), (5, 2, None));
+    let permit = world
+        .operator(world.tenant)
+        .permit::<Read>("audit")
+        .unwrap();
+    let mut export = audit.export(&permit, AuditQuery::default()).unwrap();
+    let mut text = String::new();
+    while let Some(piece) = export.next().await.unwrap() {
+        text.push_str(&piece);
+    }
+    assert_eq!(text.lines().count(), 5);
+    assert!(
+        text.contains("audit.erase") && !text.contains("Lovelace"),
+        "{text}"
+    );
+    // The mark alone does not let anybody write something else there.
+    world
+        .tamper(
+            "UPDATE audit_log SET after = '{}' WHERE tenant_id = $1 AND id = $2",
+            world.ids().await[0],
+        )
+        .await;
+    assert_eq!(world.fault().await.0, AuditFaultKind::Altered);
+}
+
+async fn tenants_have_chains_of_their_own(world: World) {
+    let rival = world.new_tenant("rival").await;
+    world.contacts(2).await;
+    world.contact(rival, "theirs").await;
+    world.contacts(1).await;
+    assert_eq!(world.seal().await, 4);
+    assert_eq!(world.verify().await.head.unwrap().sequence, 3);
+    let permit = world.operator(rival).permit::<Read>("audit").unwrap();
+    let found = world.crm.audit().verify(&permit, None).await.unwrap();
+    assert_eq!((found.verified, found.fault), (1, None));
+}
+
+async fn pruning_and_erasing_need_the_right_to_purge(world: World) {
+    let scope = world.scope(world.manager).await;
+    assert_eq!(missing(scope.permit::<Purge>("audit")), "audit.purge");
+    let other = world.operator(world.tenant).permit::<Purge>("contacts");
+    let now = world.crm.clock().now();
+    let refused = world.crm.audit().prune(&other.unwrap(), now).await;
+    assert_eq!(missing(refused), "audit.purge");
+    let other = world.operator(world.tenant).permit::<Update>("contacts");
+    assert!(other.is_ok());
+}
+
+async fn a_long_log_of_small_and_large_seals_verifies(world: World) {
+    // As an import leaves it: more than fits into one seal, and more than one reading takes.
+    let permit = world
+        .operator(world.tenant)
+        .permit::<Create>("contacts")
+        .unwrap();
+    let bodies = |count| {
+        (0..count)
+            .map(|n| Map::from_iter([("title".to_owned(), json!(format!("n {n}")))]))
+            .collect::<Vec<_>>()
+    };
+    for count in [1, 100, 1, 100, 100, 100, 100, 2, 100, 100] {
+        for body in bodies(count) {
+            world.crm.records().create(&permit, body).await.unwrap();
+        }
+        if count < 100 {
+            world.seal().await;
+        }
+    }
+    world.seal().await;
+    let found = world.verify().await;
+    assert_eq!((found.verified, found.fault), (704, None));
+}

@@ -1,0 +1,297 @@
+//! The sessions that are open, and their end: by whom they belong to, and by the admins of the
+//! tenant they are in.
+//!
+//! What ends here is refused with the next request, refresh tokens and access tokens alike.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::json;
+
+use super::account::TenantRef;
+use super::refresh::{self, Ended};
+use crate::crm::Core;
+use crate::db::{ColumnType, Row, Sql};
+use crate::error::{Error, Result};
+use crate::id::{FamilyId, UserId};
+use crate::journal::{self, Author};
+use crate::scope::{Permit, Read, Scope, Update};
+
+/// The object of the permissions asked for here.
+const OBJECT: &str = "members";
+/// Most sessions of a list.
+const MOST: i64 = 200;
+
+/// A session that is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenSession {
+    /// Its id; its access tokens carry it as `sid`.
+    pub id: FamilyId,
+    /// The tenant it is in.
+    pub tenant: TenantRef,
+    /// Whether each request may name another tenant of the user's.
+    pub roaming: bool,
+    /// When it was opened.
+    pub created_at: DateTime<Utc>,
+    /// Its latest refresh.
+    pub last_used_at: DateTime<Utc>,
+    /// When it ends at the latest.
+    pub expires_at: DateTime<Utc>,
+    /// Where it was last refreshed from.
+    pub address: Option<String>,
+    /// The `User-Agent` it was last refreshed by.
+    pub user_agent: Option<String>,
+    /// Whether it is the caller's.
+    pub current: bool,
+}
+
+/// The sessions that are open.
+#[derive(Clone)]
+pub struct Sessions {
+    core: Arc<Core>,
+}
+
+impl Sessions {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// The caller's own sessions in all tenants, the one used last first; none for whoever is no
+    /// user. At most 200.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(&self, scope: &Scope) -> Result<Vec<OpenSession>> {
+        let Some(user) = scope.actor().user() else {
+            return Ok(Vec::new());
+        };
+        let mut sql = select();
+        sql.push("f.user_id = $3 ORDER BY f.last_used_at DESC, f.id DESC LIMIT $4");
+        let sql = self
+            .bind_times(sql)
+            .bind(user, ColumnType::Uuid)
+            .bind(MOST, ColumnType::Int);
+        self.read(sql, scope).await
+    }
+
+    /// Moves the caller's session to another of their tenants: an access token for that one, and for
+    /// how many seconds it holds. Those issued before hold no more, and the next refresh is about the
+    /// new tenant.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `no_session` for whoever has none; [`Error::Invalid`] on `tenant` for one
+    /// that the caller is not a member of, or that is suspended.
+    pub async fn switch(&self, scope: &Scope, tenant: &str) -> Result<(SecretString, u64)> {
+        let (Some(id), Some(user)) = (scope.session(), scope.actor().user()) else {
+            let message = "only a session has an active tenant: log in";
+            return Err(Error::conflict("no_session", message));
+        };
+        let (of, name) = (scope.clone(), tenant.trim().to_owned());
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let to = Sql::new(
+                    "SELECT t.id FROM memberships m \
+                     JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
+                     WHERE m.user_id = $1 AND t.name = $2",
+                )
+                .bind(user, ColumnType::Uuid)
+                .bind(name, ColumnType::Text)
+                .returns(&[ColumnType::Uuid]);
+                let found = tx.fetch_optional(to).await?;
+                let unknown =
+                    || Error::invalid("tenant", "unknown", "You are no member of such a tenant.");
+                let tenant = found.ok_or_else(unknown)?.uuid()?;
+                let family = refresh::switch(tx, id, tenant).await?;
+                let author = Author {
+                    tenant,
+                    ..Author::from(&of)
+                };
+                let entity = ("sessions", Some(id.to_string()));
+                journal::audit_by(tx, author, "auth.switch_tenant", entity, None, None).await?;
+                Ok(family)
+            })
+        });
+        let family = write.await?;
+        self.core.identity.live.forget(id);
+        let (token, end) = self.core.identity.tokens.issue(&family)?;
+        let seconds = (end - self.core.clock.now()).num_seconds();
+        Ok((token, u64::try_from(seconds).unwrap_or(0)))
+    }
+
+    /// Ends one of the caller's own sessions.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the caller has no such session.
+    pub async fn end(&self, scope: &Scope, id: FamilyId) -> Result<()> {
+        let own = self.list(scope).await?;
+        if !own.iter().any(|session| session.id == id) {
+            return Err(Error::NotFound);
+        }
+        match self
+            .finish(scope, Ended::One(id), "auth.session_end")
+            .await?
+        {
+            0 => Err(Error::NotFound),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends all of the caller's own sessions, in every tenant; answers how many.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn end_all(&self, scope: &Scope) -> Result<u64> {
+        self.end_own(scope, None).await
+    }
+
+    /// Ends all of the caller's own sessions but the present one; answers how many.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn end_others(&self, scope: &Scope) -> Result<u64> {
+        self.end_own(scope, scope.session()).await
+    }
+
+    async fn end_own(&self, scope: &Scope, kept: Option<FamilyId>) -> Result<u64> {
+        match scope.actor().user() {
+            Some(user) => {
+                let which = Ended::OfUser(user, kept);
+                self.finish(scope, which, "auth.session_end").await
+            }
+            None => Ok(0),
+        }
+    }
+
+    /// The sessions of a member in the permit's tenant. At most 200.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the user is no member.
+    pub async fn list_of(&self, permit: &Permit<Read>, user: UserId) -> Result<Vec<OpenSession>> {
+        let scope = permit.on(OBJECT)?;
+        self.check_member(scope, user).await?;
+        let mut sql = select();
+        sql.push("f.user_id = $3 AND f.tenant_id = $4 ");
+        sql.push("ORDER BY f.last_used_at DESC, f.id DESC LIMIT $5");
+        let sql = self
+            .bind_times(sql)
+            .bind(user, ColumnType::Uuid)
+            .bind(scope.tenant(), ColumnType::Uuid)
+            .bind(MOST, ColumnType::Int);
+        self.read(sql, scope).await
+    }
+
+    /// Ends all sessions of a member in the permit's tenant; answers how many.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the user is no member.
+    pub async fn end_all_of(&self, permit: &Permit<Update>, user: UserId) -> Result<u64> {
+        let scope = permit.on(OBJECT)?;
+        self.check_member(scope, user).await?;
+        let which = Ended::OfMember(scope.tenant(), user, None);
+        self.finish(scope, which, "members.session_end").await
+    }
+
+    /// Ends one session of a member in the permit's tenant.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the member has no such session there.
+    pub async fn end_of(&self, permit: &Permit<Update>, user: UserId, id: FamilyId) -> Result<()> {
+        let scope = permit.on(OBJECT)?;
+        let which = Ended::OfMember(scope.tenant(), user, Some(id));
+        match self.finish(scope, which, "members.session_end").await? {
+            0 => Err(Error::NotFound),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends sessions, leaves an audit row when there were any, and forgets them here.
+    async fn finish(&self, scope: &Scope, which: Ended, action: &'static str) -> Result<u64> {
+        let scope = scope.clone();
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let ended = refresh::end(tx, scope.clock(), which).await?;
+                if !ended.is_empty() {
+                    let entity = match which {
+                        Ended::One(id) | Ended::OfMember(_, _, Some(id)) => id.to_string(),
+                        Ended::OfUser(user, _) | Ended::OfMember(_, user, None) => user.to_string(),
+                    };
+                    let entity = ("sessions", Some(entity));
+                    let after = json!({ "sessions": ended });
+                    journal::audit(tx, &scope, action, entity, None, Some(after)).await?;
+                }
+                Ok(ended)
+            })
+        });
+        let ended = write.await?;
+        for id in &ended {
+            self.core.identity.live.forget(*id);
+        }
+        Ok(u64::try_from(ended.len()).unwrap_or(u64::MAX))
+    }
+
+    async fn check_member(&self, scope: &Scope, user: UserId) -> Result<()> {
+        let member =
+            Sql::new("SELECT user_id FROM memberships WHERE tenant_id = $1 AND user_id = $2")
+                .bind(scope.tenant(), ColumnType::Uuid)
+                .bind(user, ColumnType::Uuid)
+                .returns(&[ColumnType::Uuid]);
+        let found = self.core.db.fetch_optional(member).await?;
+        found.map(drop).ok_or(Error::NotFound)
+    }
+
+    /// A session is over at its end, and when it was not used for too long.
+    fn bind_times(&self, sql: Sql) -> Sql {
+        let now = self.core.clock.now();
+        sql.bind(now, ColumnType::Instant).bind(
+            now - self.core.identity.refreshing.idle(),
+            ColumnType::Instant,
+        )
+    }
+
+    async fn read(&self, sql: Sql, scope: &Scope) -> Result<Vec<OpenSession>> {
+        let rows = self.core.db.fetch_all(sql).await?;
+        rows.into_iter().map(|row| parse(row, scope)).collect()
+    }
+}
+
+fn select() -> Sql {
+    Sql::new(
+        "SELECT f.id, t.id, t.name, f.roaming, f.created_at, f.last_used_at, f.expires_at, f.address, \
+         f.user_agent FROM refresh_families f JOIN tenants t ON t.id = f.tenant_id \
+         WHERE f.revoked_at IS NULL AND f.expires_at > $1 AND f.last_used_at > $2 AND ",
+    )
+    .returns(&[
+        ColumnType::Uuid,
+        ColumnType::Uuid,
+        ColumnType::Text,
+        ColumnType::Bool,
+        ColumnType::Instant,
+        ColumnType::Instant,
+        ColumnType::Instant,
+        ColumnType::Text,
+        ColumnType::Text,
+    ])
+}
+
+fn parse(mut row: Row, scope: &Scope) -> Result<OpenSession> {
+    let id = row.uuid()?;
+    Ok(OpenSession {
+        id,
+        tenant: TenantRef {
+            id: row.uuid()?,
+            name: row.text()?,
+        },
+        roaming: row.bool()?,
+        created_at: row.instant()?,
+        last_used_at: row.instant()?,
+        expires_at: row.instant()?,
+        address: row.opt_text()?,
+        user_agent: row.opt_text()?,
+        current: scope.session() == Some(id),
+    })
+}
+
+#[cfg(test)]
+mod tests;

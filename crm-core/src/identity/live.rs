@@ -1,0 +1,188 @@
+//! Which sessions live: asked with every access token, and answered from memory.
+//!
+//! A session is looked up once and then known to live until it is forgotten here: at once when this
+//! process ends it, within half a second when another one does, which every process learns from the
+//! number that each change of a session takes from `session_epochs`. No clock takes part in that, so
+//! one that jumps revives nothing; and what a killed process knew is read again from the rows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use quick_cache::sync::Cache;
+use tokio_util::sync::CancellationToken;
+
+use super::token::AccessClaims;
+use super::token_key;
+use crate::crm::Core;
+use crate::db::{ColumnType, Db, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::{FamilyId, TenantId, UserId};
+
+/// How often to look for changes of other processes.
+const POLL: Duration = Duration::from_millis(500);
+/// Most sessions known to live.
+const MOST: usize = 262_144;
+/// Counters of ends; sessions that share one are only looked up more often.
+const GENERATIONS: usize = 4_096;
+
+/// A session that lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub(crate) user: UserId,
+    /// The active tenant.
+    pub(crate) tenant: TenantId,
+    /// Whether a request may name another one.
+    pub(crate) roaming: bool,
+    expires_at: DateTime<Utc>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    live: Live,
+    /// What the counters said before the row was read.
+    generation: u64,
+    policy: u64,
+}
+
+/// The sessions known to live.
+pub(crate) struct LiveSessions {
+    known: Cache<FamilyId, Known>,
+    generations: Box<[AtomicU64]>,
+    /// The newest epoch whose changes have been taken up.
+    seen: AtomicI64,
+}
+
+impl LiveSessions {
+    pub(super) fn new() -> Self {
+        Self {
+            known: Cache::new(MOST),
+            generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
+            seen: AtomicI64::new(-1),
+        }
+    }
+
+    /// Forgets a session. Call it after the commit of whatever ended or changed it.
+    pub(super) fn forget(&self, id: FamilyId) {
+        self.generation(id).fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn generation(&self, id: FamilyId) -> &AtomicU64 {
+        // The last bytes of a UUID of version 7 are random.
+        let [.., high, low] = *id.0.as_bytes();
+        &self.generations[usize::from(u16::from_be_bytes([high, low])) % GENERATIONS]
+    }
+}
+
+/// The session that an access token belongs to; `None` when it has ended, or is in another tenant by
+/// now than the token says.
+pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Live>> {
+    let sessions = &core.identity.live;
+    let generation = sessions.generation(claims.session).load(Ordering::Acquire);
+    let known = sessions.known.get(&claims.session);
+    // A removed member's rows go without a word: their tenant's policy tells.
+    let holds = |known: &Known| {
+        known.generation == generation && known.policy == core.policy.generation(known.live.tenant)
+    };
+    let live = match known {
+        Some(known) if holds(&known) => known.live,
+        _ => {
+            let tenant = match claims.tenant {
+                Some(tenant) => Some(tenant),
+                None => read(&core.db, claims.session)
+                    .await?
+                    .map(|live| live.tenant),
+            };
+            let policy = tenant.map_or(0, |tenant| core.policy.generation(tenant));
+            let live = read(&core.db, claims.session).await?;
+            let Some(live) = live.filter(|live| Some(live.tenant) == tenant) else {
+                return Ok(None);
+            };
+            let known = Known {
+                live,
+                generation,
+                policy,
+            };
+            sessions.known.insert(claims.session, known);
+            live
+        }
+    };
+    let fits = live.user == claims.user && claims.tenant == (!live.roaming).then_some(live.tenant);
+    Ok((fits && core.clock.now() < live.expires_at).then_some(live))
+}
+
+async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
+    let found = Sql::new(
+        "SELECT f.user_id, f.tenant_id, f.roaming, f.expires_at FROM refresh_families f \
+         JOIN users u ON u.id = f.user_id AND u.status = 'active' \
+         WHERE f.id = $1 AND f.revoked_at IS NULL",
+    )
+    .bind(id, ColumnType::Uuid)
+    .returns(&[
+        ColumnType::Uuid,
+        ColumnType::Uuid,
+        ColumnType::Bool,
+        ColumnType::Instant,
+    ]);
+    let Some(mut row) = db.fetch_optional(found).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Live {
+        user: row.uuid()?,
+        tenant: row.uuid()?,
+        roaming: row.bool()?,
+        expires_at: row.instant()?,
+    }))
+}
+
+/// The number of a change of sessions or signing keys. Holds the lock that puts such changes in
+/// order: whoever sees a number sees all changes with lower ones.
+pub(super) async fn next_epoch(tx: &mut Tx<'_>) -> Result<i64> {
+    let next = Sql::new("UPDATE session_epochs SET value = value + 1 RETURNING value")
+        .returns(&[ColumnType::Int]);
+    tx.fetch_optional(next).await?.ok_or_else(missing)?.int()
+}
+
+fn missing() -> Error {
+    Error::Inconsistent {
+        table: "session_epochs".into(),
+        column: "value".into(),
+    }
+}
+
+/// Takes up what has changed since the last call: sessions that ended, and the signing keys.
+pub(crate) async fn follow(core: &Core) -> Result<()> {
+    let sessions = &core.identity.live;
+    let now = Sql::new("SELECT value FROM session_epochs").returns(&[ColumnType::Int]);
+    let mut row = core.db.fetch_optional(now).await?.ok_or_else(missing)?;
+    let (epoch, seen) = (row.int()?, sessions.seen.load(Ordering::Acquire));
+    if epoch == seen {
+        return Ok(());
+    }
+    // At the first look nothing is known yet, so nothing needs to be forgotten.
+    if seen >= 0 {
+        let changed = Sql::new("SELECT id FROM refresh_families WHERE changed > $1")
+            .bind(seen, ColumnType::Int)
+            .returns(&[ColumnType::Uuid]);
+        for mut row in core.db.fetch_all(changed).await? {
+            sessions.forget(row.uuid()?);
+        }
+    }
+    core.identity
+        .tokens
+        .adopt(&token_key::read(&core.db).await?)?;
+    sessions.seen.fetch_max(epoch, Ordering::AcqRel);
+    Ok(())
+}
+
+/// Follows the changes of other processes until `stop`.
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    let pause = || tokio::time::sleep(POLL);
+    while stop.run_until_cancelled(pause()).await.is_some() {
+        if let Err(error) = follow(&core).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "changes of sessions and keys could not be read");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! How conditions on the records behind references are described.
+
+use std::sync::Arc;
+
+use crm_core::Registry;
+use crm_core::module::{CompiledModule, FieldSpec, FieldType};
+use crm_core::record::{MAX_THROUGH, operators};
+use serde_json::{Value, json};
+
+use super::field::filters;
+use super::module::system_fields;
+use super::read::condition;
+
+/// The operators that are parameters of their own; the others are described by words.
+const NAMED: [&str; 5] = ["eq", "contains", "gte", "lte", "has"];
+
+/// The fields behind each reference: the reference, the module there, and its field.
+fn behind<'r>(
+    registry: &'r Registry,
+    module: &'r CompiledModule,
+) -> impl Iterator<Item = (&'r FieldSpec, &'r Arc<CompiledModule>, FieldSpec)> + 'r {
+    let references = module.readable().filter_map(|field| match &field.kind {
+        FieldType::Reference { module, .. } | FieldType::References { module, .. } => {
+            Some((field, registry.get(module.as_str())?))
+        }
+        _ => None,
+    });
+    references.flat_map(|(reference, target)| {
+        let fields = system_fields().into_iter();
+        let fields = fields.chain(target.readable().cloned());
+        fields.map(move |field| (reference, target, field))
+    })
+}
+
+/// Words about conditions that reach over a reference; none for a module without one.
+pub(super) fn words(registry: &Registry, module: &CompiledModule) -> String {
+    match behind(registry, module).next() {
+        None => String::new(),
+        Some((reference, _, _)) => format!(
+            "A condition on the record behind a reference names both fields \
+             (`{}.created_at[gte]`), with any operator of the field there; at most {MAX_THROUGH} of \
+             them. Records that the caller may not see meet none. ",
+            reference.name,
+        ),
+    }
+}
+
+/// The query parameters: equality and the usual comparisons of each field.
+pub(super) fn parameters(registry: &Registry, module: &CompiledModule) -> Vec<Value> {
+    let mut parameters = Vec::new();
+    for (reference, target, field) in behind(registry, module) {
+        let text = matches!(field.kind, FieldType::Text { .. });
+        let named = operators(&field.kind)
+            .filter(|op| NAMED.contains(op) && !(text && matches!(*op, "gte" | "lte")));
+        for mut parameter in filters(target.singular().as_str(), &field, named) {
+            for (member, between) in [("name", "."), ("description", ": ")] {
+                if let Some(text) = parameter[member].as_str() {
+                    parameter[member] = json!(format!("{}{between}{text}", reference.name));
+                }
+            }
+            parameters.push(parameter);
+        }
+    }
+    parameters
+}
+
+/// The members of a JSON filter, each as a condition of the field there.
+pub(super) fn members<'r>(
+    registry: &'r Registry,
+    module: &'r CompiledModule,
+) -> impl Iterator<Item = (String, Value)> + 'r {
+    behind(registry, module).map(|(reference, target, field)| {
+        let name = format!("{}.{}", reference.name, field.name);
+        (name, condition(target.singular().as_str(), &field))
+    })
+}
