@@ -23,7 +23,7 @@ use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
     self, Accounts, ApiKeys, Identity, IdentityOptions, Invitations, PasswordCost, PasswordPolicy,
-    Seal, Sessions, SigningKeys, TokenKeys,
+    Sessions, SigningKeys, TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::mail::{self, MailOptions, Post};
@@ -134,6 +134,16 @@ impl Crm {
         Invitations::new(self.core.clone())
     }
 
+    /// The sessions that are open.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.core.clone())
+    }
+
+    /// The keys that sign access tokens, for the operator: no request may reach them.
+    pub fn token_keys(&self) -> TokenKeys {
+        TokenKeys::new(self.core.clone())
+    }
+
     /// The repository of API keys.
     pub fn api_keys(&self) -> ApiKeys {
         ApiKeys::new(self.core.clone())
@@ -236,8 +246,20 @@ impl Crm {
             None => None,
         };
         let (tenant, actor, subject, session) = if identity::is_api_key(credential) {
-            let (tenant, key) = identity::authenticate_key(core, credential).await?;
-            (tenant, Actor::ApiKey(key), Subject::ApiKey(key), None)
+            let holder = identity::authenticate_key(core, credential).await?;
+            if named.is_some_and(|named| named != holder.tenant) {
+                return Err(identity::token_invalid());
+            }
+            let rights = identity::key_rights(core, &holder).await?;
+            let rights = rights.ok_or_else(identity::token_invalid)?;
+            let actor = holder.actor();
+            return Ok(Scope::of(
+                core.clone(),
+                actor,
+                holder.tenant,
+                &rights,
+                request,
+            ));
         } else {
             let claims = core.identity.tokens.verify(credential)?;
             let live = identity::find_live(core, &claims).await?;
@@ -404,6 +426,25 @@ impl Crm {
         Ok(tried)
     }
 
+    /// Removes what is too old by the [retention](Builder::retention), as [`start`](Self::start) does
+    /// by itself every hour. Does nothing while another process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn remove_old_once(&self) -> Result<Removed> {
+        retention::round(&self.core).await
+    }
+
+    /// Seals what the audit logs of all tenants hold now into their chains, as
+    /// [`start`](Self::start) does by itself within a second; answers how many entries. Does nothing
+    /// while another process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn seal_audit_once(&self) -> Result<u64> {
+        Sealer::new(&self.core).drain().await
+    }
+
     /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
     /// [`start`](Self::start) does by itself; answers for how many tasks. SQLite only: PostgreSQL
     /// keeps its index with the writes.
@@ -549,6 +590,12 @@ impl Builder {
         self
     }
 
+    /// How long delivered events, records of plugin runs and audit entries are kept.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     /// Replaces the source of time and randomness.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -617,6 +664,7 @@ impl Builder {
         let catalogue = Arc::new(Catalogue::new(names)?);
         let dialect = db.dialect();
         Identity::prepare(&db, &self.clock).await?;
+        let identity = Identity::new(&self.identity, keys, &self.clock)?;
         let core = Core {
             policy: PolicyCache::open(
                 db.clone(),
@@ -625,8 +673,8 @@ impl Builder {
                 registry.clone(),
             )
             .await?,
-            post: Post::new(self.mail, Arc::new(Seal::new(&keys, self.clock.clone())?)),
-            identity: Identity::new(&self.identity, keys, &self.clock)?,
+            post: Post::new(self.mail, identity.seal.clone()),
+            identity,
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
             statements: registry

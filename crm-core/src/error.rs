@@ -53,6 +53,14 @@ pub enum Error {
         /// What to do about it.
         message: &'static str,
     },
+    /// The password was right, and a second factor is needed to finish the login.
+    #[error("finish the login with a code of your second factor")]
+    SecondFactor {
+        /// Good for finishing this login.
+        token: secrecy::SecretString,
+        /// Whether the user has a second factor; who has none sets one up now.
+        enrolled: bool,
+    },
     /// The caller may see the thing, and may not do this to it.
     #[error("you lack the permission {permission}")]
     Forbidden {
@@ -172,6 +180,7 @@ impl Error {
             Self::Unauthenticated { code, .. }
             | Self::Conflict { code, .. }
             | Self::LimitExceeded { code, .. } => code,
+            Self::SecondFactor { .. } => "second_factor_required",
             Self::Forbidden { .. } => "forbidden",
             Self::NotFound => "not_found",
             Self::PreconditionFailed => "version_mismatch",

@@ -14,6 +14,7 @@ use poem::error::ResponseError;
 use poem::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use poem::http::{HeaderName, HeaderValue, StatusCode};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 /// The media type of every error body.
@@ -150,6 +151,12 @@ impl Problem {
 
     /// The answer, naming the request.
     pub(crate) fn response(&self, request_id: &str) -> Response {
+        let second_factor = match &self.0.source {
+            Some(Error::SecondFactor { token, enrolled }) => {
+                Some((token.expose_secret(), *enrolled))
+            }
+            _ => None,
+        };
         let body = Body {
             kind: "about:blank",
             title: self.0.status.canonical_reason().unwrap_or("Error"),
@@ -158,6 +165,8 @@ impl Problem {
             code: self.0.code,
             request_id,
             errors: self.0.errors.iter().map(Field::from).collect(),
+            mfa_token: second_factor.map(|(token, _)| token),
+            mfa_enrolled: second_factor.map(|(_, enrolled)| enrolled),
         };
         let mut response = Response::builder()
             .status(self.0.status)
@@ -182,6 +191,10 @@ struct Body<'a> {
     request_id: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Field<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mfa_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mfa_enrolled: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -236,6 +249,10 @@ impl From<Error> for Problem {
             }
             Error::Unauthenticated { .. } => {
                 header = Some((WWW_AUTHENTICATE, challenge(error.code())));
+                StatusCode::UNAUTHORIZED
+            }
+            Error::SecondFactor { .. } => {
+                header = Some((WWW_AUTHENTICATE, challenge(MISSING_CREDENTIAL)));
                 StatusCode::UNAUTHORIZED
             }
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,

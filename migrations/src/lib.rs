@@ -21,6 +21,8 @@ macro_rules! migrations {
             migration!($folder, 9, "0009", "erased_tenants"),
             migration!($folder, 10, "0010", "sessions"),
             migration!($folder, 11, "0011", "account_flows"),
+            migration!($folder, 12, "0012", "second_factor"),
+            migration!($folder, 13, "0013", "service_accounts"),
         ]
     };
 }

@@ -74,6 +74,7 @@ impl Row {
         opt_uuid: Uuid(Uuid), "a UUID";
         opt_text: Text(String), "text";
         opt_instant: Instant(DateTime<Utc>), "an instant";
+        opt_bytes: Bytes(Vec<u8>), "bytes";
         opt_json: Json(serde_json::Value), "JSON";
         opt_bytes: Bytes(Vec<u8>), "bytes";
     }

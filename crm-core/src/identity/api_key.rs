@@ -10,12 +10,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
 
+use super::key_rights::{self, KeyHolder};
 use super::name::check_name;
 use super::opaque;
+use super::service;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
-use crate::id::{ApiKeyId, RoleId, TenantId};
+use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 use crate::journal;
 use crate::policy::{self, CompiledPolicy};
 use crate::role;
@@ -42,6 +44,10 @@ pub struct ApiKey {
     pub prefix: String,
     /// The role whose rights it has.
     pub role_id: RoleId,
+    /// What it may do of that; `None` for all of it.
+    pub permissions: Option<Vec<String>>,
+    /// The service account that it acts as, which owns what it makes.
+    pub service_account_id: Option<UserId>,
     /// Who made it: `user:<id>`, `api_key:<id>` or `operator`.
     pub created_by: String,
     /// When it was made.
@@ -55,12 +61,16 @@ pub struct ApiKey {
 }
 
 /// What a new API key needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewApiKey {
     /// What it is for, 1 to 100 characters.
     pub name: String,
     /// The role whose rights it gets, by name or id.
     pub role: String,
+    /// What it may do of what the role may, such as `contacts.read` or `deals.*`; `None` for all of it.
+    pub permissions: Option<Vec<String>>,
+    /// A service account of the tenant to act as: the key then has no right that the account lacks.
+    pub service_account: Option<UserId>,
     /// When it ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -88,6 +98,10 @@ impl ApiKeys {
     ) -> Result<(ApiKey, SecretString)> {
         let scope = permit.on(OBJECT)?.clone();
         let name = check_name("name", &input.name)?;
+        let permissions = input
+            .permissions
+            .map(|permissions| key_rights::check(scope.catalogue(), &permissions))
+            .transpose()?;
         let now = scope.clock().now();
         if input.expires_at.is_some_and(|end| end <= now) {
             let message = "Give an instant in the future, or none.";
@@ -100,6 +114,8 @@ impl ApiKeys {
             prefix: secret.expose_secret().chars().take(SHOWN).collect(),
             // Replaced by the role's id once that is known.
             role_id: RoleId(uuid::Uuid::nil()),
+            permissions,
+            service_account_id: input.service_account,
             created_by: scope.actor().to_string(),
             created_at: now,
             expires_at: input.expires_at,
@@ -124,14 +140,16 @@ impl ApiKeys {
     pub async fn list(&self, permit: &Permit<Read>) -> Result<Vec<ApiKey>> {
         let scope = permit.on(OBJECT)?;
         let all = Sql::new(
-            "SELECT id, name, prefix, role_id, created_by, created_at, expires_at, last_used_at, \
-             revoked_at FROM api_keys WHERE tenant_id = $1 ORDER BY id",
+            "SELECT id, name, prefix, role_id, permissions, user_id, created_by, created_at, \
+             expires_at, last_used_at, revoked_at FROM api_keys WHERE tenant_id = $1 ORDER BY id",
         )
         .bind(scope.tenant(), ColumnType::Uuid)
         .returns(&[
             ColumnType::Uuid,
             ColumnType::Text,
             ColumnType::Text,
+            ColumnType::Uuid,
+            ColumnType::Json,
             ColumnType::Uuid,
             ColumnType::Text,
             ColumnType::Instant,
@@ -171,18 +189,23 @@ pub(crate) fn is_api_key(credential: &str) -> bool {
 /// # Errors
 /// [`Error::Unauthenticated`]: `api_key_expired`, or `api_key_invalid` for one that is unknown or
 /// revoked.
-pub(crate) async fn authenticate(
-    core: &Arc<Core>,
-    credential: &str,
-) -> Result<(TenantId, ApiKeyId)> {
+pub(crate) async fn authenticate(core: &Arc<Core>, credential: &str) -> Result<KeyHolder> {
     if credential.len() > MAX_KEY_BYTES {
         return Err(invalid());
     }
     let by_hash = Sql::new(
-        "SELECT tenant_id, id, expires_at FROM api_keys WHERE hash = $1 AND revoked_at IS NULL",
+        "SELECT tenant_id, id, expires_at, role_id, user_id, permissions FROM api_keys \
+         WHERE hash = $1 AND revoked_at IS NULL",
     )
     .bind(opaque::hash(&credential.into()), ColumnType::Bytes)
-    .returns(&[ColumnType::Uuid, ColumnType::Uuid, ColumnType::Instant]);
+    .returns(&[
+        ColumnType::Uuid,
+        ColumnType::Uuid,
+        ColumnType::Instant,
+        ColumnType::Uuid,
+        ColumnType::Uuid,
+        ColumnType::Json,
+    ]);
     let mut row = core.db.fetch_optional(by_hash).await?.ok_or_else(invalid)?;
     let (tenant, id): (TenantId, ApiKeyId) = (row.uuid()?, row.uuid()?);
     let (now, end) = (core.clock.now(), row.opt_instant::<DateTime<Utc>>()?);
@@ -202,7 +225,20 @@ pub(crate) async fn authenticate(
         core.identity
             .afterwards(async move { note_use(&core_, tenant, id, now).await });
     }
-    Ok((tenant, id))
+    Ok(KeyHolder {
+        tenant,
+        id,
+        role: row.uuid()?,
+        user: row.opt_uuid()?,
+        permissions: row.opt_json()?.map(read_permissions).transpose()?,
+    })
+}
+
+fn read_permissions(stored: serde_json::Value) -> Result<Vec<String>> {
+    serde_json::from_value(stored).map_err(|_| Error::Inconsistent {
+        table: OBJECT.into(),
+        column: "permissions".into(),
+    })
 }
 
 /// `crm_ak_`, eight characters to recognise it by, `_`, and 256 random bits.
@@ -222,11 +258,23 @@ async fn insert(
     key.role_id = find_role(tx, tenant, role).await?;
     let rules = policy::rules(tx, tenant).await?;
     let given = CompiledPolicy::new(scope.catalogue(), &rules).grants(&[key.role_id]);
-    policy::check_held(&scope, &given.without_own())?;
+    let given = match key.service_account_id {
+        // Rights on own rows are rights, for an account that owns rows.
+        Some(account) => {
+            service::check(tx, tenant, account).await?;
+            given
+        }
+        None => Arc::new(given.without_own()),
+    };
+    if let Some(permissions) = &key.permissions {
+        key_rights::check_within(scope.catalogue(), permissions, &given)?;
+    }
+    policy::check_held(&scope, &given)?;
     tx.execute(
         Sql::new(
             "INSERT INTO api_keys (tenant_id, id, name, prefix, hash, role_id, created_by, \
-             created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             created_at, expires_at, permissions, user_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
         .bind(tenant, ColumnType::Uuid)
         .bind(key.id, ColumnType::Uuid)
@@ -236,7 +284,12 @@ async fn insert(
         .bind(key.role_id, ColumnType::Uuid)
         .bind(key.created_by.as_str(), ColumnType::Text)
         .bind(key.created_at, ColumnType::Instant)
-        .bind(key.expires_at, ColumnType::Instant),
+        .bind(key.expires_at, ColumnType::Instant)
+        .bind(
+            key.permissions.as_ref().map(|list| json!(list)),
+            ColumnType::Json,
+        )
+        .bind(key.service_account_id, ColumnType::Uuid),
     )
     .await?;
     let after = serde_json::to_value(&key).map_err(Error::internal)?;
@@ -316,6 +369,8 @@ fn read(mut row: Row) -> Result<ApiKey> {
         name: row.text()?,
         prefix: row.text()?,
         role_id: row.uuid()?,
+        permissions: row.opt_json()?.map(read_permissions).transpose()?,
+        service_account_id: row.opt_uuid()?,
         created_by: row.text()?,
         created_at: row.instant()?,
         expires_at: row.opt_instant()?,

@@ -75,10 +75,14 @@ pub(super) async fn check(db: &Db, clock: &Clock, email: &str) -> Result<()> {
 
 /// Notes a failed attempt.
 pub(super) async fn fail(db: &Db, clock: &Clock, email: &str) -> Result<Failed> {
-    let (key, now) = (key(email), clock.now());
-    let failures: i64 = db
-        .write(move |tx| Box::pin(async move { note(tx, key, now).await }))
-        .await?;
+    let (clock, email) = (clock.clone(), email.to_owned());
+    db.write(move |tx| Box::pin(async move { fail_in(tx, &clock, &email).await }))
+        .await
+}
+
+/// Notes a failed attempt in a transaction that will commit.
+pub(super) async fn fail_in(tx: &mut Tx<'_>, clock: &Clock, email: &str) -> Result<Failed> {
+    let failures = note(tx, key(email), clock.now()).await?;
     Ok(match failures {
         LOCKS.. => Failed::Locked,
         _ => Failed::Noted,

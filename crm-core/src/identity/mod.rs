@@ -9,8 +9,10 @@ mod device;
 mod email;
 #[cfg(test)]
 mod fixture;
+mod import;
 mod invitation;
 mod key;
+mod key_rights;
 mod key_set;
 mod live;
 mod lockout;
@@ -23,13 +25,17 @@ mod password_policy;
 mod refresh;
 mod reset;
 mod seal;
+mod second_factor;
+mod service;
 mod session;
 mod setup;
 mod throttle;
 mod token;
 mod token_key;
+mod totp;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
@@ -49,17 +55,21 @@ pub use address::normalize_username;
 pub use api_key::{ApiKey, ApiKeys, NewApiKey};
 pub use device::{OpenSession, Sessions};
 pub use email::normalize_email;
+pub use import::ImportedUser;
 pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
 pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
 pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
 pub use refresh::{IDLE_LIFETIME, REFRESH_LIFETIME};
 pub use reset::PasswordChange;
+pub use second_factor::TotpSecret;
+pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
 pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
 pub use token_key::{Rotation, TokenAlgorithm, TokenKey, TokenKeys};
 
 pub(crate) use api_key::{authenticate as authenticate_key, is_api_key};
+pub(crate) use key_rights::key_rights;
 pub(crate) use live::{find as find_live, follow, run as follow_until};
 pub(crate) use name::check_name;
 pub(crate) use password::Passwords;
@@ -100,6 +110,7 @@ impl Default for IdentityOptions {
 pub(crate) struct Identity {
     pub(crate) passwords: Passwords,
     pub(crate) tokens: AccessTokens,
+    pub(crate) seal: Arc<Seal>,
     live: LiveSessions,
     refreshing: Refreshing,
     throttle: Throttle,
@@ -119,6 +130,7 @@ impl Identity {
             )?,
             live: LiveSessions::new(),
             refreshing: Refreshing::new(&keys, options)?,
+            seal: Arc::new(Seal::new(&keys, clock.clone())?),
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
             throttle: Throttle::new(options.login_limit, clock.clone()),
             key_uses: Cache::new(MOST_KEY_USES),

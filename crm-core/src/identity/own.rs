@@ -1,11 +1,12 @@
-//! What the flows of one's own account share: who the user is, and what every tenant of theirs is
-//! told.
+//! What the flows of one's own account share: who the user is, what every tenant of theirs is told,
+//! and the end of all their sessions.
 
 use super::account::Accounts;
+use super::refresh::{self, Ended};
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::mail::{self, Letter};
 use crate::scope::{Actor, RequestContext, Scope};
@@ -28,7 +29,7 @@ impl Owner {
     pub(super) fn by_id(id: UserId) -> Sql {
         select(
             "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
-             FROM users WHERE id = $1 AND status = 'active'",
+             FROM users WHERE id = $1 AND status = 'active' AND kind = 'person'",
         )
         .bind(id, ColumnType::Uuid)
     }
@@ -37,7 +38,7 @@ impl Owner {
     pub(super) fn by_email(email: &str) -> Sql {
         select(
             "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
-             FROM users WHERE email = $1 AND status = 'active'",
+             FROM users WHERE email = $1 AND status = 'active' AND kind = 'person'",
         )
         .bind(email, ColumnType::Text)
     }
@@ -73,13 +74,16 @@ impl Accounts {
     /// [`Error::Conflict`] `not_a_user` for programs.
     pub(super) async fn owner(&self, scope: &Scope) -> Result<Owner> {
         let Some(id) = scope.actor().user() else {
-            return Err(Error::conflict(
-                "not_a_user",
-                "only a user has an account; log in as one",
-            ));
+            return Err(not_a_user());
         };
         let row = self.core.db.fetch_optional(Owner::by_id(id)).await?;
-        Owner::read(row.ok_or(Error::NotFound)?)
+        Owner::read(row.ok_or_else(not_a_user)?)
+    }
+
+    /// Forgets sessions that have ended: no token of theirs holds from now on.
+    pub(super) fn forget(&self, ended: Vec<FamilyId>) {
+        let live = &self.core.identity.live;
+        ended.into_iter().for_each(|id| live.forget(id));
     }
 
     /// The names of a user's tenants, which are no part of their password either.
@@ -94,6 +98,10 @@ impl Accounts {
         let rows = self.core.db.fetch_all(names).await?;
         rows.into_iter().map(|mut row| row.text()).collect()
     }
+}
+
+fn not_a_user() -> Error {
+    Error::conflict("not_a_user", "only a person has an account; log in as one")
 }
 
 /// Tells every tenant of a user's what they did to their account.
@@ -122,6 +130,15 @@ pub(super) async fn audit(
         journal::audit_by(tx, author, action, entity, None, None).await?;
     }
     Ok(())
+}
+
+/// Ends all sessions of a user, in every tenant; the caller has them forgotten after the commit.
+pub(super) async fn end_sessions(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    user: UserId,
+) -> Result<Vec<FamilyId>> {
+    refresh::end(tx, clock, Ended::OfUser(user, None)).await
 }
 
 /// A letter that only tells something; it makes sense for a day.

@@ -30,6 +30,11 @@ const MOST_BYTES: usize = 4096;
 /// Imported bcrypt hashes that may be verified: the highest takes some seconds.
 const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=15;
 
+/// Most memory of an argon2id hash that is imported.
+const MOST_MEMORY_KIB: u32 = 128 * 1024;
+/// Most passes of one.
+const MOST_PASSES: u32 = 16;
+
 /// Hashes at work at once: each holds 19 MiB and one core.
 const HASHES_AT_ONCE: usize = 2;
 /// How long a caller queues for its turn before it is told to come back.
@@ -238,6 +243,18 @@ pub(super) fn is_bcrypt(stored: &str) -> bool {
         .any(|prefix| stored.starts_with(prefix));
     let parts: Option<bcrypt::HashParts> = stored.parse().ok();
     version && parts.is_some_and(|parts| BCRYPT_COSTS.contains(&parts.get_cost()))
+}
+
+/// Whether a stored text is a hash that may be verified here.
+pub(super) fn is_stored_hash(stored: &str) -> bool {
+    let argon2 = PasswordHash::new(stored).is_ok_and(|hash| {
+        let params = Params::try_from(&hash);
+        hash.algorithm == ARGON2ID_IDENT
+            && params.is_ok_and(|params| {
+                params.m_cost() <= MOST_MEMORY_KIB && params.t_cost() <= MOST_PASSES
+            })
+    });
+    argon2 || is_bcrypt(stored)
 }
 
 fn verify_bcrypt(password: &SecretString, stored: &str) -> Result<Verdict> {

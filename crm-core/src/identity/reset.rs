@@ -12,12 +12,10 @@ use super::lockout;
 use super::one_time::{self, Purpose};
 use super::own::{self, Owner};
 use super::password::Verdict;
-use super::refresh::{self, Ended};
 use super::session::{self, Session};
-use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{FamilyId, UserId};
+use crate::id::UserId;
 use crate::mail::{self, Letter, Link, MailKind};
 use crate::scope::{RequestContext, Scope};
 
@@ -117,7 +115,7 @@ impl Accounts {
                 .bind(core.clock.now(), ColumnType::Instant)
                 .bind(owner.id, ColumnType::Uuid);
                 tx.execute(verified).await?;
-                let ended = end_sessions(tx, &core.clock, owner.id).await?;
+                let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 lockout::clear(tx, &owner.email).await?;
                 let to = (owner.email.as_str(), owner.name.as_str());
                 own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
@@ -154,17 +152,17 @@ impl Accounts {
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 set_password(tx, owner.id, hash, owner.hash.as_deref()).await?;
-                let ended = end_sessions(tx, &core.clock, owner.id).await?;
+                let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 let place = (scope.tenant(), owner.id);
                 let opened = session::open(tx, &core.clock, place, lifetime, &device).await?;
                 let to = (owner.email.as_str(), owner.name.as_str());
                 own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
                 let action = "auth.password_changed";
                 own::audit(tx, &core.clock, owner.id, scope.request(), action).await?;
-                Ok((ended, opened))
+                Ok((opened, ended))
             })
         });
-        let (ended, opened) = write.await?;
+        let (opened, ended) = write.await?;
         self.forget(ended);
         self.core.post.wake();
         let session = self.session(opened)?;
@@ -180,7 +178,7 @@ impl Accounts {
         let (clock, scope) = (self.core.clock.clone(), scope.clone());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                let ended = end_sessions(tx, &clock, owner.id).await?;
+                let ended = own::end_sessions(tx, &clock, owner.id).await?;
                 let action = "auth.logout_everywhere";
                 own::audit(tx, &clock, owner.id, scope.request(), action).await?;
                 Ok(ended)
@@ -252,9 +250,4 @@ async fn set_password(tx: &mut Tx<'_>, user: UserId, new: String, old: Option<&s
         ));
     }
     one_time::kill(tx, user).await
-}
-
-/// Ends all sessions of a user, in every tenant.
-async fn end_sessions(tx: &mut Tx<'_>, clock: &Clock, user: UserId) -> Result<Vec<FamilyId>> {
-    refresh::end(tx, clock, Ended::OfUser(user, None)).await
 }

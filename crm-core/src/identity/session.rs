@@ -16,12 +16,13 @@ use super::lockout::{self, Failed};
 use super::name::check_name;
 use super::password::Verdict;
 use super::refresh::{self, Device, Ended, Exchange, Family};
+use super::second_factor::challenge;
 use super::setup;
 use super::token::invalid;
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{FamilyId, TenantId, UserId};
+use crate::id::{TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::scope::{Actor, RequestContext};
 use crate::tenant;
@@ -147,7 +148,8 @@ impl Accounts {
     /// [`Error::TooMany`] after too many attempts, or so soon after failed ones that the account is
     /// locked, known or not; [`Error::Invalid`] on `tenant`, listing the
     /// user's own tenants, when the password was right and the tenant is missing or not one of
-    /// them.
+    /// them; [`Error::SecondFactor`] when the password was right and
+    /// [`finish_login`](Self::finish_login) is to follow.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
         // A user name has no @ in it, so that it is never an address.
         let name = match input.email.contains('@') {
@@ -187,24 +189,29 @@ impl Accounts {
             Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
             Verdict::Right | Verdict::Wrong => None,
         };
-        let clock = self.core.clock.clone();
+        let core = self.core.clone();
         let (device, lifetime) = self.opening(&request);
+        // A second factor that is awaited is no failure of the transaction: it must commit.
         let opened = self
             .core
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    let opened = open(tx, &clock, (tenant, user.id), lifetime, &device).await?;
                     if let Some((old, new)) = rehashed {
                         replace_hash(tx, user.id, old, new).await?;
                     }
+                    if let Some(awaited) = challenge(tx, &core, (tenant, user.id)).await? {
+                        return Ok(Err(awaited));
+                    }
+                    let opened =
+                        open(tx, &core.clock, (tenant, user.id), lifetime, &device).await?;
                     lockout::clear(tx, &account).await?;
-                    audit(tx, &clock, &opened.0, &request, "auth.login", None).await?;
-                    Ok(opened)
+                    audit(tx, &core.clock, &opened.0, &request, "auth.login", None).await?;
+                    Ok(Ok(opened))
                 })
             })
             .await?;
-        self.session(opened)
+        self.session(opened?)
     }
 
     /// Exchanges a refresh token for a new pair; the old one is spent.
@@ -291,15 +298,10 @@ impl Accounts {
                 })
             })
             .await?;
-        self.forget(ended);
-        Ok(())
-    }
-
-    /// Sees to it that sessions which have ended are not taken for open ones.
-    pub(super) fn forget(&self, ended: Vec<FamilyId>) {
         ended
             .into_iter()
             .for_each(|id| self.core.identity.live.forget(id));
+        Ok(())
     }
 
     pub(super) fn session(

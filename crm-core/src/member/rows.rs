@@ -140,6 +140,7 @@ pub(super) async fn has_admin(tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool>
         "SELECT a.user_id FROM roles r \
          JOIN role_assignments a ON a.tenant_id = r.tenant_id AND a.role_id = r.id \
          JOIN users u ON u.id = a.user_id AND u.status = 'active' \
+         AND u.kind = 'person' \
          WHERE r.tenant_id = $1 AND r.name = $2 AND r.is_system AND a.until IS NULL LIMIT 1",
     )
     .bind(tenant, ColumnType::Uuid)

@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 41] = [
+const TABLES: [&str; 44] = [
     "tenants",
     "users",
     "memberships",
@@ -67,13 +67,29 @@ const TABLES: [&str; 41] = [
     "user_tokens",
     "invitations",
     "mails",
+    "totp_factors",
+    "recovery_codes",
+    "login_challenges",
     "crm_migrations",
 ];
 
 /// Path segments and permission prefixes of the library itself, present and foreseen.
-const SEGMENTS: [&str; 14] = [
-    "auth", "me", "members", "audit", "health", "docs", "openapi", "events", "access", "hooks",
-    "jobs", "files", "search", "groups",
+const SEGMENTS: [&str; 15] = [
+    "auth",
+    "me",
+    "members",
+    "audit",
+    "health",
+    "docs",
+    "openapi",
+    "events",
+    "access",
+    "hooks",
+    "jobs",
+    "files",
+    "search",
+    "groups",
+    "service_accounts",
 ];
 
 /// Prefixes that the databases keep for themselves.

@@ -90,6 +90,17 @@ impl Rights {
     }
 }
 
+impl Rights {
+    /// These rights, as far as they lie within others.
+    pub(crate) fn within(&self, other: &Grants) -> Self {
+        Self {
+            grants: Arc::new(self.grants.intersect(other)),
+            lasting: Arc::new(self.lasting.intersect(other)),
+            ..self.clone()
+        }
+    }
+}
+
 /// A role that a subject holds, itself or through a group.
 struct Held {
     role: RoleId,

@@ -194,7 +194,7 @@ impl World {
         let key = NewApiKey {
             name: "key".into(),
             role: "viewer".into(),
-            expires_at: None,
+            ..NewApiKey::default()
         };
         let permit = self.permit::<Create>(tenant, "api_keys")?;
         let (_, secret) = self.crm.api_keys().create(&permit, key).await?;

@@ -110,6 +110,14 @@ pub(super) fn schemas() -> Map<String, Value> {
                     "detail": {"type": "string", "description": "What to do about it, for people."},
                     "code": {"type": "string", "description": "What went wrong, for programs; stable."},
                     "request_id": {"type": "string", "description": "The request, for the log."},
+                    "mfa_token": {
+                        "type": "string",
+                        "description": "With the code `second_factor_required`: what finishes the login.",
+                    },
+                    "mfa_enrolled": {
+                        "type": "boolean",
+                        "description": "With it: whether there is a second factor; if not, set one up now.",
+                    },
                     "errors": {
                         "type": "array",
                         "description": "Each refused field of the input.",

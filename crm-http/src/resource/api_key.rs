@@ -1,6 +1,6 @@
 //! API keys: credentials for programs, each with the rights of one role.
 
-use crm_core::id::ApiKeyId;
+use crm_core::id::{ApiKeyId, UserId};
 use crm_core::identity::{ApiKey, NewApiKey};
 use crm_core::{Create, Crm, Delete, Read};
 use poem_openapi::param::Path;
@@ -30,6 +30,12 @@ struct Reply {
     prefix: String,
     /// The role whose permissions it has.
     role_id: Uuid,
+    /// What it may do of that; null for all of it.
+    #[oai(nullable)]
+    permissions: Option<Vec<String>>,
+    /// The service account that it acts as.
+    #[oai(nullable)]
+    service_account_id: Option<Uuid>,
     /// Who made it: `user:<id>`, `api_key:<id>` or `operator`.
     created_by: String,
     created_at: Instant,
@@ -60,6 +66,12 @@ struct CreateBody {
     name: String,
     /// The role whose permissions it gets, by name or id.
     role: String,
+    /// What it may do of what the role may, such as `contacts.read` or `deals.*`; all of it when left
+    /// out.
+    #[oai(validator(max_items = 200))]
+    permissions: Option<Vec<String>>,
+    /// A service account of the tenant to act as; the key has no permission that the account lacks.
+    service_account_id: Option<Uuid>,
     /// When it ends by itself.
     expires_at: Option<Instant>,
 }
@@ -105,6 +117,8 @@ impl ApiKeys {
         let new = NewApiKey {
             name: body.name,
             role: body.role,
+            permissions: body.permissions,
+            service_account: body.service_account_id.map(UserId),
             expires_at,
         };
         let (api_key, key) = self.crm.api_keys().create(&permit, new).await?;
@@ -132,6 +146,8 @@ impl From<ApiKey> for Reply {
             name: key.name,
             prefix: key.prefix,
             role_id: key.role_id.0,
+            permissions: key.permissions,
+            service_account_id: key.service_account_id.map(|id| id.0),
             created_by: key.created_by,
             created_at: key.created_at.into(),
             expires_at: key.expires_at.map(Instant),

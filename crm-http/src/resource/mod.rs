@@ -14,6 +14,8 @@ mod module;
 mod plugin;
 mod role;
 mod route;
+mod second_factor;
+mod service_account;
 mod session;
 
 use crm_core::{Crm, plugin::Plugins};
@@ -37,14 +39,16 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
     (
         (
             auth::Auth { crm: crm.clone() },
-            account::Account { crm: crm.clone() },
-            invitation::Invited { crm: crm.clone() },
             session::Sessions { crm: crm.clone() },
             session::Keys { crm: crm.clone() },
+            account::Account { crm: crm.clone() },
+            invitation::Invited { crm: crm.clone() },
+            second_factor::SecondFactor { crm: crm.clone() },
         ),
         (
             member::Members { crm: crm.clone() },
             invitation::Invitations { crm: crm.clone() },
+            service_account::ServiceAccounts { crm: crm.clone() },
         ),
         role::Roles { crm: crm.clone() },
         group::Groups { crm: crm.clone() },

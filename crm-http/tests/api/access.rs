@@ -25,6 +25,9 @@ const OPEN: &[&str] = &[
     "verify_email",
     "read_invitation",
     "accept_invitation",
+    // The token of the first step is.
+    "finish_login",
+    "enroll_at_login",
 ];
 
 /// Operations that any credential will do for. This list only shrinks.
@@ -40,6 +43,14 @@ const ANY_CALLER: &[&str] = &[
     "send_email_verification",
     "change_email",
     "set_username",
+    "begin_totp",
+    "confirm_totp",
+    "disable_totp",
+    "renew_recovery_codes",
+    "list_sessions",
+    "delete_sessions",
+    "delete_session",
+    "switch_tenant",
     // One's own; everybody's with a permission.
     "list_jobs",
     "get_job",

@@ -249,15 +249,23 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/logout logout -
     POST /api/v1/auth/logout-everywhere logout_everywhere -
     GET /api/v1/auth/me me -
+    POST /api/v1/auth/mfa finish_login -
+    POST /api/v1/auth/mfa/enroll enroll_at_login -
     POST /api/v1/auth/password/change change_password -
     POST /api/v1/auth/password/forgot forgot_password -
     POST /api/v1/auth/password/reset reset_password -
     POST /api/v1/auth/refresh refresh -
     POST /api/v1/auth/register register -
+    GET /api/v1/auth/requirements get_login_requirements members.read
+    PUT /api/v1/auth/requirements set_login_requirements members.update
     DELETE /api/v1/auth/sessions delete_sessions -
     GET /api/v1/auth/sessions list_sessions -
     DELETE /api/v1/auth/sessions/{id} delete_session -
     POST /api/v1/auth/tenant switch_tenant -
+    POST /api/v1/auth/totp begin_totp -
+    POST /api/v1/auth/totp/confirm confirm_totp -
+    POST /api/v1/auth/totp/disable disable_totp -
+    POST /api/v1/auth/totp/recovery-codes renew_recovery_codes -
     PUT /api/v1/auth/username set_username -
     GET /api/v1/companies list_companies companies.read
     POST /api/v1/companies create_company companies.create
@@ -347,6 +355,7 @@ async fn the_operations_are_these() {
     DELETE /api/v1/roles/{id} delete_role roles.delete
     GET /api/v1/roles/{id} get_role roles.read
     PATCH /api/v1/roles/{id} update_role roles.update
+    POST /api/v1/service_accounts create_service_account members.create
     GET /health get_health -
     GET /health/ready get_readiness -
     "#);

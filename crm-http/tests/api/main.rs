@@ -36,6 +36,8 @@ mod query;
 mod records;
 mod refusals;
 mod relations;
+mod second_factor;
+mod service_account;
 mod session;
 mod shutdown;
 mod through;

@@ -27,7 +27,7 @@ fn new_key(role: &str) -> NewApiKey {
     NewApiKey {
         name: "Import".into(),
         role: role.into(),
-        expires_at: None,
+        ..NewApiKey::default()
     }
 }
 
