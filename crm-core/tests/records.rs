@@ -24,6 +24,8 @@ use serde_json::{Map, Value as Json, json};
 mod activity;
 #[path = "records/bulk_filter.rs"]
 mod bulk_filter;
+#[path = "records/completed.rs"]
+mod completed;
 #[path = "records/count.rs"]
 mod count;
 #[path = "records/custom.rs"]
@@ -56,6 +58,8 @@ mod page_number;
 mod query;
 #[path = "records/relations.rs"]
 mod relations;
+#[path = "records/repoint.rs"]
+mod repoint;
 #[path = "records/review.rs"]
 mod review;
 #[path = "records/scopes.rs"]

@@ -46,7 +46,58 @@ pub fn create(
     tenant: TenantId,
     body: Map<String, Json>,
 ) -> Result<CreateInput> {
-    let mut read = read(module, tenant, body);
+    let (input, mut refused, missing) = begun(module, tenant, body);
+    refused.extend(missing);
+    match refused.is_empty() {
+        true => Ok(input),
+        false => Err(Error::Invalid(refused)),
+    }
+}
+
+/// As [`create`], of a record that hooks complete: what is left out is refused behind them, by
+/// [`complete`].
+///
+/// # Errors
+/// [`Error::Invalid`] with every refused field.
+pub(crate) fn create_for_hooks(
+    module: &CompiledModule,
+    tenant: TenantId,
+    body: Map<String, Json>,
+) -> Result<CreateInput> {
+    match begun(module, tenant, body) {
+        (input, refused, _) if refused.is_empty() => Ok(input),
+        (_, mut refused, missing) => {
+            refused.extend(missing);
+            Err(Error::Invalid(refused))
+        }
+    }
+}
+
+/// Refuses values that lack one of a required field.
+///
+/// # Errors
+/// [`Error::Invalid`] with each of them.
+pub(crate) fn complete(module: &CompiledModule, values: &[Value]) -> Result<()> {
+    let pairs = module.fields().iter().zip(values);
+    let missing = pairs.filter(|(field, value)| {
+        field.required && value.is_null() && !field.serial && field.copied.is_none()
+    });
+    let missing: Vec<_> = missing
+        .map(|(field, _)| required(field.name.as_str()))
+        .collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Invalid(missing)),
+    }
+}
+
+/// The input as far as it can be read, what of it is refused, and what is required and left out.
+fn begun(
+    module: &CompiledModule,
+    tenant: TenantId,
+    body: Map<String, Json>,
+) -> (CreateInput, Vec<FieldError>, Vec<FieldError>) {
+    let (read, mut missing) = (read(module, tenant, body), Vec::new());
     let mut sent = read.changes.into_iter().peekable();
     let mut values = Vec::with_capacity(module.fields().len());
     for (position, field) in module.fields().iter().enumerate() {
@@ -56,20 +107,15 @@ pub fn create(
             Some((_, None)) => Value::Null,
             None => {
                 if field.required_on_create() {
-                    read.refused.push(required(field.name.as_str()));
+                    missing.push(required(field.name.as_str()));
                 }
                 module.default_of(position).clone()
             }
         };
         values.push(value);
     }
-    match read.refused.is_empty() {
-        true => Ok(CreateInput {
-            values,
-            owner: read.owner,
-        }),
-        false => Err(Error::Invalid(read.refused)),
-    }
+    let owner = read.owner;
+    (CreateInput { values, owner }, read.refused, missing)
 }
 
 /// Checks the body of an update: absent fields stay, `null` clears a field that may be null.

@@ -92,6 +92,8 @@ pub(crate) struct Rules {
     pub(crate) tenant: TenantId,
     /// For an upsert: the unique field that records are found by.
     pub(crate) key: Option<usize>,
+    /// Whether hooks may complete what is new.
+    pub(crate) hooked: bool,
 }
 
 impl Rules {
@@ -115,7 +117,11 @@ impl Rules {
     fn draft(&self, body: Map<String, Json>) -> Result<What> {
         let (module, tenant) = (&self.module, self.tenant);
         let Some(position) = self.key else {
-            return input::create(module, tenant, body).map(What::New);
+            let new = match self.hooked {
+                true => input::create_for_hooks(module, tenant, body),
+                false => input::create(module, tenant, body),
+            };
+            return new.map(What::New);
         };
         let change = input::update(module, tenant, body.clone())?;
         let key = change.changes.iter().find(|(at, _)| *at == position);

@@ -68,7 +68,7 @@ pub(crate) struct Hooks(HashMap<String, HashMap<ChangeKind, Vec<Link>>>);
 
 impl Hooks {
     /// The chain around a change.
-    pub(super) fn of(&self, module: &CompiledModule, kind: ChangeKind) -> &[Link] {
+    pub(crate) fn of(&self, module: &CompiledModule, kind: ChangeKind) -> &[Link] {
         if self.0.is_empty() {
             return &[];
         }

@@ -4,8 +4,7 @@
 //! reference to the others points to the survivor afterwards, and the others are deleted, all in one
 //! transaction with an audit row and an event for each record that changed.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::json;
 
@@ -18,12 +17,12 @@ use super::write::{Expected, Kind, Write, admit, remove_locked, store_in};
 use super::{Field, Record, Records};
 use crate::crm::Core;
 use crate::db::Tx;
-use crate::db::record::Statements;
 use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
 use crate::id::RecordId;
 use crate::journal::{self, Change};
-use crate::module::{CompiledModule, FieldType, machine};
+use crate::module::{CompiledModule, FieldType, Ident, machine};
+use crate::registry::Dependent;
 use crate::scope::{Delete, Permit, Read, Update};
 use crate::value::Value;
 
@@ -320,88 +319,103 @@ impl Merging {
         hook::run(tx, core, &chain, step, Some(before), Some(after)).await
     }
 
-    /// Points every reference to the others at the survivor, also those in the trash.
+    /// Points every reference to the others at the survivor, also those in the trash. A record that
+    /// refers to them by several fields changes once.
     async fn repoint(&self, tx: &mut Tx<'_>, core: &Core) -> Result<()> {
-        let ids: Vec<Value> = self.from.iter().map(|(id, _)| (*id).into()).collect();
         let system = self.update.scope().elevated();
         let mut left = MAX_REFERENCES;
-        for dependent in core.registry.dependents(self.update.module()?.name()) {
-            let position = dependent.field;
-            let permit = system.permit::<Update>(dependent.module.name().as_str())?;
-            let module = permit.module()?;
-            let live = core.statements(module);
-            let field = Field::Declared(position);
-            if !dependent.has_column_key() {
-                left = self.rename(tx, core, &permit, position, left).await?;
+        let dependents = core.registry.dependents(self.update.module()?.name());
+        let mut modules: BTreeMap<u16, Vec<&Dependent>> = BTreeMap::new();
+        for dependent in dependents {
+            let index = dependent.module.index();
+            modules.entry(index).or_default().push(dependent);
+        }
+        for dependents in modules.into_values() {
+            let Some(first) = dependents.first() else {
                 continue;
-            }
-            let records = read(tx, live, module, field, &ids, &permit).await?;
-            let discarded = match module.spec().soft_delete {
-                true => read(tx, &live.trash(), module, field, &ids, &permit).await?,
-                false => Vec::new(),
             };
-            let count = records.len() + discarded.len();
-            left = left.checked_sub(count).ok_or_else(too_many)?;
-            let to = (position, Value::from(self.survivor));
-            if has_effects(core, module) {
-                for before in records {
-                    point(tx, core, &permit, before, &to).await?;
-                }
-            } else {
-                point_all(tx, core, &permit, records, &to).await?;
-            }
-            // Nothing else happens to what is in the trash.
-            point_all(tx, core, &permit, discarded, &to).await?;
+            let permit = system.permit::<Update>(first.module.name().as_str())?;
+            let found = self
+                .referring(tx, core, &permit, &dependents, left + 1)
+                .await?;
+            left = left.checked_sub(found.len()).ok_or_else(too_many)?;
+            point_all(tx, core, &permit, found).await?;
         }
         Ok(())
     }
-}
 
-impl Merging {
-    /// Puts the survivor into lists of references and references to any module, in the place of the
-    /// others; answers how many more references may follow.
-    async fn rename(
+    /// The records of one module that refer to the others, each with what its fields get.
+    async fn referring(
         &self,
         tx: &mut Tx<'_>,
         core: &Core,
         permit: &Permit<Update>,
-        position: usize,
-        left: usize,
-    ) -> Result<usize> {
+        dependents: &[&Dependent],
+        most: usize,
+    ) -> Result<Vec<Pointed>> {
         let (module, name) = (permit.module()?, self.update.module()?.name());
-        let from: Vec<RecordId> = self.from.iter().map(|(id, _)| *id).collect();
         let (live, tenant) = (core.statements(module), permit.tenant());
-        let sql = live.referring(tenant, position, (name, &from), left + 1);
-        let mut rows = reference::locked(tx, module, sql).await?;
-        if module.spec().soft_delete {
-            let trash = live.trash();
-            let sql = trash.referring(tenant, position, (name, &from), left + 1);
-            rows.extend(reference::locked(tx, module, sql).await?);
-        }
-        let left = left.checked_sub(rows.len()).ok_or_else(too_many)?;
-        for row in rows {
-            let before = Record::from_row(module, row)?;
-            let to = match before.values.get(position) {
-                Some(Value::Tags(ids)) => {
-                    let mut to: Vec<String> = Vec::with_capacity(ids.len());
-                    for id in ids {
-                        let goes = from.iter().any(|other| other.to_string() == *id);
-                        let id = match goes {
-                            true => self.survivor.to_string(),
-                            false => id.clone(),
-                        };
-                        if !to.contains(&id) {
-                            to.push(id);
-                        }
+        let from: Vec<RecordId> = self.from.iter().map(|(id, _)| *id).collect();
+        let (mut found, mut places) = (Vec::<Pointed>::new(), HashMap::new());
+        for dependent in dependents {
+            let position = dependent.field;
+            let mut shelves = vec![live.clone()];
+            if module.spec().soft_delete {
+                shelves.push(live.trash());
+            }
+            for shelf in shelves {
+                let sql = shelf.referring(tenant, position, (name, &from), most);
+                for row in reference::locked(tx, module, sql).await? {
+                    let before = Record::from_row(module, row)?;
+                    let to = self.replaced(name, before.values.get(position));
+                    let place = *places.entry(before.id).or_insert(found.len());
+                    if place == found.len() {
+                        let (changes, alone) = (Vec::new(), false);
+                        found.push(Pointed {
+                            before,
+                            changes,
+                            alone,
+                        });
                     }
-                    Value::Tags(to)
+                    if let Some(pointed) = found.get_mut(place) {
+                        pointed.changes.push((position, to));
+                        pointed.alone |= !dependent.has_column_key();
+                    }
                 }
-                _ => Value::Text(format!("{name}/{}", self.survivor)),
-            };
-            point(tx, core, permit, before, &(position, to)).await?;
+            }
         }
-        Ok(left)
+        Ok(found)
     }
+
+    /// A value that names others, with the survivor in their place.
+    fn replaced(&self, module: &Ident, value: Option<&Value>) -> Value {
+        let goes = |id: &String| self.from.iter().any(|(other, _)| other.to_string() == *id);
+        match value {
+            Some(Value::Tags(ids)) => {
+                let mut to: Vec<String> = Vec::with_capacity(ids.len());
+                for id in ids {
+                    let id = match goes(id) {
+                        true => self.survivor.to_string(),
+                        false => id.clone(),
+                    };
+                    if !to.contains(&id) {
+                        to.push(id);
+                    }
+                }
+                Value::Tags(to)
+            }
+            Some(Value::Text(_)) => Value::Text(format!("{module}/{}", self.survivor)),
+            _ => Value::from(self.survivor),
+        }
+    }
+}
+
+/// A record that refers to what is merged.
+struct Pointed {
+    before: Record,
+    changes: Vec<(usize, Value)>,
+    /// Whether more than its own columns hold the references.
+    alone: bool,
 }
 
 fn too_many() -> Error {
@@ -445,31 +459,46 @@ fn is_own(module: &CompiledModule, field: &crate::module::FieldSpec) -> bool {
     matches!(&field.kind, FieldType::Reference { module: target, .. } if target == module.name())
 }
 
-async fn read(
+/// Points the references of a module's records elsewhere: with the hooks of an update, where there
+/// are any, or many at once.
+async fn point_all(
     tx: &mut Tx<'_>,
-    statements: &Statements,
-    module: &Arc<CompiledModule>,
-    field: Field,
-    ids: &[Value],
+    core: &Core,
     permit: &Permit<Update>,
-) -> Result<Vec<Record>> {
-    let sql = statements.having_for_update(permit.tenant(), field, ids);
-    let rows = tx.fetch_all(sql).await?;
-    rows.into_iter()
-        .map(|row| Record::from_row(module, row))
-        .collect()
+    found: Vec<Pointed>,
+) -> Result<()> {
+    let effects = has_effects(core, permit.module()?);
+    let mut together: Vec<(Vec<(usize, Value)>, Vec<Record>)> = Vec::new();
+    for one in found {
+        // Nothing else happens to what is in the trash.
+        let hooked = effects && one.before.deleted_at.is_none();
+        if one.alone || hooked {
+            point(tx, core, permit, one.before, one.changes).await?;
+            continue;
+        }
+        match together.iter_mut().find(|(to, _)| *to == one.changes) {
+            Some((_, records)) => records.push(one.before),
+            None => together.push((one.changes, vec![one.before])),
+        }
+    }
+    for (changes, records) in together {
+        point_many(tx, core, permit, records, changes).await?;
+    }
+    Ok(())
 }
 
-/// Points one reference elsewhere, with the hooks of an update.
+/// Points the references of one record elsewhere, with the hooks of an update.
 async fn point(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Update>,
     before: Record,
-    (position, to): &(usize, Value),
+    changes: Vec<(usize, Value)>,
 ) -> Result<()> {
     let mut after = before.clone();
-    after.values[*position] = to.clone();
+    for (position, to) in changes {
+        after.values[position] = to;
+    }
     let kind = ChangeKind::Updated;
     match core.hooks.of(permit.module()?, kind) {
         [] => store_in(tx, core, permit, before, after, (kind, &[])).await?,
@@ -481,28 +510,28 @@ async fn point(
     Ok(())
 }
 
-/// Points many references elsewhere, each with its version step, audit row and event.
-async fn point_all(
+/// Points the same references of many records elsewhere, each with its version step, audit row and
+/// event.
+async fn point_many(
     tx: &mut Tx<'_>,
     core: &Core,
     permit: &Permit<Update>,
     records: Vec<Record>,
-    (position, to): &(usize, Value),
+    mut changes: Vec<(usize, Value)>,
 ) -> Result<()> {
-    if records.is_empty() {
-        return Ok(());
-    }
     let (module, now) = (permit.module()?, core.clock.now());
+    changes.sort_unstable_by_key(|(position, _)| *position);
     let ids: Vec<Value> = records.iter().map(|record| record.id.into()).collect();
-    let change = [(*position, to.clone())];
     for ids in ids.chunks(CHUNK) {
         let statements = core.statements(module);
-        tx.execute(statements.update_many(permit.tenant(), ids, None, now, &change))
+        tx.execute(statements.update_many(permit.tenant(), ids, None, now, &changes))
             .await?;
     }
     let changes = records.iter().map(|before| {
         let mut after = before.clone();
-        after.values[*position] = to.clone();
+        for (position, to) in &changes {
+            after.values[*position] = to.clone();
+        }
         after.version += 1;
         after.updated_at = now;
         Change {

@@ -149,12 +149,19 @@ pub(super) fn checked_create(
     body: Map<String, Json>,
 ) -> Result<CreateInput> {
     let module = permit.module()?;
-    let mut sent = input::create(module, permit.tenant(), body)?;
+    let hooks = &permit.scope().core().hooks;
+    let mut sent = match hooks.of(module, ChangeKind::Created) {
+        [] => input::create(module, permit.tenant(), body)?,
+        _ => input::create_for_hooks(module, permit.tenant(), body)?,
+    };
     if let Some(owner) = sent.owner {
         sent.owner = Some(may_own(permit, owner)?);
     }
-    machine::begin(module, &sent.values)?;
-    module.check_amounts(None, &sent.values)?;
+    // Hooks may complete it: then it is judged behind them.
+    if input::complete(module, &sent.values).is_ok() {
+        machine::begin(module, &sent.values)?;
+        module.check_amounts(None, &sent.values)?;
+    }
     Ok(sent)
 }
 

@@ -13,6 +13,7 @@ use super::permits;
 use super::source::{Entry, Item, Mark, Source};
 use super::vcard;
 use crate::error::{Error, FieldError, Result};
+use crate::event::ChangeKind;
 use crate::job::{JobContext, JobKind, Progress, Saved, drop_chunks_before, insert_error};
 use crate::module::CompiledModule;
 use crate::record::Key;
@@ -66,6 +67,7 @@ async fn run(job: &mut JobContext) -> Result<Json> {
     let module = job.scope().await?.module(&order.module).cloned();
     let module = module.ok_or(Error::NotFound)?;
     let format = order.options.format;
+    let hooked = !core.hooks.of(&module, ChangeKind::Created).is_empty();
     let mut source = Source::new(core, job.lease(), format, state.mark.clone());
     let mut header = vcard::HEADER.map(str::to_owned).to_vec();
     if format == Format::Csv {
@@ -90,6 +92,7 @@ async fn run(job: &mut JobContext) -> Result<Json> {
         key: key.and_then(|key| module.position(key)),
         tenant: job.tenant(),
         module,
+        hooked,
     };
     let order = Arc::new(order);
     let mut reader = Reader {

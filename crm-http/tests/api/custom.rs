@@ -288,10 +288,10 @@ async fn declarations_that_cannot_be_are_refused_with_their_place(database: Data
             "reserved",
         ),
         (json!({"name": "a", "type": "moon"}), "/type", "invalid"),
-        (json!({"name": "A", "type": "text"}), "/type", "invalid"),
+        (json!({"name": "A", "type": "text"}), "/name", "invalid"),
         (
             json!({"name": "a", "type": "text", "values": ["x"]}),
-            "/type",
+            "/values",
             "invalid",
         ),
         (
@@ -323,7 +323,7 @@ async fn declarations_that_cannot_be_are_refused_with_their_place(database: Data
         ("roles", "rank", "/name"),
         ("visits", "member", "/singular"),
         ("visits", "contact_create", "/singular"),
-        ("visits", "Visit", "/name"),
+        ("visits", "Visit", "/singular"),
     ] {
         let body =
             json!({"name": name, "singular": singular, "fields": [{"name": "a", "type": "text"}]});

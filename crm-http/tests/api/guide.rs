@@ -79,3 +79,17 @@ async fn the_import_guide_shows_a_file_that_is_imported(database: Database) {
     );
     app.close().await;
 }
+
+#[test]
+fn the_declarations_of_the_readme_are_whole() {
+    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let blocks = readme.split("```toml\n").skip(1);
+    let mut specs = crm_core::module::default_modules();
+    for block in blocks {
+        let (toml, _) = block.split_once("```").unwrap();
+        specs.push(crm_core::module::ModuleSpec::from_toml(toml).unwrap());
+    }
+    assert!(specs.len() >= 6, "tickets, leads and activities");
+    crm_core::Registry::new(specs).unwrap();
+}

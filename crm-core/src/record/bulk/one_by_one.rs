@@ -75,7 +75,10 @@ impl Bulk {
         {
             return Err(foreign_owner());
         }
-        machine::begin(self.create.module()?, &sent.values)?;
+        let module = self.create.module()?;
+        if input::complete(module, &sent.values).is_ok() {
+            machine::begin(module, &sent.values)?;
+        }
         create_in(tx, &self.core, &self.create, sent).await?;
         Ok(ChangeKind::Created)
     }
@@ -95,7 +98,10 @@ impl Bulk {
         let keys = std::slice::from_ref(&key);
         let known = self.having(tx, module, *position, keys).await?;
         let Some(before) = known.into_iter().next() else {
-            let sent = input::create(module, self.create.tenant(), body)?;
+            let sent = match self.core.hooks.of(module, ChangeKind::Created) {
+                [] => input::create(module, self.create.tenant(), body)?,
+                _ => input::create_for_hooks(module, self.create.tenant(), body)?,
+            };
             return self.create_one(tx, &sent).await.map(Some);
         };
         if !reach::covers_in(tx, &self.core, permit, &before).await? {

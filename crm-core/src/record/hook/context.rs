@@ -163,9 +163,17 @@ impl HookContext<'_> {
     /// The declared fields of the record as it will be, or is.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the type is not that of the module.
+    /// [`Error::Invalid`] when a new record still lacks a value that its type cannot do without: a
+    /// hook by name, registered before, may [set](Self::set) it. [`Error::Internal`] when the type
+    /// is not that of the module.
     pub fn record_as<T: Module>(&self) -> Result<Option<T>> {
-        self.new.as_ref().map(data).transpose()
+        let Some(record) = &self.new else {
+            return Ok(None);
+        };
+        data(record).map(Some).map_err(|error| {
+            let lacks = input::complete(&self.module, &record.values);
+            lacks.err().unwrap_or(error)
+        })
     }
 
     /// Whether the change gives this field another value; every value of a new record does.
@@ -238,6 +246,7 @@ impl HookContext<'_> {
         let mut state = State::Written;
         match (&self.step, &self.old, &mut self.new) {
             (Step::Create(permit), _, Some(new)) => {
+                input::complete(&self.module, &new.values)?;
                 if !set.is_empty() {
                     machine::begin(&self.module, &new.values)?;
                 }

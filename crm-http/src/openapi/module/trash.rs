@@ -81,7 +81,7 @@ fn restore(words: &Words<'_>) -> Value {
     let id = format!("restore_{}", words.singular);
     let summary = format!("Restore a deleted {}", words.singular);
     let notes = "This record alone: those that went to the trash with it (`on_delete`) stay there \
-        and are restored one by one, each after what it refers to; references that its delete \
+        and are restored one by one; references that its delete \
         cleared stay cleared. Refused as `already_exists` when another record took its unique value \
         meanwhile. ";
     let mut operation = words.operation("delete", id, summary, notes);
