@@ -16,6 +16,7 @@ pub(crate) struct ModuleWords {
     pub(crate) require_version: bool,
     pub(crate) key: Option<LitStr>,
     pub(crate) duplicates: Vec<Vec<LitStr>>,
+    pub(crate) aggregate_ttl: Option<LitInt>,
     pub(crate) with: Option<syn::Path>,
 }
 
@@ -85,10 +86,11 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
             Ok(())
         }
         "key" => once(&mut words.key, &meta),
+        "aggregate_ttl" => once(&mut words.aggregate_ttl, &meta),
         "with" => once(&mut words.with, &meta),
         _ => Err(meta.error(
             "expected `name`, `singular`, `description`, `search`, `indexes`, `soft_delete`, \
-                        `require_version`, `duplicates`, `key` or `with`",
+                        `require_version`, `duplicates`, `key`, `aggregate_ttl` or `with`",
         )),
     })?;
     Ok(words)

@@ -63,6 +63,10 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
             quote!(::std::option::Option::Some(#key))
         }
     };
+    let aggregate_ttl = match &words.aggregate_ttl {
+        None => quote!(::std::option::Option::None),
+        Some(seconds) => quote!(::std::option::Option::Some(#seconds)),
+    };
     let target = &input.ident;
     let finish = match &words.with {
         Some(with) => quote!(#with(spec)),
@@ -84,6 +88,7 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
                     require_version: #require_version,
                     key: #key,
                     duplicates: ::std::vec![#(#duplicates),*],
+                    aggregate_ttl: #aggregate_ttl,
                 };
                 #finish
             }

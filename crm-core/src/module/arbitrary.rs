@@ -181,6 +181,7 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             require_version: false,
             key: None,
             duplicates: Vec::new(),
+            aggregate_ttl: None,
         };
         if check(&spec).is_err() {
             spec.indexes.clear();

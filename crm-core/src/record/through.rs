@@ -30,6 +30,23 @@ pub struct Through {
 }
 
 impl Through {
+    /// The condition on all of a tenant's records there.
+    #[cfg(test)]
+    pub(crate) fn of(
+        field: usize,
+        target: &Arc<CompiledModule>,
+        tenant: TenantId,
+        filter: Filter,
+    ) -> Filter {
+        Filter::Through(Box::new(Self {
+            field,
+            target: target.clone(),
+            tenant,
+            owner: None,
+            filter,
+        }))
+    }
+
     /// The position of the reference.
     pub(crate) fn field(&self) -> usize {
         self.field

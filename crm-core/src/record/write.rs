@@ -154,7 +154,6 @@ pub(super) fn checked_create(
         sent.owner = Some(may_own(permit.rows(), permit.scope(), owner)?);
     }
     machine::begin(module, &sent.values)?;
-    module.check_amounts(None, &sent.values)?;
     Ok(sent)
 }
 
