@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Access;
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::custom::{CustomFields, CustomModules};
@@ -17,6 +18,7 @@ use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::error::{Error, Result};
+use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
@@ -26,7 +28,7 @@ use crate::job::{JobKind, Jobs};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
-use crate::policy::{Catalogue, Grants, PolicyCache, Subject};
+use crate::policy::{self, Catalogue, Grants, PolicyCache, Subject};
 use crate::record::{Hooks, KeptFigures, Records};
 use crate::registry::Registry;
 use crate::role::Roles;
@@ -122,6 +124,11 @@ impl Crm {
         Roles::new(self.core.clone())
     }
 
+    /// The repository of groups.
+    pub fn groups(&self) -> Groups {
+        Groups::new(self.core.clone())
+    }
+
     /// The repository of members.
     pub fn members(&self) -> Members {
         Members::new(self.core.clone())
@@ -135,6 +142,11 @@ impl Crm {
     /// The modules that tenants declare for themselves.
     pub fn custom_modules(&self) -> CustomModules {
         CustomModules::new(self.core.clone())
+    }
+
+    /// Why somebody may do something, or may not.
+    pub fn access(&self) -> Access {
+        Access::new(self.core.clone())
     }
 
     /// The audit log.
@@ -269,6 +281,8 @@ impl Crm {
         self.tasks.spawn(self.jobs.runner().run(self.stop.clone()));
         self.tasks
             .spawn(upkeep::run(self.core.clone(), self.stop.clone()));
+        self.tasks
+            .spawn(policy::follow(self.core.clone(), self.stop.clone()));
         let (core, stop) = (self.core.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             while stop
@@ -465,12 +479,18 @@ impl Builder {
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
         schema.migrate().await?;
         schema.apply(&registry).await?;
-        let db = schema.into_db();
+        let db = schema.into_db()?;
         let names = registry.iter().map(|module| module.name().as_str());
         let catalogue = Arc::new(Catalogue::new(names)?);
         let dialect = db.dialect();
         let core = Core {
-            policy: PolicyCache::open(db.clone(), catalogue.clone(), registry.clone()).await?,
+            policy: PolicyCache::open(
+                db.clone(),
+                self.clock.clone(),
+                catalogue.clone(),
+                registry.clone(),
+            )
+            .await?,
             identity: Identity::new(&self.identity, &keys, &self.clock)?,
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),

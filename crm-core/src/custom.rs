@@ -29,6 +29,8 @@ use crate::journal;
 use crate::module::{CompiledModule, FieldSpec, FieldType, Ident};
 use crate::scope::{Permit, Read, Scope, Update};
 
+#[cfg(test)]
+pub(crate) use check::declaration as check_declaration;
 pub(crate) use index::create_indexes;
 pub use module::{CustomModules, MAX_MODULES};
 pub(crate) use tenant::TenantModules;

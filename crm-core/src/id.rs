@@ -54,6 +54,10 @@ id! {
     RoleId
 }
 id! {
+    /// A group of users of one tenant.
+    GroupId
+}
+id! {
     /// A record of a module.
     RecordId
 }

@@ -3,6 +3,7 @@
 // The derive macro names this crate by its outside name, also in its own tests.
 extern crate self as crm_core;
 
+pub mod access;
 mod audit;
 pub mod clock;
 mod crm;
@@ -11,6 +12,7 @@ mod db;
 mod dispatch;
 pub mod error;
 pub mod event;
+pub mod group;
 pub mod guide;
 pub mod hook;
 pub mod id;
@@ -21,6 +23,7 @@ pub mod member;
 pub mod module;
 pub mod plugin;
 pub mod policy;
+mod reach;
 pub mod record;
 mod registry;
 pub mod role;
@@ -44,7 +47,7 @@ pub use error::{Error, FieldError, Refusal, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;
-pub use schema::{DataLoss, Schema};
+pub use schema::{DataLoss, Hidden, Review, Schema};
 pub use scope::{
     Action, Actor, Create, Delete, Permit, Purge, Read, RequestContext, Scope, Update,
 };

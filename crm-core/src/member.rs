@@ -3,6 +3,7 @@
 
 mod rows;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,10 +11,10 @@ use serde::Serialize;
 
 use crate::crm::Core;
 use crate::db::Tx;
-use crate::error::{Error, Result};
-use crate::id::{RoleId, UserId};
+use crate::error::{Error, FieldError, Result};
+use crate::id::{RoleId, TenantId, UserId};
 use crate::journal;
-use crate::policy::{self, CompiledPolicy};
+use crate::policy::{Holdings, Sharing, check_gained};
 use crate::role;
 use crate::scope::{Delete, Permit, Read, Scope, Update};
 
@@ -50,6 +51,23 @@ pub struct HeldRole {
     pub id: RoleId,
     /// Its name.
     pub name: String,
+    /// The instant from which it is held no more; `None` for a role without an end.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// A role to be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleGrant {
+    /// Its name or id.
+    pub role: String,
+    /// The instant from which it is held no more; `None` for no end.
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl From<String> for RoleGrant {
+    fn from(role: String) -> Self {
+        Self { role, until: None }
+    }
 }
 
 /// A page of members, ordered by user id.
@@ -113,7 +131,8 @@ impl Members {
         rows::parse(found)?.pop().ok_or(Error::NotFound)
     }
 
-    /// Replaces the roles of a member; each is given by its name or id.
+    /// Replaces the roles of a member; each is given by its name or id, and may be held until an
+    /// instant only.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] for an unknown role; [`Error::Forbidden`] for a
@@ -123,12 +142,22 @@ impl Members {
         &self,
         permit: &Permit<Update>,
         user: UserId,
-        roles: Vec<String>,
+        roles: impl IntoIterator<Item = impl Into<RoleGrant>>,
     ) -> Result<Member> {
         let scope = permit.on(OBJECT)?.clone();
+        let roles: Vec<RoleGrant> = roles.into_iter().map(Into::into).collect();
         if roles.len() > ROLES_MAX {
             let message = "A member holds at most 50 roles.";
             return Err(Error::invalid("roles", "too_many", message));
+        }
+        let now = scope.clock().now();
+        let past = |grant: &RoleGrant| grant.until.is_some_and(|until| until <= now);
+        if let Some(index) = roles.iter().position(past) {
+            return Err(Error::Invalid(vec![FieldError {
+                pointer: format!("/roles/{index}/until"),
+                code: "in_the_past",
+                message: "An assignment ends later than now.".into(),
+            }]));
         }
         let (tenant, write) = (scope.tenant(), Write(scope));
         self.core
@@ -156,20 +185,24 @@ impl Members {
 struct Write(Scope);
 
 impl Write {
-    async fn set_roles(self, tx: &mut Tx<'_>, user: UserId, roles: Vec<String>) -> Result<Member> {
-        let tenant = self.0.tenant();
+    async fn set_roles(
+        self,
+        tx: &mut Tx<'_>,
+        user: UserId,
+        roles: Vec<RoleGrant>,
+    ) -> Result<Member> {
+        let (tenant, now) = (self.0.tenant(), self.0.clock().now());
         let old = self.member(tx, user).await?;
-        let new = role::resolve(tx, tenant, "roles", &roles).await?;
-        let held: Vec<RoleId> = old.roles.iter().map(|role| role.id).collect();
+        let new = resolve(tx, tenant, &roles).await?;
+        let held: Vec<_> = old.roles.iter().map(|role| (role.id, role.until)).collect();
         if new == held {
             return Ok(old);
         }
-        let rules = policy::rules(tx, tenant).await?;
-        let compiled = CompiledPolicy::new(self.0.catalogue(), &rules);
-        let gained = compiled.grants(&new).beyond(&compiled.grants(&held));
-        policy::check_held(&self.0, &gained)?;
+        let users = BTreeSet::from([user]);
+        let before = Holdings::read(tx, tenant, &users).await?;
         rows::clear(tx, tenant, user).await?;
-        rows::assign(tx, tenant, user, &new, self.0.clock().now()).await?;
+        rows::assign_until(tx, tenant, user, &new, now).await?;
+        check_gained(tx, &self.0, &users, &before, Sharing::Unchanged).await?;
         self.keep_an_admin(tx, &old).await?;
         let member = self.member(tx, user).await?;
         self.audit(tx, "members.update", &old, Some(&member))
@@ -189,10 +222,12 @@ impl Write {
         rows::parse(found)?.pop().ok_or(Error::NotFound)
     }
 
-    /// Refuses the change when `before` was the last active admin and is one no more.
+    /// Refuses the change when `before` was the last active admin without an end, and is one no
+    /// more.
     async fn keep_an_admin(&self, tx: &mut Tx<'_>, before: &Member) -> Result<()> {
         let admin = role::ADMIN;
-        let was_admin = before.active && before.roles.iter().any(|role| role.name == admin);
+        let lasting = |role: &HeldRole| role.name == admin && role.until.is_none();
+        let was_admin = before.active && before.roles.iter().any(lasting);
         if was_admin && !rows::has_admin(tx, self.0.tenant()).await? {
             return Err(Error::conflict(
                 "last_admin",
@@ -217,6 +252,25 @@ impl Write {
             .map_err(Error::internal)?;
         journal::audit(tx, &self.0, action, entity, Some(before), after).await
     }
+}
+
+/// The roles by their ids, the oldest first; one that is named twice is held until the later end.
+async fn resolve(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    grants: &[RoleGrant],
+) -> Result<Vec<(RoleId, Option<DateTime<Utc>>)>> {
+    let names: Vec<String> = grants.iter().map(|grant| grant.role.clone()).collect();
+    let ids = role::resolve_each(tx, tenant, "roles", &names).await?;
+    let mut roles = BTreeMap::new();
+    for (id, grant) in ids.into_iter().zip(grants) {
+        let until = roles.entry(id).or_insert(grant.until);
+        *until = match (*until, grant.until) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            _ => None,
+        };
+    }
+    Ok(roles.into_iter().collect())
 }
 
 #[cfg(test)]

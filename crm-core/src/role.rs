@@ -14,11 +14,11 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::RoleId;
 use crate::journal;
-use crate::policy::{self, Permission};
+use crate::policy::{self, Permission, PermissionInput};
 use crate::scope::{Create, Delete, Permit, Read, Scope, Update};
 use draft::Draft;
 
-pub(crate) use rows::{ADMIN, BuiltIns, resolve, seed_roles};
+pub(crate) use rows::{ADMIN, BuiltIns, parse, resolve, resolve_each, seed_roles, select};
 
 /// The object of the permissions asked for here, and the entity of the audit rows.
 const OBJECT: &str = "roles";
@@ -51,8 +51,9 @@ pub struct NewRole {
     pub description: String,
     /// The role whose permissions the new one includes.
     pub parent_id: Option<RoleId>,
-    /// Permissions as [`Permission`] reads them: `contacts.read`, `deals.*`, `!deals.delete`.
-    pub permissions: Vec<String>,
+    /// Permissions as [`Permission`] reads them: `contacts.read`, `deals.*`, `!deals.delete`, each
+    /// with a condition on the rows if need be.
+    pub permissions: Vec<PermissionInput>,
 }
 
 /// The changes of a role; `None` leaves a value as it is.
@@ -65,7 +66,7 @@ pub struct RoleChange {
     /// The role to inherit from, or `Some(None)` for none.
     pub parent_id: Option<Option<RoleId>>,
     /// The complete new list of permissions.
-    pub permissions: Option<Vec<String>>,
+    pub permissions: Option<Vec<PermissionInput>>,
 }
 
 /// The roles of the tenant that a permit is for.
@@ -120,7 +121,7 @@ impl Roles {
             parent_id: Some(input.parent_id),
             permissions: Some(input.permissions),
         };
-        let draft = Draft::check(scope.catalogue(), change)?;
+        let draft = Draft::check(&scope, change)?;
         let new = Role {
             id: RoleId(scope.clock().new_id()),
             name: String::new(),
@@ -150,7 +151,7 @@ impl Roles {
         change: RoleChange,
     ) -> Result<Role> {
         let scope = permit.on(OBJECT)?.clone();
-        let draft = Draft::check(scope.catalogue(), change)?;
+        let draft = Draft::check(&scope, change)?;
         let (tenant, write) = (scope.tenant(), Write(scope));
         self.core
             .policy

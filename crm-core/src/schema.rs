@@ -1,15 +1,19 @@
 //! The tables: the library's own by migrations, the modules' by their declarations.
 
+mod review;
+
 use std::collections::HashSet;
 
 use crate::clock::Clock;
 use crate::custom;
 use crate::db::ddl::{self, Step};
-use crate::db::migrate::MigrationStatus;
+use crate::db::migrate::{MigrationStatus, all_pending};
 use crate::db::{ColumnType, DatabaseOptions, Db, Dialect, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::module::{CompiledModule, ModuleSpec};
 use crate::registry::Registry;
+
+pub use review::{Hidden, Review};
 
 /// Whether what tables hold may be lost with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +27,8 @@ pub enum DataLoss {
 /// An open database whose tables may still have to be made.
 #[derive(Debug, Clone)]
 pub struct Schema {
-    db: Db,
+    /// None when there is no database yet, and none is to be made.
+    db: Option<Db>,
     clock: Clock,
 }
 
@@ -35,13 +40,33 @@ impl Schema {
     /// cannot be reached.
     pub async fn open(url: &str, options: &DatabaseOptions, clock: Clock) -> Result<Self> {
         Ok(Self {
-            db: Db::open(url, options).await?,
+            db: Some(Db::open(url, options).await?),
             clock,
         })
     }
 
-    pub(crate) fn into_db(self) -> Db {
-        self.db
+    /// Opens the database for looking at its tables. A file that is not there is not made: it reads
+    /// as a database in which everything is still to be done.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn open_present(url: &str, options: &DatabaseOptions, clock: Clock) -> Result<Self> {
+        match Db::exists(url)? {
+            true => Self::open(url, options, clock).await,
+            false => Ok(Self { db: None, clock }),
+        }
+    }
+
+    pub(crate) fn into_db(self) -> Result<Db> {
+        self.db.ok_or_else(absent)
+    }
+
+    fn db(&self) -> Result<&Db> {
+        self.db.as_ref().ok_or_else(absent)
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.db.as_ref().map_or(Dialect::Sqlite, Db::dialect)
     }
 
     /// The library's migrations and whether each is applied.
@@ -49,7 +74,10 @@ impl Schema {
     /// # Errors
     /// [`Error::Configuration`] when the database is newer than this program.
     pub async fn status(&self) -> Result<Vec<MigrationStatus>> {
-        self.db.migration_status().await
+        match &self.db {
+            Some(db) => db.migration_status().await,
+            None => all_pending(self.dialect()),
+        }
     }
 
     /// Applies the pending migrations and answers them. Processes that start together migrate once.
@@ -57,7 +85,7 @@ impl Schema {
     /// # Errors
     /// Those of [`status`](Self::status).
     pub async fn migrate(&self) -> Result<Vec<MigrationStatus>> {
-        self.db.migrate_up(&self.clock).await
+        self.db()?.migrate_up(&self.clock).await
     }
 
     /// Reverts the newest migration and answers it. The modules' tables go before the first one
@@ -76,7 +104,7 @@ impl Schema {
             return Ok(None);
         };
         let tenants = Sql::new("SELECT count(*) FROM tenants").returns(&[ColumnType::Int]);
-        let tenants: i64 = match self.db.fetch_optional(tenants).await? {
+        let tenants: i64 = match self.db()?.fetch_optional(tenants).await? {
             Some(mut row) => row.int()?,
             None => 0,
         };
@@ -90,12 +118,12 @@ impl Schema {
         if applied.len() == 1 {
             self.drop_modules().await?;
         }
-        self.db.migrate_down().await
+        self.db()?.migrate_down().await
     }
 
     /// Drops the modules' tables, those that refer to others first.
     async fn drop_modules(&self) -> Result<()> {
-        let job = self.db.write(|tx| {
+        let job = self.db()?.write(|tx| {
             Box::pin(async move {
                 tx.lock_schema().await?;
                 let mut present = read(tx.fetch_all(stored()).await?)?;
@@ -116,28 +144,18 @@ impl Schema {
         job.await
     }
 
-    /// What applying the declarations would do to the modules' tables.
+    /// What applying the declarations would do to the modules' tables. [`review`](Self::review) says
+    /// what their records have against it.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a change that this version cannot make.
     pub async fn plan(&self, registry: &Registry) -> Result<Vec<Step>> {
-        let migrated = self
-            .status()
-            .await?
-            .iter()
-            .all(|row| row.applied_at.is_some());
-        let dialect = self.db.dialect();
-        let present = if migrated {
-            let tables = self.db.fetch_all(ddl::custom::tables(dialect)).await?;
-            Present::read(self.db.fetch_all(stored()).await?, tables)?
-        } else {
-            Present::default()
-        };
+        let (present, dialect) = (self.present().await?, self.dialect());
         let mut steps = Vec::new();
         for module in registry.by_dependency() {
             let mut found = present.difference(module, dialect)?;
             if let Some(count) = present.losing(module) {
-                let row = self.db.fetch_optional(count).await?;
+                let row = self.db()?.fetch_optional(count).await?;
                 counted(&mut found, row)?;
             }
             steps.extend(found);
@@ -145,12 +163,36 @@ impl Schema {
         Ok(steps)
     }
 
+    /// The declarations of the modules' tables as they are, in the order of their names.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn declared(&self) -> Result<Vec<ModuleSpec>> {
+        Ok(self.present().await?.specs)
+    }
+
+    async fn present(&self) -> Result<Present> {
+        if !self.has(MODULES).await? {
+            return Ok(Present::default());
+        }
+        let db = self.db()?;
+        let tables = db.fetch_all(ddl::custom::tables(db.dialect())).await?;
+        Present::read(db.fetch_all(stored()).await?, tables)
+    }
+
+    /// Whether the migration with this number is applied.
+    async fn has(&self, version: i64) -> Result<bool> {
+        let mut applied = self.status().await?.into_iter();
+        Ok(applied.any(|one| one.version == version && one.applied_at.is_some()))
+    }
+
     /// Makes and changes the modules' tables; answers what was done.
     ///
     /// Tables of modules that are no longer declared stay as they are.
     ///
     /// # Errors
-    /// [`Error::Configuration`] for a change that would destroy data, naming it.
+    /// [`Error::Configuration`] for a change that would destroy data, naming it; [`Error::Invalid`]
+    /// for one that records break, with their number.
     pub async fn apply(&self, registry: &Registry) -> Result<Vec<Step>> {
         self.apply_with(registry, DataLoss::Refused).await
     }
@@ -163,13 +205,14 @@ impl Schema {
     pub async fn apply_with(&self, registry: &Registry, loss: DataLoss) -> Result<Vec<Step>> {
         let modules: Vec<_> = registry.by_dependency().cloned().collect();
         let now = self.clock.now();
-        self.db
+        self.db()?
             .write(move |tx| {
                 Box::pin(async move {
                     tx.lock_schema().await?;
                     let tables = ddl::custom::tables(tx.dialect());
                     let tables = tx.fetch_all(tables).await?;
                     let present = Present::read(tx.fetch_all(stored()).await?, tables)?;
+                    review::refuse_obstacles(tx, &present, &modules).await?;
                     let mut done = Vec::new();
                     for module in modules {
                         let mut steps = present.difference(&module, tx.dialect())?;
@@ -190,7 +233,8 @@ impl Schema {
                             ));
                         }
                         for step in &steps {
-                            tx.run_script(step.sql.clone()).await?;
+                            let ran = tx.run_script(step.sql.clone()).await;
+                            ran.map_err(|error| in_step(error, step))?;
                         }
                         if !steps.is_empty() {
                             // A table made anew has lost them.
@@ -210,7 +254,27 @@ impl Schema {
 
     /// Closes the database.
     pub async fn close(&self) {
-        self.db.close().await;
+        if let Some(db) = &self.db {
+            db.close().await;
+        }
+    }
+}
+
+/// The migrations that made the table of the modules, and that of tenants' own fields.
+const MODULES: i64 = 1;
+const CUSTOM_FIELDS: i64 = 4;
+
+fn absent() -> Error {
+    Error::Configuration("there is no database yet; make one with `crm migrate up`".into())
+}
+
+/// The failure of a step with what it was about.
+fn in_step(error: Error, step: &Step) -> Error {
+    match error {
+        Error::Conflict { code, message } => {
+            Error::conflict(code, format!("{}: {message}", step.summary))
+        }
+        error => error,
     }
 }
 
@@ -254,6 +318,11 @@ impl Present {
     fn losing(&self, module: &CompiledModule) -> Option<Sql> {
         let old = self.specs.iter().find(|spec| spec.name == *module.name())?;
         ddl::losing(old, module.spec())
+    }
+
+    fn obstacles(&self, module: &CompiledModule, dialect: Dialect) -> Vec<ddl::Obstacle> {
+        let old = self.specs.iter().find(|spec| spec.name == *module.name());
+        old.map_or_else(Vec::new, |old| ddl::obstacles(old, module.spec(), dialect))
     }
 
     fn difference(&self, module: &CompiledModule, dialect: Dialect) -> Result<Vec<Step>> {

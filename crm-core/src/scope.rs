@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{ApiKeyId, EventId, PluginId, TenantId, UserId};
 use crate::module::CompiledModule;
-use crate::policy::{Catalogue, Grants, Operation, Rights, RowScope};
+use crate::policy::{Catalogue, Grants, Operation, Rights, Rows};
+use crate::reach::Reach;
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +77,8 @@ struct Inner {
     actor: Actor,
     tenant: TenantId,
     grants: Arc<Grants>,
+    /// Those of the rights that have no end.
+    lasting: Arc<Grants>,
     modules: Arc<TenantModules>,
     request: RequestContext,
     cause: Option<Cause>,
@@ -90,7 +93,13 @@ impl Scope {
         request: RequestContext,
     ) -> Self {
         let modules = core.policy.declared().clone();
-        Self::of(core, actor, tenant, &Rights { grants, modules }, request)
+        Self::of(
+            core,
+            actor,
+            tenant,
+            &Rights::lasting(grants, modules),
+            request,
+        )
     }
 
     /// The scope of an actor with these rights.
@@ -106,6 +115,7 @@ impl Scope {
             actor,
             tenant,
             grants: rights.grants.clone(),
+            lasting: rights.lasting.clone(),
             modules: rights.modules.clone(),
             request,
             cause: None,
@@ -120,7 +130,7 @@ impl Scope {
     ) -> Result<Self> {
         let modules = core.policy.modules(tenant).await?;
         let grants = Arc::new(Grants::everything(modules.catalogue()));
-        let rights = Rights { grants, modules };
+        let rights = Rights::lasting(grants, modules);
         Ok(Self::of(
             core.clone(),
             Actor::Operator,
@@ -142,6 +152,7 @@ impl Scope {
             actor: Actor::Plugin(plugin),
             tenant: event.tenant_id,
             grants: rights.grants,
+            lasting: rights.lasting,
             modules: rights.modules,
             request: RequestContext {
                 id: event.request_id.as_str().into(),
@@ -158,10 +169,12 @@ impl Scope {
     /// in the course of somebody's write.
     pub(crate) fn elevated(&self) -> Self {
         let core = self.0.core.clone();
+        let everything = Arc::new(Grants::everything(self.0.modules.catalogue()));
         Self(Arc::new(Inner {
             actor: self.0.actor,
             tenant: self.0.tenant,
-            grants: Arc::new(Grants::everything(self.0.modules.catalogue())),
+            grants: everything.clone(),
+            lasting: everything,
             modules: self.0.modules.clone(),
             request: self.0.request.clone(),
             cause: self.0.cause,
@@ -192,6 +205,11 @@ impl Scope {
     /// The rights of this scope.
     pub fn grants(&self) -> &Arc<Grants> {
         &self.0.grants
+    }
+
+    /// Those of the rights that end at no instant: what is held for a while cannot be handed on.
+    pub(crate) fn lasting(&self) -> &Grants {
+        &self.0.lasting
     }
 
     /// The module called `name` as the tenant has it, with the fields of its own.
@@ -236,13 +254,14 @@ impl Scope {
             .catalogue()
             .operation(object, A::NAME)
             .ok_or(Error::NotFound)?;
-        let Some(rows) = self.0.grants.decide(operation) else {
+        let Some(rows) = self.0.grants.rows(operation) else {
             return Err(Error::Forbidden {
                 permission: format!("{object}.{}", A::NAME),
             });
         };
         let module = self.module(object).cloned();
         Ok(Permit {
+            reach: Reach::new(self, module.as_ref(), &rows),
             scope: self.clone(),
             operation,
             module,
@@ -297,7 +316,8 @@ pub struct Permit<A> {
     scope: Scope,
     operation: Operation,
     module: Option<Arc<CompiledModule>>,
-    rows: RowScope,
+    rows: Rows,
+    reach: Reach,
     action: PhantomData<fn() -> A>,
 }
 
@@ -307,7 +327,8 @@ impl<A> Clone for Permit<A> {
             scope: self.scope.clone(),
             operation: self.operation,
             module: self.module.clone(),
-            rows: self.rows,
+            rows: self.rows.clone(),
+            reach: self.reach.clone(),
             action: PhantomData,
         }
     }
@@ -325,8 +346,13 @@ impl<A> Permit<A> {
     }
 
     /// The rows it covers.
-    pub fn rows(&self) -> RowScope {
-        self.rows
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// The rows it covers, in the forms that statements and records are held against.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// The scope, when the permit covers all of this object: an administration's repository asks
@@ -339,7 +365,7 @@ impl<A> Permit<A> {
         A: Action,
     {
         let asked = self.scope.catalogue().operation(object, A::NAME);
-        if asked == Some(self.operation) && self.rows == RowScope::All {
+        if asked == Some(self.operation) && self.rows.is_all() {
             return Ok(&self.scope);
         }
         Err(Error::Forbidden {
@@ -352,21 +378,12 @@ impl<A> Permit<A> {
         self.module.as_ref().ok_or(Error::NotFound)
     }
 
-    /// The owner that rows must have to be covered; `None` when all rows are.
-    pub(crate) fn owner(&self) -> Result<Option<UserId>> {
-        match (self.rows, self.scope.actor().user()) {
-            (RowScope::All, _) => Ok(None),
-            (RowScope::Own, Some(user)) => Ok(Some(user)),
-            // Grants of actors without a user hold no rights on own rows (see `Grants`).
-            (RowScope::Own, None) => Err(Error::NotFound),
-        }
-    }
-
-    /// Whether a row with this owner is covered.
-    pub(crate) fn covers(&self, owner: Option<UserId>) -> bool {
-        match self.rows {
-            RowScope::All => true,
-            RowScope::Own => owner.is_some() && owner == self.scope.actor().user(),
+    /// Whether a row may get this owner, as far as that decides: whoever may write own rows only
+    /// cannot give them away.
+    pub(crate) fn may_give_to(&self, owner: Option<UserId>) -> bool {
+        match &self.reach {
+            Reach::Own(user) => owner == Some(*user),
+            _ => true,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! everything as right as it was, tenants in turn. What is asked for is forgotten with the process:
 //! the next read asks again.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::crm::Core;
+use crate::db::record::Learned;
 use crate::error::Result;
 use crate::id::TenantId;
 
@@ -30,6 +31,8 @@ pub(crate) enum Task {
     Search(TenantId, u16),
     /// Their number.
     Count(TenantId, u16),
+    /// The search index of the module in one piece: to be begun, or gone on with.
+    Merge(u16, bool),
 }
 
 /// What is asked for, and what this process knows to be there.
@@ -38,6 +41,8 @@ pub(crate) struct Upkeep {
     large: u32,
     waiting: Mutex<VecDeque<Task>>,
     counted: Mutex<HashSet<(TenantId, u16)>>,
+    /// Records that a module's search index has learned since it was last merged.
+    learned: Mutex<HashMap<u16, u64>>,
     wake: Notify,
 }
 
@@ -48,6 +53,7 @@ impl Upkeep {
             large,
             waiting: Mutex::new(VecDeque::new()),
             counted: Mutex::new(HashSet::new()),
+            learned: Mutex::new(HashMap::new()),
             wake: Notify::new(),
         }
     }
@@ -67,6 +73,19 @@ impl Upkeep {
     /// Whether the number of these records is kept, whoever writes them.
     pub(crate) fn is_counted(&self, tenant: TenantId, module: u16) -> bool {
         self.counted.lock().contains(&(tenant, module))
+    }
+
+    /// Takes note of what an index has learned: behind a quarter of it, a merge costs no more than
+    /// the learning did.
+    fn learned(&self, module: u16, step: Learned) {
+        let mut learned = self.learned.lock();
+        let since = learned.entry(module).or_default();
+        *since += step.records;
+        if !step.more && *since * 4 > step.of {
+            *since = 0;
+            drop(learned);
+            self.ask(Task::Merge(module, true));
+        }
     }
 
     fn take(&self) -> Option<Task> {
@@ -107,11 +126,21 @@ async fn step(core: &Arc<Core>, task: Task) -> Result<()> {
     let shared = core.clone();
     match task {
         Task::Search(tenant, module) => {
-            let more = core.db.write(move |tx| {
+            let step = core.db.write(move |tx| {
                 Box::pin(async move { shared.numbered(module).search_step(tx, tenant).await })
             });
-            if more.await? {
+            let step = step.await?;
+            if step.more {
                 core.upkeep.ask(task);
+            }
+            core.upkeep.learned(module, step);
+        }
+        Task::Merge(module, begin) => {
+            let more = core.db.write(move |tx| {
+                Box::pin(async move { shared.numbered(module).merge_step(tx, begin).await })
+            });
+            if more.await? {
+                core.upkeep.ask(Task::Merge(module, false));
             }
         }
         Task::Count(tenant, module) => {

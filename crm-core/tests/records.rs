@@ -44,6 +44,8 @@ mod flags;
 mod hooks;
 #[path = "records/links.rs"]
 mod links;
+#[path = "records/matrix.rs"]
+mod matrix;
 #[path = "records/merge.rs"]
 mod merge;
 #[path = "records/module_suite.rs"]
@@ -52,12 +54,18 @@ mod module_suite;
 mod money;
 #[path = "records/nearest.rs"]
 mod nearest;
+#[path = "records/nodes.rs"]
+mod nodes;
 #[path = "records/page_number.rs"]
 mod page_number;
 #[path = "records/query.rs"]
 mod query;
 #[path = "records/relations.rs"]
 mod relations;
+#[path = "records/review.rs"]
+mod review;
+#[path = "records/scopes.rs"]
+mod scopes;
 #[path = "records/search.rs"]
 mod search;
 #[path = "records/search_index.rs"]

@@ -681,7 +681,7 @@ async fn an_upsert_changes_only_rows_that_the_starter_may_change(
     let draft = crm_core::role::NewRole {
         name: "own".into(),
         description: String::new(),
-        permissions: permissions.map(str::to_owned).to_vec(),
+        permissions: permissions.map(Into::into).to_vec(),
         parent_id: None,
     };
     fixture.crm.roles().create(&roles, draft).await?;

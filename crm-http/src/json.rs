@@ -144,7 +144,10 @@ pub(crate) fn interrupted() -> Problem {
     )
 }
 
-/// Parses JSON text; nesting is bounded by the parser at 128 levels.
+/// Most lists and objects inside each other, bounded by the parser.
+const MAX_DEPTH: usize = 127;
+
+/// Parses JSON text.
 fn parse(text: &[u8]) -> Result<Value, Problem> {
     let repeated = RefCell::new(None);
     let mut parser = serde_json::Deserializer::from_slice(text);
@@ -155,8 +158,23 @@ fn parse(text: &[u8]) -> Result<Value, Problem> {
     let parsed = parsed.and_then(|value| parser.end().map(|()| value));
     parsed.map_err(|error| match repeated.into_inner() {
         Some(key) => Problem::duplicate_key(&key),
-        None => Problem::malformed_json(format!("the body is not JSON: {error}")),
+        None => Problem::malformed_json(explained(&error)),
     })
+}
+
+/// What is wrong with a text: not all of what is refused is no JSON.
+fn explained(error: &serde_json::Error) -> String {
+    let (text, line, column) = (error.to_string(), error.line(), error.column());
+    let place = format!("line {line}, column {column}");
+    if text.starts_with("recursion limit exceeded") {
+        format!("lists and objects stand at most {MAX_DEPTH} levels deep in a body ({place})")
+    } else if text.starts_with("number out of range") {
+        format!(
+            "a number of the body is out of range: it is larger than any that is read ({place})"
+        )
+    } else {
+        format!("the body is not JSON: {text}")
+    }
 }
 
 /// Builds a [`Value`], remembering the first member named twice.
@@ -277,6 +295,21 @@ mod tests {
     #[test]
     fn deep_nesting_is_refused_instead_of_overflowing_the_stack() {
         assert_eq!(code(&"[".repeat(100_000)), "malformed_json");
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(code(&nested(MAX_DEPTH)), "accepted");
+        let refused = parse(nested(MAX_DEPTH + 1).as_bytes()).unwrap_err();
+        assert!(refused.to_string().contains("127 levels"), "{refused}");
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_called_so() {
+        let refused = parse(br#"{"a": 1e400}"#).unwrap_err();
+        let text = refused.to_string();
+        assert!(
+            text.contains("out of range") && !text.contains("not JSON"),
+            "{text}"
+        );
+        assert_eq!(refused.code(), "malformed_json");
     }
 
     #[tokio::test]

@@ -121,6 +121,31 @@ fn judge(
     if schema.nullable && value.is_null() {
         return;
     }
+    if !schema.any_of.is_empty() {
+        // Its alternatives differ in their type.
+        let resolved = |part: &MetaSchemaRef| match part {
+            MetaSchemaRef::Inline(schema) => schema.ty,
+            MetaSchemaRef::Reference(name) => {
+                registry.schemas.get(name).map_or("", |schema| schema.ty)
+            }
+        };
+        match schema
+            .any_of
+            .iter()
+            .find(|part| is_of(resolved(part), value))
+        {
+            Some(part) => judge(registry, part, value, at, refused),
+            None => {
+                let types: Vec<_> = schema.any_of.iter().map(resolved).collect();
+                refused.push(FieldError {
+                    pointer: at.clone(),
+                    code: "wrong_type",
+                    message: format!("This must be of type {}.", types.join(" or ")),
+                });
+            }
+        }
+        return;
+    }
     if let Some((code, message)) = breach(schema, value) {
         refused.push(FieldError {
             pointer: at.clone(),
@@ -184,16 +209,7 @@ fn push(refused: &mut Vec<FieldError>, at: &str, name: &str, code: &'static str,
 
 /// The one rule of `schema` itself that `value` breaks.
 fn breach(schema: &MetaSchema, value: &Value) -> Option<(&'static str, String)> {
-    let fits = match schema.ty {
-        "string" => value.is_string(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "boolean" => value.is_boolean(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        _ => true,
-    };
-    if !fits {
+    if !is_of(schema.ty, value) {
         return Some(("wrong_type", format!("This must be of type {}.", schema.ty)));
     }
     if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
@@ -210,6 +226,18 @@ fn breach(schema: &MetaSchema, value: &Value) -> Option<(&'static str, String)> 
             Some(("too_many", format!("At most {most} entries are allowed.")))
         }
         _ => None,
+    }
+}
+
+fn is_of(ty: &str, value: &Value) -> bool {
+    match ty {
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => true,
     }
 }
 

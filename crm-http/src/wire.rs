@@ -24,6 +24,8 @@ pub(crate) enum Tag {
     Members,
     /// What they may do.
     Roles,
+    /// Teams of people, with what they may do together.
+    Groups,
     /// Credentials for programs.
     ApiKeys,
     /// The tenant's own WebAssembly automation.

@@ -16,6 +16,7 @@ macro_rules! migrations {
             migration!($folder, 4, "0004", "custom_fields"),
             migration!($folder, 5, "0005", "record_counts"),
             migration!($folder, 6, "0006", "serials"),
+            migration!($folder, 7, "0007", "groups"),
         ]
     };
 }

@@ -56,17 +56,18 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
         }
     };
     let (soft_delete, require_version) = (words.soft_delete, words.require_version);
-    let key = match &words.key {
-        None => quote!(::std::option::Option::None),
-        Some(key) => {
-            let key = ident(key)?;
-            quote!(::std::option::Option::Some(#key))
+    let optional = |word: &Option<LitStr>| match word {
+        None => Ok(quote!(::std::option::Option::None)),
+        Some(name) => {
+            let name = ident(name)?;
+            Ok::<_, Error>(quote!(::std::option::Option::Some(#name)))
         }
     };
     let aggregate_ttl = match &words.aggregate_ttl {
         None => quote!(::std::option::Option::None),
         Some(seconds) => quote!(::std::option::Option::Some(#seconds)),
     };
+    let (key, parent) = (optional(&words.key)?, optional(&words.parent)?);
     let target = &input.ident;
     let finish = match &words.with {
         Some(with) => quote!(#with(spec)),
@@ -87,6 +88,7 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
                     soft_delete: #soft_delete,
                     require_version: #require_version,
                     key: #key,
+                    parent: #parent,
                     duplicates: ::std::vec![#(#duplicates),*],
                     aggregate_ttl: #aggregate_ttl,
                 };

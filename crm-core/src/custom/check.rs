@@ -2,13 +2,14 @@
 
 use crate::db::custom::is_storable;
 use crate::error::{Error, FieldError, Result};
+use crate::module::words::not_tenants;
 use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType};
 use crate::record::expanded_name;
 
 use super::{MAX_FIELDS, MAX_FIELDS_OF_TENANT};
 
 /// Holds a declaration against the rules; pointers lead into the field.
-pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<()> {
+pub(crate) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<()> {
     let mut whole = module.spec().clone();
     whole.fields = module.declared_fields().to_vec();
     let place = format!("/fields/{}", whole.fields.len());
@@ -33,13 +34,21 @@ pub(super) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
         problems.push(FieldError::new(field, code, message));
     };
     let name = &spec.name;
-    if spec.kind.is_reference() || !is_storable(spec.kind.column()) {
-        let message = format!("a custom field cannot be of type {}", spec.kind.name());
-        refuse("type", "not_supported", message);
+    let word = match spec.serial {
+        true => "serial",
+        false => spec.kind.name(),
+    };
+    if spec.serial || spec.kind.is_reference() || !is_storable(spec.kind.column()) {
+        refuse("type", "not_supported", not_tenants(word));
     }
-    if spec.computed.is_some() || spec.copied.is_some() || spec.serial {
-        let message = "a custom field is neither computed, copied nor serial".to_owned();
-        refuse("name", "not_supported", message);
+    for (key, said) in [
+        ("computed", spec.computed.is_some()),
+        ("copied", spec.copied.is_some()),
+    ] {
+        if said {
+            let message = format!("only fields that the application declares are `{key}`");
+            refuse(key, "not_supported", message);
+        }
     }
     if module.computed().any(|field| field.name == *name) {
         let message = format!("the name `{name}` is taken by a computed field");

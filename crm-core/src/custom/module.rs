@@ -210,7 +210,8 @@ impl Write {
         let left = Sql::new("SELECT 1 FROM custom_records WHERE tenant_id = $1 AND module = $2");
         if tx.fetch_optional(self.bound(left)).await?.is_some() {
             let message = format!(
-                "{} has records; delete them first, or say that they are to be destroyed",
+                "{} has records; delete them first, or say that they are to be destroyed \
+                 (destroy_data=true)",
                 self.name()
             );
             return Err(Error::conflict("module_not_empty", message));

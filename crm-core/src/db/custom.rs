@@ -266,7 +266,12 @@ mod tests {
                 limit: 21,
             };
             let tenant = TenantId(Uuid::nil());
-            let sql = Statements::new(&module, Dialect::Sqlite).list(tenant, None, &query, stretch);
+            let sql = Statements::new(&module, Dialect::Sqlite).list(
+                tenant,
+                &crate::reach::Reach::All,
+                &query,
+                stretch,
+            );
             let explain = format!("EXPLAIN QUERY PLAN {}", sql.text.as_str());
             let rows = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut connection);
             let rows = rows.await.unwrap();

@@ -8,6 +8,7 @@
 pub(crate) mod custom;
 mod link;
 mod loss;
+mod obstacle;
 mod plan;
 mod search;
 #[cfg(test)]
@@ -24,8 +25,10 @@ use crate::module::{DELETED_AT, FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::value::Value;
 
 pub(crate) use loss::losing;
+pub(crate) use obstacle::{Obstacle, obstacles};
 pub use plan::Step;
 pub(crate) use plan::plan;
+use plan::{find, same_type};
 
 /// PostgreSQL cuts longer names, silently.
 const MAX_NAME: usize = 63;

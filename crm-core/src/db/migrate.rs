@@ -24,6 +24,11 @@ struct Applied {
     at: DateTime<Utc>,
 }
 
+/// The migrations of a database that is not there yet.
+pub(crate) fn all_pending(dialect: Dialect) -> Result<Vec<MigrationStatus>> {
+    status(embedded(dialect), &[])
+}
+
 impl Db {
     /// All migrations of this program and whether they are applied.
     pub(crate) async fn migration_status(&self) -> Result<Vec<MigrationStatus>> {

@@ -10,6 +10,7 @@ pub(crate) mod custom;
 pub(crate) mod ddl;
 mod error;
 pub(crate) mod journal;
+mod listen;
 mod made;
 pub(crate) mod migrate;
 mod postgres;
@@ -29,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::module::Ident;
 
+pub(crate) use listen::{Heard, Listener};
 pub(crate) use made::MANY;
 pub(crate) use row::Row;
 pub(crate) use sql::{ColumnType, Sql};
@@ -139,6 +141,14 @@ impl Db {
             }
         };
         Ok(Self { backend, committed })
+    }
+
+    /// Whether there is a database at `url`; a server's is found out by asking it.
+    pub(crate) fn exists(url: &str) -> Result<bool> {
+        match url.split_once(':') {
+            Some(("sqlite", _)) => sqlite::exists(url),
+            _ => Ok(true),
+        }
     }
 
     /// Which SQL this database speaks.

@@ -86,6 +86,11 @@ impl Database {
             .unwrap_or_else(|error| Err(Error::internal(error)))
     }
 
+    /// How its connections are made.
+    pub(super) fn options(&self) -> std::sync::Arc<PgConnectOptions> {
+        self.pool.connect_options()
+    }
+
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }

@@ -9,6 +9,7 @@ mod lookup;
 mod many;
 mod nearest;
 mod order;
+mod reach;
 mod search;
 mod search_step;
 mod through;
@@ -21,12 +22,14 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use super::{ColumnType, Dialect, Sql};
 use crate::id::{RecordId, TenantId, UserId};
 use crate::module::CompiledModule;
+use crate::reach::Reach;
 use crate::record::{Comparison, Count, Field, Filter, Query};
 use crate::value::Value;
 
 pub(crate) use duplicates::ignores_case;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
+pub(crate) use search_step::Learned;
 
 use custom::{selected, within};
 use trash::Shelf;
@@ -197,7 +200,7 @@ impl Statements {
     pub(crate) fn count(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         query: &Query,
         path: SearchPath,
     ) -> Sql {
@@ -206,7 +209,7 @@ impl Statements {
         self.conditions(
             &mut sql,
             tenant,
-            owner,
+            reach,
             query.filter.as_ref(),
             query.search.as_deref().map(|text| (text, path)),
         );
@@ -218,9 +221,9 @@ impl Statements {
     }
 
     /// All records that match, in no order.
-    pub(crate) fn matching(&self, tenant: TenantId, owner: Option<UserId>, filter: &Filter) -> Sql {
+    pub(crate) fn matching(&self, tenant: TenantId, reach: &Reach, filter: &Filter) -> Sql {
         let mut sql = self.select();
-        self.conditions(&mut sql, tenant, owner, Some(filter), None);
+        self.conditions(&mut sql, tenant, reach, Some(filter), None);
         sql.returns_shared(&self.columns)
     }
 
@@ -229,7 +232,7 @@ impl Statements {
         &self,
         sql: &mut Sql,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         filter: Option<&Filter>,
         search: Option<(&str, SearchPath)>,
     ) {
@@ -238,8 +241,9 @@ impl Statements {
         sql.push("tenant_id = ")
             .arg(tenant, ColumnType::Uuid)
             .push(self.shelf.condition(&self.module));
-        if let Some(owner) = owner {
-            sql.push(" AND owner_id = ").arg(owner, ColumnType::Uuid);
+        if !reach.is_all() {
+            sql.push(" AND ");
+            self.reached(sql, tenant, reach);
         }
         if let Some(filter) = filter {
             sql.push(" AND ");

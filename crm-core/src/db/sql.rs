@@ -301,6 +301,7 @@ into_value! {
     crate::id::TenantId => Uuid,
     crate::id::UserId => Uuid,
     crate::id::RoleId => Uuid,
+    crate::id::GroupId => Uuid,
     crate::id::RecordId => Uuid,
     crate::id::EventId => Uuid,
     crate::id::ApiKeyId => Uuid,

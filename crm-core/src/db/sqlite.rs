@@ -21,6 +21,9 @@ pub(super) use writer::{execute, fetch_all, fetch_optional, insert_all, run_scri
 const STATEMENT_CACHE: usize = 512;
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
+/// Bytes of the file that readers see as memory: as many as SQLite allows. Its page cache is shared
+/// by all connections of the process behind one lock, so reading through it does not scale.
+const MAPPED: i64 = 0x7fff_0000;
 
 #[derive(Debug, Clone)]
 pub(super) struct Database {
@@ -29,16 +32,24 @@ pub(super) struct Database {
     writer: writer::Writer,
 }
 
+/// Whether there is a file with something in it.
+pub(super) fn exists(url: &str) -> Result<bool> {
+    let file = connect_options(url)?.get_filename().to_owned();
+    Ok(std::fs::metadata(file).is_ok_and(|found| found.len() > 0))
+}
+
+fn connect_options(url: &str) -> Result<SqliteConnectOptions> {
+    SqliteConnectOptions::from_str(url)
+        .map_err(|_| Error::Configuration("the SQLite URL must look like sqlite://crm.db".into()))
+}
+
 impl Database {
     pub(super) async fn open(
         url: &str,
         options: &DatabaseOptions,
         committed: Committed,
     ) -> Result<Self> {
-        let connect = SqliteConnectOptions::from_str(url).map_err(|_| {
-            Error::Configuration("the SQLite URL must look like sqlite://crm.db".into())
-        })?;
-        let file = connect.get_filename().to_owned();
+        let file = connect_options(url)?.get_filename().to_owned();
         let writer = writer::Writer::open(file.to_path_buf(), options, committed).await?;
         let point_readers = point::PointReaders::open(&file).translate()?;
         let most = options.max_connections.unwrap_or(4);

@@ -18,7 +18,7 @@ use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::id::{RoleId, TenantId, UserId};
 use crate::journal::{self, Author};
-use crate::policy::{self, CompiledPolicy, RowScope};
+use crate::policy::{self, CompiledPolicy, Rows};
 use crate::scope::{Actor, Create, Permit, RequestContext, Scope};
 use crate::{member, role};
 
@@ -221,14 +221,14 @@ impl Accounts {
     async fn roles(&self, scope: &Scope) -> Result<Vec<member::HeldRole>> {
         let held = match scope.actor() {
             Actor::User(user) => Sql::new(
-                "SELECT r.id, r.name FROM role_assignments a \
+                "SELECT r.id, r.name, a.until FROM role_assignments a \
                  JOIN roles r ON r.tenant_id = a.tenant_id AND r.id = a.role_id \
                  WHERE a.tenant_id = $1 AND a.user_id = $2 ORDER BY r.id",
             )
             .bind(scope.tenant(), ColumnType::Uuid)
             .bind(user, ColumnType::Uuid),
             Actor::ApiKey(key) => Sql::new(
-                "SELECT r.id, r.name FROM api_keys k \
+                "SELECT r.id, r.name, k.revoked_at FROM api_keys k \
                  JOIN roles r ON r.tenant_id = k.tenant_id AND r.id = k.role_id \
                  WHERE k.tenant_id = $1 AND k.id = $2",
             )
@@ -236,14 +236,16 @@ impl Accounts {
             .bind(key, ColumnType::Uuid),
             Actor::Plugin(_) | Actor::Operator => return Ok(Vec::new()),
         };
-        let rows = self
-            .core
-            .db
-            .fetch_all(held.returns(&[ColumnType::Uuid, ColumnType::Text]));
+        let rows = self.core.db.fetch_all(held.returns(&[
+            ColumnType::Uuid,
+            ColumnType::Text,
+            ColumnType::Instant,
+        ]));
         let read = |mut row: crate::db::Row| {
             Ok(member::HeldRole {
                 id: row.uuid()?,
                 name: row.text()?,
+                until: row.opt_instant()?,
             })
         };
         rows.await?.into_iter().map(read).collect()
@@ -251,16 +253,16 @@ impl Accounts {
 }
 
 fn permissions(scope: &Scope) -> Vec<String> {
-    let catalogue = scope.catalogue();
-    let allowed = catalogue
-        .operations()
-        .filter_map(
-            |(operation, object, action)| match scope.grants().decide(operation)? {
-                RowScope::All => Some(format!("{object}.{action}")),
-                RowScope::Own => Some(format!("{object}.{action}:own")),
-            },
-        );
-    allowed.collect()
+    let mut all = Vec::new();
+    for (operation, object, action) in scope.catalogue().operations() {
+        let name = format!("{object}.{action}");
+        match scope.grants().rows(operation) {
+            None => {}
+            Some(Rows::All) => all.push(name),
+            Some(Rows::Of(rules)) => all.extend(rules.iter().map(|rule| format!("{name}{rule}"))),
+        }
+    }
+    all
 }
 
 /// A user about to be written.

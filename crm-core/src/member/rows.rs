@@ -17,12 +17,13 @@ const COLUMNS: &[ColumnType] = &[
     ColumnType::Instant,
     ColumnType::Uuid,
     ColumnType::Text,
+    ColumnType::Instant,
 ];
 
 /// The statement that reads one member with their roles.
 pub(super) fn select(tenant: TenantId, user: UserId) -> Sql {
     Sql::new(
-        "SELECT m.user_id, u.email, u.name, u.status, m.created_at, r.id, r.name \
+        "SELECT m.user_id, u.email, u.name, u.status, m.created_at, r.id, r.name, a.until \
          FROM memberships m \
          JOIN users u ON u.id = m.user_id \
          LEFT JOIN role_assignments a ON a.tenant_id = m.tenant_id AND a.user_id = m.user_id \
@@ -37,7 +38,7 @@ pub(super) fn select(tenant: TenantId, user: UserId) -> Sql {
 /// The statement that reads the first members after a user, with their roles.
 pub(super) fn select_page(tenant: TenantId, after: Option<UserId>, limit: u32) -> Sql {
     Sql::new(
-        "SELECT m.user_id, u.email, u.name, u.status, m.created_at, r.id, r.name \
+        "SELECT m.user_id, u.email, u.name, u.status, m.created_at, r.id, r.name, a.until \
          FROM (SELECT tenant_id, user_id, created_at FROM memberships \
          WHERE tenant_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3) m \
          JOIN users u ON u.id = m.user_id \
@@ -74,13 +75,14 @@ pub(super) fn parse(rows: Vec<Row>) -> Result<Vec<Member>> {
             member.roles.push(HeldRole {
                 id,
                 name: row.text()?,
+                until: row.opt_instant()?,
             });
         }
     }
     Ok(members)
 }
 
-/// Gives a member of the tenant these roles.
+/// Gives a member of the tenant these roles, without an end.
 pub(crate) async fn assign(
     tx: &mut Tx<'_>,
     tenant: TenantId,
@@ -88,24 +90,30 @@ pub(crate) async fn assign(
     roles: &[RoleId],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    if roles.is_empty() {
-        return Ok(());
-    }
-    let mut sql =
-        Sql::new("INSERT INTO role_assignments (tenant_id, user_id, role_id, created_at) VALUES ");
-    for (index, role) in roles.iter().enumerate() {
-        sql.push(if index == 0 { "(" } else { ", (" })
-            .arg(tenant, ColumnType::Uuid)
-            .push(", ")
-            .arg(user, ColumnType::Uuid)
-            .push(", ")
-            .arg(*role, ColumnType::Uuid)
-            .push(", ")
-            .arg(now, ColumnType::Instant)
-            .push(")");
-    }
-    tx.execute(sql).await?;
-    Ok(())
+    let roles: Vec<_> = roles.iter().map(|role| (*role, None)).collect();
+    assign_until(tx, tenant, user, &roles, now).await
+}
+
+/// Gives a member of the tenant these roles, each until its end.
+pub(super) async fn assign_until(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    user: UserId,
+    roles: &[(RoleId, Option<DateTime<Utc>>)],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let insert = roles.iter().map(|(role, until)| {
+        Sql::new(
+            "INSERT INTO role_assignments (tenant_id, user_id, created_at, role_id, until) \
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(tenant, ColumnType::Uuid)
+        .bind(user, ColumnType::Uuid)
+        .bind(now, ColumnType::Instant)
+        .bind(*role, ColumnType::Uuid)
+        .bind(*until, ColumnType::Instant)
+    });
+    tx.insert_all(insert.collect()).await
 }
 
 /// Takes all roles from a member.
@@ -126,13 +134,13 @@ pub(super) async fn remove(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> R
     Ok(())
 }
 
-/// Whether an active member holds the built-in admin role.
+/// Whether an active member holds the built-in admin role, without an end.
 pub(super) async fn has_admin(tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool> {
     let select = Sql::new(
         "SELECT a.user_id FROM roles r \
          JOIN role_assignments a ON a.tenant_id = r.tenant_id AND a.role_id = r.id \
          JOIN users u ON u.id = a.user_id AND u.status = 'active' \
-         WHERE r.tenant_id = $1 AND r.name = $2 AND r.is_system LIMIT 1",
+         WHERE r.tenant_id = $1 AND r.name = $2 AND r.is_system AND a.until IS NULL LIMIT 1",
     )
     .bind(tenant, ColumnType::Uuid)
     .bind(ADMIN, ColumnType::Text)

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::db::{ColumnType, Sql};
+use crate::policy::Subject;
 use crate::policy::fixture::{World, missing, on_both_databases, refusal};
-use crate::policy::{RowScope, Subject};
 
 on_both_databases! {
     paging_visits_each_member_once
@@ -21,7 +21,7 @@ on_both_databases! {
 
 impl World {
     async fn set_roles(&self, actor: UserId, user: UserId, roles: &[&str]) -> Result<Member> {
-        let roles = roles.iter().map(ToString::to_string).collect();
+        let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
         let permit = self.permit(actor, OBJECT).await;
         self.crm.members().set_roles(&permit, user, roles).await
     }
@@ -121,7 +121,7 @@ async fn nobody_hands_out_rights_they_do_not_hold(world: World) {
     let permit = world.permit(world.admin, "roles").await;
     let role = |name: &str, permissions: &[&str]| role::NewRole {
         name: name.into(),
-        permissions: permissions.iter().map(ToString::to_string).collect(),
+        permissions: permissions.iter().map(|text| (*text).into()).collect(),
         ..role::NewRole::default()
     };
     for new in [
@@ -236,7 +236,7 @@ async fn of_racing_admins_one_stays(world: World) {
                     return members.remove(&scope.permit(OBJECT)?, user).await;
                 }
                 members
-                    .set_roles(&scope.permit(OBJECT)?, user, Vec::new())
+                    .set_roles(&scope.permit(OBJECT)?, user, Vec::<RoleGrant>::new())
                     .await
                     .map(drop)
             }));
@@ -319,5 +319,5 @@ async fn a_permit_of_another_object_opens_nothing(world: World) {
     let permit = world.permit(world.admin, "roles").await;
     let listed = world.crm.members().list(&permit, None, 10).await;
     assert_eq!(missing(listed), "members.read");
-    assert_eq!(permit.rows(), RowScope::All);
+    assert!(permit.rows().is_all());
 }

@@ -180,6 +180,7 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             soft_delete: at.index(3) == 0,
             require_version: false,
             key: None,
+            parent: None,
             duplicates: Vec::new(),
             aggregate_ttl: None,
         };

@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 28] = [
+const TABLES: [&str; 32] = [
     "tenants",
     "users",
     "memberships",
@@ -55,13 +55,17 @@ const TABLES: [&str; 28] = [
     "custom_records",
     "record_counts",
     "serials",
+    "user_groups",
+    "user_group_members",
+    "user_group_roles",
+    "user_group_records",
     "crm_migrations",
 ];
 
 /// Path segments and permission prefixes of the library itself, present and foreseen.
-const SEGMENTS: [&str; 13] = [
+const SEGMENTS: [&str; 14] = [
     "auth", "me", "members", "audit", "health", "docs", "openapi", "events", "access", "hooks",
-    "jobs", "files", "search",
+    "jobs", "files", "search", "groups",
 ];
 
 /// Prefixes that the databases keep for themselves.
@@ -151,6 +155,7 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     problems.0.extend(super::machine::check(&stored));
     flags::machines(spec, &mut problems);
     flags::key(spec, &mut problems);
+    parent(spec, &mut problems);
     problems.0.extend(super::computed::check(spec));
     problems.0.extend(super::copied::check(spec));
     indexed_search(spec, &mut problems);
@@ -168,6 +173,23 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         Ok(())
     } else {
         Err(Error::Invalid(problems.0))
+    }
+}
+
+/// A parent is one record of another module.
+fn parent(spec: &ModuleSpec, problems: &mut Problems) {
+    let Some(parent) = &spec.parent else { return };
+    let field = spec.fields.iter().find(|field| field.name == *parent);
+    match field.map(|field| &field.kind) {
+        Some(FieldType::Reference { module, .. }) if *module != spec.name => {}
+        Some(_) => {
+            let message = format!("`{parent}` is no reference to one record of another module");
+            problems.add("/parent", "not_supported", message);
+        }
+        None => {
+            let message = format!("`{parent}` is no field of this module");
+            problems.add("/parent", "unknown_field", message);
+        }
     }
 }
 

@@ -112,6 +112,11 @@ impl CompiledModule {
         &self.spec.fields
     }
 
+    /// The position of the reference to the record that one of this module is part of.
+    pub fn parent(&self) -> Option<usize> {
+        self.position(self.spec.parent.as_ref()?.as_str())
+    }
+
     /// The position of the declared field called `name`.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.positions.get(name).copied()

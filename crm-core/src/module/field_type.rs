@@ -4,8 +4,11 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value as Json};
 
+use super::words::{FIELD_TYPES, FieldWord, listed, not_tenants};
 use super::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete};
+use crate::error::{Error, FieldError};
 
 /// Most characters of a text that states no `max`.
 const TEXT_MAX: u32 = 255;
@@ -81,13 +84,28 @@ struct Flat {
 }
 
 impl Flat {
-    fn into_spec(mut self) -> Result<FieldSpec, String> {
-        let name = self.name.take().ok_or("missing field `name`")?;
+    fn into_spec(mut self) -> Result<FieldSpec, Wrong> {
+        let missing = || Wrong::of("name", "missing field `name`".to_owned());
+        let name = self.name.take().ok_or_else(missing)?;
         let word = self
             .r#type
             .take()
-            .ok_or_else(|| format!("field `{name}` has no `type`"))?;
-        let missing = |key| format!("field `{name}` of type {word} needs `{key}`");
+            .ok_or_else(|| Wrong::of("type", format!("field `{name}` has no `type`")))?;
+        let unknown = || {
+            let types = listed(FIELD_TYPES.iter());
+            let message =
+                format!("field `{name}` has the unknown type `{word}`; the types are {types}");
+            Wrong::of("type", message)
+        };
+        let known = FieldWord::find(&word).ok_or_else(unknown)?;
+        if let Some(key) = self.foreign(known) {
+            let message =
+                format!("`{key}` does not belong to field `{name}`, a field of type {word}");
+            return Err(Wrong::of(key, message));
+        }
+        let missing = |key: &'static str| {
+            Wrong::of(key, format!("field `{name}` of type {word} needs `{key}`"))
+        };
         let mut kind = match word.as_str() {
             "text" => FieldType::Text {
                 min: 1,
@@ -117,7 +135,12 @@ impl Flat {
                 currency: match (self.currency.take(), self.currency_field.take()) {
                     (Some(code), None) => MoneyCurrency::Fixed(code),
                     (None, Some(field)) => MoneyCurrency::Field(field),
-                    _ => return Err(missing("currency` or `currency_field")),
+                    _ => {
+                        let message = format!(
+                            "field `{name}` of type {word} needs `currency` or `currency_field`"
+                        );
+                        return Err(Wrong::of("currency", message));
+                    }
                 },
             },
             "currency" => FieldType::Currency,
@@ -159,26 +182,17 @@ impl Flat {
                 modules: self.modules.take().ok_or_else(|| missing("modules"))?,
                 on_delete: self.on_delete.take().unwrap_or_default(),
             },
-            _ => {
-                return Err(format!(
-                    "field `{name}` has the unknown type `{word}`; the types are text, long_text, \
-                     email, phone, url, integer, serial, decimal, money, currency, bool, instant, date, \
-                     time, zoned, uuid, enum, tags, json, vector, reference, references and \
-                     any_reference"
-                ));
-            }
+            _ => return Err(unknown()),
         };
         if word != "serial" && kind.is_bounded() {
             let (min, max) = (self.min.take(), self.max.take());
             let bounded = kind.with_bounds(min.as_ref(), max.as_ref());
             kind = bounded.map_err(|(key, message)| {
-                format!("`{key}` of the {word} field `{name}` {message}")
+                Wrong::of(
+                    key,
+                    format!("`{key}` of the {word} field `{name}` {message}"),
+                )
             })?;
-        }
-        if let Some(key) = self.left_over() {
-            return Err(format!(
-                "`{key}` does not belong to field `{name}`, a field of type {word}"
-            ));
         }
         Ok(FieldSpec {
             name,
@@ -199,8 +213,8 @@ impl Flat {
         })
     }
 
-    /// A key that the field's type did not take.
-    fn left_over(&self) -> Option<&'static str> {
+    /// A key that belongs to other types.
+    fn foreign(&self, word: &FieldWord) -> Option<&'static str> {
         let keys = [
             ("min", self.min.is_some()),
             ("max", self.max.is_some()),
@@ -218,7 +232,48 @@ impl Flat {
             ("on_delete", self.on_delete.is_some()),
         ];
         keys.into_iter()
-            .find_map(|(key, present)| present.then_some(key))
+            .find_map(|(key, present)| (present && !word.keys.contains(&key)).then_some(key))
+    }
+}
+
+/// What a declaration says wrongly, and under which key.
+struct Wrong {
+    key: &'static str,
+    message: String,
+}
+
+impl Wrong {
+    fn of(key: &'static str, message: String) -> Self {
+        Self { key, message }
+    }
+}
+
+impl FieldSpec {
+    /// Reads the declaration of a tenant's own field from JSON. That it breaks no rule is for
+    /// [`declare`](crate::custom::CustomFields::declare) to say.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with each member that cannot be read, or that belongs to another type.
+    pub fn of_tenant(declaration: Map<String, Json>) -> Result<Self, Error> {
+        let unread = declaration.iter().filter_map(|(key, value)| {
+            let one = Map::from_iter([(key.clone(), value.clone())]);
+            let error = serde_json::from_value::<Flat>(Json::Object(one)).err()?;
+            Some(FieldError::new(key, "invalid", error.to_string()))
+        });
+        let mut refused: Vec<_> = unread.collect();
+        let word = declaration.get("type").and_then(Json::as_str);
+        let word =
+            word.filter(|word| !FieldWord::find(word).is_some_and(|one| one.is_for_tenants()));
+        if let Some(word) = word {
+            refused.push(FieldError::new("type", "invalid", not_tenants(word)));
+        }
+        if !refused.is_empty() {
+            return Err(Error::Invalid(refused));
+        }
+        let flat: Flat =
+            serde_json::from_value(Json::Object(declaration)).map_err(Error::internal)?;
+        flat.into_spec()
+            .map_err(|Wrong { key, message }| Error::invalid(key, "invalid", message))
     }
 }
 
@@ -323,7 +378,7 @@ impl<'de> Deserialize<'de> for FieldSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Flat::deserialize(deserializer)?
             .into_spec()
-            .map_err(D::Error::custom)
+            .map_err(|wrong| D::Error::custom(wrong.message))
     }
 }
 

@@ -21,6 +21,7 @@ mod spec;
 mod suggestion;
 mod typed;
 pub(crate) mod vector;
+pub(crate) mod words;
 mod zoned;
 
 pub use bounds::Bounds;
@@ -39,3 +40,4 @@ pub use rule::Refusal;
 pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};
 pub use typed::Module;
 pub use vector::MAX_DIMENSIONS;
+pub use words::{FIELD_FLAGS, FIELD_TYPES, FieldWord};

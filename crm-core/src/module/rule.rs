@@ -191,15 +191,15 @@ pub(super) fn read_text(kind: &FieldType, text: String) -> Ruled {
     }
 }
 
+/// What an id looks like.
+const ANY_ID: &str = "018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071";
+
 /// A UUID in its hyphenated form (RFC 9562 §4).
 pub(super) fn uuid(text: &str) -> Ruled<Uuid> {
     let hyphenated = (text.len() == 36)
         .then(|| Uuid::try_parse(text).ok())
         .flatten();
-    hyphenated.ok_or_else(|| {
-        let form = "018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071";
-        Refusal::new("invalid_id", format!("must be a UUID such as {form}"))
-    })
+    hyphenated.ok_or_else(|| Refusal::new("invalid_id", format!("must be a UUID such as {ANY_ID}")))
 }
 
 /// A text without NUL, of at most `max` characters.
@@ -467,12 +467,19 @@ fn subject(text: &str, modules: &[Ident]) -> Ruled {
         let module = modules.iter().find(|module| module.as_str() == name)?;
         Some((module, id))
     });
-    let Some((module, id)) = named else {
-        let known: Vec<_> = modules.iter().map(|name| format!("{name}/ID")).collect();
-        let message = format!("must name a record as {}", known.join(" or "));
+    let read = named.and_then(|(module, id)| Some((module, uuid(id).ok()?)));
+    let Some((module, id)) = read else {
+        let known: Vec<_> = modules
+            .iter()
+            .map(|name| format!("{name}/{ANY_ID}"))
+            .collect();
+        let message = format!(
+            "must name a module and a record's id, as {}",
+            known.join(" or ")
+        );
         return Err(Refusal::new("invalid_reference", message));
     };
-    Ok(Value::Text(format!("{module}/{}", uuid(id)?)))
+    Ok(Value::Text(format!("{module}/{id}")))
 }
 
 fn document(json: Json, max_bytes: u32) -> Ruled {

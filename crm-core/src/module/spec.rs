@@ -42,6 +42,10 @@ pub struct ModuleSpec {
     /// The serial field whose number stands for the id in the path of a record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Ident>,
+    /// The reference to the record that one of this module is part of: permissions on rows `:parent`
+    /// reach what is part of an own record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Ident>,
     /// Keys by which records are taken for duplicates of each other: those that agree in all fields
     /// of one, texts without regard to case. Each key gets an index.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

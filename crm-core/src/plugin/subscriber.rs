@@ -70,10 +70,8 @@ impl Plugins {
         grants: Grants,
     ) -> Result<Report> {
         let core = self.0.core.clone();
-        let rights = Rights {
-            grants: Arc::new(grants),
-            modules: core.policy.modules(event.tenant_id).await?,
-        };
+        let modules = core.policy.modules(event.tenant_id).await?;
+        let rights = Rights::lasting(Arc::new(grants), modules);
         let scope = Scope::for_plugin(core.clone(), plugin.id, rights, event);
         let sha256 = plugin.sha256;
         let call = Call {
@@ -111,7 +109,9 @@ impl Plugins {
 
 /// The event as far as the plugin may read records of its module.
 fn shown(event: &Arc<Event>, scope: &Scope) -> Arc<Event> {
-    if scope.permit::<Read>(&event.module).is_ok() {
+    let read = scope.permit::<Read>(&event.module);
+    // Whether an event is about one of some rows only, it does not tell.
+    if read.is_ok_and(|permit| permit.rows().is_all()) {
         return event.clone();
     }
     Arc::new(Event {

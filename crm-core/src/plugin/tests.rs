@@ -233,7 +233,7 @@ impl Theatre {
             name: name.clone(),
             description: String::new(),
             parent_id: None,
-            permissions: permissions.iter().map(ToString::to_string).collect(),
+            permissions: permissions.iter().map(|text| (*text).into()).collect(),
         };
         let permit = self.world.permit(self.world.admin, "roles").await;
         self.world.crm.roles().create(&permit, role).await.unwrap();

@@ -1,12 +1,13 @@
 //! Compiled policies and rights kept in memory: a request is answered without SQL.
 //!
 //! Bounded, and never stale beyond one poll: a change invalidates here after its commit, other
-//! processes learn of it by the tenant's policy epoch. What was read while an invalidation came in
-//! is worthless from the start.
+//! processes hear of it at once where the database can tell, and learn of it by the tenant's policy
+//! epoch everywhere. What was read while an invalidation came in is worthless from the start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use chrono::{DateTime, Utc};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
@@ -15,8 +16,9 @@ use super::compile::CompiledPolicy;
 use super::grants::Grants;
 use super::model::Subject;
 use super::stored;
+use crate::clock::Clock;
 use crate::custom::TenantModules;
-use crate::db::{ColumnType, Db, Job, Sql};
+use crate::db::{ColumnType, Db, Heard, Job, Listener, Sql};
 use crate::error::Result;
 use crate::id::{RoleId, TenantId};
 use crate::registry::Registry;
@@ -33,6 +35,7 @@ const GENERATIONS: usize = 4_096;
 /// The rights of subjects, by tenant.
 pub(crate) struct PolicyCache {
     db: Db,
+    clock: Clock,
     registry: Arc<Registry>,
     /// What tenants have that declare nothing themselves.
     declared: Arc<TenantModules>,
@@ -68,13 +71,36 @@ struct Tenant {
 #[derive(Clone)]
 pub(crate) struct Rights {
     pub(crate) grants: Arc<Grants>,
+    /// Those of the rights that have no end.
+    pub(crate) lasting: Arc<Grants>,
     pub(crate) modules: Arc<TenantModules>,
+    /// From when on something else holds.
+    until: Option<DateTime<Utc>>,
+}
+
+impl Rights {
+    /// Rights without an end.
+    pub(crate) fn lasting(grants: Arc<Grants>, modules: Arc<TenantModules>) -> Self {
+        Self {
+            lasting: grants.clone(),
+            grants,
+            modules,
+            until: None,
+        }
+    }
+}
+
+/// A role that a subject holds, itself or through a group.
+struct Held {
+    role: RoleId,
+    until: Option<DateTime<Utc>>,
 }
 
 impl PolicyCache {
     /// An empty cache over this database.
     pub(crate) async fn open(
         db: Db,
+        clock: Clock,
         catalogue: Arc<Catalogue>,
         registry: Arc<Registry>,
     ) -> Result<Self> {
@@ -85,6 +111,7 @@ impl PolicyCache {
         };
         Ok(Self {
             db,
+            clock,
             registry,
             declared: Arc::new(TenantModules::declared(catalogue)),
             tenants: Cache::with_weighter(ROOM, TENANTS, UnitWeighter),
@@ -114,6 +141,10 @@ impl PolicyCache {
         let generation = self.generation(tenant);
         if let Some(cached) = self.subjects.get(&(tenant, subject))
             && cached.generation == generation
+            && cached
+                .value
+                .until
+                .is_none_or(|until| until > self.clock.now())
         {
             return Ok(Some(cached.value));
         }
@@ -123,17 +154,26 @@ impl PolicyCache {
         if !entry.active {
             return Ok(None);
         }
-        let Some(roles) = self.roles_of(tenant, subject).await? else {
+        let Some(held) = self.roles_of(tenant, subject).await? else {
             return Ok(None);
         };
-        let mut grants = entry.policy.grants(&roles);
-        if let Subject::ApiKey(_) = subject {
-            grants = Arc::new(grants.without_own());
+        let of = |lasting: fn(&Held) -> bool| {
+            let held = held.iter().filter(|held| lasting(held));
+            let grants = entry
+                .policy
+                .grants(&held.map(|held| held.role).collect::<Vec<_>>());
+            match subject {
+                Subject::ApiKey(_) => Arc::new(grants.without_own()),
+                Subject::User(_) | Subject::Role(_) => grants,
+            }
+        };
+        let (grants, modules) = (of(|_| true), entry.modules.clone());
+        let mut rights = Rights::lasting(grants, modules);
+        rights.until = held.iter().filter_map(|held| held.until).min();
+        if rights.until.is_some() {
+            rights.lasting = of(|held| held.until.is_none());
         }
-        let value = Arc::new(Rights {
-            grants,
-            modules: entry.modules.clone(),
-        });
+        let value = Arc::new(rights);
         let cached = Cached {
             generation,
             value: value.clone(),
@@ -182,6 +222,43 @@ impl PolicyCache {
         self.generation_of(tenant).fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Forgets what is known of every tenant.
+    pub(crate) fn invalidate_all(&self) {
+        for generation in &self.generations {
+            generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Listens to other processes' changes; `None` where only [`poll`](Self::poll) tells of them.
+    ///
+    /// What changed before it listened is forgotten with all else.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) async fn listen(&self) -> Result<Option<Listener>> {
+        let listener = self.db.listen(stored::CHANNEL).await?;
+        self.invalidate_all();
+        Ok(listener)
+    }
+
+    /// Waits for one change of another process and forgets what it is about; everything, when
+    /// changes may have been missed.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) async fn hear(&self, listener: &mut Listener) -> Result<()> {
+        let heard = listener.next().await;
+        let tenant = match &heard {
+            Ok(Heard::Message(tenant)) => tenant.parse().ok(),
+            Ok(Heard::Gap) | Err(_) => None,
+        };
+        match tenant {
+            Some(tenant) => self.invalidate(tenant),
+            None => self.invalidate_all(),
+        }
+        heard.map(drop)
+    }
+
     /// Forgets the tenants whose policy another process has changed since the last call.
     pub(crate) async fn poll(&self) -> Result<()> {
         let changed = Sql::new(
@@ -221,38 +298,44 @@ impl PolicyCache {
         Ok(Some(value))
     }
 
-    async fn roles_of(&self, tenant: TenantId, subject: Subject) -> Result<Option<Vec<RoleId>>> {
+    /// The roles that a subject holds now; `None` when it is no active one of the tenant.
+    async fn roles_of(&self, tenant: TenantId, subject: Subject) -> Result<Option<Vec<Held>>> {
         let statement = match subject {
-            Subject::Role(role) => return Ok(Some(vec![role])),
+            Subject::Role(role) => return Ok(Some(vec![Held { role, until: None }])),
             Subject::User(user) => Sql::new(
-                "SELECT a.role_id FROM memberships m \
+                "SELECT a.role_id, a.until FROM memberships m \
                  JOIN users u ON u.id = m.user_id AND u.status = 'active' \
-                 LEFT JOIN role_assignments a \
-                 ON a.tenant_id = m.tenant_id AND a.user_id = m.user_id \
+                 LEFT JOIN (SELECT user_id, role_id, until FROM role_assignments \
+                 WHERE tenant_id = $1 AND user_id = $2 \
+                 UNION ALL SELECT g.user_id, r.role_id, g.until FROM user_group_members g \
+                 JOIN user_group_roles r \
+                 ON r.tenant_id = g.tenant_id AND r.group_id = g.group_id \
+                 WHERE g.tenant_id = $1 AND g.user_id = $2) a ON a.user_id = m.user_id \
                  WHERE m.tenant_id = $1 AND m.user_id = $2",
             )
             .bind(tenant, ColumnType::Uuid)
             .bind(user, ColumnType::Uuid),
             Subject::ApiKey(key) => Sql::new(
-                "SELECT role_id FROM api_keys \
+                "SELECT role_id, revoked_at FROM api_keys \
                  WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
             )
             .bind(tenant, ColumnType::Uuid)
             .bind(key, ColumnType::Uuid),
         };
-        let rows = self
-            .db
-            .fetch_all(statement.returns(&[ColumnType::Uuid]))
-            .await?;
+        let statement = statement.returns(&[ColumnType::Uuid, ColumnType::Instant]);
+        let rows = self.db.fetch_all(statement).await?;
         if rows.is_empty() {
             return Ok(None);
         }
-        let roles = rows
-            .into_iter()
-            .map(|mut row| row.opt_uuid())
-            .collect::<Result<Vec<_>>>()?;
-        // A member without roles is one row without a role.
-        Ok(Some(roles.into_iter().flatten().collect()))
+        let now = self.clock.now();
+        let mut held = Vec::new();
+        for mut row in rows {
+            // A member without roles is one row without a role.
+            let (role, until) = (row.opt_uuid()?, row.opt_instant()?);
+            held.extend(role.map(|role| Held { role, until }));
+        }
+        held.retain(|held| held.until.is_none_or(|until| until > now));
+        Ok(Some(held))
     }
 
     fn generation(&self, tenant: TenantId) -> u64 {

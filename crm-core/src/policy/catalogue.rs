@@ -7,8 +7,8 @@ use super::permission::{Permission, WILDCARD};
 use crate::error::{Error, Result};
 
 /// The objects of a tenant's administration; no module may take one of their names.
-const ADMINISTRATION: [&str; 7] = [
-    "members", "roles", "api_keys", "plugins", "audit", "jobs", "modules",
+const ADMINISTRATION: [&str; 9] = [
+    "members", "roles", "groups", "access", "api_keys", "plugins", "audit", "jobs", "modules",
 ];
 
 /// Stands in a rule for all business modules; no module may be called so.
@@ -143,6 +143,13 @@ impl Catalogue {
                 .clone()
                 .map(move |action| self.number(object, action))
         })
+    }
+
+    /// Whether the permission speaks of the operation `module.action`.
+    pub(crate) fn includes(&self, permission: &Permission, module: &str, action: &str) -> bool {
+        let operation = self.operation(module, action);
+        let mut all = self.expand(permission.module(), permission.action());
+        operation.is_some_and(|operation| all.any(|one| one == operation))
     }
 
     /// Whether the permission names things that exist.

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::catalogue::Catalogue;
-use super::grants::{Bits, Grants};
+use super::grants::{Bits, Grants, Partial};
 use super::model::Subject;
 use super::permission::{Effect, Permission, RowScope};
+use super::rows::RowRule;
 use crate::id::{RoleId, TenantId};
 
 /// A role and the role whose permissions it includes.
@@ -63,7 +64,26 @@ struct CompiledRole {
 struct Stated {
     all: Bits,
     own: Bits,
+    some: Vec<Partial>,
     deny: Bits,
+}
+
+impl Stated {
+    fn add(&mut self, catalogue: &Catalogue, permission: &Permission) {
+        let operations = catalogue.expand(permission.module(), permission.action());
+        let (rows, condition) = (permission.rows(), permission.condition());
+        let bits = match (permission.effect(), rows, condition) {
+            (Effect::Deny, ..) => &mut self.deny,
+            (Effect::Allow, RowScope::All, None) => &mut self.all,
+            (Effect::Allow, RowScope::Own, None) => &mut self.own,
+            (Effect::Allow, ..) => {
+                let rule = RowRule::new(rows, condition);
+                let some = operations.map(|operation| (operation, rule.clone()));
+                return self.some.extend(some);
+            }
+        };
+        operations.for_each(|operation| bits.insert(operation));
+    }
 }
 
 impl CompiledPolicy {
@@ -73,6 +93,7 @@ impl CompiledPolicy {
         let nothing = Stated {
             all: none.clone(),
             own: none.clone(),
+            some: Vec::new(),
             deny: none,
         };
         let mut stated: HashMap<RoleId, Stated> = tenant
@@ -84,15 +105,7 @@ impl CompiledPolicy {
             let Some(role) = stated.get_mut(&rule.role) else {
                 continue;
             };
-            let permission = &rule.permission;
-            let bits = match (permission.effect(), permission.rows()) {
-                (Effect::Deny, _) => &mut role.deny,
-                (Effect::Allow, RowScope::All) => &mut role.all,
-                (Effect::Allow, RowScope::Own) => &mut role.own,
-            };
-            catalogue
-                .expand(permission.module(), permission.action())
-                .for_each(|operation| bits.insert(operation));
+            role.add(catalogue, &rule.permission);
         }
         let parents: HashMap<RoleId, RoleId> = tenant
             .roles
@@ -107,9 +120,10 @@ impl CompiledPolicy {
                 for ancestor in line(role.id, &parents).filter_map(|id| stated.get(&id)) {
                     sum.all.add(&ancestor.all);
                     sum.own.add(&ancestor.own);
+                    sum.some.extend(ancestor.some.iter().cloned());
                     sum.deny.add(&ancestor.deny);
                 }
-                let mut grants = Grants::new(sum.all, sum.own);
+                let mut grants = Grants::new(sum.all, sum.own, sum.some);
                 grants.remove(&sum.deny);
                 CompiledRole {
                     id: role.id,
@@ -148,7 +162,7 @@ impl CompiledPolicy {
     /// what they may not do themselves.
     pub(crate) fn denied(&self, role: RoleId) -> Grants {
         match self.role(role) {
-            Some(role) => Grants::new(role.deny.clone(), role.deny.clone()),
+            Some(role) => Grants::new(role.deny.clone(), role.deny.clone(), Vec::new()),
             None => (*self.nobody).clone(),
         }
     }

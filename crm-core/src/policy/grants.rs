@@ -1,8 +1,12 @@
-//! What one subject may do: two bit sets over the catalogue's operations. Owns the comparison,
-//! intersection and union of such rights; knows nothing of roles.
+//! What one subject may do: two bit sets over the catalogue's operations, and the rules of those few
+//! that reach neither all rows nor just own ones. Owns the comparison, intersection and union of such
+//! rights; knows nothing of roles.
+
+use std::sync::Arc;
 
 use super::catalogue::{Catalogue, Operation};
 use super::permission::{RowScope, WILDCARD};
+use super::rows::{RowRule, Rows, reduced};
 
 /// A set of operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +24,7 @@ impl Bits {
         }
     }
 
-    fn contains(&self, operation: Operation) -> bool {
+    pub(super) fn contains(&self, operation: Operation) -> bool {
         let word = self.0.get(operation.index() / 64).copied().unwrap_or(0);
         word >> (operation.index() % 64) & 1 == 1
     }
@@ -50,13 +54,19 @@ impl Bits {
     }
 }
 
-/// The rights of one subject in one tenant; asking them costs two bit tests.
+/// An operation on the rows of a rule.
+pub(super) type Partial = (Operation, RowRule);
+
+/// The rights of one subject in one tenant; asking them costs two bit tests, and a search where a
+/// role reaches rows beside own ones, but not all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
     /// Operations on every row.
     all: Bits,
-    /// Operations on own rows at least: always a superset of `all`.
+    /// Operations on own rows at least, without a condition: always a superset of `all`.
     own: Bits,
+    /// Rules of operations that are not in `all`, beside those of own rows; ordered, each needed.
+    some: Option<Arc<[Partial]>>,
 }
 
 impl Grants {
@@ -65,6 +75,7 @@ impl Grants {
         Self {
             all: Bits::none(catalogue),
             own: Bits::none(catalogue),
+            some: None,
         }
     }
 
@@ -89,19 +100,55 @@ impl Grants {
         Self {
             own: all.clone(),
             all,
+            some: None,
         }
     }
 
-    pub(super) fn new(all: Bits, mut own: Bits) -> Self {
-        own.add(&all);
-        Self { all, own }
+    pub(super) fn new(all: Bits, own: Bits, some: Vec<Partial>) -> Self {
+        let mut grants = Self {
+            all,
+            own,
+            some: None,
+        };
+        grants.own.add(&grants.all);
+        grants.set_some(some);
+        grants
     }
 
-    /// The rows that the operation may touch; `None` when it is not allowed at all.
+    /// Takes over rules beside the bit sets, as far as these do not say it already.
+    fn set_some(&mut self, some: Vec<Partial>) {
+        let mut kept = Vec::<Partial>::new();
+        let mut some = some;
+        some.sort_unstable();
+        for rules in some.chunk_by(|(a, _), (b, _)| a == b) {
+            let operation = rules[0].0;
+            let of = || rules.iter().map(|(_, rule)| rule);
+            if of().any(RowRule::is_for_all_rows) {
+                self.all.insert(operation);
+            }
+            if of().any(RowRule::includes_own) {
+                self.own.insert(operation);
+            }
+            if self.all.contains(operation) {
+                continue;
+            }
+            let own = RowRule::new(RowScope::Own, None);
+            let owns = self.own.contains(operation);
+            let rules = reduced(of().cloned().collect()).into_iter();
+            let rules = rules.filter(|rule| !owns || !rule.within(&own));
+            kept.extend(rules.map(|rule| (operation, rule)));
+        }
+        self.some = (!kept.is_empty()).then(|| kept.into());
+    }
+
+    /// The rows that the operation may touch, by the widest scope that reaches them; rows under a
+    /// condition count as the narrowest. `None` when it is not allowed at all.
     #[inline]
     pub fn decide(&self, operation: Operation) -> Option<RowScope> {
         if self.all.contains(operation) {
             Some(RowScope::All)
+        } else if self.some.is_some() {
+            self.rows(operation).map(|rows| rows.scope())
         } else if self.own.contains(operation) {
             Some(RowScope::Own)
         } else {
@@ -109,12 +156,62 @@ impl Grants {
         }
     }
 
-    /// What both may do; of two row scopes the weaker.
+    /// The rows that the operation may touch; `None` when it is not allowed at all.
+    pub fn rows(&self, operation: Operation) -> Option<Rows> {
+        if self.all.contains(operation) {
+            return Some(Rows::All);
+        }
+        let mut rules: Vec<RowRule> = self.some_of(operation).cloned().collect();
+        let wider = rules.iter().any(RowRule::includes_own);
+        if self.own.contains(operation) && !wider {
+            rules.push(RowRule::new(RowScope::Own, None));
+        }
+        (!rules.is_empty()).then_some(Rows::Of(rules))
+    }
+
+    /// The rules of an operation beside the bit sets.
+    fn some_of(&self, operation: Operation) -> impl Iterator<Item = &RowRule> {
+        let some = self.some.as_deref().unwrap_or_default();
+        let from = some.partition_point(|(other, _)| *other < operation);
+        let of = some[from..].iter();
+        of.take_while(move |(other, _)| *other == operation)
+            .map(|(_, rule)| rule)
+    }
+
+    /// All rules of an operation, those that the bit sets stand for too.
+    fn rules_of(&self, operation: Operation) -> Vec<RowRule> {
+        match self.rows(operation) {
+            None => Vec::new(),
+            Some(Rows::All) => vec![RowRule::new(RowScope::All, None)],
+            Some(Rows::Of(rules)) => rules,
+        }
+    }
+
+    /// The operations that have rules beside the bit sets, here or there.
+    fn partial(&self, other: &Self) -> Vec<Operation> {
+        let both = [&self.some, &other.some].into_iter().flatten();
+        let mut operations: Vec<_> = both
+            .flat_map(|some| some.iter().map(|(operation, _)| *operation))
+            .collect();
+        operations.sort_unstable();
+        operations.dedup();
+        operations
+    }
+
+    /// What both may do, on the rows that both may touch.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
         let mut both = self.clone();
         both.all.keep(&other.all);
         both.own.keep(&other.own);
+        let mut some = Vec::new();
+        for operation in self.partial(other) {
+            let others = other.rules_of(operation);
+            for rule in self.rules_of(operation) {
+                some.extend(others.iter().map(|other| (operation, rule.and(other))));
+            }
+        }
+        both.set_some(some);
         both
     }
 
@@ -122,44 +219,74 @@ impl Grants {
     /// give it nothing.
     #[must_use]
     pub fn without_own(&self) -> Self {
-        Self {
-            all: self.all.clone(),
-            own: self.all.clone(),
-        }
+        let some = self.some.as_deref().unwrap_or_default().iter();
+        let some = some.filter(|(_, rule)| rule.is_impersonal());
+        Self::new(self.all.clone(), self.all.clone(), some.cloned().collect())
+    }
+
+    /// The rights it would give to somebody who shared their groups with everybody: what those are
+    /// given who join them.
+    #[must_use]
+    pub(crate) fn beyond_groups(&self) -> Self {
+        let some = self.some.as_deref().unwrap_or_default().iter();
+        let some = some.map(|(operation, rule)| (*operation, rule.beyond_groups()));
+        Self::new(self.all.clone(), self.own.clone(), some.collect())
     }
 
     /// What `self` may do and `other` may not, or only on its own rows.
     #[must_use]
     pub(crate) fn beyond(&self, other: &Self) -> Self {
-        let mut rest = self.clone();
-        rest.all.remove(&other.all);
-        rest.own.remove(&other.own);
+        let (mut all, mut own) = (self.all.clone(), self.own.clone());
+        all.remove(&other.all);
+        own.remove(&other.own);
+        let some = self.some.as_deref().unwrap_or_default().iter();
+        let some = some.filter(|(operation, rule)| {
+            let held = other.rules_of(*operation);
+            !held.iter().any(|held| rule.within(held))
+        });
         // A right on all rows where `other` holds own rows is beyond it as a whole.
-        rest.own.add(&rest.all);
-        rest
+        Self::new(all, own, some.cloned().collect())
     }
 
     /// The first operation that is allowed here on any row.
     pub(crate) fn first(&self, catalogue: &Catalogue) -> Option<Operation> {
         let mut operations = catalogue.operations().map(|(operation, ..)| operation);
-        operations.find(|operation| self.own.contains(*operation))
+        operations.find(|operation| {
+            self.own.contains(*operation) || self.some_of(*operation).next().is_some()
+        })
     }
 
     /// Adds what `other` may do.
     pub(super) fn add(&mut self, other: &Self) {
         self.all.add(&other.all);
         self.own.add(&other.own);
+        if self.some.is_some() || other.some.is_some() {
+            let both = [&self.some, &other.some].into_iter().flatten();
+            let both = both.flat_map(|some| some.iter().cloned()).collect();
+            self.set_some(both);
+        }
     }
 
     /// Takes the operations away, for every row.
     pub(super) fn remove(&mut self, denied: &Bits) {
         self.all.remove(denied);
         self.own.remove(denied);
+        if let Some(some) = &self.some {
+            let left = some
+                .iter()
+                .filter(|(operation, _)| !denied.contains(*operation));
+            let left: Vec<_> = left.cloned().collect();
+            self.some = (!left.is_empty()).then(|| left.into());
+        }
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.all.bytes() + self.own.bytes()
+        let some = self
+            .some
+            .as_deref()
+            .map_or(0, |some| 16 + size_of_val(some));
+        size_of::<Self>() + self.all.bytes() + self.own.bytes() + some
     }
 }
 
@@ -174,7 +301,7 @@ mod tests {
 
     fn grants(catalogue: &Catalogue, all: &[(&str, &str)], own: &[(&str, &str)]) -> Grants {
         let set = |pairs: &[(&str, &str)]| Grants::of(catalogue, pairs.iter().copied()).all;
-        Grants::new(set(all), set(own))
+        Grants::new(set(all), set(own), Vec::new())
     }
 
     #[test]
@@ -252,5 +379,41 @@ mod tests {
         let small = Grants::everything(&Catalogue::new(["contacts"]).unwrap());
         let last = catalogue().operation("module_19", "delete").unwrap();
         assert_eq!(small.decide(last), None);
+    }
+
+    #[test]
+    fn rules_beside_the_bit_sets_unite_intersect_and_compare() {
+        let catalogue = catalogue();
+        let read = catalogue.operation("module_1", "read").unwrap();
+        let with = |scope: RowScope, condition: Option<&str>| {
+            let none = Bits::none(&catalogue);
+            let some = vec![(read, RowRule::new(scope, condition))];
+            Grants::new(none.clone(), none, some)
+        };
+        let team = with(RowScope::Team, None);
+        let open = with(RowScope::All, Some(r#"{"state":"open"}"#));
+        assert_eq!(team.decide(read), Some(RowScope::Team));
+        assert_eq!(open.decide(read), Some(RowScope::Own));
+        let mut union = team.clone();
+        union.add(&open);
+        let Some(Rows::Of(rules)) = union.rows(read) else {
+            panic!("{union:?}")
+        };
+        assert_eq!(rules.len(), 2);
+        let both = team.intersect(&open);
+        assert_eq!(both.beyond(&team).first(&catalogue), None);
+        assert_eq!(both.beyond(&open).first(&catalogue), None);
+        assert_eq!(team.beyond(&open).first(&catalogue), Some(read));
+        assert_eq!(open.beyond(&team).first(&catalogue), Some(read));
+        assert_eq!(team.beyond(&union).first(&catalogue), None);
+        let all = grants(&catalogue, &[("module_1", "read")], &[]);
+        assert_eq!(union.beyond(&all).first(&catalogue), None);
+        assert_eq!(team.intersect(&all), team);
+        assert_eq!(team.beyond_groups(), all);
+        assert_eq!(team.without_own(), Grants::none(&catalogue));
+        assert_eq!(open.without_own(), open);
+        let own = grants(&catalogue, &[], &[("module_1", "read")]);
+        assert_eq!(own.beyond(&team).first(&catalogue), None);
+        assert_eq!(team.intersect(&own), own);
     }
 }

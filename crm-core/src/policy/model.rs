@@ -2,9 +2,10 @@
 //! definition of what a rule means; requests are answered by the compiled form.
 //!
 //! The domain is the tenant's id. A subject is `user:<id>`, `api_key:<id>` or `role:<id>`, never
-//! text that a user chose. The action carries the row scope behind a colon: a request asks for
-//! `update:own` or `update:other`, a rule for all rows says `update:*`, one for own rows
-//! `update:own`.
+//! text that a user chose. The action carries the rows behind it: a request asks for `update`, the
+//! relation in which the row stands to the user (`own`, `parent`, `team` or `other`), and the one
+//! condition that it meets (or `-`); a rule for all rows says `update:*:*`, one for own rows
+//! `update:own:*`, one for those of a team that meet a condition `update:own:C` and `update:team:C`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,6 +54,16 @@ pub enum Subject {
     Role(RoleId),
 }
 
+impl Subject {
+    /// The user, whose rows may be their own.
+    pub(crate) fn user(self) -> Option<UserId> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::ApiKey(_) | Self::Role(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,7 +76,11 @@ impl fmt::Display for Subject {
 
 /// Casbin itself on the stored rules: the slow second opinion that the compiled form is held
 /// against, in tests and wherever an auditor wants one.
-pub struct Oracle(Enforcer);
+pub struct Oracle {
+    enforcer: Enforcer,
+    /// The conditions of all rules.
+    conditions: Vec<String>,
+}
 
 impl Oracle {
     /// Loads the rules of these tenants into one enforcer.
@@ -73,10 +88,18 @@ impl Oracle {
     /// # Errors
     /// [`Error::Internal`] when Casbin refuses the model or a policy.
     pub async fn new(catalogue: &Catalogue, tenants: &[TenantRules]) -> Result<Self> {
-        Self::load(catalogue, tenants)
+        let rules = tenants.iter().flat_map(|tenant| &tenant.rules);
+        let conditions = rules.filter_map(|rule| rule.permission.condition());
+        let mut conditions: Vec<_> = conditions.map(ToOwned::to_owned).collect();
+        conditions.sort_unstable();
+        conditions.dedup();
+        let enforcer = Self::load(catalogue, tenants)
             .await
-            .map(Self)
-            .map_err(Error::internal)
+            .map_err(Error::internal)?;
+        Ok(Self {
+            enforcer,
+            conditions,
+        })
     }
 
     async fn load(catalogue: &Catalogue, tenants: &[TenantRules]) -> casbin::Result<Enforcer> {
@@ -107,7 +130,37 @@ impl Oracle {
         Ok(enforcer)
     }
 
-    /// The rows on which the subject may do this; `None` when it may not at all.
+    /// Whether the subject may do this to a row that stands in one relation to it, `All` being none,
+    /// and meets one condition at most.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when Casbin cannot evaluate the request.
+    pub fn allows(
+        &self,
+        tenant: TenantId,
+        subject: Subject,
+        (module, action): (&str, &str),
+        relation: RowScope,
+        condition: Option<&str>,
+    ) -> Result<bool> {
+        let relation = match relation {
+            RowScope::All => "other",
+            relation => relation.as_str(),
+        };
+        let condition = condition.map_or_else(|| "-".to_owned(), label);
+        let request = [
+            subject.to_string(),
+            tenant.to_string(),
+            module.to_owned(),
+            format!("{action}:{relation}:{condition}"),
+        ];
+        self.enforcer
+            .enforce(request.to_vec())
+            .map_err(Error::internal)
+    }
+
+    /// The widest scope of rows on which the subject may do this, those under a condition counting
+    /// as the narrowest; `None` when it may not at all.
     ///
     /// # Errors
     /// [`Error::Internal`] when Casbin cannot evaluate the request.
@@ -118,22 +171,44 @@ impl Oracle {
         module: &str,
         action: &str,
     ) -> Result<Option<RowScope>> {
-        let enforce = |rows: &str| {
-            let request = [
-                subject.to_string(),
-                tenant.to_string(),
-                module.to_owned(),
-                format!("{action}:{rows}"),
-            ];
-            self.0.enforce(request.to_vec()).map_err(Error::internal)
+        let allows = |relation: RowScope, condition: Option<&str>| {
+            self.allows(tenant, subject, (module, action), relation, condition)
         };
         let owns = !matches!(subject, Subject::ApiKey(_));
-        Ok(match (enforce("other")?, enforce("own")?) {
-            (true, true) => Some(RowScope::All),
-            (false, true) if owns => Some(RowScope::Own),
-            _ => None,
-        })
+        let relations = match owns {
+            true => RELATIONS.as_slice(),
+            false => &RELATIONS[..1],
+        };
+        for relation in relations {
+            if allows(*relation, None)? {
+                return Ok(Some(*relation));
+            }
+        }
+        for relation in relations {
+            for condition in &self.conditions {
+                if allows(*relation, Some(condition))? {
+                    return Ok(Some(RowScope::Own));
+                }
+            }
+        }
+        Ok(None)
     }
+}
+
+/// The relations of rows, the widest first.
+const RELATIONS: [RowScope; 4] = [
+    RowScope::All,
+    RowScope::Team,
+    RowScope::Parent,
+    RowScope::Own,
+];
+
+/// A condition as a segment: without colons.
+fn label(condition: &str) -> String {
+    condition
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Whether every segment of the rule is `*` or equal to the request's.
@@ -155,25 +230,32 @@ fn classes(catalogue: &Catalogue) -> impl Iterator<Item = Vec<String>> {
         .map(|module| vec![module.to_owned(), RECORDS.to_owned()])
 }
 
-/// `p`: the tenant's rules.
+/// `p`: the tenant's rules; an own row is one of every scope.
 fn policies(tenant: &TenantRules) -> impl Iterator<Item = Vec<String>> {
-    let policy = |role: RoleId, permission: &Permission| {
-        let rows = match permission.rows() {
-            RowScope::All => WILDCARD,
-            RowScope::Own => "own",
+    let policies = |role: RoleId, permission: &Permission| {
+        let relations: &[&str] = match permission.rows() {
+            RowScope::All => &[WILDCARD],
+            RowScope::Own => &["own"],
+            RowScope::Parent => &["own", "parent"],
+            RowScope::Team => &["own", "team"],
         };
-        vec![
-            Subject::Role(role).to_string(),
-            tenant.tenant.to_string(),
-            permission.module().to_owned(),
-            format!("{}:{rows}", permission.action()),
-            permission.effect().as_str().to_owned(),
-        ]
+        let condition = permission.condition();
+        let condition = condition.map_or_else(|| WILDCARD.to_owned(), label);
+        let policy = |relation: &&str| {
+            vec![
+                Subject::Role(role).to_string(),
+                tenant.tenant.to_string(),
+                permission.module().to_owned(),
+                format!("{}:{relation}:{condition}", permission.action()),
+                permission.effect().as_str().to_owned(),
+            ]
+        };
+        relations.iter().map(policy).collect::<Vec<_>>()
     };
     tenant
         .rules
         .iter()
-        .map(move |rule| policy(rule.role, &rule.permission))
+        .flat_map(move |rule| policies(rule.role, &rule.permission))
 }
 
 /// `g`: the tenant's hierarchy of roles, and who holds which.

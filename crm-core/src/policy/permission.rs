@@ -1,10 +1,12 @@
 //! One permission as written in a role: `contacts.update`, `deals.*`, `contacts.update:own`,
-//! `!contacts.delete`. Owns that spelling; whether the names exist is the catalogue's question.
+//! `!contacts.delete`, or one of these with a condition on the rows. Owns that spelling; whether the
+//! names exist is the catalogue's question.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
 use crate::module::Ident;
@@ -18,17 +20,32 @@ pub(super) const WILDCARD: &str = "*";
 pub enum RowScope {
     /// Rows whose owner is the acting user.
     Own,
+    /// Own rows, rows that a group of the user is in charge of, and rows whose parent is one of
+    /// these: the record that the module's `parent` field refers to.
+    Parent,
+    /// Rows whose owner is the acting user or shares a group with them.
+    Team,
     /// Every row of the tenant.
     All,
 }
 
 impl RowScope {
-    /// The stored form: `own` or `all`.
+    /// Those that a permission may name behind a colon.
+    const NAMED: [Self; 3] = [Self::Own, Self::Parent, Self::Team];
+
+    /// The stored form: `own`, `parent`, `team` or `all`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
+            Self::Parent => "parent",
+            Self::Team => "team",
             Self::All => "all",
         }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        let mut named = Self::NAMED.into_iter();
+        named.find(|scope| scope.as_str() == name)
     }
 }
 
@@ -54,21 +71,49 @@ impl Effect {
 /// A permission of a role: `module.action`, either of them `*`.
 ///
 /// The module `records` stands for all business modules, `*` for these and for the administration
-/// of the tenant. A trailing `:own` limits it to rows the acting user owns; a leading `!` denies.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// of the tenant. A trailing `:own`, `:parent` or `:team` limits it to the rows of that
+/// [`RowScope`]; a leading `!` denies.
+///
+/// It may have a condition: a JSON filter over the module's fields that rows must match. As JSON it
+/// is a text, or with a condition `{"permission": "deals.read:team", "where": {"state": "open"}}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Permission {
     effect: Effect,
     module: Box<str>,
     action: Box<str>,
     rows: RowScope,
+    condition: Option<Box<str>>,
+}
+
+/// A [`Permission`] as somebody writes it, not yet checked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PermissionInput {
+    /// `module.action` with what may stand before and behind it.
+    pub permission: String,
+    /// The filter that rows must match.
+    pub condition: Option<Map<String, Json>>,
+}
+
+impl From<String> for PermissionInput {
+    fn from(permission: String) -> Self {
+        Self {
+            permission,
+            condition: None,
+        }
+    }
+}
+
+impl From<&str> for PermissionInput {
+    fn from(permission: &str) -> Self {
+        permission.to_owned().into()
+    }
 }
 
 /// Why a text is not a [`Permission`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a permission: write module.action, such as contacts.read, deals.* or \
-     contacts.update:own, and !contacts.delete to deny"
+     contacts.update:own, :parent or :team, and !contacts.delete to deny"
 )]
 pub struct InvalidPermission(String);
 
@@ -93,11 +138,33 @@ impl Permission {
         self.rows
     }
 
+    /// The filter that rows must match, as JSON in one spelling.
+    pub fn condition(&self) -> Option<&str> {
+        self.condition.as_deref()
+    }
+
+    /// The same permission for rows that match a JSON filter only. Whether the filter fits the
+    /// module is for the caller to check.
+    #[must_use]
+    pub fn under(self, condition: &Map<String, Json>) -> Self {
+        let condition = sorted(&Json::Object(condition.clone())).to_string();
+        Self {
+            condition: Some(condition.into()),
+            ..self
+        }
+    }
+
     /// A permission from the columns of `policy_rules`.
     ///
     /// # Errors
     /// [`Error::Inconsistent`] when a column holds something no permission can say.
-    pub(crate) fn stored(module: &str, action: &str, rows: &str, effect: &str) -> Result<Self> {
+    pub(crate) fn stored(
+        module: &str,
+        action: &str,
+        rows: &str,
+        effect: &str,
+        condition: &str,
+    ) -> Result<Self> {
         let broken = |column: &'static str| Error::Inconsistent {
             table: "policy_rules".into(),
             column: column.into(),
@@ -109,15 +176,35 @@ impl Permission {
         };
         let rows = match (effect, rows) {
             (Effect::Deny, _) | (Effect::Allow, "all") => RowScope::All,
-            (Effect::Allow, "own") => RowScope::Own,
-            _ => return Err(broken("row_scope")),
+            (Effect::Allow, name) => RowScope::named(name).ok_or_else(|| broken("row_scope"))?,
         };
         Ok(Self {
             effect,
             module: segment(module).ok_or_else(|| broken("module"))?,
             action: segment(action).ok_or_else(|| broken("action"))?,
             rows,
+            condition: Some(condition)
+                .filter(|text| !text.is_empty())
+                .map(Into::into),
         })
+    }
+}
+
+/// The same JSON with the members of objects in the order of their names.
+fn sorted(json: &Json) -> Json {
+    match json {
+        Json::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            let members = members.into_iter();
+            Json::Object(
+                members
+                    .map(|(name, json)| (name.clone(), sorted(json)))
+                    .collect(),
+            )
+        }
+        Json::Array(entries) => Json::Array(entries.iter().map(sorted).collect()),
+        other => other.clone(),
     }
 }
 
@@ -134,10 +221,10 @@ impl FromStr for Permission {
                 Some(rest) => (Effect::Deny, rest),
                 None => (Effect::Allow, text),
             };
-            let (name, rows) = match rest.strip_suffix(":own") {
+            let (name, rows) = match rest.split_once(':') {
                 // A denial always holds for all rows.
                 Some(_) if effect == Effect::Deny => return None,
-                Some(name) => (name, RowScope::Own),
+                Some((name, scope)) => (name, RowScope::named(scope)?),
                 None => (rest, RowScope::All),
             };
             let (module, action) = name.split_once('.')?;
@@ -146,6 +233,7 @@ impl FromStr for Permission {
                 module: segment(module)?,
                 action: segment(action)?,
                 rows,
+                condition: None,
             })
         };
         parse().ok_or_else(|| InvalidPermission(text.chars().take(200).collect()))
@@ -158,24 +246,25 @@ impl fmt::Display for Permission {
             f.write_str("!")?;
         }
         write!(f, "{}.{}", self.module, self.action)?;
-        if self.rows == RowScope::Own {
-            f.write_str(":own")?;
+        match self.rows {
+            RowScope::All => Ok(()),
+            rows => write!(f, ":{}", rows.as_str()),
         }
-        Ok(())
     }
 }
 
-impl TryFrom<String> for Permission {
-    type Error = InvalidPermission;
+impl Serialize for Permission {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::{Error as _, SerializeMap as _};
 
-    fn try_from(text: String) -> Result<Self, InvalidPermission> {
-        text.parse()
-    }
-}
-
-impl From<Permission> for String {
-    fn from(permission: Permission) -> Self {
-        permission.to_string()
+        let Some(condition) = &self.condition else {
+            return serializer.collect_str(self);
+        };
+        let condition: Json = serde_json::from_str(condition).map_err(S::Error::custom)?;
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("permission", &self.to_string())?;
+        map.serialize_entry("where", &condition)?;
+        map.end()
     }
 }
 
@@ -191,6 +280,8 @@ mod tests {
             "*.*",
             "*.read",
             "records.update:own",
+            "deals.read:parent",
+            "deals.*:team",
             "!contacts.delete",
         ] {
             let permission: Permission = text.parse().unwrap();
@@ -201,6 +292,7 @@ mod tests {
                 permission.action(),
                 columns.0,
                 columns.1,
+                "",
             );
             assert_eq!(stored.unwrap(), permission);
         }
@@ -233,14 +325,34 @@ mod tests {
 
     #[test]
     fn a_column_no_permission_can_say_is_reported_with_its_name() {
-        let column =
-            |module, action, rows, effect| match Permission::stored(module, action, rows, effect) {
-                Err(Error::Inconsistent { column, .. }) => column,
-                other => panic!("{other:?}"),
-            };
+        let column = |module, action, rows, effect| match Permission::stored(
+            module, action, rows, effect, "",
+        ) {
+            Err(Error::Inconsistent { column, .. }) => column,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(column("con tacts", "read", "all", "allow"), "module");
         assert_eq!(column("contacts", "re*d", "all", "allow"), "action");
         assert_eq!(column("contacts", "read", "some", "allow"), "row_scope");
         assert_eq!(column("contacts", "read", "all", "perhaps"), "effect");
+    }
+
+    #[test]
+    fn a_condition_has_one_spelling_and_makes_the_json_an_object() {
+        let read = |text: &str| {
+            let condition = serde_json::from_str(text).unwrap();
+            "deals.read:team"
+                .parse::<Permission>()
+                .unwrap()
+                .under(&condition)
+        };
+        let one = read(r#"{"title": "x", "amount": {"gt": 1}}"#);
+        assert_eq!(one, read(r#"{"amount":{"gt":1},"title":"x"}"#));
+        assert_eq!(
+            serde_json::to_string(&one).unwrap(),
+            r#"{"permission":"deals.read:team","where":{"amount":{"gt":1},"title":"x"}}"#
+        );
+        let plain: Permission = "deals.read".parse().unwrap();
+        assert_eq!(serde_json::to_string(&plain).unwrap(), r#""deals.read""#);
     }
 }

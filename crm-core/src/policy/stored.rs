@@ -10,19 +10,23 @@ use super::compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
 use super::grants::Grants;
 use super::permission::Permission;
 
+/// Where the ids of tenants are told whose policy has changed.
+pub(super) const CHANNEL: &str = "crm_policy";
+
 /// The statement that reads a tenant's status, roles and rules at one moment.
 pub(super) fn read(tenant: TenantId) -> Sql {
     use ColumnType::{Text, Uuid};
     // Ordered by role, so that the rows of one role stand together.
     Sql::new(
-        "SELECT t.status, r.id, r.parent_id, p.module, p.action, p.row_scope, p.effect \
+        "SELECT t.status, r.id, r.parent_id, p.module, p.action, p.row_scope, p.effect, \
+         p.condition \
          FROM tenants t \
          LEFT JOIN roles r ON r.tenant_id = t.id \
          LEFT JOIN policy_rules p ON p.tenant_id = r.tenant_id AND p.role_id = r.id \
          WHERE t.id = $1 ORDER BY r.id",
     )
     .bind(tenant, Uuid)
-    .returns(&[Text, Uuid, Uuid, Text, Text, Text, Text])
+    .returns(&[Text, Uuid, Uuid, Text, Text, Text, Text, Text])
 }
 
 /// Whether the tenant is active, and its rules; `None` when there is no such tenant.
@@ -54,13 +58,15 @@ pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<(bool, Te
     Ok(active.map(|active| (active, rules)))
 }
 
-/// The next four columns, `module, action, row_scope, effect`, of an outer join with the rules.
+/// The next five columns, `module, action, row_scope, effect, condition`, of an outer join with the
+/// rules.
 pub(crate) fn read_permission(row: &mut Row) -> Result<Option<Permission>> {
     let Some(module) = row.opt_text::<String>()? else {
         return Ok(None);
     };
     let (action, rows, effect): (String, String, String) = (row.text()?, row.text()?, row.text()?);
-    Permission::stored(&module, &action, &rows, &effect).map(Some)
+    let condition: String = row.text()?;
+    Permission::stored(&module, &action, &rows, &effect, &condition).map(Some)
 }
 
 /// The rules of a tenant inside a transaction that holds its lock; see [`bump_epoch`].
@@ -92,13 +98,13 @@ pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRu
     Ok(())
 }
 
-/// Refuses to give rights that the actor does not hold.
+/// Refuses to give rights that the actor does not hold, or holds until some instant only.
 ///
 /// # Errors
 /// [`Error::Forbidden`] naming one permission that the actor lacks.
 pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
     let catalogue = scope.catalogue();
-    match given.beyond(scope.grants()).first(catalogue) {
+    match given.beyond(scope.lasting()).first(catalogue) {
         Some(operation) => Err(Error::Forbidden {
             permission: catalogue.name(operation),
         }),
@@ -111,7 +117,8 @@ pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
 ///
 /// Call it first in the writing transaction: the row it updates is also the lock under which
 /// policy changes happen one after the other, so that what is checked still holds at commit. It
-/// makes epochs become visible in the order of their numbers, which polling relies on.
+/// makes epochs become visible in the order of their numbers, which polling relies on. Where the
+/// database can tell, other processes hear of it with the commit.
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such tenant.
@@ -128,6 +135,6 @@ pub(super) async fn bump_epoch(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> 
         .bind(tenant, ColumnType::Uuid);
     match tx.execute(update).await? {
         0 => Err(Error::NotFound),
-        _ => Ok(()),
+        _ => tx.notify(CHANNEL, tenant.to_string()).await,
     }
 }

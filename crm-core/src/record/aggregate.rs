@@ -279,7 +279,7 @@ impl Records {
         let search = ask.search.as_deref();
         let way = self.search_way(module, permit.tenant(), search).await?;
         let limit = Aggregate::MAX_GROUPS + 1;
-        let sql = statements.aggregate(permit.tenant(), permit.owner()?, ask, way.all, limit);
+        let sql = statements.aggregate(permit.tenant(), permit.reach(), ask, way.all, limit);
         let mut data = Vec::new();
         for mut row in core.db.fetch_all(sql).await? {
             let keys = ask.group_by.iter().map(|_| row.next()).collect();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
+use super::reach;
 use super::reference::{self, Named};
 use super::{Field, Record};
 use crate::crm::Core;
@@ -150,7 +151,7 @@ impl Bulk {
     /// written, and a repetition will see it.
     pub(crate) async fn write(&self, tx: &mut Tx<'_>, prepared: Prepared) -> Result<Outcome> {
         let module = self.create.module()?.clone();
-        if super::activity::has_effects(&self.core, &module) {
+        if super::activity::has_effects(&self.core, &module) || !self.is_simple() {
             return self.write_each(tx, prepared).await;
         }
         let mut faults = prepared.faults;
@@ -291,7 +292,9 @@ impl Bulk {
                     };
                     let field = &module.fields()[*position];
                     match known.get(&folded(field, &key)) {
-                        Some(before) if permit.covers(before.owner_id) => {
+                        Some(before)
+                            if reach::covers_in(tx, &self.core, permit, before).await? =>
+                        {
                             self.changed_row(line, before.clone(), change)
                         }
                         Some(_) => Err(Error::Invalid(vec![taken(field.name.as_str())])),
@@ -332,7 +335,7 @@ impl Bulk {
 
     fn new_row(&self, module: &Arc<CompiledModule>, line: u64, sent: CreateInput) -> Result<Row> {
         let owner = match sent.owner {
-            Some(owner) if self.create.covers(owner) => owner,
+            Some(owner) if self.create.may_give_to(owner) => owner,
             Some(_) => return Err(foreign_owner()),
             None => self.create.scope().actor().user(),
         };
@@ -373,7 +376,7 @@ impl Bulk {
         let rows = self
             .upsert
             .as_ref()
-            .map_or(RowScope::Own, |(permit, _)| permit.rows());
+            .map_or(RowScope::Own, |(permit, _)| permit.rows().scope());
         let (module, old) = (&before.module, &before.values);
         machine::proceed(module, rows, old, &mut after.values, &sent.changes).map_err(as_fault)?;
         let values = before.values.iter().zip(&after.values).enumerate();
@@ -383,7 +386,7 @@ impl Bulk {
             .collect();
         let owner = sent.owner.filter(|owner| *owner != before.owner_id);
         if let (Some(owner), Some((permit, _))) = (owner, &self.upsert) {
-            if !permit.covers(owner) {
+            if !permit.may_give_to(owner) {
                 return Err(foreign_owner());
             }
             after.owner_id = owner;

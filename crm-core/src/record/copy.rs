@@ -10,6 +10,7 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::module::CompiledModule;
+use crate::reach::Reach;
 use crate::value::Value;
 
 /// Copies what the changed references of a record bring. Whether the caller may follow them is
@@ -85,7 +86,9 @@ async fn sources(
     let target = target.ok_or_else(|| Error::internal("a reference to no module"))?;
     let ids = ids.into_iter().map(Value::Uuid).collect();
     let filter = Filter::Compare(Field::Id, Comparison::In(ids));
-    let sql = core.statements(target).matching(tenant, None, &filter);
+    let sql = core
+        .statements(target)
+        .matching(tenant, &Reach::All, &filter);
     let mut found = HashMap::new();
     for row in tx.fetch_all(sql).await? {
         let record = Record::from_row(target, row)?;

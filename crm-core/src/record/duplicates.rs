@@ -93,7 +93,7 @@ impl Records {
             let message = format!("must be between 1 and {MOST_GROUPS}");
             return Err(Error::invalid("limit", "out_of_range", message));
         }
-        let (tenant, owner) = (permit.tenant(), permit.owner()?);
+        let (tenant, reach) = (permit.tenant(), permit.reach());
         let statements = self.core.statements(module);
         let (first, mut behind) = match cursor {
             Some(cursor) => decode(module, cursor)?,
@@ -104,7 +104,7 @@ impl Records {
         for (number, key) in module.duplicates().iter().enumerate().skip(first) {
             let missing = (wanted - found.len()) as u32;
             let behind = behind.take();
-            let sql = statements.shared_values(tenant, owner, key, behind.as_deref(), missing);
+            let sql = statements.shared_values(tenant, reach, key, behind.as_deref(), missing);
             for mut row in self.core.db.fetch_all(sql).await? {
                 let values = key.iter().map(|_| row.next()).collect();
                 found.push((number, values, row.int::<i64>()?.unsigned_abs()));
@@ -122,7 +122,7 @@ impl Records {
         let mut data = Vec::with_capacity(found.len());
         for (number, values, count) in found {
             let shared = (module.duplicates()[number].as_slice(), values.as_slice());
-            let sql = statements.sharing(tenant, owner, shared, None, SHOWN);
+            let sql = statements.sharing(tenant, reach, shared, None, SHOWN);
             let rows = self.core.db.fetch_all(sql).await?;
             let records = rows.into_iter().map(|row| Record::from_row(module, row));
             data.push(Duplicates {
@@ -150,7 +150,7 @@ impl Records {
             return Err(Error::NotFound);
         }
         let record = self.get(permit, id).await?;
-        let (tenant, owner) = (permit.tenant(), permit.owner()?);
+        let (tenant, reach) = (permit.tenant(), permit.reach());
         let statements = self.core.statements(module);
         let mut groups = Vec::new();
         for key in module.duplicates() {
@@ -159,7 +159,7 @@ impl Records {
                 continue;
             }
             let shared = (key.as_slice(), values.as_slice());
-            let sql = statements.count_sharing(tenant, owner, shared, Some(id));
+            let sql = statements.count_sharing(tenant, reach, shared, Some(id));
             let row = self.core.db.fetch_optional(sql).await?;
             let count = row
                 .map_or(Ok(0), |mut row| row.int::<i64>())?
@@ -167,7 +167,7 @@ impl Records {
             if count == 0 {
                 continue;
             }
-            let sql = statements.sharing(tenant, owner, shared, Some(id), SHOWN);
+            let sql = statements.sharing(tenant, reach, shared, Some(id), SHOWN);
             let rows = self.core.db.fetch_all(sql).await?;
             let records = rows.into_iter().map(|row| Record::from_row(module, row));
             groups.push(Duplicates {

@@ -9,6 +9,7 @@ use crate::error::{FieldError, Result};
 use crate::module::input::{operand_entry, operand_text, parse_text};
 use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType, OnDelete};
 use crate::record::{Record, Through};
+use crate::scope::Scope;
 use crate::value::Value;
 
 /// The longest list after `in` and `nin`.
@@ -138,6 +139,24 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// The condition that a parameter of a query string stands for: called `field` for equality, or
+    /// `field[op]`; it may be on the records that references point to.
+    ///
+    /// # Errors
+    /// Those of [`parse_for`](Self::parse_for).
+    pub fn of_parameter(
+        scope: &Scope,
+        module: &CompiledModule,
+        name: &str,
+        text: &str,
+    ) -> Result<Self, FieldError> {
+        let (field, op) = match name.split_once('[') {
+            None => (name, "eq"),
+            Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
+        };
+        Self::parse_for(scope, module, field, op, text)
+    }
+
     /// The condition `name[op]=text` of a query string, on the record itself.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::value::Value;
 
 /// Most levels of `and`, `or` and `not` within each other, the outermost object included.
 pub const MAX_DEPTH: usize = 16;
-/// Most conditions in all, counting `and`, `or` and `not` too.
+/// Most conditions in all, and most of `and`, `or` and `not` that join them.
 pub const MAX_CONDITIONS: usize = 200;
 
 impl Filter {
@@ -39,6 +39,8 @@ pub(super) struct Reader<'a> {
     scope: Option<&'a Scope>,
     conditions: usize,
     through: usize,
+    /// How often conditions were joined.
+    joints: usize,
     refused: Vec<FieldError>,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Reader<'a> {
             scope,
             conditions: 0,
             through: 0,
+            joints: 0,
             refused: Vec::new(),
         }
     }
@@ -67,11 +70,14 @@ impl<'a> Reader<'a> {
             self.refuse(at, "too_deep", message);
             return Filter::And(Vec::new());
         }
+        if object.is_empty() && !self.counts(at) {
+            return Filter::And(Vec::new());
+        }
         let mut parts = Vec::with_capacity(object.len());
         for (name, json) in object {
             let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
             match name.as_str() {
-                "and" | "or" | "not" if !self.counts(&at) => break,
+                "and" | "or" | "not" if !self.joins(&at) => break,
                 "and" => parts.push(Filter::And(self.list(json, &at, depth))),
                 "or" => parts.push(Filter::Or(self.list(json, &at, depth))),
                 "not" => match json {
@@ -208,6 +214,16 @@ impl<'a> Reader<'a> {
             self.refuse(at, "too_many", too_many());
         }
         self.conditions <= MAX_CONDITIONS
+    }
+
+    /// Counts one more `and`, `or` or `not`, unless there are too many already.
+    fn joins(&mut self, at: &str) -> bool {
+        self.joints += 1;
+        if self.joints == MAX_CONDITIONS + 1 {
+            let message = format!("a filter has at most {MAX_CONDITIONS} and, or and not");
+            self.refuse(at, "too_many", message);
+        }
+        self.joints <= MAX_CONDITIONS
     }
 
     fn refuse(&mut self, at: &str, code: &'static str, message: impl Into<String>) {
@@ -378,9 +394,21 @@ mod tests {
         assert_eq!(refused.len(), 1);
         assert_eq!(refused[0].1, "too_deep");
         let many = |count: usize| json!({"or": vec![json!({"score": 1}); count]});
-        assert!(read(many(199)).is_ok());
-        let expected = vec![("/or/199/score".to_owned(), "too_many")];
-        assert_eq!(read(many(200)), Err(expected.clone()));
+        assert!(read(many(200)).is_ok(), "as many as is documented");
+        let expected = vec![("/or/200".to_owned(), "too_many")];
+        assert_eq!(read(many(201)), Err(expected.clone()));
+        let spread =
+            |count: usize| json!({"or": vec![json!({"score": {"gt": 1, "lt": 9}}); count]});
+        assert!(read(spread(100)).is_ok());
+        assert_eq!(
+            read(spread(101)).unwrap_err()[0],
+            ("/or/100/score/gt".to_owned(), "too_many")
+        );
+        let joined = json!({"and": vec![json!({"not": {"score": 1}}); 200]});
+        assert_eq!(
+            read(joined),
+            Err(vec![("/and/199/not".to_owned(), "too_many")])
+        );
         assert_eq!(
             read(many(10_000)).unwrap_err()[0],
             expected[0],

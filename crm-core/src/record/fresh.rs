@@ -13,6 +13,7 @@ use crate::db::{Touched, Writes};
 use crate::error::{Error, Result};
 use crate::id::{TenantId, UserId};
 use crate::module::{CompiledModule, Ident};
+use crate::reach::Reach;
 use crate::scope::{Permit, Read};
 
 /// Most groups that are kept, over all answers; an answer counts as one more than it has.
@@ -119,6 +120,19 @@ impl Records {
         ask: &Aggregate,
         age: MaxAge,
     ) -> Result<Figures> {
+        let heard = ask.filter.as_ref().is_none_or(Filter::hears_of_writes);
+        let owner = match permit.reach() {
+            Reach::All if heard => None,
+            Reach::Own(user) if heard => Some(*user),
+            // Groups and parents change without a write that this process would hear of.
+            _ => {
+                let groups = Arc::new(self.aggregate(permit, ask).await?);
+                return Ok(Figures {
+                    groups,
+                    kept: false,
+                });
+            }
+        };
         let core = &self.core;
         let fields = fingerprint(permit.module()?);
         let module = permit.module()?.name();
@@ -126,7 +140,7 @@ impl Records {
             fields,
             tenant: permit.tenant(),
             module: module.clone(),
-            owner: permit.owner()?,
+            owner,
             // The positions of a tenant's own fields change when they come and go.
             question: format!("{ask:?}"),
         };

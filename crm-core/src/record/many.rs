@@ -13,10 +13,10 @@ use crate::db::record::SearchPath;
 use crate::db::{Sql, Tx};
 use crate::error::{Error, Result};
 use crate::event::ChangeKind;
-use crate::id::UserId;
 use crate::journal::{self, Change};
 use crate::module::CompiledModule;
 use crate::module::input::UpdateInput;
+use crate::reach::Reach;
 use crate::scope::{Delete, Permit, Read, Scope, Update};
 use crate::value::Value;
 
@@ -28,7 +28,7 @@ const CHUNK: usize = 500;
 /// A bulk write, checked as far as that goes without the database.
 pub struct Many {
     filter: Filter,
-    owner: Option<UserId>,
+    reach: Reach,
     expected: Option<u64>,
     what: What,
 }
@@ -67,7 +67,7 @@ impl Many {
         let sent = checked_update(update, set).map_err(|error| error.under("/set"))?;
         Ok(Self {
             filter,
-            owner: read.owner()?.or(update.owner()?),
+            reach: read.reach().and(update.reach()),
             expected,
             what: What::Update(update.clone(), sent),
         })
@@ -86,7 +86,7 @@ impl Many {
     ) -> Result<Self> {
         Ok(Self {
             filter,
-            owner: read.owner()?.or(delete.owner()?),
+            reach: read.reach().and(delete.reach()),
             expected,
             what: What::Delete(delete.clone()),
         })
@@ -98,8 +98,8 @@ impl Many {
             What::Delete(permit) => (permit.scope(), permit.module()?),
         };
         let statements = core.statements(module);
-        let (tenant, owner) = (scope.tenant(), self.owner);
-        let sql = statements.matching_for_update(tenant, owner, &self.filter, MAX_MATCHES + 1);
+        let (tenant, reach) = (scope.tenant(), &self.reach);
+        let sql = statements.matching_for_update(tenant, reach, &self.filter, MAX_MATCHES + 1);
         let rows = reference::locked(tx, module, sql).await?;
         let mut matched = rows.len() as u64;
         if matched > MAX_MATCHES {
@@ -108,7 +108,7 @@ impl Many {
                 count: Count::Exact,
                 ..Query::default()
             };
-            let sql = statements.count(tenant, owner, &query, SearchPath::Scan);
+            let sql = statements.count(tenant, reach, &query, SearchPath::Scan);
             let row = tx.fetch_optional(sql).await?;
             matched = row
                 .map_or(Ok(0), |mut row| row.int::<i64>())?
@@ -183,7 +183,8 @@ async fn update_all(
     let module = permit.module()?;
     let mut changed = 0;
     let linked = |(at, _): &(usize, Value)| module.linked().contains(at);
-    let one_by_one = has_effects(core, module) || !module.copies().is_empty();
+    let one_by_one =
+        has_effects(core, module) || !module.copies().is_empty() || !permit.reach().is_simple();
     if one_by_one || sent.changes.iter().any(linked) {
         for before in records {
             let (id, version) = (before.id, before.version);

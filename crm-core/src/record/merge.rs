@@ -12,6 +12,7 @@ use serde_json::json;
 use super::activity::has_effects;
 use super::hook::{self, Step};
 use super::many::trace;
+use super::reach;
 use super::reference;
 use super::write::{Expected, Kind, Write, admit, remove_locked, store_in};
 use super::{Field, Record, Records};
@@ -166,8 +167,8 @@ impl Merging {
         let module = self.update.module()?;
         let mut known = self.locked(tx, core).await?;
         let survivor = known.remove(&self.survivor).ok_or(Error::NotFound)?;
-        admit(&self.update, module, &survivor)?;
-        if !self.read.covers(survivor.owner_id) {
+        admit(tx, core, &self.update, &survivor).await?;
+        if !reach::covers_in(tx, core, &self.read, &survivor).await? {
             return Err(Error::NotFound);
         }
         if !self.expected.admits(survivor.version) {
@@ -175,8 +176,13 @@ impl Merging {
         }
         let (mut others, mut refused) = (Vec::new(), Vec::new());
         for (at, (id, expected)) in self.from.iter().enumerate() {
-            let seen = known.remove(id);
-            let Some(other) = seen.filter(|one| self.read.covers(one.owner_id)) else {
+            let mut seen = known.remove(id);
+            if let Some(one) = &seen
+                && !reach::covers_in(tx, core, &self.read, one).await?
+            {
+                seen = None;
+            }
+            let Some(other) = seen else {
                 refused.push(FieldError {
                     pointer: format!("/from/{at}"),
                     code: "unknown_reference",
@@ -184,7 +190,7 @@ impl Merging {
                 });
                 continue;
             };
-            admit(&self.delete, module, &other)?;
+            admit(tx, core, &self.delete, &other).await?;
             if !expected.admits(other.version) {
                 return Err(Error::PreconditionFailed);
             }
@@ -299,7 +305,7 @@ impl Merging {
             .filter(|(_, (old, new))| old != new)
             .map(|(position, (_, new))| (position, new.clone()))
             .collect();
-        let (rows, old) = (self.update.rows(), &before.values);
+        let (rows, old) = (self.update.rows().scope(), &before.values);
         let forced = machine::proceed(module, rows, old, &mut after.values, &changes)?;
         let chain = [ChangeKind::Merged, ChangeKind::Updated];
         let chain: Vec<_> = chain

@@ -20,6 +20,7 @@ mod once;
 mod page;
 mod perform;
 mod query;
+mod reach;
 mod records;
 mod reference;
 mod search;
@@ -52,6 +53,7 @@ pub use once::Once;
 pub use page::{Page, PageNumber, Total};
 pub use perform::{Answered, MAX_WRITES, Refused, Reply, Work};
 pub use query::{Count, Direction, Query, Sort};
+pub(crate) use reach::covered;
 pub use records::Records;
 pub use through::{MAX_THROUGH, Through};
 pub use trash::Purged;
@@ -133,7 +135,7 @@ impl Record {
     /// more than its id and version.
     pub fn shown(&self, scope: &Scope) -> Shown<'_> {
         match scope.permit::<Read>(self.module.name().as_str()) {
-            Ok(permit) if permit.covers(self.owner_id) => Shown::Whole(self),
+            Ok(permit) if reach::shows(&permit, self) => Shown::Whole(self),
             _ => Shown::Receipt {
                 id: self.id,
                 version: self.version,

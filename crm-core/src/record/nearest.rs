@@ -100,7 +100,7 @@ impl Records {
         let filter = Filter::And(ask.filter.iter().cloned().chain([named]).collect());
         let module = permit.module()?;
         let statements = self.core.statements(module);
-        let sql = statements.matching(permit.tenant(), permit.owner()?, &filter);
+        let sql = statements.matching(permit.tenant(), permit.reach(), &filter);
         let mut records = HashMap::new();
         for row in self.core.db.fetch_all(sql).await? {
             let record = Record::from_row(module, row)?;
@@ -117,7 +117,7 @@ impl Records {
     /// The best ids, the most alike first.
     async fn best(&self, permit: &Permit<Read>, ask: &Nearest) -> Result<Vec<Candidate>> {
         let statements = self.core.statements(permit.module()?);
-        let (tenant, owner) = (permit.tenant(), permit.owner()?);
+        let (tenant, reach) = (permit.tenant(), permit.reach());
         let dimensions = u32::try_from(ask.vector.len()).unwrap_or(u32::MAX).max(1);
         let page = (MOST_NUMBERS / dimensions).clamp(16, 4_096);
         let length = norm(&ask.vector);
@@ -126,7 +126,7 @@ impl Records {
         let mut after = None;
         loop {
             let filter = ask.filter.as_ref();
-            let sql = statements.vectors(tenant, owner, filter, ask.field, after, page);
+            let sql = statements.vectors(tenant, reach, filter, ask.field, after, page);
             let rows = self.core.db.fetch_all(sql).await?;
             let last = rows.len() < usize::try_from(page).unwrap_or(usize::MAX);
             for mut row in rows {

@@ -15,7 +15,6 @@ use uuid::Uuid;
 use super::Record;
 use super::hook::{self, Step};
 use super::reference;
-use super::trash::has_dependents;
 use super::write::change_in;
 use crate::crm::Core;
 use crate::db::Tx;
@@ -120,9 +119,52 @@ pub(super) async fn strike(
     };
     let written = journal::write(tx, scope, module, statement, change).await;
     written.map_err(|error| match error.code() {
-        "reference_violation" => has_dependents(),
+        // Which of them it was, not every database says.
+        "reference_violation" => {
+            let dependents = core.registry.dependents(module.name()).iter();
+            has_dependents(dependents.filter(|one| one.has_key))
+        }
         _ => error,
     })
+}
+
+/// The refusal to remove what others refer to by one of these fields.
+fn has_dependents<'d>(by: impl Iterator<Item = &'d Dependent>) -> Error {
+    let names = by.map(|one| {
+        let field = &one.module.fields()[one.field].name;
+        format!("{} ({field})", one.module.name())
+    });
+    let names: Vec<_> = names.collect();
+    let message = format!(
+        "records of {} refer to this one, or to one that would go with it; change or delete them \
+         first",
+        names.join(" or ")
+    );
+    Error::conflict("has_dependents", message)
+}
+
+/// What refuses that a record loses its reference to one that goes, told of where it is.
+fn unyielding(error: Error, record: &Record, fields: &[usize]) -> Error {
+    let (module, names) = (record.module(), record.module().fields());
+    let names: Vec<_> = fields
+        .iter()
+        .map(|at| names.get(*at).map_or("", |field| field.name.as_str()))
+        .collect();
+    let place = format!(
+        "a record of {} would lose its {}",
+        module.name(),
+        names.join(" and ")
+    );
+    match error {
+        Error::Conflict { code, message } => Error::conflict(code, format!("{place}: {message}")),
+        Error::Invalid(mut refused) => {
+            for field in &mut refused {
+                field.message = format!("{place}: {}", field.message);
+            }
+            Error::Invalid(refused)
+        }
+        error => error,
+    }
 }
 
 /// A record by its module's place in the registry.
@@ -235,7 +277,7 @@ impl<'c> Plan<'c> {
                 ) {
                     (Some(_), _) => Removal::Purge,
                     // It could not stay in the trash without what it refers to.
-                    (None, true) => return Err(has_dependents()),
+                    (None, true) => return Err(has_dependents(std::iter::once(dependent))),
                     (None, false) => Removal::Delete,
                 };
                 self.fates.insert(key, Fate::Goes);
@@ -281,7 +323,7 @@ impl<'c> Plan<'c> {
                         for mut row in tx.fetch_all(sql).await? {
                             let referrer = (dependent.module.index(), row.uuid()?);
                             if self.fates.get(&referrer) != Some(&Fate::Goes) {
-                                return Err(has_dependents());
+                                return Err(has_dependents(std::iter::once(dependent)));
                             }
                         }
                     }
@@ -298,7 +340,9 @@ impl<'c> Plan<'c> {
                 .system
                 .permit::<Update>(record.module().name().as_str())?;
             let sent = self.cleared(&record, &fields);
-            change_in(tx, self.core, &permit, record, &sent).await?;
+            let before = record.clone();
+            let changed = change_in(tx, self.core, &permit, record, &sent).await;
+            changed.map_err(|error| unyielding(error, &before, &fields))?;
         }
         self.cut_circles(tx).await?;
         let order = self.core.registry.by_dependency().enumerate();

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use super::reach;
 use super::write::{Expected, Write, Written};
 use super::{Count, Filter, Page, PageNumber, Position, Query, Record, Total};
 use crate::crm::Core;
 use crate::db::record::{COUNT_CAP, Part, SearchPath, Statements, Stretch};
 use crate::db::{MANY, Sql};
 use crate::error::{Error, Result};
-use crate::id::{RecordId, UserId};
+use crate::id::RecordId;
+use crate::reach::Reach;
 use crate::scope::{Create, Delete, Permit, Read, Update};
 use crate::upkeep::Task;
 use crate::value::Value;
@@ -45,7 +47,8 @@ impl Records {
             return Ok(None);
         };
         let record = Record::from_row(module, row)?;
-        Ok(permit.covers(record.owner_id).then_some(record))
+        let covered = reach::covers(&self.core, permit, &record).await?;
+        Ok(covered.then_some(record))
     }
 
     /// A page of the records that the permit covers and the query asks for.
@@ -56,15 +59,15 @@ impl Records {
     /// [`Error::Invalid`] for a limit or search text out of bounds, or a cursor of another query.
     pub async fn list(&self, permit: &Permit<Read>, query: &Query) -> Result<Page> {
         let statements = self.core.statements(permit.module()?);
-        self.page(statements, permit, permit.owner()?, query).await
+        self.page(statements, permit, permit.reach(), query).await
     }
 
-    /// A page of the records that these statements see, with an owner: of theirs.
+    /// A page of the records that these statements see and the reach covers.
     pub(super) async fn page(
         &self,
         statements: &Statements,
         permit: &Permit<Read>,
-        owner: Option<UserId>,
+        reach: &Reach,
         query: &Query,
     ) -> Result<Page> {
         query.check()?;
@@ -95,7 +98,7 @@ impl Records {
                 skip,
                 limit: (wanted - data.len()) as u32,
             };
-            let sql = statements.list(tenant, owner, query, stretch);
+            let sql = statements.list(tenant, reach, query, stretch);
             for row in self.core.db.fetch_all(sql).await? {
                 data.push(Record::from_row(module, row)?);
             }
@@ -104,7 +107,7 @@ impl Records {
             }
             if data.is_empty() && skip > 0 {
                 // The page begins among the records without the first key.
-                let present = statements.count_present(tenant, owner, query, way.all);
+                let present = statements.count_present(tenant, reach, query, way.all);
                 skip -= self.number(present).await?.min(u64::from(skip)) as u32;
             } else {
                 skip = 0;
@@ -119,7 +122,7 @@ impl Records {
         };
         let total = if query.count != Count::No || query.page.is_some() {
             Some(
-                self.total(statements, permit, owner, query, way.all)
+                self.total(statements, permit, reach, query, way.all)
                     .await?,
             )
         } else {
@@ -156,7 +159,7 @@ impl Records {
         let sql = self
             .core
             .statements(module)
-            .matching(permit.tenant(), permit.owner()?, filter);
+            .matching(permit.tenant(), permit.reach(), filter);
         let rows = self.core.db.fetch_all(sql).await?;
         rows.into_iter()
             .map(|row| Record::from_row(module, row))
@@ -173,7 +176,7 @@ impl Records {
         let text = query.search.as_deref();
         let way = self.search_way(module, permit.tenant(), text).await?;
         let statements = self.core.statements(module);
-        self.total(statements, permit, permit.owner()?, query, way.all)
+        self.total(statements, permit, permit.reach(), query, way.all)
             .await
     }
 
@@ -181,11 +184,11 @@ impl Records {
         &self,
         statements: &Statements,
         permit: &Permit<Read>,
-        owner: Option<UserId>,
+        reach: &Reach,
         query: &Query,
         path: SearchPath,
     ) -> Result<Total> {
-        let count = self.counted(statements, permit, owner, query, path).await?;
+        let count = self.counted(statements, permit, reach, query, path).await?;
         let cap = match query.count {
             Count::Exact => u64::MAX,
             Count::No | Count::Capped => u64::from(COUNT_CAP),
@@ -201,12 +204,12 @@ impl Records {
         &self,
         statements: &Statements,
         permit: &Permit<Read>,
-        owner: Option<UserId>,
+        reach: &Reach,
         query: &Query,
         path: SearchPath,
     ) -> Result<u64> {
         let (core, module, tenant) = (&self.core, permit.module()?, permit.tenant());
-        let all = owner.is_none() && query.filter.is_none() && query.search.is_none();
+        let all = reach.is_all() && query.filter.is_none() && query.search.is_none();
         let kept = all.then(|| statements.kept_count(tenant)).flatten();
         if let Some(kept) = &kept
             && core.upkeep.is_counted(tenant, module.index())
@@ -215,7 +218,7 @@ impl Records {
             return Ok(row.int::<i64>()?.unsigned_abs());
         }
         let count = self
-            .number(statements.count(tenant, owner, query, path))
+            .number(statements.count(tenant, reach, query, path))
             .await?;
         if kept.is_some() && count > MANY {
             core.upkeep.ask(Task::Count(tenant, module.index()));

@@ -97,12 +97,12 @@ pub(super) async fn visible(
         return Ok(HashSet::new());
     };
     let statements = core.statements(permit.module()?);
-    let (tenant, owner) = (permit.tenant(), permit.owner()?);
+    let (tenant, reach) = (permit.tenant(), permit.reach());
     let keyed = module.fields()[named.field].kind.has_key();
     let mut found = HashSet::with_capacity(named.ids.len());
     for ids in named.ids.chunks(CHUNK) {
         let ids: Vec<Value> = ids.iter().copied().map(Value::Uuid).collect();
-        let sql = statements.held(tenant, owner, &ids, keyed);
+        let sql = statements.held(tenant, reach, &ids, keyed);
         for mut row in tx.fetch_all(sql).await? {
             found.insert(row.uuid()?);
         }

@@ -52,11 +52,8 @@ impl Records {
         if probe.behind > BEHIND {
             upkeep.ask(Task::Search(tenant, module.index()));
         }
-        // One rare trigram finds less than it costs to walk along a common one beside it.
-        if let Some((rarest, count)) = probe.rarest()
-            && few(count + probe.behind)
-        {
-            let path = SearchPath::Trigram(rarest);
+        // Rare trigrams find less than it costs to walk along a common one beside them.
+        if let Some(path) = probe.rare() {
             return Ok(Way {
                 page: path,
                 all: path,

@@ -8,6 +8,7 @@ use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{RecordId, TenantId};
 use crate::module::{CompiledModule, Ident};
+use crate::reach::Reach;
 use crate::scope::{Action, Permit};
 use crate::value::Value;
 
@@ -60,7 +61,8 @@ async fn take(
 }
 
 impl Records {
-    /// The id of the record with this number, in a module whose declaration names a `key`.
+    /// The id of the record with this number, also of one in the trash, in a module whose declaration
+    /// names a `key`.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is none.
@@ -71,8 +73,13 @@ impl Records {
         let filter = Filter::Compare(field, Comparison::Eq(Value::Int(number)));
         let statements = self.core.statements(module);
         // Whether the caller may see or change it is for what they ask next.
-        let sql = statements.matching(permit.tenant(), None, &filter);
-        let row = self.core.db.fetch_optional(sql).await?;
+        let sql = statements.matching(permit.tenant(), &Reach::All, &filter);
+        let mut row = self.core.db.fetch_optional(sql).await?;
+        if row.is_none() && module.spec().soft_delete {
+            let trash = statements.trash();
+            let sql = trash.matching(permit.tenant(), &Reach::All, &filter);
+            row = self.core.db.fetch_optional(sql).await?;
+        }
         Ok(Record::from_row(module, row.ok_or(Error::NotFound)?)?.id)
     }
 }

@@ -14,6 +14,7 @@ use super::{Field, Filter};
 use crate::error::FieldError;
 use crate::id::{TenantId, UserId};
 use crate::module::{CompiledModule, FieldType, Ident};
+use crate::reach::Reach;
 use crate::scope::{Read, Scope};
 
 /// Most conditions on other records in one filter; those in one member of a JSON filter are one.
@@ -25,7 +26,7 @@ pub struct Through {
     field: usize,
     target: Arc<CompiledModule>,
     tenant: TenantId,
-    owner: Option<UserId>,
+    reach: Reach,
     filter: Filter,
 }
 
@@ -42,7 +43,7 @@ impl Through {
             field,
             target: target.clone(),
             tenant,
-            owner: None,
+            reach: Reach::All,
             filter,
         }))
     }
@@ -57,9 +58,17 @@ impl Through {
         &self.target
     }
 
-    /// The tenant whose records are seen, and the owner they must have where only own rows are.
-    pub(crate) fn rows(&self) -> (TenantId, Option<UserId>) {
-        (self.tenant, self.owner)
+    /// The tenant whose records are seen, and which of them.
+    pub(crate) fn rows(&self) -> (TenantId, &Reach) {
+        (self.tenant, &self.reach)
+    }
+
+    /// The owner they must have, where only own rows are seen.
+    fn owner(&self) -> Option<UserId> {
+        match &self.reach {
+            Reach::Own(user) => Some(*user),
+            Reach::All | Reach::Some(_) | Reach::Both(_) => None,
+        }
     }
 
     /// What they must meet.
@@ -69,13 +78,14 @@ impl Through {
 }
 
 impl fmt::Debug for Through {
-    /// All that the meaning depends on: cursors and kept figures are known by this text.
+    /// The question: cursors and kept figures are known by this text. Of the rows that are seen it
+    /// tells owners only, since figures over others are not kept.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Through")
             .field("field", &self.field)
             .field("target", &self.target.name())
             .field("fields", &self.target.numbers())
-            .field("owner", &self.owner)
+            .field("owner", &self.owner())
             .field("filter", &self.filter)
             .finish()
     }
@@ -85,7 +95,8 @@ impl PartialEq for Through {
     fn eq(&self, other: &Self) -> bool {
         self.field == other.field
             && self.target.name() == other.target.name()
-            && self.rows() == other.rows()
+            && (self.tenant, self.owner()) == (other.tenant, other.owner())
+            && self.reach.is_simple() == other.reach.is_simple()
             && self.filter == other.filter
     }
 }
@@ -153,7 +164,6 @@ impl<'n> Way<'n> {
         let permit = scope.permit::<Read>(target.as_str());
         let permit = permit.map_err(|_| unknown())?;
         let target = permit.module().map_err(|_| unknown())?;
-        let owner = permit.owner().map_err(|_| unknown())?;
         if Field::named(target, name).is_none() {
             return Err(unknown());
         }
@@ -161,7 +171,7 @@ impl<'n> Way<'n> {
             field,
             target: target.clone(),
             tenant: permit.tenant(),
-            owner,
+            reach: permit.reach().clone(),
             filter: Filter::And(Vec::new()),
         };
         Ok(Self { through, name })
@@ -240,6 +250,13 @@ impl Filter {
         let mut others = Vec::new();
         self.each_through(&mut |through| others.push(through.target.name().clone()));
         others
+    }
+
+    /// Whether what it sees of other modules changes by writes to their records alone.
+    pub(super) fn hears_of_writes(&self) -> bool {
+        let mut hears = true;
+        self.each_through(&mut |through| hears &= through.reach.is_simple());
+        hears
     }
 
     fn each_through<'f>(&'f self, see: &mut impl FnMut(&'f Through)) {

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::hook::{self, Step};
 use super::on_delete::{self, Removal};
+use super::reach;
 use super::write::{Expected, Kind, Write};
 use super::{Page, Query, Record, Records};
 use crate::crm::{Core, Crm};
@@ -72,9 +73,9 @@ impl Records {
     ) -> Result<Page> {
         let module = read.module()?;
         with_trash(module)?;
-        let owner = read.owner()?.or(delete.owner()?);
+        let reach = read.reach().and(delete.reach());
         let statements = self.core.statements(module).trash();
-        self.page(&statements, read, owner, query).await
+        self.page(&statements, read, &reach, query).await
     }
 
     /// Brings a record back from the trash.
@@ -195,7 +196,7 @@ async fn some(
     for row in rows {
         let record = Record::from_row(module, row)?;
         last = Some(record.id);
-        if !permit.covers(record.owner_id) {
+        if !reach::covers_in(tx, core, permit, &record).await? {
             continue;
         }
         tx.begin_step().await?;
@@ -218,14 +219,6 @@ fn with_trash(module: &CompiledModule) -> Result<()> {
     }
 }
 
-/// The refusal to remove what others refer to.
-pub(super) fn has_dependents() -> Error {
-    Error::conflict(
-        "has_dependents",
-        "other records refer to this one; change or delete them first",
-    )
-}
-
 pub(super) async fn restore_in(
     tx: &mut Tx<'_>,
     core: &Core,
@@ -234,7 +227,7 @@ pub(super) async fn restore_in(
     expected: &Expected,
 ) -> Result<Record> {
     let trash = core.statements(permit.module()?).trash();
-    let before = lock(tx, &trash, permit, id, expected).await?;
+    let before = lock(tx, core, &trash, permit, id, expected).await?;
     let before = before.ok_or(Error::NotFound)?;
     let mut after = before.clone();
     after.deleted_at = None;
@@ -278,10 +271,10 @@ pub(super) async fn purge_in(
     expected: &Expected,
 ) -> Result<Record> {
     let live = core.statements(permit.module()?);
-    if let Some(before) = lock(tx, &live.trash(), permit, id, expected).await? {
+    if let Some(before) = lock(tx, core, &live.trash(), permit, id, expected).await? {
         return purge_record(tx, core, permit, before).await;
     }
-    match lock(tx, live, permit, id, &Expected::Any).await? {
+    match lock(tx, core, live, permit, id, &Expected::Any).await? {
         Some(_) => Err(Error::conflict(
             "not_in_trash",
             "the record is not in the trash; delete it first",
@@ -321,6 +314,7 @@ pub(super) async fn erase_in(
 /// The record on the statements' shelf, locked, if the permit covers one.
 async fn lock<A: Action>(
     tx: &mut Tx<'_>,
+    core: &Core,
     statements: &Statements,
     permit: &Permit<A>,
     id: RecordId,
@@ -331,7 +325,7 @@ async fn lock<A: Action>(
         return Ok(None);
     };
     let record = Record::from_row(permit.module()?, row)?;
-    if !permit.covers(record.owner_id) {
+    if !reach::covers_in(tx, core, permit, &record).await? {
         return Ok(None);
     }
     match expected.admits(record.version) {

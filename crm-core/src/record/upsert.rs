@@ -42,11 +42,29 @@ impl Key {
         let position = module.position(name);
         match position.filter(|at| module.fields().get(*at).is_some_and(FieldSpec::is_key)) {
             Some(position) => Ok(Self(position)),
-            None => Err(Error::invalid(
-                "by",
-                "not_unique",
-                "Name a declared field that is unique and set by clients.",
-            )),
+            None => {
+                let keys = module.fields().iter().filter(|field| field.is_key());
+                let keys: Vec<_> = keys.map(|field| field.name.as_str()).collect();
+                let why = match position.and_then(|at| module.fields().get(at)) {
+                    Some(field) if field.serial => {
+                        format!("{name} is given to a record when it is made, never by clients. ")
+                    }
+                    Some(field) if field.is_read_only() => {
+                        format!("{name} is not set by clients. ")
+                    }
+                    _ => String::new(),
+                };
+                let what = match keys.is_empty() {
+                    true => "This module has no unique field that clients set: change records by \
+                             their id."
+                        .to_owned(),
+                    false => format!(
+                        "Name a unique field that clients set: {}.",
+                        keys.join(" or ")
+                    ),
+                };
+                Err(Error::invalid("by", "not_unique", format!("{why}{what}")))
+            }
         }
     }
 }
@@ -122,7 +140,8 @@ impl Upsert {
         core: &Core,
         known: Record,
     ) -> Result<(ChangeKind, Record)> {
-        admit(&self.update, self.update.module()?, &known).map_err(|error| match error {
+        let admitted = admit(tx, core, &self.update, &known).await;
+        admitted.map_err(|error| match error {
             // What a create would say of a record that the caller may not see.
             Error::NotFound => Error::conflict(TAKEN, "another record has the same value already"),
             error => error,

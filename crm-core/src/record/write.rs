@@ -12,6 +12,7 @@ use super::copy;
 use super::hook::{self, Step};
 use super::merge::Merging;
 use super::on_delete::{self, Removal};
+use super::reach;
 use super::reference;
 use super::serial;
 use super::trash;
@@ -24,8 +25,7 @@ use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
 use crate::module::input::{CreateInput, UpdateInput};
 use crate::module::{CompiledModule, input, machine};
-use crate::policy::RowScope;
-use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Scope, Update};
+use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Update};
 
 /// The versions that a change is meant for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub(super) fn checked_create(
     let module = permit.module()?;
     let mut sent = input::create(module, permit.tenant(), body)?;
     if let Some(owner) = sent.owner {
-        sent.owner = Some(may_own(permit.rows(), permit.scope(), owner)?);
+        sent.owner = Some(may_own(permit, owner)?);
     }
     machine::begin(module, &sent.values)?;
     Ok(sent)
@@ -163,7 +163,7 @@ pub(super) fn checked_update(
 ) -> Result<UpdateInput> {
     let sent = input::update(permit.module()?, permit.tenant(), body)?;
     if let Some(owner) = sent.owner {
-        may_own(permit.rows(), permit.scope(), owner)?;
+        may_own(permit, owner)?;
     }
     Ok(sent)
 }
@@ -221,6 +221,7 @@ pub(super) async fn insert_in(
     let links = module.linked().iter();
     let links: Vec<_> = links.map(|at| (*at, record.values[*at].clone())).collect();
     reference::link(tx, core, permit.tenant(), module, record.id, &links).await?;
+    reach::keep(tx, core, permit, &record).await?;
     activity::write(tx, core, permit.scope(), None, &record, &[]).await?;
     Ok(record)
 }
@@ -302,7 +303,7 @@ pub(super) fn judged(
     if let Some(owner) = sent.owner {
         after.owner_id = owner;
     }
-    let (old, rows) = (&before.values, permit.rows());
+    let (old, rows) = (&before.values, permit.rows().scope());
     let forced = machine::proceed(module, rows, old, &mut after.values, &sent.changes)?;
     Ok((after, forced))
 }
@@ -354,6 +355,7 @@ pub(super) async fn store_in(
     };
     journal::write(tx, permit.scope(), module, update, change).await?;
     reference::link(tx, core, permit.tenant(), module, before.id, &changes).await?;
+    reach::keep(tx, core, permit, &after).await?;
     activity::write(tx, core, permit.scope(), Some(&before), &after, forced).await?;
     Ok(after)
 }
@@ -427,7 +429,7 @@ async fn lock<A: Action>(
     let rows = reference::locked(tx, module, sql).await?;
     let row = rows.into_iter().next().ok_or(Error::NotFound)?;
     let record = Record::from_row(module, row)?;
-    admit(permit, module, &record)?;
+    admit(tx, core, permit, &record).await?;
     if !expected.admits(record.version) {
         return Err(Error::PreconditionFailed);
     }
@@ -435,25 +437,27 @@ async fn lock<A: Action>(
 }
 
 /// Whether the caller may change this record, and if not, whether they may know of it.
-pub(super) fn admit<A: Action>(
+pub(super) async fn admit<A: Action>(
+    tx: &mut Tx<'_>,
+    core: &Core,
     permit: &Permit<A>,
-    module: &CompiledModule,
     record: &Record,
 ) -> Result<()> {
-    if permit.covers(record.owner_id) {
+    if reach::covers_in(tx, core, permit, record).await? {
         return Ok(());
     }
-    match permit.scope().permit::<Read>(module.name().as_str()) {
-        Ok(read) if read.covers(record.owner_id) => Err(Error::Forbidden {
-            permission: format!("{}.{}", module.name(), A::NAME),
+    let module = record.module.name();
+    match permit.scope().permit::<Read>(module.as_str()) {
+        Ok(read) if reach::covers_in(tx, core, &read, record).await? => Err(Error::Forbidden {
+            permission: format!("{module}.{}", A::NAME),
         }),
         _ => Err(Error::NotFound),
     }
 }
 
 /// Whoever may write own rows only cannot give them away.
-fn may_own(rows: RowScope, scope: &Scope, owner: Option<UserId>) -> Result<Option<UserId>> {
-    if rows == RowScope::All || owner == scope.actor().user() {
+fn may_own<A>(permit: &Permit<A>, owner: Option<UserId>) -> Result<Option<UserId>> {
+    if permit.may_give_to(owner) {
         return Ok(owner);
     }
     Err(Error::invalid(

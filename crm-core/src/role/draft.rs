@@ -7,7 +7,9 @@ use uuid::Uuid;
 use super::{Role, RoleChange};
 use crate::error::{Error, FieldError, Result};
 use crate::id::RoleId;
-use crate::policy::{Catalogue, Permission, TenantRules, line};
+use crate::policy::{Effect, Permission, PermissionInput, TenantRules, line};
+use crate::record::Filter;
+use crate::scope::Scope;
 
 /// Most characters of a name.
 const NAME_MAX: usize = 100;
@@ -15,6 +17,8 @@ const NAME_MAX: usize = 100;
 const DESCRIPTION_MAX: usize = 1_000;
 /// Most permissions of one role.
 const PERMISSIONS_MAX: usize = 500;
+/// Most permissions of one role that have a condition.
+const CONDITIONS_MAX: usize = 50;
 /// Most roles of one tenant, whose policy is read and compiled as a whole.
 const ROLES_MAX: usize = 500;
 
@@ -28,7 +32,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Checks every value, and answers every broken rule at once.
-    pub(super) fn check(catalogue: &Catalogue, change: RoleChange) -> Result<Self> {
+    pub(super) fn check(scope: &Scope, change: RoleChange) -> Result<Self> {
         let mut errors = Vec::new();
         let name = change.name.map(|name| name.trim().to_owned());
         let description = change.description.map(|text| text.trim().to_owned());
@@ -40,7 +44,7 @@ impl Draft {
         }
         let permissions = change
             .permissions
-            .map(|texts| read_permissions(catalogue, &texts, &mut errors));
+            .map(|inputs| read_permissions(scope, &inputs, &mut errors));
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
@@ -100,38 +104,76 @@ fn refuse_description(text: &str) -> Option<FieldError> {
 }
 
 fn read_permissions(
-    catalogue: &Catalogue,
-    texts: &[String],
+    scope: &Scope,
+    inputs: &[PermissionInput],
     errors: &mut Vec<FieldError>,
 ) -> Vec<Permission> {
-    if texts.len() > PERMISSIONS_MAX {
+    if inputs.len() > PERMISSIONS_MAX {
         let message = "A role has at most 500 permissions; use * for a whole segment.";
         errors.push(FieldError::new("permissions", "too_many", message));
         return Vec::new();
     }
-    let mut permissions = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        let refused = match text.parse::<Permission>() {
-            Ok(permission) if catalogue.knows(&permission) => {
-                permissions.push(permission);
-                continue;
-            }
-            Ok(permission) => (
-                "unknown_permission",
-                format!("There is no module and action called {permission}."),
-            ),
-            Err(error) => ("invalid_permission", format!("{error}.")),
-        };
-        let (code, message) = refused;
-        errors.push(FieldError {
-            pointer: format!("/permissions/{index}"),
-            code,
-            message,
-        });
+    if inputs
+        .iter()
+        .filter(|input| input.condition.is_some())
+        .count()
+        > CONDITIONS_MAX
+    {
+        let message = "A role has at most 50 permissions with a condition.";
+        errors.push(FieldError::new("permissions", "too_many", message));
+        return Vec::new();
+    }
+    let mut permissions = Vec::with_capacity(inputs.len());
+    for (index, input) in inputs.iter().enumerate() {
+        match read_permission(scope, input) {
+            Ok(permission) => permissions.push(permission),
+            Err(refused) => errors.extend(refused.into_iter().map(|refused| FieldError {
+                pointer: format!("/permissions/{index}{}", refused.pointer),
+                ..refused
+            })),
+        }
     }
     permissions.sort_unstable();
     permissions.dedup();
     permissions
+}
+
+fn read_permission(scope: &Scope, input: &PermissionInput) -> Result<Permission, Vec<FieldError>> {
+    let refuse = |place: &str, code, message: String| {
+        let pointer = place.to_owned();
+        Err(vec![FieldError {
+            pointer,
+            code,
+            message,
+        }])
+    };
+    let permission = match input.permission.parse::<Permission>() {
+        Ok(permission) => permission,
+        Err(error) => return refuse("", "invalid_permission", format!("{error}.")),
+    };
+    if !scope.catalogue().knows(&permission) {
+        let message = format!("There is no module and action called {permission}.");
+        return refuse("", "unknown_permission", message);
+    }
+    let Some(condition) = &input.condition else {
+        return Ok(permission);
+    };
+    if permission.effect() == Effect::Deny {
+        let message = "A denial holds for all rows; leave the condition out.";
+        return refuse("/where", "not_allowed", message.to_owned());
+    }
+    let Some(module) = scope.module(permission.module()) else {
+        let message = "A condition is about the fields of one module: name it.";
+        return refuse("/where", "not_allowed", message.to_owned());
+    };
+    if let Err(refused) = Filter::from_json(module, condition) {
+        let refused = refused.into_iter().map(|refused| FieldError {
+            pointer: format!("/where{}", refused.pointer),
+            ..refused
+        });
+        return Err(refused.collect());
+    }
+    Ok(permission.under(condition))
 }
 
 /// Refuses one role too many.

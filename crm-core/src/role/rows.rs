@@ -13,17 +13,17 @@ use crate::policy::{Permission, read_permission};
 pub(crate) const ADMIN: &str = "admin";
 
 /// The statement that reads all roles of a tenant, or the one with this id.
-pub(super) fn select(tenant: TenantId, id: Option<RoleId>) -> Sql {
+pub(crate) fn select(tenant: TenantId, id: Option<RoleId>) -> Sql {
     use ColumnType::{Bool, Instant, Text, Uuid};
     let mut sql = Sql::new(
         "SELECT r.id, r.name, r.description, r.is_system, r.parent_id, r.created_at, \
-         p.module, p.action, p.row_scope, p.effect \
+         p.module, p.action, p.row_scope, p.effect, p.condition \
          FROM roles r \
          LEFT JOIN policy_rules p ON p.tenant_id = r.tenant_id AND p.role_id = r.id \
          WHERE r.tenant_id = ",
     )
     .returns(&[
-        Uuid, Text, Text, Bool, Uuid, Instant, Text, Text, Text, Text,
+        Uuid, Text, Text, Bool, Uuid, Instant, Text, Text, Text, Text, Text,
     ]);
     sql.arg(tenant, Uuid);
     if let Some(id) = id {
@@ -34,7 +34,7 @@ pub(super) fn select(tenant: TenantId, id: Option<RoleId>) -> Sql {
 }
 
 /// The roles, with their rules gathered.
-pub(super) fn parse(rows: Vec<Row>) -> Result<Vec<Role>> {
+pub(crate) fn parse(rows: Vec<Row>) -> Result<Vec<Role>> {
     let mut roles = Vec::<Role>::new();
     for mut row in rows {
         let role = Role {
@@ -110,8 +110,8 @@ async fn insert_rules(tx: &mut Tx<'_>, tenant: TenantId, role: &Role, clock: &Cl
         return Ok(());
     }
     let mut sql = Sql::new(
-        "INSERT INTO policy_rules (tenant_id, id, role_id, module, action, row_scope, effect) \
-         VALUES ",
+        "INSERT INTO policy_rules (tenant_id, id, role_id, module, action, row_scope, effect, \
+         condition) VALUES ",
     );
     for (index, permission) in role.permissions.iter().enumerate() {
         sql.push(if index == 0 { "(" } else { ", (" })
@@ -128,6 +128,8 @@ async fn insert_rules(tx: &mut Tx<'_>, tenant: TenantId, role: &Role, clock: &Cl
             .arg(permission.rows().as_str(), ColumnType::Text)
             .push(", ")
             .arg(permission.effect().as_str(), ColumnType::Text)
+            .push(", ")
+            .arg(permission.condition().unwrap_or_default(), ColumnType::Text)
             .push(")");
     }
     tx.execute(sql).await?;
@@ -146,17 +148,34 @@ pub(super) async fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: RoleId) -> Res
             ..
         }) => Err(Error::conflict(
             "role_in_use",
-            "the role is held by a member, an API key or a role below it; take it from them first",
+            "the role is held by a member, a group, an API key or a role below it; take it from them \
+             first",
         )),
         Err(error) => Err(error),
     }
 }
 
-/// The ids of roles given by name or id.
+/// The ids of roles given by name or id, ordered and distinct.
+///
+/// # Errors
+/// Those of [`resolve_each`].
+pub(crate) async fn resolve(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    field: &str,
+    roles: &[String],
+) -> Result<Vec<RoleId>> {
+    let mut found = resolve_each(tx, tenant, field, roles).await?;
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// The ids of roles given by name or id, one by one.
 ///
 /// # Errors
 /// [`Error::Invalid`] at the place in `field` that names no role of the tenant.
-pub(crate) async fn resolve(
+pub(crate) async fn resolve_each(
     tx: &mut Tx<'_>,
     tenant: TenantId,
     field: &str,
@@ -185,8 +204,6 @@ pub(crate) async fn resolve(
         };
         found.push(*role);
     }
-    found.sort_unstable();
-    found.dedup();
     Ok(found)
 }
 

@@ -28,8 +28,8 @@ fn new(name: &str, permissions: &[&str]) -> NewRole {
     }
 }
 
-fn texts(list: &[&str]) -> Vec<String> {
-    list.iter().map(ToString::to_string).collect()
+fn texts(list: &[&str]) -> Vec<PermissionInput> {
+    list.iter().map(|text| (*text).into()).collect()
 }
 
 fn permissions(list: &[&str]) -> RoleChange {
@@ -147,7 +147,7 @@ async fn a_role_is_made_read_changed_and_deleted(world: World) {
 }
 
 async fn every_broken_rule_of_an_input_is_named(world: World) {
-    let many: Vec<String> = vec!["contacts.read".into(); 501];
+    let many = vec!["contacts.read".into(); 501];
     let cases = [
         (new("", &[]), vec![("/name", "required")]),
         (new(&"x".repeat(101), &[]), vec![("/name", "too_long")]),

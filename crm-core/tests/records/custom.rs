@@ -881,7 +881,7 @@ async fn a_tenants_own_module_behaves_as_any_module_and_is_nobody_elses(
     let permit = admin.permit::<Create>("roles")?;
     let role = |permission: &str| crm_core::role::NewRole {
         name: permission.to_owned(),
-        permissions: vec![permission.to_owned()],
+        permissions: vec![permission.into()],
         ..crm_core::role::NewRole::default()
     };
     it.crm.roles().create(&permit, role("visits.read")).await?;

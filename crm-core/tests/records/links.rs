@@ -151,8 +151,8 @@ async fn a_list_names_visible_records_of_the_tenant_only(backend: Backend) -> an
     let role = crm_core::role::NewRole {
         name: "clerk".into(),
         permissions: ["clubs.read", "clubs.update", "people.read:own"]
-            .map(String::from)
-            .into(),
+            .map(Into::into)
+            .to_vec(),
         ..Default::default()
     };
     it.crm.roles().create(&permit, role).await?;
@@ -426,8 +426,8 @@ async fn references_expand_over_three_levels_to_what_the_caller_may_see(
     let role = crm_core::role::NewRole {
         name: "reader".into(),
         permissions: ["stories.read", "clubs.read", "people.read:own"]
-            .map(String::from)
-            .into(),
+            .map(Into::into)
+            .to_vec(),
         ..Default::default()
     };
     it.crm.roles().create(&permit, role).await?;

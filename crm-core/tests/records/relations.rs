@@ -305,7 +305,7 @@ async fn what_the_caller_cannot_see_follows_too(backend: Backend) -> anyhow::Res
     let permit = operator.permit::<Create>("roles")?;
     let role = crm_core::role::NewRole {
         name: "clerk".into(),
-        permissions: ["firms.read", "firms.delete"].map(String::from).into(),
+        permissions: ["firms.read", "firms.delete"].map(Into::into).to_vec(),
         ..Default::default()
     };
     it.crm.roles().create(&permit, role).await?;

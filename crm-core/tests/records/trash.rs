@@ -422,8 +422,8 @@ async fn purging_removes_for_good_and_needs_its_own_right(backend: Backend) -> a
     let role = crm_core::role::NewRole {
         name: "clerk".into(),
         permissions: ["read", "create", "update", "delete"]
-            .map(|action| format!("folders.{action}"))
-            .into(),
+            .map(|action| format!("folders.{action}").into())
+            .to_vec(),
         ..Default::default()
     };
     it.crm.roles().create(&permit, role).await?;

@@ -116,7 +116,8 @@ fn parse(
                     Ok(())
                 }
                 "max_age" => max_age(text).map(|seconds| age = Some(seconds)),
-                _ => condition(scope, module, name, text).map(|filter| conditions.push(filter)),
+                _ => Filter::of_parameter(scope, module, name, text)
+                    .map(|filter| conditions.push(filter)),
             };
         refused.extend(outcome.err());
     }
@@ -139,20 +140,6 @@ fn parts<T>(
     read: impl Fn(&str) -> Result<T, FieldError>,
 ) -> Result<Vec<T>, FieldError> {
     text.split(',').map(read).collect()
-}
-
-/// Reads a condition as lists have them.
-pub(super) fn condition(
-    scope: &Scope,
-    module: &CompiledModule,
-    name: &str,
-    text: &str,
-) -> Result<Filter, FieldError> {
-    let (field, op) = match name.split_once('[') {
-        None => (name, "eq"),
-        Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
-    };
-    Filter::parse_for(scope, module, field, op, text)
 }
 
 /// The groups on the wire.

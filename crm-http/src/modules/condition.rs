@@ -1,6 +1,7 @@
 //! Conditions of requests on the version of a record (RFC 9110 §13.1): `If-Match` for changes,
 //! `If-None-Match` for reads.
 
+use crm_core::Error;
 use crm_core::record::Expected;
 use poem::http::HeaderMap;
 use poem::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -8,12 +9,32 @@ use poem::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 /// The versions that `If-Match` names; any without that header, or with `*`.
 ///
 /// Tags are compared strongly (§8.8.3.2): a weak one, or one that no record can have, names none.
-pub(super) fn expected(headers: &HeaderMap) -> Expected {
-    match tags(headers, IF_MATCH) {
-        None => Expected::Any,
-        Some(tags) if tags == ["*"] => Expected::Any,
-        Some(tags) => Expected::OneOf(tags.into_iter().filter_map(version).collect()),
+///
+/// # Errors
+/// [`Error::Invalid`] for what is neither `*` nor a list of entity tags (§13.1.1).
+pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, Error> {
+    let Some(tags) = tags(headers, IF_MATCH) else {
+        return Ok(Expected::Any);
+    };
+    if tags == ["*"] {
+        return Ok(Expected::Any);
     }
+    if tags.is_empty() || !tags.iter().all(|tag| is_tag(tag)) {
+        let message = "Give the ETag of the version that you mean, in its quotes, such as \"3\"; \
+                       several with commas between them, or * for any.";
+        return Err(Error::invalid("If-Match", "invalid", message));
+    }
+    let versions = tags.into_iter().filter_map(version);
+    Ok(Expected::OneOf(versions.collect()))
+}
+
+/// Whether this is an entity tag (§8.8.3), as far as it holds no comma.
+fn is_tag(text: &str) -> bool {
+    let opaque = text.strip_prefix("W/").unwrap_or(text);
+    let inner = opaque
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    inner.is_some_and(|inner| !inner.contains(['"', ' ']))
 }
 
 /// Whether `If-None-Match` names this version: the client has it already (§13.1.2). Tags are
@@ -55,23 +76,42 @@ mod tests {
         lines.map(|line| (name.clone(), line)).collect()
     }
 
-    fn if_match(text: &'static str) -> Expected {
-        expected(&lines(IF_MATCH, &[text]))
+    fn if_match(text: &'static str) -> Option<Expected> {
+        expected(&lines(IF_MATCH, &[text])).ok()
     }
 
     #[test]
     fn if_match_names_versions_or_any() {
-        assert_eq!(expected(&HeaderMap::new()), Expected::Any);
-        assert_eq!(if_match("*"), Expected::Any);
-        assert_eq!(if_match("\"3\""), Expected::OneOf(vec![3]));
-        assert_eq!(if_match("\"1\" ,\"2\", \"x\""), Expected::OneOf(vec![1, 2]));
+        let versions = |versions: &[i64]| Some(Expected::OneOf(versions.to_vec()));
+        assert_eq!(expected(&HeaderMap::new()).ok(), Some(Expected::Any));
+        assert_eq!(if_match("*"), Some(Expected::Any));
+        assert_eq!(if_match("\"3\""), versions(&[3]));
+        assert_eq!(if_match("\"1\" ,\"2\", \"x\""), versions(&[1, 2]));
     }
 
     #[test]
     fn a_tag_that_no_record_can_have_never_matches() {
-        for odd in ["3", "W/\"3\"", "\"x\"", "", "\"03\"", "\"+3\"", "*, \"x\""] {
-            assert_eq!(if_match(odd), Expected::OneOf(vec![]), "{odd}");
+        for odd in ["W/\"3\"", "\"x\"", "\"\"", "\"03\"", "\"+3\""] {
+            assert_eq!(if_match(odd), Some(Expected::OneOf(vec![])), "{odd}");
         }
+    }
+
+    #[test]
+    fn what_is_no_tag_is_refused_by_the_headers_name() {
+        for odd in [
+            "3",
+            "abc",
+            "",
+            ",",
+            "\"3",
+            "*, \"x\"",
+            "w/\"3\"",
+            "\"1\" \"2\"",
+        ] {
+            assert_eq!(if_match(odd), None, "{odd}");
+        }
+        let refused = expected(&lines(IF_MATCH, &["abc"])).unwrap_err();
+        assert!(refused.to_string().contains("If-Match: Give the ETag"));
     }
 
     #[test]

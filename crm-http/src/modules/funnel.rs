@@ -8,7 +8,7 @@ use poem::http::StatusCode;
 use poem::{Request, Response};
 use serde::Serialize;
 
-use super::aggregate::{condition, max_age, parameters};
+use super::aggregate::{max_age, parameters};
 use super::{Handler, body};
 use crate::problem::Problem;
 
@@ -67,7 +67,7 @@ fn parse(
                 Ok(seconds) => age = Some(seconds),
                 Err(error) => refused.push(error),
             },
-            _ => match condition(scope, module, name, text) {
+            _ => match Filter::of_parameter(scope, module, name, text) {
                 Ok(filter) => conditions.push(filter),
                 Err(error) => refused.push(error),
             },

@@ -42,7 +42,7 @@ impl Handler<'_> {
         let delete = self.scope.permit::<Delete>(self.name())?;
         let read = self.scope.permit::<Read>(self.name())?;
         query::refuse_any(&request)?;
-        let expected = condition::expected(request.headers());
+        let expected = condition::expected(request.headers())?;
         let (sent, once) = self.sent(request).await?;
         let write = Write::merge(&read, &update, &delete, id, expected, merge(sent)?)?;
         self.one(once, write).await

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crm_core::id::RecordId;
 use crm_core::module::{CompiledModule, is_module_name};
 use crm_core::record::Record;
-use crm_core::{Action, Delete, Error, Read, Scope, Update};
+use crm_core::{Action, Delete, Error, Purge, Read, Scope, Update};
 use poem::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
@@ -77,8 +77,8 @@ enum Target {
     Trash,
     /// What of the collection may be the same.
     Duplicates,
-    /// Something to do with one record: the path goes on behind its id.
-    Act(RecordId, Act),
+    /// Something to do with one record: the path goes on behind its id or number.
+    Act(Named, Act),
     /// Figures about the collection.
     Aggregate,
     /// How far its records come.
@@ -171,8 +171,8 @@ impl Target {
             Some(merge::DUPLICATES) if !module.spec().duplicates.is_empty() => Self::Duplicates,
             Some(below) => match below.split_once('/') {
                 None => Named::read(module, below).map_or(Self::Nothing, Self::Record),
-                Some((id, act)) => match (record_id(id), Act::named(module, act)) {
-                    (Some(id), Some(act)) => Self::Act(id, act),
+                Some((id, act)) => match (Named::read(module, id), Act::named(module, act)) {
+                    (Some(named), Some(act)) => Self::Act(named, act),
                     _ => Self::Nothing,
                 },
             },
@@ -264,10 +264,7 @@ impl Call {
             (_, Target::Nothing) => Err(Error::NotFound.into()),
             (_, Target::Trash) => handler.trash(&request).await,
             (_, Target::Duplicates) => handler.duplicates(&request).await,
-            (_, Target::Act(id, Act::Duplicates)) => handler.duplicates_of(&request, id).await,
-            (_, Target::Act(id, Act::Merge)) => handler.merge(request, id).await,
-            (_, Target::Act(id, Act::Restore)) => handler.restore(request, id).await,
-            (_, Target::Act(id, Act::Purge)) => handler.purge(request, id).await,
+            (_, Target::Act(named, act)) => handler.act(request, named, act).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
             (_, Target::Funnel) => handler.funnel(&request).await,
             (_, Target::Nearest) => handler.nearest(request).await,
@@ -325,6 +322,27 @@ struct Handler<'a> {
 impl Handler<'_> {
     fn name(&self) -> &str {
         self.module.name().as_str()
+    }
+
+    async fn act(&self, request: Request, named: Named, act: Act) -> Result<Response, Problem> {
+        match act {
+            Act::Duplicates => {
+                let id = self.id::<Read>(named).await?;
+                self.duplicates_of(&request, id).await
+            }
+            Act::Merge => {
+                let id = self.id::<Update>(named).await?;
+                self.merge(request, id).await
+            }
+            Act::Restore => {
+                let id = self.id::<Delete>(named).await?;
+                self.restore(request, id).await
+            }
+            Act::Purge => {
+                let id = self.id::<Purge>(named).await?;
+                self.purge(request, id).await
+            }
+        }
     }
 
     /// The id of the record that a path names.

@@ -9,7 +9,6 @@ use crm_core::record::{Count, Filter, Query, Sort, View};
 use crm_core::{Error, FieldError, Registry, Scope};
 use poem::Request;
 
-use super::aggregate::condition;
 use crate::problem::Problem;
 use crate::resource::unreadable_query;
 
@@ -148,9 +147,7 @@ fn apply(
         "cursor" => query.cursor = Some(text.to_owned()),
         "search" => query.search = Some(text.to_owned()),
         "sort" => query.sort = Sort::parse_list(module, text)?,
-        _ => {
-            conditions.push(condition(scope, module, name, text)?);
-        }
+        _ => conditions.push(Filter::of_parameter(scope, module, name, text)?),
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ impl Handler<'_> {
     ) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Delete>(self.name())?;
         query::refuse_any(&request)?;
-        let expected = condition::expected(request.headers());
+        let expected = condition::expected(request.headers())?;
         let once = self.once(&request, &[])?;
         self.one(once, Write::restore(&permit, id, expected)?).await
     }
@@ -39,7 +39,7 @@ impl Handler<'_> {
     pub(super) async fn purge(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Purge>(self.name())?;
         query::refuse_any(&request)?;
-        let expected = condition::expected(request.headers());
+        let expected = condition::expected(request.headers())?;
         let once = self.once(&request, &[])?;
         self.one(once, Write::purge(&permit, id, expected)?).await
     }

@@ -34,7 +34,7 @@ impl Handler<'_> {
     pub(super) async fn update(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Update>(self.name())?;
         query::refuse_any(&request)?;
-        let expected = condition::expected(request.headers());
+        let expected = condition::expected(request.headers())?;
         let (values, once) = self.sent(request).await?;
         self.one(once, Write::update(&permit, id, expected, values)?)
             .await
@@ -43,7 +43,7 @@ impl Handler<'_> {
     pub(super) async fn delete(&self, request: Request, id: RecordId) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Delete>(self.name())?;
         query::refuse_any(&request)?;
-        let expected = condition::expected(request.headers());
+        let expected = condition::expected(request.headers())?;
         let once = self.once(&request, &[])?;
         self.one(once, Write::delete(&permit, id, expected)?).await
     }
@@ -139,7 +139,7 @@ impl Handler<'_> {
                 None => refused.error.into(),
                 Some(index) => {
                     let error = refused.error.under(&format!("/operations/{index}"));
-                    Problem::from(error).about(&format!("operation {index}, counted from 0"))
+                    of_operation(error).about(&format!("operation {index}, counted from 0"))
                 }
             }),
         }
@@ -213,6 +213,19 @@ fn status(kind: crm_core::event::ChangeKind) -> StatusCode {
     }
 }
 
+/// The refusal of one operation of a batch: it has no headers, but members.
+fn of_operation(error: Error) -> Problem {
+    match error {
+        Error::PreconditionRequired => Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "precondition_required",
+            "say which version of the record you mean, as you read it, in the operation's member \
+             `version`",
+        ),
+        error => error.into(),
+    }
+}
+
 /// The outcome of one operation of a batch.
 fn result(
     outcome: crm_core::Result<Written>,
@@ -230,7 +243,7 @@ fn result(
             Ok(result)
         }
         Err(error) => {
-            let problem = Problem::from(error);
+            let problem = of_operation(error);
             problem.log(request_id);
             Ok(problem.result())
         }

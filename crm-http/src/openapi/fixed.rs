@@ -17,7 +17,24 @@ pub(super) fn mend(document: &mut Value) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else {
         return;
     };
+    // What stands inside a body is part of it.
+    let mut known = 0;
+    while known < bodies.len() {
+        known = bodies.len();
+        let inside: Vec<_> = bodies.iter().filter_map(|name| schemas.get(name)).collect();
+        let mut found = HashSet::new();
+        inside
+            .into_iter()
+            .for_each(|schema| collect_references(Some(schema), &mut found));
+        bodies.extend(found);
+    }
     for (name, schema) in schemas {
+        if schema.get("anyOf").is_some()
+            && let Some(members) = schema.as_object_mut()
+        {
+            // Its alternatives say what type they are of.
+            members.remove("type");
+        }
         if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
             properties.values_mut().for_each(write_overrides_once);
             let all: Vec<String> = properties.keys().cloned().collect();

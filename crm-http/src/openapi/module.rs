@@ -435,8 +435,10 @@ fn id_parameter() -> Value {
 fn if_match() -> Value {
     json!({
         "name": "If-Match", "in": "header", "required": false,
-        "description": "The versions that the change is meant for, as their `ETag`; any of them will do.",
-        "schema": {"type": "string"}, "example": "\"3\"",
+        "description": "The versions that the change is meant for, as their `ETag` in its quotes, with \
+            commas between them; any of them will do. `*` is any version.",
+        "schema": {"type": "string", "pattern": "^([*]|(W/)?\"[!#-+\\--~]*\"( *, *(W/)?\"[!#-+\\--~]*\")*)$"},
+        "example": "\"3\"",
     })
 }
 

@@ -34,7 +34,9 @@ pub(super) fn view_parameters(registry: &Registry, module: &CompiledModule) -> V
 }
 
 const EXPAND: &str = "References whose records to show as well, separated by commas; \
-    after a dot, those of the record there, up to three levels. A record that the caller may not see \
+    after a dot, those of the record there, up to three levels. The record stands under the \
+    reference's name without `_id` (`company_id` brings `company`), or with `_expanded` behind it \
+    where that is no name or another field's. A record that the caller may not see \
     shows as null, and not in a list.";
 
 /// Most paths that are named one by one.
@@ -136,7 +138,10 @@ pub(super) fn view_schema(
         let views: Vec<Value> = targets
             .map(|target| reference(&view_name(target.singular().as_str())))
             .collect();
-        let words = format!("The record of `{}`, where it is expanded.", field.name);
+        let words = format!(
+            "The record of `{0}`, where `expand={0}` asks for it.",
+            field.name
+        );
         let schema = match (&field.kind, views.as_slice()) {
             (_, []) => continue,
             (FieldType::References { .. }, [view, ..]) => json!({
@@ -240,8 +245,9 @@ fn filter_schema(registry: &Registry, module: &CompiledModule, system: &[FieldSp
         "type": "object",
         "description": format!(
             "A condition; members are joined by and. At most {} levels of `and`, `or` and `not`, \
-             and {MAX_CONDITIONS} conditions, {MAX_THROUGH} of them on the records behind \
-             references; of a list of references, any one meets all operators of a member.",
+             {MAX_CONDITIONS} conditions, {MAX_THROUGH} of them on the records behind references, and \
+             as many `and`, `or` and `not`; of a list of references, any one meets all operators of \
+             a member.",
             crm_core::record::MAX_DEPTH,
         ),
         "properties": properties,

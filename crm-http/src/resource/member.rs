@@ -2,11 +2,11 @@
 
 use crm_core::id::UserId;
 use crm_core::identity::NewUser;
-use crm_core::member::{self, Member};
+use crm_core::member::{self, Member, RoleGrant};
 use crm_core::{Create, Crm, Delete, Read, Update};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{Object, OpenApi, Union};
 use uuid::Uuid;
 
 use crate::credential::Caller;
@@ -38,6 +38,9 @@ struct Reply {
 pub(crate) struct HeldRole {
     id: Uuid,
     name: String,
+    /// The instant from which it is held no more; null for a role without an end.
+    #[oai(nullable)]
+    until: Option<Instant>,
 }
 
 /// A page of members.
@@ -81,9 +84,40 @@ struct Joined {
 #[derive(Object)]
 #[oai(rename = "MemberRoles", deny_unknown_fields)]
 struct RolesBody {
-    /// All the roles they shall hold, by name or id.
+    /// All the roles they shall hold, by name or id; an object for one that ends.
     #[oai(validator(max_items = 50))]
-    roles: Vec<String>,
+    roles: Vec<RoleForm>,
+}
+
+/// A role by name or id, or one that is held until an instant.
+#[derive(Union)]
+#[oai(rename = "RoleGrant")]
+enum RoleForm {
+    Text(String),
+    Ending(Ending),
+}
+
+/// A role that is held until an instant.
+#[derive(Object)]
+#[oai(rename = "EndingRole", deny_unknown_fields)]
+struct Ending {
+    /// Its name or id.
+    #[oai(validator(max_length = 100))]
+    role: String,
+    /// The instant from which it is held no more.
+    until: Instant,
+}
+
+impl From<RoleForm> for RoleGrant {
+    fn from(form: RoleForm) -> Self {
+        match form {
+            RoleForm::Text(role) => role.into(),
+            RoleForm::Ending(ending) => Self {
+                role: ending.role,
+                until: Some(ending.until.0),
+            },
+        }
+    }
 }
 
 #[OpenApi(prefix_path = "/api/v1/members", tag = "Tag::Members")]
@@ -155,8 +189,8 @@ impl Members {
 
     /// Set the roles of a member
     ///
-    /// Replaces all of them. Nobody gives away a permission they do not hold, and a tenant keeps an
-    /// admin. Permission: `members.update`.
+    /// Replaces all of them. Nobody gives away a permission they do not hold for good, and a tenant
+    /// keeps an admin without an end. Permission: `members.update`.
     #[oai(
         path = "/:user_id/roles",
         method = "put",
@@ -214,6 +248,7 @@ impl From<member::HeldRole> for HeldRole {
         Self {
             id: role.id.0,
             name: role.name,
+            until: role.until.map(Instant::from),
         }
     }
 }

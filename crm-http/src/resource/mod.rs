@@ -1,8 +1,10 @@
 //! The fixed resources: each file holds one resource with its requests, replies, words and handlers.
 
+mod access;
 mod api_key;
 mod audit;
 mod auth;
+mod group;
 mod health;
 mod job;
 mod member;
@@ -33,6 +35,8 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
         auth::Auth { crm: crm.clone() },
         member::Members { crm: crm.clone() },
         role::Roles { crm: crm.clone() },
+        group::Groups { crm: crm.clone() },
+        access::Access { crm: crm.clone() },
         api_key::ApiKeys { crm: crm.clone() },
         audit::Audit { crm: crm.clone() },
         job::Jobs { crm: crm.clone() },

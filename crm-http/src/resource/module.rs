@@ -1,8 +1,8 @@
 //! The modules as the tenant has them: fields of its own, and modules of its own.
 
 use crm_core::custom::{CustomField, FieldChange};
-use crm_core::module::{CompiledModule, FieldSpec, ModuleSpec};
-use crm_core::{Create, Crm, DataLoss, Delete, Error, Read, Update};
+use crm_core::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
+use crm_core::{Create, Crm, DataLoss, Delete, Error, FieldError, Read, Update};
 use poem::Request;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
@@ -223,8 +223,8 @@ impl Modules {
 
     /// Delete a module
     ///
-    /// Only modules that the tenant declared. Refused while there are records, unless
-    /// `destroy_data` says that they go with it. Permission: `modules.delete`.
+    /// Only modules that the tenant declared. Refused as `module_not_empty` while there are records,
+    /// unless `destroy_data=true` says that they go with it. Permission: `modules.delete`.
     #[oai(path = "/:module", method = "delete", operation_id = "delete_module")]
     async fn delete(
         &self,
@@ -366,23 +366,40 @@ impl Modules {
 }
 
 /// The body as the declaration it is.
-fn field_spec(body: FieldBody) -> Result<FieldSpec, Problem> {
-    let mut json = body.to_json().unwrap_or_default();
-    if let Some(members) = json.as_object_mut() {
-        members.retain(|_, value| !value.is_null());
-    }
-    let refuse = |error: serde_json::Error| Error::invalid("type", "invalid", error.to_string());
-    Ok(serde_json::from_value(json).map_err(refuse)?)
+///
+/// # Errors
+/// Those of [`FieldSpec::of_tenant`].
+fn field_spec(body: FieldBody) -> Result<FieldSpec, Error> {
+    let Some(Value::Object(mut members)) = body.to_json() else {
+        return Err(Error::internal("a field's declaration is an object"));
+    };
+    members.retain(|_, value| !value.is_null());
+    FieldSpec::of_tenant(members)
 }
 
 fn module_spec(body: ModuleBody) -> Result<ModuleSpec, Problem> {
-    let fields = body.fields.into_iter().map(field_spec);
+    let mut refused = Vec::new();
+    for (member, name) in [("name", &body.name), ("singular", &body.singular)] {
+        if let Err(error) = name.parse::<Ident>() {
+            refused.push(FieldError::new(member, "invalid", error.to_string()));
+        }
+    }
+    let mut fields = Vec::with_capacity(body.fields.len());
+    for (position, field) in body.fields.into_iter().enumerate() {
+        match field_spec(field).map_err(|error| error.under(&format!("/fields/{position}"))) {
+            Ok(field) => fields.push(field),
+            Err(Error::Invalid(errors)) => refused.extend(errors),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !refused.is_empty() {
+        return Err(Error::Invalid(refused).into());
+    }
     let json = json!({
         "name": body.name, "singular": body.singular, "description": body.description,
-        "fields": fields.collect::<Result<Vec<_>, _>>()?,
+        "fields": fields,
     });
-    let refuse = |error: serde_json::Error| Error::invalid("name", "invalid", error.to_string());
-    Ok(serde_json::from_value(json).map_err(refuse)?)
+    Ok(serde_json::from_value(json).map_err(Error::internal)?)
 }
 
 impl From<&CompiledModule> for ModuleReply {

@@ -1,12 +1,14 @@
 //! Roles of the tenant: what those who hold them may do.
 
 use crm_core::id::RoleId;
+use crm_core::policy::{Permission, PermissionInput};
 use crm_core::role::{NewRole, Role, RoleChange};
 use crm_core::{Create, Crm, Delete, Read, Update};
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
-use poem_openapi::types::MaybeUndefined;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::types::{Any, MaybeUndefined};
+use poem_openapi::{Object, OpenApi, Union};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::credential::Caller;
@@ -33,8 +35,8 @@ struct Reply {
     /// The role whose permissions this one includes.
     #[oai(nullable)]
     parent_id: Option<Uuid>,
-    /// Its own permissions, such as `contacts.read`.
-    permissions: Vec<String>,
+    /// Its own permissions, such as `contacts.read`; one with a condition is an object.
+    permissions: Vec<PermissionForm>,
     created_at: Instant,
 }
 
@@ -59,9 +61,11 @@ struct CreateBody {
     /// The role whose permissions the new one includes.
     parent_id: Option<Uuid>,
     /// `module.action`, either of them `*`; `records` stands for all modules. `:own` at the end
-    /// limits it to own rows, `!` at the start denies.
+    /// limits it to own rows, `:team` to those of people who share a group, `:parent` to own rows,
+    /// rows that a group of one's own is in charge of, and what is part of these; `!` at the start
+    /// denies. An object adds a condition on the rows.
     #[oai(validator(max_items = 500))]
-    permissions: Vec<String>,
+    permissions: Vec<PermissionForm>,
 }
 
 /// Changes of a role; absent members stay.
@@ -79,7 +83,58 @@ struct UpdateBody {
     parent_id: MaybeUndefined<Uuid>,
     /// The complete new list.
     #[oai(validator(max_items = 500))]
-    permissions: Option<Vec<String>>,
+    permissions: Option<Vec<PermissionForm>>,
+}
+
+/// A permission: `contacts.read`, `deals.*`, `contacts.update:own`, `!contacts.delete`, or one with a
+/// condition on the rows.
+#[derive(Union)]
+#[oai(rename = "Permission")]
+pub(super) enum PermissionForm {
+    Text(String),
+    Conditional(Conditional),
+}
+
+/// A permission on rows that match a filter.
+#[derive(Object)]
+#[oai(rename = "ConditionalPermission", deny_unknown_fields)]
+pub(super) struct Conditional {
+    /// `module.action` of one module, with `:own`, `:team` or `:parent` if need be.
+    #[oai(validator(max_length = 200))]
+    permission: String,
+    /// The filter, in the form of `POST /api/v1/{module}/query`, over fields of the module.
+    #[oai(rename = "where")]
+    condition: Any<Map<String, Value>>,
+}
+
+impl From<PermissionForm> for PermissionInput {
+    fn from(form: PermissionForm) -> Self {
+        match form {
+            PermissionForm::Text(permission) => permission.into(),
+            PermissionForm::Conditional(one) => Self {
+                permission: one.permission,
+                condition: Some(one.condition.0),
+            },
+        }
+    }
+}
+
+impl From<&Permission> for PermissionForm {
+    fn from(permission: &Permission) -> Self {
+        let text = permission.to_string();
+        let condition = permission.condition();
+        match condition.and_then(|json| serde_json::from_str(json).ok()) {
+            None => Self::Text(text),
+            Some(condition) => Self::Conditional(Conditional {
+                permission: text,
+                condition: Any(condition),
+            }),
+        }
+    }
+}
+
+fn inputs(permissions: Vec<PermissionForm>) -> Vec<PermissionInput> {
+    permissions.into_iter().map(PermissionInput::from).collect()
 }
 
 #[OpenApi(prefix_path = "/api/v1/roles", tag = "Tag::Roles")]
@@ -114,7 +169,7 @@ impl Roles {
             name: body.name,
             description: body.description,
             parent_id: body.parent_id.map(RoleId),
-            permissions: body.permissions,
+            permissions: inputs(body.permissions),
         };
         Ok(Created(self.crm.roles().create(&permit, new).await?.into()))
     }
@@ -150,7 +205,7 @@ impl Roles {
                 MaybeUndefined::Null => Some(None),
                 MaybeUndefined::Value(id) => Some(Some(RoleId(id))),
             },
-            permissions: body.permissions,
+            permissions: body.permissions.map(inputs),
         };
         Ok(Json(
             self.crm
@@ -180,7 +235,7 @@ impl From<Role> for Reply {
             description: role.description,
             is_system: role.is_system,
             parent_id: role.parent_id.map(|id| id.0),
-            permissions: role.permissions.iter().map(ToString::to_string).collect(),
+            permissions: role.permissions.iter().map(PermissionForm::from).collect(),
             created_at: role.created_at.into(),
         }
     }

@@ -37,7 +37,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn with_stdin(mut command: Command, input: &str) -> Output {
+pub(crate) fn with_stdin(mut command: Command, input: &str) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -242,7 +242,14 @@ fn wrong_usage_exits_with_2_and_help_with_0() {
 fn migrations_are_planned_applied_and_told() {
     let folder = tempfile::tempdir().unwrap();
     assert!(done(&folder, &["migrate", "status"]).contains("pending"));
-    assert!(done(&folder, &["migrate", "plan"]).contains("contacts"));
+    let plan = done(&folder, &["migrate", "plan"]);
+    assert!(
+        plan.starts_with("apply library") && plan.contains("contacts: new table"),
+        "{plan}"
+    );
+    assert_eq!(done(&folder, &["migrate", "down"]), "nothing to revert\n");
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 0, "looking makes neither a database nor a key");
     assert!(done(&folder, &["migrate", "up"]).contains("applied"));
     assert_eq!(done(&folder, &["migrate", "up"]), "nothing to do\n");
     assert_eq!(done(&folder, &["migrate", "plan"]), "nothing to do\n");

@@ -17,7 +17,7 @@ fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_somethi
     let again = crm(&folder, &["module", "new", "tickets"])
         .output()
         .unwrap();
-    assert!(refused(&again).contains("tickets.toml"));
+    assert!(refused(&again).contains("tickets.toml is there already"));
     for name in ["roles", "Tickets", "1st", "../x"] {
         let odd = crm(&folder, &["module", "new", name]).output().unwrap();
         assert!(refused(&odd).contains("cannot name a module"), "{name}");
@@ -60,7 +60,7 @@ fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_somethi
     let output = crm(&folder, &["module", "check", "tickets.toml"])
         .output()
         .unwrap();
-    assert!(refused(&output).contains("1 problems"));
+    assert!(refused(&output).contains("1 problem\n"));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.starts_with("/tickets/fields/2/sort: "), "{said}");
 }
@@ -97,4 +97,72 @@ fn an_operator_looks_after_a_tenants_fields() {
     assert!(listed.contains(" removed "), "{listed}");
     let purged = String::from_utf8(field(&["purge", "plan"]).stdout).unwrap();
     assert_eq!(purged, "1 records had a value\n");
+}
+
+const PAPERS: &str = "name = 'papers'\nsingular = 'paper'\nsoft_delete = true\n\
+                      [[fields]]\nname = 'title'\ntype = 'text'\n";
+
+#[test]
+fn a_change_that_records_break_is_told_with_their_number_before_and_when_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("papers.toml");
+    std::fs::write(&path, PAPERS).unwrap();
+    done(&folder, &with(&["tenant", "create", "acme"]));
+    std::fs::write(folder.path().join("papers.csv"), "title\na\na\nbcd\n\n").unwrap();
+    let to = ["--tenant", "acme", "--module", "papers"];
+    let import = [&["import", "papers.csv"][..], &to].concat();
+    done(&folder, &with(&import));
+    let declared = PAPERS.replace("'text'", "'text'\nmax = 2\nunique = true")
+        + "[[fields]]\nname = 'day'\ntype = 'date'\nrequired = true\n";
+    std::fs::write(&path, declared).unwrap();
+    let plan = crm(&folder, &with(&["migrate", "plan"])).output().unwrap();
+    refused(&plan);
+    let said = String::from_utf8(plan.stdout).unwrap();
+    for line in [
+        "IN THE WAY: 1 record of papers has a value of `title` that its new rules refuse",
+        "IN THE WAY: 2 records of papers have a value of `title` that another record",
+        "IN THE WAY: 3 records of papers have no value of `day`",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    let up = crm(&folder, &with(&["migrate", "up"])).output().unwrap();
+    let line = refused(&up);
+    assert!(line.contains("papers/day: 3 records"), "{line}");
+}
+
+#[test]
+fn a_tenants_field_that_a_declaration_hides_is_told_with_the_tenant() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("papers.toml");
+    std::fs::write(&path, PAPERS).unwrap();
+    done(&folder, &with(&["tenant", "create", "acme"]));
+    let plan = r#"{"name": "colour", "type": "text"}"#;
+    done(
+        &folder,
+        &with(&["field", "add", "--tenant", "acme", "papers", plan]),
+    );
+    assert_eq!(
+        done(&folder, &with(&["migrate", "plan"])),
+        "nothing to do\n"
+    );
+    let declared = format!("{PAPERS}[[fields]]\nname = 'colour'\ntype = 'text'\n");
+    std::fs::write(&path, declared).unwrap();
+    let plan = done(&folder, &with(&["migrate", "plan"]));
+    assert!(
+        plan.contains("HIDES the own field colour of papers of tenants") && plan.contains("acme"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn a_purge_looks_at_every_module_of_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("papers.toml"), PAPERS).unwrap();
+    done(&folder, &with(&["migrate", "up"]));
+    done(&folder, &["purge", "--older-than", "30d"]);
+    // Nothing was made of what is declared without the folder.
+    assert_eq!(
+        done(&folder, &with(&["migrate", "plan"])),
+        "nothing to do\n"
+    );
 }

@@ -233,6 +233,7 @@ async fn the_operations_are_these() {
         }
     }
     insta::assert_snapshot!(lines.join("\n"), @r#"
+    GET /api/v1/access/explain explain_access access.read
     GET /api/v1/api_keys list_api_keys api_keys.read
     POST /api/v1/api_keys create_api_key api_keys.create
     DELETE /api/v1/api_keys/{id} delete_api_key api_keys.delete
@@ -289,6 +290,11 @@ async fn the_operations_are_these() {
     PATCH /api/v1/deals/{id} update_deal deals.update
     PUT /api/v1/deals/{id} replace_deal deals.update
     POST /api/v1/deals/{id}/merge merge_deals deals.update
+    GET /api/v1/groups list_groups groups.read
+    POST /api/v1/groups create_group groups.create
+    DELETE /api/v1/groups/{id} delete_group groups.delete
+    GET /api/v1/groups/{id} get_group groups.read
+    PATCH /api/v1/groups/{id} update_group groups.update
     GET /api/v1/jobs list_jobs -
     GET /api/v1/jobs/{id} get_job -
     POST /api/v1/jobs/{id}/cancel cancel_job -

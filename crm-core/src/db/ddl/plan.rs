@@ -1,7 +1,8 @@
 //! The way from one declaration of a module to the next, as statements to read before they run.
 //!
-//! What would guess at data is refused: another type, another scale, another target of a reference,
-//! a required field that existing rows would lack. Dropping data is planned, and marked.
+//! What would guess at data is refused: another type, another scale, another target of a reference.
+//! What existing rows break is counted [beforehand](super::obstacles). Dropping data is planned, and
+//! marked.
 
 use super::{
     column, create_table, indexes, link, literal, quoted, reference, rule, search, sql_type,
@@ -47,8 +48,8 @@ impl Step {
 /// The steps from the declaration `old` of a module to `new`; `None` stands for no table.
 ///
 /// Existing rows get a new field's default, and a newly required field's default where they have no
-/// value; their versions stay. Rows that break a narrowed rule make the step fail, and with it the
-/// transaction.
+/// value; their versions stay. Rows that break a rule make the step fail, and with it the
+/// transaction: [`obstacles`](super::obstacles) are looked for first.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every change that is not possible, and what to do instead.
@@ -152,14 +153,6 @@ impl<'a> Change<'a> {
                          another name, move the values, then remove `{name}`"
                     ),
                 ),
-                None if new.required && new.default_value().is_null() => refuse(
-                    name.as_str(),
-                    "default_missing",
-                    format!(
-                        "`{name}` is new and required: existing records would lack it; give it a \
-                         default, or add it as optional, fill it in, then require it"
-                    ),
-                ),
                 _ => {}
             }
         }
@@ -185,12 +178,15 @@ impl<'a> Change<'a> {
         before.into_iter().chain(steps).chain(new).collect()
     }
 
-    /// SQLite alters neither a CHECK nor a NOT NULL nor a key of the table.
+    /// SQLite alters neither a CHECK nor a NOT NULL nor a key of the table, and takes no new column
+    /// that is NOT NULL without a default.
     fn rebuilds(&self) -> bool {
         let is_reference = |field: &FieldSpec| matches!(field.kind, FieldType::Reference { .. });
+        let is_unfilled = |field: &FieldSpec| field.required && field.default_value().is_null();
         self.dialect == Dialect::Sqlite
             && (self.altered().next().is_some()
-                || self.added().chain(self.removed()).any(is_reference))
+                || self.added().chain(self.removed()).any(is_reference)
+                || self.added().any(is_unfilled))
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -383,14 +379,14 @@ impl<'a> Change<'a> {
     }
 }
 
-fn find<'a>(spec: &'a ModuleSpec, field: &FieldSpec) -> Option<&'a FieldSpec> {
+pub(super) fn find<'a>(spec: &'a ModuleSpec, field: &FieldSpec) -> Option<&'a FieldSpec> {
     spec.fields
         .iter()
         .find(|candidate| candidate.name == field.name)
 }
 
 /// Whether values of one type are values of the other as they are stored, rules aside.
-fn same_type(old: &FieldType, new: &FieldType) -> bool {
+pub(super) fn same_type(old: &FieldType, new: &FieldType) -> bool {
     match (old, new) {
         (
             FieldType::Decimal { scale: old, .. } | FieldType::Money { scale: old, .. },

@@ -3,7 +3,8 @@
 use super::{SearchPath, Statements};
 use crate::db::{ColumnType, Dialect, Row, Sql};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::TenantId;
+use crate::reach::Reach;
 use crate::record::{Aggregate, Bucket, Field, Function, GroupKey, Metric};
 use crate::value::Value;
 use rust_decimal::Decimal;
@@ -19,7 +20,7 @@ impl Statements {
     pub(crate) fn aggregate(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         ask: &Aggregate,
         path: SearchPath,
         limit: u32,
@@ -45,7 +46,7 @@ impl Statements {
         self.conditions(
             &mut sql,
             tenant,
-            owner,
+            reach,
             ask.filter.as_ref(),
             ask.search.as_deref().map(|text| (text, path)),
         );

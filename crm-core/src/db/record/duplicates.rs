@@ -3,8 +3,9 @@
 
 use super::Statements;
 use crate::db::{ColumnType, Sql};
-use crate::id::{RecordId, TenantId, UserId};
+use crate::id::{RecordId, TenantId};
 use crate::module::FieldType;
+use crate::reach::Reach;
 use crate::value::Value;
 
 impl Statements {
@@ -12,7 +13,7 @@ impl Statements {
     pub(crate) fn shared_values(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         key: &[usize],
         behind: Option<&[Value]>,
         limit: u32,
@@ -20,7 +21,7 @@ impl Statements {
         let mut sql = Sql::new("SELECT ");
         self.key(&mut sql, key);
         sql.push(", count(*) FROM ").ident(self.module.table());
-        self.conditions(&mut sql, tenant, owner, None, None);
+        self.conditions(&mut sql, tenant, reach, None, None);
         for position in key {
             sql.push(" AND ")
                 .ident(&self.module.fields()[*position].name)
@@ -46,13 +47,13 @@ impl Statements {
     pub(crate) fn sharing(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         (key, values): (&[usize], &[Value]),
         but: Option<RecordId>,
         limit: u32,
     ) -> Sql {
         let mut sql = self.select();
-        self.share(&mut sql, tenant, owner, (key, values), but);
+        self.share(&mut sql, tenant, reach, (key, values), but);
         sql.push(" ORDER BY id LIMIT ").number(u64::from(limit));
         sql.returns_shared(&self.columns)
     }
@@ -61,13 +62,13 @@ impl Statements {
     pub(crate) fn count_sharing(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         shared: (&[usize], &[Value]),
         but: Option<RecordId>,
     ) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM ");
         sql.ident(self.module.table());
-        self.share(&mut sql, tenant, owner, shared, but);
+        self.share(&mut sql, tenant, reach, shared, but);
         sql.returns(&[ColumnType::Int])
     }
 
@@ -75,11 +76,11 @@ impl Statements {
         &self,
         sql: &mut Sql,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         (key, values): (&[usize], &[Value]),
         but: Option<RecordId>,
     ) {
-        self.conditions(sql, tenant, owner, None, None);
+        self.conditions(sql, tenant, reach, None, None);
         for (position, value) in key.iter().zip(values) {
             sql.push(" AND ");
             self.same_case(sql, *position);

@@ -3,8 +3,9 @@
 
 use super::Statements;
 use crate::db::{ColumnType, Dialect, Sql};
-use crate::id::{RecordId, TenantId, UserId};
+use crate::id::{RecordId, TenantId};
 use crate::module::{CompiledModule, FieldSpec, FieldType, Ident};
+use crate::reach::Reach;
 use crate::record::{Comparison, Field, Filter};
 use crate::value::Value;
 
@@ -134,14 +135,8 @@ impl Statements {
 
     /// Which of these ids exist and, with an owner, belong to them. Where the reference has no
     /// foreign key, or a delete leaves the row, they cannot be deleted until the transaction ends.
-    pub(crate) fn held(
-        &self,
-        tenant: TenantId,
-        owner: Option<UserId>,
-        ids: &[Value],
-        keyed: bool,
-    ) -> Sql {
-        let mut sql = self.existing(tenant, owner, ids);
+    pub(crate) fn held(&self, tenant: TenantId, reach: &Reach, ids: &[Value], keyed: bool) -> Sql {
+        let mut sql = self.existing(tenant, reach, ids);
         if self.dialect == Dialect::Postgres && !keyed && !self.module.spec().soft_delete {
             sql.push(" FOR KEY SHARE");
         }
@@ -197,7 +192,7 @@ impl Statements {
             false => Value::Uuid(id.0),
         });
         let filter = Filter::Compare(Field::Declared(position), Comparison::In(to.collect()));
-        self.conditions(sql, tenant, None, Some(&filter), None);
+        self.conditions(sql, tenant, &Reach::All, Some(&filter), None);
     }
 
     /// Cuts the references of rows that are about to go, so that they may go in any order.

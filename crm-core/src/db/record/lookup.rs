@@ -2,7 +2,8 @@
 
 use super::{Field, Statements, within};
 use crate::db::{ColumnType, Dialect, Sql};
-use crate::id::{TenantId, UserId};
+use crate::id::TenantId;
+use crate::reach::Reach;
 use crate::value::Value;
 
 impl Statements {
@@ -28,10 +29,10 @@ impl Statements {
     }
 
     /// Which of these ids exist and, with an owner, belong to them.
-    pub(crate) fn existing(&self, tenant: TenantId, owner: Option<UserId>, ids: &[Value]) -> Sql {
+    pub(crate) fn existing(&self, tenant: TenantId, reach: &Reach, ids: &[Value]) -> Sql {
         let mut sql = Sql::new("SELECT id FROM ");
         sql.ident(self.module.table());
-        self.conditions(&mut sql, tenant, owner, None, None);
+        self.conditions(&mut sql, tenant, reach, None, None);
         sql.push(" AND ");
         self.one_of(&mut sql, Field::Id, ids);
         self.hold(&mut sql);

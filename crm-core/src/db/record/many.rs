@@ -6,6 +6,7 @@ use super::custom::within;
 use super::{Field, Statements};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{TenantId, UserId};
+use crate::reach::Reach;
 use crate::record::Filter;
 use crate::value::Value;
 
@@ -14,12 +15,12 @@ impl Statements {
     pub(crate) fn matching_for_update(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         filter: &Filter,
         limit: u64,
     ) -> Sql {
         let mut sql = self.select();
-        self.conditions(&mut sql, tenant, owner, Some(filter), None);
+        self.conditions(&mut sql, tenant, reach, Some(filter), None);
         sql.push(" ORDER BY id LIMIT ").number(limit);
         if self.dialect == Dialect::Postgres {
             sql.push(" FOR UPDATE");

@@ -2,7 +2,8 @@
 
 use super::Statements;
 use crate::db::{ColumnType, Sql};
-use crate::id::{TenantId, UserId};
+use crate::id::TenantId;
+use crate::reach::Reach;
 use crate::record::{Field, Filter};
 
 impl Statements {
@@ -10,7 +11,7 @@ impl Statements {
     pub(crate) fn vectors(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         filter: Option<&Filter>,
         position: usize,
         after: Option<uuid::Uuid>,
@@ -21,7 +22,7 @@ impl Statements {
         let mut sql = Sql::new("SELECT id, ");
         self.column(&mut sql, field);
         sql.push(" FROM ").ident(self.module.table());
-        self.conditions(&mut sql, tenant, owner, filter, None);
+        self.conditions(&mut sql, tenant, reach, filter, None);
         sql.push(" AND ");
         self.column(&mut sql, field);
         sql.push(" IS NOT NULL");

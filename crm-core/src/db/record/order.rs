@@ -8,7 +8,8 @@
 
 use super::{SearchPath, Statements};
 use crate::db::{ColumnType, Sql};
-use crate::id::{TenantId, UserId};
+use crate::id::TenantId;
+use crate::reach::Reach;
 use crate::record::{Direction, Field, Order, Position, Query, Sort};
 use crate::value::Value;
 
@@ -52,7 +53,7 @@ impl Statements {
     pub(crate) fn list(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         query: &Query,
         stretch: Stretch<'_>,
     ) -> Sql {
@@ -68,7 +69,7 @@ impl Statements {
         self.conditions(
             &mut sql,
             tenant,
-            owner,
+            reach,
             query.filter.as_ref(),
             query.search.as_deref().map(|text| (text, path)),
         );
@@ -131,14 +132,14 @@ impl Statements {
     pub(crate) fn count_present(
         &self,
         tenant: TenantId,
-        owner: Option<UserId>,
+        reach: &Reach,
         query: &Query,
         path: SearchPath,
     ) -> Sql {
         let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
         sql.ident(self.module.table());
         let search = query.search.as_deref().map(|text| (text, path));
-        self.conditions(&mut sql, tenant, owner, query.filter.as_ref(), search);
+        self.conditions(&mut sql, tenant, reach, query.filter.as_ref(), search);
         if let Some(first) = query.order().keys.first() {
             sql.push(" AND ");
             self.folded(&mut sql, first.field);
@@ -324,7 +325,7 @@ mod tests {
         let id = uuid::Uuid::nil();
         let sql = Statements::new(&module, Dialect::Sqlite).list(
             TenantId(id),
-            None,
+            &Reach::All,
             &query,
             Stretch {
                 path: SearchPath::Index,

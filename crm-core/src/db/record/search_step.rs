@@ -13,10 +13,23 @@ use crate::value::Value;
 
 /// Most records of each of the two kinds that one step takes: other writers wait some 30 ms.
 pub(crate) const STEP: u64 = 256;
+/// Pages of the index that one step of a merge writes.
+const MERGED: i64 = 256;
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Learned {
+    /// Whether there may be more to do.
+    pub(crate) more: bool,
+    /// Records that the index knows anew.
+    pub(crate) records: u64,
+    /// All records it knows, give or take those that were deleted.
+    pub(crate) of: u64,
+}
 
 impl Statements {
-    /// Takes one step; answers whether there may be more to do.
-    pub(crate) async fn search_step(&self, tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool> {
+    /// Takes one step.
+    pub(crate) async fn search_step(&self, tx: &mut Tx<'_>, tenant: TenantId) -> Result<Learned> {
         tx.execute(self.search_begin(tenant)).await?;
         let place = tx.fetch_optional(self.search_place(tenant)).await?;
         let mut place = place.ok_or_else(|| Error::internal("a search index without its place"))?;
@@ -30,16 +43,37 @@ impl Statements {
         }
         let to = if tail.is_null() { &upto } else { &tail };
         let bounds = [&upto, to, &pending];
-        let mut done = tx
+        let records = tx
             .execute(self.give_numbers(tenant, number, bounds))
             .await?;
+        let mut done = records;
         let texts = tx.fetch_all(self.texts(number)).await?;
         tx.insert_all(self.learn_words(slot, texts)?).await?;
         if !pending.is_null() {
             done += tx.execute(self.forget_pending(tenant, &pending)).await?;
         }
         tx.execute(self.reach(tenant, to)).await?;
-        Ok(done >= STEP)
+        Ok(Learned {
+            more: done >= STEP,
+            records,
+            of: number.unsigned_abs() + records,
+        })
+    }
+
+    /// Merges some of the index's b-trees (<https://sqlite.org/fts5.html>, §6.8): a search looks a
+    /// word up in each. `begin` puts all of them on one level. Answers whether there is more to do.
+    pub(crate) async fn merge_step(&self, tx: &mut Tx<'_>, begin: bool) -> Result<bool> {
+        let before = changes(tx).await?;
+        let pages = if begin { -MERGED } else { MERGED };
+        let name = self.module.name();
+        let mut sql = Sql::new("INSERT INTO ");
+        sql.derived(name, ".search").push(" (");
+        sql.derived(name, ".search")
+            .push(", rank) VALUES ('merge', ");
+        sql.arg(pages, ColumnType::Int).push(")");
+        tx.execute(sql).await?;
+        // The command itself counts as one.
+        Ok(begin || changes(tx).await? - before > 1)
     }
 
     fn search_begin(&self, tenant: TenantId) -> Sql {
@@ -197,5 +231,14 @@ impl Statements {
             .push(" WHERE tenant_id = ")
             .arg(tenant, ColumnType::Uuid);
         sql
+    }
+}
+
+/// Rows that this connection has changed so far, those inside the index included.
+async fn changes(tx: &mut Tx<'_>) -> Result<i64> {
+    let sql = Sql::new("SELECT total_changes()").returns(&[ColumnType::Int]);
+    match tx.fetch_optional(sql).await? {
+        Some(mut row) => row.int(),
+        None => Ok(0),
     }
 }

@@ -23,9 +23,9 @@ impl Statements {
         }
         sql.push("(SELECT tenant_id, id FROM ")
             .ident(target.table());
-        let (tenant, owner) = through.rows();
+        let (tenant, reach) = through.rows();
         let there = Self::new(target, self.dialect);
-        there.conditions(sql, tenant, owner, Some(through.filter()), None);
+        there.conditions(sql, tenant, reach, Some(through.filter()), None);
         sql.push(") AS referred WHERE ");
         if linked {
             sql.push("link.tenant_id = ").ident(table);
@@ -52,6 +52,7 @@ mod tests {
     use crate::db::ddl;
     use crate::id::TenantId;
     use crate::module::{CompiledModule, ModuleSpec};
+    use crate::reach::Reach;
     use crate::record::{Comparison, Field, Filter, Query};
     use crate::value::Value;
 
@@ -103,7 +104,8 @@ mod tests {
             skip: 0,
             limit: 21,
         };
-        let sql = Statements::new(&staff, Dialect::Sqlite).list(tenant, None, &query, stretch);
+        let sql =
+            Statements::new(&staff, Dialect::Sqlite).list(tenant, &Reach::All, &query, stretch);
         let explain = format!("EXPLAIN QUERY PLAN {}", sql.text.as_str());
         let rows = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut connection);
         let rows = rows.await.unwrap();

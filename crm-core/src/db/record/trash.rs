@@ -7,6 +7,7 @@ use super::custom::within;
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{RecordId, TenantId};
 use crate::module::CompiledModule;
+use crate::reach::Reach;
 
 /// Which records of a module the statements see. A module without a trash has live ones only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Statements {
         limit: u32,
     ) -> Sql {
         let mut sql = self.select();
-        self.conditions(&mut sql, tenant, None, None, None);
+        self.conditions(&mut sql, tenant, &Reach::All, None, None);
         sql.push(" AND deleted_at < ")
             .arg(before, ColumnType::Instant);
         if let Some(behind) = behind {

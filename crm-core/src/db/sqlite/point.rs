@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{STATEMENT_CACHE, writer};
+use super::{MAPPED, STATEMENT_CACHE, writer};
 use crate::db::{Row, Sql};
 use crate::error::{Error, Result};
 
@@ -61,6 +61,6 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     // Plans do not depend on bound values: a LIKE is not prepared anew for each pattern.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    connection.pragma_update(None, "mmap_size", 268_435_456)?;
+    connection.pragma_update(None, "mmap_size", MAPPED)?;
     Ok(connection)
 }

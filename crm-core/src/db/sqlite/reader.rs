@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::{BUSY, STATEMENT_CACHE, writer};
+use super::{BUSY, MAPPED, STATEMENT_CACHE, writer};
 use crate::db::error::Translate;
 use crate::db::{Row, Sql};
 use crate::error::{Error, Result};
@@ -100,6 +100,6 @@ fn connect(file: &std::path::Path) -> rusqlite::Result<Connection> {
     // Plans do not depend on bound values: a LIKE is not prepared anew for each pattern.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "temp_store", "memory")?;
-    connection.pragma_update(None, "mmap_size", 268_435_456)?;
+    connection.pragma_update(None, "mmap_size", MAPPED)?;
     Ok(connection)
 }

@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 
 /// How long a commit waits for callers of the last one who write again.
 const GATHER: Duration = Duration::from_millis(1);
+/// How long nobody writes before the log is copied into the database file, where readers see it as
+/// memory.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// A job that waits for the connection, or for the news that there is no transaction to be had.
 type Queued = Box<dyn for<'c> FnOnce(Begun<'c>) -> BoxFuture<'c, Done> + Send>;
@@ -163,6 +166,7 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let mut size = 1;
+    let mut written = false;
     loop {
         let first = tokio::select! {
             biased;
@@ -171,19 +175,29 @@ async fn serve(
                 waiting.close();
                 waiting.recv().await
             }
+            () = tokio::time::sleep(IDLE), if written => {
+                checkpoint(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
+                written = false;
+                continue;
+            }
         };
         let Some(first) = first else { break };
         // Callers of the last commit who write again are on their way.
         let expected = size.min(most);
         size = commit_group(&mut connection, first, &mut waiting, expected, most).await;
         committed.send_replace(());
+        written = true;
     }
     // What is in the log goes into the database file: whoever copies that has everything.
-    if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-        tracing::warn!(%error, "the SQLite log was not copied back");
-    }
+    checkpoint(&connection, "PRAGMA wal_checkpoint(TRUNCATE)");
     if let Err((_, error)) = connection.close() {
         tracing::warn!(%error, "closing the SQLite writer failed");
+    }
+}
+
+fn checkpoint(connection: &rusqlite::Connection, pragma: &str) {
+    if let Err(error) = connection.execute_batch(pragma) {
+        tracing::warn!(%error, "the SQLite log was not copied back");
     }
 }
 

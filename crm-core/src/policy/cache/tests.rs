@@ -10,6 +10,8 @@ on_both_databases! {
     only_active_members_of_active_tenants_have_rights
     an_api_key_has_its_roles_rights_on_all_rows_until_it_is_revoked
     another_process_sees_a_change_with_its_next_poll
+    another_process_hears_of_a_change_where_the_database_can_tell
+    whoever_may_have_missed_a_change_forgets_everything
     what_was_read_before_an_invalidation_is_not_used
 }
 
@@ -102,15 +104,82 @@ async fn an_api_key_has_its_roles_rights_on_all_rows_until_it_is_revoked(world: 
     assert!(world.grants(Subject::ApiKey(viewer)).await.is_none());
 }
 
-async fn another_process_sees_a_change_with_its_next_poll(world: World) {
+/// The cache of another process.
+async fn other(world: &World) -> PolicyCache {
     let core = &world.crm.core;
-    let other = PolicyCache::open(
+    PolicyCache::open(
         core.db.clone(),
+        core.clock.clone(),
         core.catalogue.clone(),
         core.registry.clone(),
     )
     .await
-    .unwrap();
+    .unwrap()
+}
+
+/// Makes the viewer an admin.
+async fn promote(world: &World) {
+    let (tenant, user, now) = (world.tenant, world.viewer, world.crm.clock().now());
+    let admin = role_named(world, "admin").await;
+    let write = world.crm.core.policy.write(tenant, move |tx| {
+        Box::pin(async move { crate::member::assign(tx, tenant, user, &[admin], now).await })
+    });
+    write.await.unwrap();
+}
+
+async fn another_process_hears_of_a_change_where_the_database_can_tell(world: World) {
+    let other = other(&world).await;
+    let Some(mut listener) = other.listen().await.unwrap() else {
+        assert_eq!(world.crm.core.db.dialect(), crate::Dialect::Sqlite);
+        return;
+    };
+    let (tenant, viewer) = (world.tenant, Subject::User(world.viewer));
+    let untouched = world.new_tenant("untouched").await;
+    let generation = other.generation(untouched);
+    let before = other.grants_for(tenant, viewer).await.unwrap().unwrap();
+    promote(&world).await;
+    let cached = other.grants_for(tenant, viewer).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&before, &cached));
+    other.hear(&mut listener).await.unwrap();
+    let heard = other.grants_for(tenant, viewer).await.unwrap().unwrap();
+    assert_eq!(
+        decide(&world, &heard, "roles", "delete"),
+        Some(RowScope::All)
+    );
+    assert_eq!(other.generation(untouched), generation);
+}
+
+async fn whoever_may_have_missed_a_change_forgets_everything(world: World) {
+    let other = other(&world).await;
+    let Some(mut listener) = other.listen().await.unwrap() else {
+        return;
+    };
+    let (tenant, viewer) = (world.tenant, Subject::User(world.viewer));
+    other.grants_for(tenant, viewer).await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE application_name = 'crm listen' AND datname = current_database()";
+    world.execute(Sql::new(cut)).await;
+    // What the listener does not hear.
+    promote(&world).await;
+    other.hear(&mut listener).await.unwrap();
+    let now = other.grants_for(tenant, viewer).await.unwrap().unwrap();
+    assert_eq!(decide(&world, &now, "roles", "delete"), Some(RowScope::All));
+    // It listens again.
+    world
+        .crm
+        .core
+        .policy
+        .write(tenant, |_| Box::pin(async { Ok(()) }))
+        .await
+        .unwrap();
+    let generation = other.generation(tenant);
+    other.hear(&mut listener).await.unwrap();
+    assert_ne!(other.generation(tenant), generation);
+}
+
+async fn another_process_sees_a_change_with_its_next_poll(world: World) {
+    let core = &world.crm.core;
+    let other = other(&world).await;
     let (tenant, viewer) = (world.tenant, Subject::User(world.viewer));
     let untouched = world.new_tenant("untouched").await;
     let cached = other.grants_for(tenant, viewer).await.unwrap().unwrap();
@@ -156,10 +225,10 @@ async fn what_was_read_before_an_invalidation_is_not_used(world: World) {
     // Two reads that began before and end only now.
     let everything = Cached {
         generation: before,
-        value: Arc::new(Rights {
-            grants: Arc::new(Grants::everything(catalogue)),
-            modules: policy.declared().clone(),
-        }),
+        value: Arc::new(Rights::lasting(
+            Arc::new(Grants::everything(catalogue)),
+            policy.declared().clone(),
+        )),
     };
     policy.subjects.insert((tenant, subject), everything);
     let gone = Tenant {

@@ -9,10 +9,18 @@ use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
 use crate::module::input::{self, CreateInput, UpdateInput};
 use crate::module::machine;
+use crate::record::reach;
 use crate::record::write::{change_in, create_in};
 use crate::value::Value;
 
 impl Bulk {
+    /// Whether a record's owner alone tells that it may be written.
+    pub(super) fn is_simple(&self) -> bool {
+        let update = self.upsert.as_ref();
+        self.create.reach().is_simple()
+            && update.is_none_or(|(permit, _)| permit.reach().is_simple())
+    }
+
     /// Writes what is right, record by record. A dry run takes back each one, with all it caused.
     pub(super) async fn write_each(&self, tx: &mut Tx<'_>, prepared: Prepared) -> Result<Outcome> {
         let mut outcome = Outcome {
@@ -61,7 +69,10 @@ impl Bulk {
     }
 
     async fn create_one(&self, tx: &mut Tx<'_>, sent: &CreateInput) -> Result<ChangeKind> {
-        if sent.owner.is_some_and(|owner| !self.create.covers(owner)) {
+        if sent
+            .owner
+            .is_some_and(|owner| !self.create.may_give_to(owner))
+        {
             return Err(foreign_owner());
         }
         machine::begin(self.create.module()?, &sent.values)?;
@@ -87,10 +98,10 @@ impl Bulk {
             let sent = input::create(module, self.create.tenant(), body)?;
             return self.create_one(tx, &sent).await.map(Some);
         };
-        if !permit.covers(before.owner_id) {
+        if !reach::covers_in(tx, &self.core, permit, &before).await? {
             return Err(Error::Invalid(vec![taken(field.name.as_str())]));
         }
-        if change.owner.is_some_and(|owner| !permit.covers(owner)) {
+        if change.owner.is_some_and(|owner| !permit.may_give_to(owner)) {
             return Err(foreign_owner());
         }
         // The key found the record: how it is written there stays.

@@ -14,6 +14,7 @@ use crate::id::{RecordId, UserId};
 use crate::module::input::{self, UpdateInput};
 use crate::module::{CompiledModule, Module, machine};
 use crate::record::on_delete::{Removal, strike};
+use crate::record::reach;
 use crate::record::trash::{erase_in, unshelve_in};
 use crate::record::typed::data;
 use crate::record::write::{
@@ -245,7 +246,7 @@ impl HookContext<'_> {
             (Step::Update(permit, forced) | Step::Merge(permit, forced), Some(old), Some(new)) => {
                 let mut forced = forced.clone();
                 if !set.is_empty() {
-                    let (rows, old, new) = (permit.rows(), &old.values, &mut new.values);
+                    let (rows, old, new) = (permit.rows().scope(), &old.values, &mut new.values);
                     forced.extend(machine::proceed(&self.module, rows, old, new, set)?);
                 }
                 let (old, after) = (old.clone(), new.clone());
@@ -282,7 +283,8 @@ impl HookContext<'_> {
             return Ok(None);
         };
         let record = Record::from_row(module, row)?;
-        Ok(permit.covers(record.owner_id).then_some(record))
+        let covered = reach::covers_in(&mut self.tx, self.core, permit, &record).await?;
+        Ok(covered.then_some(record))
     }
 
     /// The record with this id.
@@ -304,7 +306,7 @@ impl HookContext<'_> {
     ) -> Result<Vec<Record>> {
         let module = permit.module()?;
         let statements = self.core.statements(module);
-        let mut sql = statements.matching(permit.tenant(), permit.owner()?, filter);
+        let mut sql = statements.matching(permit.tenant(), permit.reach(), filter);
         sql.push(" LIMIT ").number(MOST as u64 + 1);
         let rows = self.tx.fetch_all(sql).await?;
         if rows.len() > MOST {

@@ -68,7 +68,7 @@ impl Field {
                 }
             }
             Self::Add { declaration, .. } => {
-                let spec: FieldSpec = serde_json::from_str(declaration)?;
+                let spec = FieldSpec::of_tenant(serde_json::from_str(declaration)?)?;
                 let permit = scope.permit::<Update>("modules")?;
                 let field = fields.declare(&permit, module, spec).await?;
                 say!("{}", line(&field)?);

@@ -2,13 +2,17 @@
 //!
 //! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage.
 
+mod access;
 mod field;
+mod group;
 mod logging;
+mod member;
 mod migrate;
 mod module;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod purge;
+mod role;
 mod secret;
 mod serve;
 mod settings;
@@ -73,6 +77,14 @@ enum Command {
     Tenant(tenant::Tenant),
     #[command(subcommand)]
     User(user::User),
+    #[command(subcommand)]
+    Member(member::Member),
+    #[command(subcommand)]
+    Role(role::Role),
+    #[command(subcommand)]
+    Group(group::Group),
+    #[command(subcommand)]
+    Access(access::Access),
     Token(token::Token),
     Import(transfer::Import),
     Export(transfer::Export),
@@ -108,6 +120,10 @@ fn run(cli: Cli) -> Outcome {
             Command::Field(command) => command.run(settings).await,
             Command::Tenant(command) => command.run(settings).await,
             Command::User(command) => command.run(settings).await,
+            Command::Member(command) => command.run(settings).await,
+            Command::Role(command) => command.run(settings).await,
+            Command::Group(command) => command.run(settings).await,
+            Command::Access(command) => command.run(settings).await,
             Command::Token(command) => command.run(settings).await,
             Command::Import(command) => command.run(settings).await,
             Command::Export(command) => command.run(settings).await,

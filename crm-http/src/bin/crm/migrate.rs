@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use crm_core::clock::Clock;
-use crm_core::{DataLoss, DatabaseOptions, Registry, Schema, Step};
+use crm_core::{DataLoss, DatabaseOptions, Hidden, Registry, Schema, Step};
 
 use crate::Outcome;
 use crate::settings::Settings;
@@ -14,6 +14,8 @@ use crate::stdout::say;
 #[derive(Subcommand)]
 pub(crate) enum Migrate {
     /// Print what `up` would do, and do nothing
+    ///
+    /// Fails when `up` would, and says how many records are in the way of what.
     Plan,
     /// Apply the pending migrations, and make or widen the modules' tables
     Up {
@@ -37,7 +39,11 @@ impl Migrate {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         let registry = Registry::new(settings.specs()?)?;
         let options = DatabaseOptions::default();
-        let schema = Schema::open(&settings.database, &options, Clock::system()).await?;
+        let (url, clock) = (&settings.database, Clock::system());
+        let schema = match self {
+            Self::Up { .. } => Schema::open(url, &options, clock).await?,
+            _ => Schema::open_present(url, &options, clock).await?,
+        };
         match self {
             Self::Plan => plan(&schema, &registry).await?,
             Self::Up { destroy_data } => up(&schema, &registry, consent(destroy_data)).await?,
@@ -73,10 +79,39 @@ async fn plan(schema: &Schema, registry: &Registry) -> Outcome {
     for step in &steps {
         say!("{}", line(step));
     }
+    let review = schema.review(registry).await?;
+    for hidden in &review.hidden {
+        say!("{}", hides(hidden));
+    }
+    for refusal in &review.refusals {
+        say!("IN THE WAY: {}", refusal.message);
+    }
+    if !review.refusals.is_empty() {
+        return Err("`crm migrate up` would refuse this and change no table".into());
+    }
     if pending.is_empty() && steps.is_empty() {
         say!("nothing to do");
     }
     Ok(())
+}
+
+/// What of tenants' own is hidden, and whose it is.
+fn hides(
+    Hidden {
+        module,
+        field,
+        tenants,
+        ..
+    }: &Hidden,
+) -> String {
+    let what = match field {
+        Some(field) => format!("own field {field} of {module}"),
+        None => format!("own module {module}"),
+    };
+    format!(
+        "HIDES the {what} of tenants, whose values stay and are not shown: {}",
+        tenants.join(", ")
+    )
 }
 
 /// What a step does, and to how many records.

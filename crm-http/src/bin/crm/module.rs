@@ -1,11 +1,11 @@
 //! `crm module`
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use crm_core::module::{Ident, is_module_name};
+use crm_core::module::{FIELD_FLAGS, FIELD_TYPES, Ident, is_module_name};
 use crm_core::{Error, Registry, read_module};
 
 use crate::Outcome;
@@ -58,11 +58,14 @@ fn new(settings: &Settings, name: &str, singular: Option<String>) -> Outcome {
     let folder = settings.modules.clone().unwrap_or_default();
     let path = folder.join(format!("{name}.toml"));
     let file = OpenOptions::new().write(true).create_new(true).open(&path);
-    let mut file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-    let text = TEMPLATE
-        .replace("{name}", name)
-        .replace("{singular}", &singular);
-    file.write_all(text.as_bytes())?;
+    let mut file = file.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => format!(
+            "{} is there already and stays as it is: edit it, or move it away first",
+            path.display()
+        ),
+        _ => format!("{} cannot be written: {error}", path.display()),
+    })?;
+    file.write_all(template(name, &singular).as_bytes())?;
     say!("{}", path.display());
     Ok(())
 }
@@ -85,7 +88,10 @@ fn check(settings: &Settings, files: &[PathBuf]) -> Outcome {
             for problem in &problems {
                 say!("{}: {}", problem.pointer, problem.message);
             }
-            Err(format!("{} problems", problems.len()).into())
+            Err(match problems.len() {
+                1 => "1 problem".into(),
+                count => format!("{count} problems").into(),
+            })
         }
         Err(error) => Err(error.into()),
     }
@@ -102,6 +108,23 @@ fn one_of(plural: &str) -> String {
     }
 }
 
+/// The declaration to begin with, with all words that there are in its comments.
+fn template(name: &str, singular: &str) -> String {
+    let types = FIELD_TYPES.iter().map(|word| {
+        let keys = word.keys.join(", ");
+        format!("# {:<13}  {keys:<54}  {}", word.name, word.about)
+    });
+    let flags = FIELD_FLAGS
+        .iter()
+        .map(|(flag, about)| format!("# {flag:<13}  {about}"));
+    let lines = |lines: Vec<String>| lines.join("\n");
+    TEMPLATE
+        .replace("{types}", &lines(types.collect()))
+        .replace("{flags}", &lines(flags.collect()))
+        .replace("{name}", name)
+        .replace("{singular}", singular)
+}
+
 const TEMPLATE: &str = r##"# The module {name}. Put this file into the folder that `crm serve --modules` reads: the table, the
 # rules, the permissions ({name}.read, {name}.create, …), the events ({singular}.created, …) and the
 # documented endpoints at /api/v1/{name} follow from it.
@@ -110,28 +133,26 @@ name = "{name}"
 singular = "{singular}"
 description = "What {name} are."
 
+# Switches of the module; they stand here, above the fields:
+#
+# soft_delete      deleted records go to a trash and can be restored
+# require_version  changes and deletes of one record name the version that they are meant for
+# key              the serial field whose number stands for the id in paths
+# search           "indexed" gives the substring search an index; "scan" reads record by record
+# indexes          further indexes, each a list of fields
+# duplicates       lists of fields: records that agree in all fields of one may be the same
+
 # Every record has id, version, owner_id, created_at and updated_at already.
 #
-# type        further keys (all but those of decimal, enum and reference may be left out)
-# text        max = 255
-# email
-# phone
-# integer     min, max
-# decimal     precision = 12, scale = 2
-# bool
-# instant     a moment in UTC
-# date
-# enum        values = ["new", "done"]
-# tags        max_items = 50, max_length = 50
-# json        max_bytes = 32768
-# reference   module = "contacts"
+# The types of fields, each with the keys of its own:
 #
-# required    never null; a create that leaves it out needs a default
-# default     the value of what is left out
-# unique      in its tenant
-# search      the substring search looks at it
-# sort        lists may be ordered by it, by an index
-# description one sentence for the documentation
+{types}
+#
+# min and max hold for a text's characters. on_delete is restrict, cascade or set_null.
+#
+# Any field may have:
+#
+{flags}
 
 [[fields]]
 name = "title"
@@ -159,7 +180,7 @@ sort = true
 # type = "reference"
 # module = "contacts"
 
-# A state machine of an enum field: what may follow what.
+# The machines of the module: a state machine says what may follow what in an enum field.
 #
 # [[machines]]
 # field = "status"
@@ -174,9 +195,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_valid_also_with_its_comments_taken_away() {
-        let text = TEMPLATE
-            .replace("{name}", "tickets")
-            .replace("{singular}", "ticket");
+        let text = template("tickets", "ticket");
         let open: Vec<&str> = text
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -189,6 +208,24 @@ mod tests {
             let spec = ModuleSpec::from_toml(&text).unwrap();
             let specs = default_modules().into_iter().chain([spec]);
             Registry::new(specs.collect()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_written_names_every_word_of_a_declaration() {
+        let text = template("tickets", "ticket");
+        let unknown = ModuleSpec::from_toml("moon = 1").unwrap_err().to_string();
+        let (_, options) = unknown.split_once("expected one of").unwrap();
+        let options = options.split('`').skip(1).step_by(2);
+        let types = FIELD_TYPES.iter().map(|word| word.name);
+        let flags = FIELD_FLAGS.iter().map(|(flag, _)| *flag);
+        for word in options.chain(types).chain(flags) {
+            let begins = |line: &str| {
+                let line = line.trim_start_matches(['#', ' ', '[']);
+                let rest = line.strip_prefix(word);
+                rest.is_some_and(|rest| rest.starts_with([' ', ']']))
+            };
+            assert!(text.lines().any(begins), "{word}");
         }
     }
 

@@ -9,7 +9,8 @@ use crate::stdout::say;
 
 /// Remove for good what has been in the trash for long
 ///
-/// Records that others still refer to stay, and are counted.
+/// Records that others still refer to stay, and are counted. All modules of the database are looked
+/// at, as they were declared last: --modules makes no difference here.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,7 +27,7 @@ pub(crate) struct Purge {
 
 impl Purge {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let crm = settings.open().await?;
+        let crm = settings.open_as_it_is().await?;
         let one = match &self.tenant {
             Some(name) => Some(tenant(&crm, name).await?),
             None => None,

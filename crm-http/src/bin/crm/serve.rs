@@ -143,7 +143,10 @@ async fn announce(crm: &Crm, address: SocketAddr) -> Outcome {
     say!("reference    http://{address}/docs");
     if let Some(token) = crm.ensure_setup_token().await? {
         say!("setup token  {}", token.expose_secret());
-        say!("             good for 24 hours and one POST /api/v1/auth/register");
+        say!(
+            "             with it, POST /api/v1/auth/register makes the first tenant and its admin"
+        );
+        say!("             good once, for 24 hours; a start without any user prints a new one");
     }
     Ok(())
 }

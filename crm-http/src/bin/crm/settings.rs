@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use crm_core::clock::Clock;
 use crm_core::id::TenantId;
 use crm_core::module::{ModuleSpec, default_modules};
-use crm_core::{Builder, Crm, Error, RequestContext, read_module};
+use crm_core::{Builder, Crm, DatabaseOptions, Error, RequestContext, Schema, read_module};
 
 use crate::secret;
 
@@ -69,13 +70,17 @@ impl Settings {
     /// # Errors
     /// When the secret or a declaration is missing or unfit.
     pub(crate) fn builder(&self) -> Result<Builder, Error> {
+        self.builder_of(self.specs()?)
+    }
+
+    fn builder_of(&self, specs: Vec<ModuleSpec>) -> Result<Builder, Error> {
         check_url(&self.database)?;
         let secret =
             secret::find(&self.database).map_err(|line| Error::Configuration(line.into()))?;
         Ok(Crm::builder()
             .database(&self.database)
             .secret(secret)
-            .modules(self.specs()?))
+            .modules(specs))
     }
 
     /// The library handle of a command that does one thing and ends.
@@ -84,6 +89,23 @@ impl Settings {
     /// Those of [`builder`](Self::builder) and of opening the database.
     pub(crate) async fn open(&self) -> Result<Crm, Error> {
         self.builder()?.build().await
+    }
+
+    /// The library handle with the modules that the database has, as they were declared last, so
+    /// that no table changes; those of [`open`](Self::open) when it has none yet.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub(crate) async fn open_as_it_is(&self) -> Result<Crm, Error> {
+        check_url(&self.database)?;
+        let options = DatabaseOptions::default();
+        let schema = Schema::open_present(&self.database, &options, Clock::system()).await?;
+        let specs = schema.declared().await?;
+        schema.close().await;
+        match specs.is_empty() {
+            true => self.open().await,
+            false => self.builder_of(specs)?.build().await,
+        }
     }
 }
 

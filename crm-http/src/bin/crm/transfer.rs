@@ -339,14 +339,10 @@ impl Export {
         let module = scope.module(&self.module).ok_or_else(unknown)?;
         let mut conditions = Vec::new();
         for condition in &self.conditions {
-            let (left, value) = condition
+            let (name, value) = condition
                 .split_once('=')
                 .ok_or_else(|| format!("{condition:?} must be field=value or field[op]=value"))?;
-            let (field, op) = match left.split_once('[') {
-                None => (left, "eq"),
-                Some((field, op)) => (field, op.strip_suffix(']').unwrap_or("")),
-            };
-            let filter = Filter::parse_for(&scope, module, field, op, value);
+            let filter = Filter::of_parameter(&scope, module, name, value);
             conditions.push(filter.map_err(|error| Error::Invalid(vec![error]))?);
         }
         let query = Query {

@@ -10,12 +10,13 @@ pub(super) fn paths(module: &CompiledModule, paths: &mut Map<String, Value>) {
     let Some(key) = &module.spec().key else {
         return;
     };
-    let path = format!("{BASE}{}/{{id}}", module.name());
-    let Some(record) = paths.get_mut(&path) else {
-        return;
-    };
-    for method in ["get", "patch", "put", "delete"] {
-        let parameters = record[method]["parameters"].as_array_mut();
+    let record = format!("{BASE}{}/{{id}}", module.name());
+    let of_record = paths
+        .iter_mut()
+        .filter(|(path, _)| path.starts_with(&record));
+    let operations = of_record.filter_map(|(_, path)| path.as_object_mut());
+    for operation in operations.flat_map(Map::values_mut) {
+        let parameters = operation["parameters"].as_array_mut();
         for parameter in parameters.into_iter().flatten() {
             if parameter["name"] == "id" {
                 let words = format!("The record's `{key}`, a number, or its id.");

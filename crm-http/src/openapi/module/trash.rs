@@ -80,7 +80,10 @@ fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Valu
 fn restore(words: &Words<'_>) -> Value {
     let id = format!("restore_{}", words.singular);
     let summary = format!("Restore a deleted {}", words.singular);
-    let notes = "Refused as `already_exists` when another record took its unique value meanwhile. ";
+    let notes = "This record alone: those that went to the trash with it (`on_delete`) stay there \
+        and are restored one by one, each after what it refers to; references that its delete \
+        cleared stay cleared. Refused as `already_exists` when another record took its unique value \
+        meanwhile. ";
     let mut operation = words.operation("delete", id, summary, notes);
     operation["parameters"] = json!([id_parameter(), if_match(), write::idempotency_key()]);
     operation["responses"] = json!({"200": versioned("The record, live again.", &words.record())});
@@ -105,8 +108,13 @@ pub(super) fn require_version(module: &CompiledModule, paths: &mut Map<String, V
     if !module.spec().require_version {
         return;
     }
-    let path = format!("{BASE}{}/{{id}}", module.name());
-    let Some(record) = paths.get_mut(&path) else {
+    let collection = format!("{BASE}{}", module.name());
+    if let Some(batch) = paths.get_mut(&format!("{collection}/batch")) {
+        batch["post"]["responses"]["428"] = error::response(
+            "An operation of an atomic batch names no `version` (`precondition_required`).",
+        );
+    }
+    let Some(record) = paths.get_mut(&format!("{collection}/{{id}}")) else {
         return;
     };
     for method in ["patch", "put", "delete"] {

@@ -1,0 +1,365 @@
+//! Why somebody may do something, or may not: the rules that speak of it, the roles that state them,
+//! and how the subject came to hold those. Owns no decision; it repeats the policy's in words.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::crm::Core;
+use crate::db::{ColumnType, Sql};
+use crate::error::{Error, Result};
+use crate::id::{ApiKeyId, RecordId, RoleId, UserId};
+use crate::policy::{Effect, Permission, RowScope, Rows, Subject, line};
+use crate::reach::Reach;
+use crate::record::{Record, Records, covered};
+use crate::role::{self, Role};
+use crate::scope::{Permit, Read, Scope};
+
+/// The object of the permission asked for here.
+const OBJECT: &str = "access";
+
+/// What is to be explained.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Whose rights, as `user:<id>`, `api_key:<id>` or `role:<id>`.
+    pub subject: String,
+    /// The action as a permission names it: `contacts.update`.
+    pub action: String,
+    /// The record it would be done to.
+    pub record: Option<RecordId>,
+}
+
+/// Why somebody may do something, or may not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Whether they may.
+    pub allowed: bool,
+    /// What decided it.
+    pub reason: Reason,
+    /// All rules of the subject that speak of the action: denials first, then what allows it.
+    pub rules: Vec<ExplainedRule>,
+}
+
+/// What decides whether somebody may do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// A rule allows it.
+    Allowed,
+    /// A rule denies it, whatever others allow.
+    Denied,
+    /// No rule allows it.
+    NoRule,
+    /// Rules allow it, but not on these rows.
+    OtherRows,
+    /// The user may not log in, or the tenant is suspended.
+    Inactive,
+}
+
+impl Reason {
+    /// The form on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::NoRule => "no_rule",
+            Self::OtherRows => "other_rows",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
+/// A rule, and how the subject comes by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExplainedRule {
+    /// The permission as the role states it.
+    pub permission: Permission,
+    /// The role that states it.
+    pub role_id: RoleId,
+    /// The role's name.
+    pub role: String,
+    /// How the subject holds the role, from the subject on; empty for a role asked about itself.
+    pub through: Vec<Step>,
+    /// Whether it is about the record; absent when none was asked about.
+    pub covers: Option<bool>,
+}
+
+/// One step from a subject to the role that states a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What kind of step it is.
+    pub kind: StepKind,
+    /// The group, or the role.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// The instant at which the step ends, if it does.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// What kind of step leads to a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// The subject is in this group.
+    Group,
+    /// The subject, or the group before, holds this role.
+    Role,
+    /// The role before includes this one.
+    Parent,
+}
+
+impl StepKind {
+    /// The form on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+            Self::Role => "role",
+            Self::Parent => "parent",
+        }
+    }
+}
+
+/// Explains the policy of the tenant that a permit is for.
+#[derive(Clone)]
+pub struct Access {
+    core: Arc<Core>,
+}
+
+/// A role that the subject holds, by its group if it is one's.
+struct Root {
+    role: RoleId,
+    group: Option<(Uuid, String)>,
+    until: Option<DateTime<Utc>>,
+}
+
+impl Access {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// Why the subject may do this, or may not.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a subject or an action that is none; [`Error::NotFound`] for a subject
+    /// that the tenant does not have, and for a record that the asking one may not see.
+    pub async fn explain(&self, permit: &Permit<Read>, question: &Question) -> Result<Explanation> {
+        let scope = permit.on(OBJECT)?;
+        let subject = parse(&question.subject)?;
+        let (module, action) = operation(scope, &question.action)?;
+        let record = match question.record {
+            None => None,
+            Some(id) => Some(self.record(scope, module, id).await?),
+        };
+        let roots = self.roots(scope, subject).await?;
+        let roles = self.roles(scope).await?;
+        let catalogue = scope.catalogue();
+        let mut rules = Vec::new();
+        for root in &roots {
+            let speaks = |rule: &Permission| catalogue.includes(rule, module, action);
+            gather(&mut rules, root, subject, &roles, speaks);
+        }
+        rules.sort_by_key(|rule| rule.permission.effect() == Effect::Allow);
+        if let Some(record) = &record {
+            for rule in &mut rules {
+                let rows = Rows::of(&rule.permission);
+                let reach = Reach::of(scope, subject.user(), Some(record.module()), &rows);
+                rule.covers = Some(covered(&self.core, scope.tenant(), &reach, record).await?);
+            }
+        }
+        let rights = self.core.policy.grants_for(scope.tenant(), subject).await?;
+        let reason = match rights {
+            None => Reason::Inactive,
+            Some(_) => decide(subject, &rules),
+        };
+        Ok(Explanation {
+            allowed: reason == Reason::Allowed,
+            reason,
+            rules,
+        })
+    }
+
+    /// The record, as far as the asking one may see it.
+    async fn record(&self, scope: &Scope, module: &str, id: RecordId) -> Result<Record> {
+        if scope.module(module).is_none() {
+            let message = "Only modules have records; leave it out.";
+            return Err(Error::invalid("record", "not_allowed", message));
+        }
+        let read = scope.permit::<Read>(module).map_err(|_| Error::NotFound)?;
+        Records::new(self.core.clone()).get(&read, id).await
+    }
+
+    /// The roles that the subject holds now, itself or through groups.
+    async fn roots(&self, scope: &Scope, subject: Subject) -> Result<Vec<Root>> {
+        let direct = match subject {
+            Subject::User(_) => {
+                "SELECT a.role_id, a.until FROM memberships m LEFT JOIN role_assignments a \
+                 ON a.tenant_id = m.tenant_id AND a.user_id = m.user_id \
+                 WHERE m.tenant_id = $1 AND m.user_id = $2 ORDER BY a.role_id"
+            }
+            Subject::ApiKey(_) => {
+                "SELECT role_id, revoked_at FROM api_keys WHERE tenant_id = $1 AND id = $2"
+            }
+            Subject::Role(_) => "SELECT id, NULL FROM roles WHERE tenant_id = $1 AND id = $2",
+        };
+        let direct = ask(direct, scope, subject).returns(&[ColumnType::Uuid, ColumnType::Instant]);
+        let direct = self.core.db.fetch_all(direct).await?;
+        if direct.is_empty() {
+            return Err(Error::NotFound);
+        }
+        let mut roots = Vec::new();
+        for mut row in direct {
+            let (role, until) = (row.opt_uuid()?, row.opt_instant()?);
+            roots.extend(role.map(|role| Root {
+                role,
+                group: None,
+                until,
+            }));
+        }
+        if let Subject::User(_) = subject {
+            let groups = "SELECT r.role_id, m.until, g.id, g.name FROM user_group_members m \
+                          JOIN user_groups g ON g.tenant_id = m.tenant_id AND g.id = m.group_id \
+                          JOIN user_group_roles r \
+                          ON r.tenant_id = m.tenant_id AND r.group_id = m.group_id \
+                          WHERE m.tenant_id = $1 AND m.user_id = $2 ORDER BY g.id, r.role_id";
+            let groups = ask(groups, scope, subject).returns(&[
+                ColumnType::Uuid,
+                ColumnType::Instant,
+                ColumnType::Uuid,
+                ColumnType::Text,
+            ]);
+            for mut row in self.core.db.fetch_all(groups).await? {
+                roots.push(Root {
+                    role: row.uuid()?,
+                    until: row.opt_instant()?,
+                    group: Some((row.uuid()?, row.text()?)),
+                });
+            }
+        }
+        let now = scope.clock().now();
+        roots.retain(|root| root.until.is_none_or(|until| until > now));
+        Ok(roots)
+    }
+
+    async fn roles(&self, scope: &Scope) -> Result<HashMap<RoleId, Role>> {
+        let rows = role::select(scope.tenant(), None);
+        let roles = role::parse(self.core.db.fetch_all(rows).await?)?;
+        Ok(roles.into_iter().map(|role| (role.id, role)).collect())
+    }
+}
+
+fn ask(text: &'static str, scope: &Scope, subject: Subject) -> Sql {
+    let id = match subject {
+        Subject::User(id) => id.0,
+        Subject::ApiKey(id) => id.0,
+        Subject::Role(id) => id.0,
+    };
+    Sql::new(text)
+        .bind(scope.tenant(), ColumnType::Uuid)
+        .bind(id, ColumnType::Uuid)
+}
+
+/// `user:<id>`, `api_key:<id>` or `role:<id>`.
+fn parse(text: &str) -> Result<Subject> {
+    let subject = text.split_once(':').and_then(|(kind, id)| {
+        let id: Uuid = id.parse().ok()?;
+        match kind {
+            "user" => Some(Subject::User(UserId(id))),
+            "api_key" => Some(Subject::ApiKey(ApiKeyId(id))),
+            "role" => Some(Subject::Role(RoleId(id))),
+            _ => None,
+        }
+    });
+    subject.ok_or_else(|| {
+        let message = "Write user:<id>, api_key:<id> or role:<id>.";
+        Error::invalid("subject", "invalid", message)
+    })
+}
+
+/// The module and the action of a permission's name.
+fn operation<'a>(scope: &Scope, name: &'a str) -> Result<(&'a str, &'a str)> {
+    let operation = name.split_once('.');
+    let known = operation.filter(|(module, action)| {
+        let operation = scope.catalogue().operation(module, action);
+        operation.is_some()
+    });
+    known.ok_or_else(|| {
+        let message = "There is no such module and action; write contacts.update.";
+        Error::invalid("action", "unknown_permission", message)
+    })
+}
+
+/// Adds the rules that speak of the action, of the role and of all that it includes.
+fn gather(
+    rules: &mut Vec<ExplainedRule>,
+    root: &Root,
+    subject: Subject,
+    roles: &HashMap<RoleId, Role>,
+    speaks: impl Fn(&Permission) -> bool,
+) {
+    let parents: HashMap<RoleId, RoleId> = roles
+        .values()
+        .filter_map(|role| Some((role.id, role.parent_id?)))
+        .collect();
+    let mut through = Vec::new();
+    if let Some((id, name)) = &root.group {
+        through.push(Step {
+            kind: StepKind::Group,
+            id: *id,
+            name: name.clone(),
+            until: root.until,
+        });
+    }
+    let mut seen = HashSet::new();
+    for (count, id) in line(root.role, &parents).enumerate() {
+        let Some(role) = roles.get(&id).filter(|_| seen.insert(id)) else {
+            break;
+        };
+        if count > 0 || !matches!(subject, Subject::Role(_)) {
+            through.push(Step {
+                kind: if count == 0 {
+                    StepKind::Role
+                } else {
+                    StepKind::Parent
+                },
+                id: id.0,
+                name: role.name.clone(),
+                until: root.until.filter(|_| count == 0 && root.group.is_none()),
+            });
+        }
+        let of_role = role.permissions.iter().filter(|rule| speaks(rule));
+        rules.extend(of_role.map(|permission| ExplainedRule {
+            permission: permission.clone(),
+            role_id: id,
+            role: role.name.clone(),
+            through: through.clone(),
+            covers: None,
+        }));
+    }
+}
+
+/// What the rules come to.
+fn decide(subject: Subject, rules: &[ExplainedRule]) -> Reason {
+    let is = |effect: Effect| move |rule: &&ExplainedRule| rule.permission.effect() == effect;
+    if rules.iter().any(|rule| is(Effect::Deny)(&rule)) {
+        return Reason::Denied;
+    }
+    // A key owns no rows and is in no group.
+    let personal = |rule: &ExplainedRule| {
+        matches!(subject, Subject::ApiKey(_)) && rule.permission.rows() != RowScope::All
+    };
+    let mut allowing = rules.iter().filter(is(Effect::Allow)).peekable();
+    match allowing.peek() {
+        None => Reason::NoRule,
+        Some(_) => match allowing.any(|rule| rule.covers.unwrap_or(!personal(rule))) {
+            true => Reason::Allowed,
+            false => Reason::OtherRows,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

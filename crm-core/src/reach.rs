@@ -1,0 +1,181 @@
+//! The rows that a permit covers. Owns the form in memory, as far as a record itself tells; groups and
+//! parents are known to the database only, see `db/record/reach.rs` for its form.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::id::UserId;
+use crate::module::CompiledModule;
+use crate::policy::{RowRule, Rows};
+use crate::record::{Filter, Record};
+use crate::scope::Scope;
+
+/// Most modules above each other that make a record somebody's; references never run in a circle.
+const MAX_LINE: usize = 16;
+
+/// Which rows of one module are covered.
+#[derive(Debug, Clone)]
+pub(crate) enum Reach {
+    /// Every row of the tenant.
+    All,
+    /// The rows of this owner.
+    Own(UserId),
+    /// The rows of any of some rules.
+    Some(Arc<Limits>),
+    /// The rows of both.
+    Both(Arc<(Reach, Reach)>),
+}
+
+/// Rules, and what they are relative to.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// The acting user; nobody's rows are theirs who is none.
+    pub(crate) user: Option<UserId>,
+    /// When it was asked: memberships of groups may end.
+    pub(crate) now: DateTime<Utc>,
+    /// The module, its parent's, and so on.
+    pub(crate) line: Vec<Arc<CompiledModule>>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What a row must meet, all of it.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// The user owns it.
+    pub(crate) own: bool,
+    /// The user or a group of theirs has it, or its parent.
+    pub(crate) parent: bool,
+    /// The user or somebody of their groups owns it.
+    pub(crate) team: bool,
+    pub(crate) filters: Vec<Filter>,
+}
+
+impl Reach {
+    /// The reach of these rows for the scope's actor.
+    pub(crate) fn new(scope: &Scope, module: Option<&Arc<CompiledModule>>, rows: &Rows) -> Self {
+        Self::of(scope, scope.actor().user(), module, rows)
+    }
+
+    /// The reach of these rows for a user of the scope's tenant.
+    pub(crate) fn of(
+        scope: &Scope,
+        user: Option<UserId>,
+        module: Option<&Arc<CompiledModule>>,
+        rows: &Rows,
+    ) -> Self {
+        let rules = match (rows, user) {
+            (Rows::All, _) => return Self::All,
+            (Rows::Of(rules), Some(user)) if only_own(rules) => return Self::Own(user),
+            (Rows::Of(rules), _) => rules,
+        };
+        let rules = rules
+            .iter()
+            .filter_map(|rule| Rule::new(rule, user, module));
+        Self::Some(Arc::new(Limits {
+            user,
+            now: scope.clock().now(),
+            line: line(scope, module),
+            rules: rules.collect(),
+        }))
+    }
+
+    pub(crate) fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
+    /// Whether it is the rows of an owner and nothing else.
+    pub(crate) fn is_simple(&self) -> bool {
+        matches!(self, Self::All | Self::Own(_))
+    }
+
+    /// The rows of both.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::All, one) | (one, Self::All) => one.clone(),
+            (Self::Own(one), Self::Own(other)) if one == other => Self::Own(*one),
+            (one, other) => Self::Both(Arc::new((one.clone(), other.clone()))),
+        }
+    }
+
+    /// Whether it covers the record; `None` when the database has to say.
+    pub(crate) fn covers(&self, record: &Record) -> Option<bool> {
+        match self {
+            Self::All => Some(true),
+            Self::Own(user) => Some(record.owner_id == Some(*user)),
+            Self::Some(limits) => {
+                let rules = limits.rules.iter();
+                any(rules.map(|rule| rule.covers(limits, record)))
+            }
+            Self::Both(both) => {
+                let parts = [both.0.covers(record), both.1.covers(record)];
+                any(parts.into_iter().map(|part| part.map(|part| !part))).map(|none| !none)
+            }
+        }
+    }
+}
+
+/// Whether one holds, where some are unknown.
+fn any(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut answer = Some(false);
+    for part in parts {
+        match part {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => answer = None,
+        }
+    }
+    answer
+}
+
+fn only_own(rules: &[RowRule]) -> bool {
+    rules
+        .iter()
+        .all(|rule| rule.needs_own() && rule.conditions().len() == 0)
+}
+
+/// The module, the one its parent is of, and so on.
+fn line(scope: &Scope, module: Option<&Arc<CompiledModule>>) -> Vec<Arc<CompiledModule>> {
+    let above = |module: &Arc<CompiledModule>| {
+        let field = &module.fields()[module.parent()?];
+        let target = field.kind.targets().first()?;
+        scope.module(target.as_str()).cloned()
+    };
+    std::iter::successors(module.cloned(), above)
+        .take(MAX_LINE)
+        .collect()
+}
+
+impl Rule {
+    /// `None` for a rule that covers nothing: one for a user where there is none, and one whose
+    /// condition names a field that is gone.
+    fn new(
+        rule: &RowRule,
+        user: Option<UserId>,
+        module: Option<&Arc<CompiledModule>>,
+    ) -> Option<Self> {
+        let personal = rule.needs_own() || rule.needs_parent() || rule.needs_team();
+        if personal && user.is_none() {
+            return None;
+        }
+        let filters = rule.conditions().map(|condition| {
+            let condition = serde_json::from_str(condition).ok()?;
+            Filter::from_json(module?, &condition).ok()
+        });
+        Some(Self {
+            own: rule.needs_own(),
+            parent: rule.needs_parent(),
+            team: rule.needs_team(),
+            filters: filters.collect::<Option<_>>()?,
+        })
+    }
+
+    fn covers(&self, limits: &Limits, record: &Record) -> Option<bool> {
+        let owned = record.owner_id.is_some() && record.owner_id == limits.user;
+        if self.own && !owned || !self.filters.iter().all(|filter| filter.matches(record)) {
+            return Some(false);
+        }
+        let told = owned || !(self.team || self.parent);
+        told.then_some(true)
+    }
+}

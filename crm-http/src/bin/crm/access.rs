@@ -1,0 +1,78 @@
+//! `crm access`
+
+use clap::Subcommand;
+use crm_core::Read;
+use crm_core::access::Question;
+use crm_core::id::RecordId;
+
+use crate::Outcome;
+use crate::settings::{Settings, request, tenant};
+use crate::stdout::say;
+
+/// Say why somebody may do something, or may not
+#[derive(Subcommand)]
+pub(crate) enum Access {
+    /// Explain what a subject may do, by which rules, and how it comes by those
+    #[command(after_long_help = "\
+Example:
+  crm access explain --tenant acme --subject user:018f4e2a-… --action contacts.update")]
+    Explain {
+        /// The tenant's name
+        #[arg(long)]
+        tenant: String,
+        /// user:<id>, api_key:<id> or role:<id>
+        #[arg(long)]
+        subject: String,
+        /// The action as a permission names it, such as contacts.update
+        #[arg(long)]
+        action: String,
+        /// The record it would be done to
+        #[arg(long)]
+        record: Option<RecordId>,
+    },
+}
+
+impl Access {
+    pub(crate) async fn run(self, settings: Settings) -> Outcome {
+        let Self::Explain {
+            tenant: name,
+            subject,
+            action,
+            record,
+        } = self;
+        let crm = settings.open().await?;
+        let scope = crm
+            .operator_in(tenant(&crm, &name).await?, request(&crm))
+            .await?;
+        let permit = scope.permit::<Read>("access")?;
+        let question = Question {
+            subject,
+            action,
+            record,
+        };
+        let answer = crm.access().explain(&permit, &question).await?;
+        let word = if answer.allowed { "allowed" } else { "denied" };
+        say!("{word} ({})", answer.reason.as_str());
+        for rule in answer.rules {
+            let mut line = format!("  {}", rule.permission);
+            if let Some(condition) = rule.permission.condition() {
+                line.push_str(&format!(" where {condition}"));
+            }
+            line.push_str(&format!(", role {}", rule.role));
+            for step in rule.through {
+                line.push_str(&format!(" < {} {}", step.kind.as_str(), step.name));
+                if let Some(until) = step.until {
+                    line.push_str(&format!(" until {}", crm_core::value::instant(&until)));
+                }
+            }
+            match rule.covers {
+                Some(true) => line.push_str(", covers the record"),
+                Some(false) => line.push_str(", does not cover the record"),
+                None => {}
+            }
+            say!("{line}");
+        }
+        crm.close().await;
+        Ok(())
+    }
+}

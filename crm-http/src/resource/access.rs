@@ -1,0 +1,161 @@
+//! Why somebody may do something, or may not.
+
+use crm_core::access::{ExplainedRule, Explanation, Question, Step};
+use crm_core::id::RecordId;
+use crm_core::{Crm, Read};
+use poem_openapi::param::Query;
+use poem_openapi::payload::Json;
+use poem_openapi::{Enum, Object, OpenApi};
+use uuid::Uuid;
+
+use super::role::PermissionForm;
+use crate::credential::Caller;
+use crate::problem::Problem;
+use crate::wire::{Instant, Tag};
+
+/// The operation that explains.
+pub(crate) struct Access {
+    pub(crate) crm: Crm,
+}
+
+/// Why somebody may do something, or may not.
+#[derive(Object)]
+#[oai(rename = "Explanation")]
+struct Reply {
+    /// Whether they may.
+    allowed: bool,
+    /// What decided it.
+    reason: Reason,
+    /// All rules of the subject that speak of the action: denials first, then what allows it.
+    rules: Vec<Rule>,
+}
+
+/// `allowed` and `denied` by a rule; `no_rule` that speaks of the action; `other_rows` than the asked
+/// one; `inactive`, where the user may not log in or the tenant is suspended.
+#[derive(Enum)]
+#[oai(rename = "ExplanationReason", rename_all = "snake_case")]
+enum Reason {
+    Allowed,
+    Denied,
+    NoRule,
+    OtherRows,
+    Inactive,
+}
+
+/// A rule, and how the subject comes by it.
+#[derive(Object)]
+#[oai(rename = "ExplainedRule")]
+struct Rule {
+    /// The permission as the role states it.
+    permission: PermissionForm,
+    /// The role that states it.
+    role_id: Uuid,
+    /// The role's name.
+    role: String,
+    /// How the subject holds the role, from the subject on; empty for a role asked about itself.
+    through: Vec<Through>,
+    /// Whether it is about the record; null when none was asked about.
+    #[oai(nullable)]
+    covers: Option<bool>,
+}
+
+/// One step from a subject to the role that states a rule.
+#[derive(Object)]
+#[oai(rename = "ExplanationStep")]
+struct Through {
+    /// `group`: the subject is in it; `role`: the subject, or the group before, holds it; `parent`:
+    /// the role before includes this one.
+    kind: StepKind,
+    /// The group, or the role.
+    id: Uuid,
+    /// Its name.
+    name: String,
+    /// The instant at which the step ends; null for none.
+    #[oai(nullable)]
+    until: Option<Instant>,
+}
+
+/// What kind of step leads to a role.
+#[derive(Enum)]
+#[oai(rename = "ExplanationStepKind", rename_all = "snake_case")]
+enum StepKind {
+    Group,
+    Role,
+    Parent,
+}
+
+#[OpenApi(prefix_path = "/api/v1/access", tag = "Tag::Roles")]
+impl Access {
+    /// Explain what somebody may do
+    ///
+    /// Whether a user, an API key or a role of the tenant may do something, by which rules, and how
+    /// they come by those. A subject of another tenant is absent, and so is a record that the caller
+    /// may not see. Permission: `access.read`.
+    #[oai(path = "/explain", method = "get", operation_id = "explain_access")]
+    async fn explain(
+        &self,
+        caller: Caller,
+        /// Whose rights: `user:<id>`, `api_key:<id>` or `role:<id>`.
+        #[oai(validator(max_length = 100))]
+        subject: Query<String>,
+        /// What they would do, as a permission names it: `contacts.update`.
+        #[oai(validator(max_length = 200))]
+        action: Query<String>,
+        /// The record they would do it to.
+        record: Query<Option<Uuid>>,
+    ) -> Result<Json<Reply>, Problem> {
+        let permit = caller.permit::<Read>("access")?;
+        let question = Question {
+            subject: subject.0,
+            action: action.0,
+            record: record.0.map(RecordId),
+        };
+        let explanation = self.crm.access().explain(&permit, &question).await?;
+        Ok(Json(explanation.into()))
+    }
+}
+
+impl From<Explanation> for Reply {
+    fn from(explanation: Explanation) -> Self {
+        use crm_core::access::Reason as Why;
+        Self {
+            allowed: explanation.allowed,
+            reason: match explanation.reason {
+                Why::Allowed => Reason::Allowed,
+                Why::Denied => Reason::Denied,
+                Why::NoRule => Reason::NoRule,
+                Why::OtherRows => Reason::OtherRows,
+                Why::Inactive => Reason::Inactive,
+            },
+            rules: explanation.rules.into_iter().map(Rule::from).collect(),
+        }
+    }
+}
+
+impl From<ExplainedRule> for Rule {
+    fn from(rule: ExplainedRule) -> Self {
+        Self {
+            permission: (&rule.permission).into(),
+            role_id: rule.role_id.0,
+            role: rule.role,
+            through: rule.through.into_iter().map(Through::from).collect(),
+            covers: rule.covers,
+        }
+    }
+}
+
+impl From<Step> for Through {
+    fn from(step: Step) -> Self {
+        use crm_core::access::StepKind as Kind;
+        Self {
+            kind: match step.kind {
+                Kind::Group => StepKind::Group,
+                Kind::Role => StepKind::Role,
+                Kind::Parent => StepKind::Parent,
+            },
+            id: step.id,
+            name: step.name,
+            until: step.until.map(Instant::from),
+        }
+    }
+}
