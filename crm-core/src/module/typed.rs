@@ -177,7 +177,7 @@ mod tests {
             "title": "x", "seen_at": "2026-03-01T09:30:00+01:00", "opens": "09:30:00.25",
             "key": "C232AB00-9414-11EC-B3C8-9F6BDECED846",
             "shape": [0.1, 2, -0.5], "price": "12.5", "firm_ids": [ID], "friend_ids": [ID],
-            "rival_ids": [], "firm_id": ID, "source": format!("firms/{ID}"),
+            "rival_ids": [ID], "firm_id": ID, "source": format!("firms/{ID}"),
         });
         let tenant = crate::id::TenantId(uuid::Uuid::nil());
         let body = body.as_object().cloned().unwrap();
@@ -204,7 +204,7 @@ mod tests {
             (vec![id], vec![RecordId(id)])
         );
         assert_eq!((thing.source, thing.subject), (format!("firms/{ID}"), None));
-        assert!(thing.rival_ids.is_empty());
+        assert_eq!(thing.rival_ids, [RecordId(id)]);
         assert_eq!(
             thing.seen_at.unwrap().to_rfc3339(),
             "2026-03-01T08:30:00+00:00"
