@@ -89,14 +89,6 @@ impl Reach {
         matches!(self, Self::All | Self::Own(_))
     }
 
-    /// The one whose rows it is, when it is the rows of an owner and nothing else.
-    pub(crate) fn owner(&self) -> Option<UserId> {
-        match self {
-            Self::Own(user) => Some(*user),
-            Self::All | Self::Some(_) | Self::Both(_) => None,
-        }
-    }
-
     /// The rows of both.
     pub(crate) fn and(&self, other: &Self) -> Self {
         match (self, other) {

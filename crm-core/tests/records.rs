@@ -22,6 +22,8 @@ use serde_json::{Map, Value as Json, json};
 
 #[path = "records/activity.rs"]
 mod activity;
+#[path = "records/amounts.rs"]
+mod amounts;
 #[path = "records/bulk_filter.rs"]
 mod bulk_filter;
 #[path = "records/completed.rs"]
@@ -32,8 +34,12 @@ mod count;
 mod custom;
 #[path = "records/derived.rs"]
 mod derived;
+#[path = "records/expand.rs"]
+mod expand;
 #[path = "records/figures.rs"]
 mod figures;
+#[path = "records/filter_references.rs"]
+mod filter_references;
 #[path = "records/flags.rs"]
 mod flags;
 #[path = "records/hooks.rs"]

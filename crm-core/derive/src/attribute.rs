@@ -16,6 +16,7 @@ pub(crate) struct ModuleWords {
     pub(crate) require_version: bool,
     pub(crate) key: Option<LitStr>,
     pub(crate) duplicates: Vec<Vec<LitStr>>,
+    pub(crate) aggregate_ttl: Option<LitInt>,
     pub(crate) parent: Option<LitStr>,
     pub(crate) with: Option<syn::Path>,
 }
@@ -68,7 +69,8 @@ impl FieldWords {
 
 pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
     let mut words = ModuleWords::default();
-    each(attributes, "module", |meta| match word(&meta)?.as_str() {
+    each(attributes, "module", |meta| {
+        match word(&meta)?.as_str() {
         "name" => once(&mut words.name, &meta),
         "singular" => once(&mut words.singular, &meta),
         "description" => once(&mut words.description, &meta),
@@ -86,12 +88,14 @@ pub(crate) fn module_words(attributes: &[Attribute]) -> Result<ModuleWords> {
             Ok(())
         }
         "key" => once(&mut words.key, &meta),
+        "aggregate_ttl" => once(&mut words.aggregate_ttl, &meta),
         "parent" => once(&mut words.parent, &meta),
         "with" => once(&mut words.with, &meta),
         _ => Err(meta.error(
             "expected `name`, `singular`, `description`, `search`, `indexes`, `soft_delete`, \
-                        `require_version`, `duplicates`, `key`, `parent` or `with`",
+                        `require_version`, `duplicates`, `key`, `aggregate_ttl`, `parent` or `with`",
         )),
+    }
     })?;
     Ok(words)
 }

@@ -63,6 +63,10 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
             Ok::<_, Error>(quote!(::std::option::Option::Some(#name)))
         }
     };
+    let aggregate_ttl = match &words.aggregate_ttl {
+        None => quote!(::std::option::Option::None),
+        Some(seconds) => quote!(::std::option::Option::Some(#seconds)),
+    };
     let (key, parent) = (optional(&words.key)?, optional(&words.parent)?);
     let target = &input.ident;
     let finish = match &words.with {
@@ -86,6 +90,7 @@ pub(crate) fn module(input: &DeriveInput) -> Result<TokenStream> {
                     key: #key,
                     parent: #parent,
                     duplicates: ::std::vec![#(#duplicates),*],
+                    aggregate_ttl: #aggregate_ttl,
                 };
                 #finish
             }

@@ -40,7 +40,9 @@ mod kind;
 /// | `NaiveDate` | date | |
 /// | `Vec<String>` | tags | `max_items`, `max_length` |
 /// | `Value` (of serde_json) | json | `max_bytes` |
-/// | `RecordId`, `Uuid` | reference | `references = "companies"` (needed) |
+/// | `RecordId`, `Uuid` | reference | `references = "companies"` (needed), `on_delete = "cascade"` |
+/// | `Vec<RecordId>`, `Vec<Uuid>` | references | as a reference, `max_items`, `required` |
+/// | `String` | any_reference | `references_any = ["contacts", "deals"]`, `on_delete` |
 ///
 /// Every type takes `unique`, `search`, `sort`, `default = …` and `description = "…"`. A field is
 /// required unless its type is an `Option`. Documentation comments become descriptions.

@@ -4,6 +4,8 @@
 //! that goes away neither leaves a transaction open nor loses what was begun.
 
 mod bulk;
+#[cfg(feature = "testing")]
+pub(crate) mod counted;
 pub(crate) mod custom;
 pub(crate) mod ddl;
 pub(crate) mod erase;
@@ -160,6 +162,8 @@ impl Db {
 
     /// All rows of a reading statement.
     pub(crate) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
+        #[cfg(feature = "testing")]
+        counted::read();
         match &self.backend {
             Backend::Sqlite(database) => database.fetch_all(sql).await,
             Backend::Postgres(database) => database.fetch_all(sql).await,
@@ -168,6 +172,8 @@ impl Db {
 
     /// The first row of a reading statement.
     pub(crate) async fn fetch_optional(&self, sql: Sql) -> Result<Option<Row>> {
+        #[cfg(feature = "testing")]
+        counted::read();
         match &self.backend {
             Backend::Sqlite(database) => database.fetch_optional(sql).await,
             Backend::Postgres(database) => database.fetch_optional(sql).await,

@@ -182,6 +182,7 @@ pub(crate) fn named(module: &'static str) -> impl Strategy<Value = ModuleSpec> {
             key: None,
             parent: None,
             duplicates: Vec::new(),
+            aggregate_ttl: None,
         };
         if check(&spec).is_err() {
             spec.indexes.clear();

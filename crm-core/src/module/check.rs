@@ -11,6 +11,7 @@ use std::collections::HashSet;
 
 use super::{FieldSpec, FieldType, Ident, ModuleSpec, SearchMode, email, rule};
 use crate::error::{Error, FieldError, Result};
+use crate::record::MaxAge;
 use crate::value::Value;
 
 /// Most fields of a module.
@@ -183,6 +184,16 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     problems.0.extend(super::computed::check(spec));
     problems.0.extend(super::copied::check(spec));
     indexed_search(spec, &mut problems);
+    if let Some(seconds) = spec
+        .aggregate_ttl
+        .filter(|ttl| !(1..=MaxAge::MOST).contains(ttl))
+    {
+        let message = format!(
+            "{seconds} seconds: give a number from 1 to {}",
+            MaxAge::MOST
+        );
+        problems.add("/aggregate_ttl", "out_of_range", message);
+    }
     if problems.0.is_empty() {
         Ok(())
     } else {

@@ -1,7 +1,7 @@
 //! Money: exact amounts, each in a currency that is declared or stands beside it.
 //!
 //! An amount is judged by the currency that its record has when it is written, whoever wrote which
-//! of the two; without one only the declared digits count.
+//! of the two. One without a currency is no amount of money and is refused.
 
 use super::{CompiledModule, FieldSpec, FieldType, Ident, ModuleSpec, currency};
 use crate::error::{Error, FieldError, Result};
@@ -95,11 +95,12 @@ fn judge(amount: &Value, code: &Value) -> Result<(), super::Refusal> {
 }
 
 impl CompiledModule {
-    /// Refuses amounts that are finer than their currency; `before` are the values of a record that
-    /// changes, and what stays as it was is left alone.
+    /// Refuses amounts that are finer than their currency or have none; `before` are the values of a
+    /// record that changes, and what stays as it was is left alone. To be asked of the values that
+    /// are stored: defaults, hooks and copied fields may give the currency.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every refused amount.
+    /// [`Error::Invalid`] with every refused amount, or its currency as `currency_required`.
     pub(crate) fn check_amounts(&self, before: Option<&[Value]>, after: &[Value]) -> Result<()> {
         let changed = |at: usize| before.is_none_or(|before| before.get(at) != after.get(at));
         let mut refused = Vec::new();
@@ -110,8 +111,20 @@ impl CompiledModule {
             if !changed(*position) && !changed(*currency) {
                 continue;
             }
-            if let (Err(refusal), Some(field)) = (judge(amount, code), self.fields().get(*position))
-            {
+            let (Some(field), Some(unit)) =
+                (self.fields().get(*position), self.fields().get(*currency))
+            else {
+                continue;
+            };
+            if !amount.is_null() && code.is_null() {
+                let (name, unit) = (field.name.as_str(), unit.name.as_str());
+                let message = format!("is required: {name} is an amount of some currency");
+                let error = FieldError::new(unit, "currency_required", message);
+                // One currency may stand beside several amounts.
+                if !refused.iter().any(|one: &FieldError| *one == error) {
+                    refused.push(error);
+                }
+            } else if let Err(refusal) = judge(amount, code) {
                 refused.push(refusal.of(field.name.as_str()));
             }
         }
@@ -224,7 +237,24 @@ mod tests {
                 .check_amounts(None, &row(12_345, Some("BHD"), "a"))
                 .is_ok()
         );
-        assert!(module.check_amounts(None, &row(12_345, None, "a")).is_ok());
+        let bare = row(12_345, None, "a");
+        let Err(Error::Invalid(refused)) = module.check_amounts(None, &bare) else {
+            panic!("an amount of nothing")
+        };
+        let refused: Vec<_> = refused
+            .iter()
+            .map(|one| (one.pointer.as_str(), one.code))
+            .collect();
+        assert_eq!(refused, [("/code", "currency_required")]);
+        let noted = row(12_345, None, "b");
+        assert!(
+            module.check_amounts(Some(&bare), &noted).is_ok(),
+            "it was so before"
+        );
+        assert!(
+            module.check_amounts(Some(&fine), &bare).is_err(),
+            "its currency goes"
+        );
         let (bahrain, yen) = (row(12_345, Some("BHD"), "a"), row(12_345, Some("JPY"), "a"));
         assert!(module.check_amounts(Some(&bahrain), &yen).is_err());
         let noted = row(12_345, Some("EUR"), "b");

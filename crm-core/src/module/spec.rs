@@ -50,6 +50,10 @@ pub struct ModuleSpec {
     /// of one, texts without regard to case. Each key gets an index.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub duplicates: Vec<Vec<Ident>>,
+    /// How many seconds figures about its records may be old where a request does not say: 1 to
+    /// 3,600. Left out, they are computed for each request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate_ttl: Option<u32>,
 }
 
 /// How the substring search finds its records.

@@ -35,6 +35,7 @@ mod tests {
         soft_delete,
         require_version,
         duplicates = [["email"], ["title", "due"]],
+        aggregate_ttl = 30,
     )]
     struct Thing {
         /// First.
@@ -93,7 +94,23 @@ mod tests {
         price: Option<Decimal>,
         #[field(currency = "JPY", scale = 0, min = 0)]
         fee: Option<Decimal>,
+        #[field(references = "things", on_delete = "set_null")]
+        next_id: Option<RecordId>,
+        #[field(references = "firms", on_delete = "cascade")]
+        firm_id: Option<uuid::Uuid>,
+        #[field(references = "things", max_items = 4)]
+        friend_ids: Vec<RecordId>,
+        #[field(references = "firms", required)]
+        firm_ids: Vec<uuid::Uuid>,
+        #[field(references = "firms", on_delete = "cascade")]
+        rival_ids: Vec<RecordId>,
+        #[field(references_any = ["things", "firms"])]
+        subject: Option<String>,
+        #[field(references_any = ["firms"], on_delete = "cascade")]
+        source: String,
     }
+
+    const ID: &str = "018f4e2a-7b6c-7d3e-9a1b-2c3d4e5f6071";
 
     const TOML: &str = r#"
         name = "things"
@@ -103,6 +120,7 @@ mod tests {
         soft_delete = true
         require_version = true
         duplicates = [["email"], ["title", "due"]]
+        aggregate_ttl = 30
         fields = [
             { name = "title", type = "text", max = 40, required = true, unique = true, search = true, sort = true, description = "First." },
             { name = "note", type = "text", read_only = true, ignore_case = true },
@@ -133,6 +151,13 @@ mod tests {
             { name = "currency", type = "currency", default = "EUR" },
             { name = "price", type = "money", currency_field = "currency" },
             { name = "fee", type = "money", precision = 18, scale = 0, currency = "JPY", min = "0" },
+            { name = "next_id", type = "reference", module = "things", on_delete = "set_null" },
+            { name = "firm_id", type = "reference", module = "firms", on_delete = "cascade" },
+            { name = "friend_ids", type = "references", module = "things", max_items = 4 },
+            { name = "firm_ids", type = "references", module = "firms", required = true },
+            { name = "rival_ids", type = "references", module = "firms", on_delete = "cascade" },
+            { name = "subject", type = "any_reference", modules = ["things", "firms"] },
+            { name = "source", type = "any_reference", modules = ["firms"], on_delete = "cascade", required = true },
         ]
     "#;
 
@@ -151,7 +176,8 @@ mod tests {
         let body = serde_json::json!({
             "title": "x", "seen_at": "2026-03-01T09:30:00+01:00", "opens": "09:30:00.25",
             "key": "C232AB00-9414-11EC-B3C8-9F6BDECED846",
-            "shape": [0.1, 2, -0.5], "price": "12.5",
+            "shape": [0.1, 2, -0.5], "price": "12.5", "firm_ids": [ID], "friend_ids": [ID],
+            "rival_ids": [ID], "firm_id": ID, "source": format!("firms/{ID}"),
         });
         let tenant = crate::id::TenantId(uuid::Uuid::nil());
         let body = body.as_object().cloned().unwrap();
@@ -171,6 +197,14 @@ mod tests {
         assert_eq!(thing.price, Some(Decimal::new(1_250, 2)));
         assert_eq!(thing.currency.as_deref(), Some("EUR"));
         assert_eq!(thing.tags, ["a", "b"]);
+        let id: uuid::Uuid = ID.parse().unwrap();
+        assert_eq!((thing.firm_id, thing.next_id), (Some(id), None));
+        assert_eq!(
+            (thing.firm_ids, thing.friend_ids),
+            (vec![id], vec![RecordId(id)])
+        );
+        assert_eq!((thing.source, thing.subject), (format!("firms/{ID}"), None));
+        assert_eq!(thing.rival_ids, [RecordId(id)]);
         assert_eq!(
             thing.seen_at.unwrap().to_rfc3339(),
             "2026-03-01T08:30:00+00:00"

@@ -135,6 +135,20 @@ impl Rules {
     }
 }
 
+/// Amounts are judged by the currencies that their records get.
+fn check_amounts(module: &CompiledModule, rows: &[Row], faults: &mut Vec<Fault>) -> Result<()> {
+    for row in rows {
+        let before = row.before.as_ref().map(|before| before.values.as_slice());
+        match module.check_amounts(before, &row.after.values) {
+            Err(Error::Invalid(refused)) => {
+                faults.extend(refused.into_iter().map(|refused| (row.line, refused)));
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 impl Bulk {
     /// Writes what is right.
     ///
@@ -151,6 +165,7 @@ impl Bulk {
             .resolve(tx, &module, prepared.drafts, &mut faults)
             .await?;
         self.copy(tx, &module, &mut rows).await?;
+        check_amounts(&module, &rows, &mut faults)?;
         self.check_owners(tx, &rows, &mut faults).await?;
         self.check_references(tx, &module, &rows, &mut faults)
             .await?;
@@ -333,7 +348,6 @@ impl Bulk {
             None => self.create.scope().actor().user(),
         };
         machine::begin(module, &sent.values)?;
-        module.check_amounts(None, &sent.values)?;
         let (id, now) = self.core.clock.new_id_and_time();
         let after = Record {
             module: module.clone(),
@@ -373,7 +387,6 @@ impl Bulk {
             .map_or(RowScope::Own, |(permit, _)| permit.rows().scope());
         let (module, old) = (&before.module, &before.values);
         machine::proceed(module, rows, old, &mut after.values, &sent.changes).map_err(as_fault)?;
-        module.check_amounts(Some(old), &after.values)?;
         let values = before.values.iter().zip(&after.values).enumerate();
         let changes: Vec<_> = values
             .filter(|(_, (old, new))| old != new)

@@ -13,6 +13,7 @@ use crate::db::{Touched, Writes};
 use crate::error::{Error, Result};
 use crate::id::{TenantId, UserId};
 use crate::module::{CompiledModule, Ident};
+use crate::reach::Reach;
 use crate::scope::{Permit, Read};
 
 /// Most groups that are kept, over all answers; an answer counts as one more than it has.
@@ -28,23 +29,34 @@ pub struct Figures {
 }
 
 /// The oldest figures that a caller takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MaxAge(TimeDelta);
 
 impl MaxAge {
     /// Most seconds.
     pub const MOST: u32 = 3_600;
 
-    /// Figures of the last `seconds`.
+    /// Figures of the last `seconds`; of now for none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `max_age` unless it is between 1 and 3,600.
+    /// [`Error::Invalid`] on `max_age` for more than 3,600.
     pub fn seconds(seconds: u32) -> Result<Self> {
-        if (1..=Self::MOST).contains(&seconds) {
+        if seconds <= Self::MOST {
             return Ok(Self(TimeDelta::seconds(i64::from(seconds))));
         }
-        let message = format!("must be between 1 and {} seconds", Self::MOST);
+        let message = format!("must be at most {} seconds", Self::MOST);
         Err(Error::invalid("max_age", "out_of_range", message))
+    }
+
+    /// What a request about the module's records takes: as old as it says, and no older than the
+    /// declaration's `aggregate_ttl`; `None` where neither says anything.
+    pub fn of(module: &CompiledModule, asked: Option<Self>) -> Option<Self> {
+        let declared = module.spec().aggregate_ttl;
+        let declared = declared.map(|seconds| Self(TimeDelta::seconds(i64::from(seconds))));
+        match (asked, declared) {
+            (Some(asked), Some(declared)) => Some(asked.min(declared)),
+            (asked, declared) => asked.or(declared),
+        }
     }
 }
 
@@ -82,7 +94,8 @@ impl KeptFigures {
 
     fn find(&self, key: &Key, age: MaxAge, clock: &Clock, writes: u64) -> Option<Arc<Groups>> {
         let kept = self.0.get(key)?;
-        let fresh = kept.writes == writes && clock.now() - kept.at <= age.0;
+        let young = age.0 > TimeDelta::zero() && clock.now() - kept.at <= age.0;
+        let fresh = kept.writes == writes && young;
         fresh.then_some(kept.groups)
     }
 }
@@ -107,16 +120,19 @@ impl Records {
         ask: &Aggregate,
         age: MaxAge,
     ) -> Result<Figures> {
-        // Groups and parents change without a write that this process would hear of.
-        let filtered = ask.filter.as_ref();
-        if !permit.reach().is_simple() || filtered.is_some_and(|filter| !filter.is_simple()) {
-            let groups = Arc::new(self.aggregate(permit, ask).await?);
-            return Ok(Figures {
-                groups,
-                kept: false,
-            });
-        }
-        let owner = permit.reach().owner();
+        let heard = ask.filter.as_ref().is_none_or(Filter::hears_of_writes);
+        let owner = match permit.reach() {
+            Reach::All if heard => None,
+            Reach::Own(user) if heard => Some(*user),
+            // Groups and parents change without a write that this process would hear of.
+            _ => {
+                let groups = Arc::new(self.aggregate(permit, ask).await?);
+                return Ok(Figures {
+                    groups,
+                    kept: false,
+                });
+            }
+        };
         let core = &self.core;
         let fields = fingerprint(permit.module()?);
         let module = permit.module()?.name();

@@ -202,6 +202,8 @@ async fn update_all(
         if before.values == after.values && before.owner_id == after.owner_id {
             continue;
         }
+        let amounts = module.check_amounts(Some(&before.values), &after.values);
+        amounts.map_err(|error| named(error, &before.id))?;
         after.version += 1;
         after.updated_at = now;
         let mut changes = sent.changes.clone();

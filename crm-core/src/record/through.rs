@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use super::filter_json::Reader;
 use super::{Field, Filter};
 use crate::error::FieldError;
-use crate::id::TenantId;
+use crate::id::{TenantId, UserId};
 use crate::module::{CompiledModule, FieldType, Ident};
 use crate::reach::Reach;
 use crate::scope::{Read, Scope};
@@ -31,6 +31,23 @@ pub struct Through {
 }
 
 impl Through {
+    /// The condition on all of a tenant's records there.
+    #[cfg(test)]
+    pub(crate) fn of(
+        field: usize,
+        target: &Arc<CompiledModule>,
+        tenant: TenantId,
+        filter: Filter,
+    ) -> Filter {
+        Filter::Through(Box::new(Self {
+            field,
+            target: target.clone(),
+            tenant,
+            reach: Reach::All,
+            filter,
+        }))
+    }
+
     /// The position of the reference.
     pub(crate) fn field(&self) -> usize {
         self.field
@@ -46,6 +63,14 @@ impl Through {
         (self.tenant, &self.reach)
     }
 
+    /// The owner they must have, where only own rows are seen.
+    fn owner(&self) -> Option<UserId> {
+        match &self.reach {
+            Reach::Own(user) => Some(*user),
+            Reach::All | Reach::Some(_) | Reach::Both(_) => None,
+        }
+    }
+
     /// What they must meet.
     pub(crate) fn filter(&self) -> &Filter {
         &self.filter
@@ -53,14 +78,14 @@ impl Through {
 }
 
 impl fmt::Debug for Through {
-    /// All that the meaning depends on, as far as cursors and kept figures are known by this text:
-    /// figures whose meaning lies in rules are not kept.
+    /// The question: cursors and kept figures are known by this text. Of the rows that are seen it
+    /// tells owners only, since figures over others are not kept.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Through")
             .field("field", &self.field)
             .field("target", &self.target.name())
             .field("fields", &self.target.numbers())
-            .field("owner", &self.reach.owner())
+            .field("owner", &self.owner())
             .field("filter", &self.filter)
             .finish()
     }
@@ -203,13 +228,6 @@ impl Filter {
         Ok(way.to(filter))
     }
 
-    /// Whether all rows it asks about on the way are an owner's or everybody's.
-    pub(super) fn is_simple(&self) -> bool {
-        let mut simple = true;
-        self.each_through(&mut |through| simple &= through.reach.is_simple());
-        simple
-    }
-
     /// The conditions of a query string, joined by and; none for none.
     ///
     /// # Errors
@@ -231,6 +249,13 @@ impl Filter {
         let mut others = Vec::new();
         self.each_through(&mut |through| others.push(through.target.name().clone()));
         others
+    }
+
+    /// Whether what it sees of other modules changes by writes to their records alone.
+    pub(super) fn hears_of_writes(&self) -> bool {
+        let mut hears = true;
+        self.each_through(&mut |through| hears &= through.reach.is_simple());
+        hears
     }
 
     fn each_through<'f>(&'f self, see: &mut impl FnMut(&'f Through)) {

@@ -160,7 +160,6 @@ pub(super) fn checked_create(
     // Hooks may complete it: then it is judged behind them.
     if input::complete(module, &sent.values).is_ok() {
         machine::begin(module, &sent.values)?;
-        module.check_amounts(None, &sent.values)?;
     }
     Ok(sent)
 }

@@ -29,6 +29,11 @@ pub async fn scope(
     Ok(rights.map(|rights| Scope::of(core.clone(), actor, tenant, &rights, request)))
 }
 
+/// What the work answers, and how many statements it reads by, outside of transactions.
+pub async fn reads<T>(work: impl Future<Output = T>) -> (T, u64) {
+    crate::db::counted::reads(work).await
+}
+
 /// An empty database of one test, gone after it.
 #[derive(Debug)]
 pub struct Backend {

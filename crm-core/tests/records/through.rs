@@ -282,14 +282,19 @@ async fn xc_02_a_condition_sees_what_the_caller_may_read_and_no_more(
     backend: Backend,
 ) -> anyhow::Result<()> {
     let World { it, scope, .. } = world(backend).await?;
+    let small = crm_core::policy::PermissionInput {
+        permission: "firms.read".to_owned(),
+        condition: Some(body(json!({"size": {"lt": 15}}))),
+    };
     for (name, permissions) in [
-        ("own", ["staff.read", "firms.read:own"].as_slice()),
-        ("blind", ["staff.read"].as_slice()),
+        ("small", vec!["staff.read".into(), small]),
+        ("own", vec!["staff.read".into(), "firms.read:own".into()]),
+        ("blind", vec!["staff.read".into()]),
     ] {
         let permit = scope.permit::<Create>("roles")?;
         let role = crm_core::role::NewRole {
             name: name.into(),
-            permissions: permissions.iter().map(|one| (*one).into()).collect(),
+            permissions,
             ..Default::default()
         };
         it.crm.roles().create(&permit, role).await?;
@@ -315,6 +320,12 @@ async fn xc_02_a_condition_sees_what_the_caller_may_read_and_no_more(
             "{json}"
         );
     }
+    // Rights under a condition see what meets it, at the other end as well.
+    let (small, _) = it.member("small").await?;
+    let any = json!({"firm_id.title": {"contains": ""}});
+    assert_eq!(titles(&it, &small, "staff", any).await?, ["Ada", "Dan"]);
+    let former = json!({"former_ids.size": {"gt": 0}});
+    assert_eq!(titles(&it, &small, "staff", former).await?, ["Bob", "Dan"]);
     let (blind, _) = it.member("blind").await?;
     let refused = |scope: &Scope, name: &str| match filter(scope, "staff", json!({name: "x"})) {
         Err(Error::Invalid(mut fields)) => {

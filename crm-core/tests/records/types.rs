@@ -122,6 +122,9 @@ async fn every_type_means_the_same_in_memory_and_in_sql(backend: Backend) -> any
             let value = drawn(&prop::sample::select(choice), &mut runner)?;
             input.insert(name.to_owned(), value);
         }
+        if input["currency"].is_null() {
+            input.insert("amount".to_owned(), Json::Null);
+        }
         if n % 3 > 0 {
             let id = uuid::Uuid::from_u128(n << (n * 3));
             input.insert("key".to_owned(), json!(id.to_string()));

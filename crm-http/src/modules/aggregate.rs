@@ -1,5 +1,6 @@
 //! `GET /{module}/aggregate`: figures about the records that a list with the same conditions shows.
-//! With `max_age` they may be some seconds old; `X-Cache` then tells whether they were kept.
+//! With `max_age`, or by the module's `aggregate_ttl`, they may be some seconds old; `X-Cache` then
+//! tells whether they were kept.
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ impl Handler<'_> {
         age: Option<MaxAge>,
     ) -> Result<(Arc<Groups>, XCache), Error> {
         let records = self.exchange.app.crm.records();
-        let Some(age) = age else {
+        let Some(age) = MaxAge::of(&self.module, age) else {
             let groups = records.aggregate(permit, ask).await?;
             return Ok((Arc::new(groups), XCache(None)));
         };
@@ -83,7 +84,7 @@ pub(super) fn parameters(request: &Request) -> Result<(Parameters, Vec<FieldErro
 pub(super) fn max_age(text: &str) -> Result<MaxAge, FieldError> {
     let refuse = || {
         let message = format!(
-            "This must be a number of seconds from 1 to {}.",
+            "This must be a number of seconds from 0 to {}.",
             MaxAge::MOST
         );
         FieldError::new("max_age", "out_of_range", message)

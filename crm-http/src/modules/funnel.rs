@@ -25,9 +25,23 @@ impl Handler<'_> {
     pub(super) async fn funnel(&self, request: &Request) -> Result<Response, Problem> {
         let permit = self.scope.permit::<Read>(self.name())?;
         let (funnel, age) = parse(&self.scope, &self.module, request)?;
-        let (groups, cache) = self.figures(&permit, funnel.aggregate(), age).await?;
+        let figures = self.figures(&permit, funnel.aggregate(), age).await;
+        let (groups, cache) = figures.map_err(at_sum)?;
         let data = funnel.stages(&groups).into_iter().map(Step::from).collect();
         Ok(cache.told(body(StatusCode::OK, &Answer { data })?))
+    }
+}
+
+/// What figures refuse of their metrics, a funnel refuses of the one that it is asked for.
+fn at_sum(error: Error) -> Error {
+    match error {
+        Error::Invalid(mut refused) => {
+            for one in refused.iter_mut().filter(|one| one.pointer == "/metrics") {
+                one.pointer = "/sum".to_owned();
+            }
+            Error::Invalid(refused)
+        }
+        other => other,
     }
 }
 

@@ -7,19 +7,31 @@ use crm_core::record::{Function, MaxAge};
 use serde_json::{Value, json};
 
 /// The parameter that lets figures be some seconds old.
-pub(super) fn max_age() -> Value {
-    json!({
+pub(super) fn max_age(module: &CompiledModule) -> Value {
+    let declared = module.spec().aggregate_ttl;
+    let most = declared.map_or_else(String::new, |seconds| {
+        format!(" Those of this module are at most {seconds} seconds old, however much is given.")
+    });
+    let mut parameter = json!({
         "name": "max_age", "in": "query", "required": false,
-        "description": "Take figures computed at most so many seconds ago, unless this server has \
-            written to these records since. `X-Cache` then tells whether they were kept.",
-        "schema": {"type": "integer", "format": "int32", "minimum": 1, "maximum": MaxAge::MOST},
-    })
+        "description": format!(
+            "Take figures computed at most so many seconds ago, unless this server has written to \
+             these records since; 0 has them computed now. `X-Cache` tells whether they were \
+             kept.{most}"
+        ),
+        "schema": {"type": "integer", "format": "int32", "minimum": 0, "maximum": MaxAge::MOST},
+    });
+    if let Some(seconds) = declared {
+        parameter["schema"]["default"] = json!(seconds);
+    }
+    parameter
 }
 
 /// The header of an answer that may have been kept.
 pub(super) fn x_cache(answer: &mut Value) {
     answer["headers"] = json!({"X-Cache": {
-        "description": "Whether the figures were kept from an earlier request; with `max_age` only.",
+        "description": "Whether the figures were kept from an earlier request; where they may be some \
+            seconds old.",
         "schema": {"type": "string", "enum": ["HIT", "MISS"]},
     }});
 }
@@ -56,7 +68,7 @@ pub(super) fn funnel_parameters(module: &CompiledModule) -> Vec<Value> {
             "schema": {"type": "string", "enum": sums},
         }));
     }
-    parameters.push(max_age());
+    parameters.push(max_age(module));
     parameters
 }
 

@@ -209,7 +209,7 @@ fn aggregate(registry: &Registry, words: &Words<'_>, module: &CompiledModule) ->
             keys,
         ),
         search_parameter(),
-        figures::max_age(),
+        figures::max_age(module),
     ];
     for field in &fields {
         parameters.extend(filters(words.singular, field, operators(&field.kind)));

@@ -166,6 +166,13 @@ async fn figures_about_amounts_keep_currencies_apart(database: Database) {
     assert_eq!(problem["errors"][0]["code"], "mixed_currencies");
     let message = problem["errors"][0]["detail"].as_str().unwrap();
     assert!(message.contains("group by currency"), "{message}");
+    let funnel = "/api/v1/kinds/funnel?field=stage&sum=amount";
+    let problem = app.admin.get(funnel).await.expect(422);
+    assert_eq!(problem["errors"][0]["pointer"], "/sum", "{problem}");
+    app.admin
+        .get(&format!("{funnel}&currency=EUR"))
+        .await
+        .expect(200);
     let sums = |answer: Value| answer["data"].clone();
     let grouped = app
         .admin

@@ -22,7 +22,7 @@ use serde_json::{Map, Value as Json};
 use crate::crm::Crm;
 use crate::error::{Error, Result};
 use crate::id::{RecordId, TenantId};
-use crate::module::{CompiledModule, FieldSpec, FieldType, MachineSpec};
+use crate::module::{CompiledModule, FieldSpec, FieldType, MachineSpec, MoneyCurrency};
 use crate::record::{Filter, Query, Record};
 use crate::scope::{Create, Delete, Read, RequestContext, Scope, Update};
 
@@ -168,7 +168,7 @@ impl Suite {
         }))
     }
 
-    /// A new record of another module, with what it needs.
+    /// A new record of another module, with what it needs, and a currency for amounts that copy it.
     fn related<'s>(
         &'s self,
         scope: &'s Scope,
@@ -179,13 +179,19 @@ impl Suite {
             let permit = scope.permit::<Create>(name)?;
             let module = permit.module()?.clone();
             let mut body = Map::new();
-            for field in module.writable().filter(|field| field.required) {
+            let wanted = |field: &&FieldSpec| field.required || field.kind == FieldType::Currency;
+            for field in module.writable().filter(wanted) {
                 if let Some(value) = self.value(scope, &module, field, depth).await? {
                     body.insert(field.name.to_string(), value);
                 }
             }
             Ok(self.crm.records().create(&permit, body).await?.id)
         })
+    }
+
+    /// Whether no record is made without a value for the field.
+    fn needs(&self, field: &FieldSpec) -> bool {
+        needs(&self.module, field)
     }
 
     async fn made(&self, scope: &Scope) -> Outcome<Record> {
@@ -268,4 +274,20 @@ fn request() -> RequestContext {
         id: "module-suite".into(),
         address: None,
     }
+}
+
+/// Whether no record is made without a value for the field: it is required, or the currency of an
+/// amount that is always there.
+fn needs(module: &CompiledModule, field: &FieldSpec) -> bool {
+    let amounts = || {
+        let mut fields = module.fields().iter();
+        fields.any(|amount| {
+            let always = amount.required || amount.default.is_some();
+            let FieldType::Money { currency, .. } = &amount.kind else {
+                return false;
+            };
+            always && *currency == MoneyCurrency::Field(field.name.clone())
+        })
+    };
+    field.required_on_create() || field.default.is_none() && amounts()
 }
