@@ -26,7 +26,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 35] = [
+const TABLES: [&str; 38] = [
     "tenants",
     "users",
     "memberships",
