@@ -76,7 +76,6 @@ impl Row {
         opt_instant: Instant(DateTime<Utc>), "an instant";
         opt_bytes: Bytes(Vec<u8>), "bytes";
         opt_json: Json(serde_json::Value), "JSON";
-        opt_bytes: Bytes(Vec<u8>), "bytes";
     }
 }
 
