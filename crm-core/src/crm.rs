@@ -134,16 +134,6 @@ impl Crm {
         Invitations::new(self.core.clone())
     }
 
-    /// The sessions that are open.
-    pub fn sessions(&self) -> Sessions {
-        Sessions::new(self.core.clone())
-    }
-
-    /// The keys that sign access tokens, for the operator: no request may reach them.
-    pub fn token_keys(&self) -> TokenKeys {
-        TokenKeys::new(self.core.clone())
-    }
-
     /// The repository of API keys.
     pub fn api_keys(&self) -> ApiKeys {
         ApiKeys::new(self.core.clone())
@@ -426,25 +416,6 @@ impl Crm {
         Ok(tried)
     }
 
-    /// Removes what is too old by the [retention](Builder::retention), as [`start`](Self::start) does
-    /// by itself every hour. Does nothing while another process does it.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn remove_old_once(&self) -> Result<Removed> {
-        retention::round(&self.core).await
-    }
-
-    /// Seals what the audit logs of all tenants hold now into their chains, as
-    /// [`start`](Self::start) does by itself within a second; answers how many entries. Does nothing
-    /// while another process does it.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn seal_audit_once(&self) -> Result<u64> {
-        Sealer::new(&self.core).drain().await
-    }
-
     /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
     /// [`start`](Self::start) does by itself; answers for how many tasks. SQLite only: PostgreSQL
     /// keeps its index with the writes.
@@ -587,12 +558,6 @@ impl Builder {
     /// How mails are sent, and where their links lead; without it they wait in the database.
     pub fn mail(mut self, options: MailOptions) -> Self {
         self.mail = options;
-        self
-    }
-
-    /// How long delivered events, records of plugin runs and audit entries are kept.
-    pub fn retention(mut self, retention: Retention) -> Self {
-        self.retention = retention;
         self
     }
 

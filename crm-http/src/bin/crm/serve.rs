@@ -116,55 +116,6 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     mail: Mail,
-
-    /// The proxies whose X-Forwarded-For is believed: networks or addresses, separated by commas;
-    /// without any the header is ignored
-    #[arg(
-        long,
-        env = "CRM_TRUSTED_PROXIES",
-        value_delimiter = ',',
-        value_name = "CIDR"
-    )]
-    trusted_proxies: Vec<String>,
-
-    /// How many requests a minute an address may send to open or refresh sessions; 0 for no limit
-    #[arg(
-        long,
-        env = "CRM_SIGN_IN_LIMIT",
-        default_value_t = 300,
-        value_name = "REQUESTS"
-    )]
-    sign_in_limit: u32,
-
-    /// How many requests a minute a user or API key may send; 0 for no limit
-    #[arg(
-        long,
-        env = "CRM_RATE_LIMIT",
-        default_value_t = 0,
-        value_name = "REQUESTS"
-    )]
-    rate_limit: u32,
-
-    /// How many logins a minute an address may try for one e-mail; 0 for no limit
-    #[arg(
-        long,
-        env = "CRM_LOGIN_LIMIT",
-        default_value_t = 5,
-        value_name = "LOGINS"
-    )]
-    login_limit: u32,
-
-    /// How long an access token holds
-    #[arg(long, env = "CRM_ACCESS_LIFETIME", default_value = "10m", value_parser = age, value_name = "TIME")]
-    access_lifetime: TimeDelta,
-
-    /// How long a session lasts at most, however often it is refreshed
-    #[arg(long, env = "CRM_SESSION_LIFETIME", default_value = "30d", value_parser = age, value_name = "TIME")]
-    session_lifetime: TimeDelta,
-
-    /// How long a session lasts without being refreshed
-    #[arg(long, env = "CRM_SESSION_IDLE", default_value = "14d", value_parser = age, value_name = "TIME")]
-    session_idle: TimeDelta,
 }
 
 /// An absolute URL of HTTP, or nothing.
