@@ -121,7 +121,9 @@ impl CompiledModule {
                 let message = format!("is required: {name} is an amount of some currency");
                 let error = FieldError::new(unit, "currency_required", message);
                 // One currency may stand beside several amounts.
-                if !refused.iter().any(|one: &FieldError| *one == error) {
+                let known =
+                    |one: &FieldError| (one.code, &one.pointer) == (error.code, &error.pointer);
+                if !refused.iter().any(known) {
                     refused.push(error);
                 }
             } else if let Err(refusal) = judge(amount, code) {

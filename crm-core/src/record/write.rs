@@ -201,7 +201,6 @@ pub(super) async fn insert_in(
 ) -> Result<Record> {
     let module = permit.module()?;
     copy::fill(tx, core, permit.tenant(), None, &mut record).await?;
-    module.check_amounts(None, &record.values)?;
     if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
@@ -209,6 +208,8 @@ pub(super) async fn insert_in(
     let named = named.filter_map(|(at, value)| reference::named(module, at, value, None));
     let named = named.collect();
     reference::check(tx, core, permit.scope(), module, named).await?;
+    // Behind the references: a currency may be copied from what they refer to.
+    module.check_amounts(None, &record.values)?;
     let one = std::iter::once(&mut record);
     serial::number(tx, permit.tenant(), module, one).await?;
     let insert = core.statements(module).insert(
@@ -336,7 +337,6 @@ pub(super) async fn store_in(
     if changes.is_empty() && owner.is_none() && kind == ChangeKind::Updated {
         return Ok(before);
     }
-    module.check_amounts(Some(&before.values), &after.values)?;
     if let Some(owner) = owner {
         check_owner(tx, permit.tenant(), owner).await?;
     }
@@ -345,6 +345,7 @@ pub(super) async fn store_in(
         .filter_map(|(at, value)| reference::named(module, *at, value, before.values.get(*at)));
     let named = named.collect();
     reference::check(tx, core, permit.scope(), module, named).await?;
+    module.check_amounts(Some(&before.values), &after.values)?;
     after.version += 1;
     after.updated_at = core.clock.now();
     let update = core.statements(module).update(

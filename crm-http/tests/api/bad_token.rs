@@ -94,11 +94,17 @@ async fn every_bad_token_gets_the_same_401(database: Database) {
     let expected = app.with_token(Some("hello")).get("/api/v1/contacts").await;
     assert_eq!(expected.problem(), (401, "token_invalid".into()));
     for (name, token) in bad {
-        for path in ["/api/v1/contacts", "/api/v1/auth/me", "/openapi.json"] {
-            let reply = app.with_token(Some(&token)).get(path).await;
+        let caller = app.with_token(Some(&token));
+        for path in ["/api/v1/contacts", "/api/v1/auth/me"] {
+            let reply = caller.get(path).await;
             assert_eq!(reply.status, 401, "{name} at {path}: {reply}");
             assert_eq!(reply.body, expected.body, "{name} at {path}");
         }
+        // The document does not describe itself.
+        let document = caller.request(Method::GET, "/openapi.json");
+        let document = document.send().await.unwrap();
+        assert_eq!(document.status(), 401, "{name}");
+        assert_eq!(document.text().await.unwrap(), expected.body, "{name}");
     }
     assert_eq!(app.admin.get("/api/v1/contacts").await.status, 200);
     app.close().await;

@@ -1,7 +1,8 @@
 //! Open sessions and published keys, as their users meet them.
 
-use crm_core::RequestContext;
-use crm_core::identity::{Rotation, TokenAlgorithm};
+use crm_core::id::TenantId;
+use crm_core::identity::{NewUser, Rotation, TokenAlgorithm};
+use crm_core::{Create, RequestContext};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -160,13 +161,22 @@ async fn public_keys_are_published_and_rotated(database: Database) {
 async fn a_tenant_is_named_by_header_or_by_the_session(database: Database) {
     let app = App::start(database).await;
     let hank = app.foreign_admin().await;
-    let ada = json!({"email": "ada@acme.example", "name": "Ada", "password": PASSWORD, "roles": ["viewer"]});
-    hank.post("/api/v1/members", ada).await.expect(201);
     let id = async |caller: &crate::app::Caller| {
         let me = caller.get("/api/v1/auth/me").await.expect(200);
         me["tenant"]["id"].as_str().unwrap().to_owned()
     };
     let (acme, globex) = (id(&app.admin).await, id(&hank).await);
+    let ada = NewUser {
+        email: "ada@acme.example".into(),
+        name: "Ada".into(),
+        password: PASSWORD.into(),
+        roles: vec!["viewer".into()],
+    };
+    let there = app
+        .crm
+        .operator(TenantId(globex.parse().unwrap()), request());
+    let permit = there.permit::<Create>("members").unwrap();
+    app.crm.accounts().create_user(&permit, ada).await.unwrap();
     let body = json!({"email": "ada@acme.example", "password": PASSWORD, "roaming": true});
     let session = app
         .anonymous()

@@ -172,6 +172,13 @@ async fn a_challenge_ends_after_five_tries_and_after_five_minutes(database: Data
         refused(&second_step(&app, &token, &code).await),
         "/mfa_token"
     );
+    let locked = login(&app, ADA).await;
+    assert_eq!(
+        locked.problem().0,
+        429,
+        "wrong codes count as wrong passwords"
+    );
+    app.clock.advance(chrono::TimeDelta::seconds(1));
     let token = first_step(&app, true).await;
     app.clock.advance(chrono::TimeDelta::minutes(5));
     let code = device.code(&app);
