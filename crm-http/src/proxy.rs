@@ -42,14 +42,16 @@ impl TrustedProxies {
     pub(crate) fn client(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let mut client = peer?.to_canonical();
         let lines = headers.get_all(FORWARDED).iter();
-        let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or("")).collect();
-        let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+        let lines: Vec<&[u8]> = lines.map(|line| line.as_bytes()).collect();
+        let comma = |byte: &u8| *byte == b',';
+        let hops = lines.iter().rev().flat_map(|line| line.rsplit(comma));
         for hop in hops.take(MOST_HOPS) {
             if !self.trusts(client) {
                 break;
             }
             // What cannot be read was written by somebody who is not trusted.
-            let Some(address) = read(hop.trim()) else {
+            let text = std::str::from_utf8(hop).unwrap_or("");
+            let Some(address) = read(text.trim()) else {
                 break;
             };
             client = address;

@@ -345,10 +345,37 @@ async fn join(tx: &mut Tx<'_>, scope: Scope, new: UserRow, roles: Vec<String>) -
         .ok_or(Error::NotFound)?
         .uuid()?;
     insert_membership(tx, (tenant, user_id), &roles, now).await?;
+    if scope.actor() == Actor::Operator {
+        vouched(tx, user_id, existed, now).await?;
+    }
     let entity = ("members", Some(user_id.to_string()));
     let after = json!({ "email": new.email, "roles": roles });
     journal::audit(tx, &scope, "members.create", entity, None, Some(after)).await?;
     Ok(Joined { user_id, existed })
+}
+
+/// Takes the operator's word for the address of a new user. For that of a user who existed, somebody
+/// must have proven it before: an admin elsewhere may have made the account, and know its password.
+pub(super) async fn vouched(
+    tx: &mut Tx<'_>,
+    user: UserId,
+    existed: bool,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let proven = Sql::new(
+        "UPDATE users SET email_verified_at = coalesce(email_verified_at, $1) \
+         WHERE id = $2 AND (email_verified_at IS NOT NULL OR NOT $3)",
+    )
+    .bind(now, ColumnType::Instant)
+    .bind(user, ColumnType::Uuid)
+    .bind(existed, ColumnType::Bool);
+    match tx.execute(proven).await? {
+        0 => Err(Error::conflict(
+            "address_unproven",
+            "this address has an account that nobody has proven to be its owner's; invite it instead",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to add somebody who has an account: they have not been asked.

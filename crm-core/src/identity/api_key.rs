@@ -21,7 +21,7 @@ use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 use crate::journal;
 use crate::policy::{self, CompiledPolicy};
 use crate::role;
-use crate::scope::{Create, Delete, Permit, Read, Scope};
+use crate::scope::{Create, Delete, Permit, Read, Scope, Update};
 
 /// The object of the permissions asked for here, and the entity of the audit rows.
 const OBJECT: &str = "api_keys";
@@ -262,6 +262,8 @@ async fn insert(
         // Rights on own rows are rights, for an account that owns rows.
         Some(account) => {
             service::check(tx, tenant, account).await?;
+            // Whose rows it owns, the key reaches: to speak as somebody is to manage members.
+            scope.permit::<Update>("members")?;
             given
         }
         None => Arc::new(given.without_own()),

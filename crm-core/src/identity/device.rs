@@ -81,8 +81,9 @@ impl Sessions {
     /// new tenant.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `no_session` for whoever has none; [`Error::Invalid`] on `tenant` for one
-    /// that the caller is not a member of, or that is suspended.
+    /// [`Error::Conflict`] `no_session` for whoever has none, `second_factor_required` for a session
+    /// that began without the second factor that the tenant requires; [`Error::Invalid`] on `tenant`
+    /// for one that the caller is not a member of, or that is suspended.
     pub async fn switch(&self, scope: &Scope, tenant: &str) -> Result<(SecretString, u64)> {
         let (Some(id), Some(user)) = (scope.session(), scope.actor().user()) else {
             let message = "only a session has an active tenant: log in";
@@ -92,17 +93,29 @@ impl Sessions {
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let to = Sql::new(
-                    "SELECT t.id FROM memberships m \
+                    "SELECT t.id, t.requires_second_factor AND NOT EXISTS (\
+                         SELECT 1 FROM totp_factors o JOIN refresh_families f ON f.id = $1 \
+                         WHERE o.user_id = $2 AND o.confirmed_at <= f.created_at) \
+                     FROM memberships m \
                      JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
-                     WHERE m.user_id = $1 AND t.name = $2",
+                     WHERE m.user_id = $2 AND t.name = $3",
                 )
+                .bind(id, ColumnType::Uuid)
                 .bind(user, ColumnType::Uuid)
                 .bind(name, ColumnType::Text)
-                .returns(&[ColumnType::Uuid]);
+                .returns(&[ColumnType::Uuid, ColumnType::Bool]);
                 let found = tx.fetch_optional(to).await?;
                 let unknown =
                     || Error::invalid("tenant", "unknown", "You are no member of such a tenant.");
-                let tenant = found.ok_or_else(unknown)?.uuid()?;
+                let mut found = found.ok_or_else(unknown)?;
+                let tenant = found.uuid()?;
+                if found.bool()? {
+                    return Err(Error::conflict(
+                        "second_factor_required",
+                        "this tenant asks for a second factor, without which this session began: \
+                         log in to it",
+                    ));
+                }
                 let family = refresh::switch(tx, id, tenant).await?;
                 let author = Author {
                     tenant,
@@ -172,7 +185,7 @@ impl Sessions {
         let scope = permit.on(OBJECT)?;
         self.check_member(scope, user).await?;
         let mut sql = select();
-        sql.push("f.user_id = $3 AND f.tenant_id = $4 ");
+        sql.push("f.user_id = $3 AND (f.tenant_id = $4 OR f.roaming) ");
         sql.push("ORDER BY f.last_used_at DESC, f.id DESC LIMIT $5");
         let sql = self
             .bind_times(sql)
@@ -199,6 +212,7 @@ impl Sessions {
     /// [`Error::NotFound`] when the member has no such session there.
     pub async fn end_of(&self, permit: &Permit<Update>, user: UserId, id: FamilyId) -> Result<()> {
         let scope = permit.on(OBJECT)?;
+        self.check_member(scope, user).await?;
         let which = Ended::OfMember(scope.tenant(), user, Some(id));
         match self.finish(scope, which, "members.session_end").await? {
             0 => Err(Error::NotFound),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::account::{Accounts, Joined, UserRow, gather, insert_membership, insert_user};
+use super::account::{Accounts, Joined, UserRow, gather, insert_membership, insert_user, vouched};
 use super::address::{normalize_username, username_taken};
 use super::email::normalize_email;
 use super::name::check_name;
@@ -111,6 +111,7 @@ async fn import(
         tx.execute(set).await?;
     }
     insert_membership(tx, (tenant, user_id), &roles, now).await?;
+    vouched(tx, user_id, existed, now).await?;
     let entity = ("members", Some(user_id.to_string()));
     let after = json!({ "email": row.email, "roles": roles, "imported": true });
     journal::audit(tx, &scope, "members.create", entity, None, Some(after)).await?;

@@ -19,6 +19,7 @@ use super::one_time;
 use super::opaque;
 use super::own::Owner;
 use super::password::Verdict;
+use super::reset::MAIL_PAUSE;
 use super::session::invalid_credentials;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
@@ -313,6 +314,7 @@ async fn invite(
     policy::check_held(&scope, &given)?;
     refuse_member(tx, tenant, &invitation.email).await?;
     make_room(tx, tenant, scope.clock().now()).await?;
+    pause(tx, tenant, &invitation).await?;
     let token = opaque::generate(scope.clock(), PREFIX);
     let insert = Sql::new(
         "INSERT INTO invitations (tenant_id, id, email, name, roles, hash, invited_by, created_at, \
@@ -354,6 +356,24 @@ async fn invite(
     let after = json!({ "email": invitation.email, "roles": invitation.roles });
     journal::audit(tx, &scope, "invitations.create", entity, None, Some(after)).await?;
     Ok(invitation)
+}
+
+/// Refuses to write to somebody again so soon.
+async fn pause(tx: &mut Tx<'_>, tenant: TenantId, invitation: &Invitation) -> Result<()> {
+    let last = Sql::new("SELECT created_at FROM invitations WHERE tenant_id = $1 AND email = $2")
+        .bind(tenant, ColumnType::Uuid)
+        .bind(invitation.email.as_str(), ColumnType::Text)
+        .returns(&[ColumnType::Instant]);
+    let Some(mut row) = tx.fetch_optional(last).await? else {
+        return Ok(());
+    };
+    let wait = row.instant::<DateTime<Utc>>()? + MAIL_PAUSE - invitation.created_at;
+    match wait.to_std() {
+        Ok(retry_after) if !retry_after.is_zero() && wait <= MAIL_PAUSE => {
+            Err(Error::TooMany { retry_after })
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn refuse_member(tx: &mut Tx<'_>, tenant: TenantId, email: &str) -> Result<()> {

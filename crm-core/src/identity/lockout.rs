@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 
 use super::Accounts;
 use crate::clock::Clock;
-use crate::db::{ColumnType, Db, Sql, Tx};
+use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::journal;
-use crate::scope::{Permit, Update};
+use crate::scope::{Actor, Permit, Update};
 
 /// Failures in a row that cost nothing but themselves.
 const FREE: i64 = 4;
@@ -54,10 +54,25 @@ fn key(email: &str) -> Vec<u8> {
 /// # Errors
 /// [`Error::TooMany`] with the time to wait.
 pub(super) async fn check(db: &Db, clock: &Clock, email: &str) -> Result<()> {
-    let locked = Sql::new("SELECT locked_until FROM login_failures WHERE email_hash = $1")
+    judge(db.fetch_optional(locked_until(email)).await?, clock)
+}
+
+/// As [`check`], in a transaction.
+///
+/// # Errors
+/// Those of [`check`].
+pub(super) async fn check_in(tx: &mut Tx<'_>, clock: &Clock, email: &str) -> Result<()> {
+    judge(tx.fetch_optional(locked_until(email)).await?, clock)
+}
+
+fn locked_until(email: &str) -> Sql {
+    Sql::new("SELECT locked_until FROM login_failures WHERE email_hash = $1")
         .bind(key(email), ColumnType::Bytes)
-        .returns(&[ColumnType::Instant]);
-    let Some(mut row) = db.fetch_optional(locked).await? else {
+        .returns(&[ColumnType::Instant])
+}
+
+fn judge(row: Option<Row>, clock: &Clock) -> Result<()> {
+    let Some(mut row) = row else {
         return Ok(());
     };
     let Some(until) = row.opt_instant::<DateTime<Utc>>()? else {
@@ -129,20 +144,31 @@ impl Accounts {
     /// Lets a member log in again who is locked after failed attempts.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the user is no member of the permit's tenant.
+    /// [`Error::NotFound`] when the user is no member of the permit's tenant; [`Error::Conflict`]
+    /// `member_elsewhere` for a member of other tenants too, whose account is not this one's alone.
     pub async fn unlock(&self, permit: &Permit<Update>, user: UserId) -> Result<()> {
         let scope = permit.on("members")?.clone();
         let member = Sql::new(
-            "SELECT u.email FROM memberships m JOIN users u ON u.id = m.user_id \
+            "SELECT u.email, EXISTS (SELECT 1 FROM memberships o \
+             WHERE o.user_id = m.user_id AND o.tenant_id <> m.tenant_id) \
+             FROM memberships m JOIN users u ON u.id = m.user_id \
              WHERE m.tenant_id = $1 AND m.user_id = $2",
         )
         .bind(scope.tenant(), ColumnType::Uuid)
         .bind(user, ColumnType::Uuid)
-        .returns(&[ColumnType::Text]);
+        .returns(&[ColumnType::Text, ColumnType::Bool]);
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let found = tx.fetch_optional(member).await?;
-                let email: String = found.ok_or(Error::NotFound)?.text()?;
+                let mut found = found.ok_or(Error::NotFound)?;
+                let email: String = found.text()?;
+                if found.bool()? && scope.actor() != Actor::Operator {
+                    return Err(Error::conflict(
+                        "member_elsewhere",
+                        "this user is a member of other tenants too: the lock ends by itself after \
+                         15 minutes",
+                    ));
+                }
                 if clear(tx, &email).await? {
                     let entity = ("members", Some(user.to_string()));
                     journal::audit(tx, &scope, "members.unlock", entity, None, None).await?;

@@ -132,12 +132,15 @@ pub(super) async fn audit(
     Ok(())
 }
 
-/// Ends all sessions of a user, in every tenant; the caller has them forgotten after the commit.
+/// Ends all sessions of a user, in every tenant, and the logins that wait for a second step; the
+/// caller has the sessions forgotten after the commit.
 pub(super) async fn end_sessions(
     tx: &mut Tx<'_>,
     clock: &Clock,
     user: UserId,
 ) -> Result<Vec<FamilyId>> {
+    let waiting = Sql::new("DELETE FROM login_challenges WHERE user_id = $1");
+    tx.execute(waiting.bind(user, ColumnType::Uuid)).await?;
     refresh::end(tx, clock, Ended::OfUser(user, None)).await
 }
 

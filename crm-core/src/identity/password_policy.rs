@@ -243,7 +243,7 @@ mod tests {
             codes(&policy, "only small letters", &[]),
             ["composition", "composition"]
         );
-        assert_eq!(codes(&policy, "Xyzxyzxyz1", &[]), ["too_weak"]);
+        assert_eq!(codes(&policy, "Aaaaaaaaaaaaa1", &[]), ["too_weak"]);
         assert_eq!(codes(&policy, "Harpsichord-9-glacier", &[]), [""; 0]);
     }
 

@@ -245,7 +245,7 @@ pub(super) enum Ended {
     One(FamilyId),
     /// All of a user, in every tenant, but for one.
     OfUser(UserId, Option<FamilyId>),
-    /// Those of a user in a tenant: all, or one.
+    /// Those of a user that open a tenant: all, or one.
     OfMember(TenantId, UserId, Option<FamilyId>),
 }
 
@@ -268,11 +268,13 @@ pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<
         Ended::OfUser(user, Some(kept)) => update("user_id = $3 AND id <> $4")
             .bind(user, ColumnType::Uuid)
             .bind(kept, ColumnType::Uuid),
-        Ended::OfMember(tenant, user, None) => update("tenant_id = $3 AND user_id = $4")
-            .bind(tenant, ColumnType::Uuid)
-            .bind(user, ColumnType::Uuid),
+        Ended::OfMember(tenant, user, None) => {
+            update("(tenant_id = $3 OR roaming) AND user_id = $4")
+                .bind(tenant, ColumnType::Uuid)
+                .bind(user, ColumnType::Uuid)
+        }
         Ended::OfMember(tenant, user, Some(id)) => {
-            update("tenant_id = $3 AND user_id = $4 AND id = $5")
+            update("(tenant_id = $3 OR roaming) AND user_id = $4 AND id = $5")
                 .bind(tenant, ColumnType::Uuid)
                 .bind(user, ColumnType::Uuid)
                 .bind(id, ColumnType::Uuid)

@@ -199,7 +199,9 @@ impl Accounts {
         password: SecretString,
         scope: &Scope,
     ) -> Result<()> {
-        self.limit("confirm", &owner.id.to_string(), scope.request())?;
+        // By the account alone: whoever has a token of it may come from many addresses.
+        let throttle = &self.core.identity.throttle;
+        throttle.attempt(None, &format!("confirm {}", owner.id))?;
         let passwords = &self.core.identity.passwords;
         if passwords.verify(password, owner.hash.clone()).await? != Verdict::Wrong {
             return Ok(());

@@ -340,15 +340,21 @@ pub(super) async fn challenge(
     tx: &mut Tx<'_>,
     core: &Core,
     (tenant, user): (TenantId, UserId),
+    roaming: bool,
 ) -> Result<Option<Error>> {
     let enrolled = factor(tx, core, user)
         .await?
         .is_some_and(|factor| factor.confirmed);
-    let required = Sql::new("SELECT requires_second_factor FROM tenants WHERE id = $1")
-        .bind(tenant, ColumnType::Uuid)
-        .returns(&[ColumnType::Bool]);
-    let required = tx.fetch_optional(required).await?;
-    if !enrolled && !required.ok_or(Error::NotFound)?.bool::<bool>()? {
+    // A roaming session opens all of the user's tenants.
+    let required = Sql::new(
+        "SELECT t.id FROM memberships m JOIN tenants t ON t.id = m.tenant_id \
+         WHERE m.user_id = $1 AND (m.tenant_id = $2 OR $3) AND t.requires_second_factor LIMIT 1",
+    )
+    .bind(user, ColumnType::Uuid)
+    .bind(tenant, ColumnType::Uuid)
+    .bind(roaming, ColumnType::Bool)
+    .returns(&[ColumnType::Uuid]);
+    if !enrolled && tx.fetch_optional(required).await?.is_none() {
         return Ok(None);
     }
     let now = core.clock.now();
@@ -397,6 +403,7 @@ async fn second_step(
     core.identity
         .throttle
         .attempt(None, &format!("code {user}"))?;
+    lockout::check_in(tx, &core.clock, &email).await?;
     let author = Author {
         clock: &core.clock,
         tenant,
@@ -404,6 +411,9 @@ async fn second_step(
         request,
     };
     let entity = || ("users", Some(user.to_string()));
+    let enrols = factor(tx, core, user)
+        .await?
+        .is_some_and(|factor| !factor.confirmed);
     let Some(how) = passes(tx, core, user, code).await? else {
         journal::audit_by(
             tx,
@@ -417,6 +427,11 @@ async fn second_step(
         lockout::fail_in(tx, &core.clock, &email).await?;
         return Ok(Step::Wrong);
     };
+    if enrols {
+        let owner = tx.fetch_optional(Owner::by_id(user)).await?;
+        let owner = Owner::read(owner.ok_or_else(unknown_challenge)?)?;
+        tell(tx, core, &owner, request, "auth.totp_enabled").await?;
+    }
     let used = Sql::new("DELETE FROM login_challenges WHERE hash = $1");
     tx.execute(used.bind(hash, ColumnType::Bytes)).await?;
     let opened = session::open(tx, &core.clock, (tenant, user), lifetime, &device).await?;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::account::{Accounts, UserRow, gather, insert_membership, insert_user};
+use super::account::{Accounts, UserRow, gather, insert_membership, insert_user, vouched};
 use super::address::normalize_username;
 use super::email::normalize_email;
 use super::lockout::{self, Failed};
@@ -121,6 +121,7 @@ impl Accounts {
                     setup::consume(tx, &clock, &setup_token).await?;
                     let (tenant, roles) = tenant::insert(tx, &clock, tenant).await?;
                     insert_user(tx, &user, clock.now()).await?;
+                    vouched(tx, user.id, false, clock.now()).await?;
                     insert_membership(tx, (tenant.id, user.id), &[roles.admin], clock.now())
                         .await?;
                     let opened = open(tx, &clock, (tenant.id, user.id), lifetime, &device).await?;
@@ -166,7 +167,7 @@ impl Accounts {
             .core
             .identity
             .passwords
-            .verify(input.password.clone(), hash)
+            .verify(input.password.clone(), hash.clone())
             .await?;
         let user = match known {
             Some(user) if user.active && verdict != Verdict::Wrong => user,
@@ -191,16 +192,21 @@ impl Accounts {
         };
         let core = self.core.clone();
         let (device, lifetime) = self.opening(&request);
+        let roaming = self.roaming;
         // A second factor that is awaited is no failure of the transaction: it must commit.
         let opened = self
             .core
             .db
             .write(move |tx| {
                 Box::pin(async move {
+                    if !keeps_hash(tx, user.id, hash).await? {
+                        return Err(invalid_credentials());
+                    }
                     if let Some((old, new)) = rehashed {
                         replace_hash(tx, user.id, old, new).await?;
                     }
-                    if let Some(awaited) = challenge(tx, &core, (tenant, user.id)).await? {
+                    let whose = (tenant, user.id);
+                    if let Some(awaited) = challenge(tx, &core, whose, roaming).await? {
                         return Ok(Err(awaited));
                     }
                     let opened =
@@ -469,6 +475,17 @@ pub(super) async fn open(
         return Err(invalid_credentials());
     }
     refresh::open(tx, clock, (tenant, user), lifetime, device).await
+}
+
+/// Whether the password that was judged is the user's still, and stays so until the transaction
+/// ends: a change that commits meanwhile would not know of the session.
+async fn keeps_hash(tx: &mut Tx<'_>, user: UserId, hash: Option<String>) -> Result<bool> {
+    let hold = Sql::new(
+        "UPDATE users SET password_hash = password_hash WHERE id = $1 AND password_hash = $2",
+    )
+    .bind(user, ColumnType::Uuid)
+    .bind(hash.unwrap_or_default(), ColumnType::Text);
+    Ok(tx.execute(hold).await? > 0)
 }
 
 /// Stores a hash of the same password, unless the password has changed meanwhile.

@@ -22,10 +22,8 @@ pub(super) fn is_code(text: &str) -> bool {
 /// The step whose code this is, when that is near `now`.
 pub(super) fn step_of(secret: &[u8], code: &str, now: DateTime<Utc>) -> Option<i64> {
     let present = now.timestamp() / STEP_SECONDS;
-    let steps = (present - 1)..=(present + 1);
-    steps
-        .filter(|step| bool::from(code_at(secret, *step).as_bytes().ct_eq(code.as_bytes())))
-        .last()
+    let mut steps = ((present - 1)..=(present + 1)).rev();
+    steps.find(|step| bool::from(code_at(secret, *step).as_bytes().ct_eq(code.as_bytes())))
 }
 
 /// The code of a step (RFC 4226 §5.3).

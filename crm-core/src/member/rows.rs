@@ -8,6 +8,7 @@ use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::Result;
 use crate::id::{RoleId, TenantId, UserId};
 use crate::role::ADMIN;
+use crate::scope::Actor;
 
 const COLUMNS: &[ColumnType] = &[
     ColumnType::Uuid,
@@ -131,6 +132,11 @@ pub(super) async fn remove(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> R
         .bind(tenant, ColumnType::Uuid)
         .bind(user, ColumnType::Uuid);
     tx.execute(delete).await?;
+    // What they gave and nobody has taken yet is theirs to give no more.
+    let invited = Sql::new("DELETE FROM invitations WHERE tenant_id = $1 AND invited_by = $2")
+        .bind(tenant, ColumnType::Uuid)
+        .bind(Actor::User(user).to_string(), ColumnType::Text);
+    tx.execute(invited).await?;
     Ok(())
 }
 

@@ -57,9 +57,15 @@ impl Holdings {
         roles
     }
 
-    /// The instants at which something else may hold: now, each end, and after all of them.
-    fn instants(&self, other: &Self, now: DateTime<Utc>) -> BTreeSet<Option<DateTime<Utc>>> {
-        let all = self.0.values().chain(other.0.values()).flatten();
+    /// The instants at which the user may hold something else: now, each end, and after all of them.
+    fn instants(
+        &self,
+        other: &Self,
+        user: UserId,
+        now: DateTime<Utc>,
+    ) -> BTreeSet<Option<DateTime<Utc>>> {
+        let held = [self.0.get(&user), other.0.get(&user)];
+        let all = held.into_iter().flatten().flatten();
         let ends = all.filter_map(|(_, until)| *until);
         let ends = ends.filter(|until| *until > now).map(Some);
         ends.chain([Some(now), None]).collect()
@@ -89,11 +95,11 @@ pub(crate) async fn check_gained(
     let tenant = scope.tenant();
     let after = Holdings::read(tx, tenant, users).await?;
     let compiled = CompiledPolicy::new(scope.catalogue(), &rules(tx, tenant).await?);
-    let instants = before.instants(&after, scope.clock().now());
+    let now = scope.clock().now();
     let mut seen = HashSet::new();
     for user in users {
-        for instant in &instants {
-            let change = (before.at(*user, *instant), after.at(*user, *instant));
+        for instant in before.instants(&after, *user, now) {
+            let change = (before.at(*user, instant), after.at(*user, instant));
             if !seen.insert(change.clone()) {
                 continue;
             }

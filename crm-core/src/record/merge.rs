@@ -459,6 +459,9 @@ fn is_own(module: &CompiledModule, field: &crate::module::FieldSpec) -> bool {
     matches!(&field.kind, FieldType::Reference { module: target, .. } if target == module.name())
 }
 
+/// Fields and what they get.
+type Changes = Vec<(usize, Value)>;
+
 /// Points the references of a module's records elsewhere: with the hooks of an update, where there
 /// are any, or many at once.
 async fn point_all(
@@ -468,7 +471,7 @@ async fn point_all(
     found: Vec<Pointed>,
 ) -> Result<()> {
     let effects = has_effects(core, permit.module()?);
-    let mut together: Vec<(Vec<(usize, Value)>, Vec<Record>)> = Vec::new();
+    let mut together: Vec<(Changes, Vec<Record>)> = Vec::new();
     for one in found {
         // Nothing else happens to what is in the trash.
         let hooked = effects && one.before.deleted_at.is_none();

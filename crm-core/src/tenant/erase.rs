@@ -150,6 +150,11 @@ impl Tenants {
 
     /// Erases the users who belong to this tenant alone.
     async fn erase_users(&self, tenant: TenantId) -> Result<()> {
+        // Keys of service accounts hold on to their users.
+        let keys = Sql::new("DELETE FROM api_keys WHERE tenant_id = $1");
+        let keys = keys.bind(tenant, ColumnType::Uuid);
+        let gone = self.core.db.write(move |tx| Box::pin(tx.execute(keys)));
+        gone.await?;
         loop {
             let mut users = Sql::new(
                 "DELETE FROM users WHERE id IN (SELECT m.user_id FROM memberships m \

@@ -104,10 +104,10 @@ impl Change<'_> {
             }
             _ => {}
         }
-        if old.is_some_and(|old| self.rule(old) != self.rule(field)) {
-            if let Some(rule) = self.rule(field) {
-                add(Rule::Values, self.counting(&format!("NOT ({rule})")));
-            }
+        if old.is_some_and(|old| self.rule(old) != self.rule(field))
+            && let Some(rule) = self.rule(field)
+        {
+            add(Rule::Values, self.counting(&format!("NOT ({rule})")));
         }
         let key = match old {
             // All records get the default.
