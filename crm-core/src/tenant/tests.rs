@@ -16,7 +16,7 @@ use crate::crm::Crm;
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::error::Result;
 use crate::id::{RecordId, TenantId};
-use crate::identity::{Login, NewApiKey, NewUser, PasswordCost, Session};
+use crate::identity::{Login, NewApiKey, NewServiceAccount, NewUser, PasswordCost, Session};
 use crate::job::{JobContext, JobKind, JobState};
 use crate::module::{FieldSpec, ModuleSpec, default_modules};
 use crate::record::Query;
@@ -196,7 +196,19 @@ impl World {
             role: "viewer".into(),
             ..NewApiKey::default()
         };
+        let account = NewServiceAccount {
+            name: "sync".into(),
+            roles: vec!["viewer".into()],
+        };
+        let permit = self.permit::<Create>(tenant, "members")?;
+        let accounts = self.crm.accounts();
+        let account = accounts.create_service_account(&permit, account).await?;
         let permit = self.permit::<Create>(tenant, "api_keys")?;
+        let program = NewApiKey {
+            service_account_id: Some(account),
+            ..key.clone()
+        };
+        self.crm.api_keys().create(&permit, program).await?;
         let (_, secret) = self.crm.api_keys().create(&permit, key).await?;
         Ok(secret.expose_secret().to_owned())
     }

@@ -8,6 +8,7 @@ mod access;
 mod account;
 mod aggregate;
 mod app;
+mod attacks;
 mod audit;
 mod bad_input;
 mod bad_token;

@@ -172,9 +172,12 @@ async fn a_tenant_is_named_by_header_or_by_the_session(database: Database) {
         password: PASSWORD.into(),
         roles: vec!["viewer".into()],
     };
-    let there = app
-        .crm
-        .operator(TenantId(globex.parse().unwrap()), request());
+    let request = RequestContext {
+        id: "operator".into(),
+        address: None,
+    };
+    let tenant = TenantId(globex.parse().unwrap());
+    let there = app.crm.operator(tenant, request);
     let permit = there.permit::<Create>("members").unwrap();
     app.crm.accounts().create_user(&permit, ada).await.unwrap();
     let body = json!({"email": "ada@acme.example", "password": PASSWORD, "roaming": true});
