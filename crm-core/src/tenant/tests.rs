@@ -205,7 +205,7 @@ impl World {
         let account = accounts.create_service_account(&permit, account).await?;
         let permit = self.permit::<Create>(tenant, "api_keys")?;
         let program = NewApiKey {
-            service_account_id: Some(account),
+            service_account: Some(account),
             ..key.clone()
         };
         self.crm.api_keys().create(&permit, program).await?;
