@@ -464,9 +464,9 @@ async fn an_export_holds_everything_of_the_tenant_and_no_secret(
     };
     for (file, count) in [
         ("tenant.ndjson", 1),
-        ("members.ndjson", 1),
+        ("members.ndjson", 2),
         ("roles.ndjson", 4),
-        ("api_keys.ndjson", 1),
+        ("api_keys.ndjson", 2),
         ("jobs.ndjson", 1),
         ("modules.ndjson", 1),
         ("contacts.fields.ndjson", 1),

@@ -20,7 +20,7 @@ Example:
         /// The tenant's name
         #[arg(long)]
         tenant: String,
-        /// user:<id>, api_key:<id> or role:<id>
+        /// user:ID, api_key:ID or role:ID
         #[arg(long)]
         subject: String,
         /// The action as a permission names it, such as contacts.update

@@ -83,7 +83,7 @@ pub(crate) struct Export {
     /// Only entries of this action, such as contacts.update
     #[arg(long)]
     action: Option<String>,
-    /// Only entries of this actor, such as user:<id>
+    /// Only entries of this actor, such as user:ID
     #[arg(long)]
     actor: Option<String>,
     /// The file to write; standard output when left out

@@ -49,7 +49,7 @@ pub(crate) struct Lists {
     /// A role that its members hold, by name or id; repeatable
     #[arg(long = "role")]
     roles: Vec<String>,
-    /// The e-mail address of a member, with =<instant> behind it for one that ends; repeatable
+    /// The e-mail address of a member, with =INSTANT behind it for one that ends; repeatable
     #[arg(long = "member")]
     members: Vec<String>,
     /// A record that it is in charge of, as module/id; repeatable

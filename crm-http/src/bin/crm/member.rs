@@ -31,7 +31,7 @@ Example:
         /// The tenant's name
         #[arg(long)]
         tenant: String,
-        /// A role of the complete new list, with =<instant> behind it for one that ends; repeatable
+        /// A role of the complete new list, with =INSTANT behind it for one that ends; repeatable
         #[arg(long = "role")]
         roles: Vec<String>,
     },
