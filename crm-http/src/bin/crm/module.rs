@@ -140,6 +140,9 @@ description = "What {name} are."
 # key              the serial field whose number stands for the id in paths
 # search           "indexed" gives the substring search an index; "scan" reads record by record
 # indexes          further indexes, each a list of fields
+# parent           the reference to the record that this one belongs to: permissions that end in
+#                  :parent reach from there to here
+# aggregate_ttl    seconds for which figures may be answered from memory
 # duplicates       lists of fields: records that agree in all fields of one may be the same
 
 # Every record has id, version, owner_id, created_at and updated_at already.
