@@ -161,7 +161,7 @@ async fn next_piece(
 struct File(Body);
 
 impl File {
-    const MEDIA_TYPE: &'static str = "application/x-ndjson";
+    const MEDIA_TYPE: &'static str = "text/x-ndjson";
 }
 
 impl IntoResponse for File {

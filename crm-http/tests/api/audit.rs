@@ -142,7 +142,7 @@ async fn the_log_leaves_as_a_file_of_all_that_the_filters_let_through(database: 
         .get("/api/v1/audit/export?entity=contacts&action=contacts.create")
         .await;
     assert_eq!(file.status, 200);
-    assert_eq!(file.header("content-type"), "application/x-ndjson");
+    assert_eq!(file.header("content-type"), "text/x-ndjson");
     let entries: Vec<Value> = file
         .body
         .lines()
