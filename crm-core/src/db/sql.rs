@@ -309,6 +309,8 @@ into_value! {
     crate::id::RunId => Uuid,
     crate::id::JobId => Uuid,
     crate::id::FamilyId => Uuid,
+    crate::id::ProviderId => Uuid,
+    crate::id::IdentityId => Uuid,
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

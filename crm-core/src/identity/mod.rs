@@ -17,6 +17,7 @@ mod key_set;
 mod live;
 mod lockout;
 mod name;
+mod oidc;
 mod one_time;
 mod opaque;
 mod own;
@@ -46,6 +47,7 @@ use crate::db::Db;
 use crate::error::Result;
 use crate::id::{ApiKeyId, TenantId};
 use live::LiveSessions;
+use oidc::Federation;
 use refresh::Refreshing;
 use throttle::Throttle;
 use token::AccessTokens;
@@ -58,6 +60,10 @@ pub use email::normalize_email;
 pub use import::ImportedUser;
 pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
+pub use oidc::{
+    IdentityProvider, IdentityProviders, ProviderLogin, ProviderNonce, ProviderProof,
+    ProviderSettings, UserIdentity,
+};
 pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
 pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
 pub use refresh::{IDLE_LIFETIME, REFRESH_LIFETIME};
@@ -114,6 +120,8 @@ pub(crate) struct Identity {
     live: LiveSessions,
     refreshing: Refreshing,
     throttle: Throttle,
+    /// What logins at identity providers hold.
+    federation: Federation,
     /// The latest use that was noted of each API key.
     key_uses: Cache<(TenantId, ApiKeyId), DateTime<Utc>>,
     /// Writes that nobody waits for.
@@ -131,6 +139,7 @@ impl Identity {
             live: LiveSessions::new(),
             refreshing: Refreshing::new(&keys, options)?,
             seal: Arc::new(Seal::new(&keys, clock.clone())?),
+            federation: Federation::new(&keys, clock),
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
             throttle: Throttle::new(options.login_limit, clock.clone()),
             key_uses: Cache::new(MOST_KEY_USES),

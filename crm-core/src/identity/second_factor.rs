@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::account::Accounts;
 use super::lockout;
+use super::oidc;
 use super::opaque;
 use super::own::{self, Owner};
 use super::refresh::Device;
@@ -19,7 +20,7 @@ use super::totp;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::{ProviderId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::mail::MailKind;
 use crate::scope::{Actor, Permit, Read, RequestContext, Scope, Update};
@@ -195,7 +196,8 @@ impl Accounts {
         self.limit("mfa", "", request)?;
         let find = Sql::new(
             "SELECT c.tenant_id, c.user_id, u.email FROM login_challenges c \
-             JOIN users u ON u.id = c.user_id WHERE c.hash = $1 AND c.expires_at > $2",
+             JOIN users u ON u.id = c.user_id \
+             WHERE c.hash = $1 AND c.expires_at > $2 AND c.provider_id IS NULL",
         )
         .bind(opaque::hash(challenge), ColumnType::Bytes)
         .bind(self.core.clock.now(), ColumnType::Instant)
@@ -342,6 +344,20 @@ pub(super) async fn challenge(
     (tenant, user): (TenantId, UserId),
     roaming: bool,
 ) -> Result<Option<Error>> {
+    challenge_by(tx, core, (tenant, user), roaming, None).await
+}
+
+/// As [`challenge`], for a login that a tenant's provider vouches for; with whether the provider asked
+/// for a second factor that the tenant counts as its own.
+///
+/// A factor is the user's in every tenant: nobody sets one up by one tenant's word.
+pub(super) async fn challenge_by(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    (tenant, user): (TenantId, UserId),
+    roaming: bool,
+    provider: Option<(ProviderId, bool)>,
+) -> Result<Option<Error>> {
     let enrolled = factor(tx, core, user)
         .await?
         .is_some_and(|factor| factor.confirmed);
@@ -354,8 +370,17 @@ pub(super) async fn challenge(
     .bind(tenant, ColumnType::Uuid)
     .bind(roaming, ColumnType::Bool)
     .returns(&[ColumnType::Uuid]);
-    if !enrolled && tx.fetch_optional(required).await?.is_none() {
-        return Ok(None);
+    if !enrolled {
+        if matches!(provider, Some((_, true))) || tx.fetch_optional(required).await?.is_none() {
+            return Ok(None);
+        }
+        if provider.is_some() {
+            return Ok(Some(Error::conflict(
+                "second_factor_missing",
+                "this tenant asks for a second factor and you have none; log in with your password \
+                 to set one up",
+            )));
+        }
     }
     let now = core.clock.now();
     let ended = Sql::new(
@@ -367,13 +392,14 @@ pub(super) async fn challenge(
     tx.execute(ended).await?;
     let token = opaque::generate(&core.clock, CHALLENGE_PREFIX);
     let insert = Sql::new(
-        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at) \
-         VALUES ($1, $2, $3, $4)",
+        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id) \
+         VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(opaque::hash(&token), ColumnType::Bytes)
     .bind(tenant, ColumnType::Uuid)
     .bind(user, ColumnType::Uuid)
-    .bind(now + CHALLENGE_LIFETIME, ColumnType::Instant);
+    .bind(now + CHALLENGE_LIFETIME, ColumnType::Instant)
+    .bind(provider.map(|(id, _)| id), ColumnType::Uuid);
     tx.execute(insert).await?;
     Ok(Some(Error::SecondFactor { token, enrolled }))
 }
@@ -382,24 +408,35 @@ async fn second_step(
     tx: &mut Tx<'_>,
     core: &Core,
     (challenge, code): (&SecretString, &str),
-    (device, lifetime): (Device, TimeDelta),
+    (mut device, lifetime): (Device, TimeDelta),
     request: &RequestContext,
 ) -> Result<Step> {
     let hash = opaque::hash(challenge);
     let attempt = Sql::new(
         "UPDATE login_challenges SET attempts = attempts + 1 \
          WHERE hash = $1 AND expires_at > $2 AND attempts < $3 \
-         RETURNING tenant_id, user_id, (SELECT email FROM users WHERE id = user_id)",
+         RETURNING tenant_id, user_id, (SELECT email FROM users WHERE id = user_id), provider_id",
     )
     .bind(hash.clone(), ColumnType::Bytes)
     .bind(core.clock.now(), ColumnType::Instant)
     .bind(MOST_ATTEMPTS, ColumnType::Int)
-    .returns(&[ColumnType::Uuid, ColumnType::Uuid, ColumnType::Text]);
+    .returns(&[
+        ColumnType::Uuid,
+        ColumnType::Uuid,
+        ColumnType::Text,
+        ColumnType::Uuid,
+    ]);
     let Some(mut row) = tx.fetch_optional(attempt).await? else {
         return Ok(Step::Unknown);
     };
     let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
     let email: String = row.text()?;
+    if let Some(provider) = row.opt_uuid::<ProviderId>()? {
+        if !oidc::hold(tx, core, (tenant, provider)).await? {
+            return Ok(Step::Unknown);
+        }
+        device = device.vouched_by(provider);
+    }
     core.identity
         .throttle
         .attempt(None, &format!("code {user}"))?;

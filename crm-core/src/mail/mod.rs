@@ -51,6 +51,8 @@ pub enum MailKind {
     Invitation,
     /// A second factor was added or taken away.
     SecondFactorChanged,
+    /// An identity at a tenant's provider was linked.
+    IdentityLinked,
 }
 
 /// A mail to one person, ready to be sent.

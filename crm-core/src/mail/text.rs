@@ -35,6 +35,7 @@ impl Letter<'_> {
             MailKind::EmailInUse => "You have an account already".to_owned(),
             MailKind::Invitation => format!("You are invited to {tenant}"),
             MailKind::SecondFactorChanged => "Your second factor was changed".to_owned(),
+            MailKind::IdentityLinked => "Another way to log in was added".to_owned(),
         };
         let body = match self.kind {
             MailKind::PasswordReset => {
@@ -65,6 +66,10 @@ impl Letter<'_> {
             MailKind::SecondFactorChanged => {
                 "The second factor of your account was set up or taken away. If it was not you, \
                  set a new password at once and tell your administrator."
+            }
+            MailKind::IdentityLinked => {
+                "An identity at your organisation's provider was linked to your membership, so that \
+                 you can log in by it. If it was not you, unlink it and tell your administrator."
             }
         };
         let link = self.link.as_ref().map(|link| self.url(link, options));
