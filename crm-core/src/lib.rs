@@ -12,6 +12,7 @@ mod db;
 mod dispatch;
 pub mod error;
 pub mod event;
+mod field_list;
 pub mod group;
 pub mod guide;
 pub mod hook;

@@ -21,6 +21,7 @@ mod contract;
 mod custom;
 mod examples;
 mod explain;
+mod field_lists;
 mod flags;
 mod front;
 mod funnel;
