@@ -36,7 +36,7 @@ impl CompiledModule {
     }
 
     /// The module without the limits of a reader.
-    pub(crate) fn base<'m>(self: &'m Arc<Self>) -> &'m Arc<Self> {
+    pub(crate) fn base(self: &Arc<Self>) -> &Arc<Self> {
         match &self.mask {
             Some(mask) => &mask.base,
             None => self,
