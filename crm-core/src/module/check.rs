@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 44] = [
+const TABLES: [&str; 47] = [
     "tenants",
     "users",
     "memberships",
@@ -71,6 +71,9 @@ const TABLES: [&str; 44] = [
     "totp_factors",
     "recovery_codes",
     "login_challenges",
+    "passkey_handles",
+    "passkeys",
+    "passkey_ceremonies",
     "crm_migrations",
 ];
 

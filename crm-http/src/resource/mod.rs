@@ -11,6 +11,8 @@ mod invitation;
 mod job;
 mod member;
 mod module;
+#[cfg(feature = "passkeys")]
+mod passkey;
 mod plugin;
 mod role;
 mod route;
@@ -44,6 +46,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             account::Account { crm: crm.clone() },
             invitation::Invited { crm: crm.clone() },
             second_factor::SecondFactor { crm: crm.clone() },
+            passkeys(crm),
         ),
         (
             member::Members { crm: crm.clone() },
@@ -60,3 +63,12 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
         health::Health { crm: crm.clone() },
     )
 }
+
+#[cfg(feature = "passkeys")]
+fn passkeys(crm: &Crm) -> impl OpenApi + use<> {
+    passkey::Passkeys { crm: crm.clone() }
+}
+
+/// Without the feature there are none.
+#[cfg(not(feature = "passkeys"))]
+fn passkeys(_: &Crm) {}
