@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crm::Core;
 use crate::db::record::{Learned, Sample};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::TenantId;
 
 /// Most tasks that wait; who is turned away asks again with the next read.
@@ -165,7 +165,9 @@ async fn step(core: &Arc<Core>, task: Task) -> Result<()> {
         }
         Task::Sample(module) => {
             let texts = core.db.fetch_all(core.numbered(module).sample()).await?;
-            let sampled = (core.clock.now(), Arc::new(Sample::read(texts)?));
+            let sample = tokio::task::spawn_blocking(|| Sample::read(texts)).await;
+            let sample = sample.map_err(|_| Error::internal("a sample was not read"))??;
+            let sampled = (core.clock.now(), Arc::new(sample));
             core.upkeep.samples.lock().insert(module, sampled);
         }
         Task::Count(tenant, module) => {

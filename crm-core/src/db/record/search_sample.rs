@@ -15,6 +15,10 @@ use crate::error::Result;
 
 /// Records of a sample.
 const RECORDS: u64 = 2_000;
+/// Characters of each that are looked at.
+const LETTERS: u64 = 500;
+/// Most trigrams of a sample; those that come late are rare.
+const TRIGRAMS: usize = 100_000;
 /// One in so many records makes a trigram common.
 const COMMON: u32 = 20;
 /// Most trigrams that the index is asked for together.
@@ -46,7 +50,11 @@ impl Sample {
             .filter_map(|trigram| trigram.try_into().ok())
             .collect();
         for trigram in trigrams {
-            *self.holders.entry(trigram).or_default() += 1;
+            if let Some(holders) = self.holders.get_mut(&trigram) {
+                *holders += 1;
+            } else if self.holders.len() < TRIGRAMS {
+                self.holders.insert(trigram, 1);
+            }
         }
         self.records += 1;
     }
@@ -103,9 +111,9 @@ impl Statements {
     /// The searched texts of some records of all tenants.
     pub(crate) fn sample(&self) -> Sql {
         let table = self.module.table();
-        let mut sql = Sql::new("SELECT ");
+        let mut sql = Sql::new("SELECT left(");
         self.searched(&mut sql);
-        sql.push(" FROM ").ident(table);
+        sql.push(", ").number(LETTERS).push(") FROM ").ident(table);
         sql.push(" TABLESAMPLE SYSTEM (least(100, ")
             .number(100 * RECORDS)
             .push(" / greatest(1, (SELECT reltuples FROM pg_class WHERE oid = '")
