@@ -97,3 +97,7 @@ id! {
     /// A login: the family of refresh tokens that descend from it.
     FamilyId
 }
+id! {
+    /// A passkey of a user.
+    PasskeyId
+}

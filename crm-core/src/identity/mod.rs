@@ -21,6 +21,7 @@ mod oidc;
 mod one_time;
 mod opaque;
 mod own;
+mod passkey;
 mod password;
 mod password_policy;
 mod refresh;
@@ -30,6 +31,7 @@ mod second_factor;
 mod service;
 mod session;
 mod setup;
+mod step_up;
 mod throttle;
 mod token;
 mod token_key;
@@ -64,6 +66,9 @@ pub use oidc::{
     IdentityProvider, IdentityProviders, ProviderLogin, ProviderNonce, ProviderProof,
     ProviderSettings, UserIdentity,
 };
+pub use passkey::Passkey;
+#[cfg(feature = "passkeys")]
+pub use passkey::{NewPasskey, PasskeyCeremony, PasskeyLogin, RelyingParty};
 pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
 pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
 pub use refresh::{IDLE_LIFETIME, REFRESH_LIFETIME};
@@ -71,6 +76,7 @@ pub use reset::PasswordChange;
 pub use second_factor::TotpSecret;
 pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
+pub use step_up::StepUp;
 pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
 pub use token_key::{Rotation, TokenAlgorithm, TokenKey, TokenKeys};
 
@@ -97,6 +103,8 @@ pub(crate) struct IdentityOptions {
     pub(crate) session_idle: TimeDelta,
     pub(crate) login_limit: u32,
     pub(crate) password_policy: PasswordPolicy,
+    #[cfg(feature = "passkeys")]
+    pub(crate) relying_party: Option<RelyingParty>,
 }
 
 impl Default for IdentityOptions {
@@ -108,6 +116,8 @@ impl Default for IdentityOptions {
             session_idle: IDLE_LIFETIME,
             login_limit: 5,
             password_policy: PasswordPolicy::default(),
+            #[cfg(feature = "passkeys")]
+            relying_party: None,
         }
     }
 }
@@ -120,6 +130,9 @@ pub(crate) struct Identity {
     live: LiveSessions,
     refreshing: Refreshing,
     throttle: Throttle,
+    /// Whom passkeys are made for, where the operator said.
+    #[cfg(feature = "passkeys")]
+    party: Option<passkey::Party>,
     /// What logins at identity providers hold.
     federation: Federation,
     /// The latest use that was noted of each API key.
@@ -142,6 +155,12 @@ impl Identity {
             federation: Federation::new(&keys, clock),
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
             throttle: Throttle::new(options.login_limit, clock.clone()),
+            #[cfg(feature = "passkeys")]
+            party: options
+                .relying_party
+                .as_ref()
+                .map(passkey::Party::new)
+                .transpose()?,
             key_uses: Cache::new(MOST_KEY_USES),
             background: TaskTracker::new(),
         })

@@ -22,7 +22,7 @@ use super::token::invalid;
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::scope::{Actor, RequestContext};
 use crate::tenant;
@@ -77,7 +77,7 @@ struct Known {
 }
 
 /// A tenant that a user may log in to.
-struct Choice {
+pub(super) struct Choice {
     id: TenantId,
     name: String,
 }
@@ -180,11 +180,7 @@ impl Accounts {
         // Failures that were judged at the same time count against this one too.
         lockout::check(&self.core.db, &self.core.clock, &account).await?;
         let choices = self.choices(user.id).await?;
-        let named = match choices.first() {
-            // Every request names its tenant; one of them must be the active one all the same.
-            Some(first) if self.roaming => input.tenant.or_else(|| Some(first.name.clone())),
-            _ => input.tenant,
-        };
+        let named = self.named_tenant(&choices, input.tenant);
         let tenant = choose(choices, named.as_deref())?;
         let rehashed = match verdict {
             Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
@@ -362,7 +358,16 @@ impl Accounts {
         }))
     }
 
-    async fn choices(&self, user: UserId) -> Result<Vec<Choice>> {
+    /// The tenant that a login is to, as far as that is said.
+    pub(super) fn named_tenant(&self, choices: &[Choice], said: Option<String>) -> Option<String> {
+        match choices.first() {
+            // Every request names its tenant; one of them must be the active one all the same.
+            Some(first) if self.roaming => said.or_else(|| Some(first.name.clone())),
+            _ => said,
+        }
+    }
+
+    pub(super) async fn choices(&self, user: UserId) -> Result<Vec<Choice>> {
         let own = Sql::new(
             "SELECT t.id, t.name FROM memberships m \
              JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
@@ -440,7 +445,7 @@ impl Accounts {
 }
 
 /// The tenant to log in to: the one named, or the only one.
-fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
+pub(super) fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
     let found = match (named.map(str::trim), choices.as_slice()) {
         (_, []) => return Err(invalid_credentials()),
         (None, [only]) => Some(only),
@@ -477,6 +482,15 @@ pub(super) async fn open(
     refresh::open(tx, clock, (tenant, user), lifetime, device).await
 }
 
+/// Notes that a session began with two factors, as its tenant may require.
+pub(super) async fn note_two_factors(tx: &mut Tx<'_>, session: FamilyId) -> Result<()> {
+    let note = Sql::new("UPDATE refresh_families SET two_factors = $1 WHERE id = $2")
+        .bind(true, ColumnType::Bool)
+        .bind(session, ColumnType::Uuid);
+    tx.execute(note).await?;
+    Ok(())
+}
+
 /// Whether the password that was judged is the user's still, and stays so until the transaction
 /// ends: a change that commits meanwhile would not know of the session.
 async fn keeps_hash(tx: &mut Tx<'_>, user: UserId, hash: Option<String>) -> Result<bool> {
@@ -499,7 +513,7 @@ async fn replace_hash(tx: &mut Tx<'_>, user: UserId, old: String, new: String) -
     Ok(())
 }
 
-async fn audit(
+pub(super) async fn audit(
     tx: &mut Tx<'_>,
     clock: &Clock,
     family: &Family,
@@ -532,3 +546,5 @@ pub(super) fn invalid_credentials() -> Error {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod uniform;

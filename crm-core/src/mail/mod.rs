@@ -51,6 +51,8 @@ pub enum MailKind {
     Invitation,
     /// A second factor was added or taken away.
     SecondFactorChanged,
+    /// A passkey was registered or removed.
+    PasskeysChanged,
     /// An identity at a tenant's provider was linked.
     IdentityLinked,
 }

@@ -13,6 +13,8 @@ mod invitation;
 mod job;
 mod member;
 mod module;
+#[cfg(feature = "passkeys")]
+mod passkey;
 mod plugin;
 mod role;
 mod route;
@@ -46,6 +48,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             account::Account { crm: crm.clone() },
             invitation::Invited { crm: crm.clone() },
             second_factor::SecondFactor { crm: crm.clone() },
+            passkeys(crm),
             identity::Identities { crm: crm.clone() },
         ),
         (
@@ -64,3 +67,12 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
         health::Health { crm: crm.clone() },
     )
 }
+
+#[cfg(feature = "passkeys")]
+fn passkeys(crm: &Crm) -> impl OpenApi + use<> {
+    passkey::Passkeys { crm: crm.clone() }
+}
+
+/// Without the feature there are none.
+#[cfg(not(feature = "passkeys"))]
+fn passkeys(_: &Crm) {}

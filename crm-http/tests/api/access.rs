@@ -28,6 +28,11 @@ const OPEN: &[&str] = &[
     // The token of the first step is.
     "finish_login",
     "enroll_at_login",
+    "begin_passkey_step",
+    "finish_login_by_passkey",
+    // A passkey is the credential.
+    "begin_passkey_login",
+    "passkey_login",
     // The provider's word is.
     "begin_provider_login",
     "finish_provider_login",
@@ -52,6 +57,11 @@ const ANY_CALLER: &[&str] = &[
     "confirm_totp",
     "disable_totp",
     "renew_recovery_codes",
+    "list_passkeys",
+    "begin_passkey",
+    "create_passkey",
+    "update_passkey",
+    "delete_passkey",
     "link_identity",
     "link_identity_by_token",
     "list_identities",
@@ -143,7 +153,9 @@ fn operations(document: &Value) -> Vec<Operation> {
 /// With a module that has every option, and so every operation.
 async fn start(database: Database) -> App {
     App::with(database, |builder| {
-        builder.modules([crate::trash::papers(), crate::types::kinds()])
+        builder
+            .modules([crate::trash::papers(), crate::types::kinds()])
+            .passkeys(crate::passkey::relying_party())
     })
     .await
 }
@@ -182,6 +194,9 @@ async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
     ids.insert("members", id(&me["user"]));
     let sessions = app.admin.get("/api/v1/auth/sessions").await.expect(200);
     ids.insert("auth/sessions", id(&sessions["data"][0]));
+    crate::passkey::register(&app.admin).await;
+    let passkeys = app.admin.get("/api/v1/auth/passkeys").await.expect(200);
+    ids.insert("auth/passkeys", id(&passkeys["data"][0]));
     let import = app
         .admin
         .request(Method::POST, "/api/v1/contacts/import?format=csv")

@@ -253,6 +253,15 @@ async fn the_operations_are_these() {
     GET /api/v1/auth/me me -
     POST /api/v1/auth/mfa finish_login -
     POST /api/v1/auth/mfa/enroll enroll_at_login -
+    POST /api/v1/auth/mfa/passkey finish_login_by_passkey -
+    POST /api/v1/auth/mfa/passkey/options begin_passkey_step -
+    GET /api/v1/auth/passkeys list_passkeys -
+    POST /api/v1/auth/passkeys create_passkey -
+    POST /api/v1/auth/passkeys/login passkey_login -
+    POST /api/v1/auth/passkeys/login/options begin_passkey_login -
+    POST /api/v1/auth/passkeys/options begin_passkey -
+    PATCH /api/v1/auth/passkeys/{passkey_id} update_passkey -
+    POST /api/v1/auth/passkeys/{passkey_id}/remove delete_passkey -
     POST /api/v1/auth/oidc/{provider}/callback finish_provider_login -
     POST /api/v1/auth/oidc/{provider}/link link_identity -
     POST /api/v1/auth/oidc/{provider}/link-token link_identity_by_token -

@@ -22,10 +22,10 @@ crate::on_both_databases! {
 }
 
 /// An authenticator application (RFC 6238), written anew.
-struct Device(Vec<u8>);
+pub(crate) struct Device(Vec<u8>);
 
 impl Device {
-    fn new(secret: &Value) -> Self {
+    pub(crate) fn new(secret: &Value) -> Self {
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
         let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
         for letter in secret.as_str().unwrap().chars() {
@@ -39,7 +39,7 @@ impl Device {
         Self(bytes)
     }
 
-    fn code(&self, app: &App) -> String {
+    pub(crate) fn code(&self, app: &App) -> String {
         let step = app.crm.clock().now().timestamp() / 30;
         let mut mac = Hmac::<Sha1>::new_from_slice(&self.0).unwrap();
         mac.update(&step.to_be_bytes());
@@ -54,7 +54,7 @@ impl Device {
 }
 
 /// Sets a factor up; answers the device and the recovery codes.
-async fn set_up(app: &App, caller: &Caller) -> (Device, Vec<String>) {
+pub(crate) async fn set_up(app: &App, caller: &Caller) -> (Device, Vec<String>) {
     let body = json!({"password": PASSWORD});
     let begun = caller.post("/api/v1/auth/totp", body).await.expect(200);
     let uri = begun["uri"].as_str().unwrap();

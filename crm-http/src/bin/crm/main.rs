@@ -12,6 +12,8 @@ mod mail;
 mod member;
 mod migrate;
 mod module;
+#[cfg(feature = "passkeys")]
+mod passkeys;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod purge;
