@@ -212,7 +212,6 @@ impl From<Claims> for Subject {
 /// A number of seconds that is written with a fraction.
 fn whole(number: f64) -> Option<i64> {
     let fits = number.is_finite() && number.abs() < 1e15;
-    #[expect(clippy::cast_possible_truncation, reason = "its size was looked at")]
     fits.then_some(number.floor() as i64)
 }
 
