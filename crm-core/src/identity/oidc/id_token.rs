@@ -173,7 +173,7 @@ impl Claims {
         let now = expected.now.timestamp();
         let seconds = |number: &Number| number.as_i64().or_else(|| whole(number.as_f64()?));
         let past = |number: &Number| seconds(number).is_some_and(|at| at <= now + LEEWAY);
-        if !seconds(&self.exp).is_some_and(|end| end > now - LEEWAY) {
+        if seconds(&self.exp).is_none_or(|end| end <= now - LEEWAY) {
             return Err(Refused("exp"));
         }
         if !past(&self.iat) || !self.nbf.as_ref().is_none_or(past) {
