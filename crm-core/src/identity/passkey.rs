@@ -77,12 +77,14 @@ impl Passkey {
 }
 
 impl Accounts {
-    /// The caller's passkeys, the oldest first; none for whoever is no user.
+    /// The caller's passkeys, the oldest first; none for whoever is no user, nor to a session that a
+    /// tenant's provider vouched for.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn passkeys(&self, scope: &Scope) -> Result<Vec<Passkey>> {
-        let Some(user) = scope.actor().user() else {
+        let user = scope.actor().user().filter(|_| !scope.is_bound());
+        let Some(user) = user else {
             return Ok(Vec::new());
         };
         let own = Sql::new(
