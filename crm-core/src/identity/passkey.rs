@@ -8,7 +8,9 @@
 //!
 //! Passkeys belong to the user, in all of their tenants, and are made and removed by nobody else, but
 //! by the operator for whoever has lost everything. They survive a new password and the end of all
-//! sessions; registrations and logins that wait for a device do not. A lock after failed passwords does
+//! sessions; registrations and logins that wait for a device do not. Those of an account whose address
+//! nobody had proven go when a mailed link sets its password: whoever made the account may have made
+//! them. A lock after failed passwords does
 //! not touch them: guessing passwords keeps nobody out who has a passkey.
 
 #[cfg(feature = "passkeys")]
@@ -211,6 +213,12 @@ pub(super) async fn exists(db: &Db, user: UserId) -> Result<bool> {
 /// As [`exists`], in a transaction.
 pub(super) async fn exists_in(tx: &mut Tx<'_>, user: UserId) -> Result<bool> {
     Ok(tx.fetch_optional(one_of(user)).await?.is_some())
+}
+
+/// Removes the user's passkeys; answers how many.
+pub(super) async fn remove_all(tx: &mut Tx<'_>, user: UserId) -> Result<u64> {
+    let all = Sql::new("DELETE FROM passkeys WHERE user_id = $1");
+    tx.execute(all.bind(user, ColumnType::Uuid)).await
 }
 
 /// Removes what waits for a device of the user: whoever began it may be somebody else.
