@@ -17,13 +17,14 @@ use crate::custom::{CustomFields, CustomModules};
 use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
+use crate::egress::Egress;
 use crate::error::{Error, Result};
 use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, Invitations, PasswordCost, PasswordPolicy,
-    Sessions, SigningKeys, TokenKeys,
+    self, Accounts, ApiKeys, Identity, IdentityOptions, IdentityProviders, Invitations,
+    PasswordCost, PasswordPolicy, Sessions, SigningKeys, TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::mail::{self, MailOptions, Post};
@@ -66,6 +67,7 @@ pub(crate) struct Core {
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
     pub(crate) post: Post,
+    pub(crate) egress: Egress,
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
@@ -132,6 +134,11 @@ impl Crm {
     /// The repository of invitations.
     pub fn invitations(&self) -> Invitations {
         Invitations::new(self.core.clone())
+    }
+
+    /// The repository of identity providers.
+    pub fn identity_providers(&self) -> IdentityProviders {
+        IdentityProviders::new(self.core.clone())
     }
 
     /// The repository of API keys.
@@ -259,7 +266,7 @@ impl Crm {
                 tenant,
                 Actor::User(live.user),
                 Subject::User(live.user),
-                Some(claims.session),
+                Some((claims.session, live.bound)),
             )
         };
         if named.is_some_and(|named| named != tenant) {
@@ -272,7 +279,7 @@ impl Crm {
             .ok_or_else(identity::token_invalid)?;
         let scope = Scope::of(core.clone(), actor, tenant, &rights, request);
         Ok(match session {
-            Some(session) => scope.in_session(session),
+            Some((session, bound)) => scope.in_session(session, bound),
             None => scope,
         })
     }
@@ -470,6 +477,7 @@ pub struct Builder {
     jobs: Vec<Arc<dyn JobKind>>,
     retention: Retention,
     mail: MailOptions,
+    egress: Option<Egress>,
     pub(crate) hooks: Hooks,
 }
 
@@ -488,6 +496,7 @@ impl Default for Builder {
             jobs: vec![Arc::new(Import)],
             retention: Retention::default(),
             mail: MailOptions::default(),
+            egress: None,
             hooks: Hooks::default(),
         }
     }
@@ -558,6 +567,12 @@ impl Builder {
     /// How mails are sent, and where their links lead; without it they wait in the database.
     pub fn mail(mut self, options: MailOptions) -> Self {
         self.mail = options;
+        self
+    }
+
+    /// How requests leave this process; without it they reach the public internet only.
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.egress = Some(egress);
         self
     }
 
@@ -648,6 +663,10 @@ impl Builder {
             .await?,
             post: Post::new(self.mail, identity.seal.clone()),
             identity,
+            egress: match self.egress {
+                Some(egress) => egress,
+                None => Egress::builder().build()?,
+            },
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
             statements: registry

@@ -24,6 +24,7 @@ macro_rules! migrations {
             migration!($folder, 12, "0012", "second_factor"),
             migration!($folder, 13, "0013", "service_accounts"),
             migration!($folder, 14, "0014", "passkeys"),
+            migration!($folder, 15, "0015", "identity_providers"),
         ]
     };
 }
