@@ -19,6 +19,7 @@ use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::egress::Egress;
 use crate::error::{Error, Result};
+use crate::field_list::Views;
 use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
@@ -31,8 +32,8 @@ use crate::mail::{self, MailOptions, Post};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::plugin::Plugins;
-use crate::policy::{self, Catalogue, Grants, PolicyCache, Subject};
-use crate::record::{Hooks, KeptFigures, Records};
+use crate::policy::{self, Catalogue, Fields, Grants, PolicyCache, Subject};
+use crate::record::{Hooks, KeptFigures, Record, Records};
 use crate::registry::Registry;
 use crate::retention::{self, Removed, Retention};
 use crate::role::Roles;
@@ -72,6 +73,7 @@ pub(crate) struct Core {
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
     pub(crate) retention: Retention,
+    pub(crate) views: Views,
     statements: Vec<Statements>,
 }
 
@@ -82,6 +84,12 @@ impl Core {
             // All others come from this core's registry, which numbered them.
             None => self.numbered(module.index()),
         }
+    }
+
+    /// The record for a reader of these fields.
+    pub(crate) fn masked(&self, record: Record, fields: &Fields) -> Record {
+        let module = self.views.of(record.module(), fields);
+        record.of(module)
     }
 
     /// The statements of the module with this number in the registry.
@@ -669,6 +677,7 @@ impl Builder {
             },
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
+            views: Views::new(),
             statements: registry
                 .iter()
                 .map(|module| Statements::new(module, dialect))

@@ -13,6 +13,7 @@ mod dispatch;
 pub mod egress;
 pub mod error;
 pub mod event;
+mod field_list;
 pub mod group;
 pub mod guide;
 pub mod hook;

@@ -274,4 +274,6 @@ async fn resolve(
 }
 
 #[cfg(test)]
+mod race;
+#[cfg(test)]
 mod tests;

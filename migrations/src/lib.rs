@@ -25,6 +25,7 @@ macro_rules! migrations {
             migration!($folder, 13, "0013", "service_accounts"),
             migration!($folder, 14, "0014", "passkeys"),
             migration!($folder, 15, "0015", "identity_providers"),
+            migration!($folder, 16, "0016", "field_lists"),
         ]
     };
 }

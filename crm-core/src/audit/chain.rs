@@ -36,6 +36,8 @@ pub(super) struct Sealable {
     after: Option<String>,
     request_id: String,
     address: Option<String>,
+    /// Absent in entries of before there was one.
+    rule: Option<String>,
     erased_at: Option<DateTime<Utc>>,
 }
 
@@ -45,7 +47,8 @@ macro_rules! sealable {
         concat!(
             $before,
             "a.id, a.occurred_at, a.actor, a.action, a.entity, a.entity_id, ",
-            "CAST(a.before AS text), CAST(a.after AS text), a.request_id, a.address, a.erased_at",
+            "CAST(a.before AS text), CAST(a.after AS text), a.request_id, a.address, a.rule, ",
+            "a.erased_at",
             $after
         )
     };
@@ -56,6 +59,7 @@ pub(super) use sealable;
 pub(super) const SEALABLE: &[ColumnType] = &[
     ColumnType::Uuid,
     ColumnType::Instant,
+    ColumnType::Text,
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Text,
@@ -84,6 +88,7 @@ impl Sealable {
             after: row.opt_text()?,
             request_id: row.text()?,
             address: row.opt_text()?,
+            rule: row.opt_text()?,
             erased_at: row.opt_instant()?,
         }))
     }
@@ -103,8 +108,12 @@ impl Sealable {
             .text(&self.entity)
             .option(self.entity_id.as_deref())
             .text(&self.request_id)
-            .option(self.address.as_deref())
-            .end();
+            .option(self.address.as_deref());
+        // Without a rule, the digest is that of entries from before there was one.
+        let fields = match &self.rule {
+            Some(rule) => fields.text(rule).end(),
+            None => fields.end(),
+        };
         let payload = Part::new("crm audit payload 1")
             .option(self.before.as_deref())
             .option(self.after.as_deref())
@@ -309,6 +318,34 @@ mod tests {
         let tenant = TenantId(Uuid::from_u128(9));
         let at = DateTime::UNIX_EPOCH;
         Seal::of(tenant, (5, previous), &members, at, at).unwrap()
+    }
+
+    #[test]
+    fn an_entry_without_a_rule_has_the_digest_that_it_had_before_there_were_rules() {
+        let mut entry = Sealable {
+            id: Uuid::from_u128(1),
+            occurred_at: DateTime::from_timestamp(1_750_000_000, 0).unwrap(),
+            actor: "user:1".into(),
+            action: "contacts.update".into(),
+            entity: "contacts".into(),
+            entity_id: Some("2".into()),
+            before: None,
+            after: None,
+            request_id: "req-1".into(),
+            address: None,
+            rule: None,
+            erased_at: None,
+        };
+        let digest = |entry: &Sealable| {
+            let member = entry.digest(TenantId(Uuid::from_u128(9)));
+            crate::audit::hex(&member.fields)
+        };
+        // Made by another program from the description in the guide.
+        let old = "6a4bbb8e16ffe3801d098518470d71d484ed31618d918aa8a8e23b8dd0405522";
+        assert_eq!(digest(&entry), old);
+        entry.rule = Some("role seller: contacts.update".into());
+        let new = "d7445e1a3a11b80416733d7f1cd9a602008b641762b4bf8613afc1d3dcb7a3b9";
+        assert_eq!(digest(&entry), new);
     }
 
     #[test]

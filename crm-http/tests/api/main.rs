@@ -24,6 +24,7 @@ mod custom;
 mod examples;
 mod explain;
 mod extremes;
+mod field_lists;
 mod flags;
 mod front;
 mod funnel;
