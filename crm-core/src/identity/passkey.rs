@@ -8,7 +8,9 @@
 //!
 //! Passkeys belong to the user, in all of their tenants, and are made and removed by nobody else, but
 //! by the operator for whoever has lost everything. They survive a new password and the end of all
-//! sessions; registrations and logins that wait for a device do not. A lock after failed passwords does
+//! sessions; registrations and logins that wait for a device do not. Those of an account whose address
+//! nobody had proven go when a mailed link sets its password: whoever made the account may have made
+//! them. A lock after failed passwords does
 //! not touch them: guessing passwords keeps nobody out who has a passkey.
 
 #[cfg(feature = "passkeys")]
@@ -77,14 +79,13 @@ impl Passkey {
 }
 
 impl Accounts {
-    /// The caller's passkeys, the oldest first; none for whoever is no user, nor to a session that a
+    /// The caller's passkeys, the oldest first; none for whoever is no user, or in a session that one
     /// tenant's provider vouched for.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn passkeys(&self, scope: &Scope) -> Result<Vec<Passkey>> {
-        let user = scope.actor().user().filter(|_| !scope.is_bound());
-        let Some(user) = user else {
+        let Some(user) = scope.actor().user().filter(|_| !scope.is_bound()) else {
             return Ok(Vec::new());
         };
         let own = Sql::new(
@@ -100,7 +101,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the caller has no such passkey; [`Error::Invalid`] on `name`;
-    /// [`Error::Conflict`] `not_a_user`.
+    /// [`Error::Conflict`] `not_a_user`, `bound_session`.
     pub async fn rename_passkey(
         &self,
         scope: &Scope,
@@ -129,12 +130,13 @@ impl Accounts {
         write.await
     }
 
-    /// Removes one of the caller's passkeys. Sessions that it opened go on.
+    /// Removes one of the caller's passkeys. Sessions that it opened go on, and the password that this
+    /// asks for stays a way to log in.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the caller has no such passkey; [`Error::Conflict`]
-    /// `last_way_to_log_in` for the only passkey of a user without a password, `login_too_old`,
-    /// `not_a_user`; [`Error::Invalid`] on `password` or `code`; [`Error::TooMany`].
+    /// [`Error::NotFound`] when the caller has no such passkey; [`Error::Invalid`] on `password` or
+    /// `code`; [`Error::Conflict`] `no_password` for a user without one, whose only way in this may
+    /// be, `not_a_user`, `bound_session`; [`Error::TooMany`].
     pub async fn remove_passkey(&self, scope: &Scope, id: PasskeyId, proof: StepUp) -> Result<()> {
         let owner = self.owner(scope).await?;
         let own = Sql::new("SELECT id FROM passkeys WHERE id = $1 AND user_id = $2")
@@ -151,14 +153,6 @@ impl Accounts {
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 spend_code(tx, &core, owner.id, proof.code.as_deref()).await?;
-                let with_password = hold_user(tx, owner.id).await?;
-                if !with_password && count(tx, owner.id).await? < 2 {
-                    return Err(Error::conflict(
-                        "last_way_to_log_in",
-                        "this is your only way to log in; register another passkey or set a password \
-                         first",
-                    ));
-                }
                 let delete = Sql::new("DELETE FROM passkeys WHERE id = $1 AND user_id = $2")
                     .bind(id, ColumnType::Uuid)
                     .bind(owner.id, ColumnType::Uuid);
@@ -172,31 +166,6 @@ impl Accounts {
         self.core.post.wake();
         Ok(())
     }
-}
-
-/// Keeps other changes of the user's ways to log in waiting until the transaction ends; answers
-/// whether they have a password.
-async fn hold_user(tx: &mut Tx<'_>, user: UserId) -> Result<bool> {
-    let hold = Sql::new(
-        "UPDATE users SET name = name WHERE id = $1 AND status = 'active' \
-         RETURNING password_hash IS NOT NULL",
-    )
-    .bind(user, ColumnType::Uuid)
-    .returns(&[ColumnType::Bool]);
-    tx.fetch_optional(hold)
-        .await?
-        .ok_or(Error::NotFound)?
-        .bool()
-}
-
-async fn count(tx: &mut Tx<'_>, user: UserId) -> Result<i64> {
-    let count = Sql::new("SELECT count(*) FROM passkeys WHERE user_id = $1")
-        .bind(user, ColumnType::Uuid)
-        .returns(&[ColumnType::Int]);
-    tx.fetch_optional(count)
-        .await?
-        .ok_or(Error::NotFound)?
-        .int()
 }
 
 fn one_of(user: UserId) -> Sql {
@@ -213,6 +182,12 @@ pub(super) async fn exists(db: &Db, user: UserId) -> Result<bool> {
 /// As [`exists`], in a transaction.
 pub(super) async fn exists_in(tx: &mut Tx<'_>, user: UserId) -> Result<bool> {
     Ok(tx.fetch_optional(one_of(user)).await?.is_some())
+}
+
+/// Removes the user's passkeys; answers how many.
+pub(super) async fn remove_all(tx: &mut Tx<'_>, user: UserId) -> Result<u64> {
+    let all = Sql::new("DELETE FROM passkeys WHERE user_id = $1");
+    tx.execute(all.bind(user, ColumnType::Uuid)).await
 }
 
 /// Removes what waits for a device of the user: whoever began it may be somebody else.

@@ -11,6 +11,7 @@ use super::email::normalize_email;
 use super::lockout;
 use super::one_time::{self, Purpose};
 use super::own::{self, Owner};
+use super::passkey;
 use super::password::Verdict;
 use super::session::{self, Session};
 use crate::db::{ColumnType, Sql, Tx};
@@ -114,7 +115,10 @@ impl Accounts {
                 )
                 .bind(core.clock.now(), ColumnType::Instant)
                 .bind(owner.id, ColumnType::Uuid);
-                tx.execute(verified).await?;
+                if tx.execute(verified).await? > 0 {
+                    // Until now nobody had shown that the account was theirs.
+                    passkey::remove_all(tx, owner.id).await?;
+                }
                 let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 lockout::clear(tx, &owner.email).await?;
                 let to = (owner.email.as_str(), owner.name.as_str());

@@ -289,11 +289,10 @@ impl Accounts {
             Box::pin(async move {
                 let row = tx.fetch_optional(Owner::by_email(&email)).await?;
                 let owner = Owner::read(row.ok_or(Error::NotFound)?)?;
-                let mut removed = 0;
+                let mut removed = passkey::remove_all(tx, owner.id).await?;
                 for delete in [
                     Sql::new("DELETE FROM totp_factors WHERE user_id = $1"),
                     Sql::new("DELETE FROM recovery_codes WHERE user_id = $1"),
-                    Sql::new("DELETE FROM passkeys WHERE user_id = $1"),
                 ] {
                     removed += tx.execute(delete.bind(owner.id, ColumnType::Uuid)).await?;
                 }

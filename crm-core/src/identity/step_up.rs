@@ -1,28 +1,22 @@
-//! Showing again who one is, before something that outlives the session.
-//!
-//! Whoever has a password gives it again, and whoever has time-based codes one of them. Who has no
-//! password has just logged in.
+//! Showing again who one is, before something that outlives the session: with the password, and a code
+//! where time-based codes are on.
 
-use chrono::TimeDelta;
 use secrecy::SecretString;
 
 use super::account::Accounts;
 use super::own::Owner;
 use super::second_factor;
 use crate::crm::Core;
-use crate::db::{ColumnType, Sql, Tx};
+use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::scope::Scope;
 
-/// How old the session of somebody without a password may be.
-const RECENT: TimeDelta = TimeDelta::minutes(10);
-
 /// What shows that it is still the owner who sits before the session.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StepUp {
-    /// The password of the account; needed by whoever has one.
-    pub password: Option<SecretString>,
+    /// The password of the account.
+    pub password: SecretString,
     /// A code of the second factor, or a recovery code; needed where time-based codes are on.
     pub code: Option<String>,
 }
@@ -32,46 +26,23 @@ impl Accounts {
     /// by [`spend_code`], in the transaction that it is for.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `password`; [`Error::Conflict`] `login_too_old`, `not_a_user`;
-    /// [`Error::TooMany`].
+    /// [`Error::Invalid`] on `password`; [`Error::Conflict`] `no_password` for an account that has
+    /// none, `not_a_user`, `bound_session`; [`Error::TooMany`].
     pub(super) async fn step_up(&self, scope: &Scope, proof: &StepUp) -> Result<Owner> {
         let owner = self.owner(scope).await?;
-        match (&owner.hash, &proof.password) {
-            (None, _) => self.check_recent(scope).await?,
-            (Some(_), Some(password)) => {
-                self.confirm(&owner, "password", password.clone(), scope)
-                    .await?;
-            }
-            (Some(_), None) => {
-                return Err(Error::invalid(
-                    "password",
-                    "required",
-                    "Give your password.",
-                ));
-            }
+        if owner.hash.is_none() {
+            return Err(Error::conflict(
+                "no_password",
+                "this account has no password to show again who you are; set one first, with the \
+                 mail of a forgotten one",
+            ));
         }
+        let password = proof.password.clone();
+        self.confirm(&owner, "password", password, scope).await?;
         if proof.code.is_some() {
             self.limit_codes(owner.id)?;
         }
         Ok(owner)
-    }
-
-    async fn check_recent(&self, scope: &Scope) -> Result<()> {
-        let (now, session) = (self.core.clock.now(), scope.session());
-        let recent = Sql::new(
-            "SELECT id FROM refresh_families WHERE id = $1 AND created_at > $2 AND created_at <= $3",
-        )
-        .bind(session, ColumnType::Uuid)
-        .bind(now - RECENT, ColumnType::Instant)
-        .bind(now, ColumnType::Instant)
-        .returns(&[ColumnType::Uuid]);
-        match self.core.db.fetch_optional(recent).await? {
-            Some(_) => Ok(()),
-            None => Err(Error::conflict(
-                "login_too_old",
-                "log in again, and do this within ten minutes",
-            )),
-        }
     }
 }
 

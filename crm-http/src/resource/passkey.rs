@@ -51,8 +51,7 @@ struct List {
 #[derive(Object)]
 #[oai(rename = "StepUp", deny_unknown_fields)]
 struct StepUpBody {
-    /// The password; left out only by who has none and logged in within the last ten minutes.
-    password: Option<String>,
+    password: String,
     /// Six digits of the device, or a recovery code; needed where time-based codes are on.
     #[oai(validator(max_length = 64))]
     code: Option<String>,
@@ -295,8 +294,8 @@ impl Passkeys {
 
     /// Remove a passkey
     ///
-    /// Needs the password, and a code where time-based codes are on. Sessions that it opened go on.
-    /// The last way to log in is not removed. Permission: none.
+    /// Needs the password, which stays a way to log in, and a code where time-based codes are on.
+    /// Sessions that it opened go on. Permission: none.
     #[oai(
         path = "/passkeys/:passkey_id/remove",
         method = "post",
@@ -423,7 +422,7 @@ fn credential(members: HashMap<String, Any<Value>>) -> Value {
 impl From<StepUpBody> for StepUp {
     fn from(body: StepUpBody) -> Self {
         Self {
-            password: body.password.map(Into::into),
+            password: body.password.into(),
             code: body.code,
         }
     }

@@ -161,8 +161,9 @@ async fn role_names_with_commas_line_feeds_and_stars_mean_nothing(database: Data
     assert!(names.iter().all(|name| held.contains(name)), "{held:?}");
     let body = Some(json!({"roles": ["admin, viewer"]}));
     let me = app.admin.get("/api/v1/auth/me").await.expect(200);
-    let path = format!("/api/v1/members/{}", me["user"]["id"].as_str().unwrap());
-    let split = app.admin.send(Method::PATCH, &path, body).await;
+    let id = me["user"]["id"].as_str().unwrap();
+    let path = format!("/api/v1/members/{id}/roles");
+    let split = app.admin.send(Method::PUT, &path, body).await;
     assert_eq!(split.status, 422, "a name is never split: {split}");
     app.close().await;
 }

@@ -25,6 +25,7 @@ crate::on_both_databases! {
     a_lock_after_wrong_passwords_keeps_no_passkey_out
     a_passkey_opens_the_tenants_of_its_owner_and_no_other
     passkeys_outlive_a_new_password_and_what_waits_for_them_does_not
+    a_passkey_of_whoever_made_the_account_goes_with_its_first_reset
     the_operator_takes_lost_passkeys_away
     where_the_operator_names_no_application_there_are_no_passkeys
     programs_have_no_passkeys
@@ -432,6 +433,24 @@ async fn passkeys_outlive_a_new_password_and_what_waits_for_them_does_not(databa
     ada.finish(everywhere).await.expect(204);
     assert_eq!(ada.get("/api/v1/auth/me").await.status, 401);
     enter(&app, &mut key).await.expect(200);
+    app.close().await;
+}
+
+async fn a_passkey_of_whoever_made_the_account_goes_with_its_first_reset(database: Database) {
+    let (app, mailbox) = start(database).await;
+    // The admin knows the first password of the account they made.
+    let admin = app.member("bob", "viewer").await;
+    let mut key = register(&admin).await;
+    enter(&app, &mut key).await.expect(200);
+    let body = json!({"email": "bob@acme.example"});
+    let path = "/api/v1/auth/password/forgot";
+    app.anonymous().post(path, body).await.expect(204);
+    let token = mailbox.token(&app, "bob@acme.example").await;
+    let body = json!({"token": token, "password": "a new harpsichord"});
+    let path = "/api/v1/auth/password/reset";
+    app.anonymous().post(path, body).await.expect(200);
+    let late = enter(&app, &mut key).await;
+    assert_eq!(late.problem(), (401, "passkey_refused".into()));
     app.close().await;
 }
 

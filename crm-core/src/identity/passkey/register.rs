@@ -7,7 +7,7 @@ use webauthn_rs::prelude::{
 };
 
 use super::ceremony::{self, PasskeyCeremony, Purpose, credential_hash, unreadable};
-use super::{Passkey, count, hold_user, tell};
+use super::{Passkey, tell};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Invalid`] on `password` or `code`; [`Error::Conflict`] `passkeys_unavailable`,
-    /// `too_many_passkeys`, `login_too_old`, `not_a_user`; [`Error::TooMany`].
+    /// `too_many_passkeys`, `no_password`, `not_a_user`, `bound_session`; [`Error::TooMany`].
     pub async fn begin_passkey(&self, scope: &Scope, proof: StepUp) -> Result<PasskeyCeremony> {
         self.party()?;
         let owner = self.step_up(scope, &proof).await?;
@@ -45,10 +45,7 @@ impl Accounts {
             Box::pin(async move {
                 let core = &accounts.core;
                 spend_code(tx, core, owner.id, proof.code.as_deref()).await?;
-                hold_user(tx, owner.id).await?;
-                if count(tx, owner.id).await? >= MOST {
-                    return Err(too_many());
-                }
+                check_room(tx, owner.id).await?;
                 let handle = handle(tx, core, owner.id).await?;
                 let known = credential_ids(tx, owner.id).await?;
                 let (asked, state) = accounts
@@ -75,7 +72,7 @@ impl Accounts {
     /// # Errors
     /// [`Error::Invalid`] on `name`; on `passkey_token` for one that is unknown, used or older than
     /// five minutes; on `credential` for one that does not answer it; [`Error::Conflict`]
-    /// `passkey_exists`, `too_many_passkeys`, `passkeys_unavailable`, `not_a_user`.
+    /// `passkey_exists`, `too_many_passkeys`, `passkeys_unavailable`, `not_a_user`, `bound_session`.
     pub async fn finish_passkey(&self, scope: &Scope, new: NewPasskey) -> Result<Passkey> {
         self.party()?;
         let owner = self.owner(scope).await?;
@@ -96,10 +93,7 @@ impl Accounts {
                 let Ok(credential) = party.0.finish_passkey_registration(&answer, &state) else {
                     return Ok(Err(refused()));
                 };
-                hold_user(tx, owner.id).await?;
-                if count(tx, owner.id).await? >= MOST {
-                    return Err(too_many());
-                }
+                check_room(tx, owner.id).await?;
                 let made = insert(tx, core, (owner.id, name), &credential).await?;
                 tell(tx, core, &owner, scope.request(), "auth.passkey_registered").await?;
                 Ok(Ok(made))
@@ -108,6 +102,23 @@ impl Accounts {
         let made = write.await??;
         self.core.post.wake();
         Ok(made)
+    }
+}
+
+/// Refuses one passkey more than a user may have. Of two registrations at once the second waits here
+/// for the first.
+async fn check_room(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+    let hold = Sql::new("UPDATE users SET name = name WHERE id = $1 AND status = 'active'");
+    if tx.execute(hold.bind(user, ColumnType::Uuid)).await? == 0 {
+        return Err(Error::NotFound);
+    }
+    let count = Sql::new("SELECT count(*) FROM passkeys WHERE user_id = $1")
+        .bind(user, ColumnType::Uuid)
+        .returns(&[ColumnType::Int]);
+    let mut row = tx.fetch_optional(count).await?.ok_or(Error::NotFound)?;
+    match row.int::<i64>()? {
+        MOST.. => Err(too_many()),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,6 @@
 //! What holds of the rows of passkeys, whatever devices do; the ceremonies are tested over HTTP.
 
 use anyhow::Result;
-use chrono::TimeDelta;
 use secrecy::SecretString;
 
 use super::*;
@@ -11,8 +10,6 @@ use crate::testing::Backend;
 
 on_both_databases!(
     the_last_way_to_log_in_stays,
-    of_two_removals_at_once_one_leaves_the_last_way_to_log_in,
-    whoever_has_no_password_has_just_logged_in,
     an_erased_tenants_users_leave_no_passkey,
 );
 
@@ -31,70 +28,22 @@ async fn plant(world: &World, user: UserId, number: u8) -> Result<PasskeyId> {
     Ok(id)
 }
 
-/// Ann without a password, with two passkeys.
-async fn without_password(backend: Backend) -> Result<(World, Scope, [PasskeyId; 2])> {
+async fn the_last_way_to_log_in_stays(backend: Backend) -> Result<()> {
     let (world, session) = World::new(backend).await?;
-    let scope = world.scope(&session.access_token).await?;
-    let ids = [
-        plant(&world, session.user_id, 1).await?,
-        plant(&world, session.user_id, 2).await?,
-    ];
+    let (accounts, ann) = (world.accounts(), world.scope(&session.access_token).await?);
+    let proof = StepUp {
+        password: SecretString::from(PASSWORD),
+        code: None,
+    };
+    let first = plant(&world, session.user_id, 1).await?;
+    accounts.remove_passkey(&ann, first, proof.clone()).await?;
+    let only = plant(&world, session.user_id, 2).await?;
     let forget = Sql::new("UPDATE users SET password_hash = NULL WHERE id = $1")
         .bind(session.user_id, ColumnType::Uuid);
     world.execute(forget).await?;
-    Ok((world, scope, ids))
-}
-
-async fn the_last_way_to_log_in_stays(backend: Backend) -> Result<()> {
-    let (world, scope, [first, last]) = without_password(backend).await?;
-    let accounts = world.accounts();
-    accounts
-        .remove_passkey(&scope, first, StepUp::default())
-        .await?;
-    let refused = accounts.remove_passkey(&scope, last, StepUp::default());
-    assert_eq!(code(refused.await), "last_way_to_log_in");
-    assert_eq!(accounts.passkeys(&scope).await?.len(), 1);
-
-    let other = world.other_tenant("Other").await?;
-    world.member(other, "bob@example.com", &["viewer"]).await?;
-    let bob = accounts
-        .login(login_of("bob@example.com"), request())
-        .await?;
-    let only = plant(&world, bob.user_id, 3).await?;
-    let bob = world.scope(&bob.access_token).await?;
-    let proof = StepUp {
-        password: Some(SecretString::from(PASSWORD)),
-        code: None,
-    };
-    accounts.remove_passkey(&bob, only, proof).await?;
-    assert!(accounts.passkeys(&bob).await?.is_empty());
-    Ok(())
-}
-
-async fn of_two_removals_at_once_one_leaves_the_last_way_to_log_in(backend: Backend) -> Result<()> {
-    let (world, scope, ids) = without_password(backend).await?;
-    let both = ids.map(|id| {
-        let (accounts, scope) = (world.accounts(), scope.clone());
-        tokio::spawn(async move { accounts.remove_passkey(&scope, id, StepUp::default()).await })
-    });
-    let mut outcomes = Vec::new();
-    for one in both {
-        outcomes.push(code(one.await?));
-    }
-    outcomes.sort_unstable();
-    assert_eq!(outcomes, ["last_way_to_log_in", "no error"]);
-    Ok(())
-}
-
-async fn whoever_has_no_password_has_just_logged_in(backend: Backend) -> Result<()> {
-    let (world, scope, [first, _]) = without_password(backend).await?;
-    let accounts = world.accounts();
-    world.clock.advance(TimeDelta::minutes(10));
-    let late = accounts.remove_passkey(&scope, first, StepUp::default());
-    assert_eq!(code(late.await), "login_too_old");
-    world.clock.step_back(TimeDelta::minutes(11));
-    let early = accounts.remove_passkey(&scope, first, StepUp::default());
-    assert_eq!(code(early.await), "login_too_old");
+    let refused = accounts.remove_passkey(&ann, only, proof).await;
+    assert_eq!(code(refused), "no_password");
+    assert_eq!(accounts.passkeys(&ann).await?.len(), 1);
     Ok(())
 }
 
