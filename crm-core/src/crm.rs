@@ -17,14 +17,15 @@ use crate::custom::{CustomFields, CustomModules};
 use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
+use crate::egress::Egress;
 use crate::error::{Error, Result};
 use crate::field_list::Views;
 use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, Invitations, PasswordCost, PasswordPolicy,
-    Sessions, SigningKeys, TokenKeys,
+    self, Accounts, ApiKeys, Identity, IdentityOptions, IdentityProviders, Invitations,
+    PasswordCost, PasswordPolicy, Sessions, SigningKeys, TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::mail::{self, MailOptions, Post};
@@ -67,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
     pub(crate) post: Post,
+    pub(crate) egress: Egress,
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
@@ -140,6 +142,11 @@ impl Crm {
     /// The repository of invitations.
     pub fn invitations(&self) -> Invitations {
         Invitations::new(self.core.clone())
+    }
+
+    /// The repository of identity providers.
+    pub fn identity_providers(&self) -> IdentityProviders {
+        IdentityProviders::new(self.core.clone())
     }
 
     /// The repository of API keys.
@@ -267,7 +274,7 @@ impl Crm {
                 tenant,
                 Actor::User(live.user),
                 Subject::User(live.user),
-                Some(claims.session),
+                Some((claims.session, live.bound)),
             )
         };
         if named.is_some_and(|named| named != tenant) {
@@ -280,7 +287,7 @@ impl Crm {
             .ok_or_else(identity::token_invalid)?;
         let scope = Scope::of(core.clone(), actor, tenant, &rights, request);
         Ok(match session {
-            Some(session) => scope.in_session(session),
+            Some((session, bound)) => scope.in_session(session, bound),
             None => scope,
         })
     }
@@ -478,6 +485,7 @@ pub struct Builder {
     jobs: Vec<Arc<dyn JobKind>>,
     retention: Retention,
     mail: MailOptions,
+    egress: Option<Egress>,
     pub(crate) hooks: Hooks,
 }
 
@@ -496,6 +504,7 @@ impl Default for Builder {
             jobs: vec![Arc::new(Import)],
             retention: Retention::default(),
             mail: MailOptions::default(),
+            egress: None,
             hooks: Hooks::default(),
         }
     }
@@ -566,6 +575,12 @@ impl Builder {
     /// How mails are sent, and where their links lead; without it they wait in the database.
     pub fn mail(mut self, options: MailOptions) -> Self {
         self.mail = options;
+        self
+    }
+
+    /// How requests leave this process; without it they reach the public internet only.
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.egress = Some(egress);
         self
     }
 
@@ -656,6 +671,10 @@ impl Builder {
             .await?,
             post: Post::new(self.mail, identity.seal.clone()),
             identity,
+            egress: match self.egress {
+                Some(egress) => egress,
+                None => Egress::builder().build()?,
+            },
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
             views: Views::new(),

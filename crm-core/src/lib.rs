@@ -10,6 +10,7 @@ mod crm;
 pub mod custom;
 mod db;
 mod dispatch;
+pub mod egress;
 pub mod error;
 pub mod event;
 mod field_list;

@@ -85,6 +85,8 @@ struct Inner {
     request: RequestContext,
     cause: Option<Cause>,
     session: Option<FamilyId>,
+    /// Whether a provider of the tenant vouched for the session.
+    bound: bool,
 }
 
 /// What allows the acts of a scope.
@@ -133,6 +135,7 @@ impl Scope {
             request,
             cause: None,
             session: None,
+            bound: false,
         }))
     }
 
@@ -178,6 +181,7 @@ impl Scope {
                 depth: event.depth + 1,
             }),
             session: None,
+            bound: false,
         }))
     }
 
@@ -196,16 +200,25 @@ impl Scope {
             request: self.0.request.clone(),
             cause: self.0.cause,
             session: self.0.session,
+            bound: self.0.bound,
             core,
         }))
     }
 
-    /// The same scope, of a request that belongs to a session.
-    pub(crate) fn in_session(mut self, session: FamilyId) -> Self {
+    /// The same scope, of a request that belongs to a session; a bound one is good for this tenant
+    /// alone.
+    pub(crate) fn in_session(mut self, session: FamilyId, bound: bool) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.session = Some(session);
+            inner.bound = bound;
         }
         self
+    }
+
+    /// Whether a provider of the tenant vouched for the session: the tenant's word is good for the
+    /// tenant alone, and never for the user's account, which others rely on too.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.0.bound
     }
 
     /// The session that the request belongs to; none for whoever has no session.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::account::TenantRef;
+use super::own::bound_session;
 use super::refresh::{self, Ended};
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
@@ -59,7 +60,7 @@ impl Sessions {
     }
 
     /// The caller's own sessions in all tenants, the one used last first; none for whoever is no
-    /// user. At most 200.
+    /// user. To a session that a tenant's provider vouched for, those in its tenant. At most 200.
     ///
     /// # Errors
     /// Those of the database.
@@ -67,6 +68,9 @@ impl Sessions {
         let Some(user) = scope.actor().user() else {
             return Ok(Vec::new());
         };
+        if scope.is_bound() {
+            return self.in_tenant(scope, user).await;
+        }
         let mut sql = select();
         sql.push("f.user_id = $3 ORDER BY f.last_used_at DESC, f.id DESC LIMIT $4");
         let sql = self
@@ -81,14 +85,18 @@ impl Sessions {
     /// new tenant.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `no_session` for whoever has none, `second_factor_required` for a session
-    /// that began without the second factor that the tenant requires; [`Error::Invalid`] on `tenant`
-    /// for one that the caller is not a member of, or that is suspended.
+    /// [`Error::Conflict`] `no_session` for whoever has none, `bound_session` for a session that a
+    /// tenant's provider vouched for, `second_factor_required` for a session that began without the
+    /// second factor that the tenant requires; [`Error::Invalid`] on `tenant` for one that the caller
+    /// is not a member of, or that is suspended.
     pub async fn switch(&self, scope: &Scope, tenant: &str) -> Result<(SecretString, u64)> {
         let (Some(id), Some(user)) = (scope.session(), scope.actor().user()) else {
             let message = "only a session has an active tenant: log in";
             return Err(Error::conflict("no_session", message));
         };
+        if scope.is_bound() {
+            return Err(bound_session());
+        }
         let (of, name) = (scope.clone(), tenant.trim().to_owned());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
@@ -169,6 +177,16 @@ impl Sessions {
     }
 
     async fn end_own(&self, scope: &Scope, kept: Option<FamilyId>) -> Result<u64> {
+        if scope.is_bound() {
+            let mut ended = 0;
+            for session in self.list(scope).await? {
+                if Some(session.id) != kept {
+                    let which = Ended::One(session.id);
+                    ended += self.finish(scope, which, "auth.session_end").await?;
+                }
+            }
+            return Ok(ended);
+        }
         match scope.actor().user() {
             Some(user) => {
                 let which = Ended::OfUser(user, kept);
@@ -185,6 +203,11 @@ impl Sessions {
     pub async fn list_of(&self, permit: &Permit<Read>, user: UserId) -> Result<Vec<OpenSession>> {
         let scope = permit.on(OBJECT)?;
         self.check_member(scope, user).await?;
+        self.in_tenant(scope, user).await
+    }
+
+    /// The sessions of a user that open the scope's tenant.
+    async fn in_tenant(&self, scope: &Scope, user: UserId) -> Result<Vec<OpenSession>> {
         let mut sql = select();
         sql.push("f.user_id = $3 AND (f.tenant_id = $4 OR f.roaming) ");
         sql.push("ORDER BY f.last_used_at DESC, f.id DESC LIMIT $5");
@@ -231,6 +254,7 @@ impl Sessions {
                     let entity = match which {
                         Ended::One(id) | Ended::OfMember(_, _, Some(id)) => id.to_string(),
                         Ended::OfUser(user, _) | Ended::OfMember(_, user, None) => user.to_string(),
+                        Ended::OfProvider(_, provider, _) => provider.to_string(),
                     };
                     let entity = ("sessions", Some(entity));
                     let after = json!({ "sessions": ended });

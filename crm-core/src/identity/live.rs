@@ -35,6 +35,8 @@ pub(crate) struct Live {
     pub(crate) tenant: TenantId,
     /// Whether a request may name another one.
     pub(crate) roaming: bool,
+    /// Whether a tenant's provider vouched for it: it is good for that tenant alone.
+    pub(crate) bound: bool,
     expires_at: DateTime<Utc>,
 }
 
@@ -114,7 +116,8 @@ pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Li
 
 async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
     let found = Sql::new(
-        "SELECT f.user_id, f.tenant_id, f.roaming, f.expires_at FROM refresh_families f \
+        "SELECT f.user_id, f.tenant_id, f.roaming, f.provider_id IS NOT NULL, f.expires_at \
+         FROM refresh_families f \
          JOIN users u ON u.id = f.user_id AND u.status = 'active' \
          WHERE f.id = $1 AND f.revoked_at IS NULL",
     )
@@ -122,6 +125,7 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
     .returns(&[
         ColumnType::Uuid,
         ColumnType::Uuid,
+        ColumnType::Bool,
         ColumnType::Bool,
         ColumnType::Instant,
     ]);
@@ -132,6 +136,7 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
         user: row.uuid()?,
         tenant: row.uuid()?,
         roaming: row.bool()?,
+        bound: row.bool()?,
         expires_at: row.instant()?,
     }))
 }

@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 47] = [
+const TABLES: [&str; 50] = [
     "tenants",
     "users",
     "memberships",
@@ -74,6 +74,9 @@ const TABLES: [&str; 47] = [
     "passkey_handles",
     "passkeys",
     "passkey_ceremonies",
+    "identity_providers",
+    "user_identities",
+    "spent_logins",
     "crm_migrations",
 ];
 

@@ -7,6 +7,8 @@ mod audit;
 mod auth;
 mod group;
 mod health;
+mod identity;
+mod identity_provider;
 mod invitation;
 mod job;
 mod member;
@@ -47,6 +49,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             invitation::Invited { crm: crm.clone() },
             second_factor::SecondFactor { crm: crm.clone() },
             passkeys(crm),
+            identity::Identities { crm: crm.clone() },
         ),
         (
             member::Members { crm: crm.clone() },
@@ -57,6 +60,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
         group::Groups { crm: crm.clone() },
         access::Access { crm: crm.clone() },
         api_key::ApiKeys { crm: crm.clone() },
+        identity_provider::IdentityProviders { crm: crm.clone() },
         audit::Audit { crm: crm.clone() },
         job::Jobs { crm: crm.clone() },
         module::Modules { crm: crm.clone() },
