@@ -58,6 +58,7 @@ impl Access {
             if let Some(condition) = rule.permission.condition() {
                 line.push_str(&format!(" where {condition}"));
             }
+            line.push_str(&rule.permission.fields().to_string());
             line.push_str(&format!(", role {}", rule.role));
             for step in rule.through {
                 line.push_str(&format!(" < {} {}", step.kind.as_str(), step.name));
