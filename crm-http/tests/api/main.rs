@@ -32,6 +32,7 @@ mod mail;
 mod merge;
 mod open_session;
 mod page;
+mod permission;
 mod plugin;
 mod query;
 mod records;
