@@ -59,13 +59,11 @@ const ANY_CALLER: &[&str] = &[
 ];
 
 /// One operation of the document, ready to be called.
-pub(crate) struct Operation {
-    pub(crate) id: String,
+struct Operation {
+    id: String,
     method: Method,
     path: String,
-    pub(crate) permission: Option<String>,
-    /// Those it needs beside that one.
-    pub(crate) further: Vec<String>,
+    permission: Option<String>,
     body: Option<Body>,
 }
 
@@ -75,7 +73,7 @@ enum Body {
 }
 
 impl Operation {
-    pub(crate) async fn call(&self, caller: &Caller, ids: &BTreeMap<&str, String>) -> Reply {
+    async fn call(&self, caller: &Caller, ids: &BTreeMap<&str, String>) -> Reply {
         let mut path = self.path.clone();
         for (collection, id) in ids {
             if path.starts_with(&format!("/api/v1/{collection}/{{")) {
@@ -111,7 +109,7 @@ impl Operation {
 }
 
 /// The operations of the document.
-pub(crate) fn operations(document: &Value) -> Vec<Operation> {
+fn operations(document: &Value) -> Vec<Operation> {
     let contract = Contract::new(document.clone());
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -123,8 +121,6 @@ pub(crate) fn operations(document: &Value) -> Vec<Operation> {
                 method: method.to_uppercase().parse().unwrap(),
                 path: path.clone(),
                 permission: operation["x-permission"].as_str().map(str::to_owned),
-                further: serde_json::from_value(operation["x-further-permissions"].clone())
-                    .unwrap_or_default(),
                 body: body.map(|(media_type, content)| match media_type.as_str() {
                     "application/json" => Body::Json(contract.sample(&content["schema"])),
                     _ => Body::Bytes,
@@ -136,7 +132,7 @@ pub(crate) fn operations(document: &Value) -> Vec<Operation> {
 }
 
 /// With a module that has every option, and so every operation.
-pub(crate) async fn start(database: Database) -> App {
+async fn start(database: Database) -> App {
     App::with(database, |builder| {
         builder.modules([crate::trash::papers(), crate::types::kinds()])
     })
@@ -144,7 +140,7 @@ pub(crate) async fn start(database: Database) -> App {
 }
 
 /// The id of something of `acme` in each collection.
-pub(crate) async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
+async fn something_of_each(app: &App) -> BTreeMap<&'static str, String> {
     let id = |reply: &Value| reply["id"].as_str().unwrap().to_owned();
     let mut ids = BTreeMap::new();
     for (collection, body) in [

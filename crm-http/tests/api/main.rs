@@ -32,7 +32,6 @@ mod mail;
 mod merge;
 mod open_session;
 mod page;
-mod permission;
 mod plugin;
 mod query;
 mod records;
