@@ -147,7 +147,7 @@ impl Db {
     }
 
     /// The columns of a table that refer to other rows and may be null.
-    async fn loose(&self, table: &TenantTable) -> Result<Vec<TenantTable>> {
+    pub(super) async fn loose(&self, table: &TenantTable) -> Result<Vec<TenantTable>> {
         let sql = Sql::new(match self.dialect() {
             Dialect::Sqlite => {
                 "SELECT DISTINCT k.\"from\" FROM pragma_foreign_key_list($1) AS k \

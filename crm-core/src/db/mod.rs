@@ -17,8 +17,12 @@ pub(crate) mod migrate;
 mod postgres;
 pub(crate) mod record;
 mod row;
+#[cfg(test)]
+pub(crate) mod seen;
 mod sql;
 mod sqlite;
+#[cfg(feature = "testing")]
+pub(crate) mod twin;
 mod writes;
 
 use std::sync::Arc;
@@ -105,6 +109,8 @@ impl<T, F> Job<T> for F where
 pub(crate) struct Db {
     backend: Backend,
     committed: Committed,
+    #[cfg(test)]
+    pub(crate) watch: seen::Watch,
 }
 
 /// Tells of commits: that there was one, and what it wrote to.
@@ -141,7 +147,12 @@ impl Db {
                 ));
             }
         };
-        Ok(Self { backend, committed })
+        Ok(Self {
+            backend,
+            committed,
+            #[cfg(test)]
+            watch: seen::Watch::default(),
+        })
     }
 
     /// Whether there is a database at `url`; a server's is found out by asking it.
@@ -164,6 +175,8 @@ impl Db {
     pub(crate) async fn fetch_all(&self, sql: Sql) -> Result<Vec<Row>> {
         #[cfg(feature = "testing")]
         counted::read();
+        #[cfg(test)]
+        let sql = self.watch.see(sql);
         match &self.backend {
             Backend::Sqlite(database) => database.fetch_all(sql).await,
             Backend::Postgres(database) => database.fetch_all(sql).await,
@@ -174,6 +187,8 @@ impl Db {
     pub(crate) async fn fetch_optional(&self, sql: Sql) -> Result<Option<Row>> {
         #[cfg(feature = "testing")]
         counted::read();
+        #[cfg(test)]
+        let sql = self.watch.see(sql);
         match &self.backend {
             Backend::Sqlite(database) => database.fetch_optional(sql).await,
             Backend::Postgres(database) => database.fetch_optional(sql).await,
@@ -184,6 +199,8 @@ impl Db {
     ///
     /// The job runs to its end even when the returned future is dropped.
     pub(crate) async fn write<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
+        #[cfg(test)]
+        let job = watched(self.watch.clone(), job);
         match &self.backend {
             Backend::Sqlite(database) => database.write(job).await,
             Backend::Postgres(database) => database.write(job).await,
@@ -207,6 +224,15 @@ impl Db {
             Backend::Postgres(database) => database.close().await,
         }
     }
+}
+
+/// The job, its statements seen.
+#[cfg(test)]
+fn watched<T: Send + 'static>(watch: seen::Watch, job: impl Job<T>) -> impl Job<T> {
+    fn is_job<T, J: Job<T>>(job: J) -> J {
+        job
+    }
+    is_job(move |tx| Box::pin(watch.within(job(tx))))
 }
 
 /// An open transaction. It cannot be committed or rolled back by its user: the job's answer does.
@@ -279,6 +305,8 @@ impl Tx<'_> {
 
     /// All rows of a statement.
     pub(crate) async fn fetch_all(&mut self, sql: Sql) -> Result<Vec<Row>> {
+        #[cfg(test)]
+        let sql = seen::see(sql);
         match &mut self.0 {
             Connection::Sqlite(connection) => sqlite::fetch_all(connection, sql),
             Connection::Postgres(connection) => postgres::fetch_all(connection, sql).await,
@@ -287,6 +315,8 @@ impl Tx<'_> {
 
     /// The first row of a statement.
     pub(crate) async fn fetch_optional(&mut self, sql: Sql) -> Result<Option<Row>> {
+        #[cfg(test)]
+        let sql = seen::see(sql);
         match &mut self.0 {
             Connection::Sqlite(connection) => sqlite::fetch_optional(connection, sql),
             Connection::Postgres(connection) => postgres::fetch_optional(connection, sql).await,
@@ -295,6 +325,8 @@ impl Tx<'_> {
 
     /// Runs a statement and answers how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64> {
+        #[cfg(test)]
+        let sql = seen::see(sql);
         match &mut self.0 {
             Connection::Sqlite(connection) => sqlite::execute(connection, sql),
             Connection::Postgres(connection) => postgres::execute(connection, sql).await,
@@ -304,6 +336,8 @@ impl Tx<'_> {
     /// Runs several writing statements, none of which needs to see what another wrote, in one round
     /// trip where statements take one.
     pub(crate) async fn execute_all(&mut self, statements: Vec<Sql>) -> Result<()> {
+        #[cfg(test)]
+        let statements: Vec<Sql> = statements.into_iter().map(seen::see).collect();
         match &mut self.0 {
             Connection::Sqlite(connection) => {
                 for sql in statements {

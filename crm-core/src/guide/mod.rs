@@ -1,6 +1,11 @@
 //! Guides, each a page: what to declare, what to send, and what comes back. Their examples are
 //! taken from these pages by the tests.
 
+pub mod asvs {
+    #![doc = include_str!("asvs.md")]
+}
+#[cfg(test)]
+mod asvs_test;
 pub mod audit {
     #![doc = include_str!("audit.md")]
 }

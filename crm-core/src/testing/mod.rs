@@ -1,8 +1,10 @@
 //! Test support for this library and for applications built on it; behind the feature `testing`.
 
+mod isolation;
 pub mod postgres;
 mod suite;
 
+pub use isolation::{IsolationBroken, Leak, isolation_suite};
 pub use suite::{Broken, module_suite};
 use tempfile::TempDir;
 

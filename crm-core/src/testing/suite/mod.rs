@@ -10,7 +10,7 @@
 //! ```
 
 mod promises;
-mod sample;
+pub(in crate::testing) mod sample;
 
 use std::fmt;
 use std::sync::Arc;
@@ -258,7 +258,10 @@ impl Suite {
 }
 
 /// The state machine that governs the field.
-fn machine<'m>(module: &'m CompiledModule, field: &FieldSpec) -> Option<&'m MachineSpec> {
+pub(in crate::testing) fn machine<'m>(
+    module: &'m CompiledModule,
+    field: &FieldSpec,
+) -> Option<&'m MachineSpec> {
     let mut machines = module.spec().machines.iter();
     machines.find(|machine| machine.field == field.name)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::module::{Bounds, FieldType};
 
 /// The sample number `n` of a field of this kind; references have none of their own.
-pub(super) fn of(kind: &FieldType, n: u64) -> Json {
+pub(in crate::testing) fn of(kind: &FieldType, n: u64) -> Json {
     match kind {
         FieldType::Text { min, max } => text(n, *min, *max).into(),
         FieldType::LongText { min, max } if *max < 40 => text(n, *min, *max).into(),

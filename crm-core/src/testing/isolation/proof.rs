@@ -1,0 +1,294 @@
+//! That the suite is strong enough: without any one of the tenant conditions of the statements that
+//! it runs, it fails.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use secrecy::SecretString;
+
+use super::stage::Chapter;
+use super::transcript::Said;
+use super::world::{World, leaks};
+use crate::crm::Crm;
+use crate::db::seen::{Mutant, conditions};
+use crate::db::{DatabaseOptions, Durability};
+use crate::identity::PasswordCost;
+use crate::module::ModuleSpec;
+use crate::testing::Backend;
+
+/// Statements of one site that are tried before it counts as unnoticed.
+const MOST_TRIED: usize = 60;
+/// Databases that share the work.
+const WORKERS: usize = 2;
+
+/// Modules with all that a declaration may say, as few as that takes.
+const MODULES: [&str; 3] = [
+    r#"
+name = "guests"
+singular = "guest"
+search = "indexed"
+fields = [
+    { name = "name", type = "text", required = true, search = true, sort = true },
+    { name = "badge", type = "text", unique = true },
+    { name = "likeness", type = "vector", dimensions = 3 },
+]
+"#,
+    r#"
+name = "houses"
+singular = "house"
+soft_delete = true
+search = "indexed"
+parent = "host_id"
+duplicates = [["email"], ["title", "room"]]
+fields = [
+    { name = "title", type = "text", required = true, search = true, sort = true },
+    { name = "code", type = "text", unique = true, sort = true },
+    { name = "email", type = "email" },
+    { name = "room", type = "integer", sort = true },
+    { name = "state", type = "enum", values = ["open", "done"], required = true, default = "open" },
+    { name = "number", type = "serial" },
+    { name = "host_id", type = "reference", module = "guests", on_delete = "set_null" },
+    { name = "above_id", type = "reference", module = "houses" },
+    { name = "guest_ids", type = "references", module = "guests" },
+    { name = "subject", type = "any_reference", modules = ["guests", "houses"], on_delete = "set_null" },
+]
+
+[[machines]]
+field = "state"
+initial = ["open"]
+edges = { open = ["done"] }
+open = []
+"#,
+    r#"
+name = "calls"
+singular = "call"
+parent = "house_id"
+fields = [
+    { name = "house_id", type = "reference", module = "houses", required = true, on_delete = "cascade" },
+    { name = "others", type = "references", module = "houses", on_delete = "cascade" },
+    { name = "about", type = "any_reference", modules = ["guests", "houses"], on_delete = "cascade" },
+    { name = "who", type = "text", copied = "house_id.title" },
+]
+"#,
+];
+
+/// The conditions that no attack can show to be missing. Each line is a part of a statement with the
+/// condition between « and », a tab, and why.
+fn redundant() -> Result<String> {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/testing/isolation/redundant.txt"
+    );
+    Ok(std::fs::read_to_string(file)?)
+}
+
+async fn open(backend: &Backend) -> Result<Crm> {
+    let modules = MODULES.map(ModuleSpec::from_toml).into_iter();
+    let builder = Crm::builder()
+        .database(backend.url())
+        .database_options(DatabaseOptions {
+            durability: Durability::Off,
+            // Few records are many, so that the index is used.
+            large_tenant: 2,
+            ..DatabaseOptions::default()
+        })
+        .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
+        .password_cost(PasswordCost::LOWEST)
+        .modules(modules.collect::<crate::Result<Vec<_>>>()?);
+    Ok(builder.build().await?)
+}
+
+/// The chapters with what they answer alone, and which of them run each statement.
+struct Plan {
+    crm: Crm,
+    world: World,
+    chapters: Vec<(Chapter, Vec<Said>)>,
+    statements: BTreeMap<Arc<str>, Vec<usize>>,
+}
+
+impl Plan {
+    async fn new(backend: &Backend) -> Result<Self> {
+        let crm = open(backend).await?;
+        let world = World::prepare(&crm).await?;
+        let watch = crm.core.db.watch.clone();
+        let (mut chapters, mut statements) = (Vec::new(), BTreeMap::<Arc<str>, Vec<usize>>::new());
+        let mut sizes = Vec::new();
+        for (at, chapter) in world.chapters().into_iter().enumerate() {
+            let alone = world.alone(&chapter).await?;
+            let scene = world.set(&chapter).await?;
+            watch.take();
+            let said = world.said(&scene, &chapter).await;
+            let mut seen = watch.take();
+            // Statements of the suite itself.
+            seen.retain(|shape| !shape.starts_with("SELECT quote("));
+            let damaged = world.damaged(&scene, &chapter).await?;
+            let found = leaks(&chapter, &alone, &said, &damaged);
+            ensure!(found.is_empty(), "{}", super::listed(&found));
+            world.strike(&scene).await?;
+            sizes.push(seen.len() + said.len());
+            for shape in seen {
+                statements.entry(shape.into()).or_default().push(at);
+            }
+            chapters.push((chapter, alone));
+        }
+        // The chapter that shows a fault soonest: of rights where everybody asks, else a short one.
+        for players in statements.values_mut() {
+            let everywhere = players.len() * 2 > chapters.len();
+            players.sort_by_key(|at| {
+                let rights = chapters[*at].0.door.starts_with("rights");
+                (!(everywhere && rights), sizes[*at])
+            });
+        }
+        Ok(Self {
+            crm,
+            world,
+            chapters,
+            statements,
+        })
+    }
+
+    /// The conditions by where they come from.
+    fn sites(&self) -> BTreeMap<String, Vec<Mutant>> {
+        let mut sites = BTreeMap::<String, Vec<Mutant>>::new();
+        // What asks for nothing finds nothing.
+        let statements = self.statements.keys();
+        for shape in statements.filter(|shape| !shape.contains("IN (NULL)")) {
+            for (place, range) in conditions(shape).into_iter().enumerate() {
+                let mutant = Mutant {
+                    shape: shape.clone(),
+                    place,
+                };
+                sites.entry(site(shape, range)).or_default().push(mutant);
+            }
+        }
+        sites
+    }
+
+    /// Whether the suite fails without the condition in one of the statements that have it from here.
+    async fn misses(&self, mutants: &[Mutant]) -> Result<bool> {
+        for mutant in mutants.iter().take(MOST_TRIED) {
+            if self.notices(mutant).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether some chapter notices that the condition is gone.
+    async fn notices(&self, mutant: &Mutant) -> Result<bool> {
+        let watch = &self.crm.core.db.watch;
+        let players = self.statements.get(&mutant.shape).context("a statement")?;
+        for at in players {
+            let (chapter, alone) = self.chapters.get(*at).context("a chapter")?;
+            let scene = self.world.set(chapter).await?;
+            watch.arm(mutant.clone());
+            let said = self.world.said(&scene, chapter).await;
+            let struck = watch.disarm();
+            let damaged = self.world.damaged(&scene, chapter).await?;
+            self.world.strike(&scene).await?;
+            let noticed = !leaks(chapter, alone, &said, &damaged).is_empty();
+            ensure!(struck || !noticed, "{} differs by itself", chapter.door);
+            if noticed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Where a condition comes from, itself between « and ». Statements on modules are built: what stands
+/// around a condition tells the place in the source, and their names do not. Others are literals.
+fn site(shape: &str, range: Range<usize>) -> String {
+    let (before, rest) = shape.split_at(range.start);
+    let (condition, after) = rest.split_at(range.len());
+    if !shape.contains('"') {
+        return format!("{before}«{condition}»{after}");
+    }
+    let [before, condition, after] = [before, condition, after].map(unnamed);
+    let behind = before.chars().count().saturating_sub(30);
+    let before: String = before.chars().skip(behind).collect();
+    let after: String = after.chars().take(10).collect();
+    let verb = shape.split(' ').next().unwrap_or_default();
+    format!("{verb} … {before}«{condition}»{after}")
+}
+
+/// The text with one name for all tables and columns of modules.
+fn unnamed(text: &str) -> String {
+    let mut unnamed = String::with_capacity(text.len());
+    for (at, part) in text.split('"').enumerate() {
+        match at % 2 {
+            0 => unnamed.push_str(part),
+            _ => {
+                let search = part.find(".search").and_then(|at| part.get(at..));
+                let links = if part.contains('.') { ".links" } else { "" };
+                unnamed.push_str("\"x");
+                unnamed.push_str(search.unwrap_or(links));
+                unnamed.push('"');
+            }
+        }
+    }
+    unnamed
+}
+
+/// Takes out the conditions of each site that `picks` chooses; answers the sites that nobody missed,
+/// and how many there are.
+async fn unnoticed(plan: &Plan, picks: impl Fn(usize) -> bool) -> Result<(Vec<String>, usize)> {
+    let mut unnoticed = Vec::new();
+    let sites = plan.sites();
+    let count = sites.len();
+    for (at, (site, mutants)) in sites.into_iter().enumerate() {
+        if picks(at) && !plan.misses(&mutants).await? {
+            unnoticed.push(site);
+        }
+    }
+    Ok((unnoticed, count))
+}
+
+/// Conditions that nobody missed have a reason.
+fn explained(survivors: &[String], redundant: &str) -> Result<()> {
+    let reasons = redundant.lines().filter_map(|line| line.split_once('\t'));
+    let reasons: Vec<&str> = reasons.map(|(part, _)| part).collect();
+    let known = |site: &&String| reasons.iter().any(|part| site.contains(*part));
+    let unexplained: Vec<&str> = survivors
+        .iter()
+        .filter(|site| !known(site))
+        .map(String::as_str)
+        .collect();
+    ensure!(
+        unexplained.is_empty(),
+        "without these conditions nobody notices anything:\n{}",
+        unexplained.join("\n")
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_fails_without_any_one_tenant_condition() -> Result<()> {
+    let workers = (0..WORKERS).map(|worker| {
+        tokio::spawn(async move {
+            let backend = Backend::sqlite();
+            let plan = Plan::new(&backend).await?;
+            unnoticed(&plan, |at| at % WORKERS == worker).await
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    let mut survivors = Vec::new();
+    for worker in workers {
+        let (unnoticed, count) = worker.await??;
+        ensure!(count > 100, "only {count} conditions were tried");
+        survivors.extend(unnoticed);
+    }
+    explained(&survivors, &redundant()?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_tenant_reaches_another_by_any_door() -> Result<()> {
+    let backend = Backend::sqlite();
+    let crm = open(&backend).await?;
+    super::isolation_suite(&crm).await?;
+    // Nothing is left of it.
+    ensure!(crm.tenants().list().await?.is_empty());
+    Ok(())
+}
