@@ -41,6 +41,9 @@ pub(crate) enum Task {
     Sample(u16),
 }
 
+/// A sample of a module's texts, and when it was taken.
+type Sampled = (DateTime<Utc>, Arc<Sample>);
+
 /// What is asked for, and what this process knows to be there.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
@@ -49,7 +52,7 @@ pub(crate) struct Upkeep {
     counted: Mutex<HashSet<(TenantId, u16)>>,
     /// Records that a module's search index has learned since it was last merged.
     learned: Mutex<HashMap<u16, u64>>,
-    samples: Mutex<HashMap<u16, (DateTime<Utc>, Arc<Sample>)>>,
+    samples: Mutex<HashMap<u16, Sampled>>,
     wake: Notify,
 }
 
