@@ -57,7 +57,8 @@ pub(crate) fn traces(scope: &Scope, module: &CompiledModule, change: Change) -> 
     let action = format!("{}.{}", module.name(), change.kind.action());
     let entity = (module.name().as_str(), Some(change.record.to_string()));
     let states = (change.before.clone().into(), change.after.clone().into());
-    let [audit, unsealed] = entry(scope.into(), &action, entity, states);
+    let by = scope.impersonator();
+    let [audit, unsealed] = entry((scope.into(), by), &action, entity, states);
     let id = EventId(scope.clock().new_id());
     let (root, depth) = scope
         .cause()
@@ -110,7 +111,9 @@ pub(crate) async fn audit(
     before: Option<Json>,
     after: Option<Json>,
 ) -> Result<()> {
-    audit_by(tx, scope.into(), action, entity, before, after).await
+    let states = (before.into(), after.into());
+    let statements = entry((scope.into(), scope.impersonator()), action, entity, states);
+    tx.execute_all(statements.into()).await
 }
 
 /// Writes the audit row of an act that opens a scope, such as `auth.login`, or needs none.
@@ -123,22 +126,23 @@ pub(crate) async fn audit_by(
     after: Option<Json>,
 ) -> Result<()> {
     let states = (before.into(), after.into());
-    let statements = entry(author, action, entity, states).into();
-    tx.execute_all(statements).await
+    let statements = entry((author, None), action, entity, states);
+    tx.execute_all(statements.into()).await
 }
 
-/// An audit row, and what has it sealed.
+/// An audit row of the author and of who acts in their name, and what has it sealed.
 fn entry(
-    Author {
-        clock,
-        tenant,
-        actor,
-        request,
-    }: Author<'_>,
+    (author, impersonator): (Author<'_>, Option<Actor>),
     action: &str,
     (entity, entity_id): (&str, Option<String>),
     (before, after): (Value, Value),
 ) -> [Sql; 2] {
+    let Author {
+        clock,
+        tenant,
+        actor,
+        request,
+    } = author;
     let id = clock.new_id();
     let audit = db::journal::audit()
         .bind(tenant, ColumnType::Uuid)
@@ -154,7 +158,8 @@ fn entry(
         .bind(
             request.address.map(|address| address.to_string()),
             ColumnType::Text,
-        );
+        )
+        .bind(impersonator.map(|by| by.to_string()), ColumnType::Text);
     let unsealed = db::journal::unsealed()
         .bind(tenant, ColumnType::Uuid)
         .bind(id, ColumnType::Uuid);

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::crm::Core;
 use crate::custom::TenantModules;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::event::Event;
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
+use crate::identity::Impersonator;
 use crate::module::CompiledModule;
 use crate::policy::{Catalogue, Grants, Operation, Rights, Rows};
 use crate::reach::Reach;
@@ -29,6 +30,10 @@ pub enum Actor {
     Plugin(PluginId),
     /// Whoever runs this program: the command line and the application itself.
     Operator,
+    /// An operator of the platform, looking after a tenant from outside.
+    PlatformOperator(UserId),
+    /// Nobody that is known: whoever fails to log in to an account that there is not.
+    Anonymous,
 }
 
 impl Actor {
@@ -36,7 +41,11 @@ impl Actor {
     pub fn user(&self) -> Option<UserId> {
         match self {
             Self::User(id) => Some(*id),
-            Self::ApiKey(_) | Self::Plugin(_) | Self::Operator => None,
+            Self::ApiKey(_)
+            | Self::Plugin(_)
+            | Self::Operator
+            | Self::PlatformOperator(_)
+            | Self::Anonymous => None,
         }
     }
 }
@@ -48,6 +57,8 @@ impl fmt::Display for Actor {
             Self::ApiKey(id) => write!(f, "api_key:{id}"),
             Self::Plugin(id) => write!(f, "plugin:{id}"),
             Self::Operator => f.write_str("operator"),
+            Self::PlatformOperator(id) => write!(f, "operator:{id}"),
+            Self::Anonymous => f.write_str("anonymous"),
         }
     }
 }
@@ -83,6 +94,7 @@ struct Inner {
     request: RequestContext,
     cause: Option<Cause>,
     session: Option<FamilyId>,
+    impersonator: Option<Impersonator>,
 }
 
 impl Scope {
@@ -121,6 +133,7 @@ impl Scope {
             request,
             cause: None,
             session: None,
+            impersonator: None,
         }))
     }
 
@@ -165,6 +178,7 @@ impl Scope {
                 depth: event.depth + 1,
             }),
             session: None,
+            impersonator: None,
         }))
     }
 
@@ -182,6 +196,7 @@ impl Scope {
             request: self.0.request.clone(),
             cause: self.0.cause,
             session: self.0.session,
+            impersonator: self.0.impersonator,
             core,
         }))
     }
@@ -192,6 +207,35 @@ impl Scope {
             inner.session = Some(session);
         }
         self
+    }
+
+    /// The same scope, of a request in which another user acts in the actor's name.
+    pub(crate) fn impersonated(mut self, by: Impersonator) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.impersonator = Some(by);
+        }
+        self
+    }
+
+    /// Who acts in the actor's name, where somebody else does: a member of the tenant, or an operator.
+    pub fn impersonator(&self) -> Option<Actor> {
+        self.0.impersonator.map(Impersonator::actor)
+    }
+
+    /// Refuses what nobody does in another's name: what concerns their account and sessions, or
+    /// would outlive the impersonation.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] `impersonating`.
+    pub(crate) fn refuse_impersonator(&self) -> Result<()> {
+        match self.0.impersonator {
+            None => Ok(()),
+            Some(_) => Err(Refusal::forbidden(
+                "impersonating",
+                "you act in another's name: only they can do this themselves",
+            )
+            .into()),
+        }
     }
 
     /// The session that the request belongs to; none for whoever has no session.

@@ -37,6 +37,7 @@ pub(super) struct Sealable {
     request_id: String,
     address: Option<String>,
     erased_at: Option<DateTime<Utc>>,
+    impersonator: Option<String>,
 }
 
 /// The columns of a [`Sealable`], of the table `a`; callers append where to find them.
@@ -45,7 +46,8 @@ macro_rules! sealable {
         concat!(
             $before,
             "a.id, a.occurred_at, a.actor, a.action, a.entity, a.entity_id, ",
-            "CAST(a.before AS text), CAST(a.after AS text), a.request_id, a.address, a.erased_at",
+            "CAST(a.before AS text), CAST(a.after AS text), a.request_id, a.address, a.erased_at, ",
+            "a.impersonator",
             $after
         )
     };
@@ -65,6 +67,7 @@ pub(super) const SEALABLE: &[ColumnType] = &[
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Instant,
+    ColumnType::Text,
 ];
 
 impl Sealable {
@@ -85,6 +88,7 @@ impl Sealable {
             request_id: row.text()?,
             address: row.opt_text()?,
             erased_at: row.opt_instant()?,
+            impersonator: row.opt_text()?,
         }))
     }
 
@@ -104,6 +108,7 @@ impl Sealable {
             .option(self.entity_id.as_deref())
             .text(&self.request_id)
             .option(self.address.as_deref())
+            .column("impersonator", self.impersonator.as_deref())
             .end();
         let payload = Part::new("crm audit payload 1")
             .option(self.before.as_deref())
@@ -295,6 +300,14 @@ impl Part {
         }
     }
 
+    /// A column that came later: entries without it have the digest they had before.
+    fn column(self, name: &str, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => self.text(name).text(text),
+            None => self,
+        }
+    }
+
     fn end(self) -> Hash {
         self.0.finalize().into()
     }
@@ -309,6 +322,40 @@ mod tests {
         let tenant = TenantId(Uuid::from_u128(9));
         let at = DateTime::UNIX_EPOCH;
         Seal::of(tenant, (5, previous), &members, at, at).unwrap()
+    }
+
+    #[test]
+    fn an_entry_in_nobodys_name_has_the_digest_it_had_before_there_was_such_a_column() {
+        let entry = |impersonator: Option<&str>| Sealable {
+            id: Uuid::from_u128(1),
+            occurred_at: DateTime::UNIX_EPOCH,
+            actor: "operator".into(),
+            action: "contacts.update".into(),
+            entity: "contacts".into(),
+            entity_id: None,
+            before: None,
+            after: None,
+            request_id: "r".into(),
+            address: None,
+            erased_at: None,
+            impersonator: impersonator.map(ToOwned::to_owned),
+        };
+        let tenant = TenantId(Uuid::from_u128(9));
+        let before = Part::new("crm audit entry 1")
+            .bytes(tenant.0.as_bytes())
+            .bytes(Uuid::from_u128(1).as_bytes())
+            .number(0)
+            .text("operator")
+            .text("contacts.update")
+            .text("contacts")
+            .option(None)
+            .text("r")
+            .option(None)
+            .end();
+        assert_eq!(entry(None).digest(tenant).fields, before);
+        let one = entry(Some("user:1")).digest(tenant).fields;
+        assert_ne!(one, before);
+        assert_ne!(one, entry(Some("user:2")).digest(tenant).fields);
     }
 
     #[test]

@@ -71,8 +71,10 @@ impl Accounts {
     /// The user who acts, for what only they may do to their account.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `not_a_user` for programs.
+    /// [`Error::Conflict`] `not_a_user` for programs; [`Error::Refused`] `impersonating` for whoever
+    /// acts in the user's name.
     pub(super) async fn owner(&self, scope: &Scope) -> Result<Owner> {
+        scope.refuse_impersonator()?;
         let Some(id) = scope.actor().user() else {
             return Err(not_a_user());
         };

@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 44] = [
+const TABLES: [&str; 46] = [
     "tenants",
     "users",
     "memberships",
@@ -71,11 +71,13 @@ const TABLES: [&str; 44] = [
     "totp_factors",
     "recovery_codes",
     "login_challenges",
+    "operators",
+    "tenant_settings",
     "crm_migrations",
 ];
 
 /// Path segments and permission prefixes of the library itself, present and foreseen.
-const SEGMENTS: [&str; 15] = [
+const SEGMENTS: [&str; 17] = [
     "auth",
     "me",
     "members",
@@ -91,6 +93,8 @@ const SEGMENTS: [&str; 15] = [
     "search",
     "groups",
     "service_accounts",
+    "platform",
+    "impersonations",
 ];
 
 /// Prefixes that the databases keep for themselves.

@@ -7,8 +7,17 @@ use super::permission::{Permission, WILDCARD};
 use crate::error::{Error, Result};
 
 /// The objects of a tenant's administration; no module may take one of their names.
-const ADMINISTRATION: [&str; 9] = [
-    "members", "roles", "groups", "access", "api_keys", "plugins", "audit", "jobs", "modules",
+const ADMINISTRATION: [&str; 10] = [
+    "members",
+    "roles",
+    "groups",
+    "access",
+    "api_keys",
+    "plugins",
+    "audit",
+    "jobs",
+    "modules",
+    "impersonations",
 ];
 
 /// Stands in a rule for all business modules; no module may be called so.

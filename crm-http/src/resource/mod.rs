@@ -7,14 +7,18 @@ mod audit;
 mod auth;
 mod group;
 mod health;
+mod impersonation;
 mod invitation;
 mod job;
 mod member;
 mod module;
+mod operator;
+mod platform;
 mod plugin;
 mod role;
 mod route;
 mod second_factor;
+mod security;
 mod service_account;
 mod session;
 
@@ -44,12 +48,16 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             account::Account { crm: crm.clone() },
             invitation::Invited { crm: crm.clone() },
             second_factor::SecondFactor { crm: crm.clone() },
+            security::Security { crm: crm.clone() },
+            impersonation::Own { crm: crm.clone() },
         ),
         (
             member::Members { crm: crm.clone() },
             invitation::Invitations { crm: crm.clone() },
             service_account::ServiceAccounts { crm: crm.clone() },
+            impersonation::Impersonations { crm: crm.clone() },
         ),
+        (platform::Tenants, operator::Operators),
         role::Roles { crm: crm.clone() },
         group::Groups { crm: crm.clone() },
         access::Access { crm: crm.clone() },
