@@ -614,6 +614,14 @@ impl Builder {
         self
     }
 
+    /// Lets users register passkeys for the application at these origins, and log in with them;
+    /// without it there are none.
+    #[cfg(feature = "passkeys")]
+    pub fn passkeys(mut self, relying_party: identity::RelyingParty) -> Self {
+        self.identity.relying_party = Some(relying_party);
+        self
+    }
+
     /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
     pub fn login_limit(mut self, attempts: u32) -> Self {
         self.identity.login_limit = attempts;

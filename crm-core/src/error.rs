@@ -60,6 +60,8 @@ pub enum Error {
         token: secrecy::SecretString,
         /// Whether the user has a second factor; who has none sets one up now.
         enrolled: bool,
+        /// Whether one of the user's passkeys will do.
+        passkey: bool,
     },
     /// The caller may see the thing, and may not do this to it.
     #[error("you lack the permission {permission}")]

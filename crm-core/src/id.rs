@@ -89,3 +89,7 @@ id! {
     /// A login: the family of refresh tokens that descend from it.
     FamilyId
 }
+id! {
+    /// A passkey of a user.
+    PasskeyId
+}

@@ -1,21 +1,23 @@
-//! What makes reads of large tenants quick on SQLite, done behind the writes: a write that waited for
-//! it would cost twice as much, and most tenants never ask for it.
+//! What makes reads of large tenants quick, done behind the writes: a write that waited for it would
+//! cost twice as much, and most tenants never ask for it.
 //!
 //! A search that meets a large tenant without its part of the search index, or a part that lies far
 //! behind, asks for it here, and meanwhile reads what the index does not know; a count of many
-//! records asks that their number be kept. The work is done in steps, each a transaction that leaves
+//! records asks that their number be kept. On PostgreSQL a search asks what the records of a module
+//! have in common. The work is done in steps, each a transaction that leaves
 //! everything as right as it was, tenants in turn. What is asked for is forgotten with the process:
 //! the next read asks again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::crm::Core;
-use crate::db::record::Learned;
+use crate::db::record::{Learned, Sample};
 use crate::error::Result;
 use crate::id::TenantId;
 
@@ -23,6 +25,8 @@ use crate::id::TenantId;
 const MOST: usize = 256;
 /// Most numbers that one process relies on; the others are counted.
 const MOST_COUNTED: usize = 100_000;
+/// How long a sample tells enough.
+const SAMPLED: TimeDelta = TimeDelta::hours(1);
 
 /// What reads ask for, about a tenant's records of the module with this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(crate) enum Task {
     Count(TenantId, u16),
     /// The search index of the module in one piece: to be begun, or gone on with.
     Merge(u16, bool),
+    /// A sample of the module's texts.
+    Sample(u16),
 }
 
 /// What is asked for, and what this process knows to be there.
@@ -43,6 +49,7 @@ pub(crate) struct Upkeep {
     counted: Mutex<HashSet<(TenantId, u16)>>,
     /// Records that a module's search index has learned since it was last merged.
     learned: Mutex<HashMap<u16, u64>>,
+    samples: Mutex<HashMap<u16, (DateTime<Utc>, Arc<Sample>)>>,
     wake: Notify,
 }
 
@@ -54,6 +61,7 @@ impl Upkeep {
             waiting: Mutex::new(VecDeque::new()),
             counted: Mutex::new(HashSet::new()),
             learned: Mutex::new(HashMap::new()),
+            samples: Mutex::new(HashMap::new()),
             wake: Notify::new(),
         }
     }
@@ -86,6 +94,18 @@ impl Upkeep {
             drop(learned);
             self.ask(Task::Merge(module, true));
         }
+    }
+
+    /// The newest sample of a module's texts; asks for one where it is old or missing.
+    pub(crate) fn sample(&self, module: u16, now: DateTime<Utc>) -> Option<Arc<Sample>> {
+        let known = self.samples.lock().get(&module).cloned();
+        if known
+            .as_ref()
+            .is_none_or(|(taken, _)| now - *taken > SAMPLED)
+        {
+            self.ask(Task::Sample(module));
+        }
+        known.map(|(_, sample)| sample)
     }
 
     fn take(&self) -> Option<Task> {
@@ -142,6 +162,11 @@ async fn step(core: &Arc<Core>, task: Task) -> Result<()> {
             if more.await? {
                 core.upkeep.ask(Task::Merge(module, false));
             }
+        }
+        Task::Sample(module) => {
+            let texts = core.db.fetch_all(core.numbered(module).sample()).await?;
+            let sampled = (core.clock.now(), Arc::new(Sample::read(texts)?));
+            core.upkeep.samples.lock().insert(module, sampled);
         }
         Task::Count(tenant, module) => {
             let counted = core.db.write(move |tx| {

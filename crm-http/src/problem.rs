@@ -152,9 +152,11 @@ impl Problem {
     /// The answer, naming the request.
     pub(crate) fn response(&self, request_id: &str) -> Response {
         let second_factor = match &self.0.source {
-            Some(Error::SecondFactor { token, enrolled }) => {
-                Some((token.expose_secret(), *enrolled))
-            }
+            Some(Error::SecondFactor {
+                token,
+                enrolled,
+                passkey,
+            }) => Some((token.expose_secret(), *enrolled, *passkey)),
             _ => None,
         };
         let body = Body {
@@ -165,8 +167,9 @@ impl Problem {
             code: self.0.code,
             request_id,
             errors: self.0.errors.iter().map(Field::from).collect(),
-            mfa_token: second_factor.map(|(token, _)| token),
-            mfa_enrolled: second_factor.map(|(_, enrolled)| enrolled),
+            mfa_token: second_factor.map(|(token, ..)| token),
+            mfa_enrolled: second_factor.map(|(_, enrolled, _)| enrolled),
+            mfa_passkey: second_factor.map(|(.., passkey)| passkey),
         };
         let mut response = Response::builder()
             .status(self.0.status)
@@ -195,6 +198,8 @@ struct Body<'a> {
     mfa_token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mfa_enrolled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mfa_passkey: Option<bool>,
 }
 
 #[derive(Serialize)]

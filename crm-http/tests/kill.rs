@@ -2,6 +2,8 @@
 
 #[path = "kill/import.rs"]
 mod import;
+#[path = "kill/session.rs"]
+mod session;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -29,8 +31,13 @@ struct Server {
 
 impl Server {
     fn start(database: &str) -> anyhow::Result<Self> {
+        Self::start_with(database, &[])
+    }
+
+    fn start_with(database: &str, options: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_crm"))
             .args(["serve", "--database", database, "--listen", "127.0.0.1:0"])
+            .args(options)
             .env("CRM_SECRET_KEY", SECRET)
             .env("LOG_LEVEL", "warn")
             .stdout(Stdio::piped())

@@ -23,7 +23,8 @@ macro_rules! migrations {
             migration!($folder, 11, "0011", "account_flows"),
             migration!($folder, 12, "0012", "second_factor"),
             migration!($folder, 13, "0013", "service_accounts"),
-            migration!($folder, 14, "0014", "platform"),
+            migration!($folder, 14, "0014", "passkeys"),
+            migration!($folder, 15, "0015", "platform"),
         ]
     };
 }

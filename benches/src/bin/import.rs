@@ -13,6 +13,10 @@ use crm_core::job::JobState;
 use crm_core::transfer::{Format, ImportOptions};
 use crm_core::{DatabaseOptions, Read};
 
+/// As in `crm`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

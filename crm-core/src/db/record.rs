@@ -11,6 +11,7 @@ mod nearest;
 mod order;
 mod reach;
 mod search;
+mod search_sample;
 mod search_step;
 mod through;
 mod trash;
@@ -29,6 +30,7 @@ use crate::value::Value;
 pub(crate) use duplicates::ignores_case;
 pub(crate) use order::{Part, Stretch};
 pub(crate) use search::{BEHIND, Probe, SearchPath, few};
+pub(crate) use search_sample::Sample;
 pub(crate) use search_step::Learned;
 
 use custom::{selected, within};
@@ -250,21 +252,23 @@ impl Statements {
             self.filter(sql, filter);
         }
         if let Some((text, path)) = search {
-            if self.narrow(sql, tenant, text, path) == Narrowed::Decided {
-                return;
-            }
-            sql.push(" AND (");
+            let (before, after) = match self.narrow(sql, tenant, text, path) {
+                Narrowed::Decided => return,
+                Narrowed::Open => (" AND (", ")"),
+                // To the planner a CASE is as good as a coin.
+                Narrowed::Estimated => (" AND CASE WHEN ", " THEN true ELSE false END"),
+            };
+            sql.push(before);
             for (count, position) in self.module.searchable().iter().enumerate() {
                 if count > 0 {
                     sql.push(" OR ");
                 }
                 self.holds(sql, Field::Declared(*position), containing(text));
             }
-            sql.push(if self.module.searchable().is_empty() {
-                "1 = 0)"
-            } else {
-                ")"
-            });
+            if self.module.searchable().is_empty() {
+                sql.push("1 = 0");
+            }
+            sql.push(after);
         }
     }
 

@@ -309,6 +309,7 @@ into_value! {
     crate::id::RunId => Uuid,
     crate::id::JobId => Uuid,
     crate::id::FamilyId => Uuid,
+    crate::id::PasskeyId => Uuid,
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

@@ -23,6 +23,7 @@ mod one_time;
 mod opaque;
 mod operator_account;
 mod own;
+mod passkey;
 mod password;
 mod password_policy;
 mod refresh;
@@ -32,6 +33,7 @@ mod second_factor;
 mod service;
 mod session;
 mod setup;
+mod step_up;
 mod tenant_security;
 mod throttle;
 mod token;
@@ -66,6 +68,9 @@ pub use impersonation::{
 pub use import::ImportedUser;
 pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
+pub use passkey::Passkey;
+#[cfg(feature = "passkeys")]
+pub use passkey::{NewPasskey, PasskeyCeremony, PasskeyLogin, RelyingParty};
 pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
 pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
 pub use refresh::{IDLE_LIFETIME, REFRESH_LIFETIME};
@@ -73,6 +78,7 @@ pub use reset::PasswordChange;
 pub use second_factor::TotpSecret;
 pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
+pub use step_up::StepUp;
 pub use tenant_security::TenantSecurity;
 pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
 pub use token_key::{Rotation, TokenAlgorithm, TokenKey, TokenKeys};
@@ -104,6 +110,8 @@ pub(crate) struct IdentityOptions {
     pub(crate) login_limit: u32,
     pub(crate) password_policy: PasswordPolicy,
     pub(crate) impersonation_lifetime: TimeDelta,
+    #[cfg(feature = "passkeys")]
+    pub(crate) relying_party: Option<RelyingParty>,
 }
 
 impl Default for IdentityOptions {
@@ -116,6 +124,8 @@ impl Default for IdentityOptions {
             login_limit: 5,
             password_policy: PasswordPolicy::default(),
             impersonation_lifetime: IMPERSONATION_LIFETIME,
+            #[cfg(feature = "passkeys")]
+            relying_party: None,
         }
     }
 }
@@ -128,6 +138,9 @@ pub(crate) struct Identity {
     live: LiveSessions,
     refreshing: Refreshing,
     throttle: Throttle,
+    /// Whom passkeys are made for, where the operator said.
+    #[cfg(feature = "passkeys")]
+    party: Option<passkey::Party>,
     /// The latest use that was noted of each API key.
     key_uses: Cache<(TenantId, ApiKeyId), DateTime<Utc>>,
     /// Writes that nobody waits for.
@@ -159,6 +172,12 @@ impl Identity {
             seal: Arc::new(Seal::new(&keys, clock.clone())?),
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
             throttle: Throttle::new(options.login_limit, clock.clone()),
+            #[cfg(feature = "passkeys")]
+            party: options
+                .relying_party
+                .as_ref()
+                .map(passkey::Party::new)
+                .transpose()?,
             key_uses: Cache::new(MOST_KEY_USES),
             background: TaskTracker::new(),
         })

@@ -2,6 +2,7 @@
 //! and the end of all their sessions.
 
 use super::account::Accounts;
+use super::passkey;
 use super::refresh::{self, Ended};
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
@@ -134,7 +135,7 @@ pub(super) async fn audit(
     Ok(())
 }
 
-/// Ends all sessions of a user, in every tenant, and the logins that wait for a second step; the
+/// Ends all sessions of a user, in every tenant, and what waits for a second step or a device; the
 /// caller has the sessions forgotten after the commit.
 pub(super) async fn end_sessions(
     tx: &mut Tx<'_>,
@@ -143,6 +144,7 @@ pub(super) async fn end_sessions(
 ) -> Result<Vec<FamilyId>> {
     let waiting = Sql::new("DELETE FROM login_challenges WHERE user_id = $1");
     tx.execute(waiting.bind(user, ColumnType::Uuid)).await?;
+    passkey::end_ceremonies(tx, user).await?;
     refresh::end(tx, clock, Ended::OfUser(user, None)).await
 }
 

@@ -93,6 +93,9 @@ pub(crate) struct Passwords {
     turns: Arc<Semaphore>,
     longest_wait: Duration,
     policy: Arc<PasswordPolicy>,
+    /// How many hashes were begun.
+    #[cfg(test)]
+    hashes: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Passwords {
@@ -116,7 +119,15 @@ impl Passwords {
             turns,
             longest_wait: LONGEST_WAIT,
             policy: Arc::new(policy),
+            #[cfg(test)]
+            hashes: Arc::default(),
         })
+    }
+
+    /// How many hashes were begun so far.
+    #[cfg(test)]
+    pub(crate) fn hashes(&self) -> u64 {
+        self.hashes.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     /// Judges a new password; see [`PasswordPolicy::check`].
@@ -227,6 +238,9 @@ impl Passwords {
             .await
             .map_err(|_| Error::unavailable("too many sign-ins at this moment; try again"))?
             .map_err(Error::internal)?;
+        #[cfg(test)]
+        self.hashes
+            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         tokio::task::spawn_blocking(move || {
             let done = work();
             drop(turn);

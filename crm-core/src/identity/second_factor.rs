@@ -3,7 +3,8 @@
 //! A login whose password was right gets a challenge, good for five minutes and five tries; a code of
 //! the user's device, or one recovery code, opens the session. Each code works once. Setting up and
 //! taking away ask for the password again. A tenant may require a second factor: who has none sets one
-//! up in the middle of the login.
+//! up in the middle of the login. A passkey takes the second step as well; who has one sets up no codes
+//! there, since whoever knows only the password could.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
@@ -13,6 +14,7 @@ use super::account::Accounts;
 use super::lockout;
 use super::opaque;
 use super::own::{self, Owner};
+use super::passkey;
 use super::refresh::{self, Device, Ended};
 use super::session::{self, Session};
 use super::totp;
@@ -52,7 +54,7 @@ struct Factor {
 }
 
 /// What came of the second step of a login.
-enum Step {
+pub(super) enum Step {
     Opened((super::refresh::Family, SecretString)),
     Wrong,
     Unknown,
@@ -203,7 +205,28 @@ impl Accounts {
         let row = self.core.db.fetch_optional(find).await?;
         let mut row = row.ok_or_else(unknown_challenge)?;
         let (tenant, user, email) = (row.uuid()?, row.uuid()?, row.text()?);
+        if passkey::exists(&self.core.db, user).await? {
+            return Err(exists());
+        }
         self.new_secret(user, email, tenant).await
+    }
+
+    /// Whose login waits for its second step.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `mfa_token`.
+    #[cfg(feature = "passkeys")]
+    pub(super) async fn waiting_user(&self, challenge: &SecretString) -> Result<UserId> {
+        let find = Sql::new(
+            "SELECT user_id FROM login_challenges \
+             WHERE hash = $1 AND expires_at > $2 AND attempts < $3",
+        )
+        .bind(opaque::hash(challenge), ColumnType::Bytes)
+        .bind(self.core.clock.now(), ColumnType::Instant)
+        .bind(MOST_ATTEMPTS, ColumnType::Int)
+        .returns(&[ColumnType::Uuid]);
+        let row = self.core.db.fetch_optional(find).await?;
+        row.ok_or_else(unknown_challenge)?.uuid()
     }
 
     /// Whether the tenant lets members in only with a second factor.
@@ -261,8 +284,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Takes a user's second factor away, for the operator alone: whoever has lost device and
-    /// recovery codes has shown the operator who they are.
+    /// Takes a user's second factor away, passkeys too, for the operator alone: whoever has lost
+    /// device and recovery codes has shown the operator who they are.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such user, or they have none.
@@ -277,6 +300,7 @@ impl Accounts {
                 for delete in [
                     Sql::new("DELETE FROM totp_factors WHERE user_id = $1"),
                     Sql::new("DELETE FROM recovery_codes WHERE user_id = $1"),
+                    Sql::new("DELETE FROM passkeys WHERE user_id = $1"),
                 ] {
                     removed += tx.execute(delete.bind(owner.id, ColumnType::Uuid)).await?;
                 }
@@ -300,7 +324,7 @@ impl Accounts {
     }
 
     /// Counts a try of a user's code, from wherever it comes.
-    fn limit_codes(&self, user: UserId) -> Result<()> {
+    pub(super) fn limit_codes(&self, user: UserId) -> Result<()> {
         let throttle = &self.core.identity.throttle;
         throttle.attempt(None, &format!("code {user}"))
     }
@@ -352,9 +376,7 @@ pub(super) async fn challenge(
     (tenant, user): (TenantId, UserId),
     roaming: bool,
 ) -> Result<Option<Error>> {
-    let enrolled = factor(tx, core, user)
-        .await?
-        .is_some_and(|factor| factor.confirmed);
+    let with_codes = has_codes(tx, user).await?;
     // A roaming session opens all of the user's tenants.
     let required = Sql::new(
         "SELECT t.id FROM memberships m JOIN tenants t ON t.id = m.tenant_id \
@@ -364,9 +386,10 @@ pub(super) async fn challenge(
     .bind(tenant, ColumnType::Uuid)
     .bind(roaming, ColumnType::Bool)
     .returns(&[ColumnType::Uuid]);
-    if !enrolled && tx.fetch_optional(required).await?.is_none() {
+    if !with_codes && tx.fetch_optional(required).await?.is_none() {
         return Ok(None);
     }
+    let passkey = passkey::exists_in(tx, user).await?;
     let now = core.clock.now();
     let ended = Sql::new(
         "DELETE FROM login_challenges WHERE tenant_id = $1 AND user_id = $2 AND expires_at <= $3",
@@ -385,16 +408,30 @@ pub(super) async fn challenge(
     .bind(user, ColumnType::Uuid)
     .bind(now + CHALLENGE_LIFETIME, ColumnType::Instant);
     tx.execute(insert).await?;
-    Ok(Some(Error::SecondFactor { token, enrolled }))
+    Ok(Some(Error::SecondFactor {
+        token,
+        enrolled: with_codes || passkey,
+        passkey,
+    }))
 }
 
-async fn second_step(
+/// A login that waits for its second step, of which one try has been counted.
+pub(super) struct Waiting {
+    hash: Vec<u8>,
+    tenant: TenantId,
+    pub(super) user: UserId,
+    email: String,
+}
+
+/// Counts a try of the second step; none for a login that is unknown, late, or was tried too often.
+///
+/// # Errors
+/// [`Error::TooMany`].
+pub(super) async fn try_step(
     tx: &mut Tx<'_>,
     core: &Core,
-    (challenge, code): (&SecretString, &str),
-    (device, lifetime): (Device, TimeDelta),
-    request: &RequestContext,
-) -> Result<Step> {
+    challenge: &SecretString,
+) -> Result<Option<Waiting>> {
     let hash = opaque::hash(challenge);
     let attempt = Sql::new(
         "UPDATE login_challenges SET attempts = attempts + 1 \
@@ -406,7 +443,7 @@ async fn second_step(
     .bind(MOST_ATTEMPTS, ColumnType::Int)
     .returns(&[ColumnType::Uuid, ColumnType::Uuid, ColumnType::Text]);
     let Some(mut row) = tx.fetch_optional(attempt).await? else {
-        return Ok(Step::Unknown);
+        return Ok(None);
     };
     let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
     let email: String = row.text()?;
@@ -414,41 +451,85 @@ async fn second_step(
         .throttle
         .attempt(None, &format!("code {user}"))?;
     lockout::check_in(tx, &core.clock, &email).await?;
-    let author = Author {
-        clock: &core.clock,
+    Ok(Some(Waiting {
+        hash,
         tenant,
-        actor: Actor::User(user),
-        request,
+        user,
+        email,
+    }))
+}
+
+impl Waiting {
+    fn author<'a>(&self, core: &'a Core, request: &'a RequestContext) -> Author<'a> {
+        Author {
+            clock: &core.clock,
+            tenant: self.tenant,
+            actor: Actor::User(self.user),
+            request,
+        }
+    }
+
+    /// Notes a wrong answer.
+    pub(super) async fn fail(
+        self,
+        tx: &mut Tx<'_>,
+        core: &Core,
+        request: &RequestContext,
+    ) -> Result<Step> {
+        let (author, action) = (self.author(core, request), "auth.second_factor_failed");
+        let entity = ("users", Some(self.user.to_string()));
+        journal::audit_by(tx, author, action, entity, None, None).await?;
+        lockout::fail_in(tx, &core.clock, &self.email).await?;
+        Ok(Step::Wrong)
+    }
+
+    /// Finishes the login, by `how`.
+    pub(super) async fn pass(
+        self,
+        tx: &mut Tx<'_>,
+        core: &Core,
+        how: &'static str,
+        (device, lifetime): (Device, TimeDelta),
+        request: &RequestContext,
+    ) -> Result<Step> {
+        let author = self.author(core, request);
+        let used = Sql::new("DELETE FROM login_challenges WHERE hash = $1");
+        tx.execute(used.bind(self.hash.clone(), ColumnType::Bytes))
+            .await?;
+        let whose = (self.tenant, self.user);
+        let opened = session::open(tx, &core.clock, whose, lifetime, &device).await?;
+        session::note_two_factors(tx, opened.0.id).await?;
+        lockout::clear(tx, &self.email).await?;
+        let entity = ("users", Some(self.user.to_string()));
+        let after = Some(json!({ "second_factor": how }));
+        journal::audit_by(tx, author, "auth.login", entity, None, after).await?;
+        Ok(Step::Opened(opened))
+    }
+}
+
+async fn second_step(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    (challenge, code): (&SecretString, &str),
+    opening: (Device, TimeDelta),
+    request: &RequestContext,
+) -> Result<Step> {
+    let Some(waiting) = try_step(tx, core, challenge).await? else {
+        return Ok(Step::Unknown);
     };
-    let entity = || ("users", Some(user.to_string()));
+    let user = waiting.user;
     let enrols = factor(tx, core, user)
         .await?
         .is_some_and(|factor| !factor.confirmed);
     let Some(how) = passes(tx, core, user, code).await? else {
-        journal::audit_by(
-            tx,
-            author,
-            "auth.second_factor_failed",
-            entity(),
-            None,
-            None,
-        )
-        .await?;
-        lockout::fail_in(tx, &core.clock, &email).await?;
-        return Ok(Step::Wrong);
+        return waiting.fail(tx, core, request).await;
     };
     if enrols {
         let owner = tx.fetch_optional(Owner::by_id(user)).await?;
         let owner = Owner::read(owner.ok_or_else(unknown_challenge)?)?;
         tell(tx, core, &owner, request, "auth.totp_enabled").await?;
     }
-    let used = Sql::new("DELETE FROM login_challenges WHERE hash = $1");
-    tx.execute(used.bind(hash, ColumnType::Bytes)).await?;
-    let opened = session::open(tx, &core.clock, (tenant, user), lifetime, &device).await?;
-    lockout::clear(tx, &email).await?;
-    let after = Some(json!({ "second_factor": how }));
-    journal::audit_by(tx, author, "auth.login", entity(), None, after).await?;
-    Ok(Step::Opened(opened))
+    waiting.pass(tx, core, how, opening, request).await
 }
 
 /// By what a code passes: the device, a recovery code, or the device that it confirms.
@@ -461,6 +542,10 @@ async fn passes(
     let Some(factor) = factor(tx, core, user).await? else {
         return Ok(None);
     };
+    // Whoever has a passkey confirms codes in a session, not by knowing the password.
+    if !factor.confirmed && passkey::exists_in(tx, user).await? {
+        return Ok(None);
+    }
     if use_totp(tx, core, user, &factor, code).await? {
         if !factor.confirmed {
             switch_on(tx, core, user).await?;
@@ -472,7 +557,7 @@ async fn passes(
 }
 
 /// Spends a code of a user whose factor is on.
-async fn spend(tx: &mut Tx<'_>, core: &Core, user: UserId, code: &str) -> Result<()> {
+pub(super) async fn spend(tx: &mut Tx<'_>, core: &Core, user: UserId, code: &str) -> Result<()> {
     let factor = factor(tx, core, user).await?;
     if !factor.is_some_and(|factor| factor.confirmed) {
         return Err(none());
@@ -481,6 +566,16 @@ async fn spend(tx: &mut Tx<'_>, core: &Core, user: UserId, code: &str) -> Result
         Some(_) => Ok(()),
         None => Err(wrong_code()),
     }
+}
+
+/// Whether the user's time-based codes are on.
+pub(super) async fn has_codes(tx: &mut Tx<'_>, user: UserId) -> Result<bool> {
+    let find = Sql::new(
+        "SELECT user_id FROM totp_factors WHERE user_id = $1 AND confirmed_at IS NOT NULL",
+    )
+    .bind(user, ColumnType::Uuid)
+    .returns(&[ColumnType::Uuid]);
+    Ok(tx.fetch_optional(find).await?.is_some())
 }
 
 async fn factor(tx: &mut Tx<'_>, core: &Core, user: UserId) -> Result<Option<Factor>> {
@@ -601,7 +696,7 @@ fn wrong_code() -> Error {
     Error::invalid("code", "wrong_code", message)
 }
 
-fn unknown_challenge() -> Error {
+pub(super) fn unknown_challenge() -> Error {
     let message = "This login is unknown, finished or out of date; log in again.";
     Error::invalid("mfa_token", "invalid_token", message)
 }

@@ -22,7 +22,7 @@ use super::token::invalid;
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::platform::PLATFORM;
 use crate::scope::{Actor, RequestContext};
@@ -78,7 +78,7 @@ struct Known {
 }
 
 /// A tenant that a user may log in to.
-struct Choice {
+pub(super) struct Choice {
     id: TenantId,
     name: String,
 }
@@ -358,7 +358,7 @@ impl Accounts {
         }))
     }
 
-    async fn choices(&self, user: UserId) -> Result<Vec<Choice>> {
+    pub(super) async fn choices(&self, user: UserId) -> Result<Vec<Choice>> {
         let own = Sql::new(
             "SELECT t.id, t.name FROM memberships m \
              JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
@@ -382,7 +382,11 @@ impl Accounts {
     }
 
     /// Where a login leads: to a tenant, or an operator's to the platform.
-    fn place(&self, mut choices: Vec<Choice>, named: Option<String>) -> Result<TenantId> {
+    pub(super) fn place(
+        &self,
+        mut choices: Vec<Choice>,
+        named: Option<String>,
+    ) -> Result<TenantId> {
         let all = choices.len();
         choices.retain(|choice| choice.id != PLATFORM);
         let operator = choices.len() < all;
@@ -500,6 +504,15 @@ pub(super) async fn open(
     refresh::open(tx, clock, (tenant, user), lifetime, device).await
 }
 
+/// Notes that a session began with two factors, as its tenant may require.
+pub(super) async fn note_two_factors(tx: &mut Tx<'_>, session: FamilyId) -> Result<()> {
+    let note = Sql::new("UPDATE refresh_families SET two_factors = $1 WHERE id = $2")
+        .bind(true, ColumnType::Bool)
+        .bind(session, ColumnType::Uuid);
+    tx.execute(note).await?;
+    Ok(())
+}
+
 /// Whether the password that was judged is the user's still, and stays so until the transaction
 /// ends: a change that commits meanwhile would not know of the session.
 async fn keeps_hash(tx: &mut Tx<'_>, user: UserId, hash: Option<String>) -> Result<bool> {
@@ -522,7 +535,7 @@ async fn replace_hash(tx: &mut Tx<'_>, user: UserId, old: String, new: String) -
     Ok(())
 }
 
-async fn audit(
+pub(super) async fn audit(
     tx: &mut Tx<'_>,
     clock: &Clock,
     family: &Family,
@@ -555,3 +568,5 @@ pub(super) fn invalid_credentials() -> Error {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod uniform;

@@ -51,6 +51,8 @@ pub enum MailKind {
     Invitation,
     /// A second factor was added or taken away.
     SecondFactorChanged,
+    /// A passkey was registered or removed.
+    PasskeysChanged,
 }
 
 /// A mail to one person, ready to be sent.

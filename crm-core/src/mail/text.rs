@@ -35,6 +35,7 @@ impl Letter<'_> {
             MailKind::EmailInUse => "You have an account already".to_owned(),
             MailKind::Invitation => format!("You are invited to {tenant}"),
             MailKind::SecondFactorChanged => "Your second factor was changed".to_owned(),
+            MailKind::PasskeysChanged => "Your passkeys were changed".to_owned(),
         };
         let body = match self.kind {
             MailKind::PasswordReset => {
@@ -65,6 +66,10 @@ impl Letter<'_> {
             MailKind::SecondFactorChanged => {
                 "The second factor of your account was set up or taken away. If it was not you, \
                  set a new password at once and tell your administrator."
+            }
+            MailKind::PasskeysChanged => {
+                "A passkey of your account was registered or removed. If it was not you, remove the \
+                 passkeys that are not yours, set a new password at once and tell your administrator."
             }
         };
         let link = self.link.as_ref().map(|link| self.url(link, options));

@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 46] = [
+const TABLES: [&str; 49] = [
     "tenants",
     "users",
     "memberships",
@@ -73,6 +73,9 @@ const TABLES: [&str; 46] = [
     "login_challenges",
     "operators",
     "tenant_settings",
+    "passkey_handles",
+    "passkeys",
+    "passkey_ceremonies",
     "crm_migrations",
 ];
 

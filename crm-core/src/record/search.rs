@@ -16,6 +16,15 @@ pub(super) struct Way {
     pub(super) all: SearchPath,
 }
 
+impl Way {
+    fn of(path: SearchPath) -> Self {
+        Self {
+            page: path,
+            all: path,
+        }
+    }
+}
+
 impl Records {
     /// The way of a search for this text; asks for an index where there had better be one.
     pub(super) async fn search_way(
@@ -24,17 +33,19 @@ impl Records {
         tenant: TenantId,
         text: Option<&str>,
     ) -> Result<Way> {
-        let by_index = Way {
-            page: SearchPath::Index,
-            all: SearchPath::Index,
-        };
+        let by_index = Way::of(SearchPath::Index);
         let Some(text) = text else {
             return Ok(by_index);
         };
         let (core, upkeep) = (&self.core, &self.core.upkeep);
         let statements = core.statements(module);
         let Some(probe) = statements.search_probe(tenant, text, upkeep.large()) else {
-            return Ok(by_index);
+            let sample = match statements.goes_by_sample(text) {
+                true => upkeep.sample(module.index(), core.clock.now()),
+                false => None,
+            };
+            let part = sample.and_then(|sample| sample.way(text));
+            return Ok(part.map_or(by_index, Way::of));
         };
         let Some(row) = core.db.fetch_optional(probe).await? else {
             return Ok(by_index);
@@ -44,20 +55,14 @@ impl Records {
             if probe.behind > u64::from(upkeep.large()) {
                 upkeep.ask(Task::Search(tenant, module.index()));
             }
-            return Ok(Way {
-                page: SearchPath::Scan,
-                all: SearchPath::Scan,
-            });
+            return Ok(Way::of(SearchPath::Scan));
         }
         if probe.behind > BEHIND {
             upkeep.ask(Task::Search(tenant, module.index()));
         }
         // Rare trigrams find less than it costs to walk along a common one beside them.
         if let Some(path) = probe.rare() {
-            return Ok(Way {
-                page: path,
-                all: path,
-            });
+            return Ok(Way::of(path));
         }
         let matches = core
             .db

@@ -187,7 +187,9 @@ async fn a_small_tenant_and_one_that_never_searches_have_no_index(
     assert_eq!(found(&crm, &small, Some("note")).await?.len(), 40);
     // Two characters no index knows.
     assert_eq!(found(&crm, &silent, Some("te")).await?.len(), 41);
-    assert_eq!(crm.upkeep_once().await?, 0);
+    // On PostgreSQL the search asks for a sample of the module's texts.
+    let samples = usize::from(held(&backend).await?.is_none());
+    assert_eq!(crm.upkeep_once().await?, samples);
     let nothing = held(&backend).await?.map(|_| [0, 0, 0]);
     assert_eq!(held(&backend).await?, nothing);
 

@@ -120,6 +120,10 @@ pub(super) fn schemas() -> Map<String, Value> {
                         "type": "boolean",
                         "description": "With it: whether there is a second factor; if not, set one up now.",
                     },
+                    "mfa_passkey": {
+                        "type": "boolean",
+                        "description": "With it: whether a passkey of the user's will do.",
+                    },
                     "errors": {
                         "type": "array",
                         "description": "Each refused field of the input.",

@@ -13,6 +13,8 @@ mod job;
 mod member;
 mod module;
 mod operator;
+#[cfg(feature = "passkeys")]
+mod passkey;
 mod platform;
 mod plugin;
 mod role;
@@ -50,6 +52,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             second_factor::SecondFactor { crm: crm.clone() },
             security::Security { crm: crm.clone() },
             impersonation::Own { crm: crm.clone() },
+            passkeys(crm),
         ),
         (
             member::Members { crm: crm.clone() },
@@ -68,3 +71,12 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
         health::Health { crm: crm.clone() },
     )
 }
+
+#[cfg(feature = "passkeys")]
+fn passkeys(crm: &Crm) -> impl OpenApi + use<> {
+    passkey::Passkeys { crm: crm.clone() }
+}
+
+/// Without the feature there are none.
+#[cfg(not(feature = "passkeys"))]
+fn passkeys(_: &Crm) {}

@@ -28,6 +28,11 @@ const OPEN: &[&str] = &[
     // The token of the first step is.
     "finish_login",
     "enroll_at_login",
+    "begin_passkey_step",
+    "finish_login_by_passkey",
+    // A passkey is the credential.
+    "begin_passkey_login",
+    "passkey_login",
 ];
 
 /// Operations that any credential will do for. This list only shrinks.
@@ -48,6 +53,11 @@ const ANY_CALLER: &[&str] = &[
     "confirm_totp",
     "disable_totp",
     "renew_recovery_codes",
+    "list_passkeys",
+    "begin_passkey",
+    "create_passkey",
+    "update_passkey",
+    "delete_passkey",
     "list_sessions",
     "delete_sessions",
     "delete_session",
@@ -144,7 +154,9 @@ pub(crate) fn operations(document: &Value) -> Vec<Operation> {
 /// With a module that has every option, and so every operation.
 pub(crate) async fn start(database: Database) -> App {
     App::with(database, |builder| {
-        builder.modules([crate::trash::papers(), crate::types::kinds()])
+        builder
+            .modules([crate::trash::papers(), crate::types::kinds()])
+            .passkeys(crate::passkey::relying_party())
     })
     .await
 }
@@ -178,6 +190,9 @@ pub(crate) async fn something_of_each(app: &App) -> BTreeMap<&'static str, Strin
     ids.insert("members", id(&me["user"]));
     let sessions = app.admin.get("/api/v1/auth/sessions").await.expect(200);
     ids.insert("auth/sessions", id(&sessions["data"][0]));
+    crate::passkey::register(&app.admin).await;
+    let passkeys = app.admin.get("/api/v1/auth/passkeys").await.expect(200);
+    ids.insert("auth/passkeys", id(&passkeys["data"][0]));
     let import = app
         .admin
         .request(Method::POST, "/api/v1/contacts/import?format=csv")

@@ -37,13 +37,13 @@ async fn login(app: &App, more: Value) -> Reply {
     app.anonymous().post("/api/v1/auth/login", body).await
 }
 
-async fn tenant_of(caller: &Caller) -> String {
+pub(crate) async fn tenant_of(caller: &Caller) -> String {
     let me = caller.get("/api/v1/auth/me").await.expect(200);
     me["tenant"]["id"].as_str().unwrap().to_owned()
 }
 
 /// Makes a user of this address a member, as the operator does.
-async fn join(app: &App, tenant: &str, email: &str) -> crm_core::Result<()> {
+pub(crate) async fn join(app: &App, tenant: &str, email: &str) -> crm_core::Result<()> {
     let scope = app
         .crm
         .operator(TenantId(tenant.parse().unwrap()), request());

@@ -254,6 +254,15 @@ async fn the_operations_are_these() {
     GET /api/v1/auth/me me -
     POST /api/v1/auth/mfa finish_login -
     POST /api/v1/auth/mfa/enroll enroll_at_login -
+    POST /api/v1/auth/mfa/passkey finish_login_by_passkey -
+    POST /api/v1/auth/mfa/passkey/options begin_passkey_step -
+    GET /api/v1/auth/passkeys list_passkeys -
+    POST /api/v1/auth/passkeys create_passkey -
+    POST /api/v1/auth/passkeys/login passkey_login -
+    POST /api/v1/auth/passkeys/login/options begin_passkey_login -
+    POST /api/v1/auth/passkeys/options begin_passkey -
+    PATCH /api/v1/auth/passkeys/{passkey_id} update_passkey -
+    POST /api/v1/auth/passkeys/{passkey_id}/remove delete_passkey -
     POST /api/v1/auth/password/change change_password -
     POST /api/v1/auth/password/forgot forgot_password -
     POST /api/v1/auth/password/reset reset_password -

@@ -289,6 +289,7 @@ async fn nobody_administers_in_anothers_name(database: Database) {
         ("POST", "auth/totp/disable".into(), proof.clone()),
         ("POST", "auth/totp/recovery-codes".into(), proof),
         ("GET", "auth/sessions".into(), Value::Null),
+        ("GET", "auth/passkeys".into(), Value::Null),
         ("DELETE", "auth/sessions".into(), Value::Null),
         (
             "DELETE",

@@ -25,6 +25,8 @@ pub(crate) enum SearchPath {
     Index,
     /// By SQLite's index: those that hold these of the [trigrams](trigrams), a bit for each.
     Trigrams(u8),
+    /// By PostgreSQL's index: those that hold these letters of the text.
+    Part { from: usize, to: usize },
 }
 
 /// What is left to decide behind an index.
@@ -32,12 +34,14 @@ pub(crate) enum SearchPath {
 pub(super) enum Narrowed {
     /// Whether a field holds the text.
     Open,
+    /// The same, after a condition that the planner's estimate is to rest on alone.
+    Estimated,
     /// Nothing.
     Decided,
 }
 
 /// Characters that the index knows a text by.
-const TRIGRAM: usize = 3;
+pub(super) const TRIGRAM: usize = 3;
 /// Most trigrams that narrow a search down.
 const MAX_TRIGRAMS: usize = 6;
 /// Records that a trigram is counted in: to walk along a longer list costs more than it narrows down.
@@ -154,11 +158,23 @@ impl Statements {
     }
 
     /// Whether the index knows texts like this one; it knows none of tenants' own fields.
-    fn indexes(&self, text: &str) -> bool {
+    pub(super) fn indexes(&self, text: &str) -> bool {
         let mut searched = self.module.searchable().iter();
         self.module.spec().search == SearchMode::Indexed
             && text.chars().count() >= TRIGRAM
             && !searched.any(|position| self.module.is_custom(*position))
+    }
+
+    /// The expression of PostgreSQL's index, to the letter.
+    pub(super) fn searched(&self, sql: &mut Sql) {
+        sql.push("(");
+        for (count, position) in self.module.searchable().iter().enumerate() {
+            sql.push(if count > 0 { " || chr(10) || " } else { "" });
+            sql.push("coalesce(")
+                .ident(&self.module.fields()[*position].name)
+                .push(", '')");
+        }
+        sql.push(")");
     }
 
     /// The condition that narrows a search down, and nothing where no index can.
@@ -189,22 +205,23 @@ impl Statements {
                 Narrowed::Open
             }
             Dialect::Postgres => {
-                // The index's own expression, to the letter.
-                sql.push(" AND (");
-                for (count, position) in self.module.searchable().iter().enumerate() {
-                    sql.push(if count > 0 { " || chr(10) || " } else { "" });
-                    sql.push("coalesce(")
-                        .ident(&self.module.fields()[*position].name)
-                        .push(", '')");
-                }
-                sql.push(") ILIKE ")
-                    .arg(containing(text), ColumnType::Text)
+                sql.push(" AND ");
+                self.searched(sql);
+                let part: String = match path {
+                    SearchPath::Part { from, to } => {
+                        text.chars().skip(from).take(to - from).collect()
+                    }
+                    _ => text.to_owned(),
+                };
+                sql.push(" ILIKE ")
+                    .arg(containing(&part), ColumnType::Text)
                     .push(r" ESCAPE '\'");
                 // What stands between the fields is a newline: a text without one is in a field. To
                 // ask twice would make the planner expect fewer matches than there are.
-                match text.contains('\n') {
-                    true => Narrowed::Open,
-                    false => Narrowed::Decided,
+                match (path, text.contains('\n')) {
+                    (SearchPath::Part { .. }, _) => Narrowed::Estimated,
+                    (_, true) => Narrowed::Open,
+                    (_, false) => Narrowed::Decided,
                 }
             }
         }
@@ -237,7 +254,7 @@ pub(crate) fn few(matches: u64) -> bool {
 fn expression(text: &str, path: SearchPath) -> String {
     let wanted = |at: usize| match path {
         SearchPath::Trigrams(bits) => bits & 1 << at != 0,
-        SearchPath::Scan | SearchPath::Index => true,
+        SearchPath::Scan | SearchPath::Index | SearchPath::Part { .. } => true,
     };
     let trigrams = trigrams(text).enumerate();
     let tokens = trigrams.filter(|(at, _)| wanted(*at));

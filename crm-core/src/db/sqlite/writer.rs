@@ -322,7 +322,7 @@ pub(in crate::db) fn insert_all(connection: &mut rusqlite::Connection, rows: &[S
         return Ok(());
     };
     let text = first.text.as_str();
-    let mut statement = connection.prepare_cached(text).translate()?;
+    let mut statement = prepared(connection, text)?;
     for sql in rows {
         if sql.text.as_str() != text {
             return Err(Error::internal("inserts of different texts"));
@@ -338,9 +338,23 @@ pub(in crate::db) fn run_script(connection: &mut rusqlite::Connection, script: &
 }
 
 fn bound(connection: &rusqlite::Connection, sql: Sql) -> Result<CachedStatement<'_>> {
-    let mut statement = connection.prepare_cached(sql.text.as_str()).translate()?;
+    let mut statement = prepared(connection, sql.text.as_str())?;
     bind(&mut statement, &sql)?;
     Ok(statement)
+}
+
+/// Prepares a statement with its `$1` as `?1`: to SQLite the former are names, numbered as they
+/// appear and each compared with all before it.
+fn prepared<'c>(connection: &'c rusqlite::Connection, text: &str) -> Result<CachedStatement<'c>> {
+    let mut numbered = String::with_capacity(text.len());
+    let mut parts = text.split('$');
+    numbered.extend(parts.next());
+    for part in parts {
+        let placeholder = part.starts_with(|first: char| first.is_ascii_digit());
+        numbered.push(if placeholder { '?' } else { '$' });
+        numbered.push_str(part);
+    }
+    connection.prepare_cached(&numbered).translate()
 }
 
 fn bind(statement: &mut CachedStatement<'_>, sql: &Sql) -> Result<()> {

@@ -480,7 +480,7 @@ async fn within_ten_seconds_a_used_successor_betrays_the_thief(backend: Backend)
 }
 
 async fn of_50_parallel_exchanges_all_get_the_one_living_successor(backend: Backend) -> Result<()> {
-    const ROUNDS: i64 = 20;
+    const ROUNDS: i64 = 200;
     let (world, session) = World::new(backend).await?;
     let mut token = session.refresh_token;
     for round in 1..=ROUNDS {

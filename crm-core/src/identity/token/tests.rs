@@ -295,6 +295,22 @@ fn bad_token_of_a_kid_that_is_a_path_or_sql() {
 }
 
 #[test]
+fn bad_token_of_unknown_kids_at_volume_costs_no_signature_and_no_memory() {
+    let world = tokens();
+    let good = world.issue();
+    world.tokens.verify(&good).unwrap();
+    let (_, rest) = good.split_once('.').unwrap();
+    for number in 0..100_000 {
+        let header = json!({"typ": "at+jwt", "alg": "HS256", "kid": format!("kid-{number}")});
+        let header = URL_SAFE_NO_PAD.encode(header.to_string());
+        world.refuses(&format!("{header}.{rest}"));
+    }
+    // Neither is any of them remembered, nor do they drive out what is.
+    assert_eq!(world.tokens.verified.len(), 1);
+    world.tokens.verify(&good).unwrap();
+}
+
+#[test]
 fn bad_token_of_another_installation() {
     let foreign = with(keys("b"), TokenAlgorithm::Hs256);
     tokens().refuses(&foreign.issue());

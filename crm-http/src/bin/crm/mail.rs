@@ -48,10 +48,15 @@ impl Mail {
                 None => Arc::new(SmtpMailer::new(url, from)?),
             }),
         };
-        let app_url = self.app_url.as_deref().unwrap_or(public_url);
         Ok(MailOptions {
             mailer,
-            public_url: app_url.trim_end_matches('/').to_owned(),
+            public_url: self.app_url(public_url).to_owned(),
         })
+    }
+
+    /// Where the application's pages are.
+    pub(crate) fn app_url<'a>(&'a self, public_url: &'a str) -> &'a str {
+        let url = self.app_url.as_deref().unwrap_or(public_url);
+        url.trim_end_matches('/')
     }
 }

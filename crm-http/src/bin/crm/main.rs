@@ -13,6 +13,8 @@ mod member;
 mod migrate;
 mod module;
 mod operator;
+#[cfg(feature = "passkeys")]
+mod passkeys;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod purge;

@@ -116,6 +116,10 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     mail: Mail,
+
+    #[cfg(feature = "passkeys")]
+    #[command(flatten)]
+    passkeys: crate::passkeys::Passkeys,
 }
 
 /// An absolute URL of HTTP, or nothing.
@@ -131,7 +135,7 @@ pub(crate) fn public_url(text: &str) -> Result<String, String> {
 }
 
 /// An origin as browsers send it (RFC 6454 §6.2), or `*`.
-fn origin(text: &str) -> Result<String, String> {
+pub(crate) fn origin(text: &str) -> Result<String, String> {
     let is_origin = |uri: http::Uri| {
         let bare = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
         (bare == text).then_some(())
@@ -158,6 +162,13 @@ impl Serve {
             .access_lifetime(self.access_lifetime)
             .session_lifetime(self.session_lifetime)
             .session_idle(self.session_idle);
+        #[cfg(feature = "passkeys")]
+        let app_url = self.mail.app_url(&self.public_url);
+        #[cfg(feature = "passkeys")]
+        let builder = match self.passkeys.relying_party(app_url)? {
+            Some(party) => builder.passkeys(party),
+            None => builder,
+        };
         let crm = build(builder).await?;
         let options = HttpOptions {
             trusted_proxies,

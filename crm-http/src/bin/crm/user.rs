@@ -57,7 +57,7 @@ Examples:
         roles: Vec<String>,
     },
 
-    /// Take away the second factor of a user who has lost it
+    /// Take away the second factor of a user who has lost it, and their passkeys
     ///
     /// Make sure that it is the user who asks. Their next login needs the password alone, unless the
     /// tenant requires a second factor, which they then set up anew.

@@ -1,0 +1,37 @@
+-- Passkeys (Web Authentication): public keys whose private halves stay in users' devices.
+
+-- What devices know a user by: random, so that it tells nothing.
+CREATE TABLE passkey_handles (
+    user_id BLOB PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    handle  BLOB NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE passkeys (
+    id              BLOB PRIMARY KEY,
+    user_id         BLOB NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    -- SHA-256 of the credential's id, which has up to 1,023 bytes.
+    credential_hash BLOB NOT NULL UNIQUE,
+    -- The credential as webauthn-rs writes it: id, public key, signature counter. Nothing in it is secret.
+    credential      TEXT NOT NULL,
+    name            TEXT NOT NULL,
+    created_at      INTEGER NOT NULL,
+    last_used_at    INTEGER
+) STRICT;
+CREATE INDEX passkeys_user ON passkeys (user_id);
+
+-- Registrations and logins whose device has not answered yet. Each is good for one answer.
+CREATE TABLE passkey_ceremonies (
+    -- SHA-256 of the token; the token itself is never stored.
+    hash       BLOB PRIMARY KEY,
+    purpose    TEXT NOT NULL CHECK (purpose IN ('register', 'login', 'second_factor')),
+    -- Null for a login, which is of whoever answers.
+    user_id    BLOB REFERENCES users (id) ON DELETE CASCADE,
+    -- The challenge, sealed under a key derived from the operator's secret.
+    sealed     BLOB NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX passkey_ceremonies_user ON passkey_ceremonies (user_id);
+CREATE INDEX passkey_ceremonies_end ON passkey_ceremonies (expires_at);
+
+-- Whether the session began with two factors.
+ALTER TABLE refresh_families ADD COLUMN two_factors INTEGER NOT NULL DEFAULT 0;
