@@ -22,7 +22,7 @@ use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
 use crate::module::input::operand_text;
 use crate::record::Query;
-use crate::scope::{Permit, Read};
+use crate::scope::{Permit, Read, Scope};
 
 pub use export::AuditExport;
 pub use prune::PrunedAudit;
@@ -60,6 +60,10 @@ pub struct AuditEntry {
     pub request_id: String,
     /// The client's address.
     pub address: Option<String>,
+    /// The rule that allowed it, such as `role seller: deals.update:team`; several where it may have
+    /// been any of them. `operator`, `plugin: deals.update`, or `application` for what followed by
+    /// declaration; absent where no right was asked.
+    pub rule: Option<String>,
 }
 
 /// Which entries to list.
@@ -112,7 +116,7 @@ impl Audit {
         }
         let mut sql = Sql::new(
             "SELECT id, occurred_at, actor, action, entity, entity_id, before, after, request_id, \
-             address, erased_at, impersonator FROM audit_log WHERE tenant_id = ",
+             address, rule, erased_at, impersonator FROM audit_log WHERE tenant_id = ",
         )
         .returns(COLUMNS);
         sql.arg(permit.tenant(), ColumnType::Uuid);
@@ -141,13 +145,26 @@ impl Audit {
             .number(u64::from(limit) + 1);
         let rows = self.core.db.fetch_all(sql).await?;
         let more = rows.len() > limit as usize;
-        let data = rows
-            .into_iter()
-            .take(limit as usize)
-            .map(entry)
-            .collect::<Result<Vec<_>>>()?;
+        let entries = rows.into_iter().take(limit as usize).map(entry);
+        let mut data = entries.collect::<Result<Vec<_>>>()?;
+        for entry in &mut data {
+            cut(permit.scope(), entry);
+        }
         let next_cursor = data.last().filter(|_| more).map(|entry| entry.id);
         Ok(AuditPage { data, next_cursor })
+    }
+}
+
+/// Leaves out of a record's states what the reader may not read of each record of its module.
+fn cut(scope: &Scope, entry: &mut AuditEntry) {
+    let Ok(read) = scope.permit::<Read>(&entry.entity) else {
+        return;
+    };
+    let states = [&mut entry.before, &mut entry.after];
+    for state in states.into_iter().flatten() {
+        if let Ok(module) = read.module() {
+            module.cut(state);
+        }
     }
 }
 
@@ -160,6 +177,7 @@ const COLUMNS: &[ColumnType] = &[
     ColumnType::Text,
     ColumnType::Json,
     ColumnType::Json,
+    ColumnType::Text,
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Instant,
@@ -178,6 +196,7 @@ fn entry(mut row: Row) -> Result<AuditEntry> {
         after: row.opt_json()?,
         request_id: row.text()?,
         address: row.opt_text()?,
+        rule: row.opt_text()?,
         erased_at: row.opt_instant()?,
         impersonator: row.opt_text()?,
     })

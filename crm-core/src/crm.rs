@@ -17,13 +17,15 @@ use crate::custom::{CustomFields, CustomModules};
 use crate::db::record::Statements;
 use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
+use crate::egress::Egress;
 use crate::error::{Error, Result};
+use crate::field_list::Views;
 use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, Impersonations, Invitations, PasswordCost,
-    PasswordPolicy, Sessions, SigningKeys, TokenKeys,
+    self, Accounts, ApiKeys, Identity, IdentityOptions, IdentityProviders, Impersonations,
+    Invitations, PasswordCost, PasswordPolicy, Sessions, SigningKeys, TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::mail::{self, MailOptions, Post};
@@ -31,8 +33,8 @@ use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
 use crate::platform::PLATFORM;
 use crate::plugin::Plugins;
-use crate::policy::{self, Catalogue, Grants, PolicyCache, Subject};
-use crate::record::{Hooks, KeptFigures, Records};
+use crate::policy::{self, Catalogue, Fields, Grants, PolicyCache, Subject};
+use crate::record::{Hooks, KeptFigures, Record, Records};
 use crate::registry::Registry;
 use crate::retention::{self, Removed, Retention};
 use crate::role::Roles;
@@ -67,10 +69,12 @@ pub(crate) struct Core {
     pub(crate) policy: PolicyCache,
     pub(crate) identity: Identity,
     pub(crate) post: Post,
+    pub(crate) egress: Egress,
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
     pub(crate) retention: Retention,
+    pub(crate) views: Views,
     statements: Vec<Statements>,
 }
 
@@ -81,6 +85,12 @@ impl Core {
             // All others come from this core's registry, which numbered them.
             None => self.numbered(module.index()),
         }
+    }
+
+    /// The record for a reader of these fields.
+    pub(crate) fn masked(&self, record: Record, fields: &Fields) -> Record {
+        let module = self.views.of(record.module(), fields);
+        record.of(module)
     }
 
     /// The statements of the module with this number in the registry.
@@ -138,6 +148,11 @@ impl Crm {
     /// The repository of invitations.
     pub fn invitations(&self) -> Invitations {
         Invitations::new(self.core.clone())
+    }
+
+    /// The repository of identity providers.
+    pub fn identity_providers(&self) -> IdentityProviders {
+        IdentityProviders::new(self.core.clone())
     }
 
     /// The repository of API keys.
@@ -265,7 +280,7 @@ impl Crm {
                 tenant,
                 Actor::User(live.user),
                 Subject::User(live.user),
-                Some(claims.session),
+                Some((claims.session, live.bound)),
                 live.impersonator,
             )
         };
@@ -283,7 +298,7 @@ impl Crm {
             None => scope,
         };
         Ok(match session {
-            Some(session) => scope.in_session(session),
+            Some((session, bound)) => scope.in_session(session, bound),
             None => scope,
         })
     }
@@ -481,6 +496,7 @@ pub struct Builder {
     jobs: Vec<Arc<dyn JobKind>>,
     retention: Retention,
     mail: MailOptions,
+    egress: Option<Egress>,
     pub(crate) hooks: Hooks,
 }
 
@@ -499,6 +515,7 @@ impl Default for Builder {
             jobs: vec![Arc::new(Import)],
             retention: Retention::default(),
             mail: MailOptions::default(),
+            egress: None,
             hooks: Hooks::default(),
         }
     }
@@ -569,6 +586,12 @@ impl Builder {
     /// How mails are sent, and where their links lead; without it they wait in the database.
     pub fn mail(mut self, options: MailOptions) -> Self {
         self.mail = options;
+        self
+    }
+
+    /// How requests leave this process; without it they reach the public internet only.
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.egress = Some(egress);
         self
     }
 
@@ -665,8 +688,13 @@ impl Builder {
             .await?,
             post: Post::new(self.mail, identity.seal.clone()),
             identity,
+            egress: match self.egress {
+                Some(egress) => egress,
+                None => Egress::builder().build()?,
+            },
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
+            views: Views::new(),
             statements: registry
                 .iter()
                 .map(|module| Statements::new(module, dialect))

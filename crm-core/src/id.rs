@@ -86,6 +86,14 @@ id! {
     InvitationId
 }
 id! {
+    /// An identity provider of one tenant.
+    ProviderId
+}
+id! {
+    /// The link between a member and a provider's subject.
+    IdentityId
+}
+id! {
     /// A login: the family of refresh tokens that descend from it.
     FamilyId
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::event::ChangeKind;
 use crate::id::{EventId, RecordId, TenantId};
 use crate::module::CompiledModule;
-use crate::scope::{Actor, RequestContext, Scope};
+use crate::scope::{Action as _, Actor, Create, Delete, Purge, RequestContext, Scope, Update};
 use crate::value::Value;
 
 /// A change of a record, with its wire forms before and after as JSON text.
@@ -21,6 +21,16 @@ pub(crate) struct Change {
 
 impl ChangeKind {
     /// The action of the permission that the change needs.
+    fn permission(self) -> &'static str {
+        match self {
+            Self::Created => Create::NAME,
+            Self::Updated | Self::Merged => Update::NAME,
+            Self::Deleted | Self::Restored => Delete::NAME,
+            Self::Purged => Purge::NAME,
+        }
+    }
+
+    /// What the audit log calls it.
     fn action(self) -> &'static str {
         match self {
             Self::Created => "create",
@@ -57,8 +67,9 @@ pub(crate) fn traces(scope: &Scope, module: &CompiledModule, change: Change) -> 
     let action = format!("{}.{}", module.name(), change.kind.action());
     let entity = (module.name().as_str(), Some(change.record.to_string()));
     let states = (change.before.clone().into(), change.after.clone().into());
-    let by = scope.impersonator();
-    let [audit, unsealed] = entry((scope.into(), by), &action, entity, states);
+    let rule = scope.rule(module.name().as_str(), change.kind.permission());
+    let by = (scope.into(), scope.impersonator());
+    let [audit, unsealed] = entry(by, &action, entity, states, rule);
     let id = EventId(scope.clock().new_id());
     let (root, depth) = scope
         .cause()
@@ -112,8 +123,18 @@ pub(crate) async fn audit(
     after: Option<Json>,
 ) -> Result<()> {
     let states = (before.into(), after.into());
-    let statements = entry((scope.into(), scope.impersonator()), action, entity, states);
-    tx.execute_all(statements.into()).await
+    let rule = rule(scope, action, entity.0);
+    let by = (scope.into(), scope.impersonator());
+    let statements = entry(by, action, entity, states, rule).into();
+    tx.execute_all(statements).await
+}
+
+/// The rule that allows an administrative act: that of the permission it is called by, or else of
+/// the right to change what it is about.
+fn rule(scope: &Scope, action: &str, entity: &str) -> Option<String> {
+    let named = action.split_once('.');
+    let named = named.and_then(|(object, action)| scope.rule(object, action));
+    named.or_else(|| scope.rule(entity, Update::NAME))
 }
 
 /// Writes the audit row of an act that opens a scope, such as `auth.login`, or needs none.
@@ -126,8 +147,8 @@ pub(crate) async fn audit_by(
     after: Option<Json>,
 ) -> Result<()> {
     let states = (before.into(), after.into());
-    let statements = entry((author, None), action, entity, states);
-    tx.execute_all(statements.into()).await
+    let statements = entry((author, None), action, entity, states, None).into();
+    tx.execute_all(statements).await
 }
 
 /// An audit row of the author and of who acts in their name, and what has it sealed.
@@ -136,6 +157,7 @@ fn entry(
     action: &str,
     (entity, entity_id): (&str, Option<String>),
     (before, after): (Value, Value),
+    rule: Option<String>,
 ) -> [Sql; 2] {
     let Author {
         clock,
@@ -159,6 +181,7 @@ fn entry(
             request.address.map(|address| address.to_string()),
             ColumnType::Text,
         )
+        .bind(rule, ColumnType::Text)
         .bind(impersonator.map(|by| by.to_string()), ColumnType::Text);
     let unsealed = db::journal::unsealed()
         .bind(tenant, ColumnType::Uuid)

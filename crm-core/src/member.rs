@@ -286,4 +286,6 @@ async fn resolve(
 }
 
 #[cfg(test)]
+mod race;
+#[cfg(test)]
 mod tests;

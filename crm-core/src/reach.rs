@@ -66,6 +66,7 @@ impl Reach {
     ) -> Self {
         let rules = match (rows, user) {
             (Rows::All, _) => return Self::All,
+            (Rows::Of(rules), _) if rules.iter().any(RowRule::is_for_all_rows) => return Self::All,
             (Rows::Of(rules), Some(user)) if only_own(rules) => return Self::Own(user),
             (Rows::Of(rules), _) => rules,
         };
@@ -77,6 +78,16 @@ impl Reach {
             now: scope.clock().now(),
             line: line(scope, module),
             rules: rules.collect(),
+        }))
+    }
+
+    /// The reach of no rows at all.
+    pub(crate) fn none(scope: &Scope) -> Self {
+        Self::Some(Arc::new(Limits {
+            user: None,
+            now: scope.clock().now(),
+            line: Vec::new(),
+            rules: Vec::new(),
         }))
     }
 

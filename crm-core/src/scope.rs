@@ -13,10 +13,11 @@ use crate::crm::Core;
 use crate::custom::TenantModules;
 use crate::error::{Error, Refusal, Result};
 use crate::event::Event;
+use crate::field_list::FieldLists;
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
 use crate::identity::Impersonator;
 use crate::module::CompiledModule;
-use crate::policy::{Catalogue, Grants, Operation, Rights, Rows};
+use crate::policy::{Catalogue, Grants, Operation, Rights, Rows, Source, rule_of};
 use crate::reach::Reach;
 
 /// Who acts.
@@ -91,10 +92,22 @@ struct Inner {
     /// Those of the rights that have no end.
     lasting: Arc<Grants>,
     modules: Arc<TenantModules>,
+    authority: Authority,
     request: RequestContext,
     cause: Option<Cause>,
     session: Option<FamilyId>,
     impersonator: Option<Impersonator>,
+    /// Whether a provider of the tenant vouched for the session.
+    bound: bool,
+}
+
+/// What allows the acts of a scope.
+#[derive(Clone)]
+enum Authority {
+    /// The roles that the actor holds.
+    Roles(Arc<[Source]>),
+    /// The application itself, in the course of somebody's write.
+    Application,
 }
 
 impl Scope {
@@ -130,10 +143,12 @@ impl Scope {
             grants: rights.grants.clone(),
             lasting: rights.lasting.clone(),
             modules: rights.modules.clone(),
+            authority: Authority::Roles(rights.sources.clone()),
             request,
             cause: None,
             session: None,
             impersonator: None,
+            bound: false,
         }))
     }
 
@@ -169,6 +184,7 @@ impl Scope {
             grants: rights.grants,
             lasting: rights.lasting,
             modules: rights.modules,
+            authority: Authority::Roles(rights.sources),
             request: RequestContext {
                 id: event.request_id.as_str().into(),
                 address: None,
@@ -179,6 +195,7 @@ impl Scope {
             }),
             session: None,
             impersonator: None,
+            bound: false,
         }))
     }
 
@@ -193,18 +210,22 @@ impl Scope {
             grants: everything.clone(),
             lasting: everything,
             modules: self.0.modules.clone(),
+            authority: Authority::Application,
             request: self.0.request.clone(),
             cause: self.0.cause,
             session: self.0.session,
             impersonator: self.0.impersonator,
+            bound: self.0.bound,
             core,
         }))
     }
 
-    /// The same scope, of a request that belongs to a session.
-    pub(crate) fn in_session(mut self, session: FamilyId) -> Self {
+    /// The same scope, of a request that belongs to a session; a bound one is good for this tenant
+    /// alone.
+    pub(crate) fn in_session(mut self, session: FamilyId, bound: bool) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.session = Some(session);
+            inner.bound = bound;
         }
         self
     }
@@ -238,6 +259,12 @@ impl Scope {
         }
     }
 
+    /// Whether a provider of the tenant vouched for the session: the tenant's word is good for the
+    /// tenant alone, and never for the user's account, which others rely on too.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.0.bound
+    }
+
     /// The session that the request belongs to; none for whoever has no session.
     pub(crate) fn session(&self) -> Option<FamilyId> {
         self.0.session
@@ -266,6 +293,22 @@ impl Scope {
     /// The rights of this scope.
     pub fn grants(&self) -> &Arc<Grants> {
         &self.0.grants
+    }
+
+    /// The rule by which the scope may do this, in words: a role's permission, what the plugin was
+    /// granted, `operator`, or `application` for what follows from a write by declaration.
+    pub(crate) fn rule(&self, object: &str, action: &str) -> Option<String> {
+        let operation = self.catalogue().operation(object, action)?;
+        match (&self.0.authority, self.0.actor) {
+            (Authority::Application, _) => Some("application".to_owned()),
+            (_, Actor::Operator | Actor::PlatformOperator(_)) => Some("operator".to_owned()),
+            (_, Actor::Anonymous) => None,
+            (_, Actor::Plugin(_)) => Some(format!("plugin: {object}.{action}")),
+            (Authority::Roles(roles), Actor::User(_) | Actor::ApiKey(_)) => {
+                let rule = rule_of(roles, self.catalogue(), operation);
+                rule.or_else(|| Some("application".to_owned()).filter(|_| !roles.is_empty()))
+            }
+        }
     }
 
     /// Those of the rights that end at no instant: what is held for a while cannot be handed on.
@@ -321,14 +364,7 @@ impl Scope {
             });
         };
         let module = self.module(object).cloned();
-        Ok(Permit {
-            reach: Reach::new(self, module.as_ref(), &rows),
-            scope: self.clone(),
-            operation,
-            module,
-            rows,
-            action: PhantomData,
-        })
+        Ok(Permit::new(self.clone(), operation, module, rows))
     }
 }
 
@@ -379,6 +415,7 @@ pub struct Permit<A> {
     module: Option<Arc<CompiledModule>>,
     rows: Rows,
     reach: Reach,
+    lists: Option<Arc<FieldLists>>,
     action: PhantomData<fn() -> A>,
 }
 
@@ -390,8 +427,55 @@ impl<A> Clone for Permit<A> {
             module: self.module.clone(),
             rows: self.rows.clone(),
             reach: self.reach.clone(),
+            lists: self.lists.clone(),
             action: PhantomData,
         }
+    }
+}
+
+impl<A: Action> Permit<A> {
+    fn new(
+        scope: Scope,
+        operation: Operation,
+        module: Option<Arc<CompiledModule>>,
+        rows: Rows,
+    ) -> Self {
+        let lists = FieldLists::new(&scope, module.as_ref(), &rows);
+        Self {
+            reach: Reach::new(&scope, module.as_ref(), &rows),
+            // What is written is written whole; what is read is shown as far as that goes.
+            module: match (&lists, module) {
+                (Some(lists), Some(module)) if A::NAME == Read::NAME => {
+                    Some(scope.core().views.of(&module, lists.everywhere()))
+                }
+                (_, module) => module,
+            },
+            scope,
+            operation,
+            rows,
+            lists,
+            action: PhantomData,
+        }
+    }
+
+    /// The permit for some of its rows.
+    pub(crate) fn over(&self, rows: Rows) -> Self {
+        let module = self.module.as_ref().map(|module| module.base().clone());
+        Self::new(self.scope.clone(), self.operation, module, rows)
+    }
+}
+
+impl Permit<Read> {
+    /// The module with the fields that may be read in any row that the permit covers.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a permit of something else than a module.
+    pub(crate) fn asked(&self) -> Result<Arc<CompiledModule>> {
+        let module = self.module()?;
+        Ok(match &self.lists {
+            Some(lists) => self.scope.core().views.of(module, lists.anywhere()),
+            None => module.clone(),
+        })
     }
 }
 
@@ -434,7 +518,12 @@ impl<A> Permit<A> {
         })
     }
 
-    /// The module it is about.
+    /// What its rules say of fields, where they do not all reach all of them.
+    pub(crate) fn lists(&self) -> Option<&FieldLists> {
+        self.lists.as_deref()
+    }
+
+    /// The module it is about; for reading as far as it may be read in every row.
     pub(crate) fn module(&self) -> Result<&Arc<CompiledModule>> {
         self.module.as_ref().ok_or(Error::NotFound)
     }

@@ -24,7 +24,9 @@ macro_rules! migrations {
             migration!($folder, 12, "0012", "second_factor"),
             migration!($folder, 13, "0013", "service_accounts"),
             migration!($folder, 14, "0014", "passkeys"),
-            migration!($folder, 15, "0015", "platform"),
+            migration!($folder, 15, "0015", "identity_providers"),
+            migration!($folder, 16, "0016", "field_lists"),
+            migration!($folder, 17, "0017", "platform"),
         ]
     };
 }

@@ -36,6 +36,8 @@ pub(super) struct Sealable {
     after: Option<String>,
     request_id: String,
     address: Option<String>,
+    /// Absent in entries of before there was one.
+    rule: Option<String>,
     erased_at: Option<DateTime<Utc>>,
     impersonator: Option<String>,
 }
@@ -46,8 +48,8 @@ macro_rules! sealable {
         concat!(
             $before,
             "a.id, a.occurred_at, a.actor, a.action, a.entity, a.entity_id, ",
-            "CAST(a.before AS text), CAST(a.after AS text), a.request_id, a.address, a.erased_at, ",
-            "a.impersonator",
+            "CAST(a.before AS text), CAST(a.after AS text), a.request_id, a.address, a.rule, ",
+            "a.erased_at, a.impersonator",
             $after
         )
     };
@@ -58,6 +60,7 @@ pub(super) use sealable;
 pub(super) const SEALABLE: &[ColumnType] = &[
     ColumnType::Uuid,
     ColumnType::Instant,
+    ColumnType::Text,
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Text,
@@ -87,6 +90,7 @@ impl Sealable {
             after: row.opt_text()?,
             request_id: row.text()?,
             address: row.opt_text()?,
+            rule: row.opt_text()?,
             erased_at: row.opt_instant()?,
             impersonator: row.opt_text()?,
         }))
@@ -107,7 +111,13 @@ impl Sealable {
             .text(&self.entity)
             .option(self.entity_id.as_deref())
             .text(&self.request_id)
-            .option(self.address.as_deref())
+            .option(self.address.as_deref());
+        // Without a rule, the digest is that of entries from before there was one.
+        let fields = match &self.rule {
+            Some(rule) => fields.text(rule),
+            None => fields,
+        };
+        let fields = fields
             .column("impersonator", self.impersonator.as_deref())
             .end();
         let payload = Part::new("crm audit payload 1")
@@ -325,37 +335,40 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_in_nobodys_name_has_the_digest_it_had_before_there_was_such_a_column() {
-        let entry = |impersonator: Option<&str>| Sealable {
+    fn an_entry_without_a_rule_has_the_digest_that_it_had_before_there_were_rules() {
+        let mut entry = Sealable {
             id: Uuid::from_u128(1),
-            occurred_at: DateTime::UNIX_EPOCH,
-            actor: "operator".into(),
+            occurred_at: DateTime::from_timestamp(1_750_000_000, 0).unwrap(),
+            actor: "user:1".into(),
             action: "contacts.update".into(),
             entity: "contacts".into(),
-            entity_id: None,
+            entity_id: Some("2".into()),
             before: None,
             after: None,
-            request_id: "r".into(),
+            request_id: "req-1".into(),
             address: None,
+            rule: None,
             erased_at: None,
-            impersonator: impersonator.map(ToOwned::to_owned),
+            impersonator: None,
         };
-        let tenant = TenantId(Uuid::from_u128(9));
-        let before = Part::new("crm audit entry 1")
-            .bytes(tenant.0.as_bytes())
-            .bytes(Uuid::from_u128(1).as_bytes())
-            .number(0)
-            .text("operator")
-            .text("contacts.update")
-            .text("contacts")
-            .option(None)
-            .text("r")
-            .option(None)
-            .end();
-        assert_eq!(entry(None).digest(tenant).fields, before);
-        let one = entry(Some("user:1")).digest(tenant).fields;
-        assert_ne!(one, before);
-        assert_ne!(one, entry(Some("user:2")).digest(tenant).fields);
+        let digest = |entry: &Sealable| {
+            let member = entry.digest(TenantId(Uuid::from_u128(9)));
+            crate::audit::hex(&member.fields)
+        };
+        // Made by another program from the description in the guide.
+        let old = "6a4bbb8e16ffe3801d098518470d71d484ed31618d918aa8a8e23b8dd0405522";
+        assert_eq!(digest(&entry), old);
+        entry.rule = Some("role seller: contacts.update".into());
+        let new = "d7445e1a3a11b80416733d7f1cd9a602008b641762b4bf8613afc1d3dcb7a3b9";
+        assert_eq!(digest(&entry), new);
+        // Whoever acted in the actor's name is part of it, where somebody did.
+        entry.impersonator = Some("user:2".into());
+        let one = digest(&entry);
+        entry.impersonator = Some("user:3".into());
+        assert!(one != new && one != digest(&entry));
+        entry.rule = None;
+        entry.impersonator = None;
+        assert_eq!(digest(&entry), old);
     }
 
     #[test]

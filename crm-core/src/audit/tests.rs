@@ -126,6 +126,10 @@ async fn an_altered_entry_is_named_with_what_differs(world: World) {
     let ids = world.ids().await;
     for (sql, differs) in [
         (
+            "UPDATE audit_log SET rule = NULL WHERE tenant_id = $1 AND id = $2",
+            "rule",
+        ),
+        (
             "UPDATE audit_log SET actor = 'user:nobody' WHERE tenant_id = $1 AND id = $2",
             "actor",
         ),

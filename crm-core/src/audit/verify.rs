@@ -351,9 +351,9 @@ impl<'a> Walk<'a> {
                 None
             }
             (true, false) => Some("its before or after is not what was sealed"),
-            (false, true) => {
-                Some("its time, actor, action, entity, request or address is not what was sealed")
-            }
+            (false, true) => Some(
+                "its time, actor, action, entity, request, address or rule is not what was sealed",
+            ),
             (false, false) => Some("neither its before and after nor the rest is what was sealed"),
         };
         match differs {

@@ -310,6 +310,8 @@ into_value! {
     crate::id::JobId => Uuid,
     crate::id::FamilyId => Uuid,
     crate::id::PasskeyId => Uuid,
+    crate::id::ProviderId => Uuid,
+    crate::id::IdentityId => Uuid,
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

@@ -7,6 +7,9 @@ pub mod audit {
 pub mod import {
     #![doc = include_str!("import.md")]
 }
+pub mod oidc {
+    #![doc = include_str!("oidc.md")]
+}
 pub mod query {
     #![doc = include_str!("query.md")]
 }

@@ -255,7 +255,7 @@ async fn insert(
     role: String,
 ) -> Result<ApiKey> {
     let tenant = scope.tenant();
-    key.role_id = find_role(tx, tenant, role).await?;
+    key.role_id = find_role(tx, tenant, "role", role).await?;
     let rules = policy::rules(tx, tenant).await?;
     let given = CompiledPolicy::new(scope.catalogue(), &rules).grants(&[key.role_id]);
     let given = match key.service_account_id {
@@ -300,26 +300,31 @@ async fn insert(
     Ok(key)
 }
 
-async fn find_role(tx: &mut Tx<'_>, tenant: TenantId, role: String) -> Result<RoleId> {
+/// The one role of this name or id that `field` asks for.
+pub(super) async fn find_role(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    field: &str,
+    role: String,
+) -> Result<RoleId> {
     let unknown = || {
         Error::invalid(
-            "role",
+            field,
             "unknown_role",
             "There is no such role in this tenant.",
         )
     };
-    match role::resolve(tx, tenant, "role", &[role]).await {
+    match role::resolve(tx, tenant, field, &[role]).await {
         Ok(found) => found.first().copied().ok_or_else(unknown),
         // It points into a list, and here is none.
-        Err(Error::Invalid(fields)) => Err(Error::Invalid(
-            fields
-                .into_iter()
-                .map(|field| FieldError {
-                    pointer: "/role".into(),
-                    ..field
-                })
-                .collect(),
-        )),
+        Err(Error::Invalid(refused)) => {
+            let pointer = || format!("/{field}");
+            let about = |one: FieldError| FieldError {
+                pointer: pointer(),
+                ..one
+            };
+            Err(Error::Invalid(refused.into_iter().map(about).collect()))
+        }
         Err(error) => Err(error),
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::account::TenantRef;
 use super::impersonator::Impersonator;
+use super::own::bound_session;
 use super::refresh::{self, Ended};
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
@@ -75,7 +76,7 @@ impl Sessions {
     }
 
     /// The caller's own sessions in all tenants, the one used last first; none for whoever is no
-    /// user. At most 200.
+    /// user. To a session that a tenant's provider vouched for, those in its tenant. At most 200.
     ///
     /// # Errors
     /// Those of the database.
@@ -84,6 +85,9 @@ impl Sessions {
         let Some(user) = scope.actor().user() else {
             return Ok(Vec::new());
         };
+        if scope.is_bound() {
+            return self.in_tenant(scope, user).await;
+        }
         let mut sql = select();
         sql.push("f.user_id = $3 ORDER BY f.last_used_at DESC, f.id DESC LIMIT $4");
         let sql = self
@@ -98,15 +102,19 @@ impl Sessions {
     /// new tenant.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `no_session` for whoever has none, `second_factor_required` for a session
-    /// that began without the second factor that the tenant requires; [`Error::Invalid`] on `tenant`
-    /// for one that the caller is not a member of, or that is suspended.
+    /// [`Error::Conflict`] `no_session` for whoever has none, `bound_session` for a session that a
+    /// tenant's provider vouched for, `second_factor_required` for a session that began without the
+    /// second factor that the tenant requires; [`Error::Invalid`] on `tenant` for one that the caller
+    /// is not a member of, or that is suspended.
     pub async fn switch(&self, scope: &Scope, tenant: &str) -> Result<(SecretString, u64)> {
         scope.refuse_impersonator()?;
         let (Some(id), Some(user)) = (scope.session(), scope.actor().user()) else {
             let message = "only a session has an active tenant: log in";
             return Err(Error::conflict("no_session", message));
         };
+        if scope.is_bound() {
+            return Err(bound_session());
+        }
         let (of, name) = (scope.clone(), tenant.trim().to_owned());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
@@ -188,6 +196,16 @@ impl Sessions {
 
     async fn end_own(&self, scope: &Scope, kept: Option<FamilyId>) -> Result<u64> {
         scope.refuse_impersonator()?;
+        if scope.is_bound() {
+            let mut ended = 0;
+            for session in self.list(scope).await? {
+                if Some(session.id) != kept {
+                    let which = Ended::One(session.id);
+                    ended += self.finish(scope, which, "auth.session_end").await?;
+                }
+            }
+            return Ok(ended);
+        }
         match scope.actor().user() {
             Some(user) => {
                 let which = Ended::OfUser(user, kept);
@@ -204,6 +222,11 @@ impl Sessions {
     pub async fn list_of(&self, permit: &Permit<Read>, user: UserId) -> Result<Vec<OpenSession>> {
         let scope = permit.on(OBJECT)?;
         self.check_member(scope, user).await?;
+        self.in_tenant(scope, user).await
+    }
+
+    /// The sessions of a user that open the scope's tenant.
+    async fn in_tenant(&self, scope: &Scope, user: UserId) -> Result<Vec<OpenSession>> {
         let mut sql = select();
         sql.push("f.user_id = $3 AND (f.tenant_id = $4 OR f.roaming) ");
         sql.push("ORDER BY f.last_used_at DESC, f.id DESC LIMIT $5");
@@ -227,6 +250,7 @@ impl Sessions {
         let page = Sql::new(
             "SELECT id, user_id, roaming, created_at, last_used_at, expires_at, address, user_agent \
              FROM refresh_families WHERE tenant_id = $1 AND id > $2 AND revoked_at IS NULL \
+             AND impersonator_id IS NULL \
              AND expires_at > $3 ORDER BY id LIMIT $4",
         )
         .bind(scope.tenant(), ColumnType::Uuid)
@@ -299,6 +323,7 @@ impl Sessions {
                         | Ended::OfMember(_, user, None)
                         | Ended::UnprovenRoaming(_, user) => user.to_string(),
                         Ended::OfOperators(tenant) | Ended::Unproven(tenant) => tenant.to_string(),
+                        Ended::OfProvider(_, provider, _) => provider.to_string(),
                     };
                     let entity = ("sessions", Some(entity));
                     let after = json!({ "sessions": ended });

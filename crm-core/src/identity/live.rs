@@ -38,6 +38,8 @@ pub(crate) struct Live {
     pub(crate) roaming: bool,
     /// Who acts in the user's name.
     pub(crate) impersonator: Option<Impersonator>,
+    /// Whether a tenant's provider vouched for it: it is good for that tenant alone.
+    pub(crate) bound: bool,
     expires_at: DateTime<Utc>,
 }
 
@@ -122,7 +124,8 @@ pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Li
 
 async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
     let found = Sql::new(
-        "SELECT f.user_id, f.tenant_id, f.roaming, f.expires_at, i.id, f.home_id \
+        "SELECT f.user_id, f.tenant_id, f.roaming, f.provider_id IS NOT NULL, f.expires_at, \
+         i.id, f.home_id \
          FROM refresh_families f \
          JOIN users u ON u.id = f.user_id AND u.status = 'active' \
          LEFT JOIN refresh_families p ON p.id = f.parent_id AND p.revoked_at IS NULL \
@@ -137,6 +140,7 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
         ColumnType::Uuid,
         ColumnType::Uuid,
         ColumnType::Bool,
+        ColumnType::Bool,
         ColumnType::Instant,
         ColumnType::Uuid,
         ColumnType::Uuid,
@@ -148,6 +152,7 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
         user: row.uuid()?,
         tenant: row.uuid()?,
         roaming: row.bool()?,
+        bound: row.bool()?,
         expires_at: row.instant()?,
         impersonator: match (row.opt_uuid()?, row.opt_uuid()?) {
             (Some(user), Some(home)) => Some(Impersonator { user, home }),

@@ -19,6 +19,7 @@ mod key_set;
 mod live;
 mod lockout;
 mod name;
+mod oidc;
 mod one_time;
 mod opaque;
 mod operator_account;
@@ -53,6 +54,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, TenantId};
 use live::LiveSessions;
+use oidc::Federation;
 use refresh::Refreshing;
 use throttle::Throttle;
 use token::AccessTokens;
@@ -68,6 +70,10 @@ pub use impersonation::{
 pub use import::ImportedUser;
 pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
+pub use oidc::{
+    IdentityProvider, IdentityProviders, ProviderLogin, ProviderNonce, ProviderProof,
+    ProviderSettings, UserIdentity,
+};
 pub use passkey::Passkey;
 #[cfg(feature = "passkeys")]
 pub use passkey::{NewPasskey, PasskeyCeremony, PasskeyLogin, RelyingParty};
@@ -141,6 +147,8 @@ pub(crate) struct Identity {
     /// Whom passkeys are made for, where the operator said.
     #[cfg(feature = "passkeys")]
     party: Option<passkey::Party>,
+    /// What logins at identity providers hold.
+    federation: Federation,
     /// The latest use that was noted of each API key.
     key_uses: Cache<(TenantId, ApiKeyId), DateTime<Utc>>,
     /// Writes that nobody waits for.
@@ -170,6 +178,7 @@ impl Identity {
             live: LiveSessions::new(),
             refreshing: Refreshing::new(&keys, options)?,
             seal: Arc::new(Seal::new(&keys, clock.clone())?),
+            federation: Federation::new(&keys, clock),
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
             throttle: Throttle::new(options.login_limit, clock.clone()),
             #[cfg(feature = "passkeys")]

@@ -72,13 +72,17 @@ impl Accounts {
     /// The user who acts, for what only they may do to their account.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `not_a_user` for programs; [`Error::Refused`] `impersonating` for whoever
-    /// acts in the user's name.
+    /// [`Error::Conflict`] `not_a_user` for programs, `bound_session` for a session that a tenant's
+    /// provider vouched for: an account is not one tenant's to change; [`Error::Refused`]
+    /// `impersonating` for whoever acts in the user's name.
     pub(super) async fn owner(&self, scope: &Scope) -> Result<Owner> {
         scope.refuse_impersonator()?;
         let Some(id) = scope.actor().user() else {
             return Err(not_a_user());
         };
+        if scope.is_bound() {
+            return Err(bound_session());
+        }
         let row = self.core.db.fetch_optional(Owner::by_id(id)).await?;
         Owner::read(row.ok_or_else(not_a_user)?)
     }
@@ -101,6 +105,13 @@ impl Accounts {
         let rows = self.core.db.fetch_all(names).await?;
         rows.into_iter().map(|mut row| row.text()).collect()
     }
+}
+
+/// The one answer to a session of a provider that reaches beyond its tenant.
+pub(super) fn bound_session() -> Error {
+    let message = "this session began at an identity provider of the tenant and is good for this \
+                   tenant alone; log in with your password";
+    Error::conflict("bound_session", message)
 }
 
 fn not_a_user() -> Error {

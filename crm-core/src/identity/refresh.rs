@@ -25,7 +25,7 @@ use super::{IdentityOptions, live, opaque};
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{FamilyId, TenantId, UserId};
+use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 use crate::platform::PLATFORM;
 
 /// How long a login lasts at most unless configured otherwise, however often its tokens are exchanged.
@@ -60,6 +60,8 @@ pub(super) struct Device {
     address: Option<String>,
     user_agent: Option<String>,
     pub(super) roaming: bool,
+    /// The provider that vouches for the session, and so binds it to its tenant.
+    pub(super) provider: Option<ProviderId>,
 }
 
 impl Device {
@@ -69,6 +71,17 @@ impl Device {
             address: address.map(|address| address.to_string()),
             user_agent: user_agent.map(shown),
             roaming,
+            provider: None,
+        }
+    }
+
+    /// The same, for a session that a tenant's provider vouches for: it opens that tenant alone, for
+    /// ever.
+    pub(super) fn vouched_by(self, provider: ProviderId) -> Self {
+        Self {
+            roaming: false,
+            provider: Some(provider),
+            ..self
         }
     }
 }
@@ -167,8 +180,8 @@ pub(super) async fn open_family(
     tx.execute(
         Sql::new(
             "INSERT INTO refresh_families (id, tenant_id, user_id, created_at, expires_at, \
-             last_used_at, address, user_agent, roaming) \
-             VALUES ($1, $2, $3, $4, $5, $4, $6, $7, $8)",
+             last_used_at, address, user_agent, roaming, provider_id) \
+             VALUES ($1, $2, $3, $4, $5, $4, $6, $7, $8, $9)",
         )
         .bind(family.id, ColumnType::Uuid)
         .bind(tenant, ColumnType::Uuid)
@@ -177,7 +190,8 @@ pub(super) async fn open_family(
         .bind(family.expires_at, ColumnType::Instant)
         .bind(device.address.as_deref(), ColumnType::Text)
         .bind(device.user_agent.as_deref(), ColumnType::Text)
-        .bind(family.roaming, ColumnType::Bool),
+        .bind(family.roaming, ColumnType::Bool)
+        .bind(device.provider, ColumnType::Uuid),
     )
     .await?;
     Ok(family)
@@ -257,6 +271,8 @@ pub(super) enum Ended {
     Unproven(TenantId),
     /// Those of a user that would open a tenant they join now, which asks for a second factor.
     UnprovenRoaming(TenantId, UserId),
+    /// Those that a provider vouched for: all, or those of a user.
+    OfProvider(TenantId, ProviderId, Option<UserId>),
 }
 
 /// Ends sessions for ever; answers which, without those that had ended before. The caller forgets
@@ -325,6 +341,15 @@ pub(super) async fn end_at(
         )
         .bind(user, ColumnType::Uuid)
         .bind(tenant, ColumnType::Uuid),
+        Ended::OfProvider(tenant, provider, None) => update("tenant_id = $3 AND provider_id = $4")
+            .bind(tenant, ColumnType::Uuid)
+            .bind(provider, ColumnType::Uuid),
+        Ended::OfProvider(tenant, provider, Some(user)) => {
+            update("tenant_id = $3 AND provider_id = $4 AND user_id = $5")
+                .bind(tenant, ColumnType::Uuid)
+                .bind(provider, ColumnType::Uuid)
+                .bind(user, ColumnType::Uuid)
+        }
     };
     let mut ended = tx.fetch_all(statement.returns(&[ColumnType::Uuid])).await?;
     // With them ends what was begun in them: acting in another's name.
@@ -342,12 +367,13 @@ pub(super) async fn end_at(
 /// Moves a session that lives to another tenant of its user.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] when it has ended meanwhile.
+/// [`Error::Unauthenticated`] when it has ended meanwhile, or a provider vouched for it.
 pub(super) async fn switch(tx: &mut Tx<'_>, id: FamilyId, tenant: TenantId) -> Result<Family> {
     let epoch = live::next_epoch(tx).await?;
     let update = Sql::new(
         "UPDATE refresh_families SET tenant_id = $1, changed = $2 \
-         WHERE id = $3 AND revoked_at IS NULL RETURNING user_id, roaming, expires_at",
+         WHERE id = $3 AND revoked_at IS NULL AND provider_id IS NULL \
+         RETURNING user_id, roaming, expires_at",
     )
     .bind(tenant, ColumnType::Uuid)
     .bind(epoch, ColumnType::Int)

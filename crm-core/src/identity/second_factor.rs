@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::account::Accounts;
 use super::lockout;
+use super::oidc;
 use super::opaque;
 use super::own::{self, Owner};
 use super::passkey;
@@ -21,7 +22,7 @@ use super::totp;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::{ProviderId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::mail::MailKind;
 use crate::scope::{Actor, Permit, Read, RequestContext, Scope, Update};
@@ -197,7 +198,8 @@ impl Accounts {
         self.limit("mfa", "", request)?;
         let find = Sql::new(
             "SELECT c.tenant_id, c.user_id, u.email FROM login_challenges c \
-             JOIN users u ON u.id = c.user_id WHERE c.hash = $1 AND c.expires_at > $2",
+             JOIN users u ON u.id = c.user_id \
+             WHERE c.hash = $1 AND c.expires_at > $2 AND c.provider_id IS NULL",
         )
         .bind(opaque::hash(challenge), ColumnType::Bytes)
         .bind(self.core.clock.now(), ColumnType::Instant)
@@ -376,7 +378,22 @@ pub(super) async fn challenge(
     (tenant, user): (TenantId, UserId),
     roaming: bool,
 ) -> Result<Option<Error>> {
+    challenge_by(tx, core, (tenant, user), roaming, None).await
+}
+
+/// As [`challenge`], for a login that a tenant's provider vouches for; with whether the provider asked
+/// for a second factor that the tenant counts as its own.
+///
+/// A factor is the user's in every tenant: nobody sets one up by one tenant's word.
+pub(super) async fn challenge_by(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    (tenant, user): (TenantId, UserId),
+    roaming: bool,
+    provider: Option<(ProviderId, bool)>,
+) -> Result<Option<Error>> {
     let with_codes = has_codes(tx, user).await?;
+    let passkey = passkey::exists_in(tx, user).await?;
     // A roaming session opens all of the user's tenants.
     let required = Sql::new(
         "SELECT t.id FROM memberships m JOIN tenants t ON t.id = m.tenant_id \
@@ -386,10 +403,18 @@ pub(super) async fn challenge(
     .bind(tenant, ColumnType::Uuid)
     .bind(roaming, ColumnType::Bool)
     .returns(&[ColumnType::Uuid]);
-    if !with_codes && tx.fetch_optional(required).await?.is_none() {
-        return Ok(None);
+    if !with_codes {
+        if matches!(provider, Some((_, true))) || tx.fetch_optional(required).await?.is_none() {
+            return Ok(None);
+        }
+        if provider.is_some() && !passkey {
+            return Ok(Some(Error::conflict(
+                "second_factor_missing",
+                "this tenant asks for a second factor and you have none; log in with your password \
+                 to set one up",
+            )));
+        }
     }
-    let passkey = passkey::exists_in(tx, user).await?;
     let now = core.clock.now();
     let ended = Sql::new(
         "DELETE FROM login_challenges WHERE tenant_id = $1 AND user_id = $2 AND expires_at <= $3",
@@ -400,13 +425,14 @@ pub(super) async fn challenge(
     tx.execute(ended).await?;
     let token = opaque::generate(&core.clock, CHALLENGE_PREFIX);
     let insert = Sql::new(
-        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at) \
-         VALUES ($1, $2, $3, $4)",
+        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id) \
+         VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(opaque::hash(&token), ColumnType::Bytes)
     .bind(tenant, ColumnType::Uuid)
     .bind(user, ColumnType::Uuid)
-    .bind(now + CHALLENGE_LIFETIME, ColumnType::Instant);
+    .bind(now + CHALLENGE_LIFETIME, ColumnType::Instant)
+    .bind(provider.map(|(id, _)| id), ColumnType::Uuid);
     tx.execute(insert).await?;
     Ok(Some(Error::SecondFactor {
         token,
@@ -421,6 +447,8 @@ pub(super) struct Waiting {
     tenant: TenantId,
     pub(super) user: UserId,
     email: String,
+    /// The tenant's provider that vouched for the first step.
+    provider: Option<ProviderId>,
 }
 
 /// Counts a try of the second step; none for a login that is unknown, late, or was tried too often.
@@ -436,17 +464,28 @@ pub(super) async fn try_step(
     let attempt = Sql::new(
         "UPDATE login_challenges SET attempts = attempts + 1 \
          WHERE hash = $1 AND expires_at > $2 AND attempts < $3 \
-         RETURNING tenant_id, user_id, (SELECT email FROM users WHERE id = user_id)",
+         RETURNING tenant_id, user_id, (SELECT email FROM users WHERE id = user_id), provider_id",
     )
     .bind(hash.clone(), ColumnType::Bytes)
     .bind(core.clock.now(), ColumnType::Instant)
     .bind(MOST_ATTEMPTS, ColumnType::Int)
-    .returns(&[ColumnType::Uuid, ColumnType::Uuid, ColumnType::Text]);
+    .returns(&[
+        ColumnType::Uuid,
+        ColumnType::Uuid,
+        ColumnType::Text,
+        ColumnType::Uuid,
+    ]);
     let Some(mut row) = tx.fetch_optional(attempt).await? else {
         return Ok(None);
     };
     let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
     let email: String = row.text()?;
+    let provider: Option<ProviderId> = row.opt_uuid()?;
+    if let Some(provider) = provider
+        && !oidc::hold(tx, core, (tenant, provider)).await?
+    {
+        return Ok(None);
+    }
     core.identity
         .throttle
         .attempt(None, &format!("code {user}"))?;
@@ -456,6 +495,7 @@ pub(super) async fn try_step(
         tenant,
         user,
         email,
+        provider,
     }))
 }
 
@@ -497,6 +537,10 @@ impl Waiting {
         tx.execute(used.bind(self.hash.clone(), ColumnType::Bytes))
             .await?;
         let whose = (self.tenant, self.user);
+        let device = match self.provider {
+            Some(provider) => device.vouched_by(provider),
+            None => device,
+        };
         let opened = session::open(tx, &core.clock, whose, lifetime, &device).await?;
         session::note_two_factors(tx, opened.0.id).await?;
         lockout::clear(tx, &self.email).await?;

@@ -53,6 +53,8 @@ pub enum MailKind {
     SecondFactorChanged,
     /// A passkey was registered or removed.
     PasskeysChanged,
+    /// An identity at a tenant's provider was linked.
+    IdentityLinked,
 }
 
 /// A mail to one person, ready to be sent.

@@ -36,6 +36,7 @@ impl Letter<'_> {
             MailKind::Invitation => format!("You are invited to {tenant}"),
             MailKind::SecondFactorChanged => "Your second factor was changed".to_owned(),
             MailKind::PasskeysChanged => "Your passkeys were changed".to_owned(),
+            MailKind::IdentityLinked => "Another way to log in was added".to_owned(),
         };
         let body = match self.kind {
             MailKind::PasswordReset => {
@@ -70,6 +71,10 @@ impl Letter<'_> {
             MailKind::PasskeysChanged => {
                 "A passkey of your account was registered or removed. If it was not you, remove the \
                  passkeys that are not yours, set a new password at once and tell your administrator."
+            }
+            MailKind::IdentityLinked => {
+                "An identity at your organisation's provider was linked to your membership, so that \
+                 you can log in by it. If it was not you, unlink it and tell your administrator."
             }
         };
         let link = self.link.as_ref().map(|link| self.url(link, options));

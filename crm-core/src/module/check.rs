@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 49] = [
+const TABLES: [&str; 52] = [
     "tenants",
     "users",
     "memberships",
@@ -76,6 +76,9 @@ const TABLES: [&str; 49] = [
     "passkey_handles",
     "passkeys",
     "passkey_ceremonies",
+    "identity_providers",
+    "user_identities",
+    "spent_logins",
     "crm_migrations",
 ];
 

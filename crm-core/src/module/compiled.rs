@@ -2,6 +2,7 @@
 
 mod custom;
 mod flags;
+mod masked;
 
 use std::collections::HashMap;
 
@@ -15,9 +16,10 @@ use crate::error::Result;
 use crate::value::Value;
 
 use custom::Custom;
+use masked::Mask;
 
 /// A module that passed [`check`](check()), with what its records need worked out once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CompiledModule {
     spec: ModuleSpec,
     index: u16,
@@ -34,6 +36,7 @@ pub struct CompiledModule {
     pub(super) copies: Vec<Copied>,
     duplicates: Vec<Vec<usize>>,
     custom: Option<Custom>,
+    mask: Option<Mask>,
 }
 
 impl CompiledModule {
@@ -83,6 +86,7 @@ impl CompiledModule {
                 .map(|key| positions_where_named(&spec, key))
                 .collect(),
             custom: None,
+            mask: None,
             spec,
         }
     }

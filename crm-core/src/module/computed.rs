@@ -132,6 +132,23 @@ fn is_plain(kind: &FieldType) -> bool {
 }
 
 impl Computed {
+    /// The positions of the fields that it is made of.
+    pub(super) fn sources(&self) -> impl Iterator<Item = usize> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Field(position) => Some(*position),
+        })
+    }
+
+    pub(super) fn spec_mut(&mut self) -> &mut FieldSpec {
+        &mut self.spec
+    }
+
+    /// Whether it is not for the reader.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.spec.write_only
+    }
+
     /// The text of these values. What stands before an absent part goes with it, but for the
     /// beginning; null when all parts are absent.
     fn of(&self, values: &[Value]) -> Value {
@@ -171,20 +188,33 @@ fn plain(value: &Value) -> Option<String> {
 
 impl CompiledModule {
     /// The fields that are computed when a record is read, in their order.
-    pub fn computed(&self) -> impl ExactSizeIterator<Item = &FieldSpec> {
-        self.computed.iter().map(|computed| &computed.spec)
+    pub fn computed(&self) -> impl Iterator<Item = &FieldSpec> {
+        let shown = self
+            .computed
+            .iter()
+            .filter(|computed| !computed.is_hidden());
+        shown.map(|computed| &computed.spec)
+    }
+
+    /// Which of the computed fields has this name, whether it is shown or not.
+    pub(super) fn place_of(&self, name: &str) -> Option<usize> {
+        let mut computed = self.computed.iter();
+        computed.position(|computed| computed.spec.name == *name)
     }
 
     /// The place of the computed field called `name`, counted on behind the stored fields.
     pub(crate) fn computed_at(&self, name: &str) -> Option<usize> {
-        let at = self.computed().position(|field| field.name == *name)?;
-        Some(self.fields().len() + at)
+        let at = self.place_of(name)?;
+        (!self.computed[at].is_hidden()).then_some(self.fields().len() + at)
     }
 
     /// The computed field at this place, and its value where the stored ones are `values`.
     pub(crate) fn compute(&self, place: usize, values: &[Value]) -> Option<(&FieldSpec, Value)> {
         let at = place.checked_sub(self.fields().len())?;
-        let computed = self.computed.get(at)?;
+        let computed = self
+            .computed
+            .get(at)
+            .filter(|computed| !computed.is_hidden())?;
         Some((&computed.spec, computed.of(values)))
     }
 

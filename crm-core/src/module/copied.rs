@@ -6,7 +6,7 @@ use crate::error::FieldError;
 use crate::value::Value;
 
 /// A copied field: where it gets its value from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Copied {
     /// The field that gets the value.
     pub(crate) position: usize,

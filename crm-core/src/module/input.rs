@@ -14,6 +14,7 @@ use super::rule::{self, Refusal};
 use super::suggestion::suggestion;
 use crate::error::{Error, FieldError, Result};
 use crate::id::{TenantId, UserId};
+use crate::record::Field;
 use crate::value::Value;
 
 /// Fields of every record that the library writes; in a body they are read past.
@@ -35,6 +36,19 @@ pub struct UpdateInput {
     pub changes: Vec<(usize, Value)>,
     /// The owner as sent: absent, nobody, or a user.
     pub owner: Option<Option<UserId>>,
+}
+
+/// The fields that a body sets: of what it names, those that are not read past.
+pub(crate) fn named(module: &CompiledModule, body: &Map<String, Json>) -> Vec<Field> {
+    let named = body.keys().filter_map(|name| match name.as_str() {
+        "owner_id" => Some(Field::OwnerId),
+        name => {
+            let position = module.position(name)?;
+            let set = !module.fields()[position].is_read_only();
+            set.then_some(Field::Declared(position))
+        }
+    });
+    named.collect()
 }
 
 /// Checks the body of a create and fills in the defaults.

@@ -78,7 +78,7 @@ impl Back {
 }
 
 /// A machine with names turned into positions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Machine {
     field: usize,
     states: Vec<String>,

@@ -28,9 +28,9 @@ impl ScopeDoor {
     fn query(&self, module: &str, query: DoorQuery) -> Result<Query> {
         let filter = match query.filter {
             Some(text) => {
-                let module = self.scope.module(module).ok_or(Error::NotFound)?;
+                let module = self.scope.readable(module).ok_or(Error::NotFound)?;
                 let object = object("filter", &text)?;
-                Some(Filter::from_json_for(&self.scope, module, &object).map_err(Error::Invalid)?)
+                Some(Filter::from_json_for(&self.scope, &module, &object).map_err(Error::Invalid)?)
             }
             None => None,
         };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::Value as Json;
 
 use super::{Plugin, Plugins, door::ScopeDoor, run, store};
 use crate::dispatch::Subscriber;
@@ -115,8 +116,22 @@ impl Plugins {
 fn shown(event: &Arc<Event>, scope: &Scope) -> Arc<Event> {
     let read = scope.permit::<Read>(&event.module);
     // Whether an event is about one of some rows only, it does not tell.
-    if read.is_ok_and(|permit| permit.rows().is_all()) {
-        return event.clone();
+    if let Ok(permit) = read.as_ref()
+        && permit.reach().is_all()
+    {
+        let Some(module) = permit.module().ok().filter(|module| module.is_masked()) else {
+            return event.clone();
+        };
+        let cut = |state: &Option<Json>| {
+            let mut state = state.clone();
+            state.iter_mut().for_each(|state| module.cut(state));
+            state
+        };
+        return Arc::new(Event {
+            before: cut(&event.before),
+            after: cut(&event.after),
+            ..Event::clone(event)
+        });
     }
     Arc::new(Event {
         before: None,

@@ -26,6 +26,7 @@ on_both_databases! {
     a_plugin_has_no_more_rights_than_whoever_enabled_it
     a_plugin_loses_the_rights_that_its_user_loses
     rights_on_own_rows_give_a_plugin_nothing
+    a_plugin_reaches_no_field_beyond_those_of_its_user
     a_plugin_that_may_not_read_learns_nothing_by_writing
     a_plugin_reads_lists_and_creates_within_its_grants
     an_event_delivered_again_does_not_run_again
@@ -83,6 +84,7 @@ async fn play(script: &str, door: &dyn crate::hook::Door, event: &Event) -> Resu
     let (module, id) = (event.module.as_str(), event.record_id);
     match script {
         "read" => door.get(module, id).await,
+        "look" => Ok(format!("{} {:?}", door.get(module, id).await?, event.after)),
         "list" => {
             let filter = Some(r#"{"title": "one"}"#.to_owned());
             let page = door
@@ -432,6 +434,47 @@ async fn rights_on_own_rows_give_a_plugin_nothing(world: World) {
         run.error.as_deref(),
         Some("you lack the permission contacts.read")
     );
+}
+
+async fn a_plugin_reaches_no_field_beyond_those_of_its_user(world: World) {
+    let theatre = Theatre::new(world);
+    let untitled = |permission: &str| crate::policy::PermissionInput {
+        permission: permission.to_owned(),
+        except: Some(vec!["title".to_owned()]),
+        ..Default::default()
+    };
+    let role = NewRole {
+        name: "untitled".to_owned(),
+        permissions: vec![
+            "plugins.*".into(),
+            untitled("contacts.read"),
+            untitled("contacts.update"),
+        ],
+        ..NewRole::default()
+    };
+    let admin = theatre.world.admin;
+    let permit = theatre.world.permit(admin, "roles").await;
+    theatre
+        .world
+        .crm
+        .roles()
+        .create(&permit, role)
+        .await
+        .unwrap();
+    let user = theatre.world.new_member(&["untitled"]).await;
+    let looks = theatre.upload("look", "contacts.read").await;
+    theatre.enable(user, &looks).await;
+    let run = theatre.run_of_contact(&looks).await;
+    let seen = &run.logs[0].message;
+    assert!(seen.contains("owner_id") && !seen.contains("one"), "{seen}");
+
+    let writes = theatre.upload("write", "contacts.update").await;
+    theatre.enable(user, &writes).await;
+    let contact = theatre.contact("two").await;
+    theatre.dispatch().await;
+    let runs = theatre.runs(&writes).await;
+    assert_eq!(runs[0].outcome, Outcome::Failed, "{runs:?}");
+    assert_eq!(theatre.title(contact).await, json!("two"));
 }
 
 async fn a_plugin_that_may_not_read_learns_nothing_by_writing(world: World) {

@@ -15,6 +15,7 @@ use super::catalogue::Catalogue;
 use super::compile::CompiledPolicy;
 use super::grants::Grants;
 use super::model::Subject;
+use super::source::Source;
 use super::stored;
 use crate::clock::Clock;
 use crate::custom::TenantModules;
@@ -74,6 +75,8 @@ pub(crate) struct Rights {
     /// Those of the rights that have no end.
     pub(crate) lasting: Arc<Grants>,
     pub(crate) modules: Arc<TenantModules>,
+    /// The roles that they stem from.
+    pub(crate) sources: Arc<[Source]>,
     /// From when on something else holds.
     until: Option<DateTime<Utc>>,
 }
@@ -85,6 +88,7 @@ impl Rights {
             lasting: grants.clone(),
             grants,
             modules,
+            sources: Arc::default(),
             until: None,
         }
     }
@@ -104,6 +108,8 @@ impl Rights {
 /// A role that a subject holds, itself or through a group.
 struct Held {
     role: RoleId,
+    name: String,
+    group: Option<String>,
     until: Option<DateTime<Utc>>,
 }
 
@@ -180,6 +186,11 @@ impl PolicyCache {
         };
         let (grants, modules) = (of(|_| true), entry.modules.clone());
         let mut rights = Rights::lasting(grants, modules);
+        let sources = held.iter().map(|held| {
+            let grants = entry.policy.grants(&[held.role]);
+            Source::new(&held.name, held.group.as_deref(), grants)
+        });
+        rights.sources = sources.collect();
         rights.until = held.iter().filter_map(|held| held.until).min();
         if rights.until.is_some() {
             rights.lasting = of(|held| held.until.is_none());
@@ -318,28 +329,44 @@ impl PolicyCache {
     /// The roles that a subject holds now; `None` when it is no active one of the tenant.
     async fn roles_of(&self, tenant: TenantId, subject: Subject) -> Result<Option<Vec<Held>>> {
         let statement = match subject {
-            Subject::Role(role) => return Ok(Some(vec![Held { role, until: None }])),
+            Subject::Role(role) => {
+                return Ok(Some(vec![Held {
+                    role,
+                    name: role.to_string(),
+                    group: None,
+                    until: None,
+                }]));
+            }
             Subject::User(user) => Sql::new(
-                "SELECT a.role_id, a.until FROM memberships m \
+                "SELECT a.role_id, a.until, n.name, a.group_name FROM memberships m \
                  JOIN users u ON u.id = m.user_id AND u.status = 'active' \
-                 LEFT JOIN (SELECT user_id, role_id, until FROM role_assignments \
-                 WHERE tenant_id = $1 AND user_id = $2 \
-                 UNION ALL SELECT g.user_id, r.role_id, g.until FROM user_group_members g \
+                 LEFT JOIN (SELECT user_id, role_id, until, NULL AS group_name \
+                 FROM role_assignments WHERE tenant_id = $1 AND user_id = $2 \
+                 UNION ALL SELECT g.user_id, r.role_id, g.until, o.name \
+                 FROM user_group_members g \
+                 JOIN user_groups o ON o.tenant_id = g.tenant_id AND o.id = g.group_id \
                  JOIN user_group_roles r \
                  ON r.tenant_id = g.tenant_id AND r.group_id = g.group_id \
                  WHERE g.tenant_id = $1 AND g.user_id = $2) a ON a.user_id = m.user_id \
-                 WHERE m.tenant_id = $1 AND m.user_id = $2",
+                 LEFT JOIN roles n ON n.tenant_id = m.tenant_id AND n.id = a.role_id \
+                 WHERE m.tenant_id = $1 AND m.user_id = $2 ORDER BY n.name, a.group_name",
             )
             .bind(tenant, ColumnType::Uuid)
             .bind(user, ColumnType::Uuid),
             Subject::ApiKey(key) => Sql::new(
-                "SELECT role_id, revoked_at FROM api_keys \
-                 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
+                "SELECT k.role_id, k.revoked_at, n.name, NULL FROM api_keys k \
+                 LEFT JOIN roles n ON n.tenant_id = k.tenant_id AND n.id = k.role_id \
+                 WHERE k.tenant_id = $1 AND k.id = $2 AND k.revoked_at IS NULL",
             )
             .bind(tenant, ColumnType::Uuid)
             .bind(key, ColumnType::Uuid),
         };
-        let statement = statement.returns(&[ColumnType::Uuid, ColumnType::Instant]);
+        let statement = statement.returns(&[
+            ColumnType::Uuid,
+            ColumnType::Instant,
+            ColumnType::Text,
+            ColumnType::Text,
+        ]);
         let rows = self.db.fetch_all(statement).await?;
         if rows.is_empty() {
             return Ok(None);
@@ -349,7 +376,13 @@ impl PolicyCache {
         for mut row in rows {
             // A member without roles is one row without a role.
             let (role, until) = (row.opt_uuid()?, row.opt_instant()?);
-            held.extend(role.map(|role| Held { role, until }));
+            let (name, group) = (row.opt_text()?, row.opt_text()?);
+            held.extend(role.map(|role| Held {
+                role,
+                name: name.unwrap_or_default(),
+                group,
+                until,
+            }));
         }
         held.retain(|held| held.until.is_none_or(|until| until > now));
         Ok(Some(held))

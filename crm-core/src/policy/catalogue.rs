@@ -7,7 +7,7 @@ use super::permission::{Permission, WILDCARD};
 use crate::error::{Error, Result};
 
 /// The objects of a tenant's administration; no module may take one of their names.
-const ADMINISTRATION: [&str; 10] = [
+const ADMINISTRATION: [&str; 11] = [
     "members",
     "roles",
     "groups",
@@ -18,6 +18,7 @@ const ADMINISTRATION: [&str; 10] = [
     "jobs",
     "modules",
     "impersonations",
+    "identity_providers",
 ];
 
 /// Stands in a rule for all business modules; no module may be called so.

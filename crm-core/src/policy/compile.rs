@@ -72,12 +72,14 @@ impl Stated {
     fn add(&mut self, catalogue: &Catalogue, permission: &Permission) {
         let operations = catalogue.expand(permission.module(), permission.action());
         let (rows, condition) = (permission.rows(), permission.condition());
-        let bits = match (permission.effect(), rows, condition) {
+        let plain = condition.is_none() && permission.fields().is_all();
+        let bits = match (permission.effect(), rows, plain) {
             (Effect::Deny, ..) => &mut self.deny,
-            (Effect::Allow, RowScope::All, None) => &mut self.all,
-            (Effect::Allow, RowScope::Own, None) => &mut self.own,
+            (Effect::Allow, RowScope::All, true) => &mut self.all,
+            (Effect::Allow, RowScope::Own, true) => &mut self.own,
             (Effect::Allow, ..) => {
                 let rule = RowRule::new(rows, condition);
+                let rule = rule.limited(permission.fields().clone());
                 let some = operations.map(|operation| (operation, rule.clone()));
                 return self.some.extend(some);
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::catalogue::{Catalogue, Operation};
 use super::permission::{RowScope, WILDCARD};
-use super::rows::{RowRule, Rows, reduced};
+use super::rows::{RowRule, Rows, reached, reduced};
 
 /// A set of operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,9 +61,10 @@ pub(super) type Partial = (Operation, RowRule);
 /// role reaches rows beside own ones, but not all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
-    /// Operations on every row.
+    /// Operations on every field of every row.
     all: Bits,
-    /// Operations on own rows at least, without a condition: always a superset of `all`.
+    /// Operations on own rows at least, without a condition or a field list: always a superset of
+    /// `all`.
     own: Bits,
     /// Rules of operations that are not in `all`, beside those of own rows; ordered, each needed.
     some: Option<Arc<[Partial]>>,
@@ -123,7 +124,7 @@ impl Grants {
         for rules in some.chunk_by(|(a, _), (b, _)| a == b) {
             let operation = rules[0].0;
             let of = || rules.iter().map(|(_, rule)| rule);
-            if of().any(RowRule::is_for_all_rows) {
+            if of().any(RowRule::is_for_all) {
                 self.all.insert(operation);
             }
             if of().any(RowRule::includes_own) {
@@ -233,7 +234,7 @@ impl Grants {
         Self::new(self.all.clone(), self.own.clone(), some.collect())
     }
 
-    /// What `self` may do and `other` may not, or only on its own rows.
+    /// What `self` may do and `other` may not, or only on fewer rows or fields.
     #[must_use]
     pub(crate) fn beyond(&self, other: &Self) -> Self {
         let (mut all, mut own) = (self.all.clone(), self.own.clone());
@@ -242,7 +243,8 @@ impl Grants {
         let some = self.some.as_deref().unwrap_or_default().iter();
         let some = some.filter(|(operation, rule)| {
             let held = other.rules_of(*operation);
-            !held.iter().any(|held| rule.within(held))
+            let rows = held.iter().any(|held| rule.has_rows_of(held));
+            !rows || !rule.fields().within(&reached(rule, &held))
         });
         // A right on all rows where `other` holds own rows is beyond it as a whole.
         Self::new(all, own, some.cloned().collect())

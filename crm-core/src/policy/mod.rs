@@ -7,24 +7,28 @@
 mod cache;
 mod catalogue;
 mod compile;
+mod fields;
 mod follow;
 mod gain;
 mod grants;
 mod model;
 mod permission;
 mod rows;
+mod source;
 mod stored;
 
 pub(crate) use cache::{PolicyCache, Rights};
 pub use catalogue::{Catalogue, Operation};
 pub(crate) use compile::line;
 pub use compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
+pub use fields::Fields;
 pub(crate) use follow::follow;
 pub(crate) use gain::{Holdings, Sharing, check_gained};
 pub use grants::Grants;
 pub use model::{MODEL, Oracle, Subject};
 pub use permission::{Effect, InvalidPermission, Permission, PermissionInput, RowScope};
 pub use rows::{RowRule, Rows};
+pub(crate) use source::{Source, rule_of};
 pub(crate) use stored::{check_gain, check_held, read_permission, rules};
 
 #[cfg(test)]

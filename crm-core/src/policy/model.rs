@@ -3,9 +3,11 @@
 //!
 //! The domain is the tenant's id. A subject is `user:<id>`, `api_key:<id>` or `role:<id>`, never
 //! text that a user chose. The action carries the rows behind it: a request asks for `update`, the
-//! relation in which the row stands to the user (`own`, `parent`, `team` or `other`), and the one
-//! condition that it meets (or `-`); a rule for all rows says `update:*:*`, one for own rows
-//! `update:own:*`, one for those of a team that meet a condition `update:own:C` and `update:team:C`.
+//! relation in which the row stands to the user (`own`, `parent`, `team` or `other`), the one
+//! condition that it meets (or `-`), and the field that is reached (or `-`); a rule for all rows says
+//! `update:*:*:*`, one for own rows `update:own:*:*`, one for those of a team that meet a condition
+//! `update:own:C:*` and `update:team:C:*`. A rule for some fields ends in each of them and `-`, one
+//! for all but some in `^` and these.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use parking_lot::RwLock;
 
 use super::catalogue::{Catalogue, RECORDS};
 use super::compile::TenantRules;
+use super::fields::Fields;
 use super::permission::{Permission, RowScope, WILDCARD};
 use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
@@ -24,7 +27,7 @@ use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 ///
 /// `g` is the hierarchy of a tenant's roles and their assignment, `g2` puts the business modules
 /// into the class `records`; `wild` compares colon-separated segments, where `*` in the rule
-/// stands for any one whole segment.
+/// stands for any one whole segment, and `^a,b` for any but `a` and `b`.
 pub const MODEL: &str = r#"
 [request_definition]
 r = sub, dom, obj, act
@@ -131,7 +134,7 @@ impl Oracle {
     }
 
     /// Whether the subject may do this to a row that stands in one relation to it, `All` being none,
-    /// and meets one condition at most.
+    /// and meets one condition at most; to a field of it, if one is named.
     ///
     /// # Errors
     /// [`Error::Internal`] when Casbin cannot evaluate the request.
@@ -140,8 +143,8 @@ impl Oracle {
         tenant: TenantId,
         subject: Subject,
         (module, action): (&str, &str),
-        relation: RowScope,
-        condition: Option<&str>,
+        (relation, condition): (RowScope, Option<&str>),
+        field: Option<&str>,
     ) -> Result<bool> {
         let relation = match relation {
             RowScope::All => "other",
@@ -152,7 +155,7 @@ impl Oracle {
             subject.to_string(),
             tenant.to_string(),
             module.to_owned(),
-            format!("{action}:{relation}:{condition}"),
+            format!("{action}:{relation}:{condition}:{}", field.unwrap_or("-")),
         ];
         self.enforcer
             .enforce(request.to_vec())
@@ -172,7 +175,13 @@ impl Oracle {
         action: &str,
     ) -> Result<Option<RowScope>> {
         let allows = |relation: RowScope, condition: Option<&str>| {
-            self.allows(tenant, subject, (module, action), relation, condition)
+            self.allows(
+                tenant,
+                subject,
+                (module, action),
+                (relation, condition),
+                None,
+            )
         };
         let owns = !matches!(subject, Subject::ApiKey(_));
         let relations = match owns {
@@ -211,15 +220,34 @@ fn label(condition: &str) -> String {
         .collect()
 }
 
-/// Whether every segment of the rule is `*` or equal to the request's.
+/// Whether every segment of the rule is `*`, equal to the request's, or excepts others.
 fn wild(request: &str, rule: &str) -> bool {
     let (mut request, mut rule) = (request.split(':'), rule.split(':'));
     loop {
         match (request.next(), rule.next()) {
             (None, None) => return true,
             (Some(asked), Some(said)) if said == WILDCARD || said == asked => {}
+            (Some(asked), Some(said))
+                if excepts(said).is_some_and(|mut names| !names.any(|name| name == asked)) => {}
             _ => return false,
         }
+    }
+}
+
+/// The segments that one of a rule leaves out.
+fn excepts(said: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(said.strip_prefix('^')?.split(','))
+}
+
+/// The last segments of a rule: the fields that it reaches.
+fn reached(fields: &Fields) -> Vec<String> {
+    if let Some(names) = fields.listed() {
+        let names = names.map(ToOwned::to_owned);
+        return names.chain(["-".to_owned()]).collect();
+    }
+    match fields.left_out() {
+        Some(names) => vec![format!("^{}", names.collect::<Vec<_>>().join(","))],
+        None => vec![WILDCARD.to_owned()],
     }
 }
 
@@ -241,16 +269,23 @@ fn policies(tenant: &TenantRules) -> impl Iterator<Item = Vec<String>> {
         };
         let condition = permission.condition();
         let condition = condition.map_or_else(|| WILDCARD.to_owned(), label);
-        let policy = |relation: &&str| {
+        let policy = |relation: &str, field: &str| {
             vec![
                 Subject::Role(role).to_string(),
                 tenant.tenant.to_string(),
                 permission.module().to_owned(),
-                format!("{}:{relation}:{condition}", permission.action()),
+                format!("{}:{relation}:{condition}:{field}", permission.action()),
                 permission.effect().as_str().to_owned(),
             ]
         };
-        relations.iter().map(policy).collect::<Vec<_>>()
+        let fields = reached(permission.fields());
+        let each = |relation: &&'static str| {
+            let fields = fields.iter();
+            fields
+                .map(|field| policy(relation, field))
+                .collect::<Vec<_>>()
+        };
+        relations.iter().flat_map(each).collect::<Vec<_>>()
     };
     tenant
         .rules

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
+use super::fields::Fields;
 use crate::error::{Error, Result};
 use crate::module::Ident;
 
@@ -76,6 +77,10 @@ impl Effect {
 ///
 /// It may have a condition: a JSON filter over the module's fields that rows must match. As JSON it
 /// is a text, or with a condition `{"permission": "deals.read:team", "where": {"state": "open"}}`.
+///
+/// Reading, creating and updating may be limited to some [`Fields`]: `{"permission":
+/// "contacts.read", "fields": ["name", "email"]}`, or `{"permission": "contacts.update", "except":
+/// ["owner_id"]}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Permission {
     effect: Effect,
@@ -83,6 +88,7 @@ pub struct Permission {
     action: Box<str>,
     rows: RowScope,
     condition: Option<Box<str>>,
+    fields: Fields,
 }
 
 /// A [`Permission`] as somebody writes it, not yet checked.
@@ -92,13 +98,17 @@ pub struct PermissionInput {
     pub permission: String,
     /// The filter that rows must match.
     pub condition: Option<Map<String, Json>>,
+    /// The only fields that it reaches.
+    pub fields: Option<Vec<String>>,
+    /// Those that it does not reach, of all fields.
+    pub except: Option<Vec<String>>,
 }
 
 impl From<String> for PermissionInput {
     fn from(permission: String) -> Self {
         Self {
             permission,
-            condition: None,
+            ..Self::default()
         }
     }
 }
@@ -143,6 +153,18 @@ impl Permission {
         self.condition.as_deref()
     }
 
+    /// The fields that it reaches.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// The same permission for these fields only. Whether the module has them is for the caller to
+    /// check.
+    #[must_use]
+    pub fn limited(self, fields: Fields) -> Self {
+        Self { fields, ..self }
+    }
+
     /// The same permission for rows that match a JSON filter only. Whether the filter fits the
     /// module is for the caller to check.
     #[must_use]
@@ -164,6 +186,7 @@ impl Permission {
         rows: &str,
         effect: &str,
         condition: &str,
+        fields: &str,
     ) -> Result<Self> {
         let broken = |column: &'static str| Error::Inconsistent {
             table: "policy_rules".into(),
@@ -186,6 +209,7 @@ impl Permission {
             condition: Some(condition)
                 .filter(|text| !text.is_empty())
                 .map(Into::into),
+            fields: Fields::read(fields),
         })
     }
 }
@@ -234,6 +258,7 @@ impl FromStr for Permission {
                 action: segment(action)?,
                 rows,
                 condition: None,
+                fields: Fields::ALL,
             })
         };
         parse().ok_or_else(|| InvalidPermission(text.chars().take(200).collect()))
@@ -257,13 +282,21 @@ impl Serialize for Permission {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::{Error as _, SerializeMap as _};
 
-        let Some(condition) = &self.condition else {
+        if self.condition.is_none() && self.fields.is_all() {
             return serializer.collect_str(self);
-        };
-        let condition: Json = serde_json::from_str(condition).map_err(S::Error::custom)?;
-        let mut map = serializer.serialize_map(Some(2))?;
+        }
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("permission", &self.to_string())?;
-        map.serialize_entry("where", &condition)?;
+        if let Some(condition) = &self.condition {
+            let condition: Json = serde_json::from_str(condition).map_err(S::Error::custom)?;
+            map.serialize_entry("where", &condition)?;
+        }
+        if let Some(names) = self.fields.listed() {
+            map.serialize_entry("fields", &names.collect::<Vec<_>>())?;
+        }
+        if let Some(names) = self.fields.left_out() {
+            map.serialize_entry("except", &names.collect::<Vec<_>>())?;
+        }
         map.end()
     }
 }
@@ -292,6 +325,7 @@ mod tests {
                 permission.action(),
                 columns.0,
                 columns.1,
+                "",
                 "",
             );
             assert_eq!(stored.unwrap(), permission);
@@ -326,7 +360,7 @@ mod tests {
     #[test]
     fn a_column_no_permission_can_say_is_reported_with_its_name() {
         let column = |module, action, rows, effect| match Permission::stored(
-            module, action, rows, effect, "",
+            module, action, rows, effect, "", "",
         ) {
             Err(Error::Inconsistent { column, .. }) => column,
             other => panic!("{other:?}"),
@@ -351,6 +385,11 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&one).unwrap(),
             r#"{"permission":"deals.read:team","where":{"amount":{"gt":1},"title":"x"}}"#
+        );
+        let some = one.limited(Fields::except(["owner_id"]));
+        assert_eq!(
+            serde_json::to_string(&some).unwrap(),
+            r#"{"permission":"deals.read:team","where":{"amount":{"gt":1},"title":"x"},"except":["owner_id"]}"#
         );
         let plain: Permission = "deals.read".parse().unwrap();
         assert_eq!(serde_json::to_string(&plain).unwrap(), r#""deals.read""#);

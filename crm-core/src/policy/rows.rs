@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::fields::Fields;
 use super::permission::{Permission, RowScope};
 
 /// The relations to the acting user that a row must stand in, all of them.
@@ -40,21 +41,35 @@ impl Needs {
     }
 }
 
-/// Rows that stand in certain relations to the acting user and meet certain conditions.
+/// Rows that stand in certain relations to the acting user and meet certain conditions, and the
+/// fields of these that are reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowRule {
     needs: Needs,
     /// JSON filters in one spelling each, ordered and distinct.
     conditions: Arc<[Arc<str>]>,
+    fields: Fields,
 }
 
 impl RowRule {
-    /// The rows of a scope, under a condition as JSON, if any.
+    /// The rows of a scope, under a condition as JSON, if any, with all fields.
     pub fn new(scope: RowScope, condition: Option<&str>) -> Self {
         Self {
             needs: scope.into(),
             conditions: condition.into_iter().map(Arc::from).collect(),
+            fields: Fields::ALL,
         }
+    }
+
+    /// The same rows with these fields.
+    #[must_use]
+    pub fn limited(self, fields: Fields) -> Self {
+        Self { fields, ..self }
+    }
+
+    /// The fields that it reaches of its rows.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
     }
 
     /// Whether the acting user must own the row.
@@ -87,8 +102,13 @@ impl RowRule {
         }
     }
 
-    /// Whether every row of this rule is one of the other.
+    /// Whether every row of this rule is one of the other, with all its fields.
     pub(super) fn within(&self, other: &Self) -> bool {
+        self.fields.within(&other.fields) && self.has_rows_of(other)
+    }
+
+    /// Whether every row of this rule is one of the other.
+    pub(super) fn has_rows_of(&self, other: &Self) -> bool {
         self.needs.imply(other.needs)
             && other
                 .conditions
@@ -96,13 +116,19 @@ impl RowRule {
                 .all(|condition| self.conditions.contains(condition))
     }
 
-    pub(super) fn is_for_all_rows(&self) -> bool {
+    /// Whether it is for every row, with whichever fields.
+    pub(crate) fn is_for_all_rows(&self) -> bool {
         self.needs.0 == 0 && self.conditions.is_empty()
     }
 
-    /// Whether own rows are among its rows, whatever they hold.
+    /// Whether it is for every field of every row.
+    pub(super) fn is_for_all(&self) -> bool {
+        self.is_for_all_rows() && self.fields.is_all()
+    }
+
+    /// Whether own rows are among its rows, whatever they hold, with all fields.
     pub(super) fn includes_own(&self) -> bool {
-        self.conditions.is_empty()
+        self.conditions.is_empty() && self.fields.is_all()
     }
 
     /// Whether it asks for no relation to a user.
@@ -110,7 +136,7 @@ impl RowRule {
         self.needs.0 == 0
     }
 
-    /// The rows of both.
+    /// The rows of both, with the fields of both.
     pub(super) fn and(&self, other: &Self) -> Self {
         let mut conditions: Vec<_> = self.conditions.iter().cloned().collect();
         conditions.extend(other.conditions.iter().cloned());
@@ -119,6 +145,7 @@ impl RowRule {
         Self {
             needs: self.needs.and(other.needs),
             conditions: conditions.into(),
+            fields: self.fields.and(&other.fields),
         }
     }
 
@@ -127,11 +154,13 @@ impl RowRule {
         Self {
             needs: Needs(self.needs.0 & OWN),
             conditions: self.conditions.clone(),
+            fields: self.fields.clone(),
         }
     }
 }
 
-/// As it stands behind a permission: `:team`, or ` where {"state":"open"}` for a condition.
+/// As it stands behind a permission: `:team`, ` where {"state":"open"}` for a condition, and
+/// ` fields email,name` or ` except owner_id`.
 impl fmt::Display for RowRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (bit, scope) in [
@@ -147,16 +176,16 @@ impl fmt::Display for RowRule {
             let word = if count == 0 { "where" } else { "and" };
             write!(f, " {word} {condition}")?;
         }
-        Ok(())
+        self.fields.fmt(f)
     }
 }
 
 /// The rows that an operation may touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rows {
-    /// Every row of the tenant.
+    /// Every row of the tenant, with all fields.
     All,
-    /// The rows of any of these rules.
+    /// The rows of any of these rules; of each the fields of all rules that it falls under.
     Of(Vec<RowRule>),
 }
 
@@ -164,13 +193,14 @@ impl Rows {
     /// The rows of a permission alone.
     pub(crate) fn of(permission: &Permission) -> Self {
         let rule = RowRule::new(permission.rows(), permission.condition());
-        match rule.is_for_all_rows() {
+        let rule = rule.limited(permission.fields().clone());
+        match rule.is_for_all() {
             true => Self::All,
             false => Self::Of(vec![rule]),
         }
     }
 
-    /// Whether these are all rows.
+    /// Whether these are all rows, with all fields.
     pub fn is_all(&self) -> bool {
         *self == Self::All
     }
@@ -189,28 +219,54 @@ impl Rows {
     /// Whether the rows of a rule are among these.
     #[cfg(test)]
     pub(super) fn cover(&self, row: &RowRule) -> bool {
-        self.include(&Self::Of(vec![row.clone()]))
+        match self {
+            Self::All => true,
+            Self::Of(rules) => rules.iter().any(|rule| row.within(rule)),
+        }
     }
 
-    /// Whether the other rows are among these.
+    /// Whether any rule is about some fields only.
+    pub(crate) fn have_lists(&self) -> bool {
+        match self {
+            Self::All => false,
+            Self::Of(rules) => rules.iter().any(|rule| !rule.fields.is_all()),
+        }
+    }
+
+    /// Whether the other rows are among these, with whichever fields.
     pub(crate) fn include(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, _) => true,
-            (Self::Of(_), Self::All) => false,
+            (Self::Of(rules), Self::All) => rules.iter().any(RowRule::is_for_all_rows),
             (Self::Of(rules), Self::Of(others)) => others
                 .iter()
-                .all(|other| rules.iter().any(|rule| other.within(rule))),
+                .all(|other| rules.iter().any(|rule| other.has_rows_of(rule))),
         }
     }
 }
 
-/// The rules without those that another one makes needless.
+/// The rules without those that another one makes needless, each with the fields of all rules that
+/// its rows fall under.
 pub(super) fn reduced(mut rules: Vec<RowRule>) -> Vec<RowRule> {
+    if rules.iter().any(|rule| !rule.fields.is_all()) {
+        let stated = rules.clone();
+        for rule in &mut rules {
+            rule.fields = reached(rule, &stated);
+        }
+    }
     rules.sort_unstable();
     rules.dedup();
     let all = rules.clone();
     rules.retain(|rule| !all.iter().any(|other| other != rule && rule.within(other)));
     rules
+}
+
+/// The fields that rules reach of the rows of one rule.
+pub(super) fn reached(rule: &RowRule, rules: &[RowRule]) -> Fields {
+    let wider = rules.iter().filter(|other| rule.has_rows_of(other));
+    wider.fold(Fields::only([""; 0]), |fields, other| {
+        fields.or(&other.fields)
+    })
 }
 
 #[cfg(test)]
@@ -245,6 +301,19 @@ mod tests {
         assert!(open.within(&all) && !all.within(&open) && !open.within(&won));
         let both = open.and(&won);
         assert!(both.within(&open) && both.within(&won) && !open.within(&both));
+    }
+
+    #[test]
+    fn the_fields_of_wider_rules_come_with_the_rows_of_narrower_ones() {
+        let rule = |scope, names: &[&str]| RowRule::new(scope, None).limited(Fields::only(names));
+        let (all, own) = (RowScope::All, RowScope::Own);
+        let rules = reduced(vec![rule(all, &["name"]), rule(own, &["salary"])]);
+        let fields: Vec<_> = rules.iter().map(|rule| rule.to_string()).collect();
+        assert_eq!(fields, [" fields name", ":own fields name,salary"]);
+        let same = reduced(vec![rule(all, &["name"]), rule(all, &["email"])]);
+        assert_eq!(same, [rule(all, &["email", "name"])]);
+        let needless = reduced(vec![rule(all, &["name", "email"]), rule(own, &["name"])]);
+        assert_eq!(needless, [rule(all, &["email", "name"])]);
     }
 
     #[test]

@@ -19,14 +19,14 @@ pub(super) fn read(tenant: TenantId) -> Sql {
     // Ordered by role, so that the rows of one role stand together.
     Sql::new(
         "SELECT t.status, r.id, r.parent_id, p.module, p.action, p.row_scope, p.effect, \
-         p.condition \
+         p.condition, p.fields \
          FROM tenants t \
          LEFT JOIN roles r ON r.tenant_id = t.id \
          LEFT JOIN policy_rules p ON p.tenant_id = r.tenant_id AND p.role_id = r.id \
          WHERE t.id = $1 ORDER BY r.id",
     )
     .bind(tenant, Uuid)
-    .returns(&[Text, Uuid, Uuid, Text, Text, Text, Text, Text])
+    .returns(&[Text, Uuid, Uuid, Text, Text, Text, Text, Text, Text])
 }
 
 /// Whether the tenant is active, and its rules; `None` when there is no such tenant.
@@ -58,15 +58,15 @@ pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<(bool, Te
     Ok(active.map(|active| (active, rules)))
 }
 
-/// The next five columns, `module, action, row_scope, effect, condition`, of an outer join with the
-/// rules.
+/// The next six columns, `module, action, row_scope, effect, condition, fields`, of an outer join
+/// with the rules.
 pub(crate) fn read_permission(row: &mut Row) -> Result<Option<Permission>> {
     let Some(module) = row.opt_text::<String>()? else {
         return Ok(None);
     };
     let (action, rows, effect): (String, String, String) = (row.text()?, row.text()?, row.text()?);
-    let condition: String = row.text()?;
-    Permission::stored(&module, &action, &rows, &effect, &condition).map(Some)
+    let (condition, fields): (String, String) = (row.text()?, row.text()?);
+    Permission::stored(&module, &action, &rows, &effect, &condition, &fields).map(Some)
 }
 
 /// The rules of a tenant inside a transaction that holds its lock; see [`bump_epoch`].
@@ -79,7 +79,7 @@ pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRul
 
 /// Refuses what was just written when it lets any role do more than `scope` may do itself.
 ///
-/// More is an operation, a wider row scope, or a denial that is lifted.
+/// More is an operation, a wider row scope, another field, or a denial that is lifted.
 ///
 /// # Errors
 /// [`Error::Forbidden`] naming one permission that the actor lacks.

@@ -34,7 +34,7 @@ pub(super) async fn write(
     let system = scope.elevated();
     for entry in module.entries(&id, old, after.values(), forced) {
         let permit = system.permit::<Create>(entry.module.as_str())?;
-        let sent = checked_create(&permit, entry.body)?;
+        let (permit, sent) = checked_create(&permit, entry.body)?;
         let mut tx = tx.nested()?;
         create(&mut tx, core, &permit, &sent).await?;
     }

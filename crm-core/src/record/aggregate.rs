@@ -107,6 +107,14 @@ pub struct Groups {
 }
 
 impl Aggregate {
+    /// The fields that it tells of.
+    pub(super) fn fields(&self) -> impl Iterator<Item = Field> {
+        let compared = self.filter.iter().flat_map(Filter::fields);
+        let keys = self.group_by.iter().map(|key| key.field);
+        let figures = self.metrics.iter().filter_map(|metric| metric.field);
+        compared.chain(keys).chain(figures)
+    }
+
     /// Most groups of an answer.
     pub const MAX_GROUPS: u32 = 1_000;
     /// Most keys of a group.
@@ -273,6 +281,7 @@ impl Records {
         }
         super::query::check_search(ask.search.as_deref())?;
         super::money::check_currencies(permit.module()?, ask)?;
+        let permit = permit.to_search(ask.fields(), ask.search.as_deref())?;
         let core = &self.core;
         let module = permit.module()?;
         let statements = core.statements(module);

@@ -46,7 +46,8 @@ struct Draft {
 
 #[derive(Clone)]
 enum What {
-    New(CreateInput),
+    /// A new record, and the fields that its entry sets.
+    New(CreateInput, Vec<Field>),
     /// A change of the record with this key, or a new one.
     Keyed {
         key: Value,
@@ -117,11 +118,12 @@ impl Rules {
     fn draft(&self, body: Map<String, Json>) -> Result<What> {
         let (module, tenant) = (&self.module, self.tenant);
         let Some(position) = self.key else {
+            let named = input::named(module, &body);
             let new = match self.hooked {
                 true => input::create_for_hooks(module, tenant, body),
                 false => input::create(module, tenant, body),
             };
-            return new.map(What::New);
+            return new.map(|new| What::New(new, named));
         };
         let change = input::update(module, tenant, body.clone())?;
         let key = change.changes.iter().find(|(at, _)| *at == position);
@@ -282,7 +284,7 @@ impl Bulk {
                 .iter()
                 .filter_map(|draft| match &draft.what {
                     What::Keyed { key, .. } => Some(key.clone()),
-                    What::New(_) => None,
+                    What::New(..) => None,
                 })
                 .collect();
             let field = &module.fields()[*position];
@@ -293,7 +295,7 @@ impl Bulk {
         let mut rows = Vec::with_capacity(drafts.len());
         for Draft { line, what } in drafts {
             let made = match what {
-                What::New(sent) => self.new_row(module, line, sent),
+                What::New(sent, _) => self.new_row(module, line, sent),
                 What::Keyed { key, change, body } => {
                     let Some((permit, position)) = &self.upsert else {
                         return Err(Error::internal("a keyed entry without an upsert"));

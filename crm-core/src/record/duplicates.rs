@@ -8,7 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Record, Records};
+use super::reach;
+use super::{Field, Record, Records};
 use crate::db::record::ignores_case;
 use crate::error::{Error, Result};
 use crate::id::RecordId;
@@ -93,7 +94,7 @@ impl Records {
             let message = format!("must be between 1 and {MOST_GROUPS}");
             return Err(Error::invalid("limit", "out_of_range", message));
         }
-        let (tenant, reach) = (permit.tenant(), permit.reach());
+        let tenant = permit.tenant();
         let statements = self.core.statements(module);
         let (first, mut behind) = match cursor {
             Some(cursor) => decode(module, cursor)?,
@@ -104,6 +105,11 @@ impl Records {
         for (number, key) in module.duplicates().iter().enumerate().skip(first) {
             let missing = (wanted - found.len()) as u32;
             let behind = behind.take();
+            // Keys that the caller may not read make no groups.
+            let Ok(permit) = permit.to_ask(key.iter().map(|at| Field::Declared(*at))) else {
+                continue;
+            };
+            let reach = permit.reach();
             let sql = statements.shared_values(tenant, reach, key, behind.as_deref(), missing);
             for mut row in self.core.db.fetch_all(sql).await? {
                 let values = key.iter().map(|_| row.next()).collect();
@@ -122,13 +128,11 @@ impl Records {
         let mut data = Vec::with_capacity(found.len());
         for (number, values, count) in found {
             let shared = (module.duplicates()[number].as_slice(), values.as_slice());
-            let sql = statements.sharing(tenant, reach, shared, None, SHOWN);
-            let rows = self.core.db.fetch_all(sql).await?;
-            let records = rows.into_iter().map(|row| Record::from_row(module, row));
+            let permit = permit.to_ask(shared.0.iter().map(|at| Field::Declared(*at)))?;
             data.push(Duplicates {
                 key: named(module, shared),
                 count,
-                records: records.collect::<Result<_>>()?,
+                records: self.sharing(&permit, shared, None).await?,
             });
         }
         Ok(DuplicatesPage { data, next_cursor })
@@ -150,7 +154,7 @@ impl Records {
             return Err(Error::NotFound);
         }
         let record = self.get(permit, id).await?;
-        let (tenant, reach) = (permit.tenant(), permit.reach());
+        let tenant = permit.tenant();
         let statements = self.core.statements(module);
         let mut groups = Vec::new();
         for key in module.duplicates() {
@@ -159,7 +163,14 @@ impl Records {
                 continue;
             }
             let shared = (key.as_slice(), values.as_slice());
-            let sql = statements.count_sharing(tenant, reach, shared, Some(id));
+            let Ok(permit) = permit.to_ask(key.iter().map(|at| Field::Declared(*at))) else {
+                continue;
+            };
+            // The record itself is none of those in which the key may be read.
+            if !reach::covers(&self.core, &permit, &record).await? {
+                continue;
+            }
+            let sql = statements.count_sharing(tenant, permit.reach(), shared, Some(id));
             let row = self.core.db.fetch_optional(sql).await?;
             let count = row
                 .map_or(Ok(0), |mut row| row.int::<i64>())?
@@ -167,16 +178,29 @@ impl Records {
             if count == 0 {
                 continue;
             }
-            let sql = statements.sharing(tenant, reach, shared, Some(id), SHOWN);
-            let rows = self.core.db.fetch_all(sql).await?;
-            let records = rows.into_iter().map(|row| Record::from_row(module, row));
             groups.push(Duplicates {
                 key: named(module, shared),
                 count,
-                records: records.collect::<Result<_>>()?,
+                records: self.sharing(&permit, shared, Some(id)).await?,
             });
         }
         Ok(groups)
+    }
+
+    /// Some of the records that the permit covers and that share these values.
+    async fn sharing(
+        &self,
+        permit: &Permit<Read>,
+        shared: (&[usize], &[Value]),
+        but: Option<RecordId>,
+    ) -> Result<Vec<Record>> {
+        let module = permit.module()?;
+        let statements = self.core.statements(module);
+        let sql = statements.sharing(permit.tenant(), permit.reach(), shared, but, SHOWN);
+        let rows = self.core.db.fetch_all(sql).await?;
+        let records = rows.into_iter().map(|row| Record::from_row(module, row));
+        let records = records.collect::<Result<_>>()?;
+        self.seen(statements, permit, records).await
     }
 }
 

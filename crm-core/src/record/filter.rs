@@ -31,11 +31,11 @@ pub enum Field {
 }
 
 impl Field {
-    /// The field called `name` in this module, unless it is write-only.
+    /// The field called `name` in this module, unless it is not shown.
     pub fn named(module: &CompiledModule, name: &str) -> Option<Self> {
         match name {
             "id" => Some(Self::Id),
-            "owner_id" => Some(Self::OwnerId),
+            "owner_id" => module.shows_owner().then_some(Self::OwnerId),
             "created_at" => Some(Self::CreatedAt),
             "updated_at" => Some(Self::UpdatedAt),
             _ => {

@@ -120,6 +120,9 @@ impl Records {
         ask: &Aggregate,
         age: MaxAge,
     ) -> Result<Figures> {
+        // Before what is kept: others may have asked who read more.
+        let narrowed = permit.to_search(ask.fields(), ask.search.as_deref())?;
+        let permit: &Permit<Read> = &narrowed;
         let heard = ask.filter.as_ref().is_none_or(Filter::hears_of_writes);
         let owner = match permit.reach() {
             Reach::All if heard => None,

@@ -64,12 +64,14 @@ impl Many {
             let message = "Name a field to set.";
             return Err(Error::invalid("set", "required", message));
         }
-        let sent = checked_update(update, set).map_err(|error| error.under("/set"))?;
+        let checked = checked_update(update, set).map_err(|error| error.under("/set"))?;
+        let (update, sent) = checked;
+        let read = read.to_ask(filter.fields())?;
         Ok(Self {
             filter,
             reach: read.reach().and(update.reach()),
             expected,
-            what: What::Update(update.clone(), sent),
+            what: What::Update(update, sent),
         })
     }
 
@@ -77,13 +79,14 @@ impl Many {
     /// so many.
     ///
     /// # Errors
-    /// Only for permits of something else than a module.
+    /// [`Error::Invalid`] for a filter over fields that may not be read.
     pub fn delete(
         read: &Permit<Read>,
         delete: &Permit<Delete>,
         filter: Filter,
         expected: Option<u64>,
     ) -> Result<Self> {
+        let read = read.to_ask(filter.fields())?;
         Ok(Self {
             filter,
             reach: read.reach().and(delete.reach()),

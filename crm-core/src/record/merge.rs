@@ -1,6 +1,7 @@
 //! Merging: several records of one module become one.
 //!
-//! The survivor takes the values it lacks, and those it is told to take; tags are united. Every
+//! The survivor takes the values it lacks, and those it is told to take, of the fields that the
+//! caller may write in every record; tags are united. Every
 //! reference to the others points to the survivor afterwards, and the others are deleted, all in one
 //! transaction with an audit row and an event for each record that changed.
 
@@ -100,6 +101,10 @@ impl Write {
                 Some(_) if !known => {
                     let message = "Take values from one of the records that are merged.";
                     refuse(format!("/take{pointer}"), "unknown_reference", message);
+                }
+                Some(_) if !update.writes_everywhere(name) => {
+                    let message = "is not for you to write; leave it out";
+                    refuse(format!("/take{pointer}"), "not_allowed", message);
                 }
                 Some(position) if is_kept(module, position) => {
                     let message = "The record that stays keeps its own value of this field.";
@@ -223,7 +228,9 @@ impl Merging {
             if let Some(id) = self.take.get(&position) {
                 let taken = others.iter().find(|other| other.id == *id);
                 *value = taken.unwrap_or(survivor).values[position].clone();
-            } else if is_kept(module, position) {
+            } else if is_kept(module, position)
+                || !self.update.writes_everywhere(field.name.as_str())
+            {
                 continue;
             } else if let FieldType::Tags { max_items, .. } = &field.kind {
                 let all = others.iter().map(|other| &other.values[position]);
@@ -271,7 +278,10 @@ impl Merging {
             let Some(currency) = module.currency_of(at) else {
                 continue;
             };
-            if survivor.values[at].is_null() && !self.take.contains_key(&at) {
+            let writes = self
+                .update
+                .writes_everywhere(module.fields()[at].name.as_str());
+            if writes && survivor.values[at].is_null() && !self.take.contains_key(&at) {
                 let mut given = others.iter().filter(|other| {
                     !other.values[at].is_null() && other.values[currency] == values[currency]
                 });

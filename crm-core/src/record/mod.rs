@@ -24,6 +24,7 @@ mod reach;
 mod records;
 mod reference;
 mod search;
+mod seen;
 mod serial;
 mod through;
 mod trash;
@@ -116,7 +117,12 @@ impl Record {
         })
     }
 
-    /// The module it belongs to.
+    /// The record with its fields as this form of its module shows them.
+    pub(crate) fn of(self, module: Arc<CompiledModule>) -> Self {
+        Self { module, ..self }
+    }
+
+    /// The module it belongs to, as whoever read it sees it.
     pub fn module(&self) -> &Arc<CompiledModule> {
         &self.module
     }
@@ -135,7 +141,10 @@ impl Record {
     /// more than its id and version.
     pub fn shown(&self, scope: &Scope) -> Shown<'_> {
         match scope.permit::<Read>(self.module.name().as_str()) {
-            Ok(permit) if reach::shows(&permit, self) => Shown::Whole(self),
+            Ok(permit) if reach::shows(&permit, self) => match permit.lists() {
+                None => Shown::Whole(self),
+                Some(_) => Shown::Part(self.seen_by_writer(&permit)),
+            },
             _ => Shown::Receipt {
                 id: self.id,
                 version: self.version,
@@ -153,7 +162,7 @@ impl Record {
     ) -> Result<(), M::Error> {
         map.serialize_entry("id", &self.id)?;
         map.serialize_entry("version", &self.version)?;
-        if wants(Field::OwnerId) {
+        if wants(Field::OwnerId) && self.module.shows_owner() {
             map.serialize_entry("owner_id", &self.owner_id)?;
         }
         if wants(Field::CreatedAt) {
@@ -208,6 +217,8 @@ impl Serialize for Record {
 pub enum Shown<'a> {
     /// The whole record.
     Whole(&'a Record),
+    /// The record with the fields that the writer may read.
+    Part(Record),
     /// What is left without the right to read it.
     Receipt {
         /// Its id.

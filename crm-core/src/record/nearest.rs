@@ -51,7 +51,7 @@ impl Nearest {
     /// A [`FieldError`] on `field` when it is no vector of the module, on `vector` when that is
     /// none of the field's.
     pub fn new(module: &CompiledModule, field: &str, vector: &[Json]) -> Result<Self, FieldError> {
-        let position = module.position(field);
+        let position = module.position(field).filter(|at| module.is_readable(*at));
         let kind = position.and_then(|at| module.fields().get(at).map(|field| &field.kind));
         let (Some(position), Some(FieldType::Vector { dimensions })) = (position, kind) else {
             let message = format!("{} has no vector field {field}", module.name());
@@ -93,7 +93,9 @@ impl Records {
     /// [`Error::Invalid`] for a limit or score out of bounds.
     pub async fn nearest(&self, permit: &Permit<Read>, ask: &Nearest) -> Result<Vec<Scored>> {
         ask.check()?;
-        let best = self.best(permit, ask).await?;
+        let compared = ask.filter.iter().flat_map(Filter::fields);
+        let permit = permit.to_ask(compared.chain([Field::Declared(ask.field)]))?;
+        let best = self.best(&permit, ask).await?;
         let ids = best.iter().map(|one| Value::Uuid(one.id)).collect();
         let named = Filter::Compare(Field::Id, Comparison::In(ids));
         // Once more: a record may have changed since.
@@ -101,11 +103,11 @@ impl Records {
         let module = permit.module()?;
         let statements = self.core.statements(module);
         let sql = statements.matching(permit.tenant(), permit.reach(), &filter);
-        let mut records = HashMap::new();
-        for row in self.core.db.fetch_all(sql).await? {
-            let record = Record::from_row(module, row)?;
-            records.insert(record.id, record);
-        }
+        let rows = self.core.db.fetch_all(sql).await?.into_iter();
+        let records = rows.map(|row| Record::from_row(module, row));
+        let records = records.collect::<Result<_>>()?;
+        let records = self.seen(statements, &permit, records).await?.into_iter();
+        let mut records: HashMap<_, _> = records.map(|record| (record.id, record)).collect();
         let scored = best.into_iter().filter_map(|one| {
             let record = records.remove(&RecordId(one.id))?;
             let score = one.score;

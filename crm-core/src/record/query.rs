@@ -55,13 +55,14 @@ impl Sort {
                 Field::Declared(position)
             }
             Some(field @ (Field::Id | Field::CreatedAt | Field::UpdatedAt)) => field,
-            None if module.has_field(name) => {
+            None if module.has_field(name) && !module.masks(name) => {
                 return Err(FieldError::new("sort", "unknown_field", module.lacks(name)));
             }
             _ => {
                 let declared = module
                     .sortable()
                     .iter()
+                    .filter(|at| module.is_readable(**at))
                     .map(|&at| Field::Declared(at).name(module));
                 let names = ["id", "created_at", "updated_at"]
                     .into_iter()
@@ -184,6 +185,12 @@ impl Query {
             keys: &self.sort[..last.unwrap_or(self.sort.len())],
             ids: deciding.copied().unwrap_or_default().direction,
         }
+    }
+
+    /// The fields that records are chosen and ordered by.
+    pub(super) fn fields(&self) -> impl Iterator<Item = Field> {
+        let compared = self.filter.iter().flat_map(Filter::fields);
+        compared.chain(self.sort.iter().map(|key| key.field))
     }
 
     /// Refuses what is out of bounds (XC-18, XC-21).

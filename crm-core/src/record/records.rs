@@ -47,8 +47,12 @@ impl Records {
             return Ok(None);
         };
         let record = Record::from_row(module, row)?;
-        let covered = reach::covers(&self.core, permit, &record).await?;
-        Ok(covered.then_some(record))
+        if !reach::covers(&self.core, permit, &record).await? {
+            return Ok(None);
+        }
+        let statements = self.core.statements(module);
+        let mut seen = self.seen(statements, permit, vec![record]).await?;
+        Ok(seen.pop())
     }
 
     /// A page of the records that the permit covers and the query asks for.
@@ -58,11 +62,13 @@ impl Records {
     /// # Errors
     /// [`Error::Invalid`] for a limit or search text out of bounds, or a cursor of another query.
     pub async fn list(&self, permit: &Permit<Read>, query: &Query) -> Result<Page> {
+        let permit = permit.to_search(query.fields(), query.search.as_deref())?;
         let statements = self.core.statements(permit.module()?);
-        self.page(statements, permit, permit.reach(), query).await
+        self.page(statements, &permit, permit.reach(), query).await
     }
 
-    /// A page of the records that these statements see and the reach covers.
+    /// A page of the records that these statements see and the reach covers; the permit is one
+    /// [to search](Permit::to_search) as the query does.
     pub(super) async fn page(
         &self,
         statements: &Statements,
@@ -120,6 +126,7 @@ impl Records {
             Some(last) if more => Some(Position::after(last, query).encode(module, query)?),
             _ => None,
         };
+        let data = self.seen(statements, permit, data).await?;
         let total = if query.count != Count::No || query.page.is_some() {
             Some(
                 self.total(statements, permit, reach, query, way.all)
@@ -155,15 +162,14 @@ impl Records {
         permit: &Permit<Read>,
         filter: &Filter,
     ) -> Result<Vec<Record>> {
+        let permit = permit.to_ask(filter.fields())?;
         let module = permit.module()?;
-        let sql = self
-            .core
-            .statements(module)
-            .matching(permit.tenant(), permit.reach(), filter);
+        let statements = self.core.statements(module);
+        let sql = statements.matching(permit.tenant(), permit.reach(), filter);
         let rows = self.core.db.fetch_all(sql).await?;
-        rows.into_iter()
-            .map(|row| Record::from_row(module, row))
-            .collect()
+        let records = rows.into_iter().map(|row| Record::from_row(module, row));
+        let records = records.collect::<Result<_>>()?;
+        self.seen(statements, &permit, records).await
     }
 
     /// How many records the permit covers and the query's filter and search match: up to 10,000,
@@ -172,11 +178,12 @@ impl Records {
     /// # Errors
     /// Only those of the database.
     pub async fn count(&self, permit: &Permit<Read>, query: &Query) -> Result<Total> {
-        let module = permit.module()?;
         let text = query.search.as_deref();
+        let permit = permit.to_search(query.fields(), text)?;
+        let module = permit.module()?;
         let way = self.search_way(module, permit.tenant(), text).await?;
         let statements = self.core.statements(module);
-        self.total(statements, permit, permit.reach(), query, way.all)
+        self.total(statements, &permit, permit.reach(), query, way.all)
             .await
     }
 

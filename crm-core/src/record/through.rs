@@ -15,7 +15,7 @@ use crate::error::FieldError;
 use crate::id::{TenantId, UserId};
 use crate::module::{CompiledModule, FieldType, Ident};
 use crate::reach::Reach;
-use crate::scope::{Read, Scope};
+use crate::scope::{Permit, Read, Scope};
 
 /// Most conditions on other records in one filter; those in one member of a JSON filter are one.
 pub const MAX_THROUGH: usize = 5;
@@ -106,6 +106,7 @@ pub(super) type Refused = (&'static str, String);
 /// A reference that a scope may follow, and the field behind it.
 pub(super) struct Way<'n> {
     through: Through,
+    permit: Permit<Read>,
     /// The field of the record there.
     pub(super) name: &'n str,
 }
@@ -162,18 +163,22 @@ impl<'n> Way<'n> {
         };
         let permit = scope.permit::<Read>(target.as_str());
         let permit = permit.map_err(|_| unknown())?;
-        let target = permit.module().map_err(|_| unknown())?;
-        if Field::named(target, name).is_none() {
+        let target = permit.asked().map_err(|_| unknown())?;
+        if Field::named(&target, name).is_none() {
             return Err(unknown());
         }
         let through = Through {
             field,
-            target: target.clone(),
+            target,
             tenant: permit.tenant(),
             reach: permit.reach().clone(),
             filter: Filter::And(Vec::new()),
         };
-        Ok(Self { through, name })
+        Ok(Self {
+            through,
+            permit,
+            name,
+        })
     }
 
     /// The module that it leads to.
@@ -183,6 +188,11 @@ impl<'n> Way<'n> {
 
     /// The condition that a record at its end meets this one.
     pub(super) fn to(mut self, filter: Filter) -> Filter {
+        // Where no rule reaches all of the fields, no record there is seen to meet it.
+        self.through.reach = match self.permit.to_ask(filter.fields()) {
+            Ok(permit) => permit.reach().clone(),
+            Err(_) => Reach::none(self.permit.scope()),
+        };
         self.through.filter = filter;
         Filter::Through(Box::new(self.through))
     }

@@ -71,11 +71,12 @@ impl Records {
         delete: &Permit<Delete>,
         query: &Query,
     ) -> Result<Page> {
+        let read = read.to_search(query.fields(), query.search.as_deref())?;
         let module = read.module()?;
         with_trash(module)?;
         let reach = read.reach().and(delete.reach());
         let statements = self.core.statements(module).trash();
-        self.page(&statements, read, &reach, query).await
+        self.page(&statements, &read, &reach, query).await
     }
 
     /// Brings a record back from the trash.

@@ -40,12 +40,14 @@ impl Key {
     /// [`Error::Invalid`] on `by` for a field that is absent or not unique.
     pub fn named(module: &CompiledModule, name: &str) -> Result<Self> {
         let position = module.position(name);
-        match position.filter(|at| module.fields().get(*at).is_some_and(FieldSpec::is_key)) {
+        let is_key = |field: &FieldSpec| field.is_key() && !module.masks(field.name.as_str());
+        match position.filter(|at| module.fields().get(*at).is_some_and(is_key)) {
             Some(position) => Ok(Self(position)),
             None => {
-                let keys = module.fields().iter().filter(|field| field.is_key());
+                let keys = module.fields().iter().filter(|field| is_key(field));
                 let keys: Vec<_> = keys.map(|field| field.name.as_str()).collect();
-                let why = match position.and_then(|at| module.fields().get(at)) {
+                let known = position.filter(|_| !module.masks(name));
+                let why = match known.and_then(|at| module.fields().get(at)) {
                     Some(field) if field.serial => {
                         format!("{name} is given to a record when it is made, never by clients. ")
                     }
@@ -81,7 +83,7 @@ impl Write {
         body: Map<String, Json>,
     ) -> Result<Self> {
         let changes = checked_update(update, body.clone());
-        let new = checked_create(create, body)?;
+        let (create, new) = checked_create(create, body)?;
         if new.values.get(by.0).is_none_or(Value::is_null) {
             let module = create.module()?;
             let name = module
@@ -94,12 +96,13 @@ impl Write {
                 "The record is known by this field: give its value.",
             ));
         }
+        let (update, changes) = changes?;
         Ok(Self(Kind::Upsert(Box::new(Upsert {
-            create: create.clone(),
-            update: update.clone(),
+            create,
+            update,
             key: by,
             new,
-            changes: changes?,
+            changes,
         }))))
     }
 }

@@ -133,7 +133,8 @@ fn add(
         return Ok(());
     };
     let found = module.position(name);
-    let Some(field) = found.filter(|at| module.fields()[*at].kind.is_reference()) else {
+    let shown = |at: &usize| module.fields()[*at].kind.is_reference() && module.is_readable(*at);
+    let Some(field) = found.filter(shown) else {
         return Err(no_reference(module));
     };
     let known = expand.iter().position(|one| one.field == field);
@@ -176,7 +177,7 @@ fn no_reference(module: &CompiledModule) -> FieldError {
     let known = module
         .fields()
         .iter()
-        .filter(|field| field.kind.is_reference());
+        .filter(|field| field.kind.is_reference() && !field.write_only);
     let known: Vec<_> = known.map(|field| field.name.as_str()).collect();
     let message = match known.is_empty() {
         true => format!("{} has no references to expand", module.name()),
@@ -348,6 +349,9 @@ impl Records {
 impl Viewed {
     /// Adds what an expansion found for this record, and null or nothing where it found none.
     fn attach(&mut self, expand: &Expand, found: &HashMap<(u16, Uuid), Arc<Viewed>>) {
+        if !self.record.module.is_readable(expand.field) {
+            return;
+        }
         let ids = referred_ids(&self.record, expand);
         let mut found = ids.iter().filter_map(|key| found.get(key).cloned());
         let kind = &self.record.module.fields()[expand.field].kind;
@@ -370,6 +374,9 @@ fn whole(records: Vec<Record>) -> Vec<Viewed> {
 
 /// The records that a value refers to, each with its module's place in the registry.
 fn referred_ids(record: &Record, expand: &Expand) -> Vec<(u16, Uuid)> {
+    if !record.module.is_readable(expand.field) {
+        return Vec::new();
+    }
     let first = expand.targets.first().map(|target| target.module.index());
     match (record.values().get(expand.field), first) {
         (Some(Value::Uuid(id)), Some(index)) => vec![(index, *id)],

@@ -80,8 +80,8 @@ impl Write {
     /// # Errors
     /// [`Error::Invalid`] with every refused field.
     pub fn create(permit: &Permit<Create>, body: Map<String, Json>) -> Result<Self> {
-        let sent = checked_create(permit, body)?;
-        Ok(Self(Kind::Create(permit.clone(), sent)))
+        let (permit, sent) = checked_create(permit, body)?;
+        Ok(Self(Kind::Create(permit, sent)))
     }
 
     /// Changes the fields that a wire body names.
@@ -94,9 +94,8 @@ impl Write {
         expected: impl Into<Expected>,
         body: Map<String, Json>,
     ) -> Result<Self> {
-        let sent = checked_update(permit, body)?;
-        let (permit, expected) = (permit.clone(), expected.into());
-        Ok(Self(Kind::Update(permit, id, expected, sent)))
+        let (permit, sent) = checked_update(permit, body)?;
+        Ok(Self(Kind::Update(permit, id, expected.into(), sent)))
     }
 
     /// Removes a record.
@@ -144,10 +143,13 @@ impl Write {
     }
 }
 
+/// The checked body of a create, and the permit for the rows in which it may be written.
 pub(super) fn checked_create(
     permit: &Permit<Create>,
     body: Map<String, Json>,
-) -> Result<CreateInput> {
+) -> Result<(Permit<Create>, CreateInput)> {
+    let module = permit.module()?;
+    let permit = permit.to_write(&input::named(module, &body))?.into_owned();
     let module = permit.module()?;
     let hooks = &permit.scope().core().hooks;
     let mut sent = match hooks.of(module, ChangeKind::Created) {
@@ -155,24 +157,27 @@ pub(super) fn checked_create(
         _ => input::create_for_hooks(module, permit.tenant(), body)?,
     };
     if let Some(owner) = sent.owner {
-        sent.owner = Some(may_own(permit, owner)?);
+        sent.owner = Some(may_own(&permit, owner)?);
     }
     // Hooks may complete it: then it is judged behind them.
     if input::complete(module, &sent.values).is_ok() {
         machine::begin(module, &sent.values)?;
     }
-    Ok(sent)
+    Ok((permit, sent))
 }
 
+/// The checked body of an update, and the permit for the rows in which it may be written.
 pub(super) fn checked_update(
     permit: &Permit<Update>,
     body: Map<String, Json>,
-) -> Result<UpdateInput> {
+) -> Result<(Permit<Update>, UpdateInput)> {
+    let module = permit.module()?;
+    let permit = permit.to_write(&input::named(module, &body))?.into_owned();
     let sent = input::update(permit.module()?, permit.tenant(), body)?;
     if let Some(owner) = sent.owner {
-        may_own(permit, owner)?;
+        may_own(&permit, owner)?;
     }
-    Ok(sent)
+    Ok((permit, sent))
 }
 
 pub(super) async fn create_in(

@@ -1,5 +1,7 @@
 //! What a role may look like, judged before anything is written.
 
+mod lists;
+
 use std::collections::HashMap;
 
 use uuid::Uuid;
@@ -115,11 +117,13 @@ fn read_permissions(
     }
     if inputs
         .iter()
-        .filter(|input| input.condition.is_some())
+        .filter(|input| {
+            input.condition.is_some() || input.fields.is_some() || input.except.is_some()
+        })
         .count()
         > CONDITIONS_MAX
     {
-        let message = "A role has at most 50 permissions with a condition.";
+        let message = "A role has at most 50 permissions with a condition or a list of fields.";
         errors.push(FieldError::new("permissions", "too_many", message));
         return Vec::new();
     }
@@ -155,6 +159,7 @@ fn read_permission(scope: &Scope, input: &PermissionInput) -> Result<Permission,
         let message = format!("There is no module and action called {permission}.");
         return refuse("", "unknown_permission", message);
     }
+    let permission = lists::limited(scope, permission, input)?;
     let Some(condition) = &input.condition else {
         return Ok(permission);
     };

@@ -17,13 +17,13 @@ pub(crate) fn select(tenant: TenantId, id: Option<RoleId>) -> Sql {
     use ColumnType::{Bool, Instant, Text, Uuid};
     let mut sql = Sql::new(
         "SELECT r.id, r.name, r.description, r.is_system, r.parent_id, r.created_at, \
-         p.module, p.action, p.row_scope, p.effect, p.condition \
+         p.module, p.action, p.row_scope, p.effect, p.condition, p.fields \
          FROM roles r \
          LEFT JOIN policy_rules p ON p.tenant_id = r.tenant_id AND p.role_id = r.id \
          WHERE r.tenant_id = ",
     )
     .returns(&[
-        Uuid, Text, Text, Bool, Uuid, Instant, Text, Text, Text, Text, Text,
+        Uuid, Text, Text, Bool, Uuid, Instant, Text, Text, Text, Text, Text, Text,
     ]);
     sql.arg(tenant, Uuid);
     if let Some(id) = id {
@@ -111,7 +111,7 @@ async fn insert_rules(tx: &mut Tx<'_>, tenant: TenantId, role: &Role, clock: &Cl
     }
     let mut sql = Sql::new(
         "INSERT INTO policy_rules (tenant_id, id, role_id, module, action, row_scope, effect, \
-         condition) VALUES ",
+         condition, fields) VALUES ",
     );
     for (index, permission) in role.permissions.iter().enumerate() {
         sql.push(if index == 0 { "(" } else { ", (" })
@@ -130,6 +130,8 @@ async fn insert_rules(tx: &mut Tx<'_>, tenant: TenantId, role: &Role, clock: &Cl
             .arg(permission.effect().as_str(), ColumnType::Text)
             .push(", ")
             .arg(permission.condition().unwrap_or_default(), ColumnType::Text)
+            .push(", ")
+            .arg(permission.fields().stored(), ColumnType::Text)
             .push(")");
     }
     tx.execute(sql).await?;

@@ -1,7 +1,7 @@
 //! Everything that a tenant has, as files of one JSON object on each line: its modules' records, also
-//! those in the trash, its own fields and modules, members with their kind, groups, roles, invitations
-//! and keys without their secrets, open sessions, what it settled for itself, plugins without their
-//! components, jobs, and the audit log with its seals.
+//! those in the trash, its own fields and modules, members with their kind, groups, roles, invitations,
+//! keys and identity providers without their secrets, identities, open sessions, what it settled for
+//! itself, plugins without their components, jobs, and the audit log with its seals.
 //!
 //! Read a page at a time, as the operator, while others write: each file by itself is as it was when
 //! its pages were read. Fields declared `write_only` leave in no export.
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::audit::AuditExport;
 use crate::crm::Crm;
 use crate::error::{Error, Result};
-use crate::id::{FamilyId, GroupId, JobId, TenantId, UserId};
+use crate::id::{FamilyId, GroupId, IdentityId, JobId, TenantId, UserId};
 use crate::record::{Count, Query};
 use crate::scope::{Delete, Read, RequestContext, Scope};
 use crate::transfer::{self, Format};
@@ -43,6 +43,8 @@ enum Part {
     Roles,
     Keys,
     Plugins,
+    Providers,
+    Identities(Option<IdentityId>),
     Modules,
     Members(Option<UserId>),
     Groups(Option<GroupId>),
@@ -78,6 +80,8 @@ impl Crm {
             Part::Security,
             Part::Keys,
             Part::Plugins,
+            Part::Providers,
+            Part::Identities(None),
             Part::Jobs(None),
             Part::Modules,
         ]);
@@ -146,6 +150,20 @@ impl TenantExport {
                     None => Vec::new(),
                 };
                 (named("plugins"), lines(plugins)?, None)
+            }
+            Part::Providers => {
+                let permit = self.permit("identity_providers")?;
+                let providers = self.crm.identity_providers().list(&permit).await?;
+                (named("identity_providers"), lines(providers)?, None)
+            }
+            Part::Identities(after) => {
+                let permit = self.permit("identity_providers")?;
+                let providers = self.crm.identity_providers();
+                let identities = providers.identities(&permit, after).await?;
+                let rest = identities
+                    .last()
+                    .map(|last| Part::Identities(Some(last.id)));
+                (named("user_identities"), lines(identities)?, rest)
             }
             Part::Modules => {
                 let own = self.scope.modules().filter(|module| module.is_tenants());

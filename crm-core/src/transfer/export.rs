@@ -32,7 +32,7 @@ impl Transfer {
         }
         Ok(Export {
             records: Records::new(self.core.clone()),
-            module: permit.module()?.clone(),
+            module: permit.asked()?,
             permit,
             query: Query {
                 limit: Query::MAX_LIMIT,
@@ -75,7 +75,7 @@ impl Export {
                     out.push_str(&record.to_json());
                     out.push('\n');
                 }
-                Format::Csv | Format::Vcard => row(&mut out, record),
+                Format::Csv | Format::Vcard => row(&mut out, &self.module, record),
             }
         }
         self.begun = true;
@@ -100,27 +100,33 @@ impl Export {
     }
 }
 
-fn row(out: &mut String, record: &Record) {
+/// The record in the columns of the module; empty where it shows none of theirs.
+fn row(out: &mut String, module: &CompiledModule, record: &Record) {
+    let own = record.module();
+    let owner = record.owner_id.filter(|_| own.shows_owner());
     let system: [Value; 5] = [
         record.id.into(),
         record.version.into(),
-        record.owner_id.into(),
+        owner.into(),
         record.created_at.into(),
         record.updated_at.into(),
     ];
-    let fields = record.module().fields().iter();
-    let declared = fields.zip(record.values());
-    let declared = declared.filter(|(field, _)| !field.write_only);
-    let (module, stored) = (record.module(), record.values());
-    let computed = (stored.len()..module.width()).filter_map(|at| module.compute(at, stored));
-    let computed: Vec<Value> = computed.map(|(_, value)| value).collect();
-    let values = system.iter().chain(declared.map(|(_, value)| value));
-    let values = values.chain(&computed);
+    let columns = (0..module.fields().len()).filter(|at| module.is_readable(*at));
+    let stored = columns.map(|at| match own.is_readable(at) {
+        true => record.values().get(at).cloned().unwrap_or_default(),
+        false => Value::Null,
+    });
+    let computed = module.computed().map(|field| {
+        let place = own.computed_at(field.name.as_str());
+        let value = place.and_then(|place| own.compute(place, record.values()));
+        value.map(|(_, value)| value).unwrap_or_default()
+    });
+    let values = system.into_iter().chain(stored).chain(computed);
     for (count, value) in values.enumerate() {
         if count > 0 {
             out.push(',');
         }
-        csv::write(out, &cell::from_value(value));
+        csv::write(out, &cell::from_value(&value));
     }
     out.push_str("\r\n");
 }

@@ -57,6 +57,7 @@ fn open_only(permission: &str) -> PermissionInput {
     PermissionInput {
         permission: permission.to_owned(),
         condition: Some(body(json!({"state": "open"}))),
+        ..PermissionInput::default()
     }
 }
 

@@ -285,6 +285,7 @@ async fn xc_02_a_condition_sees_what_the_caller_may_read_and_no_more(
     let small = crm_core::policy::PermissionInput {
         permission: "firms.read".to_owned(),
         condition: Some(body(json!({"size": {"lt": 15}}))),
+        ..Default::default()
     };
     for (name, permissions) in [
         ("small", vec!["staff.read".into(), small]),

@@ -240,8 +240,8 @@ impl Call {
             true => Some(credential::scope(exchange, &request).await?),
             false => None,
         };
-        let own = scope.as_ref().and_then(|scope| scope.module(&name));
-        let module = own.cloned().or(declared).ok_or(Error::NotFound)?;
+        let own = scope.as_ref().and_then(|scope| scope.readable(&name));
+        let module = own.or(declared).ok_or(Error::NotFound)?;
         let target = Target::of(&module, below.as_deref());
         let (methods, below) = target.serves();
         exchange.note_template(Template::Module {

@@ -494,10 +494,14 @@ fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> M
     }
     let view = read::view_schema(registry, module, &stored);
     let trash = trash::schemas(registry, words, module, &stored);
-    let every: Vec<&String> = stored.keys().collect();
+    let words_of = module.spec().description.trim();
     let whole = json!({
-        "type": "object", "description": module.spec().description,
-        "required": every, "properties": stored, "additionalProperties": false,
+        "type": "object",
+        "description": format!(
+            "{words_of} What the caller's roles do not let them read is absent."
+        ).trim(),
+        // Roles may be limited to some fields.
+        "required": ["id", "version"], "properties": stored, "additionalProperties": false,
     });
 
     let input = |required: Vec<&str>, keep_defaults: bool| {

@@ -57,6 +57,11 @@ pub(super) struct Entry {
     /// The client's address.
     #[oai(nullable)]
     address: Option<String>,
+    /// The rule that allowed it, such as `role seller: deals.update:team`; several where it may have
+    /// been any of them. `operator`, `plugin: deals.update`, or `application` for what followed from
+    /// another write by declaration; null where no right was asked, and in older entries.
+    #[oai(nullable)]
+    rule: Option<String>,
 }
 
 /// A page of the audit log.
@@ -228,6 +233,7 @@ impl From<AuditEntry> for Entry {
             erased_at: entry.erased_at.map(Instant::from),
             request_id: entry.request_id,
             address: entry.address,
+            rule: entry.rule,
         }
     }
 }

@@ -7,6 +7,8 @@ mod audit;
 mod auth;
 mod group;
 mod health;
+mod identity;
+mod identity_provider;
 mod impersonation;
 mod invitation;
 mod job;
@@ -53,6 +55,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             security::Security { crm: crm.clone() },
             impersonation::Own { crm: crm.clone() },
             passkeys(crm),
+            identity::Identities { crm: crm.clone() },
         ),
         (
             member::Members { crm: crm.clone() },
@@ -65,6 +68,7 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
         group::Groups { crm: crm.clone() },
         access::Access { crm: crm.clone() },
         api_key::ApiKeys { crm: crm.clone() },
+        identity_provider::IdentityProviders { crm: crm.clone() },
         audit::Audit { crm: crm.clone() },
         job::Jobs { crm: crm.clone() },
         module::Modules { crm: crm.clone() },

@@ -35,7 +35,8 @@ struct Reply {
     /// The role whose permissions this one includes.
     #[oai(nullable)]
     parent_id: Option<Uuid>,
-    /// Its own permissions, such as `contacts.read`; one with a condition is an object.
+    /// Its own permissions, such as `contacts.read`; one with a condition or a list of fields is an
+    /// object.
     permissions: Vec<PermissionForm>,
     created_at: Instant,
 }
@@ -63,7 +64,8 @@ struct CreateBody {
     /// `module.action`, either of them `*`; `records` stands for all modules. `:own` at the end
     /// limits it to own rows, `:team` to those of people who share a group, `:parent` to own rows,
     /// rows that a group of one's own is in charge of, and what is part of these; `!` at the start
-    /// denies. An object adds a condition on the rows.
+    /// denies. An object adds a condition on the rows, or limits reading, creating and updating to
+    /// some fields.
     #[oai(validator(max_items = 500))]
     permissions: Vec<PermissionForm>,
 }
@@ -87,7 +89,7 @@ struct UpdateBody {
 }
 
 /// A permission: `contacts.read`, `deals.*`, `contacts.update:own`, `!contacts.delete`, or one with a
-/// condition on the rows.
+/// condition on the rows or a list of fields.
 #[derive(Union)]
 #[oai(rename = "Permission")]
 pub(super) enum PermissionForm {
@@ -95,7 +97,7 @@ pub(super) enum PermissionForm {
     Conditional(Conditional),
 }
 
-/// A permission on rows that match a filter.
+/// A permission on rows that match a filter, or on some fields of them.
 #[derive(Object)]
 #[oai(rename = "ConditionalPermission", deny_unknown_fields)]
 pub(super) struct Conditional {
@@ -103,8 +105,14 @@ pub(super) struct Conditional {
     #[oai(validator(max_length = 200))]
     permission: String,
     /// The filter, in the form of `POST /api/v1/{module}/query`, over fields of the module.
-    #[oai(rename = "where")]
-    condition: Any<Map<String, Value>>,
+    #[oai(rename = "where", skip_serializing_if_is_none)]
+    condition: Option<Any<Map<String, Value>>>,
+    /// The only fields that are read or written, beside `id`, `version` and the times.
+    #[oai(skip_serializing_if_is_none, validator(max_items = 500))]
+    fields: Option<Vec<String>>,
+    /// The fields that are neither read nor written, of all fields.
+    #[oai(skip_serializing_if_is_none, validator(max_items = 500))]
+    except: Option<Vec<String>>,
 }
 
 impl From<PermissionForm> for PermissionInput {
@@ -113,7 +121,9 @@ impl From<PermissionForm> for PermissionInput {
             PermissionForm::Text(permission) => permission.into(),
             PermissionForm::Conditional(one) => Self {
                 permission: one.permission,
-                condition: Some(one.condition.0),
+                condition: one.condition.map(|condition| condition.0),
+                fields: one.fields,
+                except: one.except,
             },
         }
     }
@@ -123,13 +133,19 @@ impl From<&Permission> for PermissionForm {
     fn from(permission: &Permission) -> Self {
         let text = permission.to_string();
         let condition = permission.condition();
-        match condition.and_then(|json| serde_json::from_str(json).ok()) {
-            None => Self::Text(text),
-            Some(condition) => Self::Conditional(Conditional {
-                permission: text,
-                condition: Any(condition),
-            }),
+        let condition = condition.and_then(|json| serde_json::from_str(json).ok());
+        let fields = permission.fields();
+        if condition.is_none() && fields.is_all() {
+            return Self::Text(text);
         }
+        Self::Conditional(Conditional {
+            permission: text,
+            condition: condition.map(Any),
+            fields: fields.listed().map(|names| names.map(Into::into).collect()),
+            except: fields
+                .left_out()
+                .map(|names| names.map(Into::into).collect()),
+        })
     }
 }
 

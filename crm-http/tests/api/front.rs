@@ -245,6 +245,8 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/email/change change_email -
     POST /api/v1/auth/email/verification send_email_verification -
     POST /api/v1/auth/email/verify verify_email -
+    GET /api/v1/auth/identities list_identities -
+    DELETE /api/v1/auth/identities/{id} unlink_identity -
     DELETE /api/v1/auth/impersonation end_impersonation -
     POST /api/v1/auth/invitation/accept accept_invitation -
     POST /api/v1/auth/invitation/read read_invitation -
@@ -263,6 +265,12 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/passkeys/options begin_passkey -
     PATCH /api/v1/auth/passkeys/{passkey_id} update_passkey -
     POST /api/v1/auth/passkeys/{passkey_id}/remove delete_passkey -
+    POST /api/v1/auth/oidc/{provider}/callback finish_provider_login -
+    POST /api/v1/auth/oidc/{provider}/link link_identity -
+    POST /api/v1/auth/oidc/{provider}/link-token link_identity_by_token -
+    POST /api/v1/auth/oidc/{provider}/nonce create_provider_nonce -
+    POST /api/v1/auth/oidc/{provider}/start begin_provider_login -
+    POST /api/v1/auth/oidc/{provider}/token login_with_id_token -
     POST /api/v1/auth/password/change change_password -
     POST /api/v1/auth/password/forgot forgot_password -
     POST /api/v1/auth/password/reset reset_password -
@@ -333,6 +341,11 @@ async fn the_operations_are_these() {
     DELETE /api/v1/groups/{id} delete_group groups.delete
     GET /api/v1/groups/{id} get_group groups.read
     PATCH /api/v1/groups/{id} update_group groups.update
+    GET /api/v1/identity_providers list_identity_providers identity_providers.read
+    POST /api/v1/identity_providers create_identity_provider identity_providers.create
+    DELETE /api/v1/identity_providers/{id} delete_identity_provider identity_providers.delete
+    GET /api/v1/identity_providers/{id} get_identity_provider identity_providers.read
+    PUT /api/v1/identity_providers/{id} replace_identity_provider identity_providers.update
     GET /api/v1/impersonations list_impersonations impersonations.read
     POST /api/v1/impersonations create_impersonation impersonations.create
     DELETE /api/v1/impersonations/{id} delete_impersonation impersonations.delete

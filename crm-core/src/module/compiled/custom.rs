@@ -13,7 +13,7 @@ use crate::module::{FieldSpec, Ident, ModuleSpec};
 const RECORDS: Ident = Ident::from_static("custom_records");
 
 /// What makes a module a tenant's.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Custom {
     /// Fields from this position on are the tenant's.
     declared: usize,
@@ -21,7 +21,7 @@ pub(super) struct Custom {
     numbers: Box<[u64]>,
     /// The shared table, when the whole module is the tenant's.
     table: Option<Ident>,
-    statements: Option<Box<Statements>>,
+    statements: Option<Arc<Statements>>,
 }
 
 impl CompiledModule {
@@ -62,7 +62,7 @@ impl CompiledModule {
         module.custom = Some(custom(None));
         let statements = Statements::new(&Arc::new(module), dialect);
         let mut module = Self::compile(spec, index);
-        module.custom = Some(custom(Some(Box::new(statements))));
+        module.custom = Some(custom(Some(Arc::new(statements))));
         module.computed = computed.to_vec();
         Arc::new(module)
     }

@@ -25,10 +25,10 @@ impl CompiledModule {
     /// Why nothing is found, ordered or shown by the name `name`.
     pub(crate) fn lacks(&self, name: &str) -> String {
         match self.field(name) {
-            Some(field) if field.write_only => {
+            Some(field) if field.write_only && !self.masks(name) => {
                 format!("{name} is write-only: it is neither shown nor compared")
             }
-            None if self.computed_at(name).is_some() => {
+            None if self.computed_at(name).is_some() && !self.masks(name) => {
                 format!("{name} is computed when it is read: use the fields that it is made of")
             }
             _ => format!("{} has no field {name}", self.name()),

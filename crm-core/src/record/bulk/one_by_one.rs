@@ -11,14 +11,17 @@ use crate::module::input::{self, CreateInput, UpdateInput};
 use crate::module::machine;
 use crate::record::reach;
 use crate::record::write::{change_in, create_in};
+use crate::scope::{Create, Permit};
 use crate::value::Value;
 
 impl Bulk {
-    /// Whether a record's owner alone tells that it may be written.
+    /// Whether a record's owner alone tells that it may be written, with all its fields.
     pub(super) fn is_simple(&self) -> bool {
         let update = self.upsert.as_ref();
         self.create.reach().is_simple()
-            && update.is_none_or(|(permit, _)| permit.reach().is_simple())
+            && self.create.lists().is_none()
+            && update
+                .is_none_or(|(permit, _)| permit.reach().is_simple() && permit.lists().is_none())
     }
 
     /// Writes what is right, record by record. A dry run takes back each one, with all it caused.
@@ -63,23 +66,28 @@ impl Bulk {
     /// What happened to a record, if anything did.
     async fn write_one(&self, tx: &mut Tx<'_>, what: What) -> Result<Option<ChangeKind>> {
         match what {
-            What::New(sent) => self.create_one(tx, &sent).await.map(Some),
+            What::New(sent, named) => {
+                let create = self.create.to_write(&named)?;
+                self.create_one(tx, &create, &sent).await.map(Some)
+            }
             What::Keyed { key, change, body } => self.upsert_one(tx, key, change, body).await,
         }
     }
 
-    async fn create_one(&self, tx: &mut Tx<'_>, sent: &CreateInput) -> Result<ChangeKind> {
-        if sent
-            .owner
-            .is_some_and(|owner| !self.create.may_give_to(owner))
-        {
+    async fn create_one(
+        &self,
+        tx: &mut Tx<'_>,
+        create: &Permit<Create>,
+        sent: &CreateInput,
+    ) -> Result<ChangeKind> {
+        if sent.owner.is_some_and(|owner| !create.may_give_to(owner)) {
             return Err(foreign_owner());
         }
-        let module = self.create.module()?;
+        let module = create.module()?;
         if input::complete(module, &sent.values).is_ok() {
             machine::begin(module, &sent.values)?;
         }
-        create_in(tx, &self.core, &self.create, sent).await?;
+        create_in(tx, &self.core, create, sent).await?;
         Ok(ChangeKind::Created)
     }
 
@@ -94,6 +102,8 @@ impl Bulk {
         let Some((permit, position)) = &self.upsert else {
             return Err(Error::internal("a keyed entry without an upsert"));
         };
+        let named = input::named(module, &body);
+        let permit = permit.to_write(&named)?;
         let field = &module.fields()[*position];
         let keys = std::slice::from_ref(&key);
         let known = self.having(tx, module, *position, keys).await?;
@@ -102,9 +112,10 @@ impl Bulk {
                 [] => input::create(module, self.create.tenant(), body)?,
                 _ => input::create_for_hooks(module, self.create.tenant(), body)?,
             };
-            return self.create_one(tx, &sent).await.map(Some);
+            let create = self.create.to_write(&named)?;
+            return self.create_one(tx, &create, &sent).await.map(Some);
         };
-        if !reach::covers_in(tx, &self.core, permit, &before).await? {
+        if !reach::covers_in(tx, &self.core, &permit, &before).await? {
             return Err(Error::Invalid(vec![taken(field.name.as_str())]));
         }
         if change.owner.is_some_and(|owner| !permit.may_give_to(owner)) {
@@ -114,7 +125,7 @@ impl Bulk {
         let same = folded(field, &key) == folded(field, &before.values[*position]);
         change.changes.retain(|(at, _)| !same || at != position);
         let version = before.version;
-        let after = change_in(tx, &self.core, permit, before, &change).await?;
+        let after = change_in(tx, &self.core, &permit, before, &change).await?;
         Ok((after.version != version).then_some(ChangeKind::Updated))
     }
 }

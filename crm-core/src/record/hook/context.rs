@@ -313,6 +313,7 @@ impl HookContext<'_> {
         permit: &Permit<Read>,
         filter: &Filter,
     ) -> Result<Vec<Record>> {
+        let permit = permit.to_ask(filter.fields())?;
         let module = permit.module()?;
         let statements = self.core.statements(module);
         let mut sql = statements.matching(permit.tenant(), permit.reach(), filter);
@@ -339,9 +340,9 @@ impl HookContext<'_> {
         permit: &Permit<Create>,
         body: Map<String, Json>,
     ) -> Result<Record> {
-        let sent = checked_create(permit, body)?;
+        let (permit, sent) = checked_create(permit, body)?;
         self.tx.begin_step().await?;
-        let done = create_in(&mut self.tx, self.core, permit, &sent).await;
+        let done = create_in(&mut self.tx, self.core, &permit, &sent).await;
         self.tx.end_step(Keep::from(&done)).await?;
         done
     }
@@ -357,10 +358,10 @@ impl HookContext<'_> {
         expected: impl Into<Expected>,
         body: Map<String, Json>,
     ) -> Result<Record> {
-        let sent: UpdateInput = checked_update(permit, body)?;
+        let (permit, sent): (_, UpdateInput) = checked_update(permit, body)?;
         let expected = expected.into();
         self.tx.begin_step().await?;
-        let done = update_in(&mut self.tx, self.core, permit, id, &expected, &sent).await;
+        let done = update_in(&mut self.tx, self.core, &permit, id, &expected, &sent).await;
         self.tx.end_step(Keep::from(&done)).await?;
         done
     }

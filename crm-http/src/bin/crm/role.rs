@@ -4,11 +4,23 @@ use clap::Subcommand;
 use crm_core::policy::PermissionInput;
 use crm_core::role::{NewRole, Role as Found, RoleChange};
 use crm_core::{Create, Crm, Delete, Read, Scope, Update};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
 use crate::stdout::say;
+
+/// A permission with a condition on the rows, or a list of fields.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Object {
+    permission: String,
+    #[serde(rename = "where")]
+    condition: Option<Map<String, Value>>,
+    fields: Option<Vec<String>>,
+    except: Option<Vec<String>>,
+}
 
 /// Look after the roles of a tenant
 #[derive(Subcommand)]
@@ -23,7 +35,8 @@ pub(crate) enum Role {
     #[command(after_long_help = "\
 Examples:
   crm role create seller --tenant acme --permission deals.*:team --permission contacts.read
-  crm role create closer --tenant acme --permission '{\"permission\": \"deals.update\", \"where\": {\"stage\": \"won\"}}'")]
+  crm role create closer --tenant acme --permission '{\"permission\": \"deals.update\", \"where\": {\"stage\": \"won\"}}'
+  crm role create caller --tenant acme --permission '{\"permission\": \"contacts.read\", \"fields\": [\"name\", \"phone\"]}'")]
     Create {
         /// Its name
         name: String,
@@ -36,7 +49,7 @@ Examples:
         /// The role whose permissions it includes
         #[arg(long)]
         parent: Option<String>,
-        /// A permission, as text or as a JSON object with a condition; repeatable
+        /// A permission, as text or as a JSON object with a condition or a list of fields; repeatable
         #[arg(long = "permission")]
         permissions: Vec<String>,
     },
@@ -128,9 +141,10 @@ impl Role {
 fn print(role: &Found) -> Outcome {
     say!("{} {}", role.id, role.name);
     for permission in &role.permissions {
+        let fields = permission.fields();
         match permission.condition() {
-            None => say!("  {permission}"),
-            Some(condition) => say!("  {permission} where {condition}"),
+            None => say!("  {permission}{fields}"),
+            Some(condition) => say!("  {permission} where {condition}{fields}"),
         }
     }
     Ok(())
@@ -147,7 +161,7 @@ async fn named(
     found.ok_or_else(|| format!("there is no role called {name}; see crm role list").into())
 }
 
-/// Each a text, or an object with a condition.
+/// Each a text, or an object with a condition or a list of fields.
 fn inputs(
     texts: Vec<String>,
 ) -> Result<Vec<PermissionInput>, Box<dyn std::error::Error + Send + Sync>> {
@@ -155,19 +169,19 @@ fn inputs(
         if !text.starts_with('{') {
             return Ok(text.into());
         }
-        let wrong = || format!("{text}: write {{\"permission\": …, \"where\": {{…}}}}");
-        let object: Map<String, Value> = serde_json::from_str(&text).map_err(|_| wrong())?;
-        let (permission, condition) = (object.get("permission"), object.get("where"));
-        match (
-            permission.and_then(Value::as_str),
-            condition.and_then(Value::as_object),
-        ) {
-            (Some(permission), Some(condition)) if object.len() == 2 => Ok(PermissionInput {
-                permission: permission.to_owned(),
-                condition: Some(condition.clone()),
-            }),
-            _ => Err(wrong().into()),
-        }
+        let wrong = || {
+            format!(
+                "{text}: write {{\"permission\": …}} with \"where\": {{…}}, \"fields\": […] or \
+                 \"except\": […]"
+            )
+        };
+        let object: Object = serde_json::from_str(&text).map_err(|_| wrong())?;
+        Ok(PermissionInput {
+            permission: object.permission,
+            condition: object.condition,
+            fields: object.fields,
+            except: object.except,
+        })
     };
     texts.into_iter().map(input).collect()
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use chrono::TimeDelta;
 use clap::Args;
+use crm_core::egress::Egress;
 use crm_core::{Builder, Crm};
 use crm_http::{HttpOptions, ServerLimits, TrustedProxies, routes, serve_endpoint, termination};
 use secrecy::ExposeSecret as _;
@@ -114,6 +115,16 @@ pub(crate) struct Serve {
     #[arg(long, env = "CRM_SESSION_IDLE", default_value = "14d", value_parser = age, value_name = "TIME")]
     session_idle: TimeDelta,
 
+    /// Networks that are not public and that requests of this server may reach all the same, also by
+    /// plain HTTP: identity providers and the like inside; networks or addresses, separated by commas
+    #[arg(
+        long,
+        env = "CRM_EGRESS_ALLOW",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    egress_allow: Vec<String>,
+
     #[command(flatten)]
     mail: Mail,
 
@@ -155,8 +166,11 @@ impl Serve {
         let mut proxies = self.trusted_proxies.iter();
         let trusted_proxies =
             proxies.try_fold(TrustedProxies::default(), |all, one| all.with(one.trim()))?;
+        let mut networks = self.egress_allow.iter();
+        let egress = networks.try_fold(Egress::builder(), |all, one| all.allow(one.trim()))?;
         let builder = settings
             .builder()?
+            .egress(egress.build()?)
             .mail(self.mail.options(&self.public_url)?)
             .login_limit(self.login_limit)
             .access_lifetime(self.access_lifetime)

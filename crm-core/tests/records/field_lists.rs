@@ -1,0 +1,837 @@
+//! Which fields a role reads and writes: the same through every door, united over the roles of a user
+//! under the rows that each gives, and never handed on by those who do not hold them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::*;
+use crm_core::access::Question;
+use crm_core::error::FieldError;
+use crm_core::group::{GroupMember, NewGroup};
+use crm_core::policy::PermissionInput;
+use crm_core::record::{
+    Aggregate, Function, Funnel, GroupKey, Many, MaxAge, Merge, Metric, View, Work, Write,
+};
+use crm_core::role::NewRole;
+use crm_core::transfer::{Format, ImportOptions};
+
+on_both_databases!(
+    a_field_that_is_not_listed_is_absent_and_unknown_through_every_door,
+    a_field_that_is_not_listed_is_written_through_no_door,
+    two_roles_show_of_each_record_the_fields_of_those_that_cover_it,
+    answers_and_refusals_follow_a_model_for_random_lists,
+    nobody_hands_on_a_field_that_they_do_not_reach,
+    a_list_names_fields_of_one_module_for_an_action_that_is_about_fields,
+    an_explanation_and_the_audit_log_name_the_rule_with_its_fields,
+);
+
+const PEOPLE: &str = r#"
+    name = "people"
+    singular = "person"
+    soft_delete = true
+    duplicates = [["phone"]]
+    fields = [
+        { name = "name", type = "text", search = true, sort = true, required = true },
+        { name = "note", type = "text", search = true },
+        { name = "code", type = "text", unique = true },
+        { name = "phone", type = "text" },
+        { name = "salary", type = "decimal", precision = 10, scale = 2, sort = true },
+        { name = "state", type = "enum", values = ["open", "won"], default = "open", required = true },
+        { name = "boss_id", type = "reference", module = "people" },
+        { name = "label", type = "text", computed = "{name} {salary}" },
+    ]
+"#;
+const VISITS: &str = r#"
+    name = "visits"
+    singular = "visit"
+    fields = [
+        { name = "title", type = "text" },
+        { name = "person_id", type = "reference", module = "people" },
+    ]
+"#;
+/// What lists of `people` may name, beside the computed `label`.
+const FIELDS: [&str; 8] = [
+    "name", "note", "code", "phone", "salary", "state", "boss_id", "owner_id",
+];
+
+async fn open(backend: Backend) -> anyhow::Result<Fixture> {
+    let specs = [PEOPLE, VISITS].map(ModuleSpec::from_toml);
+    let specs = specs.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Fixture::built(backend, |builder| builder.modules(specs)).await
+}
+
+fn only(permission: &str, names: &[&str]) -> PermissionInput {
+    PermissionInput {
+        permission: permission.to_owned(),
+        fields: Some(names.iter().map(ToString::to_string).collect()),
+        ..PermissionInput::default()
+    }
+}
+
+fn all_but(permission: &str, names: &[&str]) -> PermissionInput {
+    PermissionInput {
+        permission: permission.to_owned(),
+        except: Some(names.iter().map(ToString::to_string).collect()),
+        ..PermissionInput::default()
+    }
+}
+
+async fn role(
+    it: &Fixture,
+    scope: &Scope,
+    name: &str,
+    permissions: Vec<PermissionInput>,
+) -> crm_core::Result<crm_core::role::Role> {
+    let role = NewRole {
+        name: name.to_owned(),
+        permissions,
+        ..NewRole::default()
+    };
+    let permit = scope.permit::<Create>("roles")?;
+    it.crm.roles().create(&permit, role).await
+}
+
+/// A member whose role has these permissions.
+async fn with(
+    it: &Fixture,
+    name: &str,
+    permissions: Vec<PermissionInput>,
+) -> anyhow::Result<(Scope, UserId)> {
+    role(it, &it.operator(), name, permissions).await?;
+    it.member(name).await
+}
+
+/// The names of a record's members, but for those that every record shows.
+fn shown(json: &Json) -> BTreeSet<&str> {
+    let always = ["id", "version", "created_at", "updated_at", "deleted_at"];
+    let members = json.as_object().into_iter().flatten();
+    let names = members.map(|(name, _)| name.as_str());
+    names.filter(|name| !always.contains(name)).collect()
+}
+
+fn wire(record: &impl serde::Serialize) -> anyhow::Result<Json> {
+    Ok(serde_json::to_value(record)?)
+}
+
+fn refusal<T>(answer: Result<T, FieldError>) -> &'static str {
+    answer.map_or_else(|error| error.code, |_| "ok")
+}
+
+fn fine<T>(answer: Result<T, FieldError>) -> crm_core::Result<T> {
+    answer.map_err(|error| Error::Invalid(vec![error]))
+}
+
+fn invalid<T: std::fmt::Debug>(answer: crm_core::Result<T>) -> Vec<(String, &'static str)> {
+    match answer {
+        Err(Error::Invalid(fields)) => {
+            let fields = fields.into_iter();
+            fields.map(|field| (field.pointer, field.code)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn a_field_that_is_not_listed_is_absent_and_unknown_through_every_door(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let boss = json!({"name": "Bo", "salary": "9", "phone": "1", "note": "b"});
+    let boss = it.create(&it.operator(), "people", boss).await?;
+    let ada = json!({
+        "name": "Ada", "salary": "5", "phone": "1", "note": "secret", "boss_id": boss.id,
+    });
+    let ada = it.create(&it.operator(), "people", ada).await?;
+    let visit = json!({"title": "first", "person_id": ada.id});
+    it.create(&it.operator(), "visits", visit).await?;
+    let listed = BTreeSet::from(["name", "state"]);
+    let permissions = vec![
+        only("people.read", &["name", "state"]),
+        "people.create".into(),
+        "people.update".into(),
+        "people.delete".into(),
+        "visits.read".into(),
+        "audit.read".into(),
+    ];
+    let (scope, _) = with(&it, "front", permissions).await?;
+    let (read, records) = (scope.permit::<Read>("people")?, it.crm.records());
+    let module = scope.readable("people").context("declared")?;
+    let whole = scope.module("people").context("declared")?.clone();
+
+    // One, a page, what a write answers, the trash.
+    assert_eq!(shown(&wire(&records.get(&read, ada.id).await?)?), listed);
+    let page = records.list(&read, &Query::default()).await?;
+    assert_eq!(page.data.len(), 2);
+    for record in &page.data {
+        assert_eq!(shown(&wire(record)?), listed);
+    }
+    let made = json!({"name": "Cy", "salary": "1", "note": "n"});
+    let made = it.create(&scope, "people", made).await?;
+    assert_eq!(shown(&wire(&made.shown(&scope))?), listed);
+    let changed = it
+        .update(&scope, &made, None, json!({"salary": "2"}))
+        .await?;
+    assert_eq!(shown(&wire(&changed.shown(&scope))?), listed);
+    it.delete(&scope, &changed).await?;
+    let delete = scope.permit::<Delete>("people")?;
+    let trash = records.trash(&read, &delete, &Query::default()).await?;
+    assert_eq!(shown(&wire(&trash.data[0])?), listed);
+
+    // Conditions, orders and figures, as a request words them and as a program makes them.
+    for name in ["salary", "note", "phone", "boss_id", "owner_id"] {
+        let refused = Filter::parse_for(&scope, &module, name, "is_null", "true");
+        assert_eq!(refusal(refused), "unknown_field", "{name}");
+        let filter = fine(Filter::parse(&whole, name, "is_null", "true"))?;
+        let query = Query {
+            filter: Some(filter),
+            ..Query::default()
+        };
+        let unknown = vec![(format!("/{name}"), "unknown_field")];
+        assert_eq!(invalid(records.list(&read, &query).await), unknown);
+        assert_eq!(invalid(records.count(&read, &query).await), unknown);
+        assert_eq!(
+            invalid(records.trash(&read, &delete, &query).await),
+            unknown
+        );
+        let ask = Aggregate {
+            filter: query.filter.clone(),
+            metrics: vec![Metric {
+                function: Function::Count,
+                field: None,
+            }],
+            ..Aggregate::default()
+        };
+        assert_eq!(invalid(records.aggregate(&read, &ask).await), unknown);
+        let filter = query.filter.context("a filter")?;
+        let many = Many::delete(&read, &delete, filter, None).map(drop);
+        assert_eq!(invalid(many), unknown);
+        assert!(GroupKey::parse(&module, name).is_err(), "{name}");
+        assert!(View::default().show(&module, [name]).is_err(), "{name}");
+    }
+    for text in ["salary", "-salary"] {
+        let refused = Sort::parse(&module, text).err().context("no such order")?;
+        assert_eq!(refused.code, "unknown_field");
+        assert!(!refused.message.contains("salary"), "{refused:?}");
+        let query = Query {
+            sort: vec![fine(Sort::parse(&whole, text))?],
+            ..Query::default()
+        };
+        let unknown = vec![("/salary".to_owned(), "unknown_field")];
+        assert_eq!(invalid(records.list(&read, &query).await), unknown);
+    }
+    assert!(Metric::parse(&module, "sum:salary").is_err());
+    assert!(Funnel::new(&module, "state", &[], Some("salary")).is_err());
+    assert!(Funnel::new(&module, "state", &[], None).is_ok());
+    let sum = Aggregate {
+        metrics: vec![fine(Metric::parse(&whole, "sum:salary"))?],
+        ..Aggregate::default()
+    };
+    let all = it.operator().permit::<Read>("people")?;
+    // What was computed for others is not answered either.
+    let age = MaxAge::seconds(60)?;
+    records.figures(&all, &sum, age).await?;
+    let refused = records.figures(&read, &sum, age).await;
+    assert_eq!(code(refused), "validation_failed");
+    let search = Query {
+        search: Some("secret".to_owned()),
+        ..Query::default()
+    };
+    let refused = invalid(records.list(&read, &search).await);
+    assert_eq!(refused, [("/search".to_owned(), "not_allowed")]);
+
+    // Over references, there and back.
+    let visits = scope.readable("visits").context("declared")?;
+    let through = Filter::parse_for(&scope, &visits, "person_id.salary", "gt", "1");
+    assert_eq!(refusal(through), "unknown_field");
+    let through = Filter::parse_for(&scope, &visits, "person_id.name", "eq", "Ada");
+    let query = Query {
+        filter: Some(fine(through)?),
+        ..Query::default()
+    };
+    assert_eq!(it.ids(&scope, "visits", &query).await?.len(), 1);
+    let of_visits = scope.permit::<Read>("visits")?;
+    let registry = it.crm.registry();
+    let mut view = View::default();
+    let paths = ["person_id", "person_id.boss_id"];
+    fine(view.expand(registry, &visits, paths))?;
+    let page = records.list(&of_visits, &query).await?;
+    let viewed = wire(&records.view(&of_visits, page.data, &view).await?)?;
+    assert_eq!(shown(&viewed[0]["person"]), listed, "{viewed}");
+    let refused = View::default().expand(registry, &module, ["boss_id"]);
+    assert_eq!(refusal(refused), "unknown_field");
+
+    // Files, duplicates, the audit log.
+    for (format, absent) in [(Format::Csv, "salary"), (Format::Ndjson, "\"salary\"")] {
+        let mut export = it
+            .crm
+            .transfer()
+            .export(read.clone(), Query::default(), format)?;
+        let mut file = String::new();
+        while let Some(piece) = export.next().await? {
+            file.push_str(&piece);
+        }
+        assert!(file.contains("Ada") && !file.contains(absent), "{file}");
+        assert!(
+            !file.contains("secret") && !file.contains("label"),
+            "{file}"
+        );
+    }
+    assert_eq!(records.duplicates(&read, 10, None).await?.data.len(), 0);
+    assert_eq!(records.duplicates_of(&read, ada.id).await?.len(), 0);
+    let permit = scope.permit::<Read>("audit")?;
+    let query = AuditQuery {
+        entity: Some("people".to_owned()),
+        ..AuditQuery::default()
+    };
+    let audit = it.crm.audit().list(&permit, &query).await?;
+    assert!(audit.data.len() >= 5);
+    for entry in &audit.data {
+        for state in [&entry.before, &entry.after].into_iter().flatten() {
+            assert_eq!(shown(state), listed, "{entry:?}");
+        }
+    }
+    Ok(())
+}
+
+async fn a_field_that_is_not_listed_is_written_through_no_door(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let ada = json!({"name": "Ada", "salary": "5", "code": "a"});
+    let ada = it.create(&it.operator(), "people", ada).await?;
+    let bob = json!({"name": "Bob", "salary": "7", "note": "from Bob"});
+    let bob = it.create(&it.operator(), "people", bob).await?;
+    let permissions = vec![
+        "people.read".into(),
+        "people.delete".into(),
+        "jobs.create".into(),
+        only("people.create", &["name", "code"]),
+        all_but("people.update", &["salary", "owner_id", "phone"]),
+    ];
+    let (scope, user) = with(&it, "clerk", permissions).await?;
+    let records = it.crm.records();
+    let (read, create, update, delete) = (
+        scope.permit::<Read>("people")?,
+        scope.permit::<Create>("people")?,
+        scope.permit::<Update>("people")?,
+        scope.permit::<Delete>("people")?,
+    );
+    let at = |names: &[&str]| -> Vec<(String, &'static str)> {
+        let names = names.iter();
+        names
+            .map(|name| (format!("/{name}"), "not_allowed"))
+            .collect()
+    };
+
+    let made = it
+        .create(&scope, "people", json!({"name": "Cy", "code": "c"}))
+        .await?;
+    assert_eq!(made.owner_id, Some(user));
+    let refused = json!({"name": "Dee", "salary": "1", "owner_id": user});
+    let refused = it.create(&scope, "people", refused).await;
+    assert_eq!(invalid(refused), at(&["owner_id", "salary"]));
+    it.update(
+        &scope,
+        &ada,
+        None,
+        json!({"name": "Ada L", "note": "n", "version": 9}),
+    )
+    .await?;
+    for (change, names) in [
+        (json!({"salary": "6"}), &["salary"][..]),
+        (json!({"name": "x", "owner_id": null}), &["owner_id"]),
+        // Also what is there already.
+        (json!({"salary": "5", "phone": null}), &["phone", "salary"]),
+    ] {
+        assert_eq!(
+            invalid(it.update(&scope, &ada, None, change).await),
+            at(names)
+        );
+    }
+
+    let sent = json!({"name": "Ada M", "code": "a", "note": "x"});
+    let upsert = records.upsert(&create, &update, "code", body(sent)).await;
+    assert_eq!(invalid(upsert), at(&["note"]));
+    let sent = json!({"name": "Ada M", "code": "a"});
+    records.upsert(&create, &update, "code", body(sent)).await?;
+    let batch = vec![
+        Write::create(&create, body(json!({"name": "Eve"}))),
+        Write::update(&update, ada.id, None, body(json!({"salary": "1"}))),
+    ];
+    let done = records.perform(Work::All(batch), None, |_| Err(Error::NotFound));
+    let refused = done.await.err().context("refused")?;
+    assert_eq!(
+        (refused.index, refused.error.code()),
+        (Some(1), "validation_failed")
+    );
+    let set = |json: Json| Many::update(&read, &update, Filter::And(vec![]), body(json), None);
+    let refused = set(json!({"salary": "1"})).map(drop);
+    assert_eq!(
+        invalid(refused),
+        [("/set/salary".to_owned(), "not_allowed")]
+    );
+    records.write_many(set(json!({"note": "all"}))?).await?;
+
+    // The survivor keeps what the caller may not write.
+    let merge = |take: Vec<(String, RecordId)>| {
+        let from = vec![(bob.id, None)];
+        Write::merge(&read, &update, &delete, made.id, None, Merge { from, take })
+    };
+    let refused = merge(vec![("salary".to_owned(), bob.id)]).map(drop);
+    assert_eq!(
+        invalid(refused),
+        [("/take/salary".to_owned(), "not_allowed")]
+    );
+    let merged = records.merge(merge(Vec::new())?).await?;
+    assert_eq!(wire(&merged)?["salary"], Json::Null);
+
+    let file = "name,code,salary\nFay,f,1\nGil,g,\n";
+    let options = ImportOptions::new(Format::Csv);
+    let mut upload = it.crm.transfer().import(&scope, "people", options).await?;
+    upload.push(file.as_bytes()).await?;
+    let job = upload.finish().await?;
+    it.crm.run_jobs_once().await?;
+    let errors = it.crm.jobs().errors(&it.operator(), job, 0, 100).await?;
+    let errors: Vec<_> = errors
+        .iter()
+        .map(|one| (one.pointer.as_str(), one.code.as_str()))
+        .collect();
+    assert_eq!(
+        errors.first(),
+        Some(&("/salary", "not_allowed")),
+        "{errors:?}"
+    );
+    let salary = Metric::parse(scope.module("people").context("declared")?, "sum:salary");
+    let ask = Aggregate {
+        metrics: vec![fine(salary)?],
+        ..Aggregate::default()
+    };
+    let sum = records.aggregate(&read, &ask).await?;
+    assert_eq!(wire(&sum.data[0].metrics[0])?, json!("5.00"));
+    Ok(())
+}
+
+async fn two_roles_show_of_each_record_the_fields_of_those_that_cover_it(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    role(
+        &it,
+        &it.operator(),
+        "front",
+        vec![only("people.read", &["name"])],
+    )
+    .await?;
+    let mine = vec![
+        "people.read:own".into(),
+        only("people.read:team", &["note"]),
+    ];
+    role(&it, &it.operator(), "mine", mine).await?;
+    let (_, user) = it.member("front").await?;
+    let (_, mate) = it.member("front").await?;
+    let (_, other) = it.member("front").await?;
+    let group = NewGroup {
+        name: "team".to_owned(),
+        members: [user, mate]
+            .map(|user_id| GroupMember {
+                user_id,
+                until: None,
+            })
+            .to_vec(),
+        ..NewGroup::default()
+    };
+    let groups = it.operator().permit::<Create>("groups")?;
+    it.crm.groups().create(&groups, group).await?;
+    let permit = it.operator().permit::<Update>("members")?;
+    let roles = vec!["front".to_owned(), "mine".to_owned()];
+    it.crm.members().set_roles(&permit, user, roles).await?;
+    let mut made = HashMap::new();
+    for owner in [user, mate, other] {
+        let person = json!({"name": "x", "note": "n", "salary": "3", "owner_id": owner});
+        made.insert(owner, it.create(&it.operator(), "people", person).await?.id);
+    }
+    let scope = crm_core::testing::scope(&it.crm, it.tenant, user, request()).await?;
+    let scope = scope.context("a member")?;
+    let all: BTreeSet<&str> = FIELDS.into_iter().chain(["label"]).collect();
+    let records = it.crm.records();
+    let read = scope.permit::<Read>("people")?;
+    for (owner, fields) in [
+        (user, all),
+        (mate, BTreeSet::from(["name", "note"])),
+        (other, BTreeSet::from(["name"])),
+    ] {
+        let one = records.get(&read, made[&owner]).await?;
+        assert_eq!(shown(&wire(&one)?), fields);
+        let page = records.list(&read, &Query::default()).await?;
+        let same = page.data.iter().find(|record| record.id == one.id);
+        assert_eq!(shown(&wire(same.context("listed")?)?), fields);
+    }
+    // A condition finds the records in which what it is about may be read.
+    let module = scope.readable("people").context("declared")?;
+    for (name, owners) in [("salary", vec![user]), ("note", vec![user, mate])] {
+        let filter = Filter::parse(&module, name, "is_null", "false");
+        let query = Query {
+            filter: filter.ok(),
+            ..Query::default()
+        };
+        let found: BTreeSet<_> = it
+            .ids(&scope, "people", &query)
+            .await?
+            .into_iter()
+            .collect();
+        assert_eq!(
+            found,
+            owners.iter().map(|owner| made[owner]).collect(),
+            "{name}"
+        );
+    }
+    // As columns of one file.
+    let mut export = it
+        .crm
+        .transfer()
+        .export(read, Query::default(), Format::Csv)?;
+    let file = export.next().await?.context("a page")?;
+    let lines: Vec<Vec<&str>> = file.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines.len(), 4);
+    let salary = lines[0]
+        .iter()
+        .position(|name| *name == "salary")
+        .context("a column")?;
+    let salaries: Vec<_> = lines[1..].iter().map(|line| line[salary]).collect();
+    assert_eq!(salaries.iter().filter(|one| !one.is_empty()).count(), 1);
+    Ok(())
+}
+
+/// Which rows a rule of the model is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Of {
+    All,
+    Own,
+    Team,
+    Open,
+}
+
+/// A rule of the model, with the fields that it reaches.
+#[derive(Debug, Clone)]
+struct Model {
+    of: Of,
+    fields: BTreeSet<&'static str>,
+    input: PermissionInput,
+}
+
+impl Model {
+    fn covers(&self, row: &Row, user: UserId, team: &[UserId]) -> bool {
+        let owns = row.owner == Some(user);
+        match self.of {
+            Of::All => true,
+            Of::Own => owns,
+            Of::Team => owns || row.owner.is_some_and(|owner| team.contains(&owner)),
+            Of::Open => row.open,
+        }
+    }
+}
+
+struct Row {
+    record: Record,
+    owner: Option<UserId>,
+    open: bool,
+}
+
+/// Numbers by xorshift.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+
+    fn rule(&mut self, action: &str) -> Model {
+        let of = [Of::All, Of::Own, Of::Team, Of::Open][self.below(4)];
+        let named: BTreeSet<_> = FIELDS.into_iter().filter(|_| self.below(3) == 0).collect();
+        let rows = match of {
+            Of::All | Of::Open => "",
+            Of::Own => ":own",
+            Of::Team => ":team",
+        };
+        let permission = format!("people.{action}{rows}");
+        let names: Vec<_> = named.iter().copied().collect();
+        let all: BTreeSet<_> = FIELDS.into_iter().collect();
+        let (mut input, fields) = match (names.is_empty(), self.below(2)) {
+            (true, _) => (permission.as_str().into(), all),
+            (_, 0) => (only(&permission, &names), named.clone()),
+            _ => (all_but(&permission, &names), &all - &named),
+        };
+        if of == Of::Open {
+            input.condition = Some(body(json!({"state": "open"})));
+        }
+        Model { of, fields, input }
+    }
+}
+
+async fn answers_and_refusals_follow_a_model_for_random_lists(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+    role(&it, &it.operator(), "nothing", Vec::new()).await?;
+    let mut users = Vec::new();
+    for _ in 0..3 {
+        users.push(it.member("nothing").await?.1);
+    }
+    let (user, team) = (users[0], [users[0], users[1]]);
+    let group = NewGroup {
+        name: "team".to_owned(),
+        members: team
+            .map(|user_id| GroupMember {
+                user_id,
+                until: None,
+            })
+            .to_vec(),
+        ..NewGroup::default()
+    };
+    let groups = it.operator().permit::<Create>("groups")?;
+    it.crm.groups().create(&groups, group).await?;
+    let mut rows = Vec::new();
+    for n in 0..8 {
+        let (owner, open) = (users.get(n % 4).copied(), n < 4);
+        let person = json!({
+            "name": format!("p{n}"), "note": "n", "code": format!("c{n}"), "phone": "1",
+            "salary": "3", "state": if open { "open" } else { "won" }, "owner_id": owner,
+        });
+        let record = it.create(&it.operator(), "people", person).await?;
+        rows.push(Row {
+            record,
+            owner,
+            open,
+        });
+    }
+    let records = it.crm.records();
+    for case in 0..16 {
+        let reads: Vec<Model> = (0..=dice.below(3)).map(|_| dice.rule("read")).collect();
+        let writes: Vec<Model> = (0..=dice.below(2)).map(|_| dice.rule("update")).collect();
+        // Half of the rules by another role.
+        let mut roles = vec![Vec::new(), Vec::new()];
+        for (n, rule) in reads.iter().chain(&writes).enumerate() {
+            roles[n % 2].push(rule.input.clone());
+        }
+        let mut names = Vec::new();
+        for (n, permissions) in roles.into_iter().enumerate() {
+            let name = format!("role {case} {n}");
+            role(&it, &it.operator(), &name, permissions).await?;
+            names.push(name);
+        }
+        let permit = it.operator().permit::<Update>("members")?;
+        it.crm.members().set_roles(&permit, user, names).await?;
+        let scope = crm_core::testing::scope(&it.crm, it.tenant, user, request()).await?;
+        let scope = scope.context("a member")?;
+        let read = scope.permit::<Read>("people")?;
+        let page = records.list(&read, &Query::default()).await?;
+        let covering = |rules: &[Model], row: &Row| -> Vec<Model> {
+            let rules = rules.iter().filter(|rule| rule.covers(row, user, &team));
+            rules.cloned().collect()
+        };
+        let united = |rules: &[Model]| -> BTreeSet<&'static str> {
+            rules
+                .iter()
+                .flat_map(|rule| rule.fields.iter().copied())
+                .collect()
+        };
+        for row in &rows {
+            let rules = covering(&reads, row);
+            let listed = page.data.iter().find(|record| record.id == row.record.id);
+            let got = it.get(&scope, "people", row.record.id).await;
+            assert_eq!(listed.is_some(), !rules.is_empty(), "{reads:#?}");
+            assert_eq!(got.is_ok(), !rules.is_empty(), "{reads:#?}");
+            if let (Some(listed), Ok(got)) = (listed, got) {
+                let fields = united(&rules);
+                for one in [wire(listed)?, wire(&got)?] {
+                    let mut names = shown(&one);
+                    names.remove("label");
+                    assert_eq!(names, fields, "{reads:#?}");
+                }
+            }
+        }
+        let asked = scope.readable("people").context("declared")?;
+        for name in FIELDS {
+            let filter = Filter::parse_for(&scope, &asked, name, "is_null", "false");
+            let present = |row: &&Row| {
+                row.record.get(name).is_some_and(|one| !one.is_null())
+                    || name == "owner_id" && row.owner.is_some()
+            };
+            let seen = rows
+                .iter()
+                .filter(|row| united(&covering(&reads, row)).contains(name));
+            let expected: BTreeSet<_> = seen.filter(present).map(|row| row.record.id).collect();
+            let Ok(filter) = filter else {
+                let anywhere = united(&reads).contains(name);
+                assert!(!anywhere, "{name} {reads:#?}");
+                continue;
+            };
+            let query = Query {
+                filter: Some(filter.clone()),
+                ..Query::default()
+            };
+            let found = it.ids(&scope, "people", &query).await?;
+            assert_eq!(
+                found.into_iter().collect::<BTreeSet<_>>(),
+                expected,
+                "{name} {reads:#?}"
+            );
+            let ask = Aggregate {
+                filter: Some(filter),
+                metrics: vec![Metric {
+                    function: Function::Count,
+                    field: None,
+                }],
+                ..Aggregate::default()
+            };
+            let groups = records.aggregate(&read, &ask).await?;
+            let count = groups.data.first().map(|group| wire(&group.metrics[0]));
+            assert_eq!(
+                count.transpose()?,
+                Some(json!(expected.len())),
+                "{name} {reads:#?}"
+            );
+        }
+        for row in &rows {
+            let name = ["name", "note", "phone", "salary"][dice.below(4)];
+            let value = if name == "salary" { "4" } else { "changed" };
+            let change = json!({ (name): value });
+            let answer = it.update(&scope, &row.record, None, change).await;
+            let expected = if !united(&writes).contains(name) {
+                "validation_failed"
+            } else if united(&covering(&writes, row)).contains(name) {
+                "ok"
+            } else if !covering(&reads, row).is_empty() {
+                "forbidden"
+            } else {
+                "not_found"
+            };
+            assert_eq!(code(answer), expected, "{name} {writes:#?} {reads:#?}");
+        }
+    }
+    Ok(())
+}
+
+async fn nobody_hands_on_a_field_that_they_do_not_reach(backend: Backend) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let permissions = vec![
+        "roles.*".into(),
+        only("people.read", &["name", "note"]),
+        only("people.read:own", &["salary"]),
+        all_but("people.update", &["salary"]),
+    ];
+    let (scope, _) = with(&it, "deputy", permissions).await?;
+    for (number, (permission, given)) in [
+        (only("people.read", &["name"]), true),
+        (only("people.read:team", &["note", "name"]), true),
+        (only("people.read:own", &["name", "salary"]), true),
+        (only("people.update", &["name", "owner_id"]), true),
+        (all_but("people.update:own", &["salary", "note"]), true),
+        ("people.read".into(), false),
+        ("people.read:own".into(), false),
+        (only("people.read", &["salary"]), false),
+        (all_but("people.read", &["salary"]), false),
+        (only("people.update", &["salary"]), false),
+        (all_but("people.update", &["name"]), false),
+        ("people.update".into(), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = format!("{permission:?}");
+        let answer = role(&it, &scope, &format!("role {number}"), vec![permission]).await;
+        assert_eq!(
+            code(answer),
+            if given { "ok" } else { "forbidden" },
+            "{text}"
+        );
+    }
+    Ok(())
+}
+
+async fn a_list_names_fields_of_one_module_for_an_action_that_is_about_fields(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let mut both = only("people.read", &["name"]);
+    both.except = Some(vec!["note".to_owned()]);
+    for (number, (permission, pointer, refusal)) in [
+        (
+            only("people.read", &["name", "wage"]),
+            "/fields/1",
+            "unknown_field",
+        ),
+        (
+            all_but("people.read", &["created_at"]),
+            "/except/0",
+            "unknown_field",
+        ),
+        (only("people.read", &[]), "/fields", "required"),
+        (only("people.delete", &["name"]), "/fields", "not_allowed"),
+        (only("people.*", &["name"]), "/fields", "not_allowed"),
+        (only("records.read", &["name"]), "/fields", "not_allowed"),
+        (only("*.read", &["name"]), "/fields", "not_allowed"),
+        (only("members.read", &["name"]), "/fields", "not_allowed"),
+        (only("!people.read", &["name"]), "/fields", "not_allowed"),
+        (both, "/except", "not_allowed"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let refused = role(&it, &scope, &format!("role {number}"), vec![permission]).await;
+        let place = format!("/permissions/0{pointer}");
+        assert_eq!(invalid(refused), [(place, refusal)]);
+    }
+    Ok(())
+}
+
+async fn an_explanation_and_the_audit_log_name_the_rule_with_its_fields(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let mine = all_but("people.update:own", &["salary"]);
+    let permissions = vec!["people.read".into(), "people.create".into(), mine];
+    let (scope, user) = with(&it, "clerk", permissions).await?;
+    let made = it.create(&scope, "people", json!({"name": "Ada"})).await?;
+    it.update(&scope, &made, None, json!({"note": "n"})).await?;
+    it.create(&it.operator(), "people", json!({"name": "Bo"}))
+        .await?;
+    let access = it.operator().permit::<Read>("access")?;
+    let question = Question {
+        subject: format!("user:{user}"),
+        action: "people.update".to_owned(),
+        record: None,
+    };
+    let explained = it.crm.access().explain(&access, &question).await?;
+    assert_eq!(
+        wire(&explained.rules[0].permission)?,
+        json!({"permission": "people.update:own", "except": ["salary"]})
+    );
+    let audit = it.audit().await?;
+    let rule = |action: &str, entity: &str| {
+        let found = audit
+            .iter()
+            .find(|one| one.action == action && one.entity_id.as_deref() == Some(entity));
+        found.and_then(|entry| entry.rule.clone())
+    };
+    let id = made.id.to_string();
+    assert_eq!(
+        rule("people.update", &id).as_deref(),
+        Some("role clerk: people.update:own except salary")
+    );
+    assert_eq!(
+        rule("people.create", &id).as_deref(),
+        Some("role clerk: people.create")
+    );
+    let operator = audit.iter().find(|one| one.action == "people.create");
+    assert_eq!(
+        operator.and_then(|one| one.rule.as_deref()),
+        Some("operator")
+    );
+    let admin = audit.iter().find(|one| one.action == "roles.create");
+    assert_eq!(admin.and_then(|one| one.rule.as_deref()), Some("operator"));
+    Ok(())
+}
