@@ -39,8 +39,11 @@ pub struct AuditEntry {
     pub id: Uuid,
     /// When it happened.
     pub occurred_at: DateTime<Utc>,
-    /// Who did it: `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`.
+    /// Who did it: `user:<id>`, `api_key:<id>`, `plugin:<id>`, `operator:<id>` for an operator of the
+    /// platform, or `operator` for the program itself.
     pub actor: String,
+    /// Who acted in the actor's name, where somebody else did: `user:<id>` or `operator:<id>`.
+    pub impersonator: Option<String>,
     /// What was done: `contacts.update`, `auth.login`.
     pub action: String,
     /// To what: the module's or administration object's name.
@@ -113,7 +116,7 @@ impl Audit {
         }
         let mut sql = Sql::new(
             "SELECT id, occurred_at, actor, action, entity, entity_id, before, after, request_id, \
-             address, rule, erased_at FROM audit_log WHERE tenant_id = ",
+             address, rule, erased_at, impersonator FROM audit_log WHERE tenant_id = ",
         )
         .returns(COLUMNS);
         sql.arg(permit.tenant(), ColumnType::Uuid);
@@ -178,6 +181,7 @@ const COLUMNS: &[ColumnType] = &[
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Instant,
+    ColumnType::Text,
 ];
 
 fn entry(mut row: Row) -> Result<AuditEntry> {
@@ -194,6 +198,7 @@ fn entry(mut row: Row) -> Result<AuditEntry> {
         address: row.opt_text()?,
         rule: row.opt_text()?,
         erased_at: row.opt_instant()?,
+        impersonator: row.opt_text()?,
     })
 }
 

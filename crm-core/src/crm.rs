@@ -24,13 +24,14 @@ use crate::group::Groups;
 use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, IdentityProviders, Invitations,
-    PasswordCost, PasswordPolicy, Sessions, SigningKeys, TokenKeys,
+    self, Accounts, ApiKeys, Identity, IdentityOptions, IdentityProviders, Impersonations,
+    Invitations, PasswordCost, PasswordPolicy, Sessions, SigningKeys, TokenKeys,
 };
 use crate::job::{JobKind, Jobs};
 use crate::mail::{self, MailOptions, Post};
 use crate::member::Members;
 use crate::module::{CompiledModule, Module, ModuleSpec};
+use crate::platform::PLATFORM;
 use crate::plugin::Plugins;
 use crate::policy::{self, Catalogue, Fields, Grants, PolicyCache, Subject};
 use crate::record::{Hooks, KeptFigures, Record, Records};
@@ -139,6 +140,11 @@ impl Crm {
         TokenKeys::new(self.core.clone())
     }
 
+    /// Acting in another's name.
+    pub fn impersonations(&self) -> Impersonations {
+        Impersonations::new(self.core.clone())
+    }
+
     /// The repository of invitations.
     pub fn invitations(&self) -> Invitations {
         Invitations::new(self.core.clone())
@@ -189,7 +195,7 @@ impl Crm {
         Audit::new(self.core.clone())
     }
 
-    /// The tenants, for the operator: no request may reach them.
+    /// The tenants, for the program itself: requests reach them through [`platform`](Self::platform).
     pub fn tenants(&self) -> Tenants {
         Tenants::new(self.core.clone())
     }
@@ -246,11 +252,11 @@ impl Crm {
     ) -> Result<Scope> {
         let core = &self.core;
         let named = match tenant.map(str::parse::<uuid::Uuid>) {
-            Some(Ok(id)) => Some(TenantId(id)),
-            Some(Err(_)) => return Err(identity::token_invalid()),
+            Some(Ok(id)) if TenantId(id) != PLATFORM => Some(TenantId(id)),
+            Some(_) => return Err(identity::token_invalid()),
             None => None,
         };
-        let (tenant, actor, subject, session) = if identity::is_api_key(credential) {
+        let (tenant, actor, subject, session, impersonator) = if identity::is_api_key(credential) {
             let holder = identity::authenticate_key(core, credential).await?;
             if named.is_some_and(|named| named != holder.tenant) {
                 return Err(identity::token_invalid());
@@ -275,17 +281,22 @@ impl Crm {
                 Actor::User(live.user),
                 Subject::User(live.user),
                 Some((claims.session, live.bound)),
+                live.impersonator,
             )
         };
         if named.is_some_and(|named| named != tenant) {
             return Err(identity::token_invalid());
         }
-        let rights = core
-            .policy
-            .rights_for(tenant, subject)
-            .await?
-            .ok_or_else(identity::token_invalid)?;
+        let rights = match impersonator {
+            Some(by) => identity::impersonated_rights(core, tenant, subject, by).await?,
+            None => core.policy.rights_for(tenant, subject).await?,
+        };
+        let rights = rights.ok_or_else(identity::token_invalid)?;
         let scope = Scope::of(core.clone(), actor, tenant, &rights, request);
+        let scope = match impersonator {
+            Some(by) => scope.impersonated(by),
+            None => scope,
+        };
         Ok(match session {
             Some((session, bound)) => scope.in_session(session, bound),
             None => scope,
@@ -605,6 +616,12 @@ impl Builder {
     /// How long an access token holds; 10 minutes unless set.
     pub fn access_lifetime(mut self, lifetime: TimeDelta) -> Self {
         self.identity.access_lifetime = lifetime;
+        self
+    }
+
+    /// How long somebody acts in another's name at most; 15 minutes unless set, and never longer.
+    pub fn impersonation_lifetime(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.impersonation_lifetime = lifetime;
         self
     }
 

@@ -234,6 +234,7 @@ impl Jobs {
                 permission: format!("{OBJECT}.create"),
             });
         }
+        scope.refuse_impersonator()?;
         let (kind, scope, id) = (*kind, scope.clone(), JobId(scope.clock().new_id()));
         self.core
             .db

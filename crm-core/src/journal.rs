@@ -68,7 +68,8 @@ pub(crate) fn traces(scope: &Scope, module: &CompiledModule, change: Change) -> 
     let entity = (module.name().as_str(), Some(change.record.to_string()));
     let states = (change.before.clone().into(), change.after.clone().into());
     let rule = scope.rule(module.name().as_str(), change.kind.permission());
-    let [audit, unsealed] = entry(scope.into(), &action, entity, states, rule);
+    let by = (scope.into(), scope.impersonator());
+    let [audit, unsealed] = entry(by, &action, entity, states, rule);
     let id = EventId(scope.clock().new_id());
     let (root, depth) = scope
         .cause()
@@ -123,7 +124,8 @@ pub(crate) async fn audit(
 ) -> Result<()> {
     let states = (before.into(), after.into());
     let rule = rule(scope, action, entity.0);
-    let statements = entry(scope.into(), action, entity, states, rule).into();
+    let by = (scope.into(), scope.impersonator());
+    let statements = entry(by, action, entity, states, rule).into();
     tx.execute_all(statements).await
 }
 
@@ -145,23 +147,24 @@ pub(crate) async fn audit_by(
     after: Option<Json>,
 ) -> Result<()> {
     let states = (before.into(), after.into());
-    let statements = entry(author, action, entity, states, None).into();
+    let statements = entry((author, None), action, entity, states, None).into();
     tx.execute_all(statements).await
 }
 
-/// An audit row, and what has it sealed.
+/// An audit row of the author and of who acts in their name, and what has it sealed.
 fn entry(
-    Author {
-        clock,
-        tenant,
-        actor,
-        request,
-    }: Author<'_>,
+    (author, impersonator): (Author<'_>, Option<Actor>),
     action: &str,
     (entity, entity_id): (&str, Option<String>),
     (before, after): (Value, Value),
     rule: Option<String>,
 ) -> [Sql; 2] {
+    let Author {
+        clock,
+        tenant,
+        actor,
+        request,
+    } = author;
     let id = clock.new_id();
     let audit = db::journal::audit()
         .bind(tenant, ColumnType::Uuid)
@@ -178,7 +181,8 @@ fn entry(
             request.address.map(|address| address.to_string()),
             ColumnType::Text,
         )
-        .bind(rule, ColumnType::Text);
+        .bind(rule, ColumnType::Text)
+        .bind(impersonator.map(|by| by.to_string()), ColumnType::Text);
     let unsealed = db::journal::unsealed()
         .bind(tenant, ColumnType::Uuid)
         .bind(id, ColumnType::Uuid);

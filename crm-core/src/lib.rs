@@ -25,6 +25,7 @@ mod lease;
 pub mod mail;
 pub mod member;
 pub mod module;
+pub mod platform;
 pub mod plugin;
 pub mod policy;
 mod reach;

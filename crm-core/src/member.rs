@@ -38,10 +38,22 @@ pub struct Member {
     pub name: String,
     /// Whether they may log in.
     pub active: bool,
+    /// Whether it is a person or a program.
+    pub kind: MemberKind,
     /// The roles they hold here, the oldest role first.
     pub roles: Vec<HeldRole>,
     /// When they became a member.
     pub joined_at: DateTime<Utc>,
+}
+
+/// What a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberKind {
+    /// Somebody who logs in.
+    Person,
+    /// A service account, which acts by API keys.
+    Service,
 }
 
 /// A role that a member holds.

@@ -103,7 +103,9 @@ impl Schema {
         let Some(newest) = applied.last() else {
             return Ok(None);
         };
-        let tenants = Sql::new("SELECT count(*) FROM tenants").returns(&[ColumnType::Int]);
+        let tenants = Sql::new("SELECT count(*) FROM tenants WHERE id <> $1")
+            .bind(crate::platform::PLATFORM, ColumnType::Uuid)
+            .returns(&[ColumnType::Int]);
         let tenants: i64 = match self.db()?.fetch_optional(tenants).await? {
             Some(mut row) => row.int()?,
             None => 0,

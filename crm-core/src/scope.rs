@@ -11,10 +11,11 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::crm::Core;
 use crate::custom::TenantModules;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::event::Event;
 use crate::field_list::FieldLists;
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
+use crate::identity::Impersonator;
 use crate::module::CompiledModule;
 use crate::policy::{Catalogue, Grants, Operation, Rights, Rows, Source, rule_of};
 use crate::reach::Reach;
@@ -30,6 +31,10 @@ pub enum Actor {
     Plugin(PluginId),
     /// Whoever runs this program: the command line and the application itself.
     Operator,
+    /// An operator of the platform, looking after a tenant from outside.
+    PlatformOperator(UserId),
+    /// Nobody that is known: whoever fails to log in to an account that there is not.
+    Anonymous,
 }
 
 impl Actor {
@@ -37,7 +42,11 @@ impl Actor {
     pub fn user(&self) -> Option<UserId> {
         match self {
             Self::User(id) => Some(*id),
-            Self::ApiKey(_) | Self::Plugin(_) | Self::Operator => None,
+            Self::ApiKey(_)
+            | Self::Plugin(_)
+            | Self::Operator
+            | Self::PlatformOperator(_)
+            | Self::Anonymous => None,
         }
     }
 }
@@ -49,6 +58,8 @@ impl fmt::Display for Actor {
             Self::ApiKey(id) => write!(f, "api_key:{id}"),
             Self::Plugin(id) => write!(f, "plugin:{id}"),
             Self::Operator => f.write_str("operator"),
+            Self::PlatformOperator(id) => write!(f, "operator:{id}"),
+            Self::Anonymous => f.write_str("anonymous"),
         }
     }
 }
@@ -85,6 +96,7 @@ struct Inner {
     request: RequestContext,
     cause: Option<Cause>,
     session: Option<FamilyId>,
+    impersonator: Option<Impersonator>,
     /// Whether a provider of the tenant vouched for the session.
     bound: bool,
 }
@@ -135,6 +147,7 @@ impl Scope {
             request,
             cause: None,
             session: None,
+            impersonator: None,
             bound: false,
         }))
     }
@@ -181,6 +194,7 @@ impl Scope {
                 depth: event.depth + 1,
             }),
             session: None,
+            impersonator: None,
             bound: false,
         }))
     }
@@ -200,6 +214,7 @@ impl Scope {
             request: self.0.request.clone(),
             cause: self.0.cause,
             session: self.0.session,
+            impersonator: self.0.impersonator,
             bound: self.0.bound,
             core,
         }))
@@ -213,6 +228,35 @@ impl Scope {
             inner.bound = bound;
         }
         self
+    }
+
+    /// The same scope, of a request in which another user acts in the actor's name.
+    pub(crate) fn impersonated(mut self, by: Impersonator) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.impersonator = Some(by);
+        }
+        self
+    }
+
+    /// Who acts in the actor's name, where somebody else does: a member of the tenant, or an operator.
+    pub fn impersonator(&self) -> Option<Actor> {
+        self.0.impersonator.map(Impersonator::actor)
+    }
+
+    /// Refuses what nobody does in another's name: what concerns their account and sessions, or
+    /// would outlive the impersonation.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] `impersonating`.
+    pub(crate) fn refuse_impersonator(&self) -> Result<()> {
+        match self.0.impersonator {
+            None => Ok(()),
+            Some(_) => Err(Refusal::forbidden(
+                "impersonating",
+                "you act in another's name: only they can do this themselves",
+            )
+            .into()),
+        }
     }
 
     /// Whether a provider of the tenant vouched for the session: the tenant's word is good for the
@@ -257,7 +301,8 @@ impl Scope {
         let operation = self.catalogue().operation(object, action)?;
         match (&self.0.authority, self.0.actor) {
             (Authority::Application, _) => Some("application".to_owned()),
-            (_, Actor::Operator) => Some("operator".to_owned()),
+            (_, Actor::Operator | Actor::PlatformOperator(_)) => Some("operator".to_owned()),
+            (_, Actor::Anonymous) => None,
             (_, Actor::Plugin(_)) => Some(format!("plugin: {object}.{action}")),
             (Authority::Roles(roles), Actor::User(_) | Actor::ApiKey(_)) => {
                 let rule = rule_of(roles, self.catalogue(), operation);

@@ -1,30 +1,35 @@
 //! Tenants: the units of isolation, made, suspended, exported and erased by the operator.
 //!
 //! The one repository that takes no permit, because it is about all tenants at once: it belongs to
-//! the command line and to the application itself, and no request may reach it.
+//! the command line and to the application itself. Requests reach it through
+//! [`Platform`](crate::platform::Platform) alone, as operators.
 
 mod erase;
 mod export;
+mod page;
 mod status;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::clock::Clock;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::identity::check_name;
+use crate::identity::{Invitation, NewInvitation, check_name, invite_first_admin};
 use crate::journal::{self, Author};
+use crate::platform::PLATFORM;
+use crate::policy::Grants;
 use crate::role::{BuiltIns, seed_roles};
-use crate::scope::{Actor, RequestContext};
+use crate::scope::{Actor, RequestContext, Scope};
 
 pub use erase::Tombstone;
 pub use export::{ExportPiece, TenantExport};
+pub use page::TenantPage;
 use status::Status;
 
 /// A tenant.
@@ -44,11 +49,21 @@ pub struct Tenant {
 #[derive(Clone)]
 pub struct Tenants {
     core: Arc<Core>,
+    /// Who acts: the program itself, or an operator.
+    actor: Actor,
 }
 
 impl Tenants {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        Self {
+            core,
+            actor: Actor::Operator,
+        }
+    }
+
+    /// The same, for the acts of an operator.
+    pub(crate) fn by(self, actor: Actor) -> Self {
+        Self { actor, ..self }
     }
 
     /// Makes a tenant with the built-in roles.
@@ -58,26 +73,55 @@ impl Tenants {
     /// `already_exists` when a tenant has it.
     pub async fn create(&self, name: &str, request: RequestContext) -> Result<Tenant> {
         let name = check_name("name", name)?;
-        let clock = self.core.clock.clone();
-        self.core
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    let (tenant, _) = insert(tx, &clock, name).await?;
-                    let author = Author {
-                        clock: &clock,
-                        tenant: tenant.id,
-                        actor: Actor::Operator,
-                        request: &request,
-                    };
-                    let entity = ("tenants", Some(tenant.id.to_string()));
-                    let after = json!({ "name": tenant.name });
-                    journal::audit_by(tx, author, "tenants.create", entity, None, Some(after))
-                        .await?;
-                    Ok(tenant)
-                })
+        let (clock, actor) = (self.core.clock.clone(), self.actor);
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move { create(tx, (&clock, actor, &request), name).await })
+        });
+        write.await
+    }
+
+    /// Makes a tenant with the built-in roles, and invites its first admin by mail: both or neither.
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create), and of an invitation.
+    pub(crate) async fn create_with_admin(
+        &self,
+        name: &str,
+        admin: NewInvitation,
+        request: RequestContext,
+    ) -> Result<(Tenant, Invitation)> {
+        let name = check_name("name", name)?;
+        let (core, actor) = (self.core.clone(), self.actor);
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let tenant = create(tx, (&core.clock, actor, &request), name).await?;
+                let scope = Scope::new(
+                    core.clone(),
+                    actor,
+                    tenant.id,
+                    Arc::new(Grants::everything(&core.catalogue)),
+                    request,
+                );
+                let invited = invite_first_admin(tx, &core, scope, admin).await;
+                let invited = invited.map_err(|refused| refused.under("/admin"))?;
+                Ok((tenant, invited))
             })
-            .await
+        });
+        let made = write.await?;
+        self.core.post.wake();
+        Ok(made)
+    }
+
+    /// Tells the audit logs that an export began.
+    pub(crate) async fn tell_export(&self, id: TenantId, request: RequestContext) -> Result<()> {
+        let (clock, actor) = (self.core.clock.clone(), self.actor);
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let by = (&clock, actor, &request);
+                tell(tx, by, id, "tenants.export", (None, None)).await
+            })
+        });
+        write.await
     }
 
     /// All tenants, by name.
@@ -85,8 +129,11 @@ impl Tenants {
     /// # Errors
     /// Those of the database.
     pub async fn list(&self) -> Result<Vec<Tenant>> {
-        let all = Sql::new("SELECT id, name, status, created_at FROM tenants ORDER BY name, id")
-            .returns(COLUMNS);
+        let all = Sql::new(
+            "SELECT id, name, status, created_at FROM tenants WHERE id <> $1 ORDER BY name, id",
+        )
+        .bind(PLATFORM, ColumnType::Uuid)
+        .returns(COLUMNS);
         self.core
             .db
             .fetch_all(all)
@@ -127,6 +174,39 @@ fn read(mut row: Row) -> Result<Tenant> {
         is_active: row.text::<String>()? == "active",
         created_at: row.instant()?,
     })
+}
+
+/// Who acts, in which request.
+type By<'a> = (&'a Clock, Actor, &'a RequestContext);
+
+async fn create(tx: &mut Tx<'_>, by: By<'_>, name: String) -> Result<Tenant> {
+    let (tenant, _) = insert(tx, by.0, name).await?;
+    let after = json!({ "name": tenant.name });
+    tell(tx, by, tenant.id, "tenants.create", (None, Some(after))).await?;
+    Ok(tenant)
+}
+
+/// Tells the tenant's audit log of an act, and the platform's, which learns no name of it.
+async fn tell(
+    tx: &mut Tx<'_>,
+    (clock, actor, request): By<'_>,
+    id: TenantId,
+    action: &str,
+    (before, after): (Option<Json>, Option<Json>),
+) -> Result<()> {
+    let author = Author {
+        clock,
+        tenant: id,
+        actor,
+        request,
+    };
+    let entity = || ("tenants", Some(id.to_string()));
+    journal::audit_by(tx, author, action, entity(), before, after).await?;
+    let author = Author {
+        tenant: PLATFORM,
+        ..author
+    };
+    journal::audit_by(tx, author, action, entity(), None, None).await
 }
 
 /// Writes a tenant with its built-in roles.

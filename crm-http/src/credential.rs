@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
 use crm_core::identity::{Accounts, bearer};
+use crm_core::platform::Platform;
 use crm_core::{Crm, Error, RequestContext, Scope};
 use poem::http::header::{AUTHORIZATION, USER_AGENT};
 use poem::{Request, RequestBody};
@@ -79,6 +80,43 @@ pub(crate) fn address(exchange: &Exchange, request: &Request) -> Option<IpAddr> 
     let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
     let proxies = &exchange.app.options.trusted_proxies;
     proxies.client(peer, request.headers())
+}
+
+/// What an operator may do, as an argument of an operation of the platform.
+pub(crate) struct PlatformCaller(Platform);
+
+impl Deref for PlatformCaller {
+    type Target = Platform;
+
+    fn deref(&self) -> &Platform {
+        &self.0
+    }
+}
+
+impl<'a> ApiExtractor<'a> for PlatformCaller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        Caller::register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![BEARER]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        // The guard of the operation has put it there.
+        let missing = || Problem::from(Error::internal("an operation without its guard"));
+        let platform = request.extensions().get::<Platform>().cloned();
+        Ok(Self(platform.ok_or_else(missing)?))
+    }
 }
 
 /// The scope of the caller, as an argument of a fixed resource's operation.

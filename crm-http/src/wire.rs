@@ -36,6 +36,8 @@ pub(crate) enum Tag {
     Jobs,
     /// What records there are, and the fields and modules of the tenant's own.
     Modules,
+    /// Looking after tenants, for operators.
+    Platform,
     /// Whether the server works.
     Health,
 }

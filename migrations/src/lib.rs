@@ -26,6 +26,7 @@ macro_rules! migrations {
             migration!($folder, 14, "0014", "passkeys"),
             migration!($folder, 15, "0015", "identity_providers"),
             migration!($folder, 16, "0016", "field_lists"),
+            migration!($folder, 17, "0017", "platform"),
         ]
     };
 }

@@ -39,6 +39,7 @@ pub(super) struct Sealable {
     /// Absent in entries of before there was one.
     rule: Option<String>,
     erased_at: Option<DateTime<Utc>>,
+    impersonator: Option<String>,
 }
 
 /// The columns of a [`Sealable`], of the table `a`; callers append where to find them.
@@ -48,7 +49,7 @@ macro_rules! sealable {
             $before,
             "a.id, a.occurred_at, a.actor, a.action, a.entity, a.entity_id, ",
             "CAST(a.before AS text), CAST(a.after AS text), a.request_id, a.address, a.rule, ",
-            "a.erased_at",
+            "a.erased_at, a.impersonator",
             $after
         )
     };
@@ -69,6 +70,7 @@ pub(super) const SEALABLE: &[ColumnType] = &[
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Instant,
+    ColumnType::Text,
 ];
 
 impl Sealable {
@@ -90,6 +92,7 @@ impl Sealable {
             address: row.opt_text()?,
             rule: row.opt_text()?,
             erased_at: row.opt_instant()?,
+            impersonator: row.opt_text()?,
         }))
     }
 
@@ -111,9 +114,12 @@ impl Sealable {
             .option(self.address.as_deref());
         // Without a rule, the digest is that of entries from before there was one.
         let fields = match &self.rule {
-            Some(rule) => fields.text(rule).end(),
-            None => fields.end(),
+            Some(rule) => fields.text(rule),
+            None => fields,
         };
+        let fields = fields
+            .column("impersonator", self.impersonator.as_deref())
+            .end();
         let payload = Part::new("crm audit payload 1")
             .option(self.before.as_deref())
             .option(self.after.as_deref())
@@ -304,6 +310,14 @@ impl Part {
         }
     }
 
+    /// A column that came later: entries without it have the digest they had before.
+    fn column(self, name: &str, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => self.text(name).text(text),
+            None => self,
+        }
+    }
+
     fn end(self) -> Hash {
         self.0.finalize().into()
     }
@@ -335,6 +349,7 @@ mod tests {
             address: None,
             rule: None,
             erased_at: None,
+            impersonator: None,
         };
         let digest = |entry: &Sealable| {
             let member = entry.digest(TenantId(Uuid::from_u128(9)));
@@ -346,6 +361,14 @@ mod tests {
         entry.rule = Some("role seller: contacts.update".into());
         let new = "d7445e1a3a11b80416733d7f1cd9a602008b641762b4bf8613afc1d3dcb7a3b9";
         assert_eq!(digest(&entry), new);
+        // Whoever acted in the actor's name is part of it, where somebody did.
+        entry.impersonator = Some("user:2".into());
+        let one = digest(&entry);
+        entry.impersonator = Some("user:3".into());
+        assert!(one != new && one != digest(&entry));
+        entry.rule = None;
+        entry.impersonator = None;
+        assert_eq!(digest(&entry), old);
     }
 
     #[test]

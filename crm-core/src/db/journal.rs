@@ -3,12 +3,12 @@
 
 use super::Sql;
 
-/// Takes the 12 values of an audit row.
+/// Takes the 13 values of an audit row.
 pub(crate) fn audit() -> Sql {
     Sql::new(
         "INSERT INTO audit_log (tenant_id, id, occurred_at, actor, action, entity, entity_id, \
-         before, after, request_id, address, rule) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         before, after, request_id, address, rule, impersonator) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
 }
 

@@ -219,7 +219,7 @@ impl Db {
         columns.retain(|column| {
             let known = column == key || name == "tenants" && column == "name";
             let numbered = NUMBERED.contains(&(name, column.as_str()));
-            !known && !(detail != Detail::All && numbered)
+            !known && (detail == Detail::All || !numbered)
         });
         let mut sql = Sql::new("SELECT ");
         let text = sql.writable();

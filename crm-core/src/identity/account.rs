@@ -12,12 +12,14 @@ use serde_json::json;
 
 use super::email::normalize_email;
 use super::name::check_name;
-use super::refresh;
+use super::refresh::{self, Ended};
+use super::tenant_security::Whose;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::id::{RoleId, TenantId, UserId};
 use crate::journal::{self, Author};
+use crate::platform::{self, PLATFORM};
 use crate::policy::{self, CompiledPolicy, Rows};
 use crate::scope::{Actor, Create, Permit, RequestContext, Scope};
 use crate::{member, role};
@@ -30,6 +32,8 @@ pub struct Accounts {
     pub(super) user_agent: Option<Arc<str>>,
     /// Whether sessions opened let each request name its tenant.
     pub(super) roaming: bool,
+    /// Whether sessions opened are operators', of the platform.
+    pub(super) platform: bool,
 }
 
 /// Somebody to be made a user and a member of a tenant.
@@ -59,12 +63,24 @@ pub struct Joined {
 pub struct Me {
     /// The acting user; none for an API key.
     pub user: Option<Profile>,
-    /// The tenant acted in.
-    pub tenant: TenantRef,
+    /// The tenant acted in; none for an operator on the platform.
+    pub tenant: Option<TenantRef>,
     /// The roles held there.
     pub roles: Vec<member::HeldRole>,
-    /// What that allows: `contacts.read`, or `contacts.update:own` for own rows only.
+    /// What that allows: `contacts.read`, or `contacts.update:own` for own rows only; on the platform
+    /// the permissions of the operator.
     pub permissions: Vec<String>,
+    /// Who acts in the user's name, where somebody else does.
+    pub impersonated_by: Option<ImpersonatedBy>,
+}
+
+/// Who acts in a user's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImpersonatedBy {
+    /// `user:<id>` for a member of the tenant, `operator:<id>` for an operator of the platform.
+    pub actor: String,
+    /// Their name.
+    pub name: String,
 }
 
 /// A user, as shown to themselves.
@@ -99,6 +115,7 @@ impl Accounts {
             core,
             user_agent: None,
             roaming: false,
+            platform: false,
         }
     }
 
@@ -120,6 +137,16 @@ impl Accounts {
         }
     }
 
+    /// The same, for logins of operators to the platform. Whoever is an operator and member of no tenant
+    /// logs in there anyway.
+    #[must_use]
+    pub fn on_platform(self) -> Self {
+        Self {
+            platform: true,
+            ..self
+        }
+    }
+
     /// Makes the user when the e-mail is new, and a member of the permit's tenant.
     ///
     /// # Errors
@@ -132,8 +159,9 @@ impl Accounts {
         let email = gather(&mut errors, normalize_email(&input.email))?;
         let name = gather(&mut errors, check_name("name", &input.name))?;
         let context = vec![input.email.clone(), input.name.clone()];
-        let passwords = &self.core.identity.passwords;
-        let checked = passwords.check("password", &input.password, context).await;
+        let checked = self
+            .check_password(&input.password, context, Whose::Tenant(scope.tenant()))
+            .await;
         gather(&mut errors, checked)?;
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
@@ -213,29 +241,61 @@ impl Accounts {
     /// # Errors
     /// [`Error::NotFound`] when user or tenant vanished after the scope was made.
     pub async fn me(&self, scope: &Scope) -> Result<Me> {
-        let tenant = Sql::new("SELECT id, name FROM tenants WHERE id = $1")
-            .bind(scope.tenant(), ColumnType::Uuid)
-            .returns(&[ColumnType::Uuid, ColumnType::Text]);
-        let mut row = self
-            .core
-            .db
-            .fetch_optional(tenant)
-            .await?
-            .ok_or(Error::NotFound)?;
-        let tenant = TenantRef {
-            id: row.uuid()?,
-            name: row.text()?,
+        let tenant = match scope.tenant() {
+            PLATFORM => None,
+            id => Some(self.tenant(id).await?),
         };
         let user = match scope.actor() {
             Actor::User(id) => Some(self.profile(id).await?),
-            Actor::ApiKey(_) | Actor::Plugin(_) | Actor::Operator => None,
+            Actor::ApiKey(_)
+            | Actor::Plugin(_)
+            | Actor::Operator
+            | Actor::PlatformOperator(_)
+            | Actor::Anonymous => None,
         };
         Ok(Me {
             user,
             tenant,
             roles: self.roles(scope).await?,
-            permissions: permissions(scope),
+            permissions: match scope.tenant() {
+                PLATFORM => self.platform_permissions(scope).await?,
+                _ => permissions(scope),
+            },
+            impersonated_by: self.impersonator(scope).await?,
         })
+    }
+
+    async fn tenant(&self, id: TenantId) -> Result<TenantRef> {
+        let tenant = Sql::new("SELECT id, name FROM tenants WHERE id = $1")
+            .bind(id, ColumnType::Uuid)
+            .returns(&[ColumnType::Uuid, ColumnType::Text]);
+        let row = self.core.db.fetch_optional(tenant).await?;
+        let mut row = row.ok_or(Error::NotFound)?;
+        Ok(TenantRef {
+            id: row.uuid()?,
+            name: row.text()?,
+        })
+    }
+
+    async fn platform_permissions(&self, scope: &Scope) -> Result<Vec<String>> {
+        let Some(user) = scope.actor().user() else {
+            return Ok(Vec::new());
+        };
+        let held = platform::permissions(&self.core.db, user).await?;
+        let held = held.unwrap_or_default().into_iter();
+        Ok(held.map(|permission| permission.to_string()).collect())
+    }
+
+    async fn impersonator(&self, scope: &Scope) -> Result<Option<ImpersonatedBy>> {
+        let Some(actor) = scope.impersonator() else {
+            return Ok(None);
+        };
+        let (Actor::User(id) | Actor::PlatformOperator(id)) = actor else {
+            return Ok(None);
+        };
+        let name = self.profile(id).await?.name;
+        let actor = actor.to_string();
+        Ok(Some(ImpersonatedBy { actor, name }))
     }
 
     async fn profile(&self, id: UserId) -> Result<Profile> {
@@ -284,7 +344,9 @@ impl Accounts {
             )
             .bind(scope.tenant(), ColumnType::Uuid)
             .bind(key, ColumnType::Uuid),
-            Actor::Plugin(_) | Actor::Operator => return Ok(Vec::new()),
+            Actor::Plugin(_) | Actor::Operator | Actor::PlatformOperator(_) | Actor::Anonymous => {
+                return Ok(Vec::new());
+            }
         };
         let rows = self.core.db.fetch_all(held.returns(&[
             ColumnType::Uuid,
@@ -443,6 +505,8 @@ pub(super) async fn insert_membership(
             "this user is a member of the tenant already; change their roles instead",
         ));
     }
+    // Every process takes their end up from the rows.
+    refresh::end_at(tx, now, Ended::UnprovenRoaming(tenant, user)).await?;
     member::assign(tx, tenant, user, roles, now).await
 }
 

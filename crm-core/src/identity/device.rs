@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::account::TenantRef;
+use super::impersonator::Impersonator;
 use super::own::bound_session;
 use super::refresh::{self, Ended};
 use crate::crm::Core;
@@ -46,6 +47,21 @@ pub struct OpenSession {
     pub user_agent: Option<String>,
     /// Whether it is the caller's.
     pub current: bool,
+    /// Who acts in the user's name in it, where somebody else does: `user:<id>` or `operator:<id>`.
+    pub impersonator: Option<String>,
+}
+
+/// An open session as a tenant's export has it.
+#[derive(Debug, Serialize)]
+pub(crate) struct MemberSession {
+    pub(crate) id: FamilyId,
+    user_id: UserId,
+    roaming: bool,
+    created_at: DateTime<Utc>,
+    last_used_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    address: Option<String>,
+    user_agent: Option<String>,
 }
 
 /// The sessions that are open.
@@ -65,6 +81,7 @@ impl Sessions {
     /// # Errors
     /// Those of the database.
     pub async fn list(&self, scope: &Scope) -> Result<Vec<OpenSession>> {
+        scope.refuse_impersonator()?;
         let Some(user) = scope.actor().user() else {
             return Ok(Vec::new());
         };
@@ -90,6 +107,7 @@ impl Sessions {
     /// second factor that the tenant requires; [`Error::Invalid`] on `tenant` for one that the caller
     /// is not a member of, or that is suspended.
     pub async fn switch(&self, scope: &Scope, tenant: &str) -> Result<(SecretString, u64)> {
+        scope.refuse_impersonator()?;
         let (Some(id), Some(user)) = (scope.session(), scope.actor().user()) else {
             let message = "only a session has an active tenant: log in";
             return Err(Error::conflict("no_session", message));
@@ -177,6 +195,7 @@ impl Sessions {
     }
 
     async fn end_own(&self, scope: &Scope, kept: Option<FamilyId>) -> Result<u64> {
+        scope.refuse_impersonator()?;
         if scope.is_bound() {
             let mut ended = 0;
             for session in self.list(scope).await? {
@@ -219,6 +238,51 @@ impl Sessions {
         self.read(sql, scope).await
     }
 
+    /// The open sessions in the permit's tenant after one, for an export.
+    pub(crate) async fn export(
+        &self,
+        permit: &Permit<Read>,
+        after: Option<FamilyId>,
+        limit: u32,
+    ) -> Result<Vec<MemberSession>> {
+        let scope = permit.on(OBJECT)?;
+        let now = self.core.clock.now();
+        let page = Sql::new(
+            "SELECT id, user_id, roaming, created_at, last_used_at, expires_at, address, user_agent \
+             FROM refresh_families WHERE tenant_id = $1 AND id > $2 AND revoked_at IS NULL \
+             AND impersonator_id IS NULL \
+             AND expires_at > $3 ORDER BY id LIMIT $4",
+        )
+        .bind(scope.tenant(), ColumnType::Uuid)
+        .bind(after.unwrap_or(FamilyId(uuid::Uuid::nil())), ColumnType::Uuid)
+        .bind(now, ColumnType::Instant)
+        .bind(limit, ColumnType::Int)
+        .returns(&[
+            ColumnType::Uuid,
+            ColumnType::Uuid,
+            ColumnType::Bool,
+            ColumnType::Instant,
+            ColumnType::Instant,
+            ColumnType::Instant,
+            ColumnType::Text,
+            ColumnType::Text,
+        ]);
+        let read = |mut row: Row| {
+            Ok(MemberSession {
+                id: row.uuid()?,
+                user_id: row.uuid()?,
+                roaming: row.bool()?,
+                created_at: row.instant()?,
+                last_used_at: row.instant()?,
+                expires_at: row.instant()?,
+                address: row.opt_text()?,
+                user_agent: row.opt_text()?,
+            })
+        };
+        let rows = self.core.db.fetch_all(page).await?;
+        rows.into_iter().map(read).collect()
+    }
+
     /// Ends all sessions of a member in the permit's tenant; answers how many.
     ///
     /// # Errors
@@ -252,8 +316,13 @@ impl Sessions {
                 let ended = refresh::end(tx, scope.clock(), which).await?;
                 if !ended.is_empty() {
                     let entity = match which {
-                        Ended::One(id) | Ended::OfMember(_, _, Some(id)) => id.to_string(),
-                        Ended::OfUser(user, _) | Ended::OfMember(_, user, None) => user.to_string(),
+                        Ended::One(id) | Ended::OfMember(_, _, Some(id)) | Ended::InName(_, id) => {
+                            id.to_string()
+                        }
+                        Ended::OfUser(user, _)
+                        | Ended::OfMember(_, user, None)
+                        | Ended::UnprovenRoaming(_, user) => user.to_string(),
+                        Ended::OfOperators(tenant) | Ended::Unproven(tenant) => tenant.to_string(),
                         Ended::OfProvider(_, provider, _) => provider.to_string(),
                     };
                     let entity = ("sessions", Some(entity));
@@ -298,7 +367,7 @@ impl Sessions {
 fn select() -> Sql {
     Sql::new(
         "SELECT f.id, t.id, t.name, f.roaming, f.created_at, f.last_used_at, f.expires_at, f.address, \
-         f.user_agent FROM refresh_families f JOIN tenants t ON t.id = f.tenant_id \
+         f.user_agent, f.impersonator_id, f.home_id FROM refresh_families f JOIN tenants t ON t.id = f.tenant_id \
          WHERE f.revoked_at IS NULL AND f.expires_at > $1 AND f.last_used_at > $2 AND ",
     )
     .returns(&[
@@ -311,6 +380,8 @@ fn select() -> Sql {
         ColumnType::Instant,
         ColumnType::Text,
         ColumnType::Text,
+        ColumnType::Uuid,
+        ColumnType::Uuid,
     ])
 }
 
@@ -320,7 +391,8 @@ fn parse(mut row: Row, scope: &Scope) -> Result<OpenSession> {
         id,
         tenant: TenantRef {
             id: row.uuid()?,
-            name: row.text()?,
+            // The platform's begins with a space, as no tenant's does.
+            name: row.text::<String>()?.trim().to_owned(),
         },
         roaming: row.bool()?,
         created_at: row.instant()?,
@@ -329,6 +401,10 @@ fn parse(mut row: Row, scope: &Scope) -> Result<OpenSession> {
         address: row.opt_text()?,
         user_agent: row.opt_text()?,
         current: scope.session() == Some(id),
+        impersonator: match (row.opt_uuid()?, row.opt_uuid()?) {
+            (Some(user), Some(home)) => Some(Impersonator { user, home }.actor().to_string()),
+            _ => None,
+        },
     })
 }
 

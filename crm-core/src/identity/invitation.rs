@@ -21,6 +21,7 @@ use super::own::Owner;
 use super::password::Verdict;
 use super::reset::MAIL_PAUSE;
 use super::session::invalid_credentials;
+use super::tenant_security::Whose;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
@@ -52,7 +53,7 @@ pub struct Invitation {
     pub name: String,
     /// The roles that come with it.
     pub roles: Vec<RoleId>,
-    /// Who invited: `user:<id>`, `api_key:<id>` or `operator`.
+    /// Who invited: `user:<id>`, `api_key:<id>`, `operator:<id>` or `operator`.
     pub invited_by: String,
     /// When it was sent.
     pub created_at: DateTime<Utc>,
@@ -118,22 +119,7 @@ impl Invitations {
         input: NewInvitation,
     ) -> Result<Invitation> {
         let scope = permit.on(OBJECT)?.clone();
-        let mut errors = Vec::new();
-        let email = gather(&mut errors, normalize_email(&input.email))?;
-        let name = gather(&mut errors, check_name("name", &input.name))?;
-        if !errors.is_empty() {
-            return Err(Error::Invalid(errors));
-        }
-        let now = scope.clock().now();
-        let invitation = Invitation {
-            id: InvitationId(scope.clock().new_id()),
-            email,
-            name,
-            roles: Vec::new(),
-            invited_by: scope.actor().to_string(),
-            created_at: now,
-            expires_at: now + LIFETIME,
-        };
+        let invitation = draft(&scope, &input)?;
         let (core, tenant, roles) = (self.core.clone(), scope.tenant(), input.roles);
         let made = self.core.policy.write(tenant, move |tx| {
             Box::pin(async move { invite(tx, &core, scope, invitation, roles).await })
@@ -243,7 +229,8 @@ impl Accounts {
             None => {
                 let name = check_name("name", input.name.as_ref().unwrap_or(&open.name))?;
                 let words = vec![open.email.clone(), name.clone(), open.tenant_name.clone()];
-                passwords.check("password", &input.password, words).await?;
+                let whose = Whose::Tenant(open.tenant);
+                self.check_password(&input.password, words, whose).await?;
                 Account::New(UserRow {
                     id: UserId(core.clock.new_id()),
                     email: open.email.clone(),
@@ -299,6 +286,37 @@ enum Account {
     New(UserRow),
 }
 
+/// An invitation without its roles.
+fn draft(scope: &Scope, input: &NewInvitation) -> Result<Invitation> {
+    let mut errors = Vec::new();
+    let email = gather(&mut errors, normalize_email(&input.email))?;
+    let name = gather(&mut errors, check_name("name", &input.name))?;
+    if !errors.is_empty() {
+        return Err(Error::Invalid(errors));
+    }
+    let now = scope.clock().now();
+    Ok(Invitation {
+        id: InvitationId(scope.clock().new_id()),
+        email,
+        name,
+        roles: Vec::new(),
+        invited_by: scope.actor().to_string(),
+        created_at: now,
+        expires_at: now + LIFETIME,
+    })
+}
+
+/// Invites the first admin of a tenant, in the transaction that makes it.
+pub(crate) async fn invite_first_admin(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    scope: Scope,
+    input: NewInvitation,
+) -> Result<Invitation> {
+    let invitation = draft(&scope, &input)?;
+    invite(tx, core, scope, invitation, input.roles).await
+}
+
 /// Writes the invitation and its mail. Runs under the lock on the tenant's policy.
 async fn invite(
     tx: &mut Tx<'_>,
@@ -351,7 +369,7 @@ async fn invite(
             holds: "seven days",
         }),
     };
-    mail::enqueue(tx, core, letter, invitation.expires_at).await?;
+    mail::enqueue_of(tx, core, tenant, letter, invitation.expires_at).await?;
     let entity = (ENTITY, Some(invitation.id.to_string()));
     let after = json!({ "email": invitation.email, "roles": invitation.roles });
     journal::audit(tx, &scope, "invitations.create", entity, None, Some(after)).await?;

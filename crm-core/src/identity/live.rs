@@ -13,7 +13,8 @@ use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 use tokio_util::sync::CancellationToken;
 
-use super::token::AccessClaims;
+use super::impersonator::Impersonator;
+use super::token::{self, AccessClaims};
 use super::token_key;
 use crate::crm::Core;
 use crate::db::{ColumnType, Db, Sql, Tx};
@@ -35,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) tenant: TenantId,
     /// Whether a request may name another one.
     pub(crate) roaming: bool,
+    /// Who acts in the user's name.
+    pub(crate) impersonator: Option<Impersonator>,
     /// Whether a tenant's provider vouched for it: it is good for that tenant alone.
     pub(crate) bound: bool,
     expires_at: DateTime<Utc>,
@@ -106,20 +109,31 @@ pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Li
                 generation,
                 policy,
             };
-            sessions.known.insert(claims.session, known);
+            // One in another's name depends on more than is followed here: it is read each time.
+            if live.impersonator.is_none() {
+                sessions.known.insert(claims.session, known);
+            }
             live
         }
     };
-    let fits = live.user == claims.user && claims.tenant == (!live.roaming).then_some(live.tenant);
+    let fits = live.user == claims.user
+        && claims.tenant == token::named(live.roaming, live.tenant)
+        && claims.impersonator == live.impersonator.map(|by| by.user);
     Ok((fits && core.clock.now() < live.expires_at).then_some(live))
 }
 
 async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
     let found = Sql::new(
-        "SELECT f.user_id, f.tenant_id, f.roaming, f.provider_id IS NOT NULL, f.expires_at \
+        "SELECT f.user_id, f.tenant_id, f.roaming, f.provider_id IS NOT NULL, f.expires_at, \
+         i.id, f.home_id \
          FROM refresh_families f \
          JOIN users u ON u.id = f.user_id AND u.status = 'active' \
-         WHERE f.id = $1 AND f.revoked_at IS NULL",
+         LEFT JOIN refresh_families p ON p.id = f.parent_id AND p.revoked_at IS NULL \
+         LEFT JOIN memberships m ON m.tenant_id = f.home_id AND m.user_id = p.user_id \
+         LEFT JOIN users i ON i.id = m.user_id AND i.id = f.impersonator_id \
+         AND i.status = 'active' \
+         WHERE f.id = $1 AND f.revoked_at IS NULL \
+         AND (f.impersonator_id IS NULL OR i.id IS NOT NULL)",
     )
     .bind(id, ColumnType::Uuid)
     .returns(&[
@@ -128,6 +142,8 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
         ColumnType::Bool,
         ColumnType::Bool,
         ColumnType::Instant,
+        ColumnType::Uuid,
+        ColumnType::Uuid,
     ]);
     let Some(mut row) = db.fetch_optional(found).await? else {
         return Ok(None);
@@ -138,6 +154,10 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
         roaming: row.bool()?,
         bound: row.bool()?,
         expires_at: row.instant()?,
+        impersonator: match (row.opt_uuid()?, row.opt_uuid()?) {
+            (Some(user), Some(home)) => Some(Impersonator { user, home }),
+            _ => None,
+        },
     }))
 }
 

@@ -9,6 +9,8 @@ mod device;
 mod email;
 #[cfg(test)]
 mod fixture;
+mod impersonation;
+mod impersonator;
 mod import;
 mod invitation;
 mod key;
@@ -20,6 +22,7 @@ mod name;
 mod oidc;
 mod one_time;
 mod opaque;
+mod operator_account;
 mod own;
 mod passkey;
 mod password;
@@ -32,6 +35,7 @@ mod service;
 mod session;
 mod setup;
 mod step_up;
+mod tenant_security;
 mod throttle;
 mod token;
 mod token_key;
@@ -42,11 +46,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
+use secrecy::{ExposeSecret as _, SecretBox};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, TenantId};
 use live::LiveSessions;
 use oidc::Federation;
@@ -54,11 +59,14 @@ use refresh::Refreshing;
 use throttle::Throttle;
 use token::AccessTokens;
 
-pub use account::{Accounts, Joined, Me, NewUser, Profile, TenantRef};
+pub use account::{Accounts, ImpersonatedBy, Joined, Me, NewUser, Profile, TenantRef};
 pub use address::normalize_username;
 pub use api_key::{ApiKey, ApiKeys, NewApiKey};
 pub use device::{OpenSession, Sessions};
 pub use email::normalize_email;
+pub use impersonation::{
+    IMPERSONATION_LIFETIME, Impersonated, Impersonation, Impersonations, NewImpersonation,
+};
 pub use import::ImportedUser;
 pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
@@ -77,20 +85,24 @@ pub use second_factor::TotpSecret;
 pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
 pub use step_up::StepUp;
+pub use tenant_security::TenantSecurity;
 pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
 pub use token_key::{Rotation, TokenAlgorithm, TokenKey, TokenKeys};
 
 pub(crate) use api_key::{authenticate as authenticate_key, is_api_key};
+pub(crate) use impersonator::{Impersonator, rights as impersonated_rights};
+pub(crate) use invitation::invite_first_admin;
 pub(crate) use key_rights::key_rights;
 pub(crate) use live::{find as find_live, follow, run as follow_until};
 pub(crate) use name::check_name;
+pub(crate) use operator_account::OperatorAccount;
 pub(crate) use password::Passwords;
 pub(crate) use seal::Seal;
 pub(crate) use setup::ensure_setup_token;
 pub(crate) use token::invalid as token_invalid;
 
 /// The tenant of audit rows about the installation itself, which belong to no tenant.
-const INSTALLATION: TenantId = TenantId(uuid::Uuid::nil());
+const INSTALLATION: TenantId = crate::platform::PLATFORM;
 /// Keys whose latest use is remembered.
 const MOST_KEY_USES: u64 = 100_000;
 
@@ -103,6 +115,7 @@ pub(crate) struct IdentityOptions {
     pub(crate) session_idle: TimeDelta,
     pub(crate) login_limit: u32,
     pub(crate) password_policy: PasswordPolicy,
+    pub(crate) impersonation_lifetime: TimeDelta,
     #[cfg(feature = "passkeys")]
     pub(crate) relying_party: Option<RelyingParty>,
 }
@@ -116,6 +129,7 @@ impl Default for IdentityOptions {
             session_idle: IDLE_LIFETIME,
             login_limit: 5,
             password_policy: PasswordPolicy::default(),
+            impersonation_lifetime: IMPERSONATION_LIFETIME,
             #[cfg(feature = "passkeys")]
             relying_party: None,
         }
@@ -139,11 +153,23 @@ pub(crate) struct Identity {
     key_uses: Cache<(TenantId, ApiKeyId), DateTime<Utc>>,
     /// Writes that nobody waits for.
     background: TaskTracker,
+    /// How long somebody acts in another's name at most.
+    impersonation_lifetime: TimeDelta,
+    /// What hides the addresses of failed logins.
+    address_key: SecretBox<[u8; 32]>,
 }
 
 impl Identity {
     pub(crate) fn new(options: &IdentityOptions, keys: SigningKeys, clock: &Clock) -> Result<Self> {
+        let impersonation_lifetime = options.impersonation_lifetime;
+        if !(TimeDelta::seconds(1)..=IMPERSONATION_LIFETIME).contains(&impersonation_lifetime) {
+            return Err(Error::Configuration(
+                "acting in another's name lasts between one second and 15 minutes".into(),
+            ));
+        }
         Ok(Self {
+            impersonation_lifetime,
+            address_key: SecretBox::new(Box::new(keys.derive("address"))),
             passwords: Passwords::new(
                 options.password_cost,
                 options.password_policy.clone(),
@@ -169,6 +195,12 @@ impl Identity {
     /// Makes the first signing key when there is none. [`follow`] takes it up.
     pub(crate) async fn prepare(db: &Db, clock: &Clock) -> Result<()> {
         token_key::ensure(db, clock).await
+    }
+
+    /// What stands in audit logs for an address that nobody shall read there: equal for equal ones, and
+    /// of no use without the operator's secret.
+    fn address_digest(&self, address: &str) -> [u8; 32] {
+        key::mac(self.address_key.expose_secret(), &[address.as_bytes()])
     }
 
     /// Waits until what [`afterwards`](Self::afterwards) began has ended.

@@ -73,8 +73,10 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Conflict`] `not_a_user` for programs, `bound_session` for a session that a tenant's
-    /// provider vouched for: an account is not one tenant's to change.
+    /// provider vouched for: an account is not one tenant's to change; [`Error::Refused`]
+    /// `impersonating` for whoever acts in the user's name.
     pub(super) async fn owner(&self, scope: &Scope) -> Result<Owner> {
+        scope.refuse_impersonator()?;
         let Some(id) = scope.actor().user() else {
             return Err(not_a_user());
         };

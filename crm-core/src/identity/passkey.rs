@@ -83,8 +83,9 @@ impl Accounts {
     /// tenant's provider vouched for.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::Refused`] `impersonating` for whoever acts in the user's name.
     pub async fn passkeys(&self, scope: &Scope) -> Result<Vec<Passkey>> {
+        scope.refuse_impersonator()?;
         let Some(user) = scope.actor().user().filter(|_| !scope.is_bound()) else {
             return Ok(Vec::new());
         };

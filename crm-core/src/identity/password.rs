@@ -140,10 +140,26 @@ impl Passwords {
         password: &SecretString,
         context: Vec<String>,
     ) -> Result<u8> {
+        self.check_beyond(field, password, context, &[]).await
+    }
+
+    /// As [`check`](Self::check), by the strictest of the installation's rules and these.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `field`.
+    pub(crate) async fn check_beyond(
+        &self,
+        field: &'static str,
+        password: &SecretString,
+        context: Vec<String>,
+        others: &[PasswordPolicy],
+    ) -> Result<u8> {
         let Some(password) = normal(password) else {
             return Err(too_long(field));
         };
-        let policy = self.policy.clone();
+        let policy = others
+            .iter()
+            .fold((*self.policy).clone(), PasswordPolicy::and);
         // Estimating the strength of a long one takes milliseconds.
         tokio::task::spawn_blocking(move || policy.check(field, password.expose_secret(), &context))
             .await

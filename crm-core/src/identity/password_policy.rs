@@ -11,6 +11,7 @@ use std::io::Read as _;
 use std::sync::LazyLock;
 
 use flate2::read::GzDecoder;
+use serde::{Deserialize, Serialize};
 
 use super::password::MAX_PASSWORD_CHARS;
 use crate::error::{Error, FieldError, Result};
@@ -36,7 +37,8 @@ static COMMON: LazyLock<HashSet<Box<str>>> = LazyLock::new(|| {
 });
 
 /// A kind of character that a policy may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CharacterClass {
     /// An upper-case letter of any script.
     Upper,
@@ -71,7 +73,7 @@ impl CharacterClass {
 /// The rules for new passwords.
 ///
 /// Common passwords, and the user's own words, are refused by every policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PasswordPolicy {
     /// Fewest characters, 8 to 64.
     pub min_chars: usize,
@@ -92,6 +94,19 @@ impl Default for PasswordPolicy {
 }
 
 impl PasswordPolicy {
+    /// The stricter one of each rule.
+    #[must_use]
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.min_chars = self.min_chars.max(other.min_chars);
+        self.min_score = self.min_score.max(other.min_score);
+        let missing = other.classes.iter();
+        let missing: Vec<_> = missing
+            .filter(|class| !self.classes.contains(class))
+            .collect();
+        self.classes.extend(missing);
+        self
+    }
+
     /// Refuses a policy that is weaker than the standard allows, or that few could meet.
     ///
     /// # Errors

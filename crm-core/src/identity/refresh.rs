@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, ProviderId, TenantId, UserId};
+use crate::platform::PLATFORM;
 
 /// How long a login lasts at most unless configured otherwise, however often its tokens are exchanged.
 pub const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(30);
@@ -164,7 +165,8 @@ pub(super) async fn open_family(
     let family = Family {
         id: FamilyId(clock.new_id()),
         tenant,
-        roaming: device.roaming,
+        // An operator's opens the platform and nothing else.
+        roaming: device.roaming && tenant != PLATFORM,
         user,
         expires_at: now + lifetime,
     };
@@ -261,6 +263,14 @@ pub(super) enum Ended {
     OfUser(UserId, Option<FamilyId>),
     /// Those of a user that open a tenant: all, or one.
     OfMember(TenantId, UserId, Option<FamilyId>),
+    /// The one in another's name that opens a tenant.
+    InName(TenantId, FamilyId),
+    /// Those of operators in the name of a tenant's members.
+    OfOperators(TenantId),
+    /// Those that open a tenant and began without a second factor.
+    Unproven(TenantId),
+    /// Those of a user that would open a tenant they join now, which asks for a second factor.
+    UnprovenRoaming(TenantId, UserId),
     /// Those that a provider vouched for: all, or those of a user.
     OfProvider(TenantId, ProviderId, Option<UserId>),
 }
@@ -268,6 +278,15 @@ pub(super) enum Ended {
 /// Ends sessions for ever; answers which, without those that had ended before. The caller forgets
 /// them in `live` after the commit.
 pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<Vec<FamilyId>> {
+    end_at(tx, clock.now(), which).await
+}
+
+/// As [`end`], at this moment.
+pub(super) async fn end_at(
+    tx: &mut Tx<'_>,
+    now: DateTime<Utc>,
+    which: Ended,
+) -> Result<Vec<FamilyId>> {
     let epoch = live::next_epoch(tx).await?;
     let update = |condition: &'static str| {
         let mut sql = Sql::new(
@@ -275,7 +294,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<
         );
         sql.push(condition);
         sql.push(" RETURNING id");
-        sql.bind(clock.now(), ColumnType::Instant)
+        sql.bind(now, ColumnType::Instant)
             .bind(epoch, ColumnType::Int)
     };
     let statement = match which {
@@ -295,6 +314,33 @@ pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<
                 .bind(user, ColumnType::Uuid)
                 .bind(id, ColumnType::Uuid)
         }
+        Ended::InName(tenant, id) => {
+            update("tenant_id = $3 AND id = $4 AND impersonator_id IS NOT NULL")
+                .bind(tenant, ColumnType::Uuid)
+                .bind(id, ColumnType::Uuid)
+        }
+        Ended::OfOperators(tenant) => update("tenant_id = $3 AND home_id = $4")
+            .bind(tenant, ColumnType::Uuid)
+            .bind(PLATFORM, ColumnType::Uuid),
+        Ended::Unproven(tenant) => update(
+            "impersonator_id IS NULL AND (tenant_id = $3 OR (roaming AND user_id IN \
+             (SELECT user_id FROM memberships WHERE tenant_id = $3))) \
+             AND NOT two_factors \
+             AND NOT EXISTS (SELECT 1 FROM totp_factors o \
+             WHERE o.user_id = refresh_families.user_id \
+             AND o.confirmed_at <= refresh_families.created_at)",
+        )
+        .bind(tenant, ColumnType::Uuid),
+        Ended::UnprovenRoaming(tenant, user) => update(
+            "roaming AND user_id = $3 \
+             AND EXISTS (SELECT 1 FROM tenants WHERE id = $4 AND requires_second_factor) \
+             AND NOT two_factors \
+             AND NOT EXISTS (SELECT 1 FROM totp_factors o \
+             WHERE o.user_id = refresh_families.user_id \
+             AND o.confirmed_at <= refresh_families.created_at)",
+        )
+        .bind(user, ColumnType::Uuid)
+        .bind(tenant, ColumnType::Uuid),
         Ended::OfProvider(tenant, provider, None) => update("tenant_id = $3 AND provider_id = $4")
             .bind(tenant, ColumnType::Uuid)
             .bind(provider, ColumnType::Uuid),
@@ -305,7 +351,16 @@ pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<
                 .bind(user, ColumnType::Uuid)
         }
     };
-    let ended = tx.fetch_all(statement.returns(&[ColumnType::Uuid])).await?;
+    let mut ended = tx.fetch_all(statement.returns(&[ColumnType::Uuid])).await?;
+    // With them ends what was begun in them: acting in another's name.
+    let begun = Sql::new(
+        "UPDATE refresh_families SET revoked_at = $1, changed = $2 WHERE revoked_at IS NULL \
+         AND parent_id IN (SELECT id FROM refresh_families WHERE changed = $2) RETURNING id",
+    )
+    .bind(now, ColumnType::Instant)
+    .bind(epoch, ColumnType::Int)
+    .returns(&[ColumnType::Uuid]);
+    ended.extend(tx.fetch_all(begun).await?);
     ended.into_iter().map(|mut row| row.uuid()).collect()
 }
 

@@ -14,6 +14,7 @@ use super::own::{self, Owner};
 use super::passkey;
 use super::password::Verdict;
 use super::session::{self, Session};
+use super::tenant_security::Whose;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::UserId;
@@ -48,7 +49,7 @@ impl Accounts {
         Ok(())
     }
 
-    async fn send_reset(&self, email: String, request: RequestContext) -> Result<()> {
+    pub(crate) async fn send_reset(&self, email: String, request: RequestContext) -> Result<()> {
         let core = self.core.clone();
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
@@ -228,9 +229,9 @@ impl Accounts {
     async fn new_hash(&self, owner: &Owner, password: SecretString) -> Result<(u8, String)> {
         let mut words = owner.words();
         words.extend(self.tenants_of(owner.id).await?);
-        let passwords = &self.core.identity.passwords;
-        let score = passwords.check("password", &password, words).await?;
-        Ok((score, passwords.hash(password).await?))
+        let whose = Whose::User(owner.id);
+        let score = self.check_password(&password, words, whose).await?;
+        Ok((score, self.core.identity.passwords.hash(password).await?))
     }
 
     /// Counts an attempt at `what`, per address and `key`.

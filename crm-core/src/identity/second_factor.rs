@@ -16,7 +16,7 @@ use super::oidc;
 use super::opaque;
 use super::own::{self, Owner};
 use super::passkey;
-use super::refresh::Device;
+use super::refresh::{self, Device, Ended};
 use super::session::{self, Session};
 use super::totp;
 use crate::crm::Core;
@@ -244,8 +244,8 @@ impl Accounts {
         row.ok_or(Error::NotFound)?.bool()
     }
 
-    /// Lets members in only with a second factor, or without one again. Open sessions and API keys go
-    /// on; who has no factor sets one up at the next login.
+    /// Lets members in only with a second factor, or without one again. Sessions that began without one
+    /// end, the caller's too; API keys go on. Who has no factor sets one up at the next login.
     ///
     /// # Errors
     /// [`Error::Forbidden`] for a permit of another object than `members`.
@@ -255,26 +255,35 @@ impl Accounts {
         required: bool,
     ) -> Result<()> {
         let scope = permit.on("members")?.clone();
-        self.core
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    let set = Sql::new(
-                        "UPDATE tenants SET requires_second_factor = $1 \
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let set = Sql::new(
+                    "UPDATE tenants SET requires_second_factor = $1 \
                          WHERE id = $2 AND requires_second_factor <> $1",
-                    )
-                    .bind(required, ColumnType::Bool)
-                    .bind(scope.tenant(), ColumnType::Uuid);
-                    if tx.execute(set).await? == 0 {
-                        return Ok(());
+                )
+                .bind(required, ColumnType::Bool)
+                .bind(scope.tenant(), ColumnType::Uuid);
+                if tx.execute(set).await? == 0 {
+                    return Ok(Vec::new());
+                }
+                let ended = match required {
+                    true => {
+                        let unproven = Ended::Unproven(scope.tenant());
+                        refresh::end(tx, scope.clock(), unproven).await?
                     }
-                    let entity = ("tenants", Some(scope.tenant().to_string()));
-                    let after = json!({ "requires_second_factor": required });
-                    let action = "tenants.update";
-                    journal::audit(tx, &scope, action, entity, None, Some(after)).await
-                })
+                    false => Vec::new(),
+                };
+                let entity = ("tenants", Some(scope.tenant().to_string()));
+                let after = json!({
+                    "requires_second_factor": required, "sessions_ended": ended.len(),
+                });
+                let action = "tenants.update";
+                journal::audit(tx, &scope, action, entity, None, Some(after)).await?;
+                Ok(ended)
             })
-            .await
+        });
+        self.forget(write.await?);
+        Ok(())
     }
 
     /// Takes a user's second factor away, passkeys too, for the operator alone: whoever has lost
@@ -353,7 +362,8 @@ impl Accounts {
         }
         let secret = totp::base32(&bytes);
         Ok(TotpSecret {
-            uri: totp::uri(&issuer, &email, &secret).into(),
+            // The platform's name begins with a space, as no tenant's does.
+            uri: totp::uri(issuer.trim(), &email, &secret).into(),
             secret: secret.into(),
         })
     }

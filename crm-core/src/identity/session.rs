@@ -24,6 +24,7 @@ use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
+use crate::platform::PLATFORM;
 use crate::scope::{Actor, RequestContext};
 use crate::tenant;
 
@@ -173,15 +174,14 @@ impl Accounts {
             Some(user) if user.active && verdict != Verdict::Wrong => user,
             other => {
                 let failed = lockout::fail(&self.core.db, &self.core.clock, &account).await?;
-                self.note_failure(other.map(|user| user.id), input.tenant, request, failed);
+                let user = other.map(|user| user.id);
+                self.note_failure((user, &account), input.tenant, request, failed);
                 return Err(invalid_credentials());
             }
         };
         // Failures that were judged at the same time count against this one too.
         lockout::check(&self.core.db, &self.core.clock, &account).await?;
-        let choices = self.choices(user.id).await?;
-        let named = self.named_tenant(&choices, input.tenant);
-        let tenant = choose(choices, named.as_deref())?;
+        let tenant = self.place(self.choices(user.id).await?, input.tenant)?;
         let rehashed = match verdict {
             Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
             Verdict::Right | Verdict::Wrong => None,
@@ -358,15 +358,6 @@ impl Accounts {
         }))
     }
 
-    /// The tenant that a login is to, as far as that is said.
-    pub(super) fn named_tenant(&self, choices: &[Choice], said: Option<String>) -> Option<String> {
-        match choices.first() {
-            // Every request names its tenant; one of them must be the active one all the same.
-            Some(first) if self.roaming => said.or_else(|| Some(first.name.clone())),
-            _ => said,
-        }
-    }
-
     pub(super) async fn choices(&self, user: UserId) -> Result<Vec<Choice>> {
         let own = Sql::new(
             "SELECT t.id, t.name FROM memberships m \
@@ -390,6 +381,29 @@ impl Accounts {
             .collect()
     }
 
+    /// Where a login leads: to a tenant, or an operator's to the platform.
+    pub(super) fn place(
+        &self,
+        mut choices: Vec<Choice>,
+        named: Option<String>,
+    ) -> Result<TenantId> {
+        let all = choices.len();
+        choices.retain(|choice| choice.id != PLATFORM);
+        let operator = choices.len() < all;
+        if self.platform && !operator {
+            return Err(invalid_credentials());
+        }
+        if operator && (self.platform || (choices.is_empty() && named.is_none())) {
+            return Ok(PLATFORM);
+        }
+        let named = match choices.first() {
+            // Every request names its tenant; one of them must be the active one all the same.
+            Some(first) if self.roaming => named.or_else(|| Some(first.name.clone())),
+            _ => named,
+        };
+        choose(choices, named.as_deref())
+    }
+
     /// A hash at today's cost beside the one it replaces; none when the password breaks today's
     /// rule, which a login must survive.
     async fn rehash(
@@ -405,47 +419,55 @@ impl Accounts {
         }
     }
 
-    /// Audits a failed attempt in the one tenant it was about, when there is one.
+    /// Audits a failed attempt in the one tenant it was about. What is about none, or about nobody, is
+    /// told to the platform, with the address made unreadable: what does not exist is in no tenant.
     fn note_failure(
         &self,
-        user: Option<UserId>,
+        (user, account): (Option<UserId>, &str),
         tenant: Option<String>,
         request: RequestContext,
         failed: Failed,
     ) {
-        let Some(user) = user else { return };
+        let address = crate::audit::hex(&self.core.identity.address_digest(account));
         let accounts = self.clone();
         self.core.identity.afterwards(async move {
-            let choices = accounts.choices(user).await?;
-            let Ok(tenant) = choose(choices, tenant.as_deref()) else {
-                return Ok(());
+            let known = match user {
+                Some(user) => {
+                    let place = accounts.place(accounts.choices(user).await?, tenant);
+                    place.ok().map(|place| (place, user))
+                }
+                None => None,
             };
             let clock = accounts.core.clock.clone();
-            accounts
-                .core
-                .db
-                .write(move |tx| {
-                    Box::pin(async move {
-                        let author = author(&clock, tenant, user, &request);
-                        let entity = || ("users", Some(user.to_string()));
-                        journal::audit_by(tx, author, "auth.login_failed", entity(), None, None)
-                            .await?;
-                        match failed {
-                            Failed::Noted => Ok(()),
-                            Failed::Locked => {
-                                journal::audit_by(tx, author, "auth.locked", entity(), None, None)
-                                    .await
-                            }
+            let write = accounts.core.db.write(move |tx| {
+                Box::pin(async move {
+                    let (tenant, user) = known.unzip();
+                    let author = Author {
+                        clock: &clock,
+                        tenant: tenant.unwrap_or(PLATFORM),
+                        actor: user.map_or(Actor::Anonymous, Actor::User),
+                        request: &request,
+                    };
+                    let entity = || ("users", user.map(|user| user.to_string()));
+                    let about = || user.is_none().then(|| json!({ "address": address }));
+                    let action = "auth.login_failed";
+                    journal::audit_by(tx, author, action, entity(), None, about()).await?;
+                    match failed {
+                        Failed::Noted => Ok(()),
+                        Failed::Locked => {
+                            let action = "auth.locked";
+                            journal::audit_by(tx, author, action, entity(), None, about()).await
                         }
-                    })
+                    }
                 })
-                .await
+            });
+            write.await
         });
     }
 }
 
 /// The tenant to log in to: the one named, or the only one.
-pub(super) fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
+fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
     let found = match (named.map(str::trim), choices.as_slice()) {
         (_, []) => return Err(invalid_credentials()),
         (None, [only]) => Some(only),

@@ -25,6 +25,7 @@ use super::token_key::KeyRow;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, TenantId, UserId};
+use crate::platform::PLATFORM;
 
 /// How long an access token lives unless configured otherwise.
 pub const ACCESS_TOKEN_LIFETIME: TimeDelta = TimeDelta::minutes(10);
@@ -47,6 +48,8 @@ pub(crate) struct AccessClaims {
     pub(crate) tenant: Option<TenantId>,
     /// The session it belongs to (`sid`).
     pub(crate) session: FamilyId,
+    /// Who acts in that user's name (`act`, RFC 8693 §4.1).
+    pub(crate) impersonator: Option<UserId>,
     /// From when on it holds, to the second: the later one of `iat` and `nbf`.
     holds_from: DateTime<Utc>,
     /// When it ends (`exp`), to the second.
@@ -66,6 +69,12 @@ struct Payload<'a> {
     )]
     tid: Option<TenantId>,
     sid: FamilyId,
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    act: Option<Act>,
     iat: i64,
     #[serde(
         default,
@@ -75,6 +84,12 @@ struct Payload<'a> {
     nbf: Option<i64>,
     exp: i64,
     jti: Uuid,
+}
+
+/// Who acts in the name of the token's user.
+#[derive(Serialize, Deserialize)]
+struct Act {
+    sub: UserId,
 }
 
 /// A claim that may be absent, and is not null.
@@ -141,19 +156,32 @@ impl AccessTokens {
     }
 
     /// Issues a token of a session, which ends with the session at the latest; answers it with its
-    /// end. That of a roaming session names no tenant.
+    /// end. That of a roaming session names no tenant, nor does that of an operator.
     ///
     /// # Errors
     /// [`Error::Internal`] when signing fails, which is a bug.
     pub(super) fn issue(&self, family: &Family) -> Result<(SecretString, DateTime<Utc>)> {
+        self.issue_to(family, None)
+    }
+
+    /// As [`issue`](Self::issue), to somebody who acts in the name of the session's user.
+    ///
+    /// # Errors
+    /// Those of [`issue`](Self::issue).
+    pub(super) fn issue_to(
+        &self,
+        family: &Family,
+        impersonator: Option<UserId>,
+    ) -> Result<(SecretString, DateTime<Utc>)> {
         let now = self.clock.now();
         let end = (now + self.lifetime).min(family.expires_at);
         let payload = Payload {
             iss: ISSUER,
             aud: AUDIENCE,
             sub: family.user,
-            tid: (!family.roaming).then_some(family.tenant),
+            tid: named(family.roaming, family.tenant),
             sid: family.id,
+            act: impersonator.map(|sub| Act { sub }),
             iat: now.timestamp(),
             nbf: None,
             exp: end.timestamp(),
@@ -215,6 +243,11 @@ impl AccessTokens {
     }
 }
 
+/// The tenant that a token of such a session names.
+pub(super) fn named(roaming: bool, tenant: TenantId) -> Option<TenantId> {
+    (!roaming && tenant != PLATFORM).then_some(tenant)
+}
+
 /// Reads the claims of a token whose signature holds.
 fn read(payload: &str) -> Result<AccessClaims> {
     let mut json = [0; MAX_TOKEN_BYTES];
@@ -231,6 +264,7 @@ fn read(payload: &str) -> Result<AccessClaims> {
         user: payload.sub,
         tenant: payload.tid,
         session: payload.sid,
+        impersonator: payload.act.map(|act| act.sub),
         holds_from: DateTime::from_timestamp(holds_from, 0).ok_or_else(invalid)?,
         expires_at: DateTime::from_timestamp(payload.exp, 0).ok_or_else(invalid)?,
     })

@@ -85,7 +85,7 @@ impl JobContext {
             Actor::Operator => return Scope::operator(&self.core, tenant, request).await,
             Actor::User(id) => policy.rights_for(tenant, Subject::User(id)).await?,
             Actor::ApiKey(id) => policy.rights_for(tenant, Subject::ApiKey(id)).await?,
-            Actor::Plugin(_) => None,
+            Actor::Plugin(_) | Actor::PlatformOperator(_) | Actor::Anonymous => None,
         };
         let rights = rights.ok_or_else(|| Error::Forbidden {
             permission: "jobs.create".into(),

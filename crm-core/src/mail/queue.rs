@@ -2,12 +2,17 @@
 //!
 //! Taking a mail puts it off for a while in the same statement, so that no other process takes it
 //! too; when this one dies, the next try comes after that while.
+//!
+//! Each tenant has a queue of its own, and mails about people's own accounts have one together; they
+//! are served in turn, so that nobody's many mails hold up another's few. A full queue of a tenant
+//! refuses what would fill it more, as [`Error::Unavailable`]; a full one of accounts drops it with a
+//! line in the log, since what the mail tells of must not fail by it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -15,9 +20,16 @@ use super::{Letter, Mail, Mailer};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
+use crate::id::TenantId;
 
 /// Mails sent at a time.
-const AT_ONCE: u32 = 4;
+const AT_ONCE: usize = 4;
+/// Mails of one look at the queues.
+const ROUND: i64 = 32;
+/// Most mails of a tenant that wait.
+const MOST_OF_TENANT: i64 = 1_000;
+/// Most mails about accounts that wait.
+const MOST_OF_ACCOUNTS: i64 = 10_000;
 /// How long a taken mail is left to its process.
 const TURN: TimeDelta = TimeDelta::minutes(2);
 /// The pause after the first failure; it doubles with each one.
@@ -34,11 +46,59 @@ struct Taken {
     attempts: i64,
 }
 
-/// Puts a mail into the transaction; [`Post::wake`](super::Post::wake) after its commit sends it
-/// sooner. It is dropped when it could not be sent until `expires_at`.
+/// Puts a mail about somebody's own account into the transaction; [`Post::wake`](super::Post::wake)
+/// after its commit sends it sooner. It is dropped when it could not be sent until `expires_at`.
 pub(crate) async fn enqueue(
     tx: &mut Tx<'_>,
     core: &Core,
+    letter: Letter<'_>,
+    expires_at: DateTime<Utc>,
+) -> Result<()> {
+    let waiting = Sql::new(
+        "SELECT count(*) FROM (SELECT id FROM mails WHERE tenant_id IS NULL LIMIT $1) AS waiting",
+    );
+    if waiting_at_most(tx, waiting.bind(MOST_OF_ACCOUNTS, ColumnType::Int)).await?
+        >= MOST_OF_ACCOUNTS
+    {
+        tracing::warn!(kind = ?letter.kind, "too many mails wait; one about an account is dropped");
+        return Ok(());
+    }
+    insert(tx, core, None, letter, expires_at).await
+}
+
+/// As [`enqueue`], a mail of a tenant.
+///
+/// # Errors
+/// [`Error::Unavailable`] when too many of the tenant's wait.
+pub(crate) async fn enqueue_of(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    tenant: TenantId,
+    letter: Letter<'_>,
+    expires_at: DateTime<Utc>,
+) -> Result<()> {
+    let waiting = Sql::new(
+        "SELECT count(*) FROM (SELECT id FROM mails WHERE tenant_id = $1 LIMIT $2) AS waiting",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(MOST_OF_TENANT, ColumnType::Int);
+    if waiting_at_most(tx, waiting).await? >= MOST_OF_TENANT {
+        return Err(Error::unavailable(
+            "1,000 mails of this tenant wait to be sent; try again when some have gone",
+        ));
+    }
+    insert(tx, core, Some(tenant), letter, expires_at).await
+}
+
+async fn waiting_at_most(tx: &mut Tx<'_>, count: Sql) -> Result<i64> {
+    let row = tx.fetch_optional(count.returns(&[ColumnType::Int])).await?;
+    row.map_or(Ok(0), |mut row| row.int())
+}
+
+async fn insert(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    tenant: Option<TenantId>,
     letter: Letter<'_>,
     expires_at: DateTime<Utc>,
 ) -> Result<()> {
@@ -46,13 +106,14 @@ pub(crate) async fn enqueue(
     let mail = letter.write(id, &core.post.options);
     let text = serde_json::to_vec(&mail).map_err(Error::internal)?;
     let insert = Sql::new(
-        "INSERT INTO mails (id, sealed, attempts, next_at, created_at, expires_at) \
-         VALUES ($1, $2, 0, $3, $3, $4)",
+        "INSERT INTO mails (id, sealed, attempts, next_at, created_at, expires_at, tenant_id) \
+         VALUES ($1, $2, 0, $3, $3, $4, $5)",
     )
     .bind(id, ColumnType::Uuid)
     .bind(core.post.seal.seal(&label(id), &text)?, ColumnType::Bytes)
     .bind(core.clock.now(), ColumnType::Instant)
-    .bind(expires_at, ColumnType::Instant);
+    .bind(expires_at, ColumnType::Instant)
+    .bind(tenant, ColumnType::Uuid);
     tx.execute(insert).await?;
     Ok(())
 }
@@ -80,37 +141,47 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     }
 }
 
-/// Sends some of what waits now; answers how many were tried.
+/// Sends some of what waits now, of each queue in turn; answers how many were tried.
 pub(crate) async fn send_waiting(core: &Arc<Core>) -> Result<usize> {
-    let now = core.clock.now();
     let due = Sql::new(
-        "SELECT id, attempts, expires_at FROM mails WHERE next_at <= $1 ORDER BY next_at LIMIT $2",
+        "SELECT id, attempts, expires_at FROM (SELECT id, attempts, expires_at, next_at, \
+         row_number() OVER (PARTITION BY tenant_id ORDER BY next_at, id) AS place \
+         FROM mails WHERE next_at <= $1) AS waiting ORDER BY place, next_at, id LIMIT $2",
     )
-    .bind(now, ColumnType::Instant)
-    .bind(AT_ONCE, ColumnType::Int)
+    .bind(core.clock.now(), ColumnType::Instant)
+    .bind(ROUND, ColumnType::Int)
     .returns(&[ColumnType::Uuid, ColumnType::Int, ColumnType::Instant]);
     let rows = core.db.fetch_all(due).await?;
-    let mut taken = Vec::new();
-    for mut row in rows {
-        let (id, attempts): (Uuid, i64) = (row.uuid()?, row.int()?);
-        let expired = row.instant::<DateTime<Utc>>()? <= now;
-        match &core.post.options.mailer {
-            _ if expired => {
-                tracing::warn!(mail = %id, attempts, "a mail was never sent, and is out of date");
-                remove(core, id).await?;
-            }
-            Some(mailer) => {
-                if let Some(mail) = take(core, id, attempts).await? {
-                    taken.push(send(core, mailer.clone(), mail));
-                }
-            }
-            // It waits for a process that has one; the others need not look at it all the time.
-            None => drop(take(core, id, attempts).await?),
-        }
+    let tries = stream::iter(rows).map(|mut row| async move {
+        let (id, attempts) = (row.uuid()?, row.int()?);
+        attempt(core, id, attempts, row.instant()?).await
+    });
+    let tries = tries.buffer_unordered(AT_ONCE);
+    tries
+        .try_fold(
+            0,
+            |count, tried| async move { Ok(count + usize::from(tried)) },
+        )
+        .await
+}
+
+/// Sends a mail, if nobody else does; answers whether that was tried.
+async fn attempt(
+    core: &Arc<Core>,
+    id: Uuid,
+    attempts: i64,
+    expires_at: DateTime<Utc>,
+) -> Result<bool> {
+    if expires_at <= core.clock.now() {
+        tracing::warn!(mail = %id, attempts, "a mail was never sent, and is out of date");
+        return remove(core, id).await.map(|()| false);
     }
-    let tried = taken.len();
-    join_all(taken).await.into_iter().collect::<Result<()>>()?;
-    Ok(tried)
+    let taken = take(core, id, attempts).await?;
+    match (&core.post.options.mailer, taken) {
+        (Some(mailer), Some(mail)) => send(core, mailer.clone(), mail).await.map(|()| true),
+        // It waits for a process that has one; the others need not look at it all the time.
+        _ => Ok(false),
+    }
 }
 
 async fn take(core: &Core, id: Uuid, attempts: i64) -> Result<Option<Taken>> {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{HeldRole, Member};
+use super::{HeldRole, Member, MemberKind};
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::Result;
 use crate::id::{RoleId, TenantId, UserId};
@@ -12,6 +12,7 @@ use crate::scope::Actor;
 
 const COLUMNS: &[ColumnType] = &[
     ColumnType::Uuid,
+    ColumnType::Text,
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Text,
@@ -24,7 +25,7 @@ const COLUMNS: &[ColumnType] = &[
 /// The statement that reads one member with their roles.
 pub(super) fn select(tenant: TenantId, user: UserId) -> Sql {
     Sql::new(
-        "SELECT m.user_id, u.email, u.name, u.status, m.created_at, r.id, r.name, a.until \
+        "SELECT m.user_id, u.email, u.name, u.status, u.kind, m.created_at, r.id, r.name, a.until \
          FROM memberships m \
          JOIN users u ON u.id = m.user_id \
          LEFT JOIN role_assignments a ON a.tenant_id = m.tenant_id AND a.user_id = m.user_id \
@@ -39,7 +40,7 @@ pub(super) fn select(tenant: TenantId, user: UserId) -> Sql {
 /// The statement that reads the first members after a user, with their roles.
 pub(super) fn select_page(tenant: TenantId, after: Option<UserId>, limit: u32) -> Sql {
     Sql::new(
-        "SELECT m.user_id, u.email, u.name, u.status, m.created_at, r.id, r.name, a.until \
+        "SELECT m.user_id, u.email, u.name, u.status, u.kind, m.created_at, r.id, r.name, a.until \
          FROM (SELECT tenant_id, user_id, created_at FROM memberships \
          WHERE tenant_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3) m \
          JOIN users u ON u.id = m.user_id \
@@ -63,6 +64,10 @@ pub(super) fn parse(rows: Vec<Row>) -> Result<Vec<Member>> {
             email: row.text()?,
             name: row.text()?,
             active: row.text::<String>()? == "active",
+            kind: match row.text::<String>()?.as_str() {
+                "service" => MemberKind::Service,
+                _ => MemberKind::Person,
+            },
             joined_at: row.instant()?,
             roles: Vec::new(),
         };

@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 50] = [
+const TABLES: [&str; 52] = [
     "tenants",
     "users",
     "memberships",
@@ -71,6 +71,8 @@ const TABLES: [&str; 50] = [
     "totp_factors",
     "recovery_codes",
     "login_challenges",
+    "operators",
+    "tenant_settings",
     "passkey_handles",
     "passkeys",
     "passkey_ceremonies",
@@ -81,7 +83,7 @@ const TABLES: [&str; 50] = [
 ];
 
 /// Path segments and permission prefixes of the library itself, present and foreseen.
-const SEGMENTS: [&str; 15] = [
+const SEGMENTS: [&str; 17] = [
     "auth",
     "me",
     "members",
@@ -97,6 +99,8 @@ const SEGMENTS: [&str; 15] = [
     "search",
     "groups",
     "service_accounts",
+    "platform",
+    "impersonations",
 ];
 
 /// Prefixes that the databases keep for themselves.

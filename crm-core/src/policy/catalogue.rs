@@ -7,7 +7,7 @@ use super::permission::{Permission, WILDCARD};
 use crate::error::{Error, Result};
 
 /// The objects of a tenant's administration; no module may take one of their names.
-const ADMINISTRATION: [&str; 10] = [
+const ADMINISTRATION: [&str; 11] = [
     "members",
     "roles",
     "groups",
@@ -17,6 +17,7 @@ const ADMINISTRATION: [&str; 10] = [
     "audit",
     "jobs",
     "modules",
+    "impersonations",
     "identity_providers",
 ];
 

@@ -61,7 +61,11 @@ impl Once {
         }
         Ok(Self {
             tenant: scope.tenant(),
-            actor: scope.actor().to_string(),
+            // Who acts in another's name gets none of their answers.
+            actor: match scope.impersonator() {
+                Some(by) => format!("{} by {by}", scope.actor()),
+                None => scope.actor().to_string(),
+            },
             key: key.to_owned(),
             fingerprint: hash.finalize().into(),
         })

@@ -10,14 +10,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Status, Tenant, Tenants};
+use super::{Status, Tenant, Tenants, tell};
 use crate::audit::Sealer;
 use crate::crm::POLICY_POLL;
 use crate::db::erase::TenantTable;
 use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::journal;
 use crate::scope::{Read, RequestContext};
 
 /// Users who go in one transaction.
@@ -103,10 +102,12 @@ impl Tenants {
     async fn bury(&self, tenant: &Tenant, request: RequestContext) -> Result<()> {
         let scope = crate::scope::Scope::operator(&self.core, tenant.id, request.clone()).await?;
         let before = json!({"name": tenant.name});
-        let (by, entity) = (scope.clone(), ("tenants", Some(tenant.id.to_string())));
+        let (clock, actor, id) = (self.core.clock.clone(), self.actor, tenant.id);
+        let about = request.clone();
         let told = self.core.db.write(move |tx| {
             Box::pin(async move {
-                journal::audit(tx, &by, "tenants.erase", entity, Some(before), None).await
+                let by = (&clock, actor, &about);
+                tell(tx, by, id, "tenants.erase", (Some(before), None)).await
             })
         });
         told.await?;

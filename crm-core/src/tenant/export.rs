@@ -1,7 +1,7 @@
 //! Everything that a tenant has, as files of one JSON object on each line: its modules' records, also
-//! those in the trash, its own fields and modules, members, roles, keys and identity providers without
-//! their secrets, identities, plugins without their components, jobs, and the audit log with its
-//! seals.
+//! those in the trash, its own fields and modules, members with their kind, groups, roles, invitations,
+//! keys and identity providers without their secrets, identities, open sessions, what it settled for
+//! itself, plugins without their components, jobs, and the audit log with its seals.
 //!
 //! Read a page at a time, as the operator, while others write: each file by itself is as it was when
 //! its pages were read. Fields declared `write_only` leave in no export.
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::audit::AuditExport;
 use crate::crm::Crm;
 use crate::error::{Error, Result};
-use crate::id::{IdentityId, JobId, TenantId, UserId};
+use crate::id::{FamilyId, GroupId, IdentityId, JobId, TenantId, UserId};
 use crate::record::{Count, Query};
 use crate::scope::{Delete, Read, RequestContext, Scope};
 use crate::transfer::{self, Format};
@@ -47,6 +47,10 @@ enum Part {
     Identities(Option<IdentityId>),
     Modules,
     Members(Option<UserId>),
+    Groups(Option<GroupId>),
+    Invitations,
+    Sessions(Option<FamilyId>),
+    Security,
     Jobs(Option<JobId>),
     Fields(String),
     Records(String, Box<transfer::Export>),
@@ -70,6 +74,10 @@ impl Crm {
             Part::Tenant,
             Part::Roles,
             Part::Members(None),
+            Part::Groups(None),
+            Part::Invitations,
+            Part::Sessions(None),
+            Part::Security,
             Part::Keys,
             Part::Plugins,
             Part::Providers,
@@ -167,6 +175,30 @@ impl TenantExport {
                 let page = self.crm.members().list(&permit, after, PAGE).await?;
                 let rest = page.next.map(|next| Part::Members(Some(next)));
                 (named("members"), lines(page.data)?, rest)
+            }
+            Part::Groups(after) => {
+                let permit = self.permit("groups")?;
+                let page = self.crm.groups().list(&permit, after, PAGE).await?;
+                let rest = page.next.map(|next| Part::Groups(Some(next)));
+                (named("groups"), lines(page.data)?, rest)
+            }
+            Part::Invitations => {
+                let permit = self.permit("members")?;
+                let invitations = self.crm.invitations().list(&permit).await?;
+                (named("invitations"), lines(invitations)?, None)
+            }
+            Part::Sessions(after) => {
+                let permit = self.permit("members")?;
+                let page = self.crm.sessions().export(&permit, after, PAGE).await?;
+                let last = page.last().map(|session| session.id);
+                let rest = last.filter(|_| page.len() == PAGE as usize);
+                let rest = rest.map(|last| Part::Sessions(Some(last)));
+                (named("sessions"), lines(page)?, rest)
+            }
+            Part::Security => {
+                let permit = self.permit("members")?;
+                let security = self.crm.accounts().tenant_security(&permit).await?;
+                (named("security"), lines([security])?, None)
             }
             Part::Jobs(before) => {
                 let page = self.crm.jobs().list(&self.scope, before, PAGE).await?;

@@ -3,12 +3,12 @@
 
 use serde_json::json;
 
-use super::{COLUMNS, Tenant, Tenants, read};
+use super::{COLUMNS, Tenant, Tenants, read, tell};
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::journal::{self, Author};
-use crate::scope::{Actor, RequestContext};
+use crate::platform::PLATFORM;
+use crate::scope::RequestContext;
 
 /// Whether members and keys are let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl Tenants {
     /// [`Error::NotFound`].
     pub async fn get(&self, id: TenantId) -> Result<Tenant> {
         let row = self.core.db.fetch_optional(by_id(id)).await?;
+        let row = row.filter(|_| id != PLATFORM);
         read(row.ok_or(Error::NotFound)?)
     }
 
@@ -67,7 +68,10 @@ impl Tenants {
         status: Status,
         request: RequestContext,
     ) -> Result<Tenant> {
-        let clock = self.core.clock.clone();
+        let (clock, actor) = (self.core.clock.clone(), self.actor);
+        if id == PLATFORM {
+            return Err(Error::NotFound);
+        }
         let change = self.core.policy.write(id, move |tx| {
             Box::pin(async move {
                 let row = tx.fetch_optional(by_id(id)).await?;
@@ -93,16 +97,10 @@ impl Tenants {
                     .bind(status.as_str(), ColumnType::Text)
                     .bind(id, ColumnType::Uuid);
                 tx.execute(update).await?;
-                let author = Author {
-                    clock: &clock,
-                    tenant: id,
-                    actor: Actor::Operator,
-                    request: &request,
-                };
-                let entity = ("tenants", Some(id.to_string()));
                 let state = |tenant: &Tenant| Some(json!({"is_active": tenant.is_active}));
                 let (was, is) = (state(&before), state(&after));
-                journal::audit_by(tx, author, status.action(), entity, was, is).await?;
+                let by = (&clock, actor, &request);
+                tell(tx, by, id, status.action(), (was, is)).await?;
                 Ok(after)
             })
         });

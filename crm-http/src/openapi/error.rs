@@ -29,12 +29,14 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
         ),
         (
             "403",
-            declares("x-permission"),
+            declares("security"),
             "The caller lacks the permission.",
         ),
         (
             "404",
-            has_parameter("in", "path") || path.ends_with("/access/explain"),
+            has_parameter("in", "path")
+                || path.ends_with("/access/explain")
+                || declares("x-platform-permission"),
             "There is no such thing, or none the caller may see.",
         ),
         (

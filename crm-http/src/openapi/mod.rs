@@ -160,6 +160,12 @@ pub(crate) fn permission_in(words: &str) -> Option<&str> {
     rest.split_once('`').map(|(permission, _)| permission)
 }
 
+/// The platform's permission that an operation's words declare.
+pub(crate) fn platform_permission_in(words: &str) -> Option<&str> {
+    let (_, rest) = words.split_once("Platform permission: `")?;
+    rest.split_once('`').map(|(permission, _)| permission)
+}
+
 /// Every operation with a credential takes the tenant's name.
 fn declare_tenant(operation: &mut Map<String, Value>) {
     if !operation.contains_key("security") {
@@ -182,7 +188,11 @@ fn declare_permission(operation: &mut Map<String, Value>) {
         .get("description")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    if let Some(permission) = permission_in(words).map(|permission| json!(permission)) {
-        operation.insert("x-permission".into(), permission);
+    let own = permission_in(words).map(|permission| json!(permission));
+    let platform = platform_permission_in(words).map(|permission| json!(permission));
+    for (name, permission) in [("x-permission", own), ("x-platform-permission", platform)] {
+        if let Some(permission) = permission {
+            operation.insert(name.into(), permission);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The audit log: read only, because nobody edits what happened.
 
 use bytes::Bytes;
-use crm_core::{AuditEntry, AuditExport, AuditQuery, Crm, Read};
+use crm_core::{AuditEntry, AuditExport, AuditPage, AuditQuery, Crm, Read};
 use futures::{StreamExt as _, stream};
 use poem::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use poem::{Body, IntoResponse, Response};
@@ -27,11 +27,15 @@ pub(crate) struct Audit {
 /// Something that somebody did.
 #[derive(Object)]
 #[oai(rename = "AuditEntry")]
-struct Entry {
+pub(super) struct Entry {
     id: Uuid,
     occurred_at: Instant,
-    /// `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`.
+    /// `user:<id>`, `api_key:<id>`, `plugin:<id>`, `operator:<id>` for an operator of the platform, or
+    /// `operator` for the program itself.
     actor: String,
+    /// Who acted in the actor's name, `user:<id>` or `operator:<id>`; null when they did themselves.
+    #[oai(nullable)]
+    impersonator: Option<String>,
     /// What was done, such as `contacts.update`.
     action: String,
     /// To what kind of thing, such as `contacts`.
@@ -63,12 +67,21 @@ struct Entry {
 /// A page of the audit log.
 #[derive(Object)]
 #[oai(rename = "AuditList")]
-struct List {
+pub(super) struct List {
     /// The entries, newest first.
     data: Vec<Entry>,
     /// The `cursor` of the next page; null at the end.
     #[oai(nullable)]
     next_cursor: Option<Uuid>,
+}
+
+impl From<AuditPage> for List {
+    fn from(page: AuditPage) -> Self {
+        Self {
+            data: page.data.into_iter().map(Entry::from).collect(),
+            next_cursor: page.next_cursor,
+        }
+    }
 }
 
 #[OpenApi(prefix_path = "/api/v1/audit", tag = "Tag::Audit")]
@@ -111,10 +124,7 @@ impl Audit {
             .audit()
             .list(&caller.permit::<Read>("audit")?, &query)
             .await?;
-        Ok(Json(List {
-            data: page.data.into_iter().map(Entry::from).collect(),
-            next_cursor: page.next_cursor,
-        }))
+        Ok(Json(page.into()))
     }
 
     /// Export what happened
@@ -147,7 +157,7 @@ impl Audit {
         let first = export.next().await?.unwrap_or_default();
         let rest = stream::unfold(Some(export), next_piece);
         let file = stream::iter([Ok(first.into())]).chain(rest);
-        Ok(File(Body::from_bytes_stream(file)))
+        Ok(File::new("audit", Body::from_bytes_stream(file)))
     }
 }
 
@@ -162,19 +172,29 @@ async fn next_piece(
     }
 }
 
-/// Entries as a file.
-struct File(Body);
+/// Lines as a file.
+pub(super) struct File {
+    name: &'static str,
+    body: Body,
+}
 
 impl File {
     const MEDIA_TYPE: &'static str = "text/x-ndjson";
+
+    pub(super) fn new(name: &'static str, body: Body) -> Self {
+        Self { name, body }
+    }
 }
 
 impl IntoResponse for File {
     fn into_response(self) -> Response {
         Response::builder()
             .header(CONTENT_TYPE, Self::MEDIA_TYPE)
-            .header(CONTENT_DISPOSITION, "attachment; filename=\"audit.ndjson\"")
-            .body(self.0)
+            .header(
+                CONTENT_DISPOSITION,
+                format!("attachment; filename=\"{}.ndjson\"", self.name),
+            )
+            .body(self.body)
     }
 }
 
@@ -183,7 +203,7 @@ impl ApiResponse for File {
         let text = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "The entries.",
+                description: "One JSON object on each line.",
                 status: Some(200),
                 status_range: None,
                 content: vec![MetaMediaType {
@@ -204,6 +224,7 @@ impl From<AuditEntry> for Entry {
             id: entry.id,
             occurred_at: entry.occurred_at.into(),
             actor: entry.actor,
+            impersonator: entry.impersonator,
             action: entry.action,
             entity: entry.entity,
             entity_id: entry.entity_id,

@@ -52,6 +52,9 @@ struct LoginBody {
     /// Whether each request names its tenant by `X-Tenant`: one token for all tenants of the user.
     #[oai(default)]
     roaming: bool,
+    /// Whether an operator logs in to the platform, also when they are a member of tenants.
+    #[oai(default)]
+    platform: bool,
 }
 
 /// A refresh token.
@@ -81,11 +84,25 @@ struct MeReply {
     /// The user; null for an API key.
     #[oai(nullable)]
     user: Option<Profile>,
-    tenant: Tenant,
+    /// Null for an operator on the platform.
+    #[oai(nullable)]
+    tenant: Option<Tenant>,
     /// The roles held in the tenant.
     roles: Vec<HeldRole>,
-    /// What they allow, such as `contacts.read`; `:own` at the end means own rows only.
+    /// What they allow, such as `contacts.read`; `:own` at the end means own rows only. On the platform
+    /// what the operator may do, such as `tenants.create`.
     permissions: Vec<String>,
+    /// Who acts in the user's name; null when they do themselves. Applications show it all the time.
+    #[oai(nullable)]
+    impersonated_by: Option<ImpersonatedBy>,
+}
+
+/// Who acts in another's name.
+#[derive(Object)]
+struct ImpersonatedBy {
+    /// `user:<id>` for a member of the tenant, `operator:<id>` for an operator of the platform.
+    actor: String,
+    name: String,
 }
 
 /// A user, as shown to themselves.
@@ -159,10 +176,13 @@ impl Auth {
         body: Strict<LoginBody>,
     ) -> Result<Json<Tokens>, Problem> {
         let body = body.0;
-        let accounts = match body.roaming {
-            true => origin.accounts(&self.crm).roaming(),
-            false => origin.accounts(&self.crm),
-        };
+        let mut accounts = origin.accounts(&self.crm);
+        if body.roaming {
+            accounts = accounts.roaming();
+        }
+        if body.platform {
+            accounts = accounts.on_platform();
+        }
         let login = Login {
             email: body.email,
             password: body.password.into(),
@@ -239,9 +259,13 @@ impl From<Me> for MeReply {
                 name: user.name,
                 last_login_at: user.last_login_at.map(Instant),
             }),
-            tenant: me.tenant.into(),
+            tenant: me.tenant.map(Tenant::from),
             roles: me.roles.into_iter().map(HeldRole::from).collect(),
             permissions: me.permissions,
+            impersonated_by: me.impersonated_by.map(|by| ImpersonatedBy {
+                actor: by.actor,
+                name: by.name,
+            }),
         }
     }
 }

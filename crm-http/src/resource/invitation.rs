@@ -27,13 +27,13 @@ pub(crate) struct Invited {
 /// An open invitation.
 #[derive(Object)]
 #[oai(rename = "Invitation")]
-struct Reply {
+pub(super) struct Reply {
     id: Uuid,
     email: String,
     name: String,
     /// The ids of the roles that come with it.
     roles: Vec<Uuid>,
-    /// Who invited: `user:<id>`, `api_key:<id>` or `operator`.
+    /// Who invited: `user:<id>`, `api_key:<id>`, `operator:<id>` or `operator`.
     invited_by: String,
     created_at: Instant,
     expires_at: Instant,

@@ -2,11 +2,11 @@
 
 use crm_core::id::UserId;
 use crm_core::identity::NewUser;
-use crm_core::member::{self, Member, RoleGrant};
+use crm_core::member::{self, Member, MemberKind, RoleGrant};
 use crm_core::{Create, Crm, Delete, Read, Update};
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi, Union};
+use poem_openapi::{Enum, Object, OpenApi, Union};
 use uuid::Uuid;
 
 use crate::credential::Caller;
@@ -28,9 +28,19 @@ struct Reply {
     name: String,
     /// Whether they may log in.
     active: bool,
+    /// A person who logs in, or a service account, which acts by API keys.
+    kind: Kind,
     /// The roles they hold, the oldest role first.
     roles: Vec<HeldRole>,
     joined_at: Instant,
+}
+
+/// What a member is.
+#[derive(Enum)]
+#[oai(rename = "MemberKind", rename_all = "snake_case")]
+enum Kind {
+    Person,
+    Service,
 }
 
 /// A role that somebody holds.
@@ -243,6 +253,10 @@ impl From<Member> for Reply {
             email: member.email,
             name: member.name,
             active: member.active,
+            kind: match member.kind {
+                MemberKind::Person => Kind::Person,
+                MemberKind::Service => Kind::Service,
+            },
             roles: member.roles.into_iter().map(HeldRole::from).collect(),
             joined_at: member.joined_at.into(),
         }

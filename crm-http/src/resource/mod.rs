@@ -9,16 +9,20 @@ mod group;
 mod health;
 mod identity;
 mod identity_provider;
+mod impersonation;
 mod invitation;
 mod job;
 mod member;
 mod module;
+mod operator;
 #[cfg(feature = "passkeys")]
 mod passkey;
+mod platform;
 mod plugin;
 mod role;
 mod route;
 mod second_factor;
+mod security;
 mod service_account;
 mod session;
 
@@ -48,6 +52,8 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             account::Account { crm: crm.clone() },
             invitation::Invited { crm: crm.clone() },
             second_factor::SecondFactor { crm: crm.clone() },
+            security::Security { crm: crm.clone() },
+            impersonation::Own { crm: crm.clone() },
             passkeys(crm),
             identity::Identities { crm: crm.clone() },
         ),
@@ -55,7 +61,9 @@ pub(crate) fn api(crm: &Crm) -> impl OpenApi + use<> {
             member::Members { crm: crm.clone() },
             invitation::Invitations { crm: crm.clone() },
             service_account::ServiceAccounts { crm: crm.clone() },
+            impersonation::Impersonations { crm: crm.clone() },
         ),
+        (platform::Tenants, operator::Operators),
         role::Roles { crm: crm.clone() },
         group::Groups { crm: crm.clone() },
         access::Access { crm: crm.clone() },

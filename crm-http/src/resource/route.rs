@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crm_core::platform::{Platform, PlatformPermission};
 use crm_core::policy::{self, Catalogue};
 use crm_core::{Error, FieldError, Scope};
 use poem::endpoint::{BoxEndpoint, Endpoint};
@@ -18,7 +19,7 @@ use poem_openapi::registry::{MetaOperation, MetaParamIn};
 
 use crate::credential;
 use crate::edge::{Exchange, Template};
-use crate::openapi::permission_in;
+use crate::openapi::{permission_in, platform_permission_in};
 use crate::problem::Problem;
 
 /// What the words of an operation say that needs a credential and no permission.
@@ -94,6 +95,15 @@ enum Guard {
     Caller,
     /// Whoever holds this permission.
     Permission(policy::Operation, String),
+    /// Operators who hold this permission of the platform; there is nothing for others.
+    Platform(PlatformPermission),
+}
+
+/// Who is let pass.
+#[derive(Default)]
+struct Admitted {
+    scope: Option<Scope>,
+    platform: Option<Platform>,
 }
 
 impl Guard {
@@ -106,6 +116,9 @@ impl Guard {
             return Ok(Self::Open);
         }
         let words = operation.description.unwrap_or_default();
+        if let Some(permission) = platform_permission_in(words) {
+            return permission.parse().map(Self::Platform);
+        }
         let Some(permission) = permission_in(words) else {
             if words.contains(ANY_CALLER) {
                 return Ok(Self::Caller);
@@ -124,11 +137,18 @@ impl Guard {
     }
 
     /// The caller's scope, once the guard lets them pass.
-    async fn admit(&self, request: &Request) -> Result<Option<Scope>, Problem> {
+    async fn admit(&self, request: &Request) -> Result<Admitted, Problem> {
         if matches!(self, Self::Open) {
-            return Ok(None);
+            return Ok(Admitted::default());
         }
-        let scope = credential::scope(Exchange::of(request)?, request).await?;
+        let exchange = Exchange::of(request)?;
+        let scope = credential::scope(exchange, request).await?;
+        let mut platform = None;
+        if let Self::Platform(permission) = self {
+            let found = exchange.app.crm.platform(&scope).await?;
+            found.check(*permission)?;
+            platform = Some(found);
+        }
         if let Self::Permission(operation, name) = self
             && scope.grants().decide(*operation).is_none()
         {
@@ -137,7 +157,10 @@ impl Guard {
             }
             .into());
         }
-        Ok(Some(scope))
+        Ok(Admitted {
+            scope: Some(scope),
+            platform,
+        })
     }
 }
 
@@ -160,8 +183,12 @@ impl Endpoint for Resource {
         let Some(operation) = self.methods.get(request.method()) else {
             return Err(Problem::method_not_allowed(allow(self.methods.keys())).into());
         };
-        if let Some(scope) = operation.guard.admit(&request).await? {
+        let admitted = operation.guard.admit(&request).await?;
+        if let Some(scope) = admitted.scope {
             request.extensions_mut().insert(scope);
+        }
+        if let Some(platform) = admitted.platform {
+            request.extensions_mut().insert(platform);
         }
         let query: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
         refuse_unknown(&query, &operation.query)?;

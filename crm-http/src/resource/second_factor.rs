@@ -217,7 +217,8 @@ impl SecondFactor {
 
     /// Set what the tenant asks of logins
     ///
-    /// Open sessions and API keys go on. Permission: `members.update`.
+    /// Sessions that began without the second factor that is asked for from now on end, also the one
+    /// that asks; API keys go on. Permission: `members.update`.
     #[oai(
         path = "/requirements",
         method = "put",

@@ -44,6 +44,9 @@ struct Reply {
     user_agent: Option<String>,
     /// Whether it is the one that asks.
     current: bool,
+    /// Who acts in the user's name in it, `user:<id>` or `operator:<id>`; null when they do themselves.
+    #[oai(nullable)]
+    impersonator: Option<String>,
 }
 
 /// Sessions, the one used last first; at most 200.
@@ -257,6 +260,7 @@ impl From<OpenSession> for Reply {
             address: session.address,
             user_agent: session.user_agent,
             current: session.current,
+            impersonator: session.impersonator,
         }
     }
 }

@@ -51,6 +51,12 @@ impl Mailbox {
         mails.iter().rev().find(|mail| mail.to == to).cloned()
     }
 
+    /// Whom the mails that arrived went to, in their order.
+    pub(crate) fn recipients(&self) -> Vec<String> {
+        let mails = self.0.lock().unwrap();
+        mails.iter().map(|mail| mail.to.clone()).collect()
+    }
+
     /// The token in the latest mail to an address.
     pub(crate) async fn token(&self, app: &App, to: &str) -> String {
         let link = self.latest(app, to).await.unwrap().link.unwrap();

@@ -16,10 +16,19 @@ crate::on_both_databases! {
 const ACTS: &[(&str, bool, bool)] = &[
     ("api_keys.create", false, true),
     ("api_keys.delete", true, true),
+    ("auth.impersonation_end", false, false),
+    ("auth.impersonation_start", false, true),
+    ("groups.create", false, true),
+    ("groups.delete", true, false),
+    ("groups.update", true, true),
+    ("invitations.create", false, true),
+    ("invitations.delete", false, false),
     ("jobs.cancel", true, false),
     ("jobs.create", false, true),
     ("members.create", false, true),
     ("members.delete", true, false),
+    ("members.session_end", false, true),
+    ("members.unlock", false, false),
     ("members.update", true, true),
     ("modules.create", false, true),
     ("modules.delete", true, true),
@@ -33,6 +42,7 @@ const ACTS: &[(&str, bool, bool)] = &[
     ("tenants.create", false, true),
     ("tenants.resume", true, true),
     ("tenants.suspend", true, true),
+    ("tenants.update", true, true),
 ];
 
 fn id(reply: &Value) -> String {
@@ -60,6 +70,8 @@ async fn every_administrative_act_leaves_an_entry_with_before_and_after(database
     let path = format!("{member}/roles");
     admin.send(Method::PUT, &path, roles).await.expect(200);
     admin.delete(&member).await.expect(204);
+
+    people(&app).await;
 
     let key = json!({"name": "key", "role": "viewer"});
     let key = admin.post("/api/v1/api_keys", key).await.expect(201);
@@ -109,7 +121,7 @@ async fn every_administrative_act_leaves_an_entry_with_before_and_after(database
         let entry: Value = serde_json::from_str(line).unwrap();
         assert!(entry["request_id"].is_string() && entry["actor"].is_string());
         let action = entry["action"].as_str().unwrap();
-        if !action.starts_with("auth.") {
+        if !action.starts_with("auth.") || action.contains("impersonation") {
             let (before, after) = told.entry(action.to_owned()).or_insert((true, true));
             *before &= !entry["before"].is_null();
             *after &= !entry["after"].is_null();
@@ -126,6 +138,40 @@ async fn every_administrative_act_leaves_an_entry_with_before_and_after(database
         .collect();
     assert_eq!(told, ACTS);
     app.close().await;
+}
+
+/// What admins do about the people of their tenant, beside their roles.
+async fn people(app: &App) {
+    let admin = &app.admin;
+    let group = admin.post("/api/v1/groups", json!({"name": "crew"})).await;
+    let group = format!("/api/v1/groups/{}", id(&group.expect(201)));
+    let renamed = json!({"name": "team"});
+    admin.patch(&group, renamed).await.expect(200);
+    admin.delete(&group).await.expect(204);
+    let invited = json!({"email": "di@acme.example", "name": "Di", "roles": ["viewer"]});
+    let invited = admin.post("/api/v1/invitations", invited).await.expect(201);
+    let invited = format!("/api/v1/invitations/{}", id(&invited));
+    admin.delete(&invited).await.expect(204);
+    let account = json!({"name": "sync", "roles": ["viewer"]});
+    let account = admin.post("/api/v1/service_accounts", account).await;
+    account.expect(201);
+    let cy = app.member("cy", "viewer").await;
+    let begun = json!({"user": "cy@acme.example", "reason": "ticket 7"});
+    let begun = admin.post("/api/v1/impersonations", begun).await;
+    let begun = id(&begun.expect(201)["impersonation"]);
+    let path = format!("/api/v1/impersonations/{begun}");
+    admin.delete(&path).await.expect(204);
+    let wrong = json!({"email": "cy@acme.example", "password": "not the password"});
+    app.anonymous().post("/api/v1/auth/login", wrong).await;
+    let me = cy.get("/api/v1/auth/me").await.expect(200);
+    let member = format!("/api/v1/members/{}", id(&me["user"]));
+    let unlock = format!("{member}/unlock");
+    admin.send(Method::POST, &unlock, None).await.expect(204);
+    let sessions = format!("{member}/sessions");
+    admin.delete(&sessions).await.expect(204);
+    let security = Some(json!({"operator_impersonation": false}));
+    let path = "/api/v1/auth/security";
+    admin.send(Method::PUT, path, security).await.expect(200);
 }
 
 async fn the_log_leaves_as_a_file_of_all_that_the_filters_let_through(database: Database) {

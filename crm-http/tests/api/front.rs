@@ -224,7 +224,9 @@ async fn the_operations_are_these() {
     let mut lines = Vec::new();
     for (path, item) in app.document()["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let permission = operation["x-permission"].as_str().unwrap_or("-");
+            let platform = operation["x-platform-permission"].as_str();
+            let permission = operation["x-permission"].as_str().or(platform);
+            let permission = permission.unwrap_or("-");
             let id = operation["operationId"].as_str().unwrap();
             lines.push(format!(
                 "{} {path} {id} {permission}",
@@ -245,6 +247,7 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/email/verify verify_email -
     GET /api/v1/auth/identities list_identities -
     DELETE /api/v1/auth/identities/{id} unlink_identity -
+    DELETE /api/v1/auth/impersonation end_impersonation -
     POST /api/v1/auth/invitation/accept accept_invitation -
     POST /api/v1/auth/invitation/read read_invitation -
     POST /api/v1/auth/login login -
@@ -275,6 +278,8 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/register register -
     GET /api/v1/auth/requirements get_login_requirements members.read
     PUT /api/v1/auth/requirements set_login_requirements members.update
+    GET /api/v1/auth/security get_tenant_security members.read
+    PUT /api/v1/auth/security set_tenant_security members.update
     DELETE /api/v1/auth/sessions delete_sessions -
     GET /api/v1/auth/sessions list_sessions -
     DELETE /api/v1/auth/sessions/{id} delete_session -
@@ -341,6 +346,9 @@ async fn the_operations_are_these() {
     DELETE /api/v1/identity_providers/{id} delete_identity_provider identity_providers.delete
     GET /api/v1/identity_providers/{id} get_identity_provider identity_providers.read
     PUT /api/v1/identity_providers/{id} replace_identity_provider identity_providers.update
+    GET /api/v1/impersonations list_impersonations impersonations.read
+    POST /api/v1/impersonations create_impersonation impersonations.create
+    DELETE /api/v1/impersonations/{id} delete_impersonation impersonations.delete
     GET /api/v1/invitations list_invitations members.read
     POST /api/v1/invitations create_invitation members.create
     DELETE /api/v1/invitations/{id} delete_invitation members.delete
@@ -365,6 +373,19 @@ async fn the_operations_are_these() {
     DELETE /api/v1/modules/{module}/fields/{name} delete_module_field modules.update
     PATCH /api/v1/modules/{module}/fields/{name} update_module_field modules.update
     POST /api/v1/modules/{module}/fields/{name}/purge purge_module_field modules.delete
+    GET /api/v1/platform/audit list_platform_audit audit.read
+    GET /api/v1/platform/erased_tenants list_erased_tenants tenants.read
+    GET /api/v1/platform/operators list_operators operators.read
+    POST /api/v1/platform/operators create_operator operators.create
+    DELETE /api/v1/platform/operators/{user_id} delete_operator operators.delete
+    GET /api/v1/platform/tenants list_tenants tenants.read
+    POST /api/v1/platform/tenants create_tenant tenants.create
+    GET /api/v1/platform/tenants/{id} get_tenant tenants.read
+    POST /api/v1/platform/tenants/{id}/erase erase_tenant tenants.erase
+    POST /api/v1/platform/tenants/{id}/export export_tenant tenants.export
+    POST /api/v1/platform/tenants/{id}/impersonations create_operator_impersonation tenants.impersonate
+    POST /api/v1/platform/tenants/{id}/resume resume_tenant tenants.resume
+    POST /api/v1/platform/tenants/{id}/suspend suspend_tenant tenants.suspend
     GET /api/v1/plugins list_plugins plugins.read
     POST /api/v1/plugins upload_plugin plugins.create
     DELETE /api/v1/plugins/{id} delete_plugin plugins.delete

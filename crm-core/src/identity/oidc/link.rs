@@ -104,8 +104,9 @@ impl Accounts {
     /// session that a tenant's provider vouched for, those in its tenant. At most 200.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::Refused`] `impersonating` for whoever acts in the user's name.
     pub async fn identities(&self, scope: &Scope) -> Result<Vec<UserIdentity>> {
+        scope.refuse_impersonator()?;
         let Some(user) = scope.actor().user() else {
             return Ok(Vec::new());
         };

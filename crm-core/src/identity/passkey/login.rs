@@ -16,7 +16,7 @@ use crate::id::UserId;
 use crate::identity::account::Accounts;
 use crate::identity::own;
 use crate::identity::second_factor::{self, Step};
-use crate::identity::session::{self, Session, choose};
+use crate::identity::session::{self, Session};
 use crate::scope::RequestContext;
 
 /// What a device answered, and where its owner wants in.
@@ -71,8 +71,7 @@ impl Accounts {
             Some(user) => self.choices(user).await?,
             None => Vec::new(),
         };
-        let named = self.named_tenant(&choices, login.tenant);
-        let (accounts, token) = (self.clone(), login.token);
+        let (accounts, token, named) = (self.clone(), login.token, login.tenant);
         let (device, lifetime) = self.opening(&request);
         // A wrong answer is no failure of the transaction: it must use the challenge up.
         let write = self.core.db.write(move |tx| {
@@ -92,7 +91,7 @@ impl Accounts {
                 if choices.is_empty() {
                     return Ok(None);
                 }
-                let tenant = choose(choices, named.as_deref())?;
+                let tenant = accounts.place(choices, named)?;
                 let opened =
                     session::open(tx, &core.clock, (tenant, user), lifetime, &device).await?;
                 session::note_two_factors(tx, opened.0.id).await?;

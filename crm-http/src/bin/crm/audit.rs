@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
+use crm_core::platform::PLATFORM;
 use crm_core::{Action, AuditQuery, Crm, Permit, Purge, Read};
 
 use crate::Outcome;
@@ -66,8 +67,12 @@ Example:
 #[derive(Args)]
 pub(crate) struct Of {
     /// The tenant's name
-    #[arg(long)]
-    tenant: String,
+    #[arg(long, required_unless_present = "platform")]
+    tenant: Option<String>,
+    /// The log of the platform itself, in place of a tenant's: what operators did, and logins that
+    /// failed for nobody
+    #[arg(long, conflicts_with = "tenant")]
+    platform: bool,
 }
 
 #[derive(Args)]
@@ -95,7 +100,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Of {
     async fn permit<A: Action>(&self, crm: &Crm) -> Result<Permit<A>, Failure> {
-        let tenant = tenant(crm, &self.tenant).await?;
+        let tenant = match &self.tenant {
+            Some(name) => tenant(crm, name).await?,
+            None => PLATFORM,
+        };
         Ok(crm.operator(tenant, request(crm)).permit::<A>("audit")?)
     }
 }

@@ -12,6 +12,7 @@ mod mail;
 mod member;
 mod migrate;
 mod module;
+mod operator;
 #[cfg(feature = "passkeys")]
 mod passkeys;
 #[cfg(feature = "plugins")]
@@ -81,6 +82,8 @@ enum Command {
     #[command(subcommand)]
     Tenant(tenant::Tenant),
     #[command(subcommand)]
+    Operator(operator::Operator),
+    #[command(subcommand)]
     User(user::User),
     #[command(subcommand)]
     Member(member::Member),
@@ -128,6 +131,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Module(command) => command.run(settings).await,
             Command::Field(command) => command.run(settings).await,
             Command::Tenant(command) => command.run(settings).await,
+            Command::Operator(command) => command.run(settings).await,
             Command::User(command) => command.run(settings).await,
             Command::Member(command) => command.run(settings).await,
             Command::Role(command) => command.run(settings).await,

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use crm_core::Crm;
 use crm_core::id::TenantId;
+use crm_core::identity::CharacterClass;
+use crm_core::{Crm, Read, Update};
 
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
@@ -36,10 +37,36 @@ pub(crate) enum Tenant {
         /// The tenant's name
         name: String,
     },
+    /// Show what a tenant settles for itself, or change what is given
+    #[command(after_long_help = "\
+Examples:
+  crm tenant security acme
+  crm tenant security acme --min-chars 12 --class upper --class digit --min-score 3
+  crm tenant security acme --no-password-policy --operator-impersonation false")]
+    Security {
+        /// The tenant's name
+        name: String,
+        /// Whether operators may act in the name of members
+        #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+        operator_impersonation: Option<bool>,
+        /// Fewest characters of a new password, 8 to 64
+        #[arg(long, value_name = "N")]
+        min_chars: Option<usize>,
+        /// A kind of character of a new password: upper, lower, digit or symbol; repeatable
+        #[arg(long = "class", value_name = "KIND", value_parser = class)]
+        classes: Vec<CharacterClass>,
+        /// Lowest strength of a new password, 0 to 4
+        #[arg(long, value_name = "N")]
+        min_score: Option<u8>,
+        /// Ask no more of passwords than the installation does
+        #[arg(long, conflicts_with_all = ["min_chars", "classes", "min_score"])]
+        no_password_policy: bool,
+    },
     /// Write everything that a tenant has into a folder, one JSON object on each line of its files
     ///
-    /// Records, also those in the trash, its own fields and modules, members, roles, keys without
-    /// their secrets, plugins without their components, jobs, and the audit log with its seals.
+    /// Records, also those in the trash, its own fields and modules, members, groups, roles,
+    /// invitations and keys without their secrets, open sessions, plugins without their components,
+    /// jobs, and the audit log with its seals.
     #[command(after_long_help = "Example:\n  crm tenant export acme acme-2025/")]
     Export {
         /// The tenant's name
@@ -88,6 +115,38 @@ impl Tenant {
                 crm.tenants().resume(id, request(&crm)).await?;
                 say!("{id} {name} active");
             }
+            Self::Security {
+                name,
+                operator_impersonation,
+                min_chars,
+                classes,
+                min_score,
+                no_password_policy,
+            } => {
+                let scope = crm.operator(tenant(&crm, &name).await?, request(&crm));
+                let accounts = crm.accounts();
+                let read = scope.permit::<Read>("members")?;
+                let mut security = accounts.tenant_security(&read).await?;
+                if let Some(admitted) = operator_impersonation {
+                    security.operator_impersonation = admitted;
+                }
+                if no_password_policy {
+                    security.password_policy = None;
+                } else if min_chars.is_some() || !classes.is_empty() || min_score.is_some() {
+                    let mut policy = security.password_policy.unwrap_or_default();
+                    policy.min_chars = min_chars.unwrap_or(policy.min_chars);
+                    policy.min_score = min_score.unwrap_or(policy.min_score);
+                    if !classes.is_empty() {
+                        policy.classes = classes;
+                    }
+                    security.password_policy = Some(policy);
+                }
+                let permit = scope.permit::<Update>("members")?;
+                accounts
+                    .set_tenant_security(&permit, security.clone())
+                    .await?;
+                say!("{}", serde_json::to_string(&security)?);
+            }
             Self::Export { name, folder } => {
                 let id = tenant(&crm, &name).await?;
                 export(&crm, id, &folder).await?;
@@ -114,6 +173,16 @@ impl Tenant {
         }
         crm.close().await;
         Ok(())
+    }
+}
+
+fn class(text: &str) -> Result<CharacterClass, String> {
+    match text {
+        "upper" => Ok(CharacterClass::Upper),
+        "lower" => Ok(CharacterClass::Lower),
+        "digit" => Ok(CharacterClass::Digit),
+        "symbol" => Ok(CharacterClass::Symbol),
+        _ => Err("choose upper, lower, digit or symbol".to_owned()),
     }
 }
 

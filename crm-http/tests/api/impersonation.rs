@@ -1,0 +1,630 @@
+//! Acting in another's name: what it shows, what it cannot do, and how it ends.
+
+use chrono::TimeDelta;
+use crm_core::Read;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::app::{App, Caller, Database, PASSWORD, Reply};
+use crate::platform::{acme, claims, everything, operator, request};
+
+const BEGIN: &str = "/api/v1/impersonations";
+const BOB: &str = "bob@acme.example";
+
+crate::on_both_databases! {
+    an_admin_acts_in_a_members_name_and_everything_says_so
+    nobody_gains_by_acting_in_anothers_name
+    own_rows_of_the_one_are_not_own_rows_of_the_other
+    nobody_administers_in_anothers_name
+    an_impersonation_ends_at_once_with_whatever_it_rests_on
+    an_impersonation_lasts_a_quarter_of_an_hour_and_cannot_be_prolonged
+    an_operator_acts_in_a_members_name_and_the_tenant_sees_it
+    a_tenant_forbids_operators_to_act_in_its_members_names
+    an_operators_impersonation_ends_with_the_operator_and_the_tenant
+    answers_kept_for_somebody_are_not_given_to_who_acts_in_their_name
+}
+
+async fn begin(caller: &Caller, user: &str) -> Reply {
+    let body = json!({"user": user, "reason": "ticket 4711"});
+    caller.post(BEGIN, body).await
+}
+
+/// The admin, acting in a member's name; and the impersonation.
+async fn acting(app: &App, user: &str) -> (Caller, Value) {
+    let begun = begin(&app.admin, user).await.expect(201);
+    let caller = app.with_token(begun["access_token"].as_str());
+    (caller, begun["impersonation"].clone())
+}
+
+async fn me(caller: &Caller) -> Value {
+    caller.get("/api/v1/auth/me").await.expect(200)
+}
+
+async fn id_of(caller: &Caller) -> String {
+    me(caller).await["user"]["id"].as_str().unwrap().to_owned()
+}
+
+#[track_caller]
+fn out(reply: &Reply) {
+    assert_eq!(reply.problem(), (401, "token_invalid".into()), "{reply}");
+}
+
+async fn an_admin_acts_in_a_members_name_and_everything_says_so(database: Database) {
+    let app = App::start(database).await;
+    let bob = app.member("bob", "member").await;
+    let (ada_id, bob_id) = (id_of(&app.admin).await, id_of(&bob).await);
+    let begun = begin(&app.admin, BOB).await.expect(201);
+    assert_eq!(begun["expires_in"], 900);
+    assert_eq!(begun["impersonation"]["user_id"], json!(bob_id));
+    let by = json!(format!("user:{ada_id}"));
+    assert_eq!(begun["impersonation"]["impersonated_by"], by);
+    let token = begun["access_token"].as_str().unwrap();
+    let said = claims(token);
+    assert_eq!(
+        (&said["sub"], &said["act"]),
+        (&json!(bob_id), &json!({"sub": ada_id}))
+    );
+    assert_eq!(claims(bob.token.as_deref().unwrap())["act"], Value::Null);
+
+    let acting = app.with_token(Some(token));
+    let shown = me(&acting).await;
+    assert_eq!(shown["user"]["id"], json!(bob_id));
+    assert_eq!(
+        shown["impersonated_by"],
+        json!({"actor": by, "name": "Ada"})
+    );
+    assert_eq!(me(&bob).await["impersonated_by"], Value::Null);
+    let made = acting
+        .post("/api/v1/contacts", json!({"name": "Grace"}))
+        .await;
+    let made = made.expect(201);
+    assert_eq!(made["owner_id"], json!(bob_id));
+    bob.post("/api/v1/contacts", json!({"name": "Own"}))
+        .await
+        .expect(201);
+
+    let log = app
+        .admin
+        .get("/api/v1/audit?action=contacts.create")
+        .await
+        .expect(200);
+    let log: Vec<_> = log["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| (entry["actor"].clone(), entry["impersonator"].clone()))
+        .collect();
+    let actor = json!(format!("user:{bob_id}"));
+    assert_eq!(log, [(actor.clone(), Value::Null), (actor, by.clone())]);
+    let start = app
+        .admin
+        .get("/api/v1/audit?action=auth.impersonation_start")
+        .await;
+    let start = start.expect(200)["data"][0].clone();
+    assert_eq!(
+        (&start["actor"], &start["entity_id"]),
+        (&by, &json!(bob_id))
+    );
+    assert_eq!(start["after"]["reason"], "ticket 4711");
+
+    let listed = app.admin.get(BEGIN).await.expect(200);
+    assert_eq!(listed["data"], json!([begun["impersonation"]]));
+    let sessions = bob.get("/api/v1/auth/sessions").await.expect(200);
+    let sessions = sessions["data"].as_array().unwrap();
+    assert!(
+        sessions.iter().any(|session| session["impersonator"] == by),
+        "{sessions:?}"
+    );
+
+    app.crm.seal_audit_once().await.unwrap();
+    let tenant = acme(&app).await.parse().unwrap();
+    let permit = app
+        .crm
+        .operator(tenant, request())
+        .permit::<Read>("audit")
+        .unwrap();
+    let verified = app.crm.audit().verify(&permit, None).await.unwrap();
+    assert_eq!(verified.fault, None);
+
+    acting
+        .delete("/api/v1/auth/impersonation")
+        .await
+        .expect(204);
+    out(&acting.get("/api/v1/auth/me").await);
+    let end = app
+        .admin
+        .get("/api/v1/audit?action=auth.impersonation_end")
+        .await;
+    let end = end.expect(200)["data"][0].clone();
+    assert_eq!(end["impersonator"], by);
+    bob.get("/api/v1/contacts").await.expect(200);
+    let none = bob.delete("/api/v1/auth/impersonation").await;
+    assert_eq!(none.problem(), (409, "not_impersonating".into()));
+    app.close().await;
+}
+
+async fn nobody_gains_by_acting_in_anothers_name(database: Database) {
+    let app = App::start(database).await;
+    let role = async |name: &str, permissions: &[&str]| {
+        let body = json!({"name": name, "permissions": permissions});
+        app.admin.post("/api/v1/roles", body).await.expect(201)
+    };
+    role("support", &["contacts.read", "impersonations.create"]).await;
+    role("reader", &["contacts.read:own"]).await;
+    role("writer", &["contacts.read", "contacts.update"]).await;
+    let support = app.member("support", "support").await;
+    let reader = app.member("reader", "reader").await;
+    app.member("writer", "writer").await;
+    for (user, why) in [
+        ("writer@acme.example", "may do more"),
+        ("ada@acme.example", "may do everything"),
+        ("support@acme.example", "oneself"),
+    ] {
+        let refused = begin(&support, user).await;
+        assert_eq!(refused.problem(), (403, "not_impersonable".into()), "{why}");
+    }
+    for user in ["nobody@acme.example", "nobody", "", &"x".repeat(200)] {
+        let refused = begin(&support, user).await.expect(422);
+        assert_eq!(refused["errors"][0]["pointer"], "/user");
+    }
+    let rival = app.foreign_admin().await;
+    let foreign = id_of(&rival).await;
+    assert_eq!(
+        begin(&app.admin, &foreign).await.status,
+        422,
+        "a user of another tenant"
+    );
+    let begun = begin(&support, "reader@acme.example").await.expect(201);
+    let acting = app.with_token(begun["access_token"].as_str());
+    acting.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(
+        acting
+            .post("/api/v1/contacts", json!({"name": "x"}))
+            .await
+            .status,
+        403
+    );
+
+    // What the reader is given later is not the impersonator's either.
+    let path = format!("/api/v1/members/{}/roles", id_of(&reader).await);
+    let body = Some(json!({"roles": ["admin"]}));
+    app.admin.send(Method::PUT, &path, body).await.expect(200);
+    assert_eq!(
+        acting
+            .post("/api/v1/contacts", json!({"name": "x"}))
+            .await
+            .status,
+        403
+    );
+    assert_eq!(acting.get("/api/v1/deals").await.status, 403);
+    reader.get("/api/v1/deals").await.expect(200);
+
+    let program = app.program("admin").await;
+    assert_eq!(
+        begin(&program, BOB).await.problem(),
+        (409, "no_session".into())
+    );
+    let body = json!({"name": "sync", "roles": ["viewer"]});
+    let account = app
+        .admin
+        .post("/api/v1/service_accounts", body)
+        .await
+        .expect(201);
+    let refused = begin(&app.admin, account["user_id"].as_str().unwrap()).await;
+    assert_eq!(
+        refused.problem(),
+        (403, "not_impersonable".into()),
+        "a program"
+    );
+    for reason in ["", "  ", "a\nb"] {
+        let body = json!({"user": "reader@acme.example", "reason": reason});
+        let refused = app.admin.post(BEGIN, body).await.expect(422);
+        assert_eq!(refused["errors"][0]["pointer"], "/reason");
+    }
+    app.close().await;
+}
+
+async fn own_rows_of_the_one_are_not_own_rows_of_the_other(database: Database) {
+    let app = App::start(database).await;
+    let permissions = [
+        "contacts.read:own",
+        "contacts.create",
+        "impersonations.create",
+    ];
+    let body = json!({"name": "owner", "permissions": permissions});
+    app.admin.post("/api/v1/roles", body).await.expect(201);
+    let body = json!({"name": "own", "permissions": ["contacts.read:own"]});
+    app.admin.post("/api/v1/roles", body).await.expect(201);
+    let one = app.member("one", "owner").await;
+    app.member("other", "own").await;
+    let refused = begin(&one, "other@acme.example").await;
+    assert_eq!(refused.problem(), (403, "not_impersonable".into()));
+    app.close().await;
+}
+
+async fn nobody_administers_in_anothers_name(database: Database) {
+    let app = App::start(database).await;
+    let body = json!({"email": "eve@acme.example", "name": "Eve", "password": PASSWORD,
+        "roles": ["admin"]});
+    let eve = app.admin.post("/api/v1/members", body).await.expect(201);
+    let eve = eve["user_id"].as_str().unwrap();
+    let viewer = app.member("vi", "viewer").await;
+    let viewer = id_of(&viewer).await;
+    let (acting, _) = acting(&app, "eve@acme.example").await;
+    for path in [
+        "members",
+        "roles",
+        "groups",
+        "audit",
+        "api_keys",
+        "contacts",
+        "impersonations",
+    ] {
+        acting.get(&format!("/api/v1/{path}")).await.expect(200);
+    }
+    let role = json!({"name": "mine", "permissions": ["*.*"]});
+    let user = json!({"email": "new@acme.example", "name": "New", "password": PASSWORD,
+        "roles": ["admin"]});
+    let invited = json!({"email": "new@acme.example", "name": "New", "roles": ["admin"]});
+    let proof = json!({"password": PASSWORD, "code": "123456"});
+    let acts = [
+        (
+            "POST",
+            "auth/password/change".to_owned(),
+            json!({"current_password": PASSWORD, "password": "a new harpsichord"}),
+        ),
+        (
+            "POST",
+            "auth/email/change".into(),
+            json!({"email": "evil@acme.example", "password": PASSWORD}),
+        ),
+        ("POST", "auth/email/verification".into(), Value::Null),
+        ("PUT", "auth/username".into(), json!({"username": "evil"})),
+        ("POST", "auth/totp".into(), json!({"password": PASSWORD})),
+        (
+            "POST",
+            "auth/totp/confirm".into(),
+            json!({"code": "123456"}),
+        ),
+        ("POST", "auth/totp/disable".into(), proof.clone()),
+        ("POST", "auth/totp/recovery-codes".into(), proof),
+        ("GET", "auth/sessions".into(), Value::Null),
+        ("GET", "auth/passkeys".into(), Value::Null),
+        ("DELETE", "auth/sessions".into(), Value::Null),
+        (
+            "DELETE",
+            "auth/sessions?except_current=true".into(),
+            Value::Null,
+        ),
+        ("DELETE", format!("auth/sessions/{eve}"), Value::Null),
+        ("POST", "auth/logout-everywhere".into(), Value::Null),
+        ("POST", "auth/tenant".into(), json!({"tenant": "acme"})),
+        (
+            "PUT",
+            "auth/requirements".into(),
+            json!({"second_factor": true}),
+        ),
+        (
+            "PUT",
+            "auth/security".into(),
+            json!({"operator_impersonation": true}),
+        ),
+        ("POST", "members".into(), user),
+        ("DELETE", format!("members/{viewer}"), Value::Null),
+        (
+            "PUT",
+            format!("members/{viewer}/roles"),
+            json!({"roles": ["admin"]}),
+        ),
+        ("DELETE", format!("members/{viewer}/sessions"), Value::Null),
+        ("POST", format!("members/{viewer}/unlock"), Value::Null),
+        ("POST", "invitations".into(), invited),
+        (
+            "POST",
+            "service_accounts".into(),
+            json!({"name": "sync", "roles": ["admin"]}),
+        ),
+        (
+            "POST",
+            "api_keys".into(),
+            json!({"name": "key", "role": "admin"}),
+        ),
+        ("POST", "roles".into(), role),
+        ("POST", "groups".into(), json!({"name": "crew"})),
+        (
+            "POST",
+            "impersonations".into(),
+            json!({"user": viewer, "reason": "further"}),
+        ),
+        ("DELETE", format!("impersonations/{viewer}"), Value::Null),
+        (
+            "POST",
+            "modules".into(),
+            json!({"name": "visits", "singular": "visit",
+            "fields": [{"name": "plan", "type": "text"}]}),
+        ),
+    ];
+    for (method, path, body) in acts {
+        let body = (!body.is_null()).then_some(body);
+        let path = format!("/api/v1/{path}");
+        let refused = acting.send(method.parse().unwrap(), &path, body).await;
+        assert_eq!(refused.status, 403, "{method} {path}: {refused}");
+    }
+    let import = acting.request(Method::POST, "/api/v1/contacts/import?format=csv");
+    let import = import
+        .header("Content-Type", "text/csv")
+        .body("name\nGrace\n");
+    let import = acting.finish(import).await;
+    assert_eq!(
+        import.problem(),
+        (403, "impersonating".into()),
+        "a job would go on by itself"
+    );
+    let upload = crate::plugin::upload(&acting).await;
+    assert_eq!(upload.status, 403, "{upload}");
+    acting.get("/api/v1/contacts").await.expect(200);
+    app.login("eve@acme.example").await;
+    app.close().await;
+}
+
+async fn an_impersonation_ends_at_once_with_whatever_it_rests_on(database: Database) {
+    let app = App::start(database).await;
+    let bob = app.member("bob", "member").await;
+    let permissions = ["*.*"];
+    let body = json!({"name": "second admin", "permissions": permissions});
+    app.admin.post("/api/v1/roles", body).await.expect(201);
+    let eve = app.member("eve", "second admin").await;
+    let (bob_id, eve_id) = (id_of(&bob).await, id_of(&eve).await);
+    let as_bob = async |by: &Caller| {
+        let begun = begin(by, BOB).await.expect(201);
+        let caller = app.with_token(begun["access_token"].as_str());
+        caller.get("/api/v1/contacts").await.expect(200);
+        (
+            caller,
+            begun["impersonation"]["id"].as_str().unwrap().to_owned(),
+        )
+    };
+    let dead = async |caller: &Caller| out(&caller.get("/api/v1/contacts").await);
+
+    let (caller, id) = as_bob(&eve).await;
+    let path = format!("{BEGIN}/{id}");
+    app.admin.delete(&path).await.expect(204);
+    dead(&caller).await;
+    assert_eq!(app.admin.delete(&path).await.status, 404);
+    let own = app.admin.get("/api/v1/auth/sessions").await.expect(200);
+    let own = own["data"][0]["id"].as_str().unwrap();
+    assert_eq!(
+        app.admin.delete(&format!("{BEGIN}/{own}")).await.status,
+        404,
+        "a plain session"
+    );
+
+    let (caller, id) = as_bob(&eve).await;
+    bob.delete(&format!("/api/v1/auth/sessions/{id}"))
+        .await
+        .expect(204);
+    dead(&caller).await;
+
+    let (caller, _) = as_bob(&eve).await;
+    app.admin
+        .delete(&format!("/api/v1/members/{bob_id}/sessions"))
+        .await
+        .expect(204);
+    dead(&caller).await;
+
+    let (caller, _) = as_bob(&eve).await;
+    app.admin
+        .delete(&format!("/api/v1/members/{eve_id}/sessions"))
+        .await
+        .expect(204);
+    dead(&caller).await;
+
+    let eve = app.login("eve@acme.example").await;
+    let (caller, _) = as_bob(&eve).await;
+    eve.delete("/api/v1/auth/sessions").await.expect(204);
+    dead(&caller).await;
+
+    let eve = app.login("eve@acme.example").await;
+    let (caller, _) = as_bob(&eve).await;
+    let path = format!("/api/v1/members/{eve_id}/roles");
+    let body = Some(json!({"roles": ["viewer"]}));
+    app.admin.send(Method::PUT, &path, body).await.expect(200);
+    dead(&caller).await;
+    let body = Some(json!({"roles": ["second admin"]}));
+    app.admin.send(Method::PUT, &path, body).await.expect(200);
+
+    let (caller, _) = as_bob(&eve).await;
+    app.admin
+        .delete(&format!("/api/v1/members/{eve_id}"))
+        .await
+        .expect(204);
+    dead(&caller).await;
+
+    let (caller, _) = as_bob(&app.admin).await;
+    app.admin
+        .delete(&format!("/api/v1/members/{bob_id}"))
+        .await
+        .expect(204);
+    dead(&caller).await;
+    app.close().await;
+}
+
+async fn an_impersonation_lasts_a_quarter_of_an_hour_and_cannot_be_prolonged(database: Database) {
+    let app = App::with(database, |builder| {
+        builder.access_lifetime(TimeDelta::hours(1))
+    })
+    .await;
+    app.member("bob", "member").await;
+    let (caller, impersonation) = acting(&app, BOB).await;
+    app.clock.advance(TimeDelta::minutes(14));
+    caller.get("/api/v1/contacts").await.expect(200);
+    let further = begin(&caller, BOB).await;
+    assert_eq!(further.status, 403, "{further}");
+    app.clock.advance(TimeDelta::minutes(1));
+    assert_eq!(caller.get("/api/v1/contacts").await.status, 401);
+    assert_eq!(app.admin.get(BEGIN).await.expect(200)["data"], json!([]));
+    let path = format!("{BEGIN}/{}", impersonation["id"].as_str().unwrap());
+    app.admin.delete(&path).await.expect(204);
+    app.close().await;
+}
+
+async fn an_operator_acts_in_a_members_name_and_the_tenant_sees_it(database: Database) {
+    let app = App::start(database).await;
+    let bob = app.member("bob", "member").await;
+    let ops = operator(&app, "ops@crm.example", &everything()).await;
+    let ops_id = id_of(&ops).await;
+    let path = format!(
+        "/api/v1/platform/tenants/{}/impersonations",
+        acme(&app).await
+    );
+    let body = json!({"user": BOB, "reason": "ticket 7"});
+    let begun = ops.post(&path, body).await.expect(201);
+    let acting = app.with_token(begun["access_token"].as_str());
+    let by = json!(format!("operator:{ops_id}"));
+    assert_eq!(
+        me(&acting).await["impersonated_by"],
+        json!({"actor": by, "name": "Olga"})
+    );
+    acting
+        .post("/api/v1/contacts", json!({"name": "Grace"}))
+        .await
+        .expect(201);
+    let log = app
+        .admin
+        .get("/api/v1/audit?action=contacts.create")
+        .await
+        .expect(200);
+    assert_eq!(log["data"][0]["impersonator"], by);
+    assert_eq!(
+        log["data"][0]["actor"],
+        json!(format!("user:{}", id_of(&bob).await))
+    );
+    let start = app
+        .admin
+        .get("/api/v1/audit?action=auth.impersonation_start")
+        .await;
+    assert_eq!(start.expect(200)["data"][0]["actor"], by);
+    let own = ops
+        .get("/api/v1/platform/audit?action=auth.impersonation_start")
+        .await;
+    let own = own.expect(200);
+    assert_eq!(own["data"][0]["entity_id"], json!(acme(&app).await));
+    assert!(!own.to_string().contains(BOB));
+    assert_eq!(acting.get("/api/v1/platform/tenants").await.status, 404);
+    assert_eq!(
+        acting
+            .post("/api/v1/roles", json!({"name": "x", "permissions": []}))
+            .await
+            .status,
+        403
+    );
+    assert_eq!(
+        ops.get("/api/v1/contacts").await.status,
+        403,
+        "only in a member's name"
+    );
+
+    // The member's rights bound it, also when they are less than the operator's.
+    let viewer = json!({"email": "vi@acme.example", "name": "Vi", "password": PASSWORD,
+        "roles": ["viewer"]});
+    app.admin.post("/api/v1/members", viewer).await.expect(201);
+    let body = json!({"user": "vi@acme.example", "reason": "ticket 8"});
+    let begun = ops.post(&path, body).await.expect(201);
+    let viewing = app.with_token(begun["access_token"].as_str());
+    assert_eq!(
+        viewing
+            .post("/api/v1/contacts", json!({"name": "x"}))
+            .await
+            .status,
+        403
+    );
+
+    let listed = app.admin.get(BEGIN).await.expect(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 2);
+    let id = listed["data"][1]["id"].as_str().unwrap();
+    app.admin.delete(&format!("{BEGIN}/{id}")).await.expect(204);
+    out(&acting.get("/api/v1/auth/me").await);
+    app.close().await;
+}
+
+async fn a_tenant_forbids_operators_to_act_in_its_members_names(database: Database) {
+    let app = App::start(database).await;
+    app.member("bob", "member").await;
+    let ops = operator(&app, "ops@crm.example", &everything()).await;
+    let path = format!(
+        "/api/v1/platform/tenants/{}/impersonations",
+        acme(&app).await
+    );
+    let body = json!({"user": BOB, "reason": "ticket 7"});
+    let begun = ops.post(&path, body.clone()).await.expect(201);
+    let operating = app.with_token(begun["access_token"].as_str());
+    let (helping, _) = acting(&app, BOB).await;
+    let settings = "/api/v1/auth/security";
+    let forbid = Some(json!({"operator_impersonation": false}));
+    app.admin
+        .send(Method::PUT, settings, forbid)
+        .await
+        .expect(200);
+    out(&operating.get("/api/v1/contacts").await);
+    helping.get("/api/v1/contacts").await.expect(200);
+    let refused = ops.post(&path, body.clone()).await;
+    assert_eq!(refused.problem(), (403, "operators_excluded".into()));
+    let admit = Some(json!({"operator_impersonation": true}));
+    app.admin
+        .send(Method::PUT, settings, admit)
+        .await
+        .expect(200);
+    out(&operating.get("/api/v1/contacts").await);
+    ops.post(&path, body).await.expect(201);
+    app.close().await;
+}
+
+async fn an_operators_impersonation_ends_with_the_operator_and_the_tenant(database: Database) {
+    let app = App::start(database).await;
+    app.member("bob", "member").await;
+    let chief = operator(&app, "chief@crm.example", &everything()).await;
+    let ops = operator(&app, "ops@crm.example", &everything()).await;
+    let tenant = format!("/api/v1/platform/tenants/{}", acme(&app).await);
+    let path = format!("{tenant}/impersonations");
+    let body = || json!({"user": BOB, "reason": "ticket 7"});
+    let begun = ops.post(&path, body()).await.expect(201);
+    let acting = app.with_token(begun["access_token"].as_str());
+    chief
+        .post(&format!("{tenant}/suspend"), json!({}))
+        .await
+        .expect(200);
+    out(&acting.get("/api/v1/contacts").await);
+    chief
+        .post(&format!("{tenant}/resume"), json!({}))
+        .await
+        .expect(200);
+    acting.get("/api/v1/contacts").await.expect(200);
+
+    // Nobody acts in the name of an operator, also where they are a member.
+    operator(&app, "ada@acme.example", &["tenants.read"]).await;
+    let body_of_ada = json!({"user": "ada@acme.example", "reason": "ticket 9"});
+    let refused = ops.post(&path, body_of_ada).await;
+    assert_eq!(refused.problem(), (403, "not_impersonable".into()));
+    let path_of_ops = format!("/api/v1/platform/operators/{}", id_of(&ops).await);
+    chief.delete(&path_of_ops).await.expect(204);
+    out(&acting.get("/api/v1/contacts").await);
+    out(&ops.post(&path, body()).await);
+    app.close().await;
+}
+
+async fn answers_kept_for_somebody_are_not_given_to_who_acts_in_their_name(database: Database) {
+    let app = App::start(database).await;
+    let bob = app.member("bob", "member").await;
+    let (acting, _) = acting(&app, BOB).await;
+    let mut ids = Vec::new();
+    for caller in [&bob, &acting, &bob] {
+        let create = caller.request(Method::POST, "/api/v1/contacts");
+        let create = create
+            .header("Idempotency-Key", "one")
+            .json(&json!({"name": "Grace"}));
+        ids.push(caller.finish(create).await.expect(201)["id"].clone());
+    }
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[0], ids[2]);
+    app.close().await;
+}
