@@ -54,7 +54,7 @@ async fn a_role_with_a_field_list_is_made_read_and_obeyed(database: Database) {
     let hidden = caller.get("/api/v1/contacts?score=7").await;
     let told = |reply: &crate::app::Reply, name: &str| {
         let error = &reply.json()["errors"][0];
-        let message = error["message"].as_str().unwrap();
+        let message = error["detail"].as_str().unwrap();
         (error["code"].clone(), message.replace(name, "x"))
     };
     assert_eq!(told(&unknown, "colour"), told(&hidden, "score"));
