@@ -12,9 +12,10 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, RecordId, RoleId, UserId};
+use crate::module::CompiledModule;
 use crate::policy::{Effect, Permission, RowScope, Rows, Subject, line};
 use crate::reach::Reach;
-use crate::record::{Record, Records, covered};
+use crate::record::{Filter, Record, Records, covered};
 use crate::role::{self, Role};
 use crate::scope::{Permit, Read, Scope};
 
@@ -55,6 +56,8 @@ pub enum Reason {
     NoRule,
     /// Rules allow it, but not on these rows.
     OtherRows,
+    /// Rules allow it on rows that fields tell which the asking one may not read in this record.
+    Undisclosed,
     /// The user may not log in, or the tenant is suspended.
     Inactive,
 }
@@ -67,6 +70,7 @@ impl Reason {
             Self::Denied => "denied",
             Self::NoRule => "no_rule",
             Self::OtherRows => "other_rows",
+            Self::Undisclosed => "undisclosed",
             Self::Inactive => "inactive",
         }
     }
@@ -83,7 +87,8 @@ pub struct ExplainedRule {
     pub role: String,
     /// How the subject holds the role, from the subject on; empty for a role asked about itself.
     pub through: Vec<Step>,
-    /// Whether it is about the record; absent when none was asked about.
+    /// Whether it is about the record; absent when none was asked about, and when fields decide that
+    /// the asking one may not read in it.
     pub covers: Option<bool>,
 }
 
@@ -165,15 +170,19 @@ impl Access {
         rules.sort_by_key(|rule| rule.permission.effect() == Effect::Allow);
         if let Some(record) = &record {
             for rule in &mut rules {
+                if !may_know(record, &rule.permission) {
+                    continue;
+                }
                 let rows = Rows::of(&rule.permission);
-                let reach = Reach::of(scope, subject.user(), Some(record.module()), &rows);
+                let module = record.module().base();
+                let reach = Reach::of(scope, subject.user(), Some(module), &rows);
                 rule.covers = Some(covered(&self.core, scope.tenant(), &reach, record).await?);
             }
         }
         let rights = self.core.policy.grants_for(scope.tenant(), subject).await?;
         let reason = match rights {
             None => Reason::Inactive,
-            Some(_) => decide(subject, &rules),
+            Some(_) => decide(subject, &rules, record.is_some()),
         };
         Ok(Explanation {
             allowed: reason == Reason::Allowed,
@@ -341,8 +350,28 @@ fn gather(
     }
 }
 
-/// What the rules come to.
-fn decide(subject: Subject, rules: &[ExplainedRule]) -> Reason {
+/// Whether the asking one reads in the record what decides that the rule covers it.
+fn may_know(record: &Record, rule: &Permission) -> bool {
+    let seen = record.module();
+    let fits = |module: &CompiledModule| {
+        let condition = rule.condition().map(serde_json::from_str).transpose();
+        condition.is_ok_and(|condition| {
+            condition.is_none_or(|condition| Filter::from_json(module, &condition).is_ok())
+        })
+    };
+    // A condition about a field that is gone covers nothing, whoever asks.
+    let condition = fits(seen) || !fits(seen.base());
+    let parent = || seen.parent().is_none_or(|at| seen.is_readable(at));
+    condition
+        && match rule.rows() {
+            RowScope::All => true,
+            RowScope::Own | RowScope::Team => seen.shows_owner(),
+            RowScope::Parent => seen.shows_owner() && parent(),
+        }
+}
+
+/// What the rules come to, asked about a record or not.
+fn decide(subject: Subject, rules: &[ExplainedRule], record: bool) -> Reason {
     let is = |effect: Effect| move |rule: &&ExplainedRule| rule.permission.effect() == effect;
     if rules.iter().any(|rule| is(Effect::Deny)(&rule)) {
         return Reason::Denied;
@@ -351,13 +380,16 @@ fn decide(subject: Subject, rules: &[ExplainedRule]) -> Reason {
     let personal = |rule: &ExplainedRule| {
         matches!(subject, Subject::ApiKey(_)) && rule.permission.rows() != RowScope::All
     };
-    let mut allowing = rules.iter().filter(is(Effect::Allow)).peekable();
-    match allowing.peek() {
-        None => Reason::NoRule,
-        Some(_) => match allowing.any(|rule| rule.covers.unwrap_or(!personal(rule))) {
-            true => Reason::Allowed,
-            false => Reason::OtherRows,
-        },
+    let allowing: Vec<_> = rules.iter().filter(is(Effect::Allow)).collect();
+    let allows = |rule: &&ExplainedRule| rule.covers.unwrap_or(!record && !personal(rule));
+    if allowing.is_empty() {
+        Reason::NoRule
+    } else if allowing.iter().any(allows) {
+        Reason::Allowed
+    } else if record && allowing.iter().any(|rule| rule.covers.is_none()) {
+        Reason::Undisclosed
+    } else {
+        Reason::OtherRows
     }
 }
 

@@ -50,9 +50,10 @@ pub struct AuditEntry {
     pub entity: String,
     /// To which one.
     pub entity_id: Option<String>,
-    /// The state before.
+    /// The state before. Of a record, the fields that the reader may read in every record of its
+    /// module; none without the right to read these.
     pub before: Option<serde_json::Value>,
-    /// The state after.
+    /// The state after, as far as the one before.
     pub after: Option<serde_json::Value>,
     /// Since when before and after are erased.
     pub erased_at: Option<DateTime<Utc>>,
@@ -157,15 +158,9 @@ impl Audit {
 
 /// Leaves out of a record's states what the reader may not read of each record of its module.
 fn cut(scope: &Scope, entry: &mut AuditEntry) {
-    let Ok(read) = scope.permit::<Read>(&entry.entity) else {
-        return;
-    };
-    let states = [&mut entry.before, &mut entry.after];
-    for state in states.into_iter().flatten() {
-        if let Ok(module) = read.module() {
-            module.cut(state);
-        }
-    }
+    let states = scope.states(&entry.entity);
+    states.cut(&mut entry.before);
+    states.cut(&mut entry.after);
 }
 
 const COLUMNS: &[ColumnType] = &[

@@ -35,6 +35,7 @@ mod retention;
 pub mod role;
 mod schema;
 mod scope;
+mod states;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;

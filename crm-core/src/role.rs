@@ -121,7 +121,7 @@ impl Roles {
             parent_id: Some(input.parent_id),
             permissions: Some(input.permissions),
         };
-        let draft = Draft::check(&scope, change)?;
+        let draft = Draft::check(&scope, change, &[])?;
         let new = Role {
             id: RoleId(scope.clock().new_id()),
             name: String::new(),
@@ -151,11 +151,10 @@ impl Roles {
         change: RoleChange,
     ) -> Result<Role> {
         let scope = permit.on(OBJECT)?.clone();
-        let draft = Draft::check(&scope, change)?;
         let (tenant, write) = (scope.tenant(), Write(scope));
         self.core
             .policy
-            .write(tenant, move |tx| Box::pin(write.update(tx, id, draft)))
+            .write(tenant, move |tx| Box::pin(write.update(tx, id, change)))
             .await
     }
 
@@ -189,9 +188,10 @@ impl Write {
         Ok(role)
     }
 
-    async fn update(self, tx: &mut Tx<'_>, id: RoleId, draft: Draft) -> Result<Role> {
+    async fn update(self, tx: &mut Tx<'_>, id: RoleId, change: RoleChange) -> Result<Role> {
         let tenant = self.0.tenant();
         let old = self.changeable(tx, id).await?;
+        let draft = Draft::check(&self.0, change, &old.permissions)?;
         let new = draft.apply(old.clone());
         if new == old {
             return Ok(old);

@@ -57,8 +57,8 @@ impl Transfer {
         options: ImportOptions,
     ) -> Result<Upload> {
         permits(scope, module, options.mode)?;
-        let compiled = scope.module(module).ok_or(Error::NotFound)?;
-        let refused = options.check(compiled);
+        let compiled = scope.readable(module).ok_or(Error::NotFound)?;
+        let refused = options.check(&compiled);
         if !refused.is_empty() {
             return Err(Error::Invalid(refused));
         }

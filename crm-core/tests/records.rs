@@ -36,6 +36,8 @@ mod custom;
 mod derived;
 #[path = "records/expand.rs"]
 mod expand;
+#[path = "records/field_attacks.rs"]
+mod field_attacks;
 #[path = "records/field_lists.rs"]
 mod field_lists;
 #[path = "records/figures.rs"]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde_json::Value as Json;
 
 use super::{Plugin, Plugins, door::ScopeDoor, run, store};
 use crate::dispatch::Subscriber;
@@ -18,6 +17,7 @@ use crate::hook::{Call, Report};
 use crate::id::{RunId, TenantId};
 use crate::policy::{Grants, Rights, Subject};
 use crate::scope::{Read, Scope};
+use crate::states::States;
 
 /// How long a chain of events may get, each caused by a plugin's reaction to the one before.
 const MAX_DEPTH: u16 = 16;
@@ -116,26 +116,15 @@ impl Plugins {
 fn shown(event: &Arc<Event>, scope: &Scope) -> Arc<Event> {
     let read = scope.permit::<Read>(&event.module);
     // Whether an event is about one of some rows only, it does not tell.
-    if let Ok(permit) = read.as_ref()
-        && permit.reach().is_all()
-    {
-        let Some(module) = permit.module().ok().filter(|module| module.is_masked()) else {
-            return event.clone();
-        };
-        let cut = |state: &Option<Json>| {
-            let mut state = state.clone();
-            state.iter_mut().for_each(|state| module.cut(state));
-            state
-        };
-        return Arc::new(Event {
-            before: cut(&event.before),
-            after: cut(&event.after),
-            ..Event::clone(event)
-        });
+    let states = match read.is_ok_and(|permit| permit.reach().is_all()) {
+        true => scope.states(&event.module),
+        false => States::Hidden,
+    };
+    if let States::Whole = states {
+        return event.clone();
     }
-    Arc::new(Event {
-        before: None,
-        after: None,
-        ..Event::clone(event)
-    })
+    let mut event = Event::clone(event);
+    states.cut(&mut event.before);
+    states.cut(&mut event.after);
+    Arc::new(event)
 }

@@ -77,7 +77,9 @@ impl Records {
         by: &str,
         body: Map<String, Json>,
     ) -> Result<Written> {
-        let key = super::Key::named(create.module()?, by)?;
+        let module = create.scope().readable(create.module()?.name().as_str());
+        let module = module.ok_or(Error::NotFound)?;
+        let key = super::Key::named(&module, by)?;
         self.write(Write::upsert(create, update, key, body)?).await
     }
 

@@ -10,8 +10,8 @@ use crate::crm::Core;
 use crate::db::{Keep, Tx};
 use crate::error::{Error, Result};
 use crate::event::ChangeKind;
+use crate::module::CompiledModule;
 use crate::module::input::{CreateInput, UpdateInput};
-use crate::module::{CompiledModule, FieldSpec};
 use crate::scope::{Create, Permit, Update};
 use crate::value::Value;
 
@@ -34,18 +34,23 @@ impl Key {
         self.0
     }
 
+    /// The names of all keys of this module that its reader knows of.
+    pub(crate) fn names(module: &CompiledModule) -> impl Iterator<Item = &str> {
+        let keys = module.fields().iter().filter(|field| field.is_key());
+        let names = keys.map(|field| field.name.as_str());
+        names.filter(move |name| !module.masks(name))
+    }
+
     /// The key called `name` in this module.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `by` for a field that is absent or not unique.
     pub fn named(module: &CompiledModule, name: &str) -> Result<Self> {
         let position = module.position(name);
-        let is_key = |field: &FieldSpec| field.is_key() && !module.masks(field.name.as_str());
-        match position.filter(|at| module.fields().get(*at).is_some_and(is_key)) {
+        match position.filter(|_| Self::names(module).any(|key| key == name)) {
             Some(position) => Ok(Self(position)),
             None => {
-                let keys = module.fields().iter().filter(|field| is_key(field));
-                let keys: Vec<_> = keys.map(|field| field.name.as_str()).collect();
+                let keys: Vec<_> = Self::names(module).collect();
                 let known = position.filter(|_| !module.masks(name));
                 let why = match known.and_then(|at| module.fields().get(at)) {
                     Some(field) if field.serial => {

@@ -1,5 +1,6 @@
 //! What a role may look like, judged before anything is written.
 
+mod condition;
 mod lists;
 
 use std::collections::HashMap;
@@ -10,7 +11,6 @@ use super::{Role, RoleChange};
 use crate::error::{Error, FieldError, Result};
 use crate::id::RoleId;
 use crate::policy::{Effect, Permission, PermissionInput, TenantRules, line};
-use crate::record::Filter;
 use crate::scope::Scope;
 
 /// Most characters of a name.
@@ -33,8 +33,9 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Checks every value, and answers every broken rule at once.
-    pub(super) fn check(scope: &Scope, change: RoleChange) -> Result<Self> {
+    /// Checks every value, and answers every broken rule at once. `stated` is what the role states
+    /// already.
+    pub(super) fn check(scope: &Scope, change: RoleChange, stated: &[Permission]) -> Result<Self> {
         let mut errors = Vec::new();
         let name = change.name.map(|name| name.trim().to_owned());
         let description = change.description.map(|text| text.trim().to_owned());
@@ -46,7 +47,7 @@ impl Draft {
         }
         let permissions = change
             .permissions
-            .map(|inputs| read_permissions(scope, &inputs, &mut errors));
+            .map(|inputs| read_permissions(scope, &inputs, stated, &mut errors));
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
@@ -108,6 +109,7 @@ fn refuse_description(text: &str) -> Option<FieldError> {
 fn read_permissions(
     scope: &Scope,
     inputs: &[PermissionInput],
+    stated: &[Permission],
     errors: &mut Vec<FieldError>,
 ) -> Vec<Permission> {
     if inputs.len() > PERMISSIONS_MAX {
@@ -129,7 +131,7 @@ fn read_permissions(
     }
     let mut permissions = Vec::with_capacity(inputs.len());
     for (index, input) in inputs.iter().enumerate() {
-        match read_permission(scope, input) {
+        match read_permission(scope, input, stated) {
             Ok(permission) => permissions.push(permission),
             Err(refused) => errors.extend(refused.into_iter().map(|refused| FieldError {
                 pointer: format!("/permissions/{index}{}", refused.pointer),
@@ -142,7 +144,11 @@ fn read_permissions(
     permissions
 }
 
-fn read_permission(scope: &Scope, input: &PermissionInput) -> Result<Permission, Vec<FieldError>> {
+fn read_permission(
+    scope: &Scope,
+    input: &PermissionInput,
+    stated: &[Permission],
+) -> Result<Permission, Vec<FieldError>> {
     let refuse = |place: &str, code, message: String| {
         let pointer = place.to_owned();
         Err(vec![FieldError {
@@ -167,18 +173,7 @@ fn read_permission(scope: &Scope, input: &PermissionInput) -> Result<Permission,
         let message = "A denial holds for all rows; leave the condition out.";
         return refuse("/where", "not_allowed", message.to_owned());
     }
-    let Some(module) = scope.module(permission.module()) else {
-        let message = "A condition is about the fields of one module: name it.";
-        return refuse("/where", "not_allowed", message.to_owned());
-    };
-    if let Err(refused) = Filter::from_json(module, condition) {
-        let refused = refused.into_iter().map(|refused| FieldError {
-            pointer: format!("/where{}", refused.pointer),
-            ..refused
-        });
-        return Err(refused.collect());
-    }
-    Ok(permission.under(condition))
+    condition::checked(scope, permission, condition, stated)
 }
 
 /// Refuses one role too many.

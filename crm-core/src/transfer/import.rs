@@ -235,8 +235,11 @@ async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) 
         return Err(Error::unavailable(message));
     }
     let key = match options.key.as_deref() {
-        // A field of the tenant's own may be gone since the import began.
-        Some(key) => Some(Key::named(create.module()?, key)?.position()),
+        // A field may be gone since the import began, or not be the starter's to read any more.
+        Some(key) => {
+            let readable = scope.readable(&order.module).ok_or(Error::NotFound)?;
+            Some(Key::named(&readable, key)?.position())
+        }
         None => None,
     };
     let prepared = batch.prepared;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::is_target;
 use super::mapping::Preset;
 use crate::error::FieldError;
-use crate::module::{CompiledModule, FieldSpec};
+use crate::module::CompiledModule;
+use crate::record::Key;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,10 +141,8 @@ impl ImportOptions {
                 "goes with mode=upsert only",
             )),
             (ImportMode::Upsert, key) => {
-                let unique = |name: &String| module.field(name).is_some_and(FieldSpec::is_key);
-                if !key.as_ref().is_some_and(unique) {
-                    let fields = module.fields().iter().filter(|field| field.is_key());
-                    let names: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
+                let names: Vec<&str> = Key::names(module).collect();
+                if !key.as_deref().is_some_and(|key| names.contains(&key)) {
                     let message = match names.is_empty() {
                         true => format!("{} has no unique field to upsert by", module.name()),
                         false => format!("must be a unique field: {}", names.join(", ")),

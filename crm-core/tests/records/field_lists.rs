@@ -24,7 +24,7 @@ on_both_databases!(
     an_explanation_and_the_audit_log_name_the_rule_with_its_fields,
 );
 
-const PEOPLE: &str = r#"
+pub(super) const PEOPLE: &str = r#"
     name = "people"
     singular = "person"
     soft_delete = true
@@ -40,7 +40,7 @@ const PEOPLE: &str = r#"
         { name = "label", type = "text", computed = "{name} {salary}" },
     ]
 "#;
-const VISITS: &str = r#"
+pub(super) const VISITS: &str = r#"
     name = "visits"
     singular = "visit"
     fields = [
@@ -59,7 +59,7 @@ async fn open(backend: Backend) -> anyhow::Result<Fixture> {
     Fixture::built(backend, |builder| builder.modules(specs)).await
 }
 
-fn only(permission: &str, names: &[&str]) -> PermissionInput {
+pub(super) fn only(permission: &str, names: &[&str]) -> PermissionInput {
     PermissionInput {
         permission: permission.to_owned(),
         fields: Some(names.iter().map(ToString::to_string).collect()),
@@ -67,7 +67,7 @@ fn only(permission: &str, names: &[&str]) -> PermissionInput {
     }
 }
 
-fn all_but(permission: &str, names: &[&str]) -> PermissionInput {
+pub(super) fn all_but(permission: &str, names: &[&str]) -> PermissionInput {
     PermissionInput {
         permission: permission.to_owned(),
         except: Some(names.iter().map(ToString::to_string).collect()),
@@ -75,7 +75,7 @@ fn all_but(permission: &str, names: &[&str]) -> PermissionInput {
     }
 }
 
-async fn role(
+pub(super) async fn role(
     it: &Fixture,
     scope: &Scope,
     name: &str,
@@ -91,7 +91,7 @@ async fn role(
 }
 
 /// A member whose role has these permissions.
-async fn with(
+pub(super) async fn with(
     it: &Fixture,
     name: &str,
     permissions: Vec<PermissionInput>,
@@ -101,14 +101,14 @@ async fn with(
 }
 
 /// The names of a record's members, but for those that every record shows.
-fn shown(json: &Json) -> BTreeSet<&str> {
+pub(super) fn shown(json: &Json) -> BTreeSet<&str> {
     let always = ["id", "version", "created_at", "updated_at", "deleted_at"];
     let members = json.as_object().into_iter().flatten();
     let names = members.map(|(name, _)| name.as_str());
     names.filter(|name| !always.contains(name)).collect()
 }
 
-fn wire(record: &impl serde::Serialize) -> anyhow::Result<Json> {
+pub(super) fn wire(record: &impl serde::Serialize) -> anyhow::Result<Json> {
     Ok(serde_json::to_value(record)?)
 }
 
@@ -120,7 +120,9 @@ fn fine<T>(answer: Result<T, FieldError>) -> crm_core::Result<T> {
     answer.map_err(|error| Error::Invalid(vec![error]))
 }
 
-fn invalid<T: std::fmt::Debug>(answer: crm_core::Result<T>) -> Vec<(String, &'static str)> {
+pub(super) fn invalid<T: std::fmt::Debug>(
+    answer: crm_core::Result<T>,
+) -> Vec<(String, &'static str)> {
     match answer {
         Err(Error::Invalid(fields)) => {
             let fields = fields.into_iter();

@@ -31,7 +31,7 @@ struct Reply {
 }
 
 /// `allowed` and `denied` by a rule; `no_rule` that speaks of the action; `other_rows` than the asked
-/// one; `inactive`, where the user may not log in or the tenant is suspended.
+/// one; `undisclosed`, where fields decide that the caller may not read in the record; `inactive`, where the user may not log in or the tenant is suspended.
 #[derive(Enum)]
 #[oai(rename = "ExplanationReason", rename_all = "snake_case")]
 enum Reason {
@@ -39,6 +39,7 @@ enum Reason {
     Denied,
     NoRule,
     OtherRows,
+    Undisclosed,
     Inactive,
 }
 
@@ -54,7 +55,8 @@ struct Rule {
     role: String,
     /// How the subject holds the role, from the subject on; empty for a role asked about itself.
     through: Vec<Through>,
-    /// Whether it is about the record; null when none was asked about.
+    /// Whether it is about the record; null when none was asked about, and when fields decide that
+    /// the caller may not read in it.
     #[oai(nullable)]
     covers: Option<bool>,
 }
@@ -125,6 +127,7 @@ impl From<Explanation> for Reply {
                 Why::Denied => Reason::Denied,
                 Why::NoRule => Reason::NoRule,
                 Why::OtherRows => Reason::OtherRows,
+                Why::Undisclosed => Reason::Undisclosed,
                 Why::Inactive => Reason::Inactive,
             },
             rules: explanation.rules.into_iter().map(Rule::from).collect(),

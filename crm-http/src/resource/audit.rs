@@ -43,10 +43,11 @@ pub(super) struct Entry {
     /// To which one.
     #[oai(nullable)]
     entity_id: Option<String>,
-    /// The thing before.
+    /// The thing before; of a record, the fields that the caller may read in every record of its
+    /// module, and null without the right to read these.
     #[oai(nullable)]
     before: Option<Any<Value>>,
-    /// The thing after.
+    /// The thing after, as far as the one before.
     #[oai(nullable)]
     after: Option<Any<Value>>,
     /// Since when before and after are erased.

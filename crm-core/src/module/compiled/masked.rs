@@ -6,6 +6,16 @@ use std::sync::Arc;
 use super::CompiledModule;
 use crate::policy::Fields;
 
+/// What belongs to every stored record that is seen.
+const ALWAYS: [&str; 6] = [
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+    "merged_into",
+];
+
 /// What a reader sees of a module.
 #[derive(Debug, Clone)]
 pub(super) struct Mask {
@@ -66,10 +76,16 @@ impl CompiledModule {
         !self.masks("owner_id")
     }
 
-    /// The stored record without the fields that are not for the reader.
+    /// The stored record without the fields that are not for the reader. What was a field when the
+    /// record was stored and is none now is for those whose list names it.
     pub(crate) fn cut(&self, record: &mut serde_json::Value) {
-        if let (true, Some(members)) = (self.is_masked(), record.as_object_mut()) {
-            members.retain(|name, _| !self.masks(name));
-        }
+        let (Some(mask), Some(members)) = (&self.mask, record.as_object_mut()) else {
+            return;
+        };
+        members.retain(|name, _| match name.as_str() {
+            name if ALWAYS.contains(&name) => true,
+            name if name == "owner_id" || self.has_field(name) => !self.masks(name),
+            name => mask.fields.listed().is_some() && mask.fields.include(name),
+        });
     }
 }

@@ -9,19 +9,51 @@ use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
 use crate::module::input::{self, CreateInput, UpdateInput};
 use crate::module::machine;
-use crate::record::reach;
 use crate::record::write::{change_in, create_in};
-use crate::scope::{Create, Permit};
+use crate::record::{Field, Record, reach};
+use crate::scope::{Create, Permit, Read, Update};
 use crate::value::Value;
 
 impl Bulk {
-    /// Whether a record's owner alone tells that it may be written, with all its fields.
+    /// Whether a record's owner alone tells that it may be written, with all its fields, and its
+    /// writer may know what is there already.
     pub(super) fn is_simple(&self) -> bool {
         let update = self.upsert.as_ref();
         self.create.reach().is_simple()
             && self.create.lists().is_none()
-            && update
-                .is_none_or(|(permit, _)| permit.reach().is_simple() && permit.lists().is_none())
+            && update.is_none_or(|(permit, _)| {
+                permit.reach().is_simple() && permit.lists().is_none() && self.reads_all(permit)
+            })
+    }
+
+    /// Whether the writer reads every field of all records that the permit covers.
+    fn reads_all(&self, permit: &Permit<Update>) -> bool {
+        let Ok(module) = permit.module() else {
+            return false;
+        };
+        let read = permit.scope().permit::<Read>(module.name().as_str());
+        read.is_ok_and(|read| read.lists().is_none() && read.rows().include(permit.rows()))
+            && module.readable().count() == module.fields().len()
+    }
+
+    /// Whether the writer reads in this record all that an entry names.
+    async fn reads(&self, tx: &mut Tx<'_>, named: &[Field], record: &Record) -> Result<bool> {
+        let module = &record.module;
+        let shown = |field: &Field| match field {
+            Field::Declared(position) => module.is_readable(*position),
+            _ => true,
+        };
+        let read = self.create.scope();
+        let read = read.permit::<Read>(module.name().as_str());
+        let Ok(read) = read.as_ref().map(|read| read.to_ask(named.iter().copied())) else {
+            return Ok(false);
+        };
+        match read {
+            Ok(read) if named.iter().all(shown) => {
+                reach::covers_in(tx, &self.core, &read, record).await
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Writes what is right, record by record. A dry run takes back each one, with all it caused.
@@ -126,7 +158,9 @@ impl Bulk {
         change.changes.retain(|(at, _)| !same || at != position);
         let version = before.version;
         let after = change_in(tx, &self.core, &permit, before, &change).await?;
-        Ok((after.version != version).then_some(ChangeKind::Updated))
+        // That nothing changed says what was there: it is said to those who may read it.
+        let told = after.version == version && self.reads(tx, &named, &after).await?;
+        Ok((!told).then_some(ChangeKind::Updated))
     }
 }
 
