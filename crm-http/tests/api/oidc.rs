@@ -439,6 +439,7 @@ async fn settings_that_break_a_rule_are_refused(database: Database) {
     }
     let reply = app.admin.post("/api/v1/identity_providers", right).await;
     assert_eq!(reply.problem(), (409, "too_many_providers".into()));
+    app.close().await;
     // A role that newcomers get stays.
     let (app, provider, _) = start(database).await;
     let role = json!({"name": "newcomer", "permissions": ["contacts.read"]});

@@ -191,6 +191,7 @@ async fn asvs_10_1_2_a_login_is_finished_by_who_began_it_and_once(database: Data
     assert_eq!(callback(forced).await.problem().1, "identity_refused");
     // And that used the victim's login up.
     assert_eq!(refused_field(&callback(victim).await), "/login_secret");
+    let attacker = agreed(&app, &provider, &path).await;
     for (name, value, pointer) in [
         ("login_secret", "", "/login_secret"),
         ("login_secret", "crm_ol_AAAA", "/login_secret"),
@@ -434,7 +435,7 @@ async fn a_provider_that_misbehaves_is_away(database: Database) {
     entered(&app, login(&app, &provider, &path).await);
     assert_eq!(provider.asked("/elsewhere"), 0, "no redirect was followed");
     // An issuer that leads inside, where the operator allows nothing.
-    let inside = json!({"name": "inside", "issuer": "http://127.0.0.2:9"});
+    let inside = json!({"name": "inside", "issuer": "http://127.0.0.2:9999"});
     let inside = declare(&app.admin, &provider, inside).await;
     let reply = app
         .anonymous()
