@@ -5,7 +5,7 @@
 //! is resolved once, **all** its addresses are checked, and the connection goes to one of those that
 //! were: a name that changes its answer gains nothing. No redirect is followed, no proxy of the
 //! environment used, no connection kept, no cookie. Time and bytes are bounded in both directions, and
-//! so are the requests under way.
+//! so are the requests under way, and each tenant's look-ups of names.
 //!
 //! Networks that the operator [allows](EgressBuilder::allow) are reached too, also by plain HTTP.
 
@@ -34,6 +34,8 @@ use tokio_util::task::AbortOnDropHandle;
 use url::Host;
 
 use crate::error::{Error, Result};
+use crate::id::TenantId;
+use resolve::Lookups;
 use target::Target;
 
 pub use resolve::Resolve;
@@ -75,7 +77,7 @@ pub struct Egress(Arc<Inner>);
 
 struct Inner {
     allowed: Vec<IpNet>,
-    resolver: Arc<dyn Resolve>,
+    lookups: Lookups,
     timeout: Duration,
     request_bytes: usize,
     response_bytes: usize,
@@ -101,6 +103,7 @@ pub struct EgressRequest {
     headers: Vec<(String, String)>,
     body: Bytes,
     response_bytes: Option<usize>,
+    tenant: Option<TenantId>,
 }
 
 /// What came back, whatever its status.
@@ -200,6 +203,7 @@ impl EgressRequest {
             headers: Vec::new(),
             body: Bytes::new(),
             response_bytes: None,
+            tenant: None,
         }
     }
 
@@ -207,6 +211,14 @@ impl EgressRequest {
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Counts the request as the tenant's, whose slow names then hold up its own requests alone; for
+    /// every URL that is a tenant's word.
+    #[must_use]
+    pub fn on_behalf_of(mut self, tenant: TenantId) -> Self {
+        self.tenant = Some(tenant);
         self
     }
 
@@ -280,11 +292,10 @@ impl EgressBuilder {
             .map_err(|error| Error::Configuration(format!("no TLS: {error}").into()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let resolver = self.resolver.unwrap_or_else(|| Arc::new(resolve::System));
         Ok(Egress(Arc::new(Inner {
             allowed: self.allowed,
-            resolver: self
-                .resolver
-                .unwrap_or_else(|| Arc::new(resolve::System::new())),
+            lookups: Lookups::new(resolver),
             timeout: self.timeout,
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
@@ -323,9 +334,10 @@ impl Egress {
         let target = Target::of(&request.url)?;
         let own = request.response_bytes.unwrap_or(inner.response_bytes);
         let most = own.min(inner.response_bytes);
+        let tenant = request.tenant;
         let message = message(&target, request)?;
         let _slot = inner.slots.try_acquire().map_err(|_| EgressError::Busy)?;
-        let exchange = inner.exchange(&target, message, most);
+        let exchange = inner.exchange((&target, tenant), message, most);
         match tokio::time::timeout(inner.timeout, exchange).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(EgressError::Timeout),
@@ -336,11 +348,11 @@ impl Egress {
 impl Inner {
     async fn exchange(
         &self,
-        target: &Target,
+        (target, tenant): (&Target, Option<TenantId>),
         message: http::Request<Full<Bytes>>,
         most: usize,
     ) -> Result<EgressResponse, EgressError> {
-        let addresses = self.addresses(target).await?;
+        let addresses = self.addresses(target, tenant).await?;
         let stream = connect(&addresses, target.port).await?;
         match target.server_name()? {
             None => speak(stream, message, most).await,
@@ -352,12 +364,16 @@ impl Inner {
     }
 
     /// The addresses of the host, once all of them are found to be fit.
-    async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, EgressError> {
+    async fn addresses(
+        &self,
+        target: &Target,
+        tenant: Option<TenantId>,
+    ) -> Result<Vec<IpAddr>, EgressError> {
         let addresses = match &target.host {
             Host::Ipv4(address) => vec![(*address).into()],
             Host::Ipv6(address) => vec![(*address).into()],
             Host::Domain(name) => {
-                let found = self.resolver.resolve(name).await;
+                let found = self.lookups.find(name, tenant).await;
                 found.map_err(|error| EgressError::Unresolvable(Some(error)))?
             }
         };

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use super::resolve::{LOOKUPS, LOOKUPS_OF_TENANT};
 use super::*;
 
 /// Answers each look-up with the next list, and the last one for ever.
@@ -391,4 +392,48 @@ async fn headers_of_the_connection_are_not_the_callers() {
         let error = egress.send(request).await.unwrap_err();
         assert_eq!(error.code(), "header_refused", "{name}: {value:?}");
     }
+}
+
+/// Leads to this machine, but for hosts whose name servers answer once they are told to.
+#[derive(Default)]
+struct Slow {
+    asked: AtomicUsize,
+    told: tokio::sync::Notify,
+}
+
+impl Resolve for Slow {
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(async move {
+            if host.ends_with(".slow.example") {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                self.told.notified().await;
+            }
+            Ok(vec!["127.0.0.1".parse().unwrap()])
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_slow_names_hold_up_its_own_requests_alone() {
+    let [evil, other] = [1, 2].map(|id| TenantId(uuid::Uuid::from_u128(id)));
+    let (url, _) = receiver("127.0.0.1", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let url = url.replace("127.0.0.1", "honest.example");
+    let resolver = Arc::new(Slow::default());
+    let egress = local().timeout(Duration::from_millis(300));
+    let egress = egress.resolver(resolver.clone()).build().unwrap();
+    let send = async |url: String, tenant| {
+        let request = EgressRequest::get(url).on_behalf_of(tenant);
+        egress.send(request).await.map_err(|error| error.code())
+    };
+    let slow = (0..=LOOKUPS).map(|n| send(format!("https://{n}.slow.example/"), evil));
+    for outcome in futures::future::join_all(slow).await {
+        assert_eq!(outcome.unwrap_err(), "timeout");
+    }
+    // The requests are over, the look-ups are not.
+    assert_eq!(resolver.asked.load(Ordering::SeqCst), LOOKUPS_OF_TENANT);
+    assert_eq!(send(url.clone(), other).await.unwrap().status, 200);
+    assert_eq!(send(url.clone(), evil).await.unwrap_err(), "timeout");
+    assert_eq!(code_of(&egress, &url).await, "sent", "the program's own");
+    resolver.told.notify_waiters();
+    assert_eq!(send(url, evil).await.unwrap().status, 200);
 }

@@ -29,7 +29,7 @@ impl Accounts {
     /// # Errors
     /// [`Error::Conflict`] `not_a_user`.
     pub async fn send_verification(&self, scope: &Scope) -> Result<()> {
-        let owner = self.owner(scope).await?;
+        let owner = self.person(scope).await?;
         if owner.verified {
             return Ok(());
         }
@@ -51,7 +51,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Invalid`] for what is no address, and on `password`; [`Error::TooMany`];
-    /// [`Error::Conflict`] `not_a_user`. Not for an address of another user, who gets a mail instead.
+    /// [`Error::Conflict`] `not_a_user`, `bound_session`, `second_factor_required`. Not for an address
+    /// of another user, who gets a mail instead.
     pub async fn change_email(
         &self,
         scope: &Scope,
@@ -117,7 +118,8 @@ impl Accounts {
     /// Sets the name that the caller may log in with instead of their address; `None` takes it away.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `username`; [`Error::Conflict`] `username_taken`, `not_a_user`.
+    /// [`Error::Invalid`] on `username`; [`Error::Conflict`] `username_taken`, `not_a_user`,
+    /// `bound_session`, `second_factor_required`.
     pub async fn set_username(&self, scope: &Scope, username: Option<&str>) -> Result<()> {
         let username = username.map(normalize_username).transpose()?;
         let owner = self.owner(scope).await?;

@@ -120,9 +120,7 @@ impl Sessions {
             Box::pin(async move {
                 let to = Sql::new(
                     "SELECT t.id, t.requires_second_factor AND NOT EXISTS (\
-                         SELECT 1 FROM refresh_families f \
-                         LEFT JOIN totp_factors o ON o.user_id = f.user_id \
-                         WHERE f.id = $1 AND (f.two_factors OR o.confirmed_at <= f.created_at)) \
+                         SELECT 1 FROM refresh_families f WHERE f.id = $1 AND f.two_factors) \
                      FROM memberships m \
                      JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
                      WHERE m.user_id = $2 AND t.name = $3",

@@ -1,5 +1,9 @@
 //! What the flows of one's own account share: who the user is, what every tenant of theirs is told,
 //! and the end of all their sessions.
+//!
+//! An account is changed by its [`owner`](Accounts::owner) alone. A second factor is the user's in all
+//! of their tenants, while a login asks for it where a tenant does: a session that began without it
+//! shows no more than the password, and changes nothing by which the account is opened.
 
 use super::account::Accounts;
 use super::passkey;
@@ -72,10 +76,29 @@ impl Accounts {
     /// The user who acts, for what only they may do to their account.
     ///
     /// # Errors
+    /// As [`person`](Self::person); [`Error::Conflict`] `second_factor_required` for a user who has a
+    /// second factor, in a session that did not pass it.
+    pub(super) async fn owner(&self, scope: &Scope) -> Result<Owner> {
+        let owner = self.person(scope).await?;
+        match self
+            .core
+            .db
+            .fetch_optional(unpassed(scope, owner.id))
+            .await?
+        {
+            None => Ok(owner),
+            Some(_) => Err(second_factor_required()),
+        }
+    }
+
+    /// The user who acts, for what does no harm in a session that began with the password alone, and
+    /// for what asks for the second factor itself.
+    ///
+    /// # Errors
     /// [`Error::Conflict`] `not_a_user` for programs, `bound_session` for a session that a tenant's
     /// provider vouched for: an account is not one tenant's to change; [`Error::Refused`]
     /// `impersonating` for whoever acts in the user's name.
-    pub(super) async fn owner(&self, scope: &Scope) -> Result<Owner> {
+    pub(super) async fn person(&self, scope: &Scope) -> Result<Owner> {
         scope.refuse_impersonator()?;
         let Some(id) = scope.actor().user() else {
             return Err(not_a_user());
@@ -105,6 +128,45 @@ impl Accounts {
         let rows = self.core.db.fetch_all(names).await?;
         rows.into_iter().map(|mut row| row.text()).collect()
     }
+}
+
+/// Refuses a session that did not pass the second factor of a user who has one, and holds the user
+/// until the transaction ends: of two factors set up at once, the second knows of the first.
+///
+/// # Errors
+/// [`Error::Conflict`] `second_factor_required`; [`Error::NotFound`] for a user who is not active.
+pub(super) async fn check_passed(tx: &mut Tx<'_>, scope: &Scope, user: UserId) -> Result<()> {
+    let hold = Sql::new("UPDATE users SET name = name WHERE id = $1 AND status = 'active'");
+    if tx.execute(hold.bind(user, ColumnType::Uuid)).await? == 0 {
+        return Err(Error::NotFound);
+    }
+    match tx.fetch_optional(unpassed(scope, user)).await? {
+        None => Ok(()),
+        Some(_) => Err(second_factor_required()),
+    }
+}
+
+/// The user, when they have a second factor and the scope's session did not pass it.
+fn unpassed(scope: &Scope, user: UserId) -> Sql {
+    Sql::new(
+        "SELECT u.id FROM users u WHERE u.id = $1 AND (\
+             EXISTS (SELECT 1 FROM passkeys p WHERE p.user_id = u.id) OR \
+             EXISTS (SELECT 1 FROM totp_factors o \
+                     WHERE o.user_id = u.id AND o.confirmed_at IS NOT NULL)) \
+         AND NOT EXISTS (SELECT 1 FROM refresh_families f \
+                         WHERE f.id = $2 AND f.user_id = u.id AND f.two_factors)",
+    )
+    .bind(user, ColumnType::Uuid)
+    .bind(scope.session(), ColumnType::Uuid)
+    .returns(&[ColumnType::Uuid])
+}
+
+fn second_factor_required() -> Error {
+    Error::conflict(
+        "second_factor_required",
+        "your account has a second factor, without which this session began: log in with a passkey, \
+         or with your password and a code, and try again",
+    )
 }
 
 /// The one answer to a session of a provider that reaches beyond its tenant.

@@ -28,7 +28,7 @@ use serde::Serialize;
 use super::account::Accounts;
 use super::name::check_name;
 use super::own::{self, Owner};
-use super::step_up::{StepUp, spend_code};
+use super::step_up::{StepUp, pass_second_factor};
 use crate::crm::Core;
 use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
@@ -102,7 +102,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the caller has no such passkey; [`Error::Invalid`] on `name`;
-    /// [`Error::Conflict`] `not_a_user`, `bound_session`.
+    /// [`Error::Conflict`] `not_a_user`, `bound_session`, `second_factor_required`.
     pub async fn rename_passkey(
         &self,
         scope: &Scope,
@@ -132,14 +132,15 @@ impl Accounts {
     }
 
     /// Removes one of the caller's passkeys. Sessions that it opened go on, and the password that this
-    /// asks for stays a way to log in.
+    /// asks for stays a way to log in; in a session that began with the password alone it asks for a
+    /// code, and refuses whoever has none.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the caller has no such passkey; [`Error::Invalid`] on `password` or
     /// `code`; [`Error::Conflict`] `no_password` for a user without one, whose only way in this may
-    /// be, `not_a_user`, `bound_session`; [`Error::TooMany`].
+    /// be, `not_a_user`, `bound_session`, `second_factor_required`; [`Error::TooMany`].
     pub async fn remove_passkey(&self, scope: &Scope, id: PasskeyId, proof: StepUp) -> Result<()> {
-        let owner = self.owner(scope).await?;
+        let owner = self.person(scope).await?;
         let own = Sql::new("SELECT id FROM passkeys WHERE id = $1 AND user_id = $2")
             .bind(id, ColumnType::Uuid)
             .bind(owner.id, ColumnType::Uuid)
@@ -153,7 +154,7 @@ impl Accounts {
         let (core, scope) = (self.core.clone(), scope.clone());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                spend_code(tx, &core, owner.id, proof.code.as_deref()).await?;
+                pass_second_factor(tx, &core, &scope, owner.id, proof.code.as_deref()).await?;
                 let delete = Sql::new("DELETE FROM passkeys WHERE id = $1 AND user_id = $2")
                     .bind(id, ColumnType::Uuid)
                     .bind(owner.id, ColumnType::Uuid);

@@ -137,7 +137,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Invalid`] on `current_password` when it is not; on `password` for one that breaks the
-    /// policy or is the current one; [`Error::TooMany`]; [`Error::Conflict`] `not_a_user`.
+    /// policy or is the current one; [`Error::TooMany`]; [`Error::Conflict`] `not_a_user`,
+    /// `bound_session`, `second_factor_required`.
     pub async fn change_password(
         &self,
         scope: &Scope,
@@ -160,6 +161,9 @@ impl Accounts {
                 let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 let place = (scope.tenant(), owner.id);
                 let opened = session::open(tx, &core.clock, place, lifetime, &device).await?;
+                if session::passed_two_factors(tx, &scope).await? {
+                    session::note_two_factors(tx, opened.0.id).await?;
+                }
                 let to = (owner.email.as_str(), owner.name.as_str());
                 own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
                 let action = "auth.password_changed";
@@ -179,7 +183,7 @@ impl Accounts {
     /// # Errors
     /// [`Error::Conflict`] `not_a_user`.
     pub async fn logout_everywhere(&self, scope: &Scope) -> Result<()> {
-        let owner = self.owner(scope).await?;
+        let owner = self.person(scope).await?;
         let (clock, scope) = (self.core.clock.clone(), scope.clone());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {

@@ -65,26 +65,28 @@ impl Accounts {
     /// Makes a secret for the caller's authenticator application, in place of an unconfirmed one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `password`; [`Error::Conflict`] `second_factor_exists`, `not_a_user`;
-    /// [`Error::TooMany`].
+    /// [`Error::Invalid`] on `password`; [`Error::Conflict`] `second_factor_exists`, `not_a_user`,
+    /// `bound_session`, `second_factor_required`; [`Error::TooMany`].
     pub async fn begin_totp(&self, scope: &Scope, password: SecretString) -> Result<TotpSecret> {
         let owner = self.owner(scope).await?;
         self.confirm(&owner, "password", password, scope).await?;
         self.new_secret(owner.id, owner.email, scope.tenant()).await
     }
 
-    /// Switches the second factor on, with a first code of the device; answers recovery codes, which
-    /// are shown once and work once.
+    /// Switches the second factor on, with a first code of the device, which the session so passes;
+    /// answers recovery codes, which are shown once and work once.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `code`; [`Error::Conflict`] `no_second_factor` when none was begun,
-    /// `second_factor_exists`, `not_a_user`; [`Error::TooMany`].
+    /// `second_factor_exists`, `not_a_user`, `bound_session`, `second_factor_required`;
+    /// [`Error::TooMany`].
     pub async fn confirm_totp(&self, scope: &Scope, code: &str) -> Result<Vec<SecretString>> {
         let owner = self.owner(scope).await?;
         self.limit_codes(owner.id)?;
         let (core, scope, code) = (self.core.clone(), scope.clone(), code.to_owned());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
+                own::check_passed(tx, &scope, owner.id).await?;
                 let factor = factor(tx, &core, owner.id).await?.ok_or_else(none)?;
                 if factor.confirmed {
                     return Err(exists());
@@ -93,6 +95,9 @@ impl Accounts {
                     return Err(wrong_code());
                 }
                 switch_on(tx, &core, owner.id).await?;
+                if let Some(session) = scope.session() {
+                    session::note_two_factors(tx, session).await?;
+                }
                 let codes = replace_codes(tx, &core, owner.id).await?;
                 tell(tx, &core, &owner, scope.request(), "auth.totp_enabled").await?;
                 Ok(codes)
@@ -118,7 +123,7 @@ impl Accounts {
         let (core, scope, code) = (self.core.clone(), scope.clone(), code.to_owned());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                spend(tx, &core, owner.id, &code).await?;
+                spend(tx, &core, &scope, owner.id, &code).await?;
                 for delete in [
                     Sql::new("DELETE FROM totp_factors WHERE user_id = $1"),
                     Sql::new("DELETE FROM recovery_codes WHERE user_id = $1"),
@@ -147,7 +152,7 @@ impl Accounts {
         let (core, scope, code) = (self.core.clone(), scope.clone(), code.to_owned());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                spend(tx, &core, owner.id, &code).await?;
+                spend(tx, &core, &scope, owner.id, &code).await?;
                 let codes = replace_codes(tx, &core, owner.id).await?;
                 let action = "auth.recovery_codes_renewed";
                 own::audit(tx, &core.clock, owner.id, scope.request(), action).await?;
@@ -318,7 +323,7 @@ impl Accounts {
 
     /// The caller, once their password is confirmed and a code may be tried.
     async fn sure(&self, scope: &Scope, password: SecretString) -> Result<Owner> {
-        let owner = self.owner(scope).await?;
+        let owner = self.person(scope).await?;
         self.confirm(&owner, "password", password, scope).await?;
         self.limit_codes(owner.id)?;
         Ok(owner)
@@ -599,15 +604,24 @@ async fn passes(
     Ok(recovered.then_some("recovery_code"))
 }
 
-/// Spends a code of a user whose factor is on.
-pub(super) async fn spend(tx: &mut Tx<'_>, core: &Core, user: UserId, code: &str) -> Result<()> {
+/// Spends a code of a user whose factor is on; the session has passed it from now on.
+pub(super) async fn spend(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    scope: &Scope,
+    user: UserId,
+    code: &str,
+) -> Result<()> {
     let factor = factor(tx, core, user).await?;
     if !factor.is_some_and(|factor| factor.confirmed) {
         return Err(none());
     }
-    match passes(tx, core, user, code).await? {
-        Some(_) => Ok(()),
-        None => Err(wrong_code()),
+    if passes(tx, core, user, code).await?.is_none() {
+        return Err(wrong_code());
+    }
+    match scope.session() {
+        Some(session) => session::note_two_factors(tx, session).await,
+        None => Ok(()),
     }
 }
 

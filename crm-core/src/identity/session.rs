@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::platform::PLATFORM;
-use crate::scope::{Actor, RequestContext};
+use crate::scope::{Actor, RequestContext, Scope};
 use crate::tenant;
 
 /// The first user of an installation, and the tenant they will administer.
@@ -504,13 +504,21 @@ pub(super) async fn open(
     refresh::open(tx, clock, (tenant, user), lifetime, device).await
 }
 
-/// Notes that a session began with two factors, as its tenant may require.
+/// Notes that both factors were shown in a session: at its beginning, or since.
 pub(super) async fn note_two_factors(tx: &mut Tx<'_>, session: FamilyId) -> Result<()> {
     let note = Sql::new("UPDATE refresh_families SET two_factors = $1 WHERE id = $2")
         .bind(true, ColumnType::Bool)
         .bind(session, ColumnType::Uuid);
     tx.execute(note).await?;
     Ok(())
+}
+
+/// Whether both factors were shown in a session.
+pub(super) async fn passed_two_factors(tx: &mut Tx<'_>, scope: &Scope) -> Result<bool> {
+    let passed = Sql::new("SELECT id FROM refresh_families WHERE id = $1 AND two_factors")
+        .bind(scope.session(), ColumnType::Uuid)
+        .returns(&[ColumnType::Uuid]);
+    Ok(tx.fetch_optional(passed).await?.is_some())
 }
 
 /// Whether the password that was judged is the user's still, and stays so until the transaction

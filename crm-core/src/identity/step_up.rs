@@ -1,10 +1,10 @@
 //! Showing again who one is, before something that outlives the session: with the password, and a code
-//! where time-based codes are on.
+//! where time-based codes are on. Who has passkeys alone shows them by logging in with one.
 
 use secrecy::SecretString;
 
 use super::account::Accounts;
-use super::own::Owner;
+use super::own::{self, Owner};
 use super::second_factor;
 use crate::crm::Core;
 use crate::db::Tx;
@@ -23,13 +23,13 @@ pub struct StepUp {
 
 impl Accounts {
     /// The caller, once their password is confirmed and a code may be tried. The code itself is spent
-    /// by [`spend_code`], in the transaction that it is for.
+    /// by [`pass_second_factor`], in the transaction that it is for.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `password`; [`Error::Conflict`] `no_password` for an account that has
     /// none, `not_a_user`, `bound_session`; [`Error::TooMany`].
     pub(super) async fn step_up(&self, scope: &Scope, proof: &StepUp) -> Result<Owner> {
-        let owner = self.owner(scope).await?;
+        let owner = self.person(scope).await?;
         if owner.hash.is_none() {
             return Err(Error::conflict(
                 "no_password",
@@ -46,21 +46,23 @@ impl Accounts {
     }
 }
 
-/// Spends the code of a user whose time-based codes are on; asks nothing of others.
+/// Spends the code of a user whose time-based codes are on, and asks whoever has passkeys alone for a
+/// session that passed the second factor; asks nothing of others.
 ///
 /// # Errors
-/// [`Error::Invalid`] on `code`.
-pub(super) async fn spend_code(
+/// [`Error::Invalid`] on `code`; [`Error::Conflict`] `second_factor_required`.
+pub(super) async fn pass_second_factor(
     tx: &mut Tx<'_>,
     core: &Core,
+    scope: &Scope,
     user: UserId,
     code: Option<&str>,
 ) -> Result<()> {
     if !second_factor::has_codes(tx, user).await? {
-        return Ok(());
+        return own::check_passed(tx, scope, user).await;
     }
     match code {
-        Some(code) => second_factor::spend(tx, core, user, code).await,
+        Some(code) => second_factor::spend(tx, core, scope, user, code).await,
         None => {
             let message = "Give a code of your second factor.";
             Err(Error::invalid("code", "required", message))

@@ -235,7 +235,8 @@ impl Passkeys {
     /// Begin a passkey
     ///
     /// Answers what to ask the device for. Needs the password, and a code where time-based codes are
-    /// on. Permission: none.
+    /// on; who has passkeys alone does this after logging in with one, or gets 409
+    /// `second_factor_required`. Permission: none.
     #[oai(
         path = "/passkeys/options",
         method = "post",
@@ -294,7 +295,8 @@ impl Passkeys {
 
     /// Remove a passkey
     ///
-    /// Needs the password, which stays a way to log in, and a code where time-based codes are on.
+    /// Needs the password, which stays a way to log in, and a code where time-based codes are on; who
+    /// has passkeys alone does this after logging in with one, or gets 409 `second_factor_required`.
     /// Sessions that it opened go on. Permission: none.
     #[oai(
         path = "/passkeys/:passkey_id/remove",

@@ -9,6 +9,7 @@ mod account;
 mod aggregate;
 mod app;
 mod attacks;
+mod attacks_factor;
 mod audit;
 mod authenticator;
 mod bad_input;

@@ -22,6 +22,7 @@ crate::on_both_databases! {
     a_providers_second_factor_counts_where_the_tenant_says_so
     an_identity_is_one_members_and_a_member_has_one
     unlinking_ends_the_sessions_that_the_identity_opened
+    unlinking_ends_the_login_that_waits_for_its_second_step
     switching_a_provider_off_ends_its_sessions
     whoever_declares_a_provider_holds_every_permission
     settings_that_break_a_rule_are_refused
@@ -331,6 +332,32 @@ async fn unlinking_ends_the_sessions_that_the_identity_opened(database: Database
             .await
             .contains(&"auth.identity_unlinked".to_owned())
     );
+    app.close().await;
+}
+
+async fn unlinking_ends_the_login_that_waits_for_its_second_step(database: Database) {
+    let (app, provider, _) = start(database).await;
+    let path = declare(&app.admin, &provider, json!({})).await;
+    let id = link(&app, &app.admin, &provider, &path).await.expect(201)["id"].clone();
+    let secret = set_factor_up(&app, &app.admin).await;
+    let by_provider = login(&app, &provider, &path).await;
+    assert_eq!(
+        by_provider.problem(),
+        (401, "second_factor_required".into())
+    );
+    let body = json!({"email": ADA, "password": PASSWORD});
+    let by_password = app.anonymous().post("/api/v1/auth/login", body).await;
+    let own = format!("/api/v1/auth/identities/{}", id.as_str().unwrap());
+    app.admin.delete(&own).await.expect(204);
+    let second = async |waiting: &Value| {
+        let body = json!({"mfa_token": waiting["mfa_token"], "code": code(&app, &secret)});
+        app.anonymous().post("/api/v1/auth/mfa", body).await
+    };
+    let late = second(&by_provider.json()).await;
+    assert_eq!(late.status, 422, "{late}");
+    assert_eq!(late.json()["errors"][0]["pointer"], "/mfa_token", "{late}");
+    // The member's own login goes on.
+    second(&by_password.json()).await.expect(200);
     app.close().await;
 }
 

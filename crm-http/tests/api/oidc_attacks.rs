@@ -1,14 +1,20 @@
 //! Logins at providers that lie, answers that come from elsewhere, and providers that misbehave.
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use crm_core::egress::{Egress, Resolve};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::app::{App, Database};
 use crate::local_provider::{
-    BACK, LocalProvider, Signer, agreed, declare, entered, link, login, login_by_token, person,
-    start, start_within,
+    BACK, LocalProvider, Signer, agreed, declare, entered, link, login, login_by_token, login_to,
+    member, person, start, start_within, tenant,
 };
 
 crate::on_both_databases! {
@@ -24,6 +30,7 @@ crate::on_both_databases! {
     a_provider_that_misbehaves_is_away
     a_provider_that_does_not_answer_is_away
     logins_of_one_identity_are_limited
+    slow_names_of_one_tenant_hold_up_no_login_of_another
 }
 
 async fn open(database: Database) -> (App, LocalProvider, String) {
@@ -480,5 +487,57 @@ async fn logins_of_one_identity_are_limited(database: Database) {
     assert_eq!(reply.problem(), (429, "rate_limited".into()));
     app.clock.advance(TimeDelta::minutes(1));
     entered(&app, login(&app, &provider, &path).await);
+    app.close().await;
+}
+
+/// Leads to this machine, but for names of `evil.example`, whose look-ups never end.
+#[derive(Default)]
+struct Slow(AtomicUsize);
+
+impl Resolve for Slow {
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(async move {
+            if host.ends_with(".evil.example") {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>().await;
+            }
+            Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
+        })
+    }
+}
+
+async fn slow_names_of_one_tenant_hold_up_no_login_of_another(database: Database) {
+    let resolver = Arc::new(Slow::default());
+    let egress = Egress::builder().allow("127.0.0.1").unwrap();
+    let egress = egress.resolver(resolver.clone());
+    let egress = egress.timeout(Duration::from_millis(500)).build().unwrap();
+    let app = App::with(database, |builder| builder.egress(egress)).await;
+    tenant(&app, "evil").await;
+    member(&app, "evil", "mallory@evil.example", "admin").await;
+    let mallory = login_to(&app, "mallory@evil.example", "evil").await;
+    let provider = LocalProvider::start(app.crm.clock()).await;
+    let mut evil = Vec::new();
+    for number in 0..10 {
+        let issuer = format!("https://{number}.evil.example");
+        let declared = json!({"name": format!("{number}"), "issuer": issuer});
+        evil.push(declare(&mallory, &provider, declared).await);
+    }
+    let begin = |path: String| {
+        let caller = app.anonymous();
+        async move { caller.post(&format!("{path}/start"), json!({})).await }
+    };
+    for _ in 0..2 {
+        let all = evil.iter().map(|path| begin(path.clone()));
+        for reply in futures::future::join_all(all).await {
+            assert_eq!(reply.problem(), (503, "unavailable".into()));
+        }
+        app.clock.advance(TimeDelta::seconds(10));
+    }
+    assert_eq!(resolver.0.load(Ordering::SeqCst), 2, "look-ups under way");
+    let issuer = provider.issuer.replace("127.0.0.1", "id.acme.example");
+    let named = json!({"issuer": issuer});
+    let honest = declare(&app.admin, &provider, named.clone()).await;
+    provider.set(|state| state.document = named);
+    begin(honest).await.expect(200);
     app.close().await;
 }

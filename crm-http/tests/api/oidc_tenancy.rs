@@ -1,6 +1,7 @@
 //! The rule above all: a provider that a tenant declared is good for that tenant alone, whatever it
 //! says and whoever it says it has in front of it.
 
+use crm_core::egress::Egress;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ crate::on_both_databases! {
     asvs_8_4_1_a_session_of_a_provider_moves_to_no_other_tenant
     asvs_8_4_1_a_session_of_a_provider_sees_and_ends_no_session_elsewhere
     asvs_8_4_1_a_session_of_a_provider_changes_nothing_of_the_account
+    asvs_8_4_1_a_session_of_a_provider_sees_and_touches_no_passkey
     a_session_of_a_provider_stays_bound_through_refreshes_and_second_factors
     nobody_sets_a_second_factor_up_by_a_tenants_word
     the_same_issuer_in_two_tenants_is_two_providers
@@ -248,6 +250,36 @@ async fn asvs_8_4_1_a_session_of_a_provider_changes_nothing_of_the_account(datab
         (&me["user"]["email"], &me["user"]["username"]),
         (&json!(BO), &Value::Null)
     );
+    app.close().await;
+}
+
+async fn asvs_8_4_1_a_session_of_a_provider_sees_and_touches_no_passkey(database: Database) {
+    let egress = Egress::builder().allow("127.0.0.1").unwrap();
+    let egress = egress.build().unwrap();
+    let party = crate::passkey::relying_party();
+    let app = App::with(database, |builder| builder.egress(egress).passkeys(party)).await;
+    let provider = LocalProvider::start(app.crm.clock()).await;
+    let path = declare(&app.admin, &provider, json!({"domains": ["acme.example"]})).await;
+    crate::passkey::register(&app.admin).await;
+    let passkeys = "/api/v1/auth/passkeys";
+    let own = app.admin.get(passkeys).await.expect(200);
+    let own = own["data"].as_array().unwrap();
+    assert_eq!(own.len(), 1);
+    claim(&provider, ADA);
+    let bound = entered(&app, login(&app, &provider, &path).await);
+    let seen = bound.get(passkeys).await.expect(200);
+    assert_eq!(seen, json!({"data": []}));
+    let one = format!("{passkeys}/{}", own[0]["id"].as_str().unwrap());
+    let proof = || json!({"password": PASSWORD});
+    let mine = json!({"name": "Mine"});
+    for (method, path, body) in [
+        (Method::POST, format!("{passkeys}/options"), proof()),
+        (Method::POST, format!("{one}/remove"), proof()),
+        (Method::PATCH, one, mine),
+    ] {
+        let reply = bound.send(method, &path, Some(body)).await;
+        assert_eq!(reply.problem(), (409, "bound_session".into()), "{path}");
+    }
     app.close().await;
 }
 

@@ -1,7 +1,8 @@
 //! Which member a provider's subject is.
 //!
 //! Linking takes the member's password, in a session that began with it: afterwards the provider
-//! opens the tenant for whoever it says is them. Unlinking ends the sessions that it opened.
+//! opens the tenant for whoever it says is them. Unlinking ends the sessions that it opened, and the
+//! logins that wait for their second step.
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -10,11 +11,10 @@ use serde_json::json;
 
 use super::super::account::{Accounts, TenantRef};
 use super::super::own;
-use super::super::refresh::{self, Ended};
 use super::enter::{ProviderProof, find};
 use super::flow::Place;
 use super::id_token::Subject;
-use super::{hold, provider::IdentityProviders};
+use super::{end, hold, provider::IdentityProviders};
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
@@ -55,9 +55,9 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant has no such provider, or it is off; [`Error::Invalid`] on
-    /// `password`; [`Error::Conflict`] `bound_session`, `not_a_user`, `identity_taken` for an identity
-    /// of another member's, `identity_exists` for a member who has another one there; and those of
-    /// [`provider_login`](Self::provider_login) about the proof.
+    /// `password`; [`Error::Conflict`] `bound_session`, `not_a_user`, `second_factor_required`,
+    /// `identity_taken` for an identity of another member's, `identity_exists` for a member who has
+    /// another one there; and those of [`provider_login`](Self::provider_login) about the proof.
     pub async fn link_identity(
         &self,
         scope: &Scope,
@@ -121,11 +121,12 @@ impl Accounts {
         rows.into_iter().map(read).collect()
     }
 
-    /// Takes one of the caller's identities away; the sessions that its provider opened for them end.
+    /// Takes one of the caller's identities away; the sessions that its provider opened for them end,
+    /// and so do their logins there that wait for a second step.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the caller has no such identity; [`Error::Conflict`] `bound_session`,
-    /// `not_a_user`.
+    /// `not_a_user`, `second_factor_required`.
     pub async fn unlink_identity(&self, scope: &Scope, id: IdentityId) -> Result<()> {
         let owner = self.owner(scope).await?;
         let (clock, request) = (self.core.clock.clone(), scope.request().clone());
@@ -141,8 +142,7 @@ impl Accounts {
                 let mut row = tx.fetch_optional(delete).await?.ok_or(Error::NotFound)?;
                 let (tenant, provider): (TenantId, ProviderId) = (row.uuid()?, row.uuid()?);
                 let subject: String = row.text()?;
-                let which = Ended::OfProvider(tenant, provider, Some(owner.id));
-                let ended = refresh::end(tx, &clock, which).await?;
+                let ended = end(tx, &clock, (tenant, provider), Some(owner.id)).await?;
                 let author = Author {
                     clock: &clock,
                     tenant,

@@ -1,8 +1,8 @@
 //! What providers publish: their discovery documents (OpenID Connect Discovery 1.0) and their keys.
 //!
 //! Both are fetched when they are needed, through the one [way out](crate::egress), and kept for an
-//! hour. One request at a time asks for those of a provider, eight for all of a tenant, and one that
-//! fails is not repeated for some seconds. A key that is not among those known makes them be fetched
+//! hour. One request at a time asks for those of a provider, eight for all of a tenant (and its names
+//! are looked up [two at a time](crate::egress)), and one that fails is not repeated for some seconds. A key that is not among those known makes them be fetched
 //! anew, at most once a minute, however many tokens name unknown keys.
 
 use std::sync::Arc;
@@ -224,6 +224,7 @@ pub(super) async fn send(
         .directory
         .lane(provider.tenant)
         .await?;
+    let request = request.on_behalf_of(provider.tenant);
     core.egress.send(request).await.map_err(|error| {
         tracing::warn!(
             tenant = %provider.tenant,

@@ -22,13 +22,14 @@ use crate::clock::Clock;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{ProviderId, TenantId};
+use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 
 pub use enter::{ProviderLogin, ProviderNonce, ProviderProof};
 pub use link::UserIdentity;
 pub use provider::{IdentityProvider, IdentityProviders, ProviderSettings};
 
 use super::key::SigningKeys;
+use super::refresh::{self, Ended};
 
 /// What logins at providers hold in memory.
 pub(crate) struct Federation {
@@ -60,6 +61,26 @@ pub(super) async fn hold(
     .bind(tenant, ColumnType::Uuid)
     .bind(provider, ColumnType::Uuid);
     Ok(tx.execute(hold).await? > 0)
+}
+
+/// Ends what a provider has vouched for, sessions and logins that wait for their second step: all of
+/// it, or that of one user. The caller has the sessions forgotten after the commit.
+async fn end(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    (tenant, provider): (TenantId, ProviderId),
+    user: Option<UserId>,
+) -> Result<Vec<FamilyId>> {
+    let mut waiting =
+        Sql::new("DELETE FROM login_challenges WHERE tenant_id = $1 AND provider_id = $2")
+            .bind(tenant, ColumnType::Uuid)
+            .bind(provider, ColumnType::Uuid);
+    if let Some(user) = user {
+        waiting.push(" AND user_id = $3");
+        waiting = waiting.bind(user, ColumnType::Uuid);
+    }
+    tx.execute(waiting).await?;
+    refresh::end(tx, clock, Ended::OfProvider(tenant, provider, user)).await
 }
 
 /// The one answer to a provider's word that does not hold, whatever the reason.

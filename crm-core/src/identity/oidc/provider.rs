@@ -12,8 +12,8 @@ use url::{Host, Url};
 
 use super::super::account::gather;
 use super::super::email::is_domain;
-use super::super::refresh::{self, Ended};
 use super::super::{api_key, check_name};
+use super::end;
 use super::enter::OBJECT;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
@@ -218,7 +218,7 @@ impl IdentityProviders {
                 let new = present(tx, &scope, id).await?;
                 let ended = match new.enabled {
                     true => Vec::new(),
-                    false => end(tx, &scope, id).await?,
+                    false => end(tx, scope.clock(), (scope.tenant(), id), None).await?,
                 };
                 let states = (Some(shown(&old)?), Some(shown(&new)?));
                 audit(tx, &scope, "identity_providers.update", id, states).await?;
@@ -245,7 +245,7 @@ impl IdentityProviders {
                         .bind(scope.tenant(), ColumnType::Uuid)
                         .bind(id, ColumnType::Uuid);
                 tx.execute(delete).await?;
-                let ended = end(tx, &scope, id).await?;
+                let ended = end(tx, scope.clock(), (scope.tenant(), id), None).await?;
                 let states = (Some(shown(&old)?), None);
                 audit(tx, &scope, "identity_providers.delete", id, states).await?;
                 Ok(ended)
@@ -422,17 +422,6 @@ async fn join_role(tx: &mut Tx<'_>, scope: &Scope, role: Option<String>) -> Resu
             found.map(Some)
         }
     }
-}
-
-/// Ends the sessions and the waiting logins that a provider vouched for.
-async fn end(tx: &mut Tx<'_>, scope: &Scope, id: ProviderId) -> Result<Vec<FamilyId>> {
-    let waiting =
-        Sql::new("DELETE FROM login_challenges WHERE tenant_id = $1 AND provider_id = $2")
-            .bind(scope.tenant(), ColumnType::Uuid)
-            .bind(id, ColumnType::Uuid);
-    tx.execute(waiting).await?;
-    let which = Ended::OfProvider(scope.tenant(), id, None);
-    refresh::end(tx, scope.clock(), which).await
 }
 
 async fn present(tx: &mut Tx<'_>, scope: &Scope, id: ProviderId) -> Result<IdentityProvider> {

@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::id::{PasskeyId, UserId};
 use crate::identity::account::Accounts;
 use crate::identity::name::check_name;
-use crate::identity::step_up::{StepUp, spend_code};
+use crate::identity::step_up::{StepUp, pass_second_factor};
+use crate::identity::{own, session};
 use crate::scope::Scope;
 
 /// Most passkeys of one user.
@@ -36,15 +37,16 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Invalid`] on `password` or `code`; [`Error::Conflict`] `passkeys_unavailable`,
-    /// `too_many_passkeys`, `no_password`, `not_a_user`, `bound_session`; [`Error::TooMany`].
+    /// `too_many_passkeys`, `no_password`, `not_a_user`, `bound_session`, `second_factor_required` for
+    /// a session without the second factor of a user who has passkeys alone; [`Error::TooMany`].
     pub async fn begin_passkey(&self, scope: &Scope, proof: StepUp) -> Result<PasskeyCeremony> {
         self.party()?;
         let owner = self.step_up(scope, &proof).await?;
-        let accounts = self.clone();
+        let (accounts, scope) = (self.clone(), scope.clone());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let core = &accounts.core;
-                spend_code(tx, core, owner.id, proof.code.as_deref()).await?;
+                pass_second_factor(tx, core, &scope, owner.id, proof.code.as_deref()).await?;
                 check_room(tx, owner.id).await?;
                 let handle = handle(tx, core, owner.id).await?;
                 let known = credential_ids(tx, owner.id).await?;
@@ -67,12 +69,13 @@ impl Accounts {
         write.await
     }
 
-    /// Registers what the device made.
+    /// Registers what the device made. A session that registers the first factor has passed it.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `name`; on `passkey_token` for one that is unknown, used or older than
     /// five minutes; on `credential` for one that does not answer it; [`Error::Conflict`]
-    /// `passkey_exists`, `too_many_passkeys`, `passkeys_unavailable`, `not_a_user`, `bound_session`.
+    /// `passkey_exists`, `too_many_passkeys`, `passkeys_unavailable`, `not_a_user`, `bound_session`,
+    /// `second_factor_required`.
     pub async fn finish_passkey(&self, scope: &Scope, new: NewPasskey) -> Result<Passkey> {
         self.party()?;
         let owner = self.owner(scope).await?;
@@ -83,6 +86,7 @@ impl Accounts {
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let core = &accounts.core;
+                own::check_passed(tx, &scope, owner.id).await?;
                 let whose = (Purpose::Register, Some(owner.id));
                 let state: Option<PasskeyRegistration> =
                     ceremony::take(tx, core, whose, &token).await?;
@@ -95,6 +99,9 @@ impl Accounts {
                 };
                 check_room(tx, owner.id).await?;
                 let made = insert(tx, core, (owner.id, name), &credential).await?;
+                if let Some(session) = scope.session() {
+                    session::note_two_factors(tx, session).await?;
+                }
                 tell(tx, core, &owner, scope.request(), "auth.passkey_registered").await?;
                 Ok(Ok(made))
             })

@@ -36,6 +36,10 @@ async fn the_last_way_to_log_in_stays(backend: Backend) -> Result<()> {
         code: None,
     };
     let first = plant(&world, session.user_id, 1).await?;
+    let refused = accounts.remove_passkey(&ann, first, proof.clone()).await;
+    assert_eq!(code(refused), "second_factor_required");
+    let passed = Sql::new("UPDATE refresh_families SET two_factors = $1");
+    world.execute(passed.bind(true, ColumnType::Bool)).await?;
     accounts.remove_passkey(&ann, first, proof.clone()).await?;
     let only = plant(&world, session.user_id, 2).await?;
     let forget = Sql::new("UPDATE users SET password_hash = NULL WHERE id = $1")

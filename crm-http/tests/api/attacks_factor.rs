@@ -1,0 +1,198 @@
+//! A password alone against an account with a second factor: a session that began without the factor
+//! changes nothing by which the account is opened, so that it leads into no tenant that asks for both.
+
+use chrono::TimeDelta;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::app::{App, Caller, Database, PASSWORD, Reply};
+use crate::attacks::{join, tenant_of};
+use crate::authenticator::{Key, Manner};
+use crate::local_provider::{self, declare, link};
+use crate::passkey::{answer, ask, begin, enter, finish, register, start};
+use crate::second_factor::{Device, set_up};
+
+const ADA: &str = "ada@acme.example";
+
+crate::on_both_databases! {
+    a_password_alone_changes_no_account_that_has_a_passkey
+    a_password_alone_finishes_nothing_that_it_began_before_there_was_a_factor
+    a_session_without_the_second_factor_changes_nothing_without_a_code
+    a_session_without_the_second_factor_links_no_identity
+    a_session_that_passed_the_second_factor_has_after_a_new_password
+}
+
+async fn require_two_factors(admin: &Caller) {
+    let body = Some(json!({"second_factor": true}));
+    let path = "/api/v1/auth/requirements";
+    admin.send(Method::PUT, path, body).await.expect(200);
+}
+
+/// Ada, a member of `acme`, which asks for two factors, and of `globex`, which does not.
+async fn world(database: Database) -> App {
+    let (app, _) = start(database).await;
+    let hank = app.foreign_admin().await;
+    join(&app, &tenant_of(&hank).await, ADA).await.unwrap();
+    require_two_factors(&app.admin).await;
+    app
+}
+
+async fn login_to(app: &App, tenant: &str) -> Reply {
+    let body = json!({"email": ADA, "password": PASSWORD, "tenant": tenant});
+    app.anonymous().post("/api/v1/auth/login", body).await
+}
+
+/// What a password opens in `globex`.
+async fn by_password(app: &App) -> Caller {
+    let session = login_to(app, "globex").await.expect(200);
+    app.with_token(session["session"]["access_token"].as_str())
+}
+
+#[track_caller]
+fn refused(reply: &Reply, what: &str) {
+    let expected = (409, "second_factor_required".to_owned());
+    assert_eq!(reply.problem(), expected, "{what}: {reply}");
+}
+
+/// The doors that ask for no code, and what they are asked for.
+fn doors() -> Vec<(Method, &'static str, Value)> {
+    let change = json!({"current_password": PASSWORD, "password": "a new harpsichord"});
+    let email = json!({"email": "mallory@evil.example", "password": PASSWORD});
+    vec![
+        (Method::POST, "password/change", change),
+        (Method::POST, "email/change", email),
+        (Method::PUT, "username", json!({"username": "mallory"})),
+        (Method::POST, "totp", json!({"password": PASSWORD})),
+        (Method::POST, "totp/confirm", json!({"code": "123456"})),
+    ]
+}
+
+async fn knock(caller: &Caller) {
+    for (method, path, body) in doors() {
+        let path = format!("/api/v1/auth/{path}");
+        refused(&caller.send(method, &path, Some(body)).await, &path);
+    }
+}
+
+async fn a_password_alone_changes_no_account_that_has_a_passkey(database: Database) {
+    let app = world(database).await;
+    let mut key = register(&app.admin).await;
+    let attacker = by_password(&app).await;
+    knock(&attacker).await;
+    let passkeys = "/api/v1/auth/passkeys";
+    let proof = || json!({"password": PASSWORD});
+    let options = format!("{passkeys}/options");
+    refused(&attacker.post(&options, proof()).await, &options);
+    let own = app.admin.get(passkeys).await.expect(200)["data"][0].clone();
+    let own = format!("{passkeys}/{}", own["id"].as_str().unwrap());
+    let removed = attacker.post(&format!("{own}/remove"), proof()).await;
+    refused(&removed, "removing");
+    let renamed = attacker.patch(&own, json!({"name": "Mine"})).await;
+    refused(&renamed, "renaming");
+    for path in ["totp/disable", "totp/recovery-codes"] {
+        let body = json!({"password": PASSWORD, "code": "123456"});
+        let path = format!("/api/v1/auth/{path}");
+        let reply = attacker.post(&path, body).await;
+        assert_eq!(reply.problem(), (409, "no_second_factor".into()));
+    }
+    let moved = json!({"tenant": "acme"});
+    let moved = attacker.post("/api/v1/auth/tenant", moved).await;
+    refused(&moved, "moving");
+
+    // The other tenant asks for the owner's passkey still, and offers nothing else.
+    let waiting = login_to(&app, "acme").await.json();
+    assert_eq!(
+        (&waiting["mfa_enrolled"], &waiting["mfa_passkey"]),
+        (&json!(true), &json!(true))
+    );
+    let body = json!({"mfa_token": waiting["mfa_token"]});
+    let enroll = app.anonymous().post("/api/v1/auth/mfa/enroll", body).await;
+    assert_eq!(enroll.problem(), (409, "second_factor_exists".into()));
+
+    // The owner, by the passkey, does all of it, in any tenant.
+    let asked = ask(&app).await;
+    let credential = key.sign(&asked["public_key"], &Manner::default());
+    let session = answer(&app, &asked, &credential, json!("globex"))
+        .await
+        .expect(200);
+    let ada = app.with_token(session["session"]["access_token"].as_str());
+    register(&ada).await;
+    let begun = ada.post("/api/v1/auth/totp", proof()).await.expect(200);
+    let code = Device::new(&begun["secret"]).code(&app);
+    let path = "/api/v1/auth/totp/confirm";
+    ada.post(path, json!({"code": code})).await.expect(200);
+    app.close().await;
+}
+
+async fn a_password_alone_finishes_nothing_that_it_began_before_there_was_a_factor(
+    database: Database,
+) {
+    let app = world(database).await;
+    let attacker = by_password(&app).await;
+    let begun = begin(&attacker).await;
+    let (_, credential) = Key::create(&begun["public_key"], &Manner::default());
+    let secret = attacker.post("/api/v1/auth/totp", json!({"password": PASSWORD}));
+    let device = Device::new(&secret.await.expect(200)["secret"]);
+    register(&app.admin).await;
+    refused(
+        &finish(&attacker, &begun, credential).await,
+        "the device of somebody else",
+    );
+    let body = json!({"code": device.code(&app)});
+    let confirmed = attacker.post("/api/v1/auth/totp/confirm", body).await;
+    refused(&confirmed, "the codes of somebody else");
+    let own = app.admin.get("/api/v1/auth/passkeys").await.expect(200);
+    assert_eq!(own["data"].as_array().unwrap().len(), 1);
+    app.close().await;
+}
+
+async fn a_session_without_the_second_factor_changes_nothing_without_a_code(database: Database) {
+    let (app, _) = start(database).await;
+    let early = app.login(ADA).await;
+    let begun = begin(&early).await;
+    let (device, _) = set_up(&app, &app.admin).await;
+    knock(&early).await;
+    let (_, credential) = Key::create(&begun["public_key"], &Manner::default());
+    refused(&finish(&early, &begun, credential).await, "a passkey");
+
+    // With the code it goes on, and from then on the session has shown both.
+    let body = json!({"password": PASSWORD, "code": device.code(&app)});
+    let path = "/api/v1/auth/passkeys/options";
+    let begun = early.post(path, body).await.expect(200);
+    let (mut key, credential) = Key::create(&begun["public_key"], &Manner::default());
+    finish(&early, &begun, credential).await.expect(201);
+    let name = Some(json!({"username": "ada.the.first"}));
+    let path = "/api/v1/auth/username";
+    let named = early.send(Method::PUT, path, name).await;
+    assert!((200..300).contains(&named.status), "{named}");
+    enter(&app, &mut key).await.expect(200);
+    app.close().await;
+}
+
+async fn a_session_without_the_second_factor_links_no_identity(database: Database) {
+    let (app, provider, _) = local_provider::start(database).await;
+    let path = declare(&app.admin, &provider, json!({})).await;
+    let early = app.login(ADA).await;
+    app.clock.advance(TimeDelta::seconds(1));
+    set_up(&app, &app.admin).await;
+    refused(&link(&app, &early, &provider, &path).await, "linking");
+    let linked = link(&app, &app.admin, &provider, &path).await.expect(201);
+    let own = format!("/api/v1/auth/identities/{}", linked["id"].as_str().unwrap());
+    refused(&early.delete(&own).await, "unlinking");
+    app.admin.delete(&own).await.expect(204);
+    app.close().await;
+}
+
+async fn a_session_that_passed_the_second_factor_has_after_a_new_password(database: Database) {
+    let app = world(database).await;
+    let hank = app.login("hank@globex.example").await;
+    require_two_factors(&hank).await;
+    register(&app.admin).await;
+    let path = "/api/v1/auth/password/change";
+    let body = json!({"current_password": PASSWORD, "password": "a new harpsichord"});
+    let session = app.admin.post(path, body).await.expect(200);
+    let ada = app.with_token(session["session"]["access_token"].as_str());
+    let moved = ada.post("/api/v1/auth/tenant", json!({"tenant": "globex"}));
+    moved.await.expect(200);
+    app.close().await;
+}
