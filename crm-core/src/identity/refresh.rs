@@ -325,19 +325,13 @@ pub(super) async fn end_at(
         Ended::Unproven(tenant) => update(
             "impersonator_id IS NULL AND (tenant_id = $3 OR (roaming AND user_id IN \
              (SELECT user_id FROM memberships WHERE tenant_id = $3))) \
-             AND NOT two_factors \
-             AND NOT EXISTS (SELECT 1 FROM totp_factors o \
-             WHERE o.user_id = refresh_families.user_id \
-             AND o.confirmed_at <= refresh_families.created_at)",
+             AND NOT two_factors",
         )
         .bind(tenant, ColumnType::Uuid),
         Ended::UnprovenRoaming(tenant, user) => update(
             "roaming AND user_id = $3 \
              AND EXISTS (SELECT 1 FROM tenants WHERE id = $4 AND requires_second_factor) \
-             AND NOT two_factors \
-             AND NOT EXISTS (SELECT 1 FROM totp_factors o \
-             WHERE o.user_id = refresh_families.user_id \
-             AND o.confirmed_at <= refresh_families.created_at)",
+             AND NOT two_factors",
         )
         .bind(user, ColumnType::Uuid)
         .bind(tenant, ColumnType::Uuid),

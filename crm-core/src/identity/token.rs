@@ -174,7 +174,11 @@ impl AccessTokens {
         impersonator: Option<UserId>,
     ) -> Result<(SecretString, DateTime<Utc>)> {
         let now = self.clock.now();
-        let end = (now + self.lifetime).min(family.expires_at);
+        // With nothing to refresh it, such a token holds as long as its session.
+        let end = match impersonator {
+            Some(_) => family.expires_at,
+            None => family.expires_at.min(now + self.lifetime),
+        };
         let payload = Payload {
             iss: ISSUER,
             aud: AUDIENCE,

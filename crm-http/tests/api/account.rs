@@ -57,9 +57,12 @@ impl Mailbox {
         mails.iter().map(|mail| mail.to.clone()).collect()
     }
 
-    /// The token in the latest mail to an address.
+    /// The token in the latest mail with one to an address; mails are sent some at a time.
     pub(crate) async fn token(&self, app: &App, to: &str) -> String {
-        let link = self.latest(app, to).await.unwrap().link.unwrap();
+        app.crm.send_mails_once().await.unwrap();
+        let mails = self.0.lock().unwrap();
+        let to = mails.iter().rev().filter(|mail| mail.to == to);
+        let link = to.filter_map(|mail| mail.link.as_ref()).next().unwrap();
         link.split_once("#token=").unwrap().1.to_owned()
     }
 }

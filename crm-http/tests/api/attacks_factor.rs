@@ -17,6 +17,7 @@ const ADA: &str = "ada@acme.example";
 crate::on_both_databases! {
     a_password_alone_changes_no_account_that_has_a_passkey
     a_password_alone_finishes_nothing_that_it_began_before_there_was_a_factor
+    codes_set_up_at_a_login_before_there_was_a_passkey_finish_nothing
     a_session_without_the_second_factor_changes_nothing_without_a_code
     a_session_without_the_second_factor_links_no_identity
     a_session_that_passed_the_second_factor_has_after_a_new_password
@@ -28,12 +29,11 @@ async fn require_two_factors(admin: &Caller) {
     admin.send(Method::PUT, path, body).await.expect(200);
 }
 
-/// Ada, a member of `acme`, which asks for two factors, and of `globex`, which does not.
+/// Ada, a member of `acme`, which is to ask for two factors, and of `globex`, which does not.
 async fn world(database: Database) -> App {
     let (app, _) = start(database).await;
     let hank = app.foreign_admin().await;
     join(&app, &tenant_of(&hank).await, ADA).await.unwrap();
-    require_two_factors(&app.admin).await;
     app
 }
 
@@ -77,6 +77,7 @@ async fn knock(caller: &Caller) {
 async fn a_password_alone_changes_no_account_that_has_a_passkey(database: Database) {
     let app = world(database).await;
     let mut key = register(&app.admin).await;
+    require_two_factors(&app.admin).await;
     let attacker = by_password(&app).await;
     knock(&attacker).await;
     let passkeys = "/api/v1/auth/passkeys";
@@ -146,6 +147,20 @@ async fn a_password_alone_finishes_nothing_that_it_began_before_there_was_a_fact
     app.close().await;
 }
 
+async fn codes_set_up_at_a_login_before_there_was_a_passkey_finish_nothing(database: Database) {
+    let app = world(database).await;
+    require_two_factors(&app.admin).await;
+    let waiting = login_to(&app, "acme").await.json();
+    let body = json!({"mfa_token": waiting["mfa_token"]});
+    let enroll = app.anonymous().post("/api/v1/auth/mfa/enroll", body).await;
+    let device = Device::new(&enroll.expect(200)["secret"]);
+    register(&by_password(&app).await).await;
+    let body = json!({"mfa_token": waiting["mfa_token"], "code": device.code(&app)});
+    let reply = app.anonymous().post("/api/v1/auth/mfa", body).await;
+    assert_eq!(reply.status, 422, "{reply}");
+    app.close().await;
+}
+
 async fn a_session_without_the_second_factor_changes_nothing_without_a_code(database: Database) {
     let (app, _) = start(database).await;
     let early = app.login(ADA).await;
@@ -186,8 +201,8 @@ async fn a_session_without_the_second_factor_links_no_identity(database: Databas
 async fn a_session_that_passed_the_second_factor_has_after_a_new_password(database: Database) {
     let app = world(database).await;
     let hank = app.login("hank@globex.example").await;
-    require_two_factors(&hank).await;
     register(&app.admin).await;
+    require_two_factors(&hank).await;
     let path = "/api/v1/auth/password/change";
     let body = json!({"current_password": PASSWORD, "password": "a new harpsichord"});
     let session = app.admin.post(path, body).await.expect(200);

@@ -258,6 +258,12 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/mfa/enroll enroll_at_login -
     POST /api/v1/auth/mfa/passkey finish_login_by_passkey -
     POST /api/v1/auth/mfa/passkey/options begin_passkey_step -
+    POST /api/v1/auth/oidc/{provider}/callback finish_provider_login -
+    POST /api/v1/auth/oidc/{provider}/link link_identity -
+    POST /api/v1/auth/oidc/{provider}/link-token link_identity_by_token -
+    POST /api/v1/auth/oidc/{provider}/nonce create_provider_nonce -
+    POST /api/v1/auth/oidc/{provider}/start begin_provider_login -
+    POST /api/v1/auth/oidc/{provider}/token login_with_id_token -
     GET /api/v1/auth/passkeys list_passkeys -
     POST /api/v1/auth/passkeys create_passkey -
     POST /api/v1/auth/passkeys/login passkey_login -
@@ -265,12 +271,6 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/passkeys/options begin_passkey -
     PATCH /api/v1/auth/passkeys/{passkey_id} update_passkey -
     POST /api/v1/auth/passkeys/{passkey_id}/remove delete_passkey -
-    POST /api/v1/auth/oidc/{provider}/callback finish_provider_login -
-    POST /api/v1/auth/oidc/{provider}/link link_identity -
-    POST /api/v1/auth/oidc/{provider}/link-token link_identity_by_token -
-    POST /api/v1/auth/oidc/{provider}/nonce create_provider_nonce -
-    POST /api/v1/auth/oidc/{provider}/start begin_provider_login -
-    POST /api/v1/auth/oidc/{provider}/token login_with_id_token -
     POST /api/v1/auth/password/change change_password -
     POST /api/v1/auth/password/forgot forgot_password -
     POST /api/v1/auth/password/reset reset_password -

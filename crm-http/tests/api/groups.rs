@@ -103,8 +103,8 @@ async fn every_refused_place_of_a_permission_is_named(database: Database) {
         ),
         (json!(7), "/permissions/0", "wrong_type"),
         (
-            json!({"permission": "deals.read"}),
-            "/permissions/0/where",
+            json!({"where": {"title": "x"}}),
+            "/permissions/0/permission",
             "required",
         ),
         (

@@ -21,7 +21,6 @@ crate::on_both_databases! {
     a_passkey_is_renamed_and_removed_by_its_owner_alone
     a_passkey_takes_the_second_step_of_a_login
     a_passkey_is_both_factors_that_a_tenant_requires
-    codes_are_not_set_up_past_a_passkey_by_knowing_the_password
     a_lock_after_wrong_passwords_keeps_no_passkey_out
     a_passkey_opens_the_tenants_of_its_owner_and_no_other
     passkeys_outlive_a_new_password_and_what_waits_for_them_does_not
@@ -334,31 +333,6 @@ async fn a_passkey_is_both_factors_that_a_tenant_requires(database: Database) {
     let ada = app.with_token(session["access_token"].as_str());
     let moved = ada.post("/api/v1/auth/tenant", json!({"tenant": "globex"}));
     moved.await.expect(200);
-    app.close().await;
-}
-
-async fn codes_are_not_set_up_past_a_passkey_by_knowing_the_password(database: Database) {
-    let (app, _) = start(database).await;
-    require_two_factors(&app.admin).await;
-    // Begun by whoever knows the password, before the owner registers a passkey.
-    let early = login(&app, PASSWORD).await.json();
-    let enroll = async |waiting: &Value| {
-        let body = json!({"mfa_token": waiting["mfa_token"]});
-        app.anonymous().post("/api/v1/auth/mfa/enroll", body).await
-    };
-    let device = Device::new(&enroll(&early).await.expect(200)["secret"]);
-    register(&app.admin).await;
-    let late = login(&app, PASSWORD).await.json();
-    assert_eq!(late["mfa_enrolled"], true);
-    assert_eq!(
-        enroll(&late).await.problem(),
-        (409, "second_factor_exists".into())
-    );
-    for waiting in [early, late] {
-        let body = json!({"mfa_token": waiting["mfa_token"], "code": device.code(&app)});
-        let reply = app.anonymous().post("/api/v1/auth/mfa", body).await;
-        assert_eq!(refused(&reply), ("/code".into(), "wrong_code".into()));
-    }
     app.close().await;
 }
 

@@ -135,7 +135,8 @@ async fn a_tenant_that_begins_to_ask_for_a_second_factor_ends_the_sessions_witho
     for (caller, lives) in [
         (&proven, true),
         (&program, true),
-        (&bo, false),
+        // It confirmed the codes itself.
+        (&bo, true),
         (&app.admin, false),
         (&roaming, false),
     ] {

@@ -429,7 +429,10 @@ async fn rights(it: &Stage) -> Result<()> {
     for user in [it.cast.ann, it.cast.bob] {
         let own = it.user(user).await?;
         let me = it.crm.accounts().me(&own).await;
-        it.say("me", me.map(|me| (me.tenant.map(|tenant| tenant.id), me.roles, me.permissions)));
+        it.say(
+            "me",
+            me.map(|me| (me.tenant.map(|tenant| tenant.id), me.roles, me.permissions)),
+        );
     }
     it.say("who is no member", it.user(it.cast.carl).await.map(drop));
     let module = first_module(&it.crm)?.name().to_string();
