@@ -16,6 +16,7 @@ const UNIQUE: &[(&str, &str, usize)] = &[
     ("api_keys", "hash", 32),
     ("invitations", "hash", 32),
     ("login_challenges", "hash", 32),
+    ("mails", "id", 16),
 ];
 /// Columns that the database numbers.
 const NUMBERED: &[(&str, &str)] = &[("outbox", "sequence"), ("audit_unsealed", "sequence")];

@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::error::{Error, FieldError, Result};
 use crate::id::{
-    ApiKeyId, GroupId, InvitationId, JobId, PluginId, RecordId, RoleId, TenantId, UserId,
+    ApiKeyId, FamilyId, GroupId, IdentityId, InvitationId, JobId, PluginId, ProviderId, RecordId,
+    RoleId, TenantId, UserId,
 };
 use crate::module::{CompiledModule, FieldSpec, FieldType};
 use crate::testing::suite::{machine, sample};
@@ -54,9 +55,13 @@ pub(super) struct Cast {
     pub(super) bob: UserId,
     /// A member of the other tenant alone.
     pub(super) carl: UserId,
+    /// The address of the member of the other tenant.
+    pub(super) carl_email: String,
     /// A program that acts in both tenants.
     pub(super) service: Pair<UserId>,
     pub(super) role: Pair<RoleId>,
+    /// A role of both tenants that nobody holds.
+    pub(super) spare: RoleId,
     pub(super) group: Pair<GroupId>,
     pub(super) key: Pair<ApiKeyId>,
     pub(super) invitation: Pair<InvitationId>,
@@ -67,6 +72,11 @@ pub(super) struct Cast {
     /// The key that both have; it opens the first tenant.
     pub(super) secret: SecretString,
     pub(super) audit: Pair<Uuid>,
+    pub(super) provider: Pair<ProviderId>,
+    /// What bob is called by the provider of both tenants.
+    pub(super) identity: IdentityId,
+    /// A session of an operator in bob's name.
+    pub(super) impersonation: FamilyId,
 }
 
 impl Cast {
@@ -98,6 +108,7 @@ impl Cast {
             &mut self.plugin.other.0,
             &mut self.job.other.0,
             &mut self.audit.other,
+            &mut self.provider.other.0,
         ]);
         all
     }

@@ -136,7 +136,8 @@ async fn roles(it: &Stage) -> Result<()> {
     let made = roles.create(&create, same).await;
     let id = made.as_ref().map(|role| role.id).ok();
     it.say("create with a foreign name", made);
-    for id in id.into_iter().chain(it.cast.role.each()) {
+    let made = id.into_iter().chain([it.cast.spare]);
+    for id in made.chain(it.cast.role.each()) {
         it.say("delete", roles.delete(&delete, id).await);
     }
     it.say("list", roles.list(&read).await);
@@ -155,6 +156,7 @@ async fn groups(it: &Stage) -> Result<()> {
     );
     let groups = it.crm.groups();
     it.say("list", groups.list(&read, None, 100).await);
+    it.say("list two", groups.list(&read, None, 2).await);
     it.say(
         "list behind",
         groups.list(&read, Some(it.cast.group.both), 1).await,
@@ -348,6 +350,12 @@ async fn invitations(it: &Stage) -> Result<()> {
         it.say("invite", invitations.create(&create, input).await);
     }
     let input = NewInvitation {
+        email: it.cast.carl_email.clone(),
+        name: "carl".into(),
+        roles: vec!["viewer".into()],
+    };
+    it.say("invite carl", invitations.create(&create, input).await);
+    let input = NewInvitation {
         email: "isolation.fourth@example.com".into(),
         name: "fourth".into(),
         roles: vec![it.cast.role.other.to_string()],
@@ -396,7 +404,10 @@ async fn sessions(it: &Stage) -> Result<()> {
         scope.permit::<Read>("members")?,
         scope.permit::<Update>("members")?,
     );
-    it.say("log in", log_in(&it.crm, it.tenant, it.cast.bob).await);
+    it.say(
+        "log in",
+        log_in(&it.crm, it.tenant, it.cast.bob).await.map(drop),
+    );
     let sessions = it.crm.sessions();
     for user in [it.cast.bob, it.cast.carl] {
         let open = sessions.list_of(&read, user).await;

@@ -19,6 +19,7 @@
 
 mod cast;
 mod events;
+mod identity;
 mod library;
 #[cfg(test)]
 mod proof;

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use super::cast::{self, Cast, Kin, Pair, body, tenant_name};
 use super::events::Probe;
+use super::identity;
 use super::stage::request;
 use super::{IsolationBroken, need};
 use crate::audit::AuditQuery;
@@ -19,12 +20,12 @@ use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::group::{GroupChange, GroupMember, GroupRecord, NewGroup};
 use crate::id::{ApiKeyId, InvitationId, JobId, PluginId, RecordId, TenantId, UserId};
-use crate::identity::{Login, NewApiKey, NewInvitation, NewServiceAccount, NewUser};
+use crate::identity::{Login, NewApiKey, NewInvitation, NewServiceAccount, NewUser, Session};
 use crate::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
 use crate::plugin::Plugins;
 use crate::record::{Once, Query, Reply, Work, Write};
 use crate::role::{NewRole, RoleChange};
-use crate::scope::{Create, Delete, Read, Scope, Update};
+use crate::scope::{Actor, Create, Delete, Read, Scope, Update};
 use crate::transfer::{Format, ImportOptions};
 
 /// Records of each module that both tenants have.
@@ -53,6 +54,8 @@ pub(super) async fn fill(crm: &Crm, tenant: TenantId) -> Result<Cast, IsolationB
     need("custom fields", declare(crm, tenant).await)?;
     let scope = need("a scope", operator(crm, tenant).await)?;
     let role = need("a role", limited_role(crm, &scope).await)?;
+    let spare = new_role(crm, &scope, "isolation spare").await;
+    let spare = need("a role", spare)?.into();
     let ann = need("a user", user(crm, &scope, "ann", "admin").await)?;
     let bob = need("a user", user(crm, &scope, "bob", LIMITED).await)?;
     for user in [ann, bob] {
@@ -69,6 +72,8 @@ pub(super) async fn fill(crm: &Crm, tenant: TenantId) -> Result<Cast, IsolationB
     let records = records.take(50).collect();
     let group = group(crm, &scope, "isolation team", members, records, &[]).await;
     let group = need("a group", group)?;
+    let second = self::group(crm, &scope, "isolation second", Vec::new(), Vec::new(), &[]).await;
+    need("a second group", second)?;
     let service = need("a service account", service(crm, &scope, "robot").await)?;
     let (key, secret) = need("an API key", key(crm, &scope, "viewer", service).await)?;
     let invitation = need("an invitation", invite(crm, &scope, "first").await)?;
@@ -79,6 +84,13 @@ pub(super) async fn fill(crm: &Crm, tenant: TenantId) -> Result<Cast, IsolationB
     ];
     let job = need("an import", import(crm, &scope).await)?;
     need("an idempotency key", once(crm, tenant, ann, ONCE[0]).await)?;
+    let provider = identity::provider(crm, &scope, "isolation").await;
+    let provider = need("an identity provider", provider)?;
+    need("what is old", age(crm, tenant, bob).await)?;
+    let linked = identity::link(crm, tenant, provider, bob).await;
+    let identity = need("an identity", linked)?;
+    let acting = identity::act(crm, tenant, ann, bob, provider).await;
+    let impersonation = need("acting in another's name", acting)?;
     let audit = need("the audit log", newest_entry(crm, &scope).await)?;
     let pair = |both: Uuid| Pair {
         both,
@@ -89,8 +101,10 @@ pub(super) async fn fill(crm: &Crm, tenant: TenantId) -> Result<Cast, IsolationB
         ann,
         bob,
         carl: UserId(Uuid::nil()),
+        carl_email: String::new(),
         service: paired(pair(service.0)),
         role: paired(pair(role)),
+        spare,
         group: paired(pair(group)),
         key: paired(pair(key.0)),
         invitation: paired(pair(invitation.0)),
@@ -99,6 +113,9 @@ pub(super) async fn fill(crm: &Crm, tenant: TenantId) -> Result<Cast, IsolationB
         queued,
         secret,
         audit: pair(audit),
+        provider: paired(pair(provider.0)),
+        identity,
+        impersonation,
     })
 }
 
@@ -118,6 +135,7 @@ pub(super) async fn diverge(
     let scope = need("a scope", operator(crm, tenant).await)?;
     need("a wider role", widen(crm, &scope, cast).await)?;
     cast.carl = need("a user", user(crm, &scope, "carl", "admin").await)?;
+    cast.carl_email = need("an address", email(crm, cast.carl).await)?;
     need("a session", log_in(crm, tenant, cast.carl).await)?;
     cast.role.other = need("a role", new_role(crm, &scope, "isolation other").await)?.into();
     more_records(crm, &scope, cast).await?;
@@ -167,7 +185,10 @@ pub(super) async fn diverge(
     )?;
     let own = json!({"name": "isolation_other", "type": "text", "unique": true});
     need("a custom field", field(crm, &scope, &own).await)?;
+    let provider = identity::more(crm, &scope, cast).await;
+    cast.provider.other = need("more identity providers", provider)?;
     cast.audit.other = need("the audit log", newest_entry(crm, &scope).await)?;
+    need("what is old", age(crm, tenant, cast.bob).await)?;
     need("the twin's contents", brand(crm, tenant).await)
 }
 
@@ -241,7 +262,7 @@ async fn limited_role(crm: &Crm, scope: &Scope) -> Result<Uuid> {
 async fn new_role(crm: &Crm, scope: &Scope, name: &str) -> Result<Uuid> {
     let input = NewRole {
         name: name.into(),
-        permissions: vec!["*.*".into()],
+        permissions: vec!["*.*".into(), format!("{OWN_MODULE}.read").into()],
         ..NewRole::default()
     };
     let permit = scope.permit::<Create>("roles")?;
@@ -274,17 +295,43 @@ async fn user(crm: &Crm, scope: &Scope, name: &str, role: &str) -> Result<UserId
 }
 
 /// Opens a session.
-pub(super) async fn log_in(crm: &Crm, tenant: TenantId, user: UserId) -> Result<()> {
+pub(super) async fn log_in(crm: &Crm, tenant: TenantId, user: UserId) -> Result<Session> {
+    let input = Login {
+        email: email(crm, user).await?,
+        password: SecretString::from(PASSWORD),
+        tenant: Some(tenant_name(tenant)),
+    };
+    crm.accounts().login(input, request()).await
+}
+
+async fn email(crm: &Crm, user: UserId) -> Result<String> {
     let sql = Sql::new("SELECT email FROM users WHERE id = $1")
         .bind(user, ColumnType::Uuid)
         .returns(&[ColumnType::Text]);
     let row = crm.core.db.fetch_optional(sql).await?;
-    let input = Login {
-        email: row.ok_or(Error::NotFound)?.text()?,
-        password: SecretString::from(PASSWORD),
-        tenant: Some(tenant_name(tenant)),
-    };
-    crm.accounts().login(input, request()).await.map(drop)
+    row.ok_or(Error::NotFound)?.text()
+}
+
+/// An invitation by a member who leaves, and a request so old that it is forgotten with the next.
+async fn age(crm: &Crm, tenant: TenantId, user: UserId) -> Result<()> {
+    let invited = Sql::new("UPDATE invitations SET invited_by = $1 WHERE tenant_id = $2")
+        .bind(Actor::User(user).to_string(), ColumnType::Text)
+        .bind(tenant, ColumnType::Uuid);
+    let forgotten = Sql::new(
+        "INSERT INTO idempotency_keys (tenant_id, actor, idempotency_key, fingerprint, created_at, \
+         status, body) SELECT tenant_id, actor, 'isolation-old', fingerprint, $1, status, body \
+         FROM idempotency_keys WHERE tenant_id = $2 AND idempotency_key = $3",
+    )
+    .bind(DateTime::UNIX_EPOCH, ColumnType::Instant)
+    .bind(tenant, ColumnType::Uuid)
+    .bind(ONCE[0], ColumnType::Text);
+    let write = crm.core.db.write(move |tx| {
+        Box::pin(async move {
+            tx.execute(invited).await?;
+            tx.execute(forgotten).await
+        })
+    });
+    write.await.map(drop)
 }
 
 async fn group(
@@ -612,17 +659,24 @@ async fn brand(crm: &Crm, tenant: TenantId) -> Result<()> {
         "UPDATE api_keys SET name = 'other' WHERE tenant_id = ",
         "UPDATE invitations SET name = 'other' WHERE tenant_id = ",
         "UPDATE plugins SET status = 'disabled' WHERE name <> 'isolation_other' AND tenant_id = ",
+        "INSERT INTO plugin_runs (tenant_id, id, plugin_id, trigger, outcome, fuel, duration_us, \
+         host_calls, logs, started_at) SELECT tenant_id, id, id, 'other', 'succeeded', 0, 0, 0, '[]', \
+         created_at FROM plugins WHERE tenant_id = ",
         "UPDATE custom_modules SET description = 'other' WHERE tenant_id = ",
         "UPDATE serials SET next = next + 1000 WHERE tenant_id = ",
         "UPDATE record_counts SET count = count + 1000 WHERE tenant_id = ",
         "UPDATE refresh_families SET user_agent = 'other' WHERE tenant_id = ",
         "UPDATE invitations SET expires_at = created_at \
          WHERE email = 'isolation.second@example.com' AND tenant_id = ",
+        "UPDATE identity_providers SET client_id = 'other', domains = '[]' WHERE tenant_id = ",
+        "UPDATE user_identities SET subject = 'other' || subject WHERE tenant_id = ",
         "UPDATE tenants SET requires_second_factor = (1 = 1) WHERE id = ",
         "UPDATE api_keys SET role_id = (SELECT r.id FROM roles r \
          WHERE r.tenant_id = api_keys.tenant_id AND r.name = 'admin') WHERE tenant_id = ",
-        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at) \
-         SELECT k.hash, k.tenant_id, m.user_id, k.created_at FROM api_keys k \
+        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id) \
+         SELECT k.hash, k.tenant_id, m.user_id, k.created_at, (SELECT p.id \
+         FROM identity_providers p WHERE p.tenant_id = k.tenant_id AND p.name = 'isolation') \
+         FROM api_keys k \
          JOIN memberships m ON m.tenant_id = k.tenant_id WHERE m.user_id = \
          (SELECT o.user_id FROM memberships o WHERE o.tenant_id = k.tenant_id \
          ORDER BY o.user_id LIMIT 1) \

@@ -1,0 +1,232 @@
+//! The doors of what lets people in: identity providers, acting in another's name, and what a tenant
+//! settles for its members.
+
+use futures::FutureExt;
+use secrecy::ExposeSecret;
+
+use super::cast::Cast;
+use super::stage::{Play, Stage, request};
+use super::stock::log_in;
+use crate::crm::Crm;
+use crate::db::{ColumnType, Sql};
+use crate::error::Result;
+use crate::id::{FamilyId, IdentityId, ProviderId, TenantId, UserId};
+use crate::identity::{NewImpersonation, PasswordPolicy, ProviderSettings, TenantSecurity};
+use crate::platform::PLATFORM;
+use crate::scope::{Create, Delete, Read, Scope, Update};
+
+/// The doors by name, and the tables in which they touch all tenants.
+pub(super) const CHAPTERS: &[(&str, Play, &[&str])] = &[
+    ("identity providers", |it| providers(it).boxed(), &[]),
+    ("acting in another's name", |it| acting(it).boxed(), &[]),
+    ("rules for members", |it| rules(it).boxed(), &[]),
+];
+
+/// Providers that only the twin has: with the one of both, more than a tenant may have.
+const MORE: usize = 9;
+
+fn settings(name: &str) -> ProviderSettings {
+    ProviderSettings {
+        name: name.into(),
+        client_id: "isolation".into(),
+        client_secret: None,
+        redirect_uris: vec!["https://app.example/back".into()],
+        domains: vec!["example.com".into()],
+        join_role: None,
+        trusts_second_factor: false,
+        enabled: true,
+    }
+}
+
+pub(super) async fn provider(crm: &Crm, scope: &Scope, name: &str) -> Result<ProviderId> {
+    let permit = scope.permit::<Create>("identity_providers")?;
+    let (providers, issuer) = (crm.identity_providers(), "https://id.example");
+    let made = providers.create(&permit, issuer, settings(name)).await?;
+    Ok(made.id)
+}
+
+/// Lets the provider vouch for a member.
+pub(super) async fn link(
+    crm: &Crm,
+    tenant: TenantId,
+    provider: ProviderId,
+    user: UserId,
+) -> Result<IdentityId> {
+    let id = IdentityId(crm.clock().new_id());
+    let link = Sql::new(
+        "INSERT INTO user_identities (tenant_id, id, provider_id, subject, user_id, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(id, ColumnType::Uuid)
+    .bind(provider, ColumnType::Uuid)
+    .bind(user.to_string(), ColumnType::Text)
+    .bind(user, ColumnType::Uuid)
+    .bind(crm.clock().now(), ColumnType::Instant);
+    let write = crm
+        .core
+        .db
+        .write(move |tx| Box::pin(async move { tx.execute(link).await }));
+    write.await?;
+    Ok(id)
+}
+
+/// Lets one act in the name of the other, as an operator does; the provider has vouched for it.
+pub(super) async fn act(
+    crm: &Crm,
+    tenant: TenantId,
+    by: UserId,
+    of: UserId,
+    provider: ProviderId,
+) -> Result<FamilyId> {
+    let id = start(crm, tenant, by, of).await?;
+    let operators = Sql::new(
+        "UPDATE refresh_families SET parent_id = NULL, home_id = $1, provider_id = $2 WHERE id = $3",
+    )
+    .bind(PLATFORM, ColumnType::Uuid)
+    .bind(provider, ColumnType::Uuid)
+    .bind(id, ColumnType::Uuid);
+    let write = crm
+        .core
+        .db
+        .write(move |tx| Box::pin(async move { tx.execute(operators).await }));
+    write.await?;
+    Ok(id)
+}
+
+async fn start(crm: &Crm, tenant: TenantId, by: UserId, of: UserId) -> Result<FamilyId> {
+    let scope = session(crm, tenant, by).await?;
+    let permit = scope.permit::<Create>("impersonations")?;
+    let begun = crm.impersonations().start(&permit, named(of)).await?;
+    Ok(begun.impersonation.id)
+}
+
+fn named(user: UserId) -> NewImpersonation {
+    NewImpersonation {
+        user: user.to_string(),
+        reason: "to see that tenants are apart".into(),
+    }
+}
+
+/// The scope of somebody who has just logged in.
+async fn session(crm: &Crm, tenant: TenantId, user: UserId) -> Result<Scope> {
+    let session = log_in(crm, tenant, user).await?;
+    let token = session.access_token.expose_secret();
+    crm.authenticate(token, request()).await
+}
+
+/// What only the twin has of all this.
+pub(super) async fn more(crm: &Crm, scope: &Scope, cast: &Cast) -> Result<ProviderId> {
+    let other = provider(crm, scope, "isolation other").await?;
+    for number in 1..MORE {
+        provider(crm, scope, &format!("isolation {number}")).await?;
+    }
+    for user in [cast.ann, cast.carl] {
+        link(crm, scope.tenant(), cast.provider.both, user).await?;
+    }
+    let security = TenantSecurity {
+        operator_impersonation: false,
+        password_policy: Some(PasswordPolicy::default()),
+    };
+    let permit = scope.permit::<Update>("members")?;
+    let accounts = crm.accounts();
+    accounts.set_tenant_security(&permit, security).await?;
+    // Which ends what operators began.
+    let again = Sql::new(
+        "UPDATE refresh_families SET revoked_at = NULL WHERE tenant_id = $1 AND home_id = $2",
+    )
+    .bind(scope.tenant(), ColumnType::Uuid)
+    .bind(PLATFORM, ColumnType::Uuid);
+    let write = crm
+        .core
+        .db
+        .write(move |tx| Box::pin(async move { tx.execute(again).await }));
+    write.await?;
+    Ok(other)
+}
+
+async fn providers(it: &Stage) -> Result<()> {
+    let scope = it.operator().await?;
+    let object = "identity_providers";
+    let (create, read) = (
+        scope.permit::<Create>(object)?,
+        scope.permit::<Read>(object)?,
+    );
+    let (update, delete) = (
+        scope.permit::<Update>(object)?,
+        scope.permit::<Delete>(object)?,
+    );
+    let providers = it.crm.identity_providers();
+    it.say("list", providers.list(&read).await);
+    it.say("identities", providers.identities(&read, None).await);
+    let behind = providers.identities(&read, Some(it.cast.identity)).await;
+    it.say("identities behind", behind);
+    for id in it.cast.provider.each() {
+        it.say("get", providers.get(&read, id).await);
+        let foreign = ProviderSettings {
+            join_role: Some(it.cast.role.other.to_string()),
+            ..settings("isolation")
+        };
+        let changed = providers.update(&update, id, foreign).await;
+        it.say("take a foreign role", changed);
+        let off = ProviderSettings {
+            enabled: false,
+            ..settings("isolation other")
+        };
+        let changed = providers.update(&update, id, off).await;
+        it.say("switch off under a foreign name", changed);
+    }
+    for name in ["isolation 1", "isolation 2"] {
+        let made = providers
+            .create(&create, "https://id.example", settings(name))
+            .await;
+        it.say("create with a foreign name", made);
+    }
+    for id in it.cast.provider.each() {
+        it.say("delete", providers.delete(&delete, id).await);
+    }
+    it.say("list", providers.list(&read).await);
+    Ok(())
+}
+
+async fn acting(it: &Stage) -> Result<()> {
+    let scope = session(&it.crm, it.tenant, it.cast.ann).await?;
+    let (create, read) = (
+        scope.permit::<Create>("impersonations")?,
+        scope.permit::<Read>("impersonations")?,
+    );
+    let delete = scope.permit::<Delete>("impersonations")?;
+    let impersonations = it.crm.impersonations();
+    it.say("list", impersonations.list(&read).await);
+    for user in [it.cast.bob, it.cast.carl] {
+        let begun = impersonations.start(&create, named(user)).await;
+        it.say("start", begun.map(|begun| begun.impersonation));
+    }
+    for id in [it.cast.impersonation, FamilyId(it.cast.carl.0)] {
+        it.say("end", impersonations.end(&delete, id).await);
+    }
+    it.say("list", impersonations.list(&read).await);
+    Ok(())
+}
+
+async fn rules(it: &Stage) -> Result<()> {
+    let scope = it.operator().await?;
+    let (read, update) = (
+        scope.permit::<Read>("members")?,
+        scope.permit::<Update>("members")?,
+    );
+    let accounts = it.crm.accounts();
+    it.say("read", accounts.tenant_security(&read).await);
+    for operator_impersonation in [false, true] {
+        let security = TenantSecurity {
+            operator_impersonation,
+            password_policy: None,
+        };
+        let set = accounts.set_tenant_security(&update, security).await;
+        it.say("set", set);
+        it.say("read", accounts.tenant_security(&read).await);
+    }
+    let required = accounts.require_second_factor(&update, true).await;
+    it.say("require a second factor", required);
+    Ok(())
+}
