@@ -177,7 +177,8 @@ fn declare_tenant(operation: &mut Map<String, Value>) {
             "name": "X-Tenant", "in": "header", "required": false,
             "schema": {"type": "string", "format": "uuid"},
             "description": "The id of the tenant that the request is about. Only tokens of roaming \
-                sessions leave a choice; others refuse any but their own.",
+                sessions leave a choice, and mean the tenant of their login without it; others refuse \
+                any but their own.",
         }));
     }
 }
