@@ -45,7 +45,7 @@ async fn login_to(app: &App, tenant: &str) -> Reply {
 /// What a password opens in `globex`.
 async fn by_password(app: &App) -> Caller {
     let session = login_to(app, "globex").await.expect(200);
-    app.with_token(session["session"]["access_token"].as_str())
+    app.with_token(session["access_token"].as_str())
 }
 
 #[track_caller]
@@ -116,7 +116,7 @@ async fn a_password_alone_changes_no_account_that_has_a_passkey(database: Databa
     let session = answer(&app, &asked, &credential, json!("globex"))
         .await
         .expect(200);
-    let ada = app.with_token(session["session"]["access_token"].as_str());
+    let ada = app.with_token(session["access_token"].as_str());
     register(&ada).await;
     let begun = ada.post("/api/v1/auth/totp", proof()).await.expect(200);
     let code = Device::new(&begun["secret"]).code(&app);
