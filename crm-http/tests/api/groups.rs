@@ -123,8 +123,8 @@ async fn every_refused_place_of_a_permission_is_named(database: Database) {
             "not_allowed",
         ),
         (
-            json!({"permission": "deals.read", "where": {}, "fields": []}),
-            "/permissions/0/fields",
+            json!({"permission": "deals.read", "where": {}, "colour": 1}),
+            "/permissions/0/colour",
             "unknown_field",
         ),
     ];
