@@ -63,7 +63,8 @@ pub struct AuditEntry {
     pub address: Option<String>,
     /// The rule that allowed it, such as `role seller: deals.update:team`; several where it may have
     /// been any of them. `operator`, `plugin: deals.update`, or `application` for what followed by
-    /// declaration; absent where no right was asked.
+    /// declaration; absent for acts that name none, such as logins, a tenant's settings,
+    /// impersonations and those of the platform.
     pub rule: Option<String>,
 }
 

@@ -60,7 +60,8 @@ pub(super) struct Entry {
     address: Option<String>,
     /// The rule that allowed it, such as `role seller: deals.update:team`; several where it may have
     /// been any of them. `operator`, `plugin: deals.update`, or `application` for what followed from
-    /// another write by declaration; null where no right was asked, and in older entries.
+    /// another write by declaration; null for acts that name none, such as logins, a
+    /// tenant's settings, impersonations and those of the platform, and in older entries.
     #[oai(nullable)]
     rule: Option<String>,
 }
