@@ -44,7 +44,7 @@ def take(url: str, setup_token: str, plugin: bytes) -> None:
     assert me.user.email == email, me
 
     uploaded = call("upload_plugin", HTTPStatus.CREATED, client=client, body=types.File(io.BytesIO(plugin)))
-    enabled = call("enable_plugin", HTTPStatus.OK, uploaded.id, client=client)
+    enabled = call("enable_plugin", HTTPStatus.OK, uploaded.id, client=client, sha256=uploaded.sha256)
     assert enabled.status == "enabled", enabled
 
     created = call("create_contact", HTTPStatus.CREATED, client=client, body=models.ContactCreate(

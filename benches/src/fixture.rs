@@ -24,7 +24,7 @@ pub struct Fixture {
     pub contacts: Vec<RecordId>,
     /// Where the database is.
     pub url: String,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Fixture {
@@ -36,19 +36,28 @@ impl Fixture {
         std::fs::create_dir_all(folder)?;
         let folder = tempfile::tempdir_in(folder)?;
         let url = format!("sqlite://{}", folder.path().join("crm.db").display());
-        let lowest = PasswordCost {
-            memory_kib: 8,
-            passes: 1,
-            lanes: 1,
-        };
-        let crm = Crm::builder()
-            .database(&url)
-            .database_options(options)
-            .secret("a secret of a database of a bench, long enough".into())
-            .password_cost(lowest)
-            .modules(default_modules())
-            .build()
-            .await?;
+        Self::on(url, Some(folder), options, contacts).await
+    }
+
+    /// As [`open`](Self::open) without contacts, on the empty database that `BENCH_DATABASE` names,
+    /// if any.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub async fn open_on_any(folder: &Path, options: DatabaseOptions) -> Result<Self> {
+        match std::env::var("BENCH_DATABASE") {
+            Ok(url) => Self::on(url, None, options, 0).await,
+            Err(_) => Self::open(folder, options, 0).await,
+        }
+    }
+
+    async fn on(
+        url: String,
+        folder: Option<TempDir>,
+        options: DatabaseOptions,
+        contacts: usize,
+    ) -> Result<Self> {
+        let crm = library(&url, options).await?;
         let tenant = crm.tenants().create("bench", request()).await?.id;
         let scope = crm.operator(tenant, request());
         let mut fixture = Self {
@@ -84,6 +93,28 @@ impl Fixture {
     pub fn create_permit(&self) -> Result<Permit<Create>> {
         Ok(self.scope.permit("contacts")?)
     }
+}
+
+/// The library with the default modules on a fixture's database, with passwords that cost next to
+/// nothing.
+///
+/// # Errors
+/// When the database cannot be opened.
+pub async fn library(url: &str, options: DatabaseOptions) -> Result<Crm> {
+    let lowest = PasswordCost {
+        memory_kib: 8,
+        passes: 1,
+        lanes: 1,
+    };
+    let crm = Crm::builder()
+        .database(url)
+        .database_options(options)
+        .secret("a secret of a database of a bench, long enough".into())
+        .password_cost(lowest)
+        .modules(default_modules())
+        .build()
+        .await?;
+    Ok(crm)
 }
 
 /// What audit rows say of a bench's work.

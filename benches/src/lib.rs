@@ -9,7 +9,7 @@ mod fixture;
 use std::time::Instant;
 
 pub use bare::{Bare, Contact};
-pub use fixture::{Fixture, contact, request};
+pub use fixture::{Fixture, contact, library, request};
 
 /// How fast `subject` is, as a multiple of `reference`: 2 is twice as fast, 0.5 half as fast.
 ///

@@ -30,7 +30,9 @@ pub(crate) use seal::Sealer;
 pub use verify::{AuditFault, AuditFaultKind, AuditHead, AuditSeal, Verification};
 
 /// The action of entries that tell of a pruning.
-const PRUNE: &str = "audit.prune";
+pub(crate) const PRUNE: &str = "audit.prune";
+/// The lease of the process that seals.
+pub(crate) const SEALER: &str = "audit_sealer";
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -79,6 +81,8 @@ pub struct AuditQuery {
     pub action: Option<String>,
     /// Only those of this actor.
     pub actor: Option<String>,
+    /// Only those in which this one acted in the actor's name: `user:<id>` or `operator:<id>`.
+    pub impersonator: Option<String>,
     /// Most entries, 1 to 100; 20 unless set.
     pub limit: Option<u32>,
     /// The id of the last entry of the page before.
@@ -127,6 +131,7 @@ impl Audit {
             (" AND entity_id = ", &query.entity_id),
             (" AND action = ", &query.action),
             (" AND actor = ", &query.actor),
+            (" AND impersonator = ", &query.impersonator),
         ];
         for (condition, value) in conditions {
             if let Some(value) = value {

@@ -1,11 +1,11 @@
 //! The handle an application holds: built from a database, declarations and options, then asked
 //! for scopes and repositories.
 
-use std::path::Path;
-use std::sync::Arc;
+mod builder;
+
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,35 +14,37 @@ use crate::access::Access;
 use crate::audit::{Audit, Sealer};
 use crate::clock::Clock;
 use crate::custom::{CustomFields, CustomModules};
+use crate::db::Db;
 use crate::db::record::Statements;
-use crate::db::{DatabaseOptions, Db};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::egress::Egress;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::field_list::Views;
 use crate::group::Groups;
-use crate::hook::PluginHost;
 use crate::id::{JobId, TenantId};
 use crate::identity::{
-    self, Accounts, ApiKeys, Identity, IdentityOptions, IdentityProviders, Impersonations,
-    Invitations, PasswordCost, PasswordPolicy, Sessions, SigningKeys, TokenKeys,
+    self, Accounts, ApiKeys, Identity, IdentityProviders, Impersonations, Invitations, Sessions,
+    TokenKeys,
 };
-use crate::job::{JobKind, Jobs};
-use crate::mail::{self, MailOptions, Post};
+use crate::job::Jobs;
+use crate::mail::{self, Post};
 use crate::member::Members;
-use crate::module::{CompiledModule, Module, ModuleSpec};
+use crate::module::CompiledModule;
 use crate::platform::PLATFORM;
-use crate::plugin::Plugins;
+use crate::plugin::inbox::Inbox;
+use crate::plugin::timer::Timer;
+use crate::plugin::{Plugins, turns};
 use crate::policy::{self, Catalogue, Fields, Grants, PolicyCache, Subject};
-use crate::record::{Hooks, KeptFigures, Record, Records};
+use crate::record::{Hooks, Judge, KeptFigures, Record, Records};
 use crate::registry::Registry;
 use crate::retention::{self, Removed, Retention};
 use crate::role::Roles;
-use crate::schema::Schema;
 use crate::scope::{Actor, RequestContext, Scope};
 use crate::tenant::Tenants;
-use crate::transfer::{Import, Transfer};
+use crate::transfer::Transfer;
 use crate::upkeep::{self, Upkeep};
+
+pub use builder::{Builder, read_module};
 
 /// How often to look for policy changes of other processes.
 pub(crate) const POLICY_POLL: Duration = Duration::from_millis(500);
@@ -73,6 +75,10 @@ pub(crate) struct Core {
     pub(crate) upkeep: Upkeep,
     pub(crate) figures: KeptFigures,
     pub(crate) hooks: Hooks,
+    /// Who judges changes before they are made.
+    pub(crate) judge: OnceLock<Arc<dyn Judge>>,
+    /// Who refuses what would be judged, where nobody can.
+    pub(crate) unheard: Arc<dyn Judge>,
     pub(crate) retention: Retention,
     pub(crate) views: Views,
     statements: Vec<Statements>,
@@ -223,7 +229,7 @@ impl Crm {
     /// declared: every right. For command lines and jobs.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such tenant.
+    /// [`Error::NotFound`](crate::Error::NotFound) when there is no such tenant.
     pub async fn operator_in(&self, tenant: TenantId, request: RequestContext) -> Result<Scope> {
         Scope::operator(&self.core, tenant, request).await
     }
@@ -231,7 +237,7 @@ impl Crm {
     /// The scope of whoever holds this credential: an access token or an API key.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when the credential does not hold, or its user or tenant is
+    /// [`Error::Unauthenticated`](crate::Error::Unauthenticated) when the credential does not hold, or its user or tenant is
     /// not active any more.
     pub async fn authenticate(&self, credential: &str, request: RequestContext) -> Result<Scope> {
         self.authenticate_in(credential, None, request).await
@@ -242,8 +248,9 @@ impl Crm {
     /// one they are of, and refuse to be sent with the name of another.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], the same for a tenant that does not exist, is suspended, or that
-    /// the caller is no member of.
+    /// [`Error::Unauthenticated`](crate::Error::Unauthenticated), the same for a tenant that does not exist, is suspended, or that
+    /// the caller is no member of; [`Error::Refused`](crate::Error::Refused) `second_factor_required` for a roaming session
+    /// that began without the second factor that the tenant asks for.
     pub async fn authenticate_in(
         &self,
         credential: &str,
@@ -256,7 +263,7 @@ impl Crm {
             Some(_) => return Err(identity::token_invalid()),
             None => None,
         };
-        let (tenant, actor, subject, session, impersonator) = if identity::is_api_key(credential) {
+        let (tenant, actor, subject, (session, live)) = if identity::is_api_key(credential) {
             let holder = identity::authenticate_key(core, credential).await?;
             if named.is_some_and(|named| named != holder.tenant) {
                 return Err(identity::token_invalid());
@@ -264,13 +271,8 @@ impl Crm {
             let rights = identity::key_rights(core, &holder).await?;
             let rights = rights.ok_or_else(identity::token_invalid)?;
             let actor = holder.actor();
-            return Ok(Scope::of(
-                core.clone(),
-                actor,
-                holder.tenant,
-                &rights,
-                request,
-            ));
+            let scope = Scope::of(core.clone(), actor, holder.tenant, &rights, request);
+            return Ok(scope.by_key(holder.id));
         } else {
             let claims = core.identity.tokens.verify(credential)?;
             let live = identity::find_live(core, &claims).await?;
@@ -280,27 +282,24 @@ impl Crm {
                 tenant,
                 Actor::User(live.user),
                 Subject::User(live.user),
-                Some((claims.session, live.bound)),
-                live.impersonator,
+                (claims.session, live),
             )
         };
         if named.is_some_and(|named| named != tenant) {
             return Err(identity::token_invalid());
         }
-        let rights = match impersonator {
+        let rights = match live.impersonator {
             Some(by) => identity::impersonated_rights(core, tenant, subject, by).await?,
             None => core.policy.rights_for(tenant, subject).await?,
         };
         let rights = rights.ok_or_else(identity::token_invalid)?;
+        identity::check_factors(core, tenant, (session, live)).await?;
         let scope = Scope::of(core.clone(), actor, tenant, &rights, request);
-        let scope = match impersonator {
+        let scope = match live.impersonator {
             Some(by) => scope.impersonated(by),
             None => scope,
         };
-        Ok(match session {
-            Some((session, bound)) => scope.in_session(session, bound),
-            None => scope,
-        })
+        Ok(scope.in_session(session, live.bound))
     }
 
     /// The plugins of tenants; `None` when there is no host to run them on.
@@ -349,7 +348,7 @@ impl Crm {
     /// Whether the database answers.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when it does not.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) when it does not.
     pub async fn ready(&self) -> Result<()> {
         self.core
             .db
@@ -370,6 +369,12 @@ impl Crm {
             .spawn(identity::follow_until(self.core.clone(), self.stop.clone()));
         self.tasks
             .spawn(policy::follow(self.core.clone(), self.stop.clone()));
+        if let Some(plugins) = self.plugins.clone() {
+            self.tasks
+                .spawn(turns::run(Inbox(plugins.clone()), self.stop.clone()));
+            self.tasks
+                .spawn(turns::run(Timer(plugins), self.stop.clone()));
+        }
         let retention = retention::run(self.core.clone(), self.stop.clone());
         self.tasks.spawn(retention);
         let sealer = Sealer::new(&self.core);
@@ -409,6 +414,22 @@ impl Crm {
         Ok(delivered)
     }
 
+    /// Runs what is due for plugins now, cron triggers, the jobs that they schedule for themselves and
+    /// messages to their webhooks, as [`start`](Self::start) does by itself; answers how many runs that
+    /// were.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn run_due_plugins_once(&self) -> Result<usize> {
+        match &self.plugins {
+            Some(plugins) => {
+                let timer = turns::run_all(Timer(plugins.clone()), &self.stop).await?;
+                Ok(timer + turns::run_all(Inbox(plugins.clone()), &self.stop).await?)
+            }
+            None => Ok(0),
+        }
+    }
+
     /// Removes what is too old by the [retention](Builder::retention), as [`start`](Self::start) does
     /// by itself every hour. Does nothing while another process does it.
     ///
@@ -443,8 +464,8 @@ impl Crm {
     }
 
     /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
-    /// [`start`](Self::start) does by itself; answers for how many tasks. SQLite only: PostgreSQL
-    /// keeps its index with the writes.
+    /// [`start`](Self::start) does by itself; answers for how many tasks (on SQLite only: PostgreSQL
+    /// keeps its index with the writes). Tells of impersonations that have reached their end, too.
     ///
     /// # Errors
     /// Those of the database.
@@ -479,259 +500,4 @@ impl std::fmt::Debug for Crm {
             .field("registry", &self.core.registry)
             .finish_non_exhaustive()
     }
-}
-
-/// The options of a [`Crm`].
-#[must_use]
-pub struct Builder {
-    url: String,
-    database: DatabaseOptions,
-    clock: Clock,
-    secret: Option<SecretString>,
-    specs: Vec<ModuleSpec>,
-    files: Vec<std::path::PathBuf>,
-    identity: IdentityOptions,
-    subscribers: Vec<Arc<dyn Subscriber>>,
-    plugins: Option<Arc<dyn PluginHost>>,
-    jobs: Vec<Arc<dyn JobKind>>,
-    retention: Retention,
-    mail: MailOptions,
-    egress: Option<Egress>,
-    pub(crate) hooks: Hooks,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        Self {
-            url: "sqlite://crm.db".to_owned(),
-            database: DatabaseOptions::default(),
-            clock: Clock::system(),
-            secret: None,
-            specs: Vec::new(),
-            files: Vec::new(),
-            identity: IdentityOptions::default(),
-            subscribers: Vec::new(),
-            plugins: None,
-            jobs: vec![Arc::new(Import)],
-            retention: Retention::default(),
-            mail: MailOptions::default(),
-            egress: None,
-            hooks: Hooks::default(),
-        }
-    }
-}
-
-impl Builder {
-    /// The database: `sqlite://path` (made when missing; the default is `sqlite://crm.db`) or
-    /// `postgres://user:password@host/name`.
-    pub fn database(mut self, url: impl Into<String>) -> Self {
-        self.url = url.into();
-        self
-    }
-
-    /// How to open it.
-    pub fn database_options(mut self, options: DatabaseOptions) -> Self {
-        self.database = options;
-        self
-    }
-
-    /// The secret that all keys are derived from, at least 32 bytes.
-    pub fn secret(mut self, secret: SecretString) -> Self {
-        self.secret = Some(secret);
-        self
-    }
-
-    /// Declares the module of a type.
-    pub fn module<M: Module>(mut self) -> Self {
-        self.specs.push(M::spec());
-        self
-    }
-
-    /// Declares modules.
-    pub fn modules(mut self, specs: impl IntoIterator<Item = ModuleSpec>) -> Self {
-        self.specs.extend(specs);
-        self
-    }
-
-    /// Declares the module that a TOML file describes.
-    pub fn module_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.files.push(path.as_ref().to_owned());
-        self
-    }
-
-    /// Hands every event to `subscriber`.
-    pub fn subscribe(mut self, subscriber: Arc<dyn Subscriber>) -> Self {
-        self.subscribers.push(subscriber);
-        self
-    }
-
-    /// Runs the plugins that tenants install on `host`.
-    pub fn plugins(mut self, host: Arc<dyn PluginHost>) -> Self {
-        self.plugins = Some(host);
-        self
-    }
-
-    /// Runs background jobs of this kind.
-    pub fn job(mut self, kind: Arc<dyn JobKind>) -> Self {
-        self.jobs.push(kind);
-        self
-    }
-
-    /// How long delivered events, records of plugin runs and audit entries are kept.
-    pub fn retention(mut self, retention: Retention) -> Self {
-        self.retention = retention;
-        self
-    }
-
-    /// How mails are sent, and where their links lead; without it they wait in the database.
-    pub fn mail(mut self, options: MailOptions) -> Self {
-        self.mail = options;
-        self
-    }
-
-    /// How requests leave this process; without it they reach the public internet only.
-    pub fn egress(mut self, egress: Egress) -> Self {
-        self.egress = Some(egress);
-        self
-    }
-
-    /// Replaces the source of time and randomness.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// What a password hash costs.
-    pub fn password_cost(mut self, cost: PasswordCost) -> Self {
-        self.identity.password_cost = cost;
-        self
-    }
-
-    /// The rules for new passwords; those of NIST SP 800-63B unless set.
-    pub fn password_policy(mut self, policy: PasswordPolicy) -> Self {
-        self.identity.password_policy = policy;
-        self
-    }
-
-    /// How long an access token holds; 10 minutes unless set.
-    pub fn access_lifetime(mut self, lifetime: TimeDelta) -> Self {
-        self.identity.access_lifetime = lifetime;
-        self
-    }
-
-    /// How long somebody acts in another's name at most; 15 minutes unless set, and never longer.
-    pub fn impersonation_lifetime(mut self, lifetime: TimeDelta) -> Self {
-        self.identity.impersonation_lifetime = lifetime;
-        self
-    }
-
-    /// How long a session lasts at most, however often it is refreshed; 30 days unless set.
-    pub fn session_lifetime(mut self, lifetime: TimeDelta) -> Self {
-        self.identity.session_lifetime = lifetime;
-        self
-    }
-
-    /// How long a session lasts without being refreshed; 14 days unless set.
-    pub fn session_idle(mut self, lifetime: TimeDelta) -> Self {
-        self.identity.session_idle = lifetime;
-        self
-    }
-
-    /// Lets users register passkeys for the application at these origins, and log in with them;
-    /// without it there are none.
-    #[cfg(feature = "passkeys")]
-    pub fn passkeys(mut self, relying_party: identity::RelyingParty) -> Self {
-        self.identity.relying_party = Some(relying_party);
-        self
-    }
-
-    /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
-    pub fn login_limit(mut self, attempts: u32) -> Self {
-        self.identity.login_limit = attempts;
-        self
-    }
-
-    /// Opens the database, applies what is pending of the library's migrations and the modules'
-    /// tables, and answers the handle.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] for a missing or short secret, a database newer than this program,
-    /// or a change of a module that would destroy data; [`Error::Invalid`] for a declaration that
-    /// breaks a rule; [`Error::Unavailable`] when the database cannot be reached.
-    pub async fn build(self) -> Result<Crm> {
-        let mut specs = self.specs;
-        for path in &self.files {
-            specs.push(read_module(path)?);
-        }
-        let secret = self.secret.ok_or(Error::Configuration(
-            "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
-        ))?;
-        let keys = SigningKeys::from_secret(&secret)?;
-        let registry = Arc::new(Registry::new(specs)?);
-        self.hooks.check(&registry)?;
-        let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
-        schema.migrate().await?;
-        schema.apply(&registry).await?;
-        let db = schema.into_db()?;
-        let names = registry.iter().map(|module| module.name().as_str());
-        let catalogue = Arc::new(Catalogue::new(names)?);
-        let dialect = db.dialect();
-        Identity::prepare(&db, &self.clock).await?;
-        let identity = Identity::new(&self.identity, keys, &self.clock)?;
-        let core = Core {
-            policy: PolicyCache::open(
-                db.clone(),
-                self.clock.clone(),
-                catalogue.clone(),
-                registry.clone(),
-            )
-            .await?,
-            post: Post::new(self.mail, identity.seal.clone()),
-            identity,
-            egress: match self.egress {
-                Some(egress) => egress,
-                None => Egress::builder().build()?,
-            },
-            upkeep: Upkeep::new(self.database.large_tenant),
-            figures: KeptFigures::new(),
-            views: Views::new(),
-            statements: registry
-                .iter()
-                .map(|module| Statements::new(module, dialect))
-                .collect(),
-            hooks: self.hooks,
-            retention: self.retention,
-            catalogue,
-            registry,
-            db,
-            clock: self.clock,
-        };
-        let core = Arc::new(core);
-        identity::follow(&core).await?;
-        let mut subscribers = self.subscribers;
-        let plugins = self.plugins.map(|host| Plugins::new(core.clone(), host));
-        if let Some(plugins) = plugins.clone() {
-            subscribers.push(Arc::new(plugins));
-        }
-        Ok(Crm {
-            jobs: Jobs::new(core.clone(), self.jobs),
-            core,
-            subscribers: subscribers.into(),
-            plugins,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        })
-    }
-}
-
-/// Reads one module from a TOML file.
-///
-/// # Errors
-/// [`Error::Configuration`] naming the file and what is wrong with it.
-pub fn read_module(path: &Path) -> Result<ModuleSpec> {
-    let refuse = |reason: &dyn std::fmt::Display| {
-        Error::Configuration(format!("{}: {reason}", path.display()).into())
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(&error))?;
-    ModuleSpec::from_toml(&text).map_err(|error| refuse(&error))
 }

@@ -90,7 +90,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Too many requests.
-    #[error("too many attempts; try again in {} s", .retry_after.as_secs().max(1))]
+    #[error("too many attempts, or too soon after the last one; try again in {} s", seconds(*.retry_after))]
     TooMany {
         /// How long to wait.
         retry_after: Duration,
@@ -132,6 +132,29 @@ impl Error {
     /// A single refused field.
     pub fn invalid(field: &str, code: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError::new(field, code, message)])
+    }
+
+    /// The same error once more: a refusal as it is, of a failure only its sentence.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Invalid(fields) => Self::Invalid(fields.clone()),
+            Self::Forbidden { permission } => Self::Forbidden {
+                permission: permission.clone(),
+            },
+            Self::NotFound => Self::NotFound,
+            Self::Conflict { code, message } => Self::Conflict {
+                code,
+                message: message.clone(),
+            },
+            Self::PreconditionFailed => Self::PreconditionFailed,
+            Self::PreconditionRequired => Self::PreconditionRequired,
+            Self::Refused(refusal) => Self::Refused(refusal.clone()),
+            Self::LimitExceeded { code, message } => Self::LimitExceeded {
+                code,
+                message: message.clone(),
+            },
+            other => Self::internal(other.to_string()),
+        }
     }
 
     /// The same error about a part of a larger input: pointers begin with `prefix`.
@@ -195,6 +218,11 @@ impl Error {
             Self::Internal(_) => "internal",
         }
     }
+}
+
+/// Whole seconds, rounded up: who waits them is let through.
+fn seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn summary(fields: &[FieldError]) -> String {

@@ -78,6 +78,10 @@ id! {
     RunId
 }
 id! {
+    /// A key whose signatures of plugins a tenant trusts.
+    TrustedKeyId
+}
+id! {
     /// A background job of one tenant.
     JobId
 }

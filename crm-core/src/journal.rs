@@ -89,7 +89,8 @@ pub(crate) fn traces(scope: &Scope, module: &CompiledModule, change: Change) -> 
         .bind(&*scope.request().id, ColumnType::Text)
         .bind(root, ColumnType::Uuid)
         .bind(depth, ColumnType::Int)
-        .bind(scope.clock().now(), ColumnType::Instant);
+        .bind(scope.clock().now(), ColumnType::Instant)
+        .bind(scope.told_principal(), ColumnType::Text);
     [audit, unsealed, event]
 }
 

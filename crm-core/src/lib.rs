@@ -23,6 +23,7 @@ pub mod job;
 mod journal;
 mod lease;
 pub mod mail;
+mod mask;
 pub mod member;
 pub mod module;
 pub mod platform;

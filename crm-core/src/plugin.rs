@@ -1,36 +1,104 @@
 //! The plugins a tenant has installed: upload, consent, and what became of their runs.
 //!
 //! Uploading gives a plugin nothing. Whoever enables it consents to what its manifest asks for, and
-//! lends it their own rights as far as those go; a new version needs consent again.
+//! lends it their own rights as far as those go; a version that asks for more needs consent again.
 
+mod action;
+mod ask;
+mod budget;
 mod door;
+mod exchange;
+mod fetch;
+mod fields;
+mod grant;
+mod hook_secret;
+pub(crate) mod inbox;
+mod input;
+mod judge;
+mod kept;
+mod kv;
+mod lane;
+mod ledger;
+mod limits;
 mod manifest;
+mod message;
+mod notice;
+mod perform;
+mod receipt;
+mod rehearse;
+mod replay;
+mod rest;
 mod run;
+mod scenery;
+mod schedule;
+mod secret;
+mod seen;
+mod settings;
+mod signature;
+mod signed;
+mod standing;
 mod store;
 mod subscriber;
+mod tell;
+pub(crate) mod timer;
+mod transcript;
+mod trigger;
+mod trim;
+pub(crate) mod turns;
+mod unheard;
+mod usage;
+mod version;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use moka::future::Cache;
+use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use crate::crm::Core;
 use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::hook::PluginHost;
-use crate::id::{PluginId, RunId, TenantId, UserId};
+use crate::hook::{Capacity, PluginHost};
+use crate::id::{EventId, PluginId, TenantId, UserId};
 use crate::journal;
-use crate::scope::{Actor, Create, Delete, Permit, Read, Scope, Update};
+use crate::record::Interest;
+use crate::scope::{Create, Delete, Permit, Read, Scope, Update};
 
-pub use manifest::{Grant, GrantAction, InvalidTrigger, Manifest, Trigger};
-pub use run::{Run, RunPage};
+pub use action::{Acted, Ask, Offered, Targets};
+pub use grant::{Grant, GrantAction};
+pub use hook_secret::{Hook, HookSecret, NewHookSecret};
+use lane::Lanes;
+pub use limits::PluginLimits;
+pub use manifest::Manifest;
+pub use message::Message;
+pub use rehearse::{Rehearsal, RehearsedChange, RehearsedRun};
+pub use replay::Replay;
+pub use run::{Run, RunPage, RunQuery};
+pub use schedule::Schedule;
+pub use secret::SecretEntry;
+pub use settings::PluginSettings;
+pub use signature::TrustedKey;
+pub use signed::Signed;
+pub use transcript::Divergence;
+pub use trigger::{
+    ActionTrigger, BeforeTrigger, CronTrigger, CustomTrigger, EventTrigger, InvalidTrigger,
+    PlannedChange, Trigger, WebhookAuth, WebhookTrigger,
+};
+pub(crate) use trim::{forget_usage, trim};
+pub(crate) use unheard::Unheard;
+pub use usage::DayUsage;
+use version::Installed;
+pub use version::{Canary, Uploaded, Version};
 
 /// The object of the permissions that administration of plugins needs.
 const OBJECT: &str = "plugins";
@@ -49,9 +117,9 @@ pub struct Plugin {
     /// The tenant that installed it.
     #[serde(skip)]
     pub tenant_id: TenantId,
-    /// What it says about itself.
+    /// What the active version says about itself; before anybody enabled it, the one uploaded last.
     pub manifest: Manifest,
-    /// SHA-256 of the component.
+    /// SHA-256 of the component of that version.
     #[serde(serialize_with = "hex")]
     pub sha256: [u8; 32],
     /// Whether it may run.
@@ -59,10 +127,21 @@ pub struct Plugin {
     /// The user whose rights bound the plugin's: who uploaded it, then who enabled it. Absent for
     /// the operator, and for an API key, which uploads but never enables.
     pub installed_by: Option<UserId>,
-    /// When this version was uploaded.
+    /// When it was first uploaded.
     pub created_at: DateTime<Utc>,
     /// When an administrator last enabled it.
     pub enabled_at: Option<DateTime<Utc>>,
+    /// SHA-256 of the version that ran before.
+    #[serde(serialize_with = "opt_hex")]
+    pub previous: Option<[u8; 32]>,
+    /// The version that some of the events go to.
+    pub canary: Option<Canary>,
+    /// Why it was parked, while it is.
+    pub parked: Option<String>,
+    /// How many runs crashed in a row: were stopped by the host.
+    pub crashes: i64,
+    /// Until when it rests, because its last runs crashed; then one run tries it again.
+    pub rests_until: Option<DateTime<Utc>>,
 }
 
 /// Whether a plugin may run.
@@ -75,17 +154,20 @@ pub enum PluginStatus {
     Enabled,
     /// Switched off.
     Disabled,
+    /// Switched off by the library, because it kept failing.
+    Parked,
 }
 
 impl PluginStatus {
-    const ALL: [Self; 3] = [Self::Uploaded, Self::Enabled, Self::Disabled];
+    const ALL: [Self; 4] = [Self::Uploaded, Self::Enabled, Self::Disabled, Self::Parked];
 
-    /// The stored form: `uploaded`, `enabled`, `disabled`.
+    /// `uploaded`, `enabled`, `disabled`, `parked`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Uploaded => "uploaded",
             Self::Enabled => "enabled",
             Self::Disabled => "disabled",
+            Self::Parked => "parked",
         }
     }
 
@@ -101,54 +183,99 @@ pub struct Plugins(Arc<Shared>);
 struct Shared {
     core: Arc<Core>,
     host: Arc<dyn PluginHost>,
-    enabled: Cache<TenantId, Arc<[Arc<Plugin>]>>,
+    capacity: Capacity,
+    limits: PluginLimits,
+    lanes: Lanes,
+    enabled: Cache<TenantId, Arc<Enabled>>,
+    /// Told when a message has come.
+    arrived: Notify,
+    /// Deliveries of events that are under way here.
+    under_way: Mutex<HashSet<(TenantId, PluginId, EventId)>>,
+    /// The bytes of transcripts since it was last looked whether they are too many.
+    kept: Cache<TenantId, Arc<AtomicUsize>>,
+}
+
+/// What runs in a tenant.
+struct Enabled {
+    installed: Vec<Installed>,
+    /// Those that are parked: what they judge stays refused until somebody looks at them.
+    parked: Vec<Plugin>,
+    settings: PluginSettings,
+    /// The versions that a trusted key signed, where the tenant insists on that.
+    signed: Option<HashSet<(PluginId, [u8; 32])>>,
+    /// The changes that they judge.
+    interest: Option<Arc<Interest>>,
+}
+
+impl Enabled {
+    /// Whether the plugin is switched on, in this version.
+    fn runs(&self, plugin: &Plugin) -> bool {
+        let mut installed = self.installed.iter();
+        installed.any(|installed| installed.runs(plugin)) && self.trusts(plugin)
+    }
+
+    /// Whether the tenant lets this version run, as far as that is about who signed it.
+    fn trusts(&self, plugin: &Plugin) -> bool {
+        let signed = self.signed.as_ref();
+        signed.is_none_or(|signed| signed.contains(&(plugin.id, plugin.sha256)))
+    }
 }
 
 impl Plugins {
-    /// Most runs of a page.
-    pub const MAX_RUNS: u32 = 100;
-
-    pub(crate) fn new(core: Arc<Core>, host: Arc<dyn PluginHost>) -> Self {
+    pub(crate) fn new(core: Arc<Core>, host: Arc<dyn PluginHost>, limits: PluginLimits) -> Self {
         let enabled = Cache::builder()
             .max_capacity(TENANTS)
             .time_to_live(REMEMBERED)
             .build();
+        let capacity = host.capacity();
         Self(Arc::new(Shared {
             core,
             host,
+            capacity,
+            limits,
+            lanes: Lanes::new(capacity.runs),
             enabled,
+            arrived: Notify::new(),
+            under_way: Mutex::default(),
+            kept: Cache::new(TENANTS),
         }))
     }
 
-    /// Takes in a component. It replaces the plugin of the same name, and runs only once somebody
-    /// enables it; the same bytes again change nothing.
+    /// Takes in a component: a new plugin, or a version next to those of the plugin of the same name.
+    /// It runs only once somebody enables or activates it; the same bytes again change nothing.
+    ///
+    /// `signature` is the Ed25519 signature of the bytes, in Base64, by a key that the tenant trusts.
     ///
     /// # Errors
     /// Those of [`PluginHost::inspect`]; [`Error::Invalid`] `invalid_manifest` for a trigger or
-    /// grant on a module that is not declared; [`Error::Conflict`] `too_many_plugins`;
-    /// [`Error::Forbidden`] without `plugins.update` when it replaces one.
-    pub async fn upload(&self, permit: &Permit<Create>, component: Bytes) -> Result<Plugin> {
+    /// grant on a module or field that the tenant does not have, and for what no plugin gets yet,
+    /// `invalid_signature`; [`Error::Conflict`] `too_many_plugins` and `too_many_versions`;
+    /// [`Error::Forbidden`] without `plugins.update` when there is such a plugin.
+    pub async fn upload(
+        &self,
+        permit: &Permit<Create>,
+        component: Bytes,
+        signature: Option<&str>,
+    ) -> Result<Uploaded> {
         let scope = permit.on(OBJECT)?.clone();
         let manifest = self.0.host.inspect(component.clone()).await?;
-        self.check_modules(&manifest)?;
-        let plugin = Plugin {
-            id: PluginId(scope.clock().new_id()),
-            tenant_id: scope.tenant(),
-            manifest,
+        ask::check(&scope, &manifest)?;
+        let version = Version {
             sha256: Sha256::digest(&component).into(),
-            status: PluginStatus::Uploaded,
-            installed_by: scope.actor().user(),
+            manifest,
+            signed_by: None,
+            uploaded_by: scope.actor().to_string(),
             created_at: scope.clock().now(),
-            enabled_at: None,
+            consented_by: None,
+            consented_at: None,
         };
-        let plugin = self
-            .0
-            .core
-            .db
-            .write(move |tx| Box::pin(async move { take_in(tx, &scope, plugin, component).await }))
-            .await?;
-        self.forget(plugin.tenant_id).await;
-        Ok(plugin)
+        let (tenant, signature) = (scope.tenant(), signature.map(str::to_owned));
+        let job = self.0.core.db.write(move |tx| {
+            Box::pin(async move { take_in(tx, &scope, version, component, signature).await })
+        });
+        let uploaded = job.await?;
+        self.forget(tenant).await;
+        Ok(uploaded)
     }
 
     /// Every plugin of the tenant, by name.
@@ -170,45 +297,6 @@ impl Plugins {
             .ok_or(Error::NotFound)
     }
 
-    /// Consents to what the plugin asks for: it runs from now on, within the rights of the user who
-    /// enabled it.
-    ///
-    /// `sha256`, in hexadecimal, is the component that the consent is meant for, so that one
-    /// uploaded in its place a moment ago is not enabled unseen.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] `user_required` for an API key, which has no rights
-    /// of a person to lend, and `component_changed` when the plugin is another component by now.
-    pub async fn enable(
-        &self,
-        permit: &Permit<Update>,
-        id: PluginId,
-        sha256: Option<&str>,
-    ) -> Result<Plugin> {
-        let scope = permit.on(OBJECT)?;
-        if !matches!(scope.actor(), Actor::User(_) | Actor::Operator) {
-            return Err(Error::conflict(
-                "user_required",
-                "a plugin works with the rights of the user who enables it; log in as a user",
-            ));
-        }
-        let (user, now) = (scope.actor().user(), scope.clock().now());
-        let meant = sha256.map(str::to_ascii_lowercase);
-        self.change(permit, id, move |plugin| {
-            if meant.is_some_and(|meant| meant != Hex(&plugin.sha256).to_string()) {
-                return Err(Error::conflict(
-                    "component_changed",
-                    "another component was uploaded in the meantime; look at it, then enable it",
-                ));
-            }
-            plugin.status = PluginStatus::Enabled;
-            plugin.installed_by = user;
-            plugin.enabled_at = Some(now);
-            Ok(())
-        })
-        .await
-    }
-
     /// Stops the plugin from running.
     ///
     /// # Errors
@@ -216,6 +304,7 @@ impl Plugins {
     pub async fn disable(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
         self.change(permit, id, |plugin| {
             plugin.status = PluginStatus::Disabled;
+            plugin.parked = None;
             Ok(())
         })
         .await
@@ -231,33 +320,17 @@ impl Plugins {
         let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
                 let before = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
+                let versions = version::list_in(tx, tenant, id).await?;
                 store::delete(tx, tenant, id).await?;
-                store::drop_unused(tx, &before.sha256).await?;
+                for version in versions {
+                    store::drop_unused(tx, &version.sha256).await?;
+                }
                 audit(tx, &scope, "plugins.delete", Some(&before), None).await
             })
         });
         job.await?;
         self.forget(tenant).await;
         Ok(())
-    }
-
-    /// What became of a plugin's runs, newest first, older than `before`.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Invalid`] for a limit outside 1 to [`Self::MAX_RUNS`].
-    pub async fn runs(
-        &self,
-        permit: &Permit<Read>,
-        id: PluginId,
-        before: Option<RunId>,
-        limit: u32,
-    ) -> Result<RunPage> {
-        let plugin = self.get(permit, id).await?;
-        if limit == 0 || limit > Self::MAX_RUNS {
-            let message = format!("must be between 1 and {}", Self::MAX_RUNS);
-            return Err(Error::invalid("limit", "out_of_range", message));
-        }
-        run::list(&self.0.core.db, plugin.tenant_id, plugin.id, before, limit).await
     }
 
     async fn change(
@@ -274,6 +347,7 @@ impl Plugins {
                 let mut after = before.clone();
                 change(&mut after)?;
                 store::put(tx, &after).await?;
+                timer::settle(tx, &after, scope.clock().now(), Some(&before)).await?;
                 audit(tx, &scope, "plugins.update", Some(&before), Some(&after)).await?;
                 Ok(after)
             })
@@ -283,45 +357,39 @@ impl Plugins {
         Ok(plugin)
     }
 
-    /// Refuses a manifest that names modules which are not declared.
-    fn check_modules(&self, manifest: &Manifest) -> Result<()> {
-        let registry = &self.0.core.registry;
-        let unknown = |what: &str| {
-            let message = format!("The plugin's manifest is refused: there is no {what} here.");
-            Err(Error::invalid("manifest", "invalid_manifest", message))
-        };
-        for trigger in &manifest.triggers {
-            if !registry
-                .iter()
-                .any(|module| *module.singular() == trigger.subject)
-            {
-                return unknown(&format!(
-                    "module whose records are called {}",
-                    trigger.subject
-                ));
-            }
-        }
-        for grant in &manifest.grants {
-            if registry.get(grant.module.as_str()).is_none() {
-                return unknown(&format!("module {}", grant.module));
-            }
-        }
-        Ok(())
-    }
-
     /// The tenant's enabled plugins.
-    async fn enabled(&self, tenant: TenantId) -> Result<Arc<[Arc<Plugin>]>> {
-        if let Some(plugins) = self.0.enabled.get(&tenant).await {
-            return Ok(plugins);
+    async fn enabled(&self, tenant: TenantId) -> Result<Arc<Enabled>> {
+        if let Some(enabled) = self.0.enabled.get(&tenant).await {
+            return Ok(enabled);
         }
-        let plugins: Arc<[Arc<Plugin>]> = store::list(&self.0.core.db, tenant)
-            .await?
-            .into_iter()
-            .filter(|plugin| plugin.status == PluginStatus::Enabled)
-            .map(Arc::new)
-            .collect();
-        self.0.enabled.insert(tenant, plugins.clone()).await;
-        Ok(plugins)
+        let db = &self.0.core.db;
+        let (mut installed, mut parked) = (Vec::new(), Vec::new());
+        for plugin in store::list(db, tenant).await? {
+            match plugin.status {
+                PluginStatus::Enabled => installed.push(Installed::new(db, plugin).await?),
+                PluginStatus::Parked => parked.push(plugin),
+                PluginStatus::Uploaded | PluginStatus::Disabled => {}
+            }
+        }
+        let settings = match installed.is_empty() {
+            true => PluginSettings::default(),
+            false => settings::get(db, tenant).await?,
+        };
+        let signed = match settings.require_signature {
+            true => Some(version::trusted(db, tenant).await?),
+            false => None,
+        };
+        let judges = installed.iter().map(|installed| &*installed.plugin);
+        let interest = Enabled::interest_of(judges.chain(&parked));
+        let enabled = Arc::new(Enabled {
+            installed,
+            parked,
+            settings,
+            signed,
+            interest,
+        });
+        self.0.enabled.insert(tenant, enabled.clone()).await;
+        Ok(enabled)
     }
 
     async fn forget(&self, tenant: TenantId) {
@@ -329,35 +397,69 @@ impl Plugins {
     }
 }
 
-/// Stores an uploaded plugin, in place of the one of the same name.
+/// Stores an uploaded version, and the plugin if it is the first one.
 async fn take_in(
     tx: &mut Tx<'_>,
     scope: &Scope,
-    mut plugin: Plugin,
+    mut version: Version,
     component: Bytes,
-) -> Result<Plugin> {
-    let tenant = plugin.tenant_id;
-    let before = store::lock_named(tx, tenant, plugin.manifest.name.as_str()).await?;
-    let action = match &before {
-        Some(before) if before.sha256 == plugin.sha256 => return Ok(before.clone()),
-        Some(before) => {
+    signature: Option<String>,
+) -> Result<Uploaded> {
+    let tenant = scope.tenant();
+    let signer = match signature {
+        Some(signature) => Some(signature::signer(tx, tenant, &component, &signature).await?),
+        None => None,
+    };
+    version.signed_by = signer.as_ref().map(|signer| signer.name.clone());
+    let before = store::lock_named(tx, tenant, version.manifest.name.as_str()).await?;
+    let mut plugin = match before.clone() {
+        Some(plugin) => {
+            let mut known = version::list_in(tx, tenant, plugin.id).await?.into_iter();
+            if let Some(known) = known.find(|known| known.sha256 == version.sha256) {
+                return version::signed(tx, plugin, known, signer).await;
+            }
             scope.permit::<Update>(OBJECT)?;
-            plugin.id = before.id;
-            "plugins.update"
+            plugin
         }
         None if store::count(tx, tenant).await? >= MAX_PLUGINS => {
             let message = format!("a tenant has at most {MAX_PLUGINS} plugins; delete one first");
             return Err(Error::conflict("too_many_plugins", message));
         }
+        None => Plugin {
+            id: PluginId(scope.clock().new_id()),
+            tenant_id: tenant,
+            manifest: version.manifest.clone(),
+            sha256: version.sha256,
+            status: PluginStatus::Uploaded,
+            installed_by: None,
+            created_at: version.created_at,
+            enabled_at: None,
+            previous: None,
+            canary: None,
+            parked: None,
+            crashes: 0,
+            rests_until: None,
+        },
+    };
+    if plugin.status == PluginStatus::Uploaded {
+        plugin.manifest = version.manifest.clone();
+        plugin.sha256 = version.sha256;
+        plugin.installed_by = scope.actor().user();
+    }
+    store::put_component(tx, &version, component).await?;
+    store::put(tx, &plugin).await?;
+    let signed_key = signer.map(|signer| signer.public_key);
+    version::insert(tx, (tenant, plugin.id), &version, signed_key).await?;
+    let action = match &before {
+        Some(_) => "plugins.update",
         None => "plugins.create",
     };
-    store::put_component(tx, &plugin, component).await?;
-    store::put(tx, &plugin).await?;
-    if let Some(before) = &before {
-        store::drop_unused(tx, &before.sha256).await?;
-    }
-    audit(tx, scope, action, before.as_ref(), Some(&plugin)).await?;
-    Ok(plugin)
+    let entity = (OBJECT, Some(plugin.id.to_string()));
+    let json = |plugin: &Plugin| serde_json::to_value(plugin).map_err(Error::internal);
+    let (before, mut after) = (before.as_ref().map(json).transpose()?, json(&plugin)?);
+    after["uploaded"] = serde_json::to_value(&version).map_err(Error::internal)?;
+    journal::audit(tx, scope, action, entity, before, Some(after)).await?;
+    Ok(Uploaded { plugin, version })
 }
 
 async fn audit(
@@ -382,5 +484,15 @@ struct Hex<'a>(&'a [u8]);
 impl std::fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn opt_hex<S: serde::Serializer>(
+    bytes: &Option<[u8; 32]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => serializer.collect_str(&Hex(bytes)),
+        None => serializer.serialize_none(),
     }
 }

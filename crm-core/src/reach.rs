@@ -8,8 +8,9 @@ use chrono::{DateTime, Utc};
 use crate::id::UserId;
 use crate::module::CompiledModule;
 use crate::policy::{RowRule, Rows};
-use crate::record::{Filter, Record};
+use crate::record::{Comparison, Filter, Record};
 use crate::scope::Scope;
+use crate::value::Value;
 
 /// Most modules above each other that make a record somebody's; references never run in a circle.
 const MAX_LINE: usize = 16;
@@ -54,7 +55,7 @@ pub(crate) struct Rule {
 impl Reach {
     /// The reach of these rows for the scope's actor.
     pub(crate) fn new(scope: &Scope, module: Option<&Arc<CompiledModule>>, rows: &Rows) -> Self {
-        Self::of(scope, scope.actor().user(), module, rows)
+        Self::of(scope, scope.user(), module, rows)
     }
 
     /// The reach of these rows for a user of the scope's tenant.
@@ -70,14 +71,20 @@ impl Reach {
             (Rows::Of(rules), Some(user)) if only_own(rules) => return Self::Own(user),
             (Rows::Of(rules), _) => rules,
         };
-        let rules = rules
+        let mut merged: Vec<Rule> = Vec::new();
+        for rule in rules
             .iter()
-            .filter_map(|rule| Rule::new(rule, user, module));
+            .filter_map(|rule| Rule::new(rule, user, module))
+        {
+            if !merged.iter_mut().any(|other| other.takes_in(&rule)) {
+                merged.push(rule);
+            }
+        }
         Self::Some(Arc::new(Limits {
             user,
             now: scope.clock().now(),
             line: line(scope, module),
-            rules: rules.collect(),
+            rules: merged,
         }))
     }
 
@@ -169,6 +176,15 @@ fn line(scope: &Scope, module: Option<&Arc<CompiledModule>>) -> Vec<Arc<Compiled
         .collect()
 }
 
+/// The values that a field has to have one of.
+fn listed(comparison: &Comparison) -> Option<Vec<Value>> {
+    match comparison {
+        Comparison::Eq(value) => Some(vec![value.clone()]),
+        Comparison::In(values) => Some(values.clone()),
+        _ => None,
+    }
+}
+
 impl Rule {
     /// `None` for a rule that covers nothing: one for a user where there is none, and one whose
     /// condition names a field that is gone.
@@ -191,6 +207,28 @@ impl Rule {
             team: rule.needs_team(),
             filters: filters.collect::<Option<_>>()?,
         })
+    }
+
+    /// Becomes both rules in one where they differ in the values of one field alone: a row is held
+    /// against one list of values instead of against many conditions.
+    fn takes_in(&mut self, other: &Self) -> bool {
+        let alike = (self.own, self.parent, self.team) == (other.own, other.parent, other.team);
+        match (self.filters.as_mut_slice(), other.filters.as_slice()) {
+            ([Filter::Compare(field, mine)], [Filter::Compare(other, theirs)])
+                if alike && field == other =>
+            {
+                let Some(more) = listed(theirs) else {
+                    return false;
+                };
+                let Some(mut values) = listed(mine) else {
+                    return false;
+                };
+                values.extend(more);
+                *mine = Comparison::In(values);
+                true
+            }
+            _ => false,
+        }
     }
 
     fn covers(&self, limits: &Limits, record: &Record) -> Option<bool> {

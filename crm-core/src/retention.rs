@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::audit::Audit;
 use crate::crm::Core;
@@ -15,6 +14,7 @@ use crate::db::{ColumnType, Sql};
 use crate::error::Result;
 use crate::id::TenantId;
 use crate::lease::Lease;
+use crate::plugin;
 use crate::scope::{Purge, RequestContext, Scope};
 
 /// How often a round begins.
@@ -88,6 +88,7 @@ pub(crate) async fn round(core: &Arc<Core>) -> Result<Removed> {
     let now = core.clock.now();
     removed.events = round.events(now - core.retention.events).await?;
     removed.plugin_runs = round.plugin_runs(now - core.retention.plugin_runs).await?;
+    plugin::forget_usage(&core.db, now).await?;
     if let Some(age) = core.retention.audit {
         removed.audit = round.audit(now - age).await?;
     }
@@ -141,7 +142,8 @@ impl Round<'_> {
         let first = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
         let mut removed = 0;
         for mut row in self.core.db.fetch_all(tenants).await? {
-            let tenant: Uuid = row.uuid()?;
+            let tenant: TenantId = row.uuid()?;
+            plugin::trim(&self.core.db, tenant).await?;
             while self.lease.take().await? {
                 let mut delete = Sql::new(
                     "DELETE FROM plugin_runs WHERE tenant_id = $1 AND id IN (SELECT id \

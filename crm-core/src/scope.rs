@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::crm::Core;
 use crate::custom::TenantModules;
 use crate::error::{Error, Refusal, Result};
-use crate::event::Event;
+use crate::event::{Party, Principal};
 use crate::field_list::FieldLists;
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
 use crate::identity::Impersonator;
@@ -80,6 +80,15 @@ pub(crate) struct Cause {
     pub(crate) depth: u16,
 }
 
+/// What a plugin run follows from.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) request_id: Arc<str>,
+    pub(crate) cause: Option<Cause>,
+    /// Whose act caused it.
+    pub(crate) principal: Option<Principal>,
+}
+
 /// An actor in a tenant, with the rights that hold at this moment.
 #[derive(Clone)]
 pub struct Scope(Arc<Inner>);
@@ -95,8 +104,12 @@ struct Inner {
     authority: Authority,
     request: RequestContext,
     cause: Option<Cause>,
+    /// Whose act caused what a plugin does.
+    principal: Option<Principal>,
     session: Option<FamilyId>,
     impersonator: Option<Impersonator>,
+    /// The key that a service account acts by.
+    key: Option<ApiKeyId>,
     /// Whether a provider of the tenant vouched for the session.
     bound: bool,
 }
@@ -146,8 +159,10 @@ impl Scope {
             authority: Authority::Roles(rights.sources.clone()),
             request,
             cause: None,
+            principal: None,
             session: None,
             impersonator: None,
+            key: None,
             bound: false,
         }))
     }
@@ -170,33 +185,25 @@ impl Scope {
         ))
     }
 
-    /// The scope of a plugin run: rights only shrink, and what it writes is caused by `event`.
+    /// The scope of a plugin run: rights only shrink, and what it writes has this origin.
     pub(crate) fn for_plugin(
         core: Arc<Core>,
-        plugin: PluginId,
+        (tenant, plugin): (TenantId, PluginId),
         rights: Rights,
-        event: &Event,
+        origin: &Origin,
     ) -> Self {
-        Self(Arc::new(Inner {
-            core,
-            actor: Actor::Plugin(plugin),
-            tenant: event.tenant_id,
-            grants: rights.grants,
-            lasting: rights.lasting,
-            modules: rights.modules,
-            authority: Authority::Roles(rights.sources),
-            request: RequestContext {
-                id: event.request_id.as_str().into(),
-                address: None,
-            },
-            cause: Some(Cause {
-                root_id: event.root_id,
-                depth: event.depth + 1,
-            }),
-            session: None,
-            impersonator: None,
-            bound: false,
-        }))
+        let request = RequestContext {
+            id: origin.request_id.clone(),
+            address: None,
+        };
+        let mut scope = Self::of(core, Actor::Plugin(plugin), tenant, &rights, request);
+        // Nobody else has it yet.
+        if let Some(inner) = Arc::get_mut(&mut scope.0) {
+            inner.cause = origin.cause;
+            inner.principal = origin.principal;
+            inner.impersonator = origin.principal.and_then(Principal::impersonator);
+        }
+        scope
     }
 
     /// The same actor, tenant and request with every right: for what the application itself does
@@ -213,8 +220,10 @@ impl Scope {
             authority: Authority::Application,
             request: self.0.request.clone(),
             cause: self.0.cause,
+            principal: self.0.principal,
             session: self.0.session,
             impersonator: self.0.impersonator,
+            key: self.0.key,
             bound: self.0.bound,
             core,
         }))
@@ -238,6 +247,20 @@ impl Scope {
         self
     }
 
+    /// The same scope, of a service account that acts by this key.
+    pub(crate) fn by_key(mut self, key: ApiKeyId) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.key = Some(key);
+        }
+        self
+    }
+
+    /// Whether a person acts: whoever else has no rights of a person to lend, and a key of a service
+    /// account has less than the account.
+    pub(crate) fn is_person(&self) -> bool {
+        matches!(self.0.actor, Actor::User(_) | Actor::Operator) && self.0.key.is_none()
+    }
+
     /// Who acts in the actor's name, where somebody else does: a member of the tenant, or an operator.
     pub fn impersonator(&self) -> Option<Actor> {
         self.0.impersonator.map(Impersonator::actor)
@@ -251,11 +274,19 @@ impl Scope {
     pub(crate) fn refuse_impersonator(&self) -> Result<()> {
         match self.0.impersonator {
             None => Ok(()),
-            Some(_) => Err(Refusal::forbidden(
-                "impersonating",
-                "you act in another's name: only they can do this themselves",
-            )
-            .into()),
+            Some(_) => Err(impersonating()),
+        }
+    }
+
+    /// Why the scope may not do this: it lacks the permission, or acts in another's name, in which
+    /// nobody does it.
+    pub fn lacks(&self, operation: Operation) -> Error {
+        let in_name = self.0.impersonator.is_some() && self.0.actor.user().is_some();
+        if in_name && !Impersonator::may(self.catalogue(), operation) {
+            return impersonating();
+        }
+        Error::Forbidden {
+            permission: self.catalogue().name(operation),
         }
     }
 
@@ -273,6 +304,35 @@ impl Scope {
     /// Who acts.
     pub fn actor(&self) -> Actor {
         self.0.actor
+    }
+
+    /// The user whose rows are own ones: the acting one, or the one whose act a plugin follows.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        let principal = || self.0.principal.and_then(Principal::user);
+        self.0.actor.user().or_else(principal)
+    }
+
+    /// Whose act this scope's acts are or follow: a user's, with whoever acts in their name, or an API
+    /// key's.
+    pub(crate) fn principal(&self) -> Option<Principal> {
+        let acting = || match self.0.actor {
+            Actor::User(user) => Some(match (self.0.impersonator, self.0.key) {
+                (Some(by), _) => Party::Impersonated(user, by),
+                (None, Some(key)) => Party::Key(key, Some(user)),
+                (None, None) => Party::User(user),
+            }),
+            Actor::ApiKey(key) => Some(Party::Key(key, None)),
+            _ => None,
+        };
+        let acting = || acting().map(Principal);
+        self.0.principal.or_else(acting)
+    }
+
+    /// Whose rights bound what follows from this scope's acts, where the actor does not tell.
+    pub(crate) fn told_principal(&self) -> Option<String> {
+        let principal = self.principal()?;
+        let plain = matches!(principal.0, Party::User(_) | Party::Key(_, None));
+        (self.0.principal.is_some() || !plain).then(|| principal.to_string())
     }
 
     /// The tenant acted in.
@@ -352,20 +412,27 @@ impl Scope {
     /// objects (`members`, `roles`, `api_keys`, `plugins`, `audit`, `jobs`).
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such object, [`Error::Forbidden`] without the right.
+    /// [`Error::NotFound`] when there is no such object, [`Error::Forbidden`] without the right;
+    /// [`Error::Refused`] `impersonating` for what nobody does in another's name.
     pub fn permit<A: Action>(&self, object: &str) -> Result<Permit<A>> {
         let operation = self
             .catalogue()
             .operation(object, A::NAME)
             .ok_or(Error::NotFound)?;
         let Some(rows) = self.0.grants.rows(operation) else {
-            return Err(Error::Forbidden {
-                permission: format!("{object}.{}", A::NAME),
-            });
+            return Err(self.lacks(operation));
         };
         let module = self.module(object).cloned();
         Ok(Permit::new(self.clone(), operation, module, rows))
     }
+}
+
+fn impersonating() -> Error {
+    Refusal::forbidden(
+        "impersonating",
+        "you act in another's name: only they can do this themselves",
+    )
+    .into()
 }
 
 impl fmt::Debug for Scope {

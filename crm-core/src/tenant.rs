@@ -20,7 +20,9 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::identity::{Invitation, NewInvitation, check_name, invite_first_admin};
+use crate::identity::{
+    Invitation, NewInvitation, check_invited, check_name, gather, invite_first_admin,
+};
 use crate::journal::{self, Author};
 use crate::platform::PLATFORM;
 use crate::policy::Grants;
@@ -70,7 +72,7 @@ impl Tenants {
     ///
     /// # Errors
     /// [`Error::Invalid`] on `name`, which has 1 to 100 characters; [`Error::Conflict`]
-    /// `already_exists` when a tenant has it.
+    /// `already_exists` when a tenant has it, or one that differs in the case of ASCII letters only.
     pub async fn create(&self, name: &str, request: RequestContext) -> Result<Tenant> {
         let name = check_name("name", name)?;
         let (clock, actor) = (self.core.clock.clone(), self.actor);
@@ -90,7 +92,13 @@ impl Tenants {
         admin: NewInvitation,
         request: RequestContext,
     ) -> Result<(Tenant, Invitation)> {
-        let name = check_name("name", name)?;
+        let mut errors = Vec::new();
+        let name = gather(&mut errors, check_name("name", name))?;
+        let invited = check_invited(&admin).map_err(|refused| refused.under("/admin"));
+        gather(&mut errors, invited)?;
+        if !errors.is_empty() {
+            return Err(Error::Invalid(errors));
+        }
         let (core, actor) = (self.core.clone(), self.actor);
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
@@ -215,6 +223,7 @@ pub(crate) async fn insert(
     clock: &Clock,
     name: String,
 ) -> Result<(Tenant, BuiltIns)> {
+    refuse_other_case(tx, &name).await?;
     let tenant = Tenant {
         id: TenantId(clock.new_id()),
         name,
@@ -240,6 +249,29 @@ pub(crate) async fn insert(
     }
     let roles = seed_roles(tx, tenant.id, clock).await?;
     Ok((tenant, roles))
+}
+
+/// Refuses a name that people would take for another tenant's. Names in other cases were allowed once;
+/// those that there are stay.
+async fn refuse_other_case(tx: &mut Tx<'_>, name: &str) -> Result<()> {
+    // Of two that are made at once, the second one waits here.
+    let hold = Sql::new("UPDATE tenants SET name = name WHERE id = $1");
+    tx.execute(hold.bind(PLATFORM, ColumnType::Uuid)).await?;
+    // PostgreSQL may fold more than ASCII.
+    let alike = Sql::new("SELECT name FROM tenants WHERE lower(name) = lower($1)")
+        .bind(name, ColumnType::Text)
+        .returns(&[ColumnType::Text]);
+    for mut row in tx.fetch_all(alike).await? {
+        let other: String = row.text()?;
+        if other.eq_ignore_ascii_case(name) && other != name {
+            let message = format!(
+                "there is a tenant called {other:?} already, which differs in its case only; choose \
+                 another name"
+            );
+            return Err(Error::conflict("already_exists", message));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

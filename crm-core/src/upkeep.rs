@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
@@ -20,11 +21,14 @@ use crate::crm::Core;
 use crate::db::record::{Learned, Sample};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
+use crate::identity;
 
 /// Most tasks that wait; who is turned away asks again with the next read.
 const MOST: usize = 256;
 /// Most numbers that one process relies on; the others are counted.
 const MOST_COUNTED: usize = 100_000;
+/// How often to look for what comes due by itself: impersonations that reach their end.
+const EVERY: Duration = Duration::from_secs(60);
 /// How long a sample tells enough.
 const SAMPLED: TimeDelta = TimeDelta::hours(1);
 
@@ -116,13 +120,19 @@ impl Upkeep {
     }
 }
 
-/// Does what is asked for, until `stop`.
+/// Does what is asked for, and what comes due by itself, until `stop`.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    while stop
-        .run_until_cancelled(core.upkeep.wake.notified())
-        .await
-        .is_some()
-    {
+    let wait = || tokio::time::timeout(EVERY, core.upkeep.wake.notified());
+    while let Some(woken) = stop.run_until_cancelled(wait()).await {
+        if woken.is_err()
+            && let Err(error) = identity::tell_expired_impersonations(&core).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "ends of impersonations were not told; the next look does"
+            );
+        }
         while !stop.is_cancelled()
             && let Some(task) = core.upkeep.take()
         {
@@ -134,8 +144,9 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     }
 }
 
-/// Takes one step of each task that waits now; answers how many.
+/// Does what has come due, and takes one step of each task that waits now; answers how many waited.
 pub(crate) async fn round(core: &Arc<Core>) -> Result<usize> {
+    identity::tell_expired_impersonations(core).await?;
     let tasks = std::mem::take(&mut *core.upkeep.waiting.lock());
     let count = tasks.len();
     for task in tasks {

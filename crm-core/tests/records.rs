@@ -48,6 +48,8 @@ mod filter_references;
 mod flags;
 #[path = "records/hooks.rs"]
 mod hooks;
+#[path = "records/isolation.rs"]
+mod isolation;
 #[path = "records/links.rs"]
 mod links;
 #[path = "records/matrix.rs"]

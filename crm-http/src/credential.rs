@@ -15,7 +15,7 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::edge::Exchange;
-use crate::openapi::BEARER;
+use crate::openapi::{BEARER, SIGNED};
 use crate::problem::Problem;
 
 /// Names the tenant of a request.
@@ -168,6 +168,55 @@ impl<'a> ApiExtractor<'a> for Caller {
                 .cloned()
                 .ok_or_else(missing)?,
         ))
+    }
+}
+
+/// The header that a signed message is known by.
+pub(crate) const SIGNATURE: &str = "webhook-signature";
+
+/// Whether a request is a signed message, and so needs no other credential.
+pub(crate) fn is_signed(request: &Request) -> bool {
+    let headers = request.headers();
+    headers.contains_key(SIGNATURE) && !headers.contains_key(AUTHORIZATION)
+}
+
+/// The scope of whoever sends a message to a plugin; none for a signed one.
+pub(crate) struct Sender(pub(crate) Option<Scope>);
+
+impl<'a> ApiExtractor<'a> for Sender {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        Caller::register(registry);
+        let scheme = MetaSecurityScheme {
+            ty: "apiKey",
+            description: Some(
+                "`v1,` and the Base64 of HMAC-SHA-256 over `{webhook-id}.{webhook-timestamp}.{body}`, \
+                 as Standard Webhooks has it.",
+            ),
+            name: Some(SIGNATURE),
+            key_in: Some("header"),
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        };
+        registry.create_security_scheme(SIGNED, scheme);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![BEARER, SIGNED]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        Ok(Self(request.extensions().get::<Scope>().cloned()))
     }
 }
 

@@ -26,6 +26,8 @@ use crate::{credential, docs, modules, problem, request_id, security_headers};
 
 /// Where sessions are opened and refreshed.
 const SESSIONS: &str = "/api/v1/auth/";
+/// What login pages ask before anybody has logged in.
+const LOGIN_PROVIDERS: &str = "/api/v1/auth/oidc";
 
 /// What the front end allows a request.
 #[derive(Debug, Clone)]
@@ -227,7 +229,7 @@ async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Resp
                 true => Some(credential::scope(exchange, &request).await?),
                 false => None,
             };
-            Some(app.openapi.answer(&app.crm, scope.as_ref())?)
+            Some(app.openapi.answer(&app.crm, scope.as_ref()).await?)
         }
         path => docs::page(path),
     };
@@ -239,7 +241,8 @@ async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Resp
             Err(Problem::method_not_allowed(allow([Method::GET].iter())))
         };
     }
-    if request.method() == Method::POST && request.uri().path().starts_with(SESSIONS) {
+    let path = request.uri().path();
+    if request.method() == Method::POST && path.starts_with(SESSIONS) || path == LOGIN_PROVIDERS {
         let address = credential::address(exchange, &request);
         exchange.pass(app.guard.sign_in(address))?;
     }

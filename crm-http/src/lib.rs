@@ -7,6 +7,7 @@
 
 mod cors;
 mod credential;
+mod cursor;
 mod docs;
 mod edge;
 mod guard;

@@ -225,8 +225,22 @@ fn breach(schema: &MetaSchema, value: &Value) -> Option<(&'static str, String)> 
             let most = schema.max_items.filter(|most| items.len() > *most)?;
             Some(("too_many", format!("At most {most} entries are allowed.")))
         }
+        Value::Number(number) => number_breach(schema, number.as_f64()?),
         _ => None,
     }
+}
+
+fn number_breach(schema: &MetaSchema, number: f64) -> Option<(&'static str, String)> {
+    let (least, most) = (schema.minimum, schema.maximum);
+    if least.is_none_or(|least| number >= least) && most.is_none_or(|most| number <= most) {
+        return None;
+    }
+    let message = match (least, most) {
+        (Some(least), Some(most)) => format!("This is {least} to {most}."),
+        (Some(least), None) => format!("This is {least} at least."),
+        (None, most) => format!("This is {} at most.", most.unwrap_or_default()),
+    };
+    Some(("out_of_range", message))
 }
 
 fn is_of(ty: &str, value: &Value) -> bool {
@@ -295,6 +309,8 @@ mod tests {
         parent: Option<uuid::Uuid>,
         #[oai(validator(max_items = 2))]
         rules: Vec<Rule>,
+        #[oai(default, validator(minimum(value = "1"), maximum(value = "9")))]
+        rank: u8,
     }
 
     fn refused(value: Value) -> Vec<String> {
@@ -322,6 +338,7 @@ mod tests {
     fn every_refused_field_is_named_by_its_pointer() {
         let role = json!({
             "parent": "x",
+            "rank": 10,
             "roles": 1,
             "rules": [{"module": "too long", "effect": "maybe", "a/b": 1}, 7],
         });
@@ -330,6 +347,7 @@ mod tests {
             [
                 "/name required",
                 "/parent invalid",
+                "/rank out_of_range",
                 "/roles unknown_field",
                 "/rules/0/a~1b unknown_field",
                 "/rules/0/effect not_allowed",

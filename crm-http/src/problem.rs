@@ -16,6 +16,7 @@ use poem::http::{HeaderName, HeaderValue, StatusCode};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use uuid::Uuid;
 
 /// The media type of every error body.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
@@ -33,6 +34,8 @@ struct Inner {
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     header: Option<(HeaderName, HeaderValue)>,
+    /// The run of a plugin that it is about.
+    run: Option<Uuid>,
     #[source]
     source: Option<Error>,
 }
@@ -50,6 +53,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             header: None,
+            run: None,
             source: None,
         }))
     }
@@ -91,6 +95,12 @@ impl Problem {
     /// The request took longer than it may.
     pub(crate) fn deadline() -> Self {
         Error::unavailable("the request took too long; try again").into()
+    }
+
+    /// The same problem, of this run of a plugin.
+    pub(crate) fn of_run(mut self, run: Uuid) -> Self {
+        self.0.run = Some(run);
+        self
     }
 
     /// The same problem, told of a part of what was sent.
@@ -141,6 +151,16 @@ impl Problem {
             let _ = write!(causes, ": {cause}");
             next = cause.source();
         }
+        if matches!(error, Error::Unavailable { source: None, .. }) {
+            // Nothing failed here: a queue is full, or something outside is away and was told of.
+            tracing::warn!(
+                request_id,
+                code = self.0.code,
+                error = causes,
+                "a request was put off"
+            );
+            return;
+        }
         tracing::error!(
             request_id,
             code = self.0.code,
@@ -167,6 +187,7 @@ impl Problem {
             code: self.0.code,
             request_id,
             errors: self.0.errors.iter().map(Field::from).collect(),
+            run_id: self.0.run,
             mfa_token: second_factor.map(|(token, ..)| token),
             mfa_enrolled: second_factor.map(|(_, enrolled, _)| enrolled),
             mfa_passkey: second_factor.map(|(.., passkey)| passkey),
@@ -194,6 +215,8 @@ struct Body<'a> {
     request_id: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Field<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mfa_token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,7 +279,10 @@ impl From<Error> for Problem {
                 header = Some((WWW_AUTHENTICATE, challenge(error.code())));
                 StatusCode::UNAUTHORIZED
             }
-            Error::SecondFactor { .. } => {
+            Error::SecondFactor {
+                enrolled, passkey, ..
+            } => {
+                detail = Cow::Borrowed(second_step(*enrolled, *passkey));
                 header = Some((WWW_AUTHENTICATE, challenge(MISSING_CREDENTIAL)));
                 StatusCode::UNAUTHORIZED
             }
@@ -275,7 +301,9 @@ impl From<Error> for Problem {
                 }
             }
             Error::TooMany { retry_after } => {
-                header = Some((RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1))));
+                let up = u64::from(retry_after.subsec_nanos() > 0);
+                let seconds = (retry_after.as_secs() + up).max(1);
+                header = Some((RETRY_AFTER, HeaderValue::from(seconds)));
                 StatusCode::TOO_MANY_REQUESTS
             }
             Error::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -300,8 +328,27 @@ impl From<Error> for Problem {
             detail,
             errors,
             header,
+            run: None,
             source: Some(error),
         }))
+    }
+}
+
+/// Where a login goes on whose password was right.
+fn second_step(enrolled: bool, passkey: bool) -> &'static str {
+    match (enrolled, passkey) {
+        (false, _) => {
+            "this tenant asks for a second factor and you have none: set one up with the mfa_token \
+             (POST /api/v1/auth/mfa/enroll), then finish the login with its first code \
+             (POST /api/v1/auth/mfa)"
+        }
+        (true, false) => {
+            "finish the login with a code of your second factor (POST /api/v1/auth/mfa)"
+        }
+        (true, true) => {
+            "finish the login with a passkey (POST /api/v1/auth/mfa/passkey/options), or with a code \
+             if you have one (POST /api/v1/auth/mfa)"
+        }
     }
 }
 

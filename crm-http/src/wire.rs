@@ -117,6 +117,35 @@ impl<T: ToJSON> ApiResponse for Created<T> {
     }
 }
 
+/// 202: taken in, to be done soon.
+pub(crate) struct Accepted<T>(pub(crate) T);
+
+impl<T: ToJSON> IntoResponse for Accepted<T> {
+    fn into_response(self) -> Response {
+        Json(self.0)
+            .with_status(StatusCode::ACCEPTED)
+            .into_response()
+    }
+}
+
+impl<T: ToJSON> ApiResponse for Accepted<T> {
+    fn meta() -> MetaResponses {
+        let content = MetaMediaType {
+            content_type: <Json<T> as Payload>::CONTENT_TYPE,
+            schema: T::schema_ref(),
+        };
+        answers(
+            "Taken in, and done soon.",
+            StatusCode::ACCEPTED,
+            vec![content],
+        )
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
 /// 204: done, and nothing to say.
 pub(crate) struct NoContent;
 

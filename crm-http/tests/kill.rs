@@ -1,7 +1,16 @@
 //! A server that is killed loses nothing it has acknowledged, and leaves nothing half-written.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its scenarios share"
+)]
+
+#[path = "guest/mod.rs"]
+mod guest;
 #[path = "kill/import.rs"]
 mod import;
+#[path = "kill/message.rs"]
+mod message;
 #[path = "kill/session.rs"]
 mod session;
 

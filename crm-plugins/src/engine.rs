@@ -38,6 +38,11 @@ pub(crate) fn engine(limits: &Limits) -> Result<Engine> {
     })
 }
 
+/// An engine that compiles for [`engine`], and has no room to run anything.
+pub(crate) fn compiling_engine() -> wasmtime::Result<Engine> {
+    Engine::new(&config(&Limits::default()))
+}
+
 fn config(limits: &Limits) -> Config {
     let mut config = Config::new();
     config

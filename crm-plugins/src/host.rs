@@ -1,26 +1,28 @@
 //! The plugin host: judges components and runs them, each call in a store of its own.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crm_core::event::Event;
-use crm_core::hook::{Call, Outcome, PluginHost, Report};
-use crm_core::plugin::{Manifest, Plugin};
-use crm_core::value::instant;
+use chrono::DateTime;
+use crm_core::hook::{Call, Capacity, ComponentLoader, Input, Outcome, Output, PluginHost, Report};
+use crm_core::plugin::Manifest;
 use crm_core::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use crate::bindings::{PluginPre, types};
-use crate::compile::{Compiler, hash};
+use crate::closed::Closed;
+use crate::compile::{Compiler, Hash, Purpose, Ready, hash};
 use crate::engine::{Ticker, engine};
-use crate::inspect::check;
+use crate::inspect::{check, refused};
 use crate::limits::{Limits, Stop};
-use crate::outcome::{of_refusal, of_stop, of_unwound};
+use crate::outcome::{cut, of_refusal, of_stop, of_unwound};
 use crate::run::Run;
+use crate::turn::Turns;
+use crate::worker::Worker;
 
 /// A host of WebAssembly plugins. It must be used on a tokio runtime with a timer.
 ///
@@ -31,25 +33,44 @@ pub struct Host {
     compiler: Compiler,
     ticker: Ticker,
     slots: Semaphore,
+    turns: Turns,
 }
 
 impl Host {
-    /// A host with these limits.
+    /// A host with these limits that compiles uploads in a process of their own, bounded in time and
+    /// memory: a component made to overwhelm the compiler harms nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] when the limits do not fit together, or the worker's cache cannot be
+    /// used.
+    pub fn new(limits: Limits, worker: Worker) -> Result<Self> {
+        Self::with(limits, Some(worker))
+    }
+
+    /// A host that compiles uploads in this process, where nothing bounds the time and memory that
+    /// the compiler takes: for tools, tests and components from people you trust.
     ///
     /// # Errors
     ///
     /// [`Error::Configuration`] when the limits do not fit together.
-    pub fn new(limits: Limits) -> Result<Self> {
+    pub fn in_process(limits: Limits) -> Result<Self> {
+        Self::with(limits, None)
+    }
+
+    fn with(limits: Limits, worker: Option<Worker>) -> Result<Self> {
         let engine = engine(&limits)?;
-        let compiler = Compiler::new(engine.clone(), &limits)?;
+        let limits = Arc::new(limits);
+        let compiler = Compiler::new(engine.clone(), limits.clone(), worker)?;
         let ticker = Ticker::start(engine.clone())?;
         let slots = Semaphore::new(limits.concurrent_runs as usize);
         Ok(Self {
-            limits: Arc::new(limits),
+            limits,
             engine,
             compiler,
             ticker,
             slots,
+            turns: Turns::new(),
         })
     }
 
@@ -58,76 +79,158 @@ impl Host {
         let manifest = tokio::task::spawn_blocking(move || check(&bytes, &limits))
             .await
             .map_err(Error::internal)??;
-        self.compiler.compile(component).await?;
+        let sha256 = hash(&component);
+        let ready = self
+            .compiler
+            .compile(sha256, component.clone(), Purpose::Upload)
+            .await?;
+        if ready.exports.describe.is_some() {
+            self.compare(&manifest, sha256, component).await?;
+        }
         Ok(manifest)
     }
 
-    async fn run(&self, call: Call) -> Result<Report> {
+    /// Holds what the component says about itself against its manifest.
+    async fn compare(&self, manifest: &Manifest, sha256: Hash, component: Bytes) -> Result<()> {
+        let report = self
+            .run_once(Call {
+                sha256,
+                component: Box::new(move || async move { Ok(component) }.boxed()),
+                input: Input::Describe,
+                seed: [0; 32],
+                now: DateTime::UNIX_EPOCH,
+                fuel: None,
+                deadline: None,
+                cancel: CancellationToken::new(),
+                door: Arc::new(Closed),
+            })
+            .await?;
+        let Some(Output::Description { name, version }) = report.output else {
+            let reason = report.error.unwrap_or_default();
+            return Err(refused(
+                "failed_description",
+                format!("The component's describe did not answer: {reason}."),
+            ));
+        };
+        if manifest.name == *name && manifest.version == version {
+            return Ok(());
+        }
+        Err(refused(
+            "other_description",
+            format!(
+                "The component describes itself as {name:?} {version:?}, and its manifest says \
+                 {} {}.",
+                manifest.name, manifest.version
+            ),
+        ))
+    }
+
+    async fn run_once(&self, call: Call) -> Result<Report> {
         let Call {
-            plugin,
-            event,
-            door,
+            sha256,
             component,
+            input,
+            seed,
+            now,
+            fuel,
+            deadline,
+            cancel,
+            door,
         } = call;
-        let ready = match self.compiler.find(&plugin.sha256) {
-            Some(ready) => ready,
-            None => match self.prepare(&plugin, component).await {
-                Ok(ready) => ready,
-                // These fail every time: the component is another than the one installed, or none.
-                Err(error @ (Error::Inconsistent { .. } | Error::Invalid(_) | Error::NotFound)) => {
-                    let cause = &error as &dyn std::error::Error;
-                    tracing::error!(plugin = %plugin.id, error = cause, "a plugin did not start");
-                    let reason = format!("the plugin could not be made ready: {error}");
-                    return Ok(Report::refused(reason));
-                }
-                Err(error) => return Err(error),
-            },
+        let begun = cancel
+            .run_until_cancelled(self.begin(sha256, component))
+            .await;
+        let (ready, _slot) = match begun {
+            Some(Ok(begun)) => begun,
+            // These fail every time: the component is another than the one installed, or none.
+            Some(Err(
+                error @ (Error::Inconsistent { .. }
+                | Error::Invalid(_)
+                | Error::LimitExceeded { .. }
+                | Error::NotFound),
+            )) => {
+                let cause = &error as &dyn std::error::Error;
+                tracing::error!(error = cause, "a plugin did not start");
+                let reason = format!("the plugin could not be made ready: {error}");
+                return Ok(Report::refused(reason));
+            }
+            Some(Err(error)) => return Err(error),
+            None => return Ok(cancelled()),
         };
-        // The semaphore is never closed; a permit missing would only lift the bound.
-        let _slot = self.slots.acquire().await;
+        let limits = self.narrowed(fuel, deadline);
         let started = Instant::now();
-        let mut store = Store::new(&self.engine, Run::new(self.limits.clone(), door));
-        let (outcome, error) = match self.enter(&mut store, &ready, &event).await {
-            Ok(()) => (Outcome::Succeeded, None),
-            Err((outcome, sentence)) => (outcome, Some(sentence)),
+        let run = Run::new(limits.clone(), door, now, seed);
+        let mut store = Store::new(&self.engine, run);
+        let ended = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(of_stop(Stop::Cancelled)),
+            ended = self.enter(&mut store, &limits, &ready, &input) => ended,
         };
-        let fuel = self
-            .limits
-            .fuel
-            .saturating_sub(store.get_fuel().unwrap_or(0));
-        let run = store.into_data();
+        let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let mut run = store.into_data();
+        run.usage.fuel = fuel;
+        run.usage.duration = started.elapsed();
+        let (outcome, error, output) = match ended {
+            Ok(output) => {
+                let output = output.map(|output| run.redacted_output(output));
+                (Outcome::Succeeded, None, output)
+            }
+            Err((outcome, sentence)) => (outcome, Some(cut(run.redacted(sentence))), None),
+        };
         Ok(Report {
             outcome,
             error,
-            fuel,
-            duration: started.elapsed(),
-            host_calls: run.host_calls,
+            output,
+            usage: run.usage,
             logs: run.logs,
         })
     }
 
-    /// Fetches and compiles a component that is not kept compiled.
-    async fn prepare(
+    /// The compiled component and a slot to run it in. The semaphore is never closed; a permit
+    /// missing would only lift the bound.
+    async fn begin(
         &self,
-        plugin: &Plugin,
-        component: crm_core::hook::ComponentLoader,
-    ) -> Result<Arc<PluginPre<Run>>> {
+        sha256: Hash,
+        component: ComponentLoader,
+    ) -> Result<(Arc<Ready>, Option<SemaphorePermit<'_>>)> {
+        let ready = match self.compiler.find(&sha256).await? {
+            Some(ready) => ready,
+            None => self.prepare(sha256, component).await?,
+        };
+        Ok((ready, self.slots.acquire().await.ok()))
+    }
+
+    /// Fetches and compiles a component that is not kept compiled.
+    async fn prepare(&self, sha256: Hash, component: ComponentLoader) -> Result<Arc<Ready>> {
         let bytes = component().await?;
-        if hash(&bytes) != plugin.sha256 {
+        if hash(&bytes) != sha256 {
             let (table, column) = ("plugin_components".into(), "component".into());
             return Err(Error::Inconsistent { table, column });
         }
-        self.compiler.compile(bytes).await
+        self.compiler.compile(sha256, bytes, Purpose::Run).await
+    }
+
+    /// The host's limits with those of the call that are tighter.
+    fn narrowed(&self, fuel: Option<u64>, deadline: Option<Duration>) -> Arc<Limits> {
+        let ours = &self.limits;
+        let fuel = fuel.unwrap_or(u64::MAX).min(ours.fuel);
+        let deadline = deadline.unwrap_or(ours.deadline).min(ours.deadline);
+        if fuel == ours.fuel && deadline == ours.deadline {
+            return ours.clone();
+        }
+        let mut limits = Limits::clone(ours);
+        (limits.fuel, limits.deadline) = (fuel, deadline);
+        Arc::new(limits)
     }
 
     /// Runs the guest inside its limits, until it answers or is stopped.
     async fn enter(
         &self,
         store: &mut Store<Run>,
-        plugin: &PluginPre<Run>,
-        event: &Event,
-    ) -> Result<(), (Outcome, String)> {
-        let limits = &*self.limits;
+        limits: &Limits,
+        ready: &Ready,
+        input: &Input,
+    ) -> Result<Option<Output>, (Outcome, String)> {
         let unwound = |error: wasmtime::Error| of_unwound(&error, limits);
         store.set_fuel(limits.fuel).map_err(unwound)?;
         store.set_hostcall_fuel(limits.call_bytes);
@@ -140,12 +243,11 @@ impl Host {
             Ok(UpdateDeadline::Yield(1))
         });
         let _ticking = self.ticker.tick();
-        let event = guest_event(event);
         let guest = async {
-            let instance = plugin.instantiate_async(&mut *store).await?;
-            instance.call_handle(&mut *store, &event).await
+            let instance = ready.instance.instantiate_async(&mut *store).await?;
+            ready.exports.call(store, &instance, input).await
         };
-        match tokio::time::timeout(limits.deadline, guest).await {
+        match tokio::time::timeout(limits.deadline, self.turns.take(guest)).await {
             Ok(Ok(answer)) => answer.map_err(of_refusal),
             Ok(Err(error)) => Err(unwound(error)),
             Err(_) => Err(of_stop(Stop::Deadline(limits.deadline))),
@@ -158,26 +260,23 @@ impl PluginHost for Host {
         self.judge(component).boxed()
     }
 
-    fn handle(&self, call: Call) -> BoxFuture<'_, Result<Report>> {
-        self.run(call).boxed()
+    fn run(&self, call: Call) -> BoxFuture<'_, Result<Report>> {
+        self.run_once(call).boxed()
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            runs: self.limits.concurrent_runs as usize,
+            fuel: self.limits.fuel,
+        }
     }
 }
 
-/// The event as the guest sees it.
-fn guest_event(event: &Event) -> types::Event {
-    types::Event {
-        id: event.id.to_string(),
-        sequence: event.sequence,
-        tenant_id: event.tenant_id.to_string(),
-        module: event.module.clone(),
-        kind: event.kind.clone(),
-        record_id: event.record_id.to_string(),
-        before: event.before.as_ref().map(ToString::to_string),
-        after: event.after.as_ref().map(ToString::to_string),
-        actor: event.actor.clone(),
-        request_id: event.request_id.clone(),
-        root_id: event.root_id.to_string(),
-        depth: event.depth,
-        occurred_at: instant(&event.occurred_at),
+/// The report of a run that was cancelled before it began.
+fn cancelled() -> Report {
+    let (outcome, sentence) = of_stop(Stop::Cancelled);
+    Report {
+        outcome,
+        ..Report::refused(sentence)
     }
 }

@@ -17,10 +17,7 @@ pub(crate) fn of_unwound(error: &wasmtime::Error, limits: &Limits) -> (Outcome, 
                 Some(trap) => trap.to_string().replace("wasm trap: ", ""),
                 None => error.root_cause().to_string(),
             };
-            (
-                Outcome::Trapped,
-                format!("the plugin crashed: {}", cut(reason)),
-            )
+            (Outcome::Trapped, format!("the plugin crashed: {reason}"))
         }
     }
 }
@@ -28,6 +25,7 @@ pub(crate) fn of_unwound(error: &wasmtime::Error, limits: &Limits) -> (Outcome, 
 /// The outcome and the sentence of a run stopped at a limit.
 pub(crate) fn of_stop(stop: Stop) -> (Outcome, String) {
     let outcome = match stop {
+        Stop::Cancelled => Outcome::Cancelled,
         Stop::Deadline(_) => Outcome::TimedOut,
         Stop::Fuel(_) => Outcome::OutOfFuel,
         Stop::Memory(_) => Outcome::OutOfMemory,
@@ -38,7 +36,7 @@ pub(crate) fn of_stop(stop: Stop) -> (Outcome, String) {
 
 /// The outcome and the sentence of a run whose guest answered with an error.
 pub(crate) fn of_refusal(message: String) -> (Outcome, String) {
-    (Outcome::Failed, cut(message))
+    (Outcome::Failed, message)
 }
 
 fn stop(error: &wasmtime::Error, limits: &Limits) -> Option<Stop> {
@@ -59,7 +57,8 @@ fn stop(error: &wasmtime::Error, limits: &Limits) -> Option<Stop> {
     too_much.then_some(Stop::CallBytes(limits.call_bytes))
 }
 
-fn cut(mut text: String) -> String {
+/// The sentence as a run record keeps it. Secrets are hidden before: a part of one would not be found.
+pub(crate) fn cut(mut text: String) -> String {
     if text.len() > MAX_SENTENCE {
         text.truncate(text.floor_char_boundary(MAX_SENTENCE));
         text.push('…');
@@ -75,6 +74,6 @@ mod tests {
     fn a_long_sentence_is_cut_between_characters() {
         let (outcome, sentence) = of_refusal("é".repeat(MAX_SENTENCE));
         assert_eq!(outcome, Outcome::Failed);
-        assert_eq!(sentence, format!("{}…", "é".repeat(MAX_SENTENCE / 2)));
+        assert_eq!(cut(sentence), format!("{}…", "é".repeat(MAX_SENTENCE / 2)));
     }
 }

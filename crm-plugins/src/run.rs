@@ -1,45 +1,60 @@
-//! One run: what the guest has used so far, and the host functions it may call.
+//! One run: what the guest has used so far, and where that ends.
 //!
-//! Every host function first counts itself, then goes through the [`Door`], which checks rights.
-//! A refusal by the door is a value the guest can read; a [`Stop`] unwinds it.
+//! Every host function first counts itself here, then goes through the [`Door`], which checks
+//! rights. A refusal by the door is a value the guest can read; a [`Stop`] unwinds it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crm_core::hook::{Door, DoorQuery, LogLevel, LogLine};
-use crm_core::id::RecordId;
-use crm_core::{Error, FieldError};
+use chrono::{DateTime, Utc};
+use crm_core::hook::{Door, LogLine, Mask, Output, Usage, Verdict};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
 use wasmtime::ResourceLimiter;
 
-use crate::bindings::{log, records, types};
 use crate::engine::{CORE_INSTANCES, MEMORIES, TABLES};
 use crate::limits::{Limits, Stop};
 
 /// The state of one run, dropped with its store.
 pub(crate) struct Run {
-    limits: Arc<Limits>,
-    door: Arc<dyn Door>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) door: Arc<dyn Door>,
+    /// What the guest's clock shows.
+    pub(crate) now: DateTime<Utc>,
+    /// The key stream of ChaCha20 (RFC 8439; counter of 64 bits, nonce 0) under the run's seed: the
+    /// same on every machine.
+    pub(crate) random: ChaCha20Rng,
+    pub(crate) usage: Usage,
+    pub(crate) logs: Vec<LogLine>,
+    pub(crate) log_bytes: usize,
+    /// Hides the secrets that the guest has asked for.
+    pub(crate) mask: Mask,
     until: Instant,
     memory: usize,
     tables: usize,
-    log_bytes: usize,
-    pub(crate) host_calls: u32,
-    pub(crate) logs: Vec<LogLine>,
 }
 
 impl Run {
-    pub(crate) fn new(limits: Arc<Limits>, door: Arc<dyn Door>) -> Self {
+    pub(crate) fn new(
+        limits: Arc<Limits>,
+        door: Arc<dyn Door>,
+        now: DateTime<Utc>,
+        seed: [u8; 32],
+    ) -> Self {
         let until = Instant::now() + limits.deadline;
-        let (memory, tables, log_bytes, host_calls) = (0, 0, 0, 0);
+        let (memory, tables, log_bytes) = (0, 0, 0);
         Self {
             limits,
             door,
+            now,
+            random: ChaCha20Rng::from_seed(seed),
+            usage: Usage::default(),
+            logs: Vec::new(),
+            log_bytes,
+            mask: Mask::default(),
             until,
             memory,
             tables,
-            log_bytes,
-            host_calls,
-            logs: Vec::new(),
         }
     }
 
@@ -52,127 +67,74 @@ impl Run {
         }
     }
 
-    fn count_call(&mut self) -> Result<(), Stop> {
-        if self.host_calls >= self.limits.host_calls {
+    /// Counts a call of a host function, before it does anything.
+    pub(crate) fn count_call(&mut self) -> Result<(), Stop> {
+        if self.usage.host_calls >= self.limits.host_calls {
             return Err(Stop::HostCalls(self.limits.host_calls));
         }
-        self.host_calls += 1;
+        self.usage.host_calls += 1;
         self.check_deadline()
     }
-}
 
-impl types::Host for Run {}
-
-impl log::Host for Run {
-    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.count_call()?;
-        if self.logs.len() >= self.limits.log_lines {
-            return Err(Stop::LogLines(self.limits.log_lines).into());
+    /// Counts records that were read.
+    pub(crate) fn count_read(&mut self, rows: usize) -> Result<(), Stop> {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        self.usage.rows_read = self.usage.rows_read.saturating_add(rows);
+        if self.usage.rows_read > self.limits.rows_read {
+            return Err(Stop::RowsRead(self.limits.rows_read));
         }
-        if self.log_bytes + message.len() > self.limits.log_bytes {
-            return Err(Stop::LogBytes(self.limits.log_bytes).into());
-        }
-        self.log_bytes += message.len();
-        let level = match level {
-            log::Level::Debug => LogLevel::Debug,
-            log::Level::Info => LogLevel::Info,
-            log::Level::Warn => LogLevel::Warn,
-            log::Level::Error => LogLevel::Error,
-        };
-        self.logs.push(LogLine { level, message });
         Ok(())
     }
-}
 
-/// A trap outside, an answer for the guest inside.
-type Answer<T> = wasmtime::Result<Result<T, records::Error>>;
-
-impl records::Host for Run {
-    async fn get(&mut self, module: String, id: String) -> Answer<String> {
-        self.count_call()?;
-        let Ok(id) = id.parse() else {
-            return Ok(Err(records::Error::NotFound));
-        };
-        Ok(self.door.get(&module, id).await.map_err(answer))
-    }
-
-    async fn list(&mut self, module: String, query: records::Query) -> Answer<records::Page> {
-        self.count_call()?;
-        let records::Query {
-            filter,
-            limit,
-            cursor,
-        } = query;
-        let page = self
-            .door
-            .list(
-                &module,
-                DoorQuery {
-                    filter,
-                    limit,
-                    cursor,
-                },
-            )
-            .await;
-        Ok(page
-            .map(|page| records::Page {
-                records: page.records,
-                next_cursor: page.next_cursor,
-            })
-            .map_err(answer))
-    }
-
-    async fn create(&mut self, module: String, values: String) -> Answer<String> {
-        self.count_call()?;
-        Ok(self.door.create(&module, &values).await.map_err(answer))
-    }
-
-    async fn update(
-        &mut self,
-        module: String,
-        id: String,
-        version: Option<i64>,
-        values: String,
-    ) -> Answer<String> {
-        self.count_call()?;
-        let Ok(id) = id.parse::<RecordId>() else {
-            return Ok(Err(records::Error::NotFound));
-        };
-        Ok(self
-            .door
-            .update(&module, id, version, &values)
-            .await
-            .map_err(answer))
-    }
-}
-
-/// What the guest learns of an error: its own mistakes in full, ours not at all.
-fn answer(error: Error) -> records::Error {
-    match error {
-        Error::Forbidden { permission } => records::Error::Denied(permission),
-        Error::NotFound => records::Error::NotFound,
-        Error::Invalid(fields) => {
-            records::Error::Invalid(fields.into_iter().map(field_error).collect())
+    /// Counts a record, before it is written.
+    pub(crate) fn count_write(&mut self) -> Result<(), Stop> {
+        if self.usage.rows_written >= self.limits.rows_written {
+            return Err(Stop::RowsWritten(self.limits.rows_written));
         }
-        Error::Conflict { message, .. } => records::Error::Conflict(message.into_owned()),
-        Error::PreconditionFailed => records::Error::Conflict(error.to_string()),
-        Error::LimitExceeded { message, .. } => records::Error::LimitExceeded(message.into_owned()),
-        Error::TooMany { .. } => records::Error::LimitExceeded(error.to_string()),
-        other => {
-            tracing::error!(
-                error = &other as &dyn std::error::Error,
-                "a plugin's call failed"
-            );
-            records::Error::Internal
+        self.usage.rows_written += 1;
+        Ok(())
+    }
+
+    /// Counts a request, before it is sent.
+    pub(crate) fn count_request(&mut self) -> Result<(), Stop> {
+        if self.usage.requests >= self.limits.requests {
+            return Err(Stop::Requests(self.limits.requests));
+        }
+        self.usage.requests += 1;
+        Ok(())
+    }
+
+    /// Counts what goes to or comes from another system.
+    pub(crate) fn count_request_bytes(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.usage.request_bytes = self.usage.request_bytes.saturating_add(bytes as u64);
+        if self.usage.request_bytes > self.limits.request_bytes {
+            return Err(Stop::RequestBytes(self.limits.request_bytes));
+        }
+        Ok(())
+    }
+
+    /// The output without the secrets that the guest was told.
+    pub(crate) fn redacted_output(&self, output: Output) -> Output {
+        match output {
+            _ if self.mask.is_empty() => output,
+            Output::Action(Some(text)) => Output::Action(Some(self.redacted(text))),
+            Output::Verdict(Verdict::Reject {
+                code,
+                message,
+                field,
+            }) => Output::Verdict(Verdict::Reject {
+                code,
+                message: self.redacted(message),
+                field,
+            }),
+            output => output,
         }
     }
-}
 
-fn field_error(field: FieldError) -> records::FieldError {
-    records::FieldError {
-        pointer: field.pointer,
-        code: field.code.to_owned(),
-        message: field.message,
+    /// The text without the secrets that the guest was told.
+    pub(crate) fn redacted(&self, mut text: String) -> String {
+        self.mask.hide(&mut text);
+        text
     }
 }
 
@@ -183,13 +145,15 @@ impl ResourceLimiter for Run {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        if maximum.is_some_and(|maximum| desired > maximum && maximum < self.limits.memory_bytes) {
             return Ok(false);
         }
         self.memory = self.memory.saturating_add(desired.saturating_sub(current));
         if self.memory > self.limits.memory_bytes {
             return Err(Stop::Memory(self.limits.memory_bytes).into());
         }
+        // Linear memories never shrink: the sum is the peak.
+        self.usage.memory = self.memory as u64;
         Ok(true)
     }
 
@@ -199,7 +163,9 @@ impl ResourceLimiter for Run {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        // A table that is declared smaller does not grow; one as large as the pool's wants too much.
+        if maximum.is_some_and(|maximum| desired > maximum && maximum < self.limits.table_elements)
+        {
             return Ok(false);
         }
         self.tables = self.tables.saturating_add(desired.saturating_sub(current));

@@ -27,6 +27,11 @@ macro_rules! migrations {
             migration!($folder, 15, "0015", "identity_providers"),
             migration!($folder, 16, "0016", "field_lists"),
             migration!($folder, 17, "0017", "platform"),
+            migration!($folder, 18, "0018", "automation"),
+            migration!($folder, 19, "0019", "plugin_hooks"),
+            migration!($folder, 20, "0020", "causes"),
+            migration!($folder, 21, "0021", "fairness"),
+            migration!($folder, 22, "0022", "waits_and_counts"),
         ]
     };
 }

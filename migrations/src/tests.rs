@@ -26,13 +26,15 @@ fn translated(statement: &str) -> String {
     let sequence = "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY";
     statement
         .replace(sequence, "INTEGER PRIMARY KEY AUTOINCREMENT")
+        // SQLite's texts are in this order already.
+        .replace(" COLLATE \"C\"", "")
         .split(' ')
         .map(|word| {
             let end = word.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
             let word = &word[..word.len() - end.len()];
             let word = match word {
                 "uuid" | "bytea" => "BLOB",
-                "text" | "jsonb" => "TEXT",
+                "text" | "jsonb" | "date" => "TEXT",
                 "bigint" | "boolean" | "timestamptz" => "INTEGER",
                 "false" => "0",
                 "true" => "1",

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::SEALER;
 use super::chain::{GENESIS, Member, SEALABLE, Seal, Sealable, sealable};
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
@@ -39,7 +40,7 @@ pub(crate) struct Sealer {
 impl Sealer {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
         Self {
-            lease: Lease::new("audit_sealer", core.db.clone(), core.clock.clone()),
+            lease: Lease::new(SEALER, core.db.clone(), core.clock.clone()),
             core: core.clone(),
         }
     }

@@ -17,11 +17,11 @@ pub(crate) fn unsealed() -> Sql {
     Sql::new("INSERT INTO audit_unsealed (tenant_id, entry_id) VALUES ($1, $2)")
 }
 
-/// Takes the 12 values of an outbox row.
+/// Takes the 13 values of an outbox row.
 pub(crate) fn outbox() -> Sql {
     Sql::new(
         "INSERT INTO outbox (id, tenant_id, module, kind, record_id, before, after, actor, \
-         request_id, root_id, depth, occurred_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         request_id, root_id, depth, occurred_at, principal) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
 }

@@ -34,6 +34,7 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::module::Ident;
+use crate::record::Hearing;
 
 pub(crate) use listen::{Heard, Listener};
 pub(crate) use made::MANY;
@@ -238,8 +239,8 @@ fn watched<T: Send + 'static>(watch: seen::Watch, job: impl Job<T>) -> impl Job<
 /// An open transaction. It cannot be committed or rolled back by its user: the job's answer does.
 ///
 /// The number counts how many writes stand around what is written now, each one causing the next;
-/// the list is of what has been written to.
-pub(crate) struct Tx<'c>(Connection<'c>, u8, &'c mut Vec<Touched>);
+/// the list is of what has been written to; the hearing is for judges of what is written.
+pub(crate) struct Tx<'c>(Connection<'c>, u8, &'c mut Vec<Touched>, Hearing);
 
 /// Most writes that cause each other inside one transaction.
 const MAX_NESTING: u8 = 8;
@@ -276,6 +277,16 @@ impl Tx<'_> {
         }
     }
 
+    /// Has what is written from now on judged in this hearing.
+    pub(crate) fn attend(&mut self, hearing: Hearing) {
+        self.3 = hearing;
+    }
+
+    /// Where changes are judged.
+    pub(crate) fn hearing(&self) -> &Hearing {
+        &self.3
+    }
+
     /// The same transaction, for writes that the present one causes.
     ///
     /// # Errors
@@ -292,7 +303,7 @@ impl Tx<'_> {
             Connection::Sqlite(connection) => Connection::Sqlite(connection),
             Connection::Postgres(connection) => Connection::Postgres(connection),
         };
-        Ok(Tx(connection, self.1 + 1, self.2))
+        Ok(Tx(connection, self.1 + 1, self.2, self.3.clone()))
     }
 
     /// Which SQL this database speaks.

@@ -17,6 +17,7 @@ use super::error::Translate;
 use super::sql::Text;
 use super::{ColumnType, Committed, Connection, DatabaseOptions, Job, Row, Sql, Tx, Writes};
 use crate::error::{Error, Result};
+use crate::record::Hearing;
 use crate::value::Value;
 
 /// Statements a connection keeps prepared.
@@ -127,7 +128,12 @@ async fn transaction<T: Send + 'static>(
     lent.get()?.execute("BEGIN").await.translate()?;
     let mut touched = Vec::new();
     let result = {
-        let mut tx = Tx(Connection::Postgres(lent.get()?), 0, &mut touched);
+        let mut tx = Tx(
+            Connection::Postgres(lent.get()?),
+            0,
+            &mut touched,
+            Hearing::NONE,
+        );
         let run = AssertUnwindSafe(async { job(&mut tx).await })
             .catch_unwind()
             .await;

@@ -73,6 +73,7 @@ impl Row {
     optional_getters! {
         opt_uuid: Uuid(Uuid), "a UUID";
         opt_text: Text(String), "text";
+        opt_int: Int(i64), "a whole number";
         opt_instant: Instant(DateTime<Utc>), "an instant";
         opt_bytes: Bytes(Vec<u8>), "bytes";
         opt_json: Json(serde_json::Value), "JSON";

@@ -307,6 +307,7 @@ into_value! {
     crate::id::ApiKeyId => Uuid,
     crate::id::PluginId => Uuid,
     crate::id::RunId => Uuid,
+    crate::id::TrustedKeyId => Uuid,
     crate::id::JobId => Uuid,
     crate::id::FamilyId => Uuid,
     crate::id::PasskeyId => Uuid,

@@ -4,11 +4,15 @@
 //! Rows are SQL literals that the database itself wrote. What must not exist twice, such as the hash
 //! of a key, is made anew.
 
+mod crowd;
+
 use super::erase::TenantTable;
 use super::{ColumnType, Db, Dialect, Sql};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::id::TenantId;
+
+pub(crate) use crowd::{Crowd, Fresh};
 
 /// Columns that hold a value once in the whole database, with how many bytes of it.
 const UNIQUE: &[(&str, &str, usize)] = &[
@@ -229,15 +233,9 @@ impl Db {
             let mut unique = UNIQUE.iter().filter(|_| detail == Detail::Twin);
             let mark = unique.find_map(|(table, one, length)| {
                 let mark = MARKS.iter().find(|(_, bytes)| bytes == length)?.0;
-                (*table == name && one == column).then_some(u32::from(mark))
+                (*table == name && one == column).then_some(mark)
             });
-            let column = quoted(column);
-            text.push_str(&match (mark, self.dialect()) {
-                (Some(mark), Dialect::Sqlite) => format!("char({mark})"),
-                (Some(mark), Dialect::Postgres) => format!("chr({mark})"),
-                (None, Dialect::Sqlite) => format!("quote({column})"),
-                (None, Dialect::Postgres) => format!("quote_nullable({column}::text)"),
-            });
+            text.push_str(&literal(column, mark, self.dialect()));
         }
         text.push_str(&format!(" FROM {} WHERE {key} = ", quoted(name)));
         sql.arg(tenant, ColumnType::Uuid).push(" ORDER BY 1");
@@ -319,6 +317,17 @@ fn quoted(name: &str) -> String {
 fn names(columns: &[String]) -> String {
     let columns: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
     columns.join(", ")
+}
+
+/// What selects the column as a literal, or the mark that stands for one.
+fn literal(column: &str, mark: Option<char>, dialect: Dialect) -> String {
+    let column = quoted(column);
+    match (mark.map(u32::from), dialect) {
+        (Some(mark), Dialect::Sqlite) => format!("char({mark})"),
+        (Some(mark), Dialect::Postgres) => format!("chr({mark})"),
+        (None, Dialect::Sqlite) => format!("quote({column})"),
+        (None, Dialect::Postgres) => format!("quote_nullable({column}::text)"),
+    }
 }
 
 /// The row with new values where it has marks.

@@ -7,7 +7,8 @@
 //! environment used, no connection kept, no cookie. Time and bytes are bounded in both directions, and
 //! so are the requests under way, and each tenant's look-ups of names.
 //!
-//! Networks that the operator [allows](EgressBuilder::allow) are reached too, also by plain HTTP.
+//! Networks that the operator [allows](EgressBuilder::allow) are reached too, also by plain HTTP, and
+//! certificates of an authority of the operator's own are [believed](EgressBuilder::trust).
 
 mod address;
 mod resolve;
@@ -29,6 +30,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tokio_util::task::AbortOnDropHandle;
 use url::Host;
@@ -93,6 +96,7 @@ pub struct EgressBuilder {
     timeout: Duration,
     request_bytes: usize,
     response_bytes: usize,
+    authorities: RootCertStore,
 }
 
 /// A request that leaves.
@@ -196,6 +200,14 @@ impl EgressRequest {
         }
     }
 
+    /// A request of any method to an absolute URL.
+    pub fn of(method: Method, url: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self {
+            body: body.into(),
+            ..Self::new(method, url.into())
+        }
+    }
+
     fn new(method: Method, url: String) -> Self {
         Self {
             method,
@@ -231,6 +243,13 @@ impl EgressRequest {
 }
 
 impl EgressResponse {
+    /// The names and values of all headers, as far as they are text.
+    pub fn headers(&self) -> impl Iterator<Item = (String, String)> {
+        let headers = self.headers.iter();
+        headers
+            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+    }
+
     /// The first value of a header, as far as it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -251,6 +270,24 @@ impl EgressBuilder {
         })?;
         self.allowed.push(network);
         Ok(self)
+    }
+
+    /// Believes certificates of an authority of one's own too, beside those of the public web: a text in
+    /// PEM with one certificate or several.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for a text without any, or with one that is none.
+    pub fn trust(mut self, pem: &[u8]) -> Result<Self> {
+        let mut count = 0;
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|_| not_pem())?;
+            self.authorities.add(certificate).map_err(|_| not_pem())?;
+            count += 1;
+        }
+        match count {
+            0 => Err(not_pem()),
+            _ => Ok(self),
+        }
     }
 
     /// Resolves hosts by something else than the operating system.
@@ -283,9 +320,10 @@ impl EgressBuilder {
     /// [`Error::Configuration`] when this build has no TLS.
     pub fn build(self) -> Result<Egress> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        };
+        let mut roots = self.authorities;
+        roots
+            .roots
+            .extend_from_slice(webpki_roots::TLS_SERVER_ROOTS);
         let tls =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let tls = tls
@@ -314,6 +352,7 @@ impl Egress {
             timeout: TIMEOUT,
             request_bytes: REQUEST_BYTES,
             response_bytes: RESPONSE_BYTES,
+            authorities: RootCertStore::empty(),
         }
     }
 
@@ -391,6 +430,12 @@ impl Inner {
         }
         Ok(addresses)
     }
+}
+
+fn not_pem() -> Error {
+    let line = "the certificates of one's own authority cannot be read: give one or several in PEM, \
+                -----BEGIN CERTIFICATE-----";
+    Error::Configuration(line.into())
 }
 
 fn message(
@@ -482,5 +527,7 @@ impl std::fmt::Debug for Egress {
     }
 }
 
+#[cfg(test)]
+mod own_authority;
 #[cfg(test)]
 mod tests;

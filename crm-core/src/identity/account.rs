@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::email::normalize_email;
 use super::name::check_name;
-use super::refresh::{self, Ended};
+use super::refresh;
 use super::tenant_security::Whose;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
@@ -505,13 +505,11 @@ pub(super) async fn insert_membership(
             "this user is a member of the tenant already; change their roles instead",
         ));
     }
-    // Every process takes their end up from the rows.
-    refresh::end_at(tx, now, Ended::UnprovenRoaming(tenant, user)).await?;
     member::assign(tx, tenant, user, roles, now).await
 }
 
 /// Keeps the refused fields of a check, so that all checks of an input are answered at once.
-pub(super) fn gather<T: Default>(errors: &mut Vec<FieldError>, checked: Result<T>) -> Result<T> {
+pub(crate) fn gather<T: Default>(errors: &mut Vec<FieldError>, checked: Result<T>) -> Result<T> {
     match checked {
         Err(Error::Invalid(fields)) => {
             errors.extend(fields);

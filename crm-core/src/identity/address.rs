@@ -118,11 +118,17 @@ impl Accounts {
     /// Sets the name that the caller may log in with instead of their address; `None` takes it away.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `username`; [`Error::Conflict`] `username_taken`, `not_a_user`,
-    /// `bound_session`, `second_factor_required`.
-    pub async fn set_username(&self, scope: &Scope, username: Option<&str>) -> Result<()> {
+    /// [`Error::Invalid`] on `username`, `password`; [`Error::TooMany`] after too many wrong passwords;
+    /// [`Error::Conflict`] `username_taken`, `not_a_user`, `bound_session`, `second_factor_required`.
+    pub async fn set_username(
+        &self,
+        scope: &Scope,
+        username: Option<&str>,
+        password: SecretString,
+    ) -> Result<()> {
         let username = username.map(normalize_username).transpose()?;
         let owner = self.owner(scope).await?;
+        self.confirm(&owner, "password", password, scope).await?;
         let (clock, scope) = (self.core.clock.clone(), scope.clone());
         self.core
             .db
@@ -158,6 +164,7 @@ async fn send_link(
         to: email,
         name: &owner.name,
         tenant: None,
+        by: None,
         link: Some(Link {
             token: &token,
             holds: "one day",

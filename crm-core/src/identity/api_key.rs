@@ -234,6 +234,29 @@ pub(crate) async fn authenticate(core: &Arc<Core>, credential: &str) -> Result<K
     })
 }
 
+/// The key, unless it is revoked or has expired.
+pub(super) async fn find(core: &Core, tenant: TenantId, id: ApiKeyId) -> Result<Option<KeyHolder>> {
+    let by_id = Sql::new(
+        "SELECT role_id, user_id, permissions FROM api_keys WHERE tenant_id = $1 AND id = $2 \
+         AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(id, ColumnType::Uuid)
+    .bind(core.clock.now(), ColumnType::Instant)
+    .returns(&[ColumnType::Uuid, ColumnType::Uuid, ColumnType::Json])
+    .point_read();
+    let Some(mut row) = core.db.fetch_optional(by_id).await? else {
+        return Ok(None);
+    };
+    Ok(Some(KeyHolder {
+        tenant,
+        id,
+        role: row.uuid()?,
+        user: row.opt_uuid()?,
+        permissions: row.opt_json()?.map(read_permissions).transpose()?,
+    }))
+}
+
 fn read_permissions(stored: serde_json::Value) -> Result<Vec<String>> {
     serde_json::from_value(stored).map_err(|_| Error::Inconsistent {
         table: OBJECT.into(),

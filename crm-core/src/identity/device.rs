@@ -10,15 +10,17 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::json;
 
-use super::account::TenantRef;
+use super::account::{Accounts, TenantRef};
 use super::impersonator::Impersonator;
 use super::own::bound_session;
 use super::refresh::{self, Ended};
+use super::second_factor;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, UserId};
 use crate::journal::{self, Author};
+use crate::platform::PLATFORM;
 use crate::scope::{Permit, Read, Scope, Update};
 
 /// The object of the permissions asked for here.
@@ -31,8 +33,8 @@ const MOST: i64 = 200;
 pub struct OpenSession {
     /// Its id; its access tokens carry it as `sid`.
     pub id: FamilyId,
-    /// The tenant it is in.
-    pub tenant: TenantRef,
+    /// The tenant it is in; none for an operator's on the platform.
+    pub tenant: Option<TenantRef>,
     /// Whether each request may name another tenant of the user's.
     pub roaming: bool,
     /// When it was opened.
@@ -99,14 +101,21 @@ impl Sessions {
 
     /// Moves the caller's session to another of their tenants: an access token for that one, and for
     /// how many seconds it holds. Those issued before hold no more, and the next refresh is about the
-    /// new tenant.
+    /// new tenant. A code of the caller's second factor lets a session that began without one in to
+    /// tenants that ask for it, from now on.
     ///
     /// # Errors
     /// [`Error::Conflict`] `no_session` for whoever has none, `bound_session` for a session that a
     /// tenant's provider vouched for, `second_factor_required` for a session that began without the
-    /// second factor that the tenant requires; [`Error::Invalid`] on `tenant` for one that the caller
-    /// is not a member of, or that is suspended.
-    pub async fn switch(&self, scope: &Scope, tenant: &str) -> Result<(SecretString, u64)> {
+    /// second factor that the tenant requires, `no_second_factor` for a code of whoever has none;
+    /// [`Error::Invalid`] on `code`, or on `tenant` for one that the caller is not a member of, or that
+    /// is suspended; [`Error::TooMany`].
+    pub async fn switch(
+        &self,
+        scope: &Scope,
+        tenant: &str,
+        code: Option<&str>,
+    ) -> Result<(SecretString, u64)> {
         scope.refuse_impersonator()?;
         let (Some(id), Some(user)) = (scope.session(), scope.actor().user()) else {
             let message = "only a session has an active tenant: log in";
@@ -115,7 +124,11 @@ impl Sessions {
         if scope.is_bound() {
             return Err(bound_session());
         }
+        if code.is_some() {
+            Accounts::new(self.core.clone()).limit_codes(user)?;
+        }
         let (of, name) = (scope.clone(), tenant.trim().to_owned());
+        let (core, code) = (self.core.clone(), code.map(str::to_owned));
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let to = Sql::new(
@@ -134,12 +147,18 @@ impl Sessions {
                     || Error::invalid("tenant", "unknown", "You are no member of such a tenant.");
                 let mut found = found.ok_or_else(unknown)?;
                 let tenant = found.uuid()?;
-                if found.bool()? {
-                    return Err(Error::conflict(
-                        "second_factor_required",
-                        "this tenant asks for a second factor, without which this session began: \
-                         log in to it",
-                    ));
+                match (found.bool()?, code) {
+                    (true, Some(code)) => {
+                        second_factor::spend(tx, &core, &of, user, &code).await?;
+                    }
+                    (true, None) => {
+                        return Err(Error::conflict(
+                            "second_factor_required",
+                            "this tenant asks for a second factor, and this login was made without \
+                             one: give a code of yours with the tenant's name, or log in to it",
+                        ));
+                    }
+                    (false, _) => {}
                 }
                 let family = refresh::switch(tx, id, tenant).await?;
                 let author = Author {
@@ -317,9 +336,7 @@ impl Sessions {
                         Ended::One(id) | Ended::OfMember(_, _, Some(id)) | Ended::InName(_, id) => {
                             id.to_string()
                         }
-                        Ended::OfUser(user, _)
-                        | Ended::OfMember(_, user, None)
-                        | Ended::UnprovenRoaming(_, user) => user.to_string(),
+                        Ended::OfUser(user, _) | Ended::OfMember(_, user, None) => user.to_string(),
                         Ended::OfOperators(tenant) | Ended::Unproven(tenant) => tenant.to_string(),
                         Ended::OfProvider(_, provider, _) => provider.to_string(),
                     };
@@ -385,13 +402,13 @@ fn select() -> Sql {
 
 fn parse(mut row: Row, scope: &Scope) -> Result<OpenSession> {
     let id = row.uuid()?;
+    let tenant = TenantRef {
+        id: row.uuid()?,
+        name: row.text()?,
+    };
     Ok(OpenSession {
         id,
-        tenant: TenantRef {
-            id: row.uuid()?,
-            // The platform's begins with a space, as no tenant's does.
-            name: row.text::<String>()?.trim().to_owned(),
-        },
+        tenant: Some(tenant).filter(|tenant| tenant.id != PLATFORM),
         roaming: row.bool()?,
         created_at: row.instant()?,
         last_used_at: row.instant()?,

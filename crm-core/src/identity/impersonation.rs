@@ -124,13 +124,20 @@ impl Impersonations {
     /// Lets an operator act in the name of a member; `scope` is that of the operator's own session.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start); [`Error::Refused`] `operators_excluded`.
+    /// Those of [`start`](Self::start); [`Error::Conflict`] `tenant_suspended`; [`Error::Refused`]
+    /// `operators_excluded`.
     pub(crate) async fn start_as_operator(
         &self,
         scope: &Scope,
         tenant: TenantId,
         input: NewImpersonation,
     ) -> Result<Impersonated> {
+        if !self.core.policy.is_active(tenant).await? {
+            return Err(Error::conflict(
+                "tenant_suspended",
+                "this tenant is suspended: nobody acts in it until it is resumed",
+            ));
+        }
         if !admits(&self.core, tenant).await? {
             return Err(Refusal::forbidden(
                 "operators_excluded",
@@ -139,9 +146,6 @@ impl Impersonations {
             .into());
         }
         let begun = self.begin(scope, tenant, input).await?;
-        if !self.core.policy.is_active(tenant).await? {
-            return Err(not_impersonable());
-        }
         self.open(scope, begun).await
     }
 

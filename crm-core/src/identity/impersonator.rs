@@ -8,7 +8,7 @@ use crate::db::{ColumnType, Sql};
 use crate::error::Result;
 use crate::id::{TenantId, UserId};
 use crate::platform::{self, PLATFORM, PlatformPermission};
-use crate::policy::{Grants, Rights, RowScope, Subject};
+use crate::policy::{Catalogue, Grants, Operation, Rights, RowScope, Subject};
 use crate::scope::Actor;
 
 /// What may be done in another's name: everything with records, and nothing but reading in the
@@ -30,6 +30,11 @@ impl Impersonator {
             true => Actor::PlatformOperator(self.user),
             false => Actor::User(self.user),
         }
+    }
+
+    /// Whether this is among what somebody does in another's name, who may do it.
+    pub(crate) fn may(catalogue: &Catalogue, operation: Operation) -> bool {
+        Grants::of(catalogue, ALLOWED).decide(operation).is_some()
     }
 }
 

@@ -286,14 +286,23 @@ enum Account {
     New(UserRow),
 }
 
-/// An invitation without its roles.
-fn draft(scope: &Scope, input: &NewInvitation) -> Result<Invitation> {
+/// The address and the name of somebody to be invited, in the form they are stored in.
+///
+/// # Errors
+/// [`Error::Invalid`] with each that breaks a rule.
+pub(crate) fn check_invited(input: &NewInvitation) -> Result<(String, String)> {
     let mut errors = Vec::new();
     let email = gather(&mut errors, normalize_email(&input.email))?;
     let name = gather(&mut errors, check_name("name", &input.name))?;
-    if !errors.is_empty() {
-        return Err(Error::Invalid(errors));
+    match errors.is_empty() {
+        true => Ok((email, name)),
+        false => Err(Error::Invalid(errors)),
     }
+}
+
+/// An invitation without its roles.
+fn draft(scope: &Scope, input: &NewInvitation) -> Result<Invitation> {
+    let (email, name) = check_invited(input)?;
     let now = scope.clock().now();
     Ok(Invitation {
         id: InvitationId(scope.clock().new_id()),
@@ -359,11 +368,13 @@ async fn invite(
         .await?
         .ok_or(Error::NotFound)?
         .text()?;
+    let by = inviter(tx, &scope).await?;
     let letter = Letter {
         kind: MailKind::Invitation,
         to: &invitation.email,
         name: &invitation.name,
         tenant: Some(&name),
+        by: by.as_deref(),
         link: Some(Link {
             token: &token,
             holds: "seven days",
@@ -374,6 +385,18 @@ async fn invite(
     let after = json!({ "email": invitation.email, "roles": invitation.roles });
     journal::audit(tx, &scope, "invitations.create", entity, None, Some(after)).await?;
     Ok(invitation)
+}
+
+/// The name of the member who invites; none for a program, or an operator.
+async fn inviter(tx: &mut Tx<'_>, scope: &Scope) -> Result<Option<String>> {
+    let Some(user) = scope.actor().user() else {
+        return Ok(None);
+    };
+    let find = Sql::new("SELECT name FROM users WHERE id = $1")
+        .bind(user, ColumnType::Uuid)
+        .returns(&[ColumnType::Text]);
+    let row = tx.fetch_optional(find).await?;
+    row.map(|mut row| row.text()).transpose()
 }
 
 /// Refuses to write to somebody again so soon.

@@ -79,8 +79,9 @@ fn expand(root: &SecretBox<[u8; 32]>, label: &str) -> [u8; 32] {
     mac(root.expose_secret(), &[label.as_bytes(), &[1]])
 }
 
+/// HMAC-SHA-256 (RFC 2104) of these parts.
 #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-pub(super) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     for part in parts {
         mac.update(part);

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use super::{api_key, impersonator};
 use crate::crm::Core;
 use crate::error::{Error, FieldError, Result};
+use crate::event::{Party, Principal};
 use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 use crate::policy::{Catalogue, Effect, Grants, Permission, Rights, RowScope, Subject};
 use crate::scope::Actor;
@@ -15,7 +17,7 @@ const MOST_PERMISSIONS: usize = 200;
 /// A key that was shown, as stored.
 pub(crate) struct KeyHolder {
     pub(crate) tenant: TenantId,
-    pub(super) id: ApiKeyId,
+    pub(crate) id: ApiKeyId,
     pub(super) role: RoleId,
     /// The service account that it acts as.
     pub(super) user: Option<UserId>,
@@ -47,6 +49,25 @@ pub(crate) async fn key_rights(core: &Core, key: &KeyHolder) -> Result<Option<Ar
     };
     let both = Arc::new(account.within(&role.grants));
     Ok(Some(narrowed(both, key.permissions.as_deref())))
+}
+
+/// What whoever this is may do now; `None` once they are no active member any more, their key is revoked
+/// or has expired, or the tenant is suspended.
+pub(crate) async fn principal_rights(
+    core: &Core,
+    tenant: TenantId,
+    principal: Principal,
+) -> Result<Option<Arc<Rights>>> {
+    match principal.0 {
+        Party::User(user) => core.policy.rights_for(tenant, Subject::User(user)).await,
+        Party::Impersonated(user, by) => {
+            impersonator::rights(core, tenant, Subject::User(user), by).await
+        }
+        Party::Key(key, _) => match api_key::find(core, tenant, key).await? {
+            Some(holder) => key_rights(core, &holder).await,
+            None => Ok(None),
+        },
+    }
 }
 
 fn narrowed(rights: Arc<Rights>, permissions: Option<&[String]>) -> Arc<Rights> {

@@ -18,7 +18,7 @@ use super::token::{self, AccessClaims};
 use super::token_key;
 use crate::crm::Core;
 use crate::db::{ColumnType, Db, Sql, Tx};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::id::{FamilyId, TenantId, UserId};
 
 /// How often to look for changes of other processes.
@@ -40,6 +40,8 @@ pub(crate) struct Live {
     pub(crate) impersonator: Option<Impersonator>,
     /// Whether a tenant's provider vouched for it: it is good for that tenant alone.
     pub(crate) bound: bool,
+    /// Whether both factors were shown in it, when it was last looked up.
+    two_factors: bool,
     expires_at: DateTime<Utc>,
 }
 
@@ -122,10 +124,38 @@ pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Li
     Ok((fits && core.clock.now() < live.expires_at).then_some(live))
 }
 
+/// Refuses a roaming session that began without a second factor, in a tenant that asks for one.
+///
+/// # Errors
+/// [`Error::Refused`] `second_factor_required`.
+pub(crate) async fn check_factors(
+    core: &Core,
+    tenant: TenantId,
+    (session, live): (FamilyId, Live),
+) -> Result<()> {
+    if !live.roaming || live.two_factors || !core.policy.asks_second_factor(tenant).await? {
+        return Ok(());
+    }
+    // What is known may be older than the code that was given since; it is never taken back.
+    if read(&core.db, session)
+        .await?
+        .is_some_and(|live| live.two_factors)
+    {
+        core.identity.live.forget(session);
+        return Ok(());
+    }
+    Err(Refusal::forbidden(
+        "second_factor_required",
+        "this tenant asks for a second factor, and this login was made without one: move to the tenant \
+         with a code of yours, or log in to it",
+    )
+    .into())
+}
+
 async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
     let found = Sql::new(
-        "SELECT f.user_id, f.tenant_id, f.roaming, f.provider_id IS NOT NULL, f.expires_at, \
-         i.id, f.home_id \
+        "SELECT f.user_id, f.tenant_id, f.roaming, f.provider_id IS NOT NULL, f.two_factors, \
+         f.expires_at, i.id, f.home_id \
          FROM refresh_families f \
          JOIN users u ON u.id = f.user_id AND u.status = 'active' \
          LEFT JOIN refresh_families p ON p.id = f.parent_id AND p.revoked_at IS NULL \
@@ -141,6 +171,7 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
         ColumnType::Uuid,
         ColumnType::Bool,
         ColumnType::Bool,
+        ColumnType::Bool,
         ColumnType::Instant,
         ColumnType::Uuid,
         ColumnType::Uuid,
@@ -153,6 +184,7 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
         tenant: row.uuid()?,
         roaming: row.bool()?,
         bound: row.bool()?,
+        two_factors: row.bool()?,
         expires_at: row.instant()?,
         impersonator: match (row.opt_uuid()?, row.opt_uuid()?) {
             (Some(user), Some(home)) => Some(Impersonator { user, home }),

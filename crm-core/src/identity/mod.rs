@@ -10,6 +10,7 @@ mod email;
 #[cfg(test)]
 mod fixture;
 mod impersonation;
+mod impersonation_end;
 mod impersonator;
 mod import;
 mod invitation;
@@ -71,8 +72,8 @@ pub use import::ImportedUser;
 pub use invitation::{Acceptance, Invitation, InvitationView, Invitations, NewInvitation};
 pub use key::{MIN_SECRET_BYTES, SigningKeys};
 pub use oidc::{
-    IdentityProvider, IdentityProviders, ProviderLogin, ProviderNonce, ProviderProof,
-    ProviderSettings, UserIdentity,
+    IdentityProvider, IdentityProviders, LoginProvider, OwnerProof, ProviderLogin, ProviderNonce,
+    ProviderProof, ProviderSettings, UserIdentity,
 };
 pub use passkey::Passkey;
 #[cfg(feature = "passkeys")]
@@ -85,15 +86,18 @@ pub use second_factor::TotpSecret;
 pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
 pub use step_up::StepUp;
-pub use tenant_security::TenantSecurity;
+pub use tenant_security::{TenantSecurity, TenantSecurityChange};
 pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
 pub use token_key::{Rotation, TokenAlgorithm, TokenKey, TokenKeys};
 
+pub(crate) use account::gather;
 pub(crate) use api_key::{authenticate as authenticate_key, is_api_key};
+pub(crate) use impersonation_end::tell_expired as tell_expired_impersonations;
 pub(crate) use impersonator::{Impersonator, rights as impersonated_rights};
-pub(crate) use invitation::invite_first_admin;
-pub(crate) use key_rights::key_rights;
-pub(crate) use live::{find as find_live, follow, run as follow_until};
+pub(crate) use invitation::{check_invited, invite_first_admin};
+pub(crate) use key::mac;
+pub(crate) use key_rights::{key_rights, principal_rights};
+pub(crate) use live::{check_factors, find as find_live, follow, run as follow_until};
 pub(crate) use name::check_name;
 pub(crate) use operator_account::OperatorAccount;
 pub(crate) use password::Passwords;

@@ -161,18 +161,18 @@ fn unpassed(scope: &Scope, user: UserId) -> Sql {
     .returns(&[ColumnType::Uuid])
 }
 
-fn second_factor_required() -> Error {
+pub(super) fn second_factor_required() -> Error {
     Error::conflict(
         "second_factor_required",
-        "your account has a second factor, without which this session began: log in with a passkey, \
+        "your account has a second factor, and this login was made without it: log in with a passkey, \
          or with your password and a code, and try again",
     )
 }
 
 /// The one answer to a session of a provider that reaches beyond its tenant.
 pub(super) fn bound_session() -> Error {
-    let message = "this session began at an identity provider of the tenant and is good for this \
-                   tenant alone; log in with your password";
+    let message = "you logged in at an identity provider of the tenant, which is good for that tenant \
+                   alone; log in with your password";
     Error::conflict("bound_session", message)
 }
 
@@ -233,6 +233,7 @@ pub(super) async fn notify(
         to,
         name,
         tenant: None,
+        by: None,
         link: None,
     };
     let until = core.clock.now() + chrono::TimeDelta::days(1);

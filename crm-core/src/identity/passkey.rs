@@ -98,6 +98,21 @@ impl Accounts {
         rows.into_iter().map(Passkey::read).collect()
     }
 
+    /// Refuses an answer of a passkey, in a build without them.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `passkeys_unavailable`.
+    #[cfg(not(feature = "passkeys"))]
+    pub(super) async fn confirm_passkey(
+        &self,
+        _scope: &Scope,
+        _user: UserId,
+        _answer: (secrecy::SecretString, serde_json::Value),
+    ) -> Result<()> {
+        let message = "this server has no passkeys; give the password";
+        Err(Error::conflict("passkeys_unavailable", message))
+    }
+
     /// Gives one of the caller's passkeys another name.
     ///
     /// # Errors

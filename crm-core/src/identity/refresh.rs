@@ -267,10 +267,8 @@ pub(super) enum Ended {
     InName(TenantId, FamilyId),
     /// Those of operators in the name of a tenant's members.
     OfOperators(TenantId),
-    /// Those that open a tenant and began without a second factor.
+    /// Those in a tenant that began without a second factor; roaming ones elsewhere stay out of it.
     Unproven(TenantId),
-    /// Those of a user that would open a tenant they join now, which asks for a second factor.
-    UnprovenRoaming(TenantId, UserId),
     /// Those that a provider vouched for: all, or those of a user.
     OfProvider(TenantId, ProviderId, Option<UserId>),
 }
@@ -278,15 +276,7 @@ pub(super) enum Ended {
 /// Ends sessions for ever; answers which, without those that had ended before. The caller forgets
 /// them in `live` after the commit.
 pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<Vec<FamilyId>> {
-    end_at(tx, clock.now(), which).await
-}
-
-/// As [`end`], at this moment.
-pub(super) async fn end_at(
-    tx: &mut Tx<'_>,
-    now: DateTime<Utc>,
-    which: Ended,
-) -> Result<Vec<FamilyId>> {
+    let now = clock.now();
     let epoch = live::next_epoch(tx).await?;
     let update = |condition: &'static str| {
         let mut sql = Sql::new(
@@ -322,19 +312,10 @@ pub(super) async fn end_at(
         Ended::OfOperators(tenant) => update("tenant_id = $3 AND home_id = $4")
             .bind(tenant, ColumnType::Uuid)
             .bind(PLATFORM, ColumnType::Uuid),
-        Ended::Unproven(tenant) => update(
-            "impersonator_id IS NULL AND (tenant_id = $3 OR (roaming AND user_id IN \
-             (SELECT user_id FROM memberships WHERE tenant_id = $3))) \
-             AND NOT two_factors",
-        )
-        .bind(tenant, ColumnType::Uuid),
-        Ended::UnprovenRoaming(tenant, user) => update(
-            "roaming AND user_id = $3 \
-             AND EXISTS (SELECT 1 FROM tenants WHERE id = $4 AND requires_second_factor) \
-             AND NOT two_factors",
-        )
-        .bind(user, ColumnType::Uuid)
-        .bind(tenant, ColumnType::Uuid),
+        Ended::Unproven(tenant) => {
+            update("impersonator_id IS NULL AND tenant_id = $3 AND NOT two_factors")
+                .bind(tenant, ColumnType::Uuid)
+        }
         Ended::OfProvider(tenant, provider, None) => update("tenant_id = $3 AND provider_id = $4")
             .bind(tenant, ColumnType::Uuid)
             .bind(provider, ColumnType::Uuid),
@@ -346,10 +327,10 @@ pub(super) async fn end_at(
         }
     };
     let mut ended = tx.fetch_all(statement.returns(&[ColumnType::Uuid])).await?;
-    // With them ends what was begun in them: acting in another's name.
+    // With them ends what was begun in them: acting in another's name, of whose end upkeep tells.
     let begun = Sql::new(
-        "UPDATE refresh_families SET revoked_at = $1, changed = $2 WHERE revoked_at IS NULL \
-         AND parent_id IN (SELECT id FROM refresh_families WHERE changed = $2) RETURNING id",
+        "UPDATE refresh_families SET expires_at = $1, changed = $2 WHERE revoked_at IS NULL \
+         AND expires_at > $1 AND parent_id IN (SELECT id FROM refresh_families WHERE changed = $2) RETURNING id",
     )
     .bind(now, ColumnType::Instant)
     .bind(epoch, ColumnType::Int)

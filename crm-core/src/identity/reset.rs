@@ -43,13 +43,21 @@ impl Accounts {
         let email = normalize_email(email)?;
         self.limit("forgot", &email, &request)?;
         let accounts = self.clone();
-        self.core
-            .identity
-            .afterwards(async move { accounts.send_reset(email, request).await });
+        self.core.identity.afterwards(async move {
+            let kind = MailKind::PasswordReset;
+            accounts.send_password_link(kind, email, request).await
+        });
         Ok(())
     }
 
-    pub(crate) async fn send_reset(&self, email: String, request: RequestContext) -> Result<()> {
+    /// Sends a link that sets a password, in a mail of this kind, if there is an active user of this
+    /// address.
+    pub(crate) async fn send_password_link(
+        &self,
+        kind: MailKind,
+        email: String,
+        request: RequestContext,
+    ) -> Result<()> {
         let core = self.core.clone();
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
@@ -61,10 +69,11 @@ impl Accounts {
                 let made = one_time::make(tx, &core.clock, purpose, place, MAIL_PAUSE).await?;
                 let Some(token) = made else { return Ok(()) };
                 let letter = Letter {
-                    kind: MailKind::PasswordReset,
+                    kind,
                     to: &owner.email,
                     name: &owner.name,
                     tenant: None,
+                    by: None,
                     link: Some(Link {
                         token: &token,
                         holds: "one hour",

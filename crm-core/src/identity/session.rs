@@ -179,8 +179,6 @@ impl Accounts {
                 return Err(invalid_credentials());
             }
         };
-        // Failures that were judged at the same time count against this one too.
-        lockout::check(&self.core.db, &self.core.clock, &account).await?;
         let tenant = self.place(self.choices(user.id).await?, input.tenant)?;
         let rehashed = match verdict {
             Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
@@ -195,6 +193,8 @@ impl Accounts {
             .db
             .write(move |tx| {
                 Box::pin(async move {
+                    // Failures that were judged at the same time count against this one too.
+                    lockout::check_in(tx, &core.clock, &account).await?;
                     if !keeps_hash(tx, user.id, hash).await? {
                         return Err(invalid_credentials());
                     }

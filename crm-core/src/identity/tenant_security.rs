@@ -38,6 +38,15 @@ impl Default for TenantSecurity {
     }
 }
 
+/// What of it is to change; the rest stays.
+#[derive(Debug, Clone, Default)]
+pub struct TenantSecurityChange {
+    /// Whether operators of the platform may act in the name of members.
+    pub operator_impersonation: Option<bool>,
+    /// What new passwords of members must be beyond the installation's rules; `Some(None)` for no more.
+    pub password_policy: Option<Option<PasswordPolicy>>,
+}
+
 /// Whose password is judged.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Whose {
@@ -62,19 +71,19 @@ impl Accounts {
         })
     }
 
-    /// Settles it. Passwords that there are stay; where operators are let in no more, those who act in
+    /// Changes it. Passwords that there are stay; where operators are let in no more, those who act in
     /// a member's name are out at once.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a policy that is weaker than the standard allows, or that few could
     /// meet; [`Error::Forbidden`] for a permit of another object than `members`.
-    pub async fn set_tenant_security(
+    pub async fn update_tenant_security(
         &self,
         permit: &Permit<Update>,
-        security: TenantSecurity,
-    ) -> Result<()> {
+        change: TenantSecurityChange,
+    ) -> Result<TenantSecurity> {
         let scope = permit.on("members")?.clone();
-        if let Some(policy) = &security.password_policy {
+        if let Some(Some(policy)) = &change.password_policy {
             policy.check_itself().map_err(|_| {
                 let message = "Ask for 8 to 64 characters and a strength of 0 to 4.";
                 Error::invalid("password_policy", "out_of_range", message)
@@ -83,8 +92,9 @@ impl Accounts {
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let before = stored(tx, scope.tenant()).await?;
+                let security = change.over(before.clone());
                 if before == security {
-                    return Ok(Vec::new());
+                    return Ok((security, Vec::new()));
                 }
                 tx.execute(store(scope.tenant(), &security)).await?;
                 let ended = match security.operator_impersonation {
@@ -98,11 +108,12 @@ impl Accounts {
                 let (before, after) = (json!(before), json!(security));
                 let action = "tenants.update";
                 journal::audit(tx, &scope, action, entity, Some(before), Some(after)).await?;
-                Ok(ended)
+                Ok((security, ended))
             })
         });
-        self.forget(write.await?);
-        Ok(())
+        let (security, ended) = write.await?;
+        self.forget(ended);
+        Ok(security)
     }
 
     /// Judges a new password by the installation's rules and those of the tenants it opens.
@@ -142,6 +153,17 @@ impl Accounts {
             .returns(&[ColumnType::Json]);
         let rows = self.core.db.fetch_all(sql).await?;
         rows.into_iter().map(|mut row| read(row.json()?)).collect()
+    }
+}
+
+impl TenantSecurityChange {
+    fn over(self, before: TenantSecurity) -> TenantSecurity {
+        TenantSecurity {
+            operator_impersonation: self
+                .operator_impersonation
+                .unwrap_or(before.operator_impersonation),
+            password_policy: self.password_policy.unwrap_or(before.password_policy),
+        }
     }
 }
 

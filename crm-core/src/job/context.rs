@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Lease, Progress, row};
 use crate::crm::Core;
 use crate::error::{Error, Result};
+use crate::event::{Party, Principal};
 use crate::id::{JobId, TenantId};
-use crate::policy::Subject;
+use crate::identity;
 use crate::scope::{Actor, RequestContext, Scope};
 
 /// A job while it runs.
@@ -18,6 +19,7 @@ pub struct JobContext {
     pub(super) core: Arc<Core>,
     pub(super) lease: Lease,
     pub(super) actor: Actor,
+    pub(super) principal: Option<Principal>,
     pub(super) request: Arc<str>,
     pub(super) input: Json,
     pub(super) checkpoint: Option<Json>,
@@ -81,17 +83,22 @@ impl JobContext {
             id: self.request.clone(),
             address: None,
         };
-        let rights = match self.actor {
-            Actor::Operator => return Scope::operator(&self.core, tenant, request).await,
-            Actor::User(id) => policy.rights_for(tenant, Subject::User(id)).await?,
-            Actor::ApiKey(id) => policy.rights_for(tenant, Subject::ApiKey(id)).await?,
-            Actor::Plugin(_) | Actor::PlatformOperator(_) | Actor::Anonymous => None,
+        let rights = match (self.actor, self.principal) {
+            (Actor::Operator, _) => return Scope::operator(&self.core, tenant, request).await,
+            (Actor::User(_) | Actor::ApiKey(_), Some(principal)) => {
+                identity::principal_rights(&self.core, tenant, principal).await?
+            }
+            _ => None,
         };
         let rights = rights.ok_or_else(|| Error::Forbidden {
             permission: "jobs.create".into(),
         })?;
         let core = self.core.clone();
-        Ok(Scope::of(core, self.actor, tenant, &rights, request))
+        let scope = Scope::of(core, self.actor, tenant, &rights, request);
+        Ok(match self.principal {
+            Some(Principal(Party::Key(key, _))) => scope.by_key(key),
+            _ => scope,
+        })
     }
 
     /// Stops here when somebody cancelled the job.

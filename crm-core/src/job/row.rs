@@ -80,7 +80,7 @@ fn json(progress: Progress) -> Json {
 pub(super) fn insert(scope: &Scope, id: JobId, kind: &str, input: Json, state: JobState) -> Sql {
     Sql::new(
         "INSERT INTO jobs (tenant_id, id, kind, state, input, progress, created_by, request_id, \
-         created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         created_at, principal) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(scope.tenant(), ColumnType::Uuid)
     .bind(id, ColumnType::Uuid)
@@ -91,6 +91,7 @@ pub(super) fn insert(scope: &Scope, id: JobId, kind: &str, input: Json, state: J
     .bind(scope.actor().to_string(), ColumnType::Text)
     .bind(&*scope.request().id, ColumnType::Text)
     .bind(scope.clock().now(), ColumnType::Instant)
+    .bind(scope.told_principal(), ColumnType::Text)
 }
 
 pub(super) fn count_open(tenant: TenantId) -> Sql {
@@ -182,6 +183,7 @@ pub(super) struct Taken {
     pub(super) checkpoint: Option<Json>,
     pub(super) progress: Progress,
     pub(super) created_by: String,
+    pub(super) principal: Option<String>,
     pub(super) request_id: String,
     pub(super) attempts: i64,
     pub(super) cancelling: bool,
@@ -192,7 +194,7 @@ pub(super) fn take(lease: Lease, now: DateTime<Utc>) -> Sql {
         "UPDATE jobs SET state = 'running', holder = $1, lease_until = $2, started_at = $3, \
          attempts = attempts + 1 WHERE tenant_id = $4 AND id = $5 AND (state = 'queued' OR \
          (state = 'running' AND lease_until < $3)) RETURNING kind, input, checkpoint, progress, \
-         created_by, request_id, attempts, cancelling",
+         created_by, principal, request_id, attempts, cancelling",
     )
     .bind(lease.holder, ColumnType::Uuid)
     .bind(now + LEASE, ColumnType::Instant)
@@ -204,6 +206,7 @@ pub(super) fn take(lease: Lease, now: DateTime<Utc>) -> Sql {
         ColumnType::Json,
         ColumnType::Json,
         ColumnType::Json,
+        ColumnType::Text,
         ColumnType::Text,
         ColumnType::Text,
         ColumnType::Int,
@@ -218,6 +221,7 @@ pub(super) fn taken(mut row: Row) -> Result<Taken> {
         checkpoint: row.opt_json()?,
         progress: progress(row.json()?)?,
         created_by: row.text()?,
+        principal: row.opt_text()?,
         request_id: row.text()?,
         attempts: row.int()?,
         cancelling: row.bool()?,

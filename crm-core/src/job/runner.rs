@@ -17,6 +17,7 @@ use super::{JobContext, JobKind, JobState, Lease, Shared, actor, drop_chunks_bef
 use crate::crm::Core;
 use crate::db::Sql;
 use crate::error::{Error, Result};
+use crate::event::Principal;
 use crate::id::{JobId, TenantId};
 
 /// Jobs that one process runs at a time.
@@ -141,6 +142,15 @@ impl Runner {
             finish(&self.core, lease, Err(error)).await;
             return Ok(None);
         };
+        let told = taken.principal.as_deref();
+        let told = told.map(|text| Principal::parse(text, tenant)).transpose();
+        let principal = match told {
+            Ok(told) => told.or_else(|| Principal::of_actor(&taken.created_by)),
+            Err(error) => {
+                finish(&self.core, lease, Err(error)).await;
+                return Ok(None);
+            }
+        };
         let cancel = CancellationToken::new();
         if taken.cancelling {
             cancel.cancel();
@@ -149,6 +159,7 @@ impl Runner {
             core: self.core.clone(),
             lease,
             actor,
+            principal,
             request: taken.request_id.into(),
             input: taken.input,
             checkpoint: taken.checkpoint,

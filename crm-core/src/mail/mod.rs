@@ -49,12 +49,16 @@ pub enum MailKind {
     EmailInUse,
     /// A link that lets somebody into a tenant.
     Invitation,
+    /// Somebody without an account is an operator of the platform now; a link that sets their password.
+    NewOperator,
     /// A second factor was added or taken away.
     SecondFactorChanged,
     /// A passkey was registered or removed.
     PasskeysChanged,
     /// An identity at a tenant's provider was linked.
     IdentityLinked,
+    /// A plugin kept failing and was switched off.
+    PluginParked,
 }
 
 /// A mail to one person, ready to be sent.

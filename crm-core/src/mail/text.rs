@@ -19,6 +19,8 @@ pub(crate) struct Letter<'a> {
     pub(crate) name: &'a str,
     /// The tenant it is about, if it is about one.
     pub(crate) tenant: Option<&'a str>,
+    /// The name of whoever has it sent, where that is told; of the plugin, where it is about one.
+    pub(crate) by: Option<&'a str>,
     pub(crate) link: Option<Link<'a>>,
 }
 
@@ -34,9 +36,25 @@ impl Letter<'_> {
             MailKind::EmailChanged => "Your e-mail address was changed".to_owned(),
             MailKind::EmailInUse => "You have an account already".to_owned(),
             MailKind::Invitation => format!("You are invited to {tenant}"),
+            MailKind::NewOperator => "You are an operator of the CRM now".to_owned(),
             MailKind::SecondFactorChanged => "Your second factor was changed".to_owned(),
             MailKind::PasskeysChanged => "Your passkeys were changed".to_owned(),
             MailKind::IdentityLinked => "Another way to log in was added".to_owned(),
+            MailKind::PluginParked => format!("A plugin of {tenant} was switched off"),
+        };
+        let parked = format!(
+            "The plugin {} of {tenant} kept failing and was switched off. What it guards stays \
+             refused, and its webhooks take no messages. Its run records say why it failed; enable it \
+             again once that is mended.",
+            self.by.unwrap_or_default()
+        );
+        let invited = match self.by {
+            Some(by) => format!(
+                "{by} invites you to become a member of {tenant}. If you do not know why, do nothing."
+            ),
+            None => format!(
+                "You are invited to become a member of {tenant}. If you do not know why, do nothing."
+            ),
         };
         let body = match self.kind {
             MailKind::PasswordReset => {
@@ -61,8 +79,11 @@ impl Letter<'_> {
                 "Somebody, probably you, wanted to use this address for an account. It has one \
                  already: log in with it, or set a new password."
             }
-            MailKind::Invitation => {
-                "You are invited to become a member. If you do not know why, do nothing."
+            MailKind::Invitation => invited.as_str(),
+            MailKind::NewOperator => {
+                "You were made an operator of this CRM: somebody who looks after its tenants. Set a \
+                 password first, then log in with this address; you set up a second factor there. \
+                 Once the link has ended, ask for a new password."
             }
             MailKind::SecondFactorChanged => {
                 "The second factor of your account was set up or taken away. If it was not you, \
@@ -76,6 +97,7 @@ impl Letter<'_> {
                 "An identity at your organisation's provider was linked to your membership, so that \
                  you can log in by it. If it was not you, unlink it and tell your administrator."
             }
+            MailKind::PluginParked => parked.as_str(),
         };
         let link = self.link.as_ref().map(|link| self.url(link, options));
         let action = match (&link, &self.link) {
@@ -99,7 +121,7 @@ impl Letter<'_> {
     fn url(&self, link: &Link<'_>, options: &MailOptions) -> String {
         let token = link.token.expose_secret();
         let page = match self.kind {
-            MailKind::PasswordReset => "reset-password",
+            MailKind::PasswordReset | MailKind::NewOperator => "reset-password",
             MailKind::Invitation => "accept-invitation",
             _ => "verify-email",
         };

@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 52] = [
+const TABLES: [&str; 63] = [
     "tenants",
     "users",
     "memberships",
@@ -49,6 +49,17 @@ const TABLES: [&str; 52] = [
     "plugins",
     "plugin_components",
     "plugin_runs",
+    "plugin_versions",
+    "plugin_keys",
+    "plugin_settings",
+    "plugin_run_details",
+    "plugin_usage",
+    "plugin_kv",
+    "plugin_secrets",
+    "plugin_ticks",
+    "plugin_jobs",
+    "plugin_hook_secrets",
+    "plugin_messages",
     "jobs",
     "job_chunks",
     "job_errors",

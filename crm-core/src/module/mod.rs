@@ -18,6 +18,7 @@ mod money;
 pub(crate) mod on_delete;
 mod rule;
 mod spec;
+pub(crate) mod stored;
 mod suggestion;
 mod typed;
 pub(crate) mod vector;

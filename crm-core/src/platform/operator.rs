@@ -16,6 +16,7 @@ use crate::error::{Error, FieldError, Result};
 use crate::id::UserId;
 use crate::identity::{Accounts, OperatorAccount};
 use crate::journal::{self, Author};
+use crate::mail::MailKind;
 use crate::scope::{Actor, RequestContext, Scope, Update};
 
 /// Most operators of an installation.
@@ -84,7 +85,8 @@ impl Operators {
         let (operator, existed) = write.await?;
         if sends && !existed {
             let accounts = Accounts::new(self.core.clone());
-            accounts.send_reset(operator.email.clone(), request).await?;
+            let (kind, email) = (MailKind::NewOperator, operator.email.clone());
+            accounts.send_password_link(kind, email, request).await?;
         }
         Ok(operator)
     }
@@ -99,10 +101,10 @@ impl Operators {
     }
 
     /// Takes an operator's rights and sessions on the platform away; the account stays, and what it
-    /// is in tenants.
+    /// is in tenants. The last one is taken away by the program itself alone.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`]; [`Error::Conflict`] `last_operator`.
     pub async fn revoke(&self, user: UserId, request: RequestContext) -> Result<()> {
         let (clock, actor) = (self.core.clock.clone(), self.actor);
         let write = self.core.policy.write(PLATFORM, move |tx| {
@@ -114,6 +116,12 @@ impl Operators {
                         .bind(user, ColumnType::Uuid);
                 if tx.execute(delete).await? == 0 {
                     return Err(Error::NotFound);
+                }
+                if actor != Actor::Operator && count(tx).await? == 0 {
+                    return Err(Error::conflict(
+                        "last_operator",
+                        "this is the last operator; make another one first",
+                    ));
                 }
                 let author = Author {
                     clock: &clock,
@@ -184,7 +192,7 @@ impl Platform {
     /// Takes an operator's rights and sessions on the platform away.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] without `operators.delete`; [`Error::NotFound`].
+    /// [`Error::Forbidden`] without `operators.delete`; those of [`Operators::revoke`].
     pub async fn revoke_operator(&self, user: UserId) -> Result<()> {
         self.check(PlatformPermission::OperatorsDelete)?;
         let request = self.scope.request().clone();
@@ -241,12 +249,16 @@ async fn insert(
     Ok((read(row.ok_or(Error::NotFound)?)?, existed))
 }
 
-async fn make_room(tx: &mut Tx<'_>) -> Result<()> {
+async fn count(tx: &mut Tx<'_>) -> Result<i64> {
     let count = Sql::new("SELECT count(*) FROM operators WHERE tenant_id = $1")
         .bind(PLATFORM, ColumnType::Uuid)
         .returns(&[ColumnType::Int]);
     let count = tx.fetch_optional(count).await?;
-    match count.map_or(Ok(0), |mut row| row.int::<i64>())? < MOST {
+    count.map_or(Ok(0), |mut row| row.int())
+}
+
+async fn make_room(tx: &mut Tx<'_>) -> Result<()> {
+    match count(tx).await? < MOST {
         true => Ok(()),
         false => Err(Error::conflict(
             "too_many_operators",

@@ -41,6 +41,7 @@ async fn fill(crm: &Crm, tenant: crate::id::TenantId, mails: usize) -> Result<()
                     to: "new@acme.example",
                     name: "New",
                     tenant: Some("acme"),
+                    by: None,
                     link: None,
                 };
                 let until = core.clock.now() + TimeDelta::days(1);

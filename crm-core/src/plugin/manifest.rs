@@ -3,15 +3,19 @@
 //! A manifest asks; it gives nothing. The administrator who enables the plugin grants it, and every
 //! call is still bounded by that administrator's own rights.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::grant::{Grant, GrantAction};
+use super::trigger::{self, ActionTrigger, CronTrigger, PlannedChange, Trigger, WebhookTrigger};
 use crate::error::{Error, Result};
-use crate::event::ChangeKind;
+use crate::event::Event;
 use crate::module::Ident;
+
+#[cfg(test)]
+mod tests;
 
 /// The manifest a plugin's component carries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,11 +28,31 @@ pub struct Manifest {
     /// One sentence for the administrator who decides.
     #[serde(default)]
     pub description: String,
-    /// The events that wake it.
+    /// What wakes it.
     pub triggers: Vec<Trigger>,
-    /// The rights it asks for; none without a line.
+    /// The rights on records that it asks for; none without a line.
     #[serde(default)]
     pub grants: Vec<Grant>,
+    /// The hosts that it sends requests to: `api.example.com`, or with a port other than 443
+    /// `api.example.com:8443`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// The names of the secrets that it needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Ident>,
+    /// Whether it keeps values of its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub kv: bool,
+    /// The names of the events that it tells, as `<plugin>.<name>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emits: Vec<Ident>,
+    /// The names of the jobs that it schedules for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<Ident>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Manifest {
@@ -36,6 +60,7 @@ impl Manifest {
     pub const MAX_BYTES: usize = 64 * 1024;
     const MAX_DESCRIPTION: usize = 500;
     const MAX_LINES: usize = 50;
+    const MAX_FIELDS: usize = 200;
 
     /// Reads the TOML text of a manifest.
     ///
@@ -55,271 +80,243 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Whether an event of this kind (`contact.created`) wakes the plugin.
-    pub fn wakes_on(&self, kind: &str) -> bool {
-        self.triggers.iter().any(|trigger| trigger.matches(kind))
+    /// The functions of the host that it may import, such as `records.get`, or whole interfaces, such
+    /// as `http`. Types need no grant.
+    pub fn imports(&self) -> BTreeSet<&'static str> {
+        let mut imports = BTreeSet::from(["clock", "log", "random", "records.to-json"]);
+        for action in self.grants.iter().flat_map(|grant| &grant.actions) {
+            imports.extend(match action {
+                GrantAction::Read => &["records.aggregate", "records.get", "records.list"][..],
+                GrantAction::Create => &["records.create"],
+                GrantAction::Update => &["records.update"],
+                GrantAction::Delete => &["records.delete"],
+            });
+        }
+        let others = [
+            ("events", !self.emits.is_empty()),
+            ("http", !self.hosts.is_empty()),
+            ("jobs", !self.jobs.is_empty()),
+            ("kv", self.kv),
+            ("secrets", !self.secrets.is_empty()),
+        ];
+        imports.extend(
+            others
+                .iter()
+                .filter(|(_, asked)| *asked)
+                .map(|(name, _)| name),
+        );
+        imports
     }
 
-    /// Whether any module is asked for with this action.
-    pub fn asks(&self, action: GrantAction) -> bool {
-        self.grants
-            .iter()
-            .any(|grant| grant.actions.contains(&action))
+    /// Whether it may import a function of an interface of the host's, such as `get` of `records`.
+    pub fn may_import(&self, interface: &str, function: &str) -> bool {
+        let imports = self.imports();
+        imports.contains(interface) || imports.contains(&*format!("{interface}.{function}"))
+    }
+
+    /// The functions that it must export for its triggers, beside `describe`, which any may have.
+    pub fn exports(&self) -> BTreeSet<&'static str> {
+        let exports = self.triggers.iter().map(|trigger| match trigger {
+            Trigger::Event(_) | Trigger::Custom(_) => "handle",
+            Trigger::Before(_) => "before",
+            Trigger::Cron(_) => "cron",
+            Trigger::Webhook(_) => "inbound",
+            Trigger::Action(_) => "run",
+        });
+        exports
+            .chain((!self.jobs.is_empty()).then_some("cron"))
+            .collect()
+    }
+
+    /// The triggers for the event's kind, whatever else they ask for; a custom event has no trigger
+    /// but its name.
+    pub(crate) fn triggers_for<'m>(&'m self, event: &Event) -> impl Iterator<Item = &'m Trigger> {
+        let told = event.told_by().is_some();
+        let (subject, word) = event.kind.split_once('.').unwrap_or_default();
+        let (subject, word) = (subject.to_owned(), word.to_owned());
+        self.triggers.iter().filter(move |trigger| match trigger {
+            Trigger::Event(on) => {
+                !told && *on.subject.as_str() == subject && on.change.as_str() == word
+            }
+            Trigger::Custom(on) => {
+                told && *on.plugin.as_str() == subject && *on.name.as_str() == word
+            }
+            _ => false,
+        })
+    }
+
+    /// The changes of records that it judges before they are made.
+    pub(crate) fn planned(&self) -> impl Iterator<Item = (&Ident, PlannedChange)> {
+        let before = self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::Before(before) => Some(&before.changes),
+            _ => None,
+        });
+        before
+            .flatten()
+            .map(|(subject, planned)| (subject, *planned))
+    }
+
+    /// Whether it judges such a change; `subject` is the module's singular name.
+    pub(crate) fn judges(&self, subject: &str, planned: PlannedChange) -> bool {
+        let mut all = self.planned();
+        all.any(|(of, one)| *of == *subject && one == planned)
+    }
+
+    /// The cron triggers.
+    pub fn crons(&self) -> impl Iterator<Item = &CronTrigger> {
+        self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::Cron(cron) => Some(cron),
+            _ => None,
+        })
+    }
+
+    /// The webhooks.
+    pub fn webhooks(&self) -> impl Iterator<Item = &WebhookTrigger> {
+        self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::Webhook(webhook) => Some(webhook),
+            _ => None,
+        })
+    }
+
+    /// The actions.
+    pub fn actions(&self) -> impl Iterator<Item = &ActionTrigger> {
+        self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::Action(action) => Some(action),
+            _ => None,
+        })
     }
 
     fn check(&self) -> Result<()> {
+        match self.problem() {
+            Some(problem) => Err(invalid(problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with it, in words.
+    fn problem(&self) -> Option<String> {
         if semver::Version::parse(&self.version).is_err() {
-            return Err(invalid(format!(
-                "{:?} is not a version such as 1.0.0",
-                self.version
-            )));
+            let version = &self.version;
+            return Some(format!("{version:?} is not a version such as 1.0.0"));
         }
         if self.description.chars().count() > Self::MAX_DESCRIPTION {
             let most = Self::MAX_DESCRIPTION;
-            return Err(invalid(format!(
-                "the description has more than {most} characters"
-            )));
+            return Some(format!("the description has more than {most} characters"));
         }
         if self.triggers.is_empty() {
-            return Err(invalid(
-                "it names no trigger, so the plugin would never run",
+            return Some("it names no trigger, so the plugin would never run".to_owned());
+        }
+        let lines = [
+            self.triggers.len(),
+            self.grants.len(),
+            self.hosts.len(),
+            self.secrets.len(),
+            self.emits.len(),
+            self.jobs.len(),
+        ];
+        if lines.iter().any(|lines| *lines > Self::MAX_LINES) {
+            let most = Self::MAX_LINES;
+            return Some(format!(
+                "more than {most} triggers, grants or names of a kind"
             ));
         }
-        if self.triggers.len().max(self.grants.len()) > Self::MAX_LINES {
-            return Err(invalid(format!(
-                "more than {} triggers or grants",
-                Self::MAX_LINES
-            )));
+        let named = self.grants.iter().flat_map(|grant| &grant.fields);
+        if named.map(Vec::len).any(|fields| fields > Self::MAX_FIELDS) {
+            let most = Self::MAX_FIELDS;
+            return Some(format!("a grant names more than {most} fields"));
+        }
+        self.trigger_problem()
+            .or_else(|| self.grant_problem())
+            .or_else(|| self.name_problem())
+    }
+
+    fn trigger_problem(&self) -> Option<String> {
+        let mut seen = HashSet::new();
+        for trigger in &self.triggers {
+            let key = match trigger {
+                Trigger::Cron(cron) => format!("cron {}", cron.name),
+                Trigger::Webhook(webhook) => format!("webhook {}", webhook.name),
+                Trigger::Action(action) => format!("action {}", action.name),
+                other => other.to_string(),
+            };
+            if !seen.insert(key) {
+                return Some(format!("the trigger {trigger} stands there twice"));
+            }
+            if let Trigger::Before(before) = trigger {
+                let mut changes = HashSet::new();
+                if let Some((subject, change)) =
+                    before.changes.iter().find(|one| !changes.insert(*one))
+                {
+                    let change = change.as_str();
+                    return Some(format!("before {subject}.{change} stands there twice"));
+                }
+            }
+        }
+        let ticks = self.crons().map(|cron| &cron.name);
+        let mut ticks = ticks.filter(|name| self.jobs.contains(name));
+        let both = ticks.next()?;
+        Some(format!("{both} is the name of a cron trigger and of a job"))
+    }
+
+    fn grant_problem(&self) -> Option<String> {
+        let mut modules = HashSet::new();
+        let twice = self
+            .grants
+            .iter()
+            .find(|grant| !modules.insert(&grant.module));
+        if let Some(Grant { module, .. }) = twice {
+            return Some(format!("the module {module} has two grants"));
+        }
+        self.grants.iter().find_map(Grant::problem)
+    }
+
+    fn name_problem(&self) -> Option<String> {
+        let reserved = self
+            .emits
+            .iter()
+            .find(|name| trigger::change(name.as_str()).is_some());
+        if let Some(name) = reserved {
+            return Some(format!(
+                "an event of its own cannot be called {name}, as changes are"
+            ));
+        }
+        for (what, names) in [
+            ("secret", &self.secrets),
+            ("event", &self.emits),
+            ("job", &self.jobs),
+        ] {
+            let mut seen = HashSet::new();
+            if let Some(twice) = names.iter().find(|name| !seen.insert(*name)) {
+                return Some(format!("the {what} {twice} stands there twice"));
+            }
         }
         let mut seen = HashSet::new();
-        if let Some(twice) = self.triggers.iter().find(|trigger| !seen.insert(*trigger)) {
-            return Err(invalid(format!("the trigger {twice} stands there twice")));
-        }
-        let mut modules = HashSet::new();
-        for grant in &self.grants {
-            if !modules.insert(&grant.module) {
-                return Err(invalid(format!(
-                    "the module {} has two grants",
-                    grant.module
-                )));
+        for host in &self.hosts {
+            if !is_host(host) {
+                return Some(format!(
+                    "{host:?} is no host: write api.example.com, or api.example.com:8443"
+                ));
             }
-            if grant.actions.is_empty() {
-                return Err(invalid(format!(
-                    "the grant on {} names no action",
-                    grant.module
-                )));
-            }
-            let mut actions = HashSet::new();
-            if let Some(twice) = grant
-                .actions
-                .iter()
-                .find(|action| !actions.insert(**action))
-            {
-                return Err(invalid(format!(
-                    "{}.{twice} is granted twice",
-                    grant.module
-                )));
+            if !seen.insert(host) {
+                return Some(format!("the host {host} stands there twice"));
             }
         }
-        Ok(())
+        None
     }
 }
 
-fn invalid(reason: impl fmt::Display) -> Error {
+/// Whether this is a host in the one form that URLs give it, with a port that is not that of https.
+fn is_host(text: &str) -> bool {
+    let url = format!("https://{text}/");
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    // The parser's form is the only one: lower case, and no port where it is that of https.
+    text.bytes().all(plain) && url::Url::parse(&url).is_ok_and(|parsed| parsed.as_str() == url)
+}
+
+pub(super) fn invalid(reason: impl fmt::Display) -> Error {
     Error::invalid(
         "manifest",
         "invalid_manifest",
         format!("The plugin's manifest is refused: {reason}."),
     )
-}
-
-/// An event that wakes a plugin, written `contact.created`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Trigger {
-    /// The module's singular name.
-    pub subject: Ident,
-    /// What happened to the record.
-    pub change: ChangeKind,
-}
-
-impl Trigger {
-    /// Whether an event of this kind is meant.
-    pub fn matches(&self, kind: &str) -> bool {
-        kind.split_once('.').is_some_and(|(subject, change)| {
-            self.subject == *subject && self.change.as_str() == change
-        })
-    }
-}
-
-/// Why a text is not a [`Trigger`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not a trigger: write a module's singular name and created, updated, deleted, \
-         restored, purged or merged, \
-         such as contact.created"
-)]
-pub struct InvalidTrigger(String);
-
-impl FromStr for Trigger {
-    type Err = InvalidTrigger;
-
-    fn from_str(text: &str) -> Result<Self, InvalidTrigger> {
-        let refused = || InvalidTrigger(text.to_owned());
-        let (subject, change) = text.split_once('.').ok_or_else(refused)?;
-        let kinds = [
-            ChangeKind::Created,
-            ChangeKind::Updated,
-            ChangeKind::Deleted,
-            ChangeKind::Restored,
-            ChangeKind::Purged,
-            ChangeKind::Merged,
-        ];
-        Ok(Self {
-            subject: subject.parse().map_err(|_| refused())?,
-            change: kinds
-                .into_iter()
-                .find(|kind| kind.as_str() == change)
-                .ok_or_else(refused)?,
-        })
-    }
-}
-
-impl TryFrom<String> for Trigger {
-    type Error = InvalidTrigger;
-
-    fn try_from(text: String) -> Result<Self, InvalidTrigger> {
-        text.parse()
-    }
-}
-
-impl From<Trigger> for String {
-    fn from(trigger: Trigger) -> Self {
-        trigger.to_string()
-    }
-}
-
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.subject, self.change)
-    }
-}
-
-/// Rights asked for on one module.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Grant {
-    /// The module's plural name.
-    pub module: Ident,
-    /// What to do with its records.
-    pub actions: Vec<GrantAction>,
-}
-
-/// What a plugin may ask to do with the records of a module. Plugins delete nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GrantAction {
-    /// Get and list.
-    Read,
-    /// Create.
-    Create,
-    /// Update.
-    Update,
-}
-
-impl GrantAction {
-    /// The action's name in a permission: `read`, `create`, `update`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Create => "create",
-            Self::Update => "update",
-        }
-    }
-}
-
-impl fmt::Display for GrantAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WHOLE: &str = r#"
-        name = "lead_scoring"
-        version = "1.2.0"
-        description = "Scores new contacts."
-        triggers = ["contact.created"]
-        [[grants]]
-        module = "contacts"
-        actions = ["read", "update"]
-    "#;
-
-    fn refusal(text: &str) -> String {
-        match Manifest::parse(text) {
-            Err(Error::Invalid(fields)) => {
-                assert_eq!(fields[0].code, "invalid_manifest");
-                fields[0].message.clone()
-            }
-            other => panic!("expected a refusal, got {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_whole_manifest_is_read() {
-        let manifest = Manifest::parse(WHOLE).unwrap();
-        assert_eq!(manifest.name.as_str(), "lead_scoring");
-        assert!(manifest.wakes_on("contact.created"));
-        assert!(!manifest.wakes_on("contact.updated"));
-        assert!(!manifest.wakes_on("company.created"));
-        assert!(manifest.asks(GrantAction::Update));
-        assert!(!manifest.asks(GrantAction::Create));
-    }
-
-    #[test]
-    fn json_and_toml_carry_the_same_manifest() {
-        let manifest = Manifest::parse(WHOLE).unwrap();
-        let json = serde_json::to_string(&manifest).unwrap();
-        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
-    }
-
-    #[test]
-    fn an_unknown_field_is_named() {
-        assert!(refusal(&format!("colour = \"red\"\n{WHOLE}")).contains("colour"));
-        assert!(refusal(&format!("{WHOLE}\nfields = [\"email\"]")).contains("fields"));
-    }
-
-    #[test]
-    fn a_manifest_that_could_never_run_is_refused() {
-        assert!(refusal(&WHOLE.replace("[\"contact.created\"]", "[]")).contains("never run"));
-        assert!(
-            refusal(&WHOLE.replace("contact.created", "contact.eaten")).contains("contact.eaten")
-        );
-        assert!(refusal(&WHOLE.replace("contact.created", "contact")).contains("not a trigger"));
-    }
-
-    #[test]
-    fn wild_and_doubled_grants_are_refused() {
-        assert!(refusal(&WHOLE.replace("\"contacts\"", "\"*\"")).contains("not a name"));
-        assert!(refusal(&WHOLE.replace("\"update\"]", "\"delete\"]")).contains("delete"));
-        assert!(refusal(&WHOLE.replace("\"update\"]", "\"read\"]")).contains("contacts.read"));
-        assert!(refusal(&WHOLE.replace("[\"read\", \"update\"]", "[]")).contains("no action"));
-        let twice = format!("{WHOLE}\n[[grants]]\nmodule = \"contacts\"\nactions = [\"create\"]");
-        assert!(refusal(&twice).contains("two grants"));
-    }
-
-    #[test]
-    fn a_version_is_a_semantic_version() {
-        assert!(refusal(&WHOLE.replace("1.2.0", "v1")).contains("\"v1\""));
-        assert!(Manifest::parse(&WHOLE.replace("1.2.0", "1.2.0-rc.1")).is_ok());
-    }
-
-    #[test]
-    fn an_oversized_manifest_is_refused_unread() {
-        let text = format!("#{}\n{WHOLE}", "x".repeat(Manifest::MAX_BYTES));
-        assert!(refusal(&text).contains("65536"));
-    }
 }

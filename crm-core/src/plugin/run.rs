@@ -1,24 +1,34 @@
 //! The record of a run: one row for each plugin and event, which also keeps a repeated delivery
 //! from running the plugin again.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::{OBJECT, Plugin, Plugins, opt_hex};
 use crate::db::{ColumnType, Db, Row, Sql};
 use crate::error::{Error, Result};
-use crate::event::Event;
-use crate::hook::{LogLine, Outcome, Report};
+use crate::hook::{LogLine, Outcome};
 use crate::id::{EventId, PluginId, RunId, TenantId};
-use crate::plugin::Plugin;
+use crate::scope::{Permit, Read};
+
+/// How often to look for runs of other processes while somebody follows.
+const LOOK: Duration = Duration::from_millis(500);
+/// The longest that somebody waits for a run.
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
 
 /// What became of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Run {
-    /// Its id; grows with time.
+    /// Its id; grows with the time at which it ended.
     pub id: RunId,
     /// The plugin.
     pub plugin_id: PluginId,
-    /// The event that woke it.
+    /// SHA-256 of the component that ran; absent for runs of an earlier release.
+    #[serde(serialize_with = "opt_hex")]
+    pub sha256: Option<[u8; 32]>,
+    /// The event or the message that woke it.
     pub event_id: Option<EventId>,
     /// The event's kind, such as `contact.created`.
     pub trigger: String,
@@ -30,8 +40,18 @@ pub struct Run {
     pub fuel: i64,
     /// Wall time in microseconds.
     pub duration_us: i64,
+    /// The most bytes of memory at any time.
+    pub memory: i64,
     /// Calls of host functions.
     pub host_calls: i64,
+    /// Records read.
+    pub rows_read: i64,
+    /// Records written.
+    pub rows_written: i64,
+    /// Requests sent.
+    pub requests: i64,
+    /// Bytes sent and received with them.
+    pub request_bytes: i64,
     /// What the plugin logged.
     pub logs: Vec<LogLine>,
     /// When it began.
@@ -47,13 +67,54 @@ pub struct RunPage {
     pub next_cursor: Option<RunId>,
 }
 
+/// Which runs: by default a full page of the last ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunQuery {
+    /// Older than this one.
+    pub before: Option<RunId>,
+    /// Most runs of the page, 1 to [`Plugins::MAX_RUNS`].
+    pub limit: u32,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
+    /// With this trigger, such as `contact.created`, `before contact.create`, `cron nightly`, `job later`,
+    /// `webhook payments` or `action rescore`.
+    pub trigger: Option<String>,
+    /// That ended at this time or later.
+    pub since: Option<DateTime<Utc>>,
+}
+
+impl Default for RunQuery {
+    fn default() -> Self {
+        Self {
+            before: None,
+            limit: Plugins::MAX_RUNS,
+            outcome: None,
+            trigger: None,
+            since: None,
+        }
+    }
+}
+
+macro_rules! columns {
+    () => {
+        "id, plugin_id, sha256, event_id, trigger, outcome, error, fuel, duration_us, memory, \
+         host_calls, rows_read, rows_written, requests, request_bytes, logs, started_at"
+    };
+}
+
 const COLUMNS: &[ColumnType] = &[
     ColumnType::Uuid,
     ColumnType::Uuid,
+    ColumnType::Bytes,
     ColumnType::Uuid,
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Text,
+    ColumnType::Int,
+    ColumnType::Int,
+    ColumnType::Int,
+    ColumnType::Int,
+    ColumnType::Int,
     ColumnType::Int,
     ColumnType::Int,
     ColumnType::Int,
@@ -67,108 +128,165 @@ impl Run {
             table: "plugin_runs".into(),
             column: column.into(),
         };
+        let hash = |bytes: Vec<u8>| bytes.try_into().map_err(|_| broken("sha256"));
         Ok(Self {
             id: row.uuid()?,
             plugin_id: row.uuid()?,
+            sha256: row.opt_bytes()?.map(hash).transpose()?,
             event_id: row.opt_uuid()?,
             trigger: row.text()?,
             outcome: Outcome::parse(&row.text::<String>()?).ok_or_else(|| broken("outcome"))?,
             error: row.opt_text()?,
             fuel: row.int()?,
             duration_us: row.int()?,
+            memory: row.int()?,
             host_calls: row.int()?,
+            rows_read: row.int()?,
+            rows_written: row.int()?,
+            requests: row.int()?,
+            request_bytes: row.int()?,
             logs: serde_json::from_value(row.json()?).map_err(|_| broken("logs"))?,
             started_at: row.instant()?,
         })
     }
 }
 
-/// Runs of a plugin older than `before`, newest first.
-pub(super) async fn list(
-    db: &Db,
-    tenant: TenantId,
-    plugin: PluginId,
-    before: Option<RunId>,
-    limit: u32,
-) -> Result<RunPage> {
-    let mut sql = Sql::new(
-        "SELECT id, plugin_id, event_id, trigger, outcome, error, fuel, duration_us, host_calls, \
-         logs, started_at FROM plugin_runs WHERE tenant_id = ",
-    )
+impl Plugins {
+    /// Most runs of a page.
+    pub const MAX_RUNS: u32 = 100;
+
+    /// What became of a plugin's runs, newest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] for a limit outside 1 to [`Self::MAX_RUNS`].
+    pub async fn runs(
+        &self,
+        permit: &Permit<Read>,
+        id: PluginId,
+        query: &RunQuery,
+    ) -> Result<RunPage> {
+        let plugin = self.get(permit, id).await?;
+        check(query.limit)?;
+        let mut sql = of(plugin.tenant_id, id);
+        if let Some(before) = query.before {
+            sql.push(" AND id < ").arg(before, ColumnType::Uuid);
+        }
+        if let Some(since) = query.since {
+            let first = RunId(first_of(since));
+            sql.push(" AND id >= ").arg(first, ColumnType::Uuid);
+        }
+        if let Some(outcome) = query.outcome {
+            sql.push(" AND outcome = ")
+                .arg(outcome.as_str(), ColumnType::Text);
+        }
+        if let Some(trigger) = &query.trigger {
+            if trigger.contains('\0') {
+                let message = "must not contain NUL";
+                return Err(Error::invalid("trigger", "invalid_text", message));
+            }
+            sql.push(" AND trigger = ").arg(trigger, ColumnType::Text);
+        }
+        sql.push(" ORDER BY id DESC LIMIT ")
+            .number(u64::from(query.limit) + 1);
+        let mut data = read(&self.0.core.db, sql).await?;
+        let more = data.len() > query.limit as usize;
+        data.truncate(query.limit as usize);
+        let next_cursor = data.last().filter(|_| more).map(|run| run.id);
+        Ok(RunPage { data, next_cursor })
+    }
+
+    /// The runs that ended behind this one, the oldest first; without one, those from now on. Waits
+    /// for the first of them, at most 25 seconds.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] for a limit outside 1 to [`Self::MAX_RUNS`].
+    pub async fn follow(
+        &self,
+        permit: &Permit<Read>,
+        id: PluginId,
+        after: Option<RunId>,
+        (limit, wait): (u32, Duration),
+    ) -> Result<Vec<Run>> {
+        let plugin = self.get(permit, id).await?;
+        check(limit)?;
+        let core = &self.0.core;
+        let after = after.unwrap_or_else(|| RunId(core.clock.new_id()));
+        let mut commits = core.db.commits();
+        let until = tokio::time::Instant::now() + wait.min(LONGEST_WAIT);
+        loop {
+            commits.borrow_and_update();
+            let mut sql = of(plugin.tenant_id, id);
+            sql.push(" AND id > ")
+                .arg(after, ColumnType::Uuid)
+                .push(" ORDER BY id LIMIT ")
+                .number(u64::from(limit));
+            let runs = read(&core.db, sql).await?;
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if !runs.is_empty() || left.is_zero() {
+                return Ok(runs);
+            }
+            // Commits of other processes are not heard of.
+            let _ = tokio::time::timeout(left.min(LOOK), commits.changed()).await;
+        }
+    }
+
+    /// One run of a plugin.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn run(&self, permit: &Permit<Read>, id: PluginId, run: RunId) -> Result<Run> {
+        let tenant = permit.on(OBJECT)?.tenant();
+        find(&self.0.core.db, tenant, id, run).await
+    }
+}
+
+/// One run.
+pub(super) async fn find(db: &Db, tenant: TenantId, plugin: PluginId, run: RunId) -> Result<Run> {
+    let mut sql = of(tenant, plugin);
+    sql.push(" AND id = ").arg(run, ColumnType::Uuid);
+    let row = db.fetch_optional(sql).await?;
+    Run::from_row(row.ok_or(Error::NotFound)?)
+}
+
+fn of(tenant: TenantId, plugin: PluginId) -> Sql {
+    let mut sql = Sql::new(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM plugin_runs WHERE tenant_id = "
+    ))
     .returns(COLUMNS);
     sql.arg(tenant, ColumnType::Uuid)
         .push(" AND plugin_id = ")
         .arg(plugin, ColumnType::Uuid);
-    if let Some(before) = before {
-        sql.push(" AND id < ").arg(before, ColumnType::Uuid);
-    }
-    sql.push(" ORDER BY id DESC LIMIT ")
-        .number(u64::from(limit) + 1);
-    let rows = db.fetch_all(sql).await?;
-    let mut data = rows
-        .into_iter()
-        .map(Run::from_row)
-        .collect::<Result<Vec<_>>>()?;
-    let more = data.len() > limit as usize;
-    data.truncate(limit as usize);
-    let next_cursor = data.last().filter(|_| more).map(|run| run.id);
-    Ok(RunPage { data, next_cursor })
+    sql
 }
 
-/// Whether the event has been handled by the plugin.
-pub(super) async fn exists(db: &Db, plugin: &Plugin, event: &Event) -> Result<bool> {
+async fn read(db: &Db, sql: Sql) -> Result<Vec<Run>> {
+    let rows = db.fetch_all(sql).await?;
+    rows.into_iter().map(Run::from_row).collect()
+}
+
+fn check(limit: u32) -> Result<()> {
+    if limit == 0 || limit > Plugins::MAX_RUNS {
+        let message = format!("must be between 1 and {}", Plugins::MAX_RUNS);
+        return Err(Error::invalid("limit", "out_of_range", message));
+    }
+    Ok(())
+}
+
+/// The smallest id of this millisecond: ids grow with time.
+fn first_of(time: DateTime<Utc>) -> uuid::Uuid {
+    let millis = u64::try_from(time.timestamp_millis()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+}
+
+/// Whether the plugin has handled the event, or the message, with this id.
+pub(super) async fn exists(db: &Db, plugin: &Plugin, id: EventId) -> Result<bool> {
     let sql = Sql::new(
         "SELECT 1 FROM plugin_runs WHERE tenant_id = $1 AND plugin_id = $2 AND event_id = $3",
     )
-    .bind(event.tenant_id, ColumnType::Uuid)
+    .bind(plugin.tenant_id, ColumnType::Uuid)
     .bind(plugin.id, ColumnType::Uuid)
-    .bind(event.id, ColumnType::Uuid);
+    .bind(id, ColumnType::Uuid);
     Ok(db.fetch_optional(sql).await?.is_some())
-}
-
-/// Keeps the report of a run, unless there is one for this plugin and event already or the plugin
-/// has been deleted meanwhile.
-pub(super) async fn insert(
-    db: &Db,
-    id: RunId,
-    plugin: &Plugin,
-    event: &Event,
-    started_at: DateTime<Utc>,
-    report: Report,
-) -> Result<()> {
-    // PostgreSQL's text holds no NUL, and a guest may write what it likes.
-    let storable = |text: String| text.replace('\0', "\u{fffd}");
-    let mut logs = report.logs;
-    for line in &mut logs {
-        line.message = storable(std::mem::take(&mut line.message));
-    }
-    let logs = serde_json::to_value(logs).map_err(Error::internal)?;
-    let duration = i64::try_from(report.duration.as_micros()).unwrap_or(i64::MAX);
-    let insert = Sql::new(
-        "INSERT INTO plugin_runs (tenant_id, id, plugin_id, event_id, trigger, outcome, error, \
-         fuel, duration_us, host_calls, logs, started_at) \
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 \
-         WHERE EXISTS (SELECT 1 FROM plugins WHERE tenant_id = $13 AND id = $14) \
-         ON CONFLICT (tenant_id, plugin_id, event_id) DO NOTHING",
-    )
-    .bind(event.tenant_id, ColumnType::Uuid)
-    .bind(id, ColumnType::Uuid)
-    .bind(plugin.id, ColumnType::Uuid)
-    .bind(event.id, ColumnType::Uuid)
-    .bind(&event.kind, ColumnType::Text)
-    .bind(report.outcome.as_str(), ColumnType::Text)
-    .bind(report.error.map(storable), ColumnType::Text)
-    .bind(
-        i64::try_from(report.fuel).unwrap_or(i64::MAX),
-        ColumnType::Int,
-    )
-    .bind(duration, ColumnType::Int)
-    .bind(report.host_calls, ColumnType::Int)
-    .bind(logs, ColumnType::Json)
-    .bind(started_at, ColumnType::Instant)
-    .bind(event.tenant_id, ColumnType::Uuid)
-    .bind(plugin.id, ColumnType::Uuid);
-    db.write(move |tx| Box::pin(async move { tx.execute(insert).await }))
-        .await?;
-    Ok(())
 }

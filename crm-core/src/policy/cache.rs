@@ -64,6 +64,7 @@ impl<T> Clone for Cached<T> {
 
 struct Tenant {
     active: bool,
+    asks_second_factor: bool,
     policy: CompiledPolicy,
     modules: Arc<TenantModules>,
 }
@@ -210,6 +211,12 @@ impl PolicyCache {
         Ok(entry.is_some_and(|entry| entry.active))
     }
 
+    /// Whether the tenant lets members in only with a second factor.
+    pub(crate) async fn asks_second_factor(&self, tenant: TenantId) -> Result<bool> {
+        let entry = self.tenant(tenant, self.generation(tenant)).await?;
+        Ok(entry.is_some_and(|entry| entry.asks_second_factor))
+    }
+
     /// The modules as the tenant has them.
     ///
     /// # Errors
@@ -309,13 +316,14 @@ impl PolicyCache {
             return Ok(Some(cached.value));
         }
         let rows = self.db.fetch_all(stored::read(id)).await?;
-        let Some((active, rules)) = stored::parse(id, rows)? else {
+        let Some(stored) = stored::parse(id, rows)? else {
             return Ok(None);
         };
         let modules = TenantModules::load(&self.db, &self.registry, &self.declared, id).await?;
         let value = Arc::new(Tenant {
-            active,
-            policy: CompiledPolicy::new(modules.catalogue(), &rules),
+            active: stored.active,
+            asks_second_factor: stored.asks_second_factor,
+            policy: CompiledPolicy::new(modules.catalogue(), &stored.rules),
             modules,
         });
         let cached = Cached {

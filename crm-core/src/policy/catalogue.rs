@@ -7,13 +7,14 @@ use super::permission::{Permission, WILDCARD};
 use crate::error::{Error, Result};
 
 /// The objects of a tenant's administration; no module may take one of their names.
-const ADMINISTRATION: [&str; 11] = [
+const ADMINISTRATION: [&str; 12] = [
     "members",
     "roles",
     "groups",
     "access",
     "api_keys",
     "plugins",
+    "plugin_runs",
     "audit",
     "jobs",
     "modules",

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::catalogue::{Catalogue, Operation};
+use super::fields::Fields;
 use super::permission::{RowScope, WILDCARD};
 use super::rows::{RowRule, Rows, reached, reduced};
 
@@ -27,6 +28,10 @@ impl Bits {
     pub(super) fn contains(&self, operation: Operation) -> bool {
         let word = self.0.get(operation.index() / 64).copied().unwrap_or(0);
         word >> (operation.index() % 64) & 1 == 1
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
     }
 
     /// Combines both sets word by word.
@@ -103,6 +108,22 @@ impl Grants {
             all,
             some: None,
         }
+    }
+
+    /// Adds a right on these fields of all rows.
+    pub(crate) fn allow(&mut self, operation: Operation, fields: Fields) {
+        if fields.is_all() {
+            self.all.insert(operation);
+            self.own.insert(operation);
+        }
+        let mut some = self.some.as_deref().unwrap_or_default().to_vec();
+        some.push((operation, RowRule::new(RowScope::All, None).limited(fields)));
+        self.set_some(some);
+    }
+
+    /// Whether nothing is allowed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.some.is_none()
     }
 
     pub(super) fn new(all: Bits, own: Bits, some: Vec<Partial>) -> Self {

@@ -15,10 +15,10 @@ pub(super) const CHANNEL: &str = "crm_policy";
 
 /// The statement that reads a tenant's status, roles and rules at one moment.
 pub(super) fn read(tenant: TenantId) -> Sql {
-    use ColumnType::{Text, Uuid};
+    use ColumnType::{Bool, Text, Uuid};
     // Ordered by role, so that the rows of one role stand together.
     Sql::new(
-        "SELECT t.status, r.id, r.parent_id, p.module, p.action, p.row_scope, p.effect, \
+        "SELECT t.status, t.requires_second_factor, r.id, r.parent_id, p.module, p.action, p.row_scope, p.effect, \
          p.condition, p.fields \
          FROM tenants t \
          LEFT JOIN roles r ON r.tenant_id = t.id \
@@ -26,15 +26,23 @@ pub(super) fn read(tenant: TenantId) -> Sql {
          WHERE t.id = $1 ORDER BY r.id",
     )
     .bind(tenant, Uuid)
-    .returns(&[Text, Uuid, Uuid, Text, Text, Text, Text, Text, Text])
+    .returns(&[Text, Bool, Uuid, Uuid, Text, Text, Text, Text, Text, Text])
 }
 
-/// Whether the tenant is active, and its rules; `None` when there is no such tenant.
-pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<(bool, TenantRules)>> {
-    let mut active = None;
+/// A tenant as it is stored.
+pub(super) struct Stored {
+    pub(super) active: bool,
+    /// Whether it lets members in only with a second factor.
+    pub(super) asks_second_factor: bool,
+    pub(super) rules: TenantRules,
+}
+
+/// The tenant of these rows; `None` when there is no such tenant.
+pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<Stored>> {
+    let mut found = None;
     let (mut roles, mut rules) = (Vec::<RoleNode>::new(), Vec::new());
     for mut row in rows {
-        active = Some(row.text::<String>()? == "active");
+        found = Some((row.text::<String>()? == "active", row.bool()?));
         let Some(id) = row.opt_uuid::<RoleId>()? else {
             continue;
         };
@@ -55,7 +63,11 @@ pub(super) fn parse(tenant: TenantId, rows: Vec<Row>) -> Result<Option<(bool, Te
         rules,
         assignments: Vec::new(),
     };
-    Ok(active.map(|active| (active, rules)))
+    Ok(found.map(|(active, asks_second_factor)| Stored {
+        active,
+        asks_second_factor,
+        rules,
+    }))
 }
 
 /// The next six columns, `module, action, row_scope, effect, condition, fields`, of an outer join
@@ -73,7 +85,7 @@ pub(crate) fn read_permission(row: &mut Row) -> Result<Option<Permission>> {
 pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRules> {
     let rows = tx.fetch_all(read(tenant)).await?;
     parse(tenant, rows)?
-        .map(|(_, rules)| rules)
+        .map(|stored| stored.rules)
         .ok_or(Error::NotFound)
 }
 
@@ -112,7 +124,8 @@ pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
     }
 }
 
-/// Announces a change of a tenant's roles, rules, assignments, memberships, keys or status; a
+/// Announces a change of a tenant's roles, rules, assignments, memberships, keys, status or demand for
+/// a second factor; a
 /// change of a user's status concerns every tenant of theirs.
 ///
 /// Call it first in the writing transaction: the row it updates is also the lock under which

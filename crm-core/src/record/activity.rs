@@ -13,8 +13,8 @@ use crate::module::input::CreateInput;
 use crate::scope::{Create, Permit, Scope};
 
 /// Whether a write of this module's records is more than its own row and traces.
-pub(super) fn has_effects(core: &Core, module: &CompiledModule) -> bool {
-    core.hooks.watch(module) || module.is_logged()
+pub(super) fn has_effects(tx: &Tx<'_>, core: &Core, module: &CompiledModule) -> bool {
+    core.hooks.watch(module) || module.is_logged() || tx.hearing().watches(module)
 }
 
 /// Writes the rows that follow from a change: by the application's right, in the caller's name.

@@ -2,6 +2,8 @@
 //! transaction. Each record gets its own version step, audit row and event, and obeys its machines;
 //! where a module's writes cause others, each goes the way of a single write.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json};
 
 use super::activity::has_effects;
@@ -95,7 +97,14 @@ impl Many {
         })
     }
 
-    async fn run_in(self, tx: &mut Tx<'_>, core: &Core) -> Result<Matched> {
+    fn scope(&self) -> &Scope {
+        match &self.what {
+            What::Update(permit, _) => permit.scope(),
+            What::Delete(permit) => permit.scope(),
+        }
+    }
+
+    async fn run_in(&self, tx: &mut Tx<'_>, core: &Core) -> Result<Matched> {
         let (scope, module) = match &self.what {
             What::Update(permit, _) => (permit.scope(), permit.module()?),
             What::Delete(permit) => (permit.scope(), permit.module()?),
@@ -147,12 +156,13 @@ impl Records {
     /// [`Error::Conflict`] `too_many_matches` for more than 10,000 records and `count_mismatch` for
     /// another number than expected; those of the single writes, naming the record.
     pub async fn write_many(&self, many: Many) -> Result<Matched> {
-        let core = self.core.clone();
-        let job = self
-            .core
-            .db
-            .write(move |tx| Box::pin(async move { many.run_in(tx, &core).await }));
-        job.await
+        let tenant = many.scope().tenant();
+        let many = Arc::new(many);
+        self.heard(tenant, move |tx, core| {
+            let many = many.clone();
+            Box::pin(async move { many.run_in(tx, core).await })
+        })
+        .await
     }
 
     /// Does a bulk write and answers what `reply` makes of it; with `once` the answer is stored in
@@ -167,10 +177,16 @@ impl Records {
         reply: F,
     ) -> Result<Answered, Refused>
     where
-        F: FnOnce(Matched) -> Result<Reply> + Send + 'static,
+        F: Fn(Matched) -> Result<Reply> + Send + Sync + 'static,
     {
-        self.answer(once, move |tx, core| {
-            Box::pin(async move { Ok(reply(many.run_in(tx, core).await?)?) })
+        let tenant = many.scope().tenant();
+        let request = Arc::new((many, reply));
+        self.answer(tenant, once, move |tx, core| {
+            let request = request.clone();
+            Box::pin(async move {
+                let (many, reply) = &*request;
+                Ok(reply(many.run_in(tx, core).await?)?)
+            })
         })
         .await
     }
@@ -187,7 +203,7 @@ async fn update_all(
     let mut changed = 0;
     let linked = |(at, _): &(usize, Value)| module.linked().contains(at);
     let one_by_one =
-        has_effects(core, module) || !module.copies().is_empty() || !permit.reach().is_simple();
+        has_effects(tx, core, module) || !module.copies().is_empty() || !permit.reach().is_simple();
     if one_by_one || sent.changes.iter().any(linked) {
         for before in records {
             let (id, version) = (before.id, before.version);
@@ -263,7 +279,7 @@ async fn delete_all(
     let module = permit.module()?;
     let changed = records.len() as u64;
     let referred = !core.registry.dependents(module.name()).is_empty();
-    if referred || has_effects(core, module) || !module.linked().is_empty() {
+    if referred || has_effects(tx, core, module) || !module.linked().is_empty() {
         // The youngest first: what a record of the same module refers to is mostly older.
         for before in records.into_iter().rev() {
             let id = before.id;

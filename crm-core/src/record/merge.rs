@@ -24,7 +24,7 @@ use crate::id::RecordId;
 use crate::journal::{self, Change};
 use crate::module::{CompiledModule, FieldType, Ident, machine};
 use crate::registry::Dependent;
-use crate::scope::{Delete, Permit, Read, Update};
+use crate::scope::{Delete, Permit, Read, Scope, Update};
 use crate::value::Value;
 
 /// Most records that one merge makes part of another.
@@ -145,7 +145,11 @@ impl Records {
 }
 
 impl Merging {
-    pub(super) async fn run_in(self, tx: &mut Tx<'_>, core: &Core) -> Result<Record> {
+    pub(super) fn scope(&self) -> &Scope {
+        self.update.scope()
+    }
+
+    pub(super) async fn run_in(&self, tx: &mut Tx<'_>, core: &Core) -> Result<Record> {
         let (survivor, others) = self.lock(tx, core).await?;
         let after = self.united(&survivor, &others)?;
         self.repoint(tx, core).await?;
@@ -321,7 +325,7 @@ impl Merging {
             .into_iter()
             .flat_map(|kind| core.hooks.of(module, kind).iter().cloned())
             .collect();
-        if chain.is_empty() {
+        if chain.is_empty() && !tx.hearing().concerns(module, ChangeKind::Updated) {
             let kind = ChangeKind::Merged;
             return store_in(tx, core, &self.update, before, after, (kind, &forced)).await;
         }
@@ -480,7 +484,7 @@ async fn point_all(
     permit: &Permit<Update>,
     found: Vec<Pointed>,
 ) -> Result<()> {
-    let effects = has_effects(core, permit.module()?);
+    let effects = has_effects(tx, core, permit.module()?);
     let mut together: Vec<(Changes, Vec<Record>)> = Vec::new();
     for one in found {
         // Nothing else happens to what is in the trash.
@@ -513,8 +517,11 @@ async fn point(
         after.values[position] = to;
     }
     let kind = ChangeKind::Updated;
-    match core.hooks.of(permit.module()?, kind) {
-        [] => store_in(tx, core, permit, before, after, (kind, &[])).await?,
+    let module = permit.module()?;
+    match core.hooks.of(module, kind) {
+        [] if !tx.hearing().concerns(module, kind) => {
+            store_in(tx, core, permit, before, after, (kind, &[])).await?
+        }
         chain => {
             let step = Step::Update(permit.clone(), Vec::new());
             hook::run(tx, core, chain, step, Some(before), Some(after)).await?

@@ -2,6 +2,7 @@
 
 mod activity;
 mod aggregate;
+mod aggregate_json;
 pub(crate) mod bulk;
 mod copy;
 mod cursor;
@@ -10,6 +11,7 @@ mod filter;
 mod filter_json;
 mod fresh;
 mod funnel;
+mod hearing;
 mod hook;
 mod many;
 mod merge;
@@ -23,9 +25,11 @@ mod query;
 mod reach;
 mod records;
 mod reference;
+mod rehearse;
 mod search;
 mod seen;
 mod serial;
+mod state;
 mod through;
 mod trash;
 mod typed;
@@ -65,6 +69,7 @@ pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
 pub(crate) use fresh::KeptFigures;
+pub(crate) use hearing::{Hearing, Interest, Judge, Judgement, Proposal, Proposed};
 pub(crate) use hook::Hooks;
 pub(crate) use query::Order;
 
@@ -130,6 +135,13 @@ impl Record {
     /// The declared fields' values, aligned with the module's fields.
     pub fn values(&self) -> &[Value] {
         &self.values
+    }
+
+    /// Gives the declared field at this position another value.
+    pub(crate) fn put(&mut self, position: usize, value: Value) {
+        if let Some(old) = self.values.get_mut(position) {
+            *old = value;
+        }
     }
 
     /// The value of the declared field called `name`.

@@ -356,7 +356,7 @@ impl<'c> Plan<'c> {
                 continue;
             }
             let chain = self.core.hooks.of(record.module(), removal.kind());
-            if chain.is_empty() {
+            if chain.is_empty() && !tx.hearing().concerns(record.module(), removal.kind()) {
                 strike(tx, self.core, scope, &record, removal).await?;
                 continue;
             }

@@ -2,15 +2,17 @@
 //! caller's key in the transaction of the write, and given again for a day.
 //!
 //! Keys belong to an actor in a tenant. A request that is refused leaves nothing, so that it can be
-//! mended and sent again with the same key.
+//! mended and sent again with the same key. What takes more than one transaction, an action of a
+//! plugin, takes its key in the first and stores the answer in the last: between them, and when its
+//! process is killed before, the key is under way.
 
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest as _, Sha256};
 
-use super::Reply;
-use crate::db::{ColumnType, Dialect, Sql, Tx};
+use super::{Answered, Reply};
+use crate::db::{ColumnType, Db, Dialect, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{RecordId, TenantId};
 use crate::scope::Scope;
@@ -28,16 +30,6 @@ pub struct Once {
     actor: String,
     key: String,
     fingerprint: [u8; 32],
-}
-
-/// What is known of a key.
-pub(super) enum Begun {
-    /// Nothing: the request is to be done now.
-    First,
-    /// The same request was answered so.
-    Before(Reply),
-    /// Another request has it.
-    Other,
 }
 
 impl Once {
@@ -71,8 +63,13 @@ impl Once {
         })
     }
 
-    /// Takes the key, waiting for a request that is just being done with it.
-    pub(super) async fn begin(&self, tx: &mut Tx<'_>, now: DateTime<Utc>) -> Result<Begun> {
+    /// Takes the key for a request that is to be done now, waiting for one that is just being done with
+    /// it in one transaction. Else says what is known of the key.
+    pub(crate) async fn begin(
+        &self,
+        tx: &mut Tx<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Answered>> {
         let take = Sql::new(
             "INSERT INTO idempotency_keys \
              (tenant_id, actor, idempotency_key, fingerprint, created_at) \
@@ -88,26 +85,51 @@ impl Once {
             .bind(now, ColumnType::Instant)
             .bind(now - KEPT, ColumnType::Instant);
         if tx.execute(take).await? == 1 {
-            return Ok(Begun::First);
+            return Ok(None);
         }
+        match tx.fetch_optional(self.known()).await? {
+            Some(mut row) => {
+                row.next();
+                self.answered(row).map(Some)
+            }
+            None => Err(Error::unavailable("the key was just dropped; try again")),
+        }
+    }
+
+    /// What is known of the key; nothing when it is free.
+    pub(crate) async fn find(&self, db: &Db, now: DateTime<Utc>) -> Result<Option<Answered>> {
+        let Some(mut row) = db.fetch_optional(self.known()).await? else {
+            return Ok(None);
+        };
+        let taken_at: DateTime<Utc> = row.instant()?;
+        match taken_at > now - KEPT {
+            true => self.answered(row).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn known(&self) -> Sql {
         let known = Sql::new(
-            "SELECT fingerprint, status, record_id, version, body FROM idempotency_keys \
+            "SELECT created_at, fingerprint, status, record_id, version, body FROM idempotency_keys \
              WHERE tenant_id = $1 AND actor = $2 AND idempotency_key = $3",
         );
-        let known = self.bound(known).returns(&[
+        self.bound(known).returns(&[
+            ColumnType::Instant,
             ColumnType::Bytes,
             ColumnType::Int,
             ColumnType::Uuid,
             ColumnType::Int,
             ColumnType::Text,
-        ]);
-        let Some(mut row) = tx.fetch_optional(known).await? else {
-            return Err(Error::unavailable("the key was just dropped; try again"));
-        };
+        ])
+    }
+
+    fn answered(&self, mut row: Row) -> Result<Answered> {
         if row.next() != Value::Bytes(self.fingerprint.to_vec()) {
-            return Ok(Begun::Other);
+            return Ok(Answered::KeyReused);
         }
-        let status: i64 = row.int()?;
+        let Value::Int(status) = row.next() else {
+            return Ok(Answered::UnderWay);
+        };
         let status = u16::try_from(status).map_err(Error::internal)?;
         let id: Option<RecordId> = row.opt_uuid()?;
         let record = match (id, row.next()) {
@@ -118,15 +140,24 @@ impl Once {
             Value::Text(body) => Some(body),
             _ => None,
         };
-        Ok(Begun::Before(Reply {
+        Ok(Answered::Before(Reply {
             status,
             record,
             body,
         }))
     }
 
+    /// Gives the key back, for a request that was not done.
+    pub(crate) fn release(&self) -> Sql {
+        let release = Sql::new(
+            "DELETE FROM idempotency_keys \
+             WHERE tenant_id = $1 AND actor = $2 AND idempotency_key = $3",
+        );
+        self.bound(release)
+    }
+
     /// Stores the answer, and drops some that are too old.
-    pub(super) async fn finish(
+    pub(crate) async fn finish(
         &self,
         tx: &mut Tx<'_>,
         now: DateTime<Utc>,

@@ -1,16 +1,18 @@
 //! One request's writes in one transaction, and the answer to them.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use serde_json::{Map, Value as Json};
 
-use super::once::{Begun, Once};
+use super::once::Once;
 use super::write::{Write, Written};
 use super::{Record, Records};
 use crate::crm::Core;
 use crate::db::{Keep, Tx};
 use crate::error::{Error, Result};
-use crate::id::RecordId;
-use crate::scope::{Create, Permit, Update};
+use crate::id::{RecordId, TenantId};
+use crate::scope::{Create, Permit, Scope, Update};
 
 /// Most writes of one request.
 pub const MAX_WRITES: usize = 1_000;
@@ -39,13 +41,15 @@ pub struct Reply {
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answered {
+pub enum Answered<T = Reply> {
     /// It was done.
-    Now(Reply),
+    Now(T),
     /// It was done before, and answered so.
-    Before(Reply),
+    Before(T),
     /// It was not: another request has its key.
     KeyReused,
+    /// It was not: the same request began before and has not ended, or its process was killed.
+    UnderWay,
 }
 
 /// Work that was not done: nothing of it is written.
@@ -83,20 +87,21 @@ impl Records {
         self.write(Write::upsert(create, update, key, body)?).await
     }
 
-    /// Does the work in one transaction, and answers what `reply` makes of its outcomes, one for
-    /// each write in their order. With `once` the answer is stored in the same transaction, and
+    /// Does the work of this scope's actor in one transaction, and answers what `reply` makes of its
+    /// outcomes, one for each write in their order. With `once` the answer is stored in the same transaction, and
     /// the same request is answered from there.
     ///
     /// # Errors
     /// That of the one write, or of the first that fails where all are to be done; those of `reply`.
     pub async fn perform<F>(
         &self,
+        scope: &Scope,
         work: Work,
         once: Option<Once>,
         reply: F,
     ) -> Result<Answered, Refused>
     where
-        F: FnOnce(Vec<Result<Written>>) -> Result<Reply> + Send + 'static,
+        F: Fn(Vec<Result<Written>>) -> Result<Reply> + Send + Sync + 'static,
     {
         if let Work::All(writes) | Work::Each(writes) = &work
             && !(1..=MAX_WRITES).contains(&writes.len())
@@ -104,32 +109,41 @@ impl Records {
             let message = format!("Give 1 to {MAX_WRITES} operations.");
             return Err(Error::invalid("operations", "wrong_count", message).into());
         }
-        self.answer(once, move |tx, core| {
-            Box::pin(async move { Ok(reply(run(tx, core, work).await?)?) })
+        let request = Arc::new((work, reply));
+        self.answer(scope.tenant(), once, move |tx, core| {
+            let request = request.clone();
+            Box::pin(async move {
+                let (work, reply) = &*request;
+                Ok(reply(run(tx, core, work).await?)?)
+            })
         })
         .await
     }
-
     /// Does a job in one transaction and answers its reply; with `once` that is stored with it, or
     /// known already.
-    pub(super) async fn answer<J>(&self, once: Option<Once>, job: J) -> Result<Answered, Refused>
+    pub(super) async fn answer<J>(
+        &self,
+        tenant: TenantId,
+        once: Option<Once>,
+        job: J,
+    ) -> Result<Answered, Refused>
     where
-        J: for<'t> FnOnce(&'t mut Tx<'_>, &'t Core) -> BoxFuture<'t, Result<Reply, Refused>>,
-        J: Send + 'static,
+        J: for<'t> Fn(&'t mut Tx<'_>, &'t Core) -> BoxFuture<'t, Result<Reply, Refused>>,
+        J: Send + Sync + 'static,
     {
-        let core = self.core.clone();
-        let done = self.core.db.write(move |tx| {
+        let request = Arc::new((once, job));
+        let done = self.heard(tenant, move |tx, core| {
+            let request = request.clone();
             Box::pin(async move {
+                let (once, job) = &*request;
                 let now = core.clock.now();
-                if let Some(once) = &once {
-                    match once.begin(tx, now).await? {
-                        Begun::First => {}
-                        Begun::Before(reply) => return Ok(Answered::Before(reply)),
-                        Begun::Other => return Ok(Answered::KeyReused),
-                    }
+                if let Some(once) = once
+                    && let Some(answered) = once.begin(tx, now).await?
+                {
+                    return Ok(answered);
                 }
-                let reply = job(tx, &core).await.map_err(Error::internal)?;
-                if let Some(once) = &once {
+                let reply = job(tx, core).await.map_err(Error::internal)?;
+                if let Some(once) = once {
                     once.finish(tx, now, &reply).await?;
                 }
                 Ok(Answered::Now(reply))
@@ -146,12 +160,12 @@ impl Records {
     }
 }
 
-async fn run(tx: &mut Tx<'_>, core: &Core, work: Work) -> Result<Vec<Result<Written>>, Refused> {
+async fn run(tx: &mut Tx<'_>, core: &Core, work: &Work) -> Result<Vec<Result<Written>>, Refused> {
     match work {
         Work::One(write) => Ok(vec![Ok(write.run_in(tx, core).await?)]),
         Work::All(writes) => {
             let mut outcomes = Vec::with_capacity(writes.len());
-            for (index, write) in writes.into_iter().enumerate() {
+            for (index, write) in writes.iter().enumerate() {
                 let outcome = one_of(tx, core, write).await;
                 outcomes.push(Ok(outcome.map_err(|error| Refused {
                     index: Some(index),
@@ -177,8 +191,9 @@ async fn run(tx: &mut Tx<'_>, core: &Core, work: Work) -> Result<Vec<Result<Writ
     }
 }
 
-async fn one_of(tx: &mut Tx<'_>, core: &Core, write: Result<Write>) -> Result<Written> {
-    let outcome = write?.run_in(tx, core).await;
+async fn one_of(tx: &mut Tx<'_>, core: &Core, write: &Result<Write>) -> Result<Written> {
+    let write = write.as_ref().map_err(Error::again)?;
+    let outcome = write.run_in(tx, core).await;
     outcome.map_err(|error| error.under("/values"))
 }
 

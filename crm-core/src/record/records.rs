@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde_json::{Map, Value as Json};
 
+use super::hearing::Hearing;
 use super::reach;
 use super::write::{Expected, Write, Written};
 use super::{Count, Filter, Page, PageNumber, Position, Query, Record, Total};
 use crate::crm::Core;
 use crate::db::record::{COUNT_CAP, Part, SearchPath, Statements, Stretch};
-use crate::db::{MANY, Sql};
+use crate::db::{MANY, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::RecordId;
+use crate::id::{RecordId, TenantId};
 use crate::reach::Reach;
 use crate::scope::{Create, Delete, Permit, Read, Update};
 use crate::upkeep::Task;
@@ -279,10 +281,37 @@ impl Records {
     /// # Errors
     /// Those of the write.
     pub(super) async fn write(&self, write: Write) -> Result<Written> {
-        let core = self.core.clone();
-        self.core
-            .db
-            .write(move |tx| Box::pin(async move { write.run_in(tx, &core).await }))
-            .await
+        let tenant = write.scope().tenant();
+        let write = Arc::new(write);
+        self.heard(tenant, move |tx, core| {
+            let write = write.clone();
+            Box::pin(async move { write.run_in(tx, core).await })
+        })
+        .await
+    }
+
+    /// Does a job in one transaction, again when its changes were judged.
+    pub(super) async fn heard<T, J>(&self, tenant: TenantId, job: J) -> Result<T>
+    where
+        T: Send + 'static,
+        J: for<'t> Fn(&'t mut Tx<'_>, &'t Core) -> BoxFuture<'t, Result<T>>,
+        J: Clone + Send + Sync + 'static,
+    {
+        let hearing = Hearing::of(&self.core, tenant).await?;
+        loop {
+            let (core, job, attended) = (self.core.clone(), job.clone(), hearing.clone());
+            let done = self.core.db.write(move |tx| {
+                Box::pin(async move {
+                    tx.attend(attended.clone());
+                    let done = job(tx, &core).await?;
+                    attended.adjourn()?;
+                    Ok(done)
+                })
+            });
+            match done.await {
+                Ok(done) => return Ok(done),
+                Err(error) => hearing.resume(error).await?,
+            }
+        }
     }
 }

@@ -232,8 +232,12 @@ pub(super) async fn restore_in(
     let before = before.ok_or(Error::NotFound)?;
     let mut after = before.clone();
     after.deleted_at = None;
-    match core.hooks.of(permit.module()?, ChangeKind::Restored) {
-        [] => unshelve_in(tx, core, permit, &before, after).await,
+    let module = permit.module()?;
+    match core.hooks.of(module, ChangeKind::Restored) {
+        // A record that comes back is judged as a new one.
+        [] if !tx.hearing().concerns(module, ChangeKind::Created) => {
+            unshelve_in(tx, core, permit, &before, after).await
+        }
         chain => {
             let step = Step::Restore(permit.clone());
             hook::run(tx, core, chain, step, Some(before), Some(after)).await

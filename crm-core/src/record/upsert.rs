@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::ChangeKind;
 use crate::module::CompiledModule;
 use crate::module::input::{CreateInput, UpdateInput};
-use crate::scope::{Create, Permit, Update};
+use crate::scope::{Create, Permit, Scope, Update};
 use crate::value::Value;
 
 /// A checked upsert.
@@ -62,11 +62,13 @@ impl Key {
                     _ => String::new(),
                 };
                 let what = match keys.is_empty() {
-                    true => "This module has no unique field that clients set: change records by \
-                             their id."
-                        .to_owned(),
+                    true => {
+                        "There is no unique field here that you may read and set: change records \
+                             by their id."
+                            .to_owned()
+                    }
                     false => format!(
-                        "Name a unique field that clients set: {}.",
+                        "Name a unique field that you may read and set: {}.",
                         keys.join(" or ")
                     ),
                 };
@@ -113,7 +115,15 @@ impl Write {
 }
 
 impl Upsert {
-    pub(super) async fn run_in(self, tx: &mut Tx<'_>, core: &Core) -> Result<(ChangeKind, Record)> {
+    pub(super) fn scope(&self) -> &Scope {
+        self.create.scope()
+    }
+
+    pub(super) async fn run_in(
+        &self,
+        tx: &mut Tx<'_>,
+        core: &Core,
+    ) -> Result<(ChangeKind, Record)> {
         if let Some(known) = self.find(tx, core).await? {
             return self.change(tx, core, known).await;
         }
@@ -143,7 +153,7 @@ impl Upsert {
     }
 
     async fn change(
-        self,
+        &self,
         tx: &mut Tx<'_>,
         core: &Core,
         known: Record,
@@ -154,7 +164,7 @@ impl Upsert {
             Error::NotFound => Error::conflict(TAKEN, "another record has the same value already"),
             error => error,
         })?;
-        let mut changes = self.changes;
+        let mut changes = self.changes.clone();
         if self.update.module()?.fields()[self.key.0].immutable {
             // The key found the record: how it is written there stays.
             changes.changes.retain(|(at, _)| *at != self.key.0);

@@ -25,7 +25,7 @@ use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
 use crate::module::input::{CreateInput, UpdateInput};
 use crate::module::{CompiledModule, input, machine};
-use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Update};
+use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Scope, Update};
 
 /// The versions that a change is meant for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,29 +111,41 @@ impl Write {
         Ok(Self(Kind::Delete(permit.clone(), id, expected.into())))
     }
 
+    /// Who writes.
+    pub(super) fn scope(&self) -> &Scope {
+        match &self.0 {
+            Kind::Create(permit, _) => permit.scope(),
+            Kind::Update(permit, ..) => permit.scope(),
+            Kind::Delete(permit, ..) | Kind::Restore(permit, ..) => permit.scope(),
+            Kind::Purge(permit, ..) => permit.scope(),
+            Kind::Merge(merging) => merging.scope(),
+            Kind::Upsert(upsert) => upsert.scope(),
+        }
+    }
+
     /// Does it, inside an open transaction.
-    pub(super) async fn run_in(self, tx: &mut Tx<'_>, core: &Core) -> Result<Written> {
-        let (kind, record) = match self.0 {
+    pub(super) async fn run_in(&self, tx: &mut Tx<'_>, core: &Core) -> Result<Written> {
+        let (kind, record) = match &self.0 {
             Kind::Create(permit, sent) => {
-                let record = create_in(tx, core, &permit, &sent).await?;
+                let record = create_in(tx, core, permit, sent).await?;
                 (ChangeKind::Created, record)
             }
             Kind::Update(permit, id, expected, sent) => {
-                demand_version(tx, core, &permit, id, &expected).await?;
-                let record = update_in(tx, core, &permit, id, &expected, &sent).await?;
+                demand_version(tx, core, permit, *id, expected).await?;
+                let record = update_in(tx, core, permit, *id, expected, sent).await?;
                 (ChangeKind::Updated, record)
             }
             Kind::Delete(permit, id, expected) => {
-                demand_version(tx, core, &permit, id, &expected).await?;
-                let record = delete_in(tx, core, &permit, id, &expected).await?;
+                demand_version(tx, core, permit, *id, expected).await?;
+                let record = delete_in(tx, core, permit, *id, expected).await?;
                 (ChangeKind::Deleted, record)
             }
             Kind::Restore(permit, id, expected) => {
-                let record = trash::restore_in(tx, core, &permit, id, &expected).await?;
+                let record = trash::restore_in(tx, core, permit, *id, expected).await?;
                 (ChangeKind::Restored, record)
             }
             Kind::Purge(permit, id, expected) => {
-                let record = trash::purge_in(tx, core, &permit, id, &expected).await?;
+                let record = trash::purge_in(tx, core, permit, *id, expected).await?;
                 (ChangeKind::Purged, record)
             }
             Kind::Merge(merging) => (ChangeKind::Merged, merging.run_in(tx, core).await?),
@@ -189,7 +201,9 @@ pub(super) async fn create_in(
     let module = permit.module()?;
     let record = new_record(core, permit, module, sent);
     match core.hooks.of(module, ChangeKind::Created) {
-        [] => insert_in(tx, core, permit, record).await,
+        [] if !tx.hearing().concerns(module, ChangeKind::Created) => {
+            insert_in(tx, core, permit, record).await
+        }
         chain => {
             let step = Step::Create(permit.clone());
             hook::run(tx, core, chain, step, None, Some(record)).await
@@ -282,8 +296,9 @@ pub(super) async fn change_in(
     if before.values == after.values && before.owner_id == after.owner_id {
         return Ok(before);
     }
-    match core.hooks.of(permit.module()?, ChangeKind::Updated) {
-        [] => {
+    let module = permit.module()?;
+    match core.hooks.of(module, ChangeKind::Updated) {
+        [] if !tx.hearing().concerns(module, ChangeKind::Updated) => {
             store_in(
                 tx,
                 core,
@@ -391,8 +406,9 @@ pub(super) async fn remove_locked(
     permit: &Permit<Delete>,
     before: Record,
 ) -> Result<Record> {
-    match core.hooks.of(permit.module()?, ChangeKind::Deleted) {
-        [] => {
+    let module = permit.module()?;
+    match core.hooks.of(module, ChangeKind::Deleted) {
+        [] if !tx.hearing().concerns(module, ChangeKind::Deleted) => {
             remove_in(tx, core, permit, &before).await?;
             Ok(before)
         }

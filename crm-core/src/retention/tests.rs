@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::crm::Crm;
 use crate::db::{ColumnType, Sql};
 use crate::module::default_modules;
+use crate::plugin::Manifest;
 use crate::record::Query;
 use crate::scope::{Create, Read, RequestContext};
 use crate::testing::Backend;
@@ -55,12 +56,17 @@ async fn what_is_delivered_run_or_sealed_goes_at_its_age_and_nothing_else(
     }
     crm.dispatch_once().await?;
     contact().await?;
+    let manifest = "name = 'idle'\nversion = '1.0.0'\ntriggers = ['contact.created']\n";
     let plugin = Sql::new(
         "INSERT INTO plugins (tenant_id, id, name, version, manifest, sha256, created_at) \
-         VALUES ($1, $2, 'idle', '1.0.0', '{}', $3, $4)",
+         VALUES ($1, $2, 'idle', '1.0.0', $3, $4, $5)",
     )
     .bind(tenant, ColumnType::Uuid)
     .bind(tenant, ColumnType::Uuid)
+    .bind(
+        serde_json::to_value(Manifest::parse(manifest)?)?,
+        ColumnType::Json,
+    )
     .bind(vec![0; 32], ColumnType::Bytes)
     .bind(clock.now(), ColumnType::Instant);
     crm.core

@@ -46,10 +46,11 @@ pub struct Tombstone {
 
 impl Tenants {
     /// Erases a tenant for good, whose name is given once more: it is suspended, then every row of it
-    /// goes, with the users who belong to no other tenant.
+    /// goes, with the users who belong to no other tenant. Of one that is erased, what is left is answered
+    /// again, whatever name is given: none is kept.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such tenant; [`Error::Conflict`] `name_differs` when
+    /// [`Error::NotFound`] when there never was such a tenant; [`Error::Conflict`] `name_differs` when
     /// `confirm` is not its name; [`Error::Unavailable`] while another process does not seal the last
     /// audit entries.
     pub async fn erase(
@@ -58,7 +59,10 @@ impl Tenants {
         confirm: &str,
         request: RequestContext,
     ) -> Result<Tombstone> {
-        let tenant = self.get(id).await?;
+        let tenant = match self.get(id).await {
+            Err(Error::NotFound) => return self.tombstone(id).await?.ok_or(Error::NotFound),
+            found => found?,
+        };
         if tenant.name != confirm.trim() {
             return Err(Error::conflict(
                 "name_differs",

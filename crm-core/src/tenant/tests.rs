@@ -19,7 +19,7 @@ use crate::group::NewGroup;
 use crate::id::{RecordId, TenantId};
 use crate::identity::{
     Login, NewApiKey, NewInvitation, NewServiceAccount, NewUser, PasswordCost, Session,
-    TenantSecurity,
+    TenantSecurityChange,
 };
 use crate::job::{JobContext, JobKind, JobState};
 use crate::module::{FieldSpec, ModuleSpec, default_modules};
@@ -208,13 +208,13 @@ impl World {
         };
         let permit = self.permit::<Create>(tenant, "members")?;
         self.crm.invitations().create(&permit, invitation).await?;
-        let security = TenantSecurity {
-            operator_impersonation: false,
-            ..TenantSecurity::default()
+        let security = TenantSecurityChange {
+            operator_impersonation: Some(false),
+            ..TenantSecurityChange::default()
         };
         let permit = self.permit::<Update>(tenant, "members")?;
         let accounts = self.crm.accounts();
-        accounts.set_tenant_security(&permit, security).await?;
+        accounts.update_tenant_security(&permit, security).await?;
         let key = NewApiKey {
             name: "key".into(),
             role: "viewer".into(),

@@ -16,14 +16,14 @@ use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
 use crate::job::{JobContext, JobKind, Progress, Saved, drop_chunks_before, insert_error};
 use crate::module::CompiledModule;
-use crate::record::Key;
 use crate::record::bulk::{Bulk, Outcome, Prepared, Rules};
+use crate::record::{Hearing, Key};
 
 /// The kind of import jobs.
 pub(super) const KIND: &str = "import";
-/// Most entries of a batch: few enough that other writers wait some 50 ms at most, many enough that
+/// Most entries of a batch: few enough that other writers wait some 100 ms at most, many enough that
 /// the disk's flush at its end costs little of each.
-const BATCH: usize = 1_000;
+const BATCH: usize = 2_000;
 /// Bytes after which a batch takes no further entry.
 const BATCH_BYTES: u64 = 1024 * 1024;
 /// Most refused fields that are kept for a file; further ones are counted.
@@ -260,10 +260,21 @@ async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) 
         total_bytes: job.progress().total_bytes,
     };
     let mut tries = 1;
+    let hearing = match options.dry_run {
+        true => Hearing::of_trial(job.core(), scope.tenant()).await?,
+        false => Hearing::of(job.core(), scope.tenant()).await?,
+    };
     loop {
-        let (step, prepared) = (step.clone(), prepared.clone());
+        let (step, prepared, attended) = (step.clone(), prepared.clone(), hearing.clone());
         let written = job
-            .commit(move |tx| Box::pin(async move { step.apply(tx, prepared).await }))
+            .commit(move |tx| {
+                Box::pin(async move {
+                    tx.attend(attended.clone());
+                    let saved = step.apply(tx, prepared).await?;
+                    attended.adjourn()?;
+                    Ok(saved)
+                })
+            })
             .await;
         match written {
             Ok(()) => break,
@@ -271,7 +282,7 @@ async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) 
                 code: "already_exists" | "reference_violation",
                 ..
             }) if tries < TRIES => tries += 1,
-            Err(error) => return Err(error),
+            Err(error) => hearing.resume(error).await?,
         }
     }
     job.checkpoint()?

@@ -120,7 +120,7 @@ async fn an_amount_without_a_currency_is_refused_at_the_currency(
         let done = it
             .crm
             .records()
-            .perform(Work::One(write), None, reply)
+            .perform(&scope, Work::One(write), None, reply)
             .await;
         done.map(drop).map_err(|refused| refused.error)
     };

@@ -358,7 +358,7 @@ async fn a_field_that_is_not_listed_is_written_through_no_door(
         Write::create(&create, body(json!({"name": "Eve"}))),
         Write::update(&update, ada.id, None, body(json!({"salary": "1"}))),
     ];
-    let done = records.perform(Work::All(batch), None, |_| Err(Error::NotFound));
+    let done = records.perform(&scope, Work::All(batch), None, |_| Err(Error::NotFound));
     let refused = done.await.err().context("refused")?;
     assert_eq!(
         (refused.index, refused.error.code()),

@@ -450,7 +450,7 @@ async fn every_door_runs_the_hooks(backend: Backend) -> anyhow::Result<()> {
         })
     };
     records
-        .perform(Work::Each(writes), None::<Once>, reply)
+        .perform(&scope, Work::Each(writes), None::<Once>, reply)
         .await?;
 
     let lines = "title,code,amount\ne,upsert,\nf,import,\ng,no,13\nh,last,-1\n";

@@ -52,7 +52,7 @@ async fn every_built_in_module_keeps_its_promises(backend: Backend) -> anyhow::R
     Ok(())
 }
 
-async fn open(backend: &Backend, modules: Vec<ModuleSpec>) -> crm_core::Result<Crm> {
+pub(super) async fn open(backend: &Backend, modules: Vec<ModuleSpec>) -> crm_core::Result<Crm> {
     Crm::builder()
         .database(backend.url())
         .database_options(DatabaseOptions {

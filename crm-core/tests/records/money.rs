@@ -100,7 +100,7 @@ async fn amounts_end_at_the_minor_unit_of_the_currency_that_the_record_has(
     };
     let reply = |_| Err(Error::NotFound);
     let work = Work::One(upsert("0.121")?);
-    let outcome = it.crm.records().perform(work, None, reply).await;
+    let outcome = it.crm.records().perform(&scope, work, None, reply).await;
     let outcome = outcome.map(drop).map_err(|refused| refused.error);
     assert_eq!(refusals(outcome), refused("amount", "too_precise"));
     Ok(())

@@ -291,7 +291,7 @@ async fn what_follows_is_bounded(backend: Backend) -> anyhow::Result<()> {
             })
         };
         let work = Work::All(writes);
-        let done = it.crm.records().perform(work, None, reply).await;
+        let done = it.crm.records().perform(&scope, work, None, reply).await;
         assert!(done.is_ok_and(|done| matches!(done, Answered::Now(_))));
     }
     assert_eq!(code(it.delete(&scope, &firm).await), "too_many_dependents");

@@ -16,6 +16,7 @@ on_both_databases!(
     a_condition_limits_every_read_and_write,
     what_is_written_stays_within_the_rows_that_may_be_written,
     lists_and_single_records_agree_for_random_rules,
+    conditions_on_the_values_of_one_field_reach_what_each_of_them_does,
     a_temporary_role_holds_exactly_until_its_instant_and_is_not_handed_on,
     a_parent_is_one_record_of_another_module,
 );
@@ -587,6 +588,33 @@ async fn a_parent_is_one_record_of_another_module(backend: Backend) -> anyhow::R
             ),
             other => panic!("{other:?}"),
         }
+    }
+    Ok(())
+}
+
+async fn conditions_on_the_values_of_one_field_reach_what_each_of_them_does(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let all = chain(&it).await?;
+    let titled = |condition: Json| PermissionInput {
+        permission: "leads.read".to_owned(),
+        condition: Some(body(json!({ "title": condition }))),
+        ..PermissionInput::default()
+    };
+    let rules = [
+        titled(json!({"eq": "a1x"})),
+        titled(json!({"in": ["A1Y", "b2y"]})),
+        titled(json!({"starts": "b1"})),
+        titled(json!({"eq": "a1x", "ne": "a1x"})),
+    ];
+    it.role("some", rules.into()).await?;
+    let (scope, _) = it.member("some").await?;
+    let seen = it.titles(&scope, "leads").await?;
+    assert_eq!(seen, ["a1x", "b1x", "b1y", "b2y"]);
+    for (title, record) in all.iter().filter(|(title, _)| title.len() == 3) {
+        let read = it.get(&scope, "leads", record.id).await;
+        assert_eq!(read.is_ok(), seen.contains(title), "{title}");
     }
     Ok(())
 }

@@ -149,6 +149,7 @@ async fn an_import_takes_its_numbers_at_once_and_a_refused_create_takes_none(
     it.crm
         .records()
         .perform(
+            &scope,
             Work::Each(writes.into_iter().collect()),
             None::<Once>,
             reply,

@@ -9,8 +9,6 @@ use crm_core::record::{Aggregate, Figures, Filter, GroupKey, Groups, MaxAge, Met
 use crm_core::{Error, FieldError, Permit, Read, Scope};
 use poem::http::{HeaderName, HeaderValue, StatusCode};
 use poem::{Request, Response};
-use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::{Handler, body};
 use crate::problem::Problem;
@@ -24,7 +22,7 @@ impl Handler<'_> {
         let permit = self.scope.permit::<Read>(self.name())?;
         let (ask, age) = parse(&self.scope, &self.module, request)?;
         let (groups, cache) = self.figures(&permit, &ask, age).await?;
-        let answer = Answer::new(&self.module, &ask, &groups)?;
+        let answer = groups.to_json(&self.module, &ask)?;
         Ok(cache.told(body(StatusCode::OK, &answer)?))
     }
 
@@ -140,46 +138,4 @@ fn parts<T>(
     read: impl Fn(&str) -> Result<T, FieldError>,
 ) -> Result<Vec<T>, FieldError> {
     text.split(',').map(read).collect()
-}
-
-/// The groups on the wire.
-#[derive(Serialize)]
-struct Answer {
-    data: Vec<Group>,
-    truncated: bool,
-}
-
-#[derive(Serialize)]
-struct Group {
-    group: Map<String, Value>,
-    metrics: Map<String, Value>,
-}
-
-impl Answer {
-    /// Names every value as it was asked for.
-    ///
-    /// # Errors
-    /// None: every value has a JSON form.
-    fn new(module: &CompiledModule, ask: &Aggregate, groups: &Groups) -> Result<Self, Error> {
-        let keys: Vec<_> = ask.group_by.iter().map(|key| key.name(module)).collect();
-        let names: Vec<_> = ask.metrics.iter().map(|one| one.name(module)).collect();
-        let named = |names: &[String], values: &[crm_core::value::Value]| {
-            names
-                .iter()
-                .zip(values)
-                .map(|(name, value)| Ok((name.clone(), serde_json::to_value(value)?)))
-                .collect::<Result<Map<_, _>, serde_json::Error>>()
-                .map_err(Error::internal)
-        };
-        let data = groups.data.iter().map(|group| {
-            Ok(Group {
-                group: named(&keys, &group.keys)?,
-                metrics: named(&names, &group.metrics)?,
-            })
-        });
-        Ok(Self {
-            data: data.collect::<Result<_, Error>>()?,
-            truncated: groups.truncated,
-        })
-    }
 }

@@ -3,6 +3,7 @@
 //! There is no code per module. A handler reads the request, asks the scope for the permit, and
 //! writes what the library answers; rules and rights live in the library.
 
+mod action;
 mod aggregate;
 mod bulk;
 mod condition;
@@ -77,6 +78,8 @@ enum Target {
     Trash,
     /// What of the collection may be the same.
     Duplicates,
+    /// What a plugin offers to do about one record, or about some of the collection.
+    Action(Option<Named>, action::Action),
     /// Something to do with one record: the path goes on behind its id or number.
     Act(Named, Act),
     /// Figures about the collection.
@@ -171,8 +174,14 @@ impl Target {
             Some(merge::DUPLICATES) if !module.spec().duplicates.is_empty() => Self::Duplicates,
             Some(below) => match below.split_once('/') {
                 None => Named::read(module, below).map_or(Self::Nothing, Self::Record),
-                Some((id, act)) => match (Named::read(module, id), Act::named(module, act)) {
-                    (Some(named), Some(act)) => Self::Act(named, act),
+                Some((action::ACTIONS, path)) => action::Action::of(path)
+                    .map_or(Self::Nothing, |action| Self::Action(None, action)),
+                Some((id, act)) => match (Named::read(module, id), act.split_once('/')) {
+                    (Some(named), Some((action::ACTIONS, path))) => action::Action::of(path)
+                        .map_or(Self::Nothing, |action| Self::Action(Some(named), action)),
+                    (Some(named), _) => {
+                        Act::named(module, act).map_or(Self::Nothing, |act| Self::Act(named, act))
+                    }
                     _ => Self::Nothing,
                 },
             },
@@ -191,6 +200,8 @@ impl Target {
             Self::Trash => (READ, trash::TRASH),
             Self::Duplicates => (READ, merge::DUPLICATES),
             Self::Act(_, act) => (act.methods(), act.below()),
+            Self::Action(Some(_), _) => (BODY, "{id}/actions/{plugin}/{action}"),
+            Self::Action(None, _) => (BODY, "actions/{plugin}/{action}"),
             Self::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
             Self::Funnel => (AGGREGATE, funnel::FUNNEL),
             Self::Nearest => (BODY, nearest::NEAREST),
@@ -265,6 +276,7 @@ impl Call {
             (_, Target::Trash) => handler.trash(&request).await,
             (_, Target::Duplicates) => handler.duplicates(&request).await,
             (_, Target::Act(named, act)) => handler.act(request, named, act).await,
+            (_, Target::Action(on, action)) => handler.run_action(request, on, action).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
             (_, Target::Funnel) => handler.funnel(&request).await,
             (_, Target::Nearest) => handler.nearest(request).await,

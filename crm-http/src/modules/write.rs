@@ -109,10 +109,10 @@ impl Handler<'_> {
         reply: F,
     ) -> Result<Response, Problem>
     where
-        F: FnOnce(Vec<crm_core::Result<Written>>) -> crm_core::Result<Reply> + Send + 'static,
+        F: Fn(Vec<crm_core::Result<Written>>) -> crm_core::Result<Reply> + Send + Sync + 'static,
     {
         let records = self.exchange.app.crm.records();
-        self.answered(records.perform(work, once, reply).await)
+        self.answered(records.perform(&self.scope, work, once, reply).await)
     }
 
     /// The response to what became of a request.
@@ -122,19 +122,9 @@ impl Handler<'_> {
     ) -> Result<Response, Problem> {
         match answered {
             Ok(Answered::Now(reply)) => self.answer(reply),
-            Ok(Answered::Before(reply)) => {
-                let mut response = self.answer(reply)?;
-                let replayed = const { HeaderValue::from_static("true") };
-                response
-                    .headers_mut()
-                    .insert(IDEMPOTENCY_REPLAYED, replayed);
-                Ok(response)
-            }
-            Ok(Answered::KeyReused) => Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "another request has this Idempotency-Key; choose a new one for each request",
-            )),
+            Ok(Answered::Before(reply)) => Ok(replayed(self.answer(reply)?)),
+            Ok(Answered::KeyReused) => Err(key_reused()),
+            Ok(Answered::UnderWay) => Err(under_way()),
             Err(refused) => Err(match refused.index {
                 None => refused.error.into(),
                 Some(index) => {
@@ -393,4 +383,31 @@ fn operations(mut body: Map<String, Value>) -> Result<(bool, Vec<Value>), Proble
         return Err(Error::invalid(name, "unknown_field", message).into());
     }
     Ok((atomic, operations))
+}
+
+/// An answer that was given before.
+pub(super) fn replayed(mut response: Response) -> Response {
+    let replayed = const { HeaderValue::from_static("true") };
+    response
+        .headers_mut()
+        .insert(IDEMPOTENCY_REPLAYED, replayed);
+    response
+}
+
+pub(super) fn key_reused() -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "idempotency_key_reused",
+        "another request has this Idempotency-Key; choose a new one for each request",
+    )
+}
+
+pub(super) fn under_way() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "request_under_way",
+        "this request began before under its Idempotency-Key and has not ended; ask again with the same \
+         key for its answer. When that never comes, its process was stopped in the middle: see what was \
+         done before asking with a new key",
+    )
 }

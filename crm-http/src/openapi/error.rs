@@ -124,6 +124,10 @@ pub(super) fn schemas() -> Map<String, Value> {
                         "type": "boolean",
                         "description": "With it: whether a passkey of the user's will do.",
                     },
+                    "run_id": {
+                        "type": "string", "format": "uuid",
+                        "description": "The run of a plugin that it is about, where it is about one.",
+                    },
                     "errors": {
                         "type": "array",
                         "description": "Each refused field of the input.",

@@ -1,11 +1,13 @@
 //! The one OpenAPI document: the fixed resources' own, merged with the paths and schemas that follow
 //! from the declared modules. What serves a request also describes it.
 
+mod body;
 mod error;
 mod example;
 mod field;
 mod figures;
 mod fixed;
+mod further;
 mod module;
 mod page;
 mod read;
@@ -17,6 +19,7 @@ use std::sync::RwLock;
 
 use bytes::Bytes;
 use crm_core::module::CompiledModule;
+use crm_core::plugin::Offered;
 use crm_core::{Crm, Error, Registry, Scope};
 use poem::Response;
 use poem::http::header::{CACHE_CONTROL, VARY};
@@ -26,6 +29,8 @@ use crate::problem::Problem;
 
 /// The name of the security scheme that both kinds of credential share.
 pub(crate) const BEARER: &str = "bearer";
+/// The name of the security scheme of signed messages.
+pub(crate) const SIGNED: &str = "webhook_signature";
 
 const INTRODUCTION: &str = "\
 Records of the declared modules, and the administration of a tenant.
@@ -33,7 +38,9 @@ Records of the declared modules, and the administration of a tenant.
 Every answer carries `X-Request-Id`. Errors are `application/problem+json` (RFC 9457) with a stable \
 `code`; refused input lists each field by JSON Pointer in `errors`. What belongs to another tenant \
 is answered like what does not exist. Whoever asks for this document with a credential gets that of \
-their tenant, with the fields and modules it declared itself (`/api/v1/modules`). Lists are paged by `cursor`. A record's version is its `ETag`; \
+their tenant, with the fields and modules it declared itself (`/api/v1/modules`). An operation needs \
+its `x-permission`, and the `x-further-permissions` beside it, always or in the case that `when` \
+names. Actions that the tenant's plugins offer on records are operations of that document. Lists are paged by `cursor`. A record's version is its `ETag`; \
 send it back as `If-Match` to change only what you have seen.";
 
 /// Makes the document, and keeps it as long as the modules stay the same.
@@ -64,9 +71,13 @@ impl OpenApi {
     ///
     /// # Errors
     /// When it cannot be written, which is a bug.
-    pub(crate) fn answer(&self, crm: &Crm, caller: Option<&Scope>) -> Result<Response, Problem> {
+    pub(crate) async fn answer(
+        &self,
+        crm: &Crm,
+        caller: Option<&Scope>,
+    ) -> Result<Response, Problem> {
         let own = match caller {
-            Some(scope) => self.of_tenant(crm, scope)?,
+            Some(scope) => self.of_tenant(crm, scope).await?,
             None => None,
         };
         let body = match own {
@@ -88,9 +99,9 @@ impl OpenApi {
         {
             return Ok(body.clone());
         }
-        let modules = registry.iter().map(AsRef::as_ref);
+        let modules: Vec<_> = registry.iter().map(AsRef::as_ref).collect();
         let body = Bytes::from(
-            serde_json::to_vec(&self.merge(registry, modules)).map_err(Error::internal)?,
+            serde_json::to_vec(&self.merge(registry, &modules, &[])).map_err(Error::internal)?,
         );
         if let Ok(mut cached) = self.cached.write() {
             *cached = Some((registry.version().to_owned(), body.clone()));
@@ -98,10 +109,11 @@ impl OpenApi {
         Ok(body)
     }
 
-    fn merge<'m>(
+    fn merge(
         &self,
         registry: &Registry,
-        modules: impl Iterator<Item = &'m CompiledModule>,
+        modules: &[&CompiledModule],
+        offered: &[Offered],
     ) -> Value {
         let mut document = self.fixed.clone();
         document["openapi"] = json!("3.0.3");
@@ -124,6 +136,9 @@ impl OpenApi {
                 tags.push(described.tag);
             }
         }
+        module::add_actions(&mut document, modules, offered);
+        for_each_operation(&mut document, |_, _, operation| body::declare(operation));
+        for_each_operation(&mut document, |_, _, operation| further::declare(operation));
         for_each_operation(&mut document, error::declare);
         for_each_operation(&mut document, |_, _, operation| declare_tenant(operation));
         extend(&mut document["components"]["schemas"], error::schemas());
@@ -166,9 +181,9 @@ pub(crate) fn platform_permission_in(words: &str) -> Option<&str> {
     rest.split_once('`').map(|(permission, _)| permission)
 }
 
-/// Every operation with a credential takes the tenant's name.
+/// Every operation with a credential takes the tenant's name, but for those of the platform.
 fn declare_tenant(operation: &mut Map<String, Value>) {
-    if !operation.contains_key("security") {
+    if !operation.contains_key("security") || operation.contains_key("x-platform-permission") {
         return;
     }
     let parameters = operation.entry("parameters").or_insert_with(|| json!([]));

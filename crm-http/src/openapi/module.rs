@@ -1,22 +1,27 @@
 //! The paths and schemas that follow from one module's declaration.
 
+mod action;
+mod aggregate;
 mod bulk;
 mod key;
+mod list;
 mod merge;
 mod nearest;
+mod schema;
 mod transfer;
 mod trash;
 
 use crm_core::Registry;
-use crm_core::module::{
-    Bounds, CompiledModule, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete,
-};
-use crm_core::record::{Aggregate, Function, GroupKey, Query, operators};
+use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident, OnDelete};
 use serde_json::{Map, Value, json};
 
-use super::BEARER;
-use super::field::{filters, named_schema, pascal, property, reference};
-use super::{figures, read, through};
+pub(super) use action::add as add_actions;
+
+use self::aggregate::{aggregate, funnel};
+use self::list::{list, query};
+use self::schema::schemas;
+use super::field::{pascal, reference};
+use super::{BEARER, figures, read};
 use crate::modules::{BASE, has_funnel};
 
 /// What a module adds to the document.
@@ -109,195 +114,6 @@ impl Words<'_> {
     }
 }
 
-fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
-    let id = format!("list_{}", words.plural);
-    let notes = "Conditions are joined by and; texts are searched as substrings. \
-        Pages follow each other by `cursor`. ";
-    let notes = &format!("{notes}{}", through::words(registry, module));
-    let mut operation = words.operation("read", id, format!("List {}", words.plural), notes);
-    operation["parameters"] = Value::Array(list_parameters(registry, words, module));
-    operation["responses"] = json!({
-        "200": answer("A page of records.", &format!("{}List", words.record())),
-    });
-    operation
-}
-
-fn list_parameters(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Vec<Value> {
-    let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema});
-    let limit = json!({
-        "type": "integer", "format": "int32",
-        "minimum": 1, "maximum": Query::MAX_LIMIT, "default": Query::DEFAULT_LIMIT,
-    });
-    let mut parameters = vec![
-        query("limit", "Most records of the page.", limit),
-        query(
-            "cursor",
-            "The `next_cursor` of the page before.",
-            json!({"type": "string"}),
-        ),
-        read::sort_parameter(module),
-        search_parameter(),
-        query(
-            "count",
-            "Whether to count all matches: up to a cap (`true`), or exactly.",
-            read::count_schema(),
-        ),
-    ];
-    parameters.extend(super::page::parameters());
-    parameters.extend(read::view_parameters(registry, module));
-    for field in system_fields().iter().chain(module.readable()) {
-        parameters.extend(filters(words.singular, field, operators(&field.kind)));
-    }
-    parameters.extend(through::parameters(registry, module));
-    parameters
-}
-
-fn aggregate(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
-    let id = format!("aggregate_{}", words.plural);
-    let notes = "Counts, exact sums and averages (as text), extremes, by group, of the records that \
-        a list with the same conditions shows; the parts of the calendar are those of UTC. ";
-    let beside = |field: &FieldSpec| {
-        let FieldType::Money { currency, .. } = &field.kind else {
-            return false;
-        };
-        matches!(currency, MoneyCurrency::Field(_))
-    };
-    let currencies = match module.fields().iter().any(beside) {
-        true => "Figures about amounts are of one currency: group by it, or filter by one. ",
-        false => "",
-    };
-    let notes = &format!("{notes}{currencies}{}", through::words(registry, module));
-    let summary = format!("Figures about {}", words.plural);
-    let mut operation = words.operation("read", id, summary, notes);
-    let several =
-        |name: &str, required: bool, most: usize, description: &str, values: Vec<String>| {
-            json!({
-                "name": name, "in": "query", "required": required, "description": description,
-                "style": "form", "explode": false,
-                "schema": {
-                    "type": "array", "minItems": 1, "maxItems": most,
-                    "items": {"type": "string", "enum": values},
-                },
-            })
-        };
-    let fields = [system_fields(), module.readable().cloned().collect()].concat();
-    let mut keys = Vec::new();
-    let mut metrics = vec![Function::Count.to_string()];
-    for FieldSpec { name, kind, .. } in &fields {
-        if matches!(kind, FieldType::Instant(_) | FieldType::Date(_)) {
-            keys.extend(["day", "month", "year"].map(|bucket| format!("{name}:{bucket}")));
-        }
-        if GroupKey::fits(kind) && !matches!(kind, FieldType::Instant(_)) {
-            keys.push(name.to_string());
-        }
-        let fitting = Function::all().filter(|(_, function)| function.fits(kind));
-        metrics.extend(fitting.map(|(word, _)| format!("{word}:{name}")));
-    }
-    let mut parameters = vec![
-        several(
-            "metrics",
-            true,
-            Aggregate::MAX_METRICS,
-            "The figures.",
-            metrics,
-        ),
-        several(
-            "group_by",
-            false,
-            Aggregate::MAX_KEYS,
-            "What makes a group.",
-            keys,
-        ),
-        search_parameter(),
-        figures::max_age(module),
-    ];
-    for field in &fields {
-        parameters.extend(filters(words.singular, field, operators(&field.kind)));
-    }
-    parameters.extend(through::parameters(registry, module));
-    operation["parameters"] = Value::Array(parameters);
-    let schema = format!("{}Aggregate", words.record());
-    let mut groups = answer("The groups, in the order of their keys.", &schema);
-    figures::x_cache(&mut groups);
-    operation["responses"] = json!({"200": groups});
-    operation
-}
-
-fn funnel(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
-    let id = format!("funnel_{}", words.plural);
-    let notes = "How many records are in each state, how many came so far, and what share goes on; \
-        of the records that a list with the same conditions shows. ";
-    let notes = &format!("{notes}{}", through::words(registry, module));
-    let summary = format!("The funnel of {}", words.plural);
-    let mut operation = words.operation("read", id, summary, notes);
-    let mut parameters = figures::funnel_parameters(module);
-    parameters.push(search_parameter());
-    for field in system_fields().iter().chain(module.readable()) {
-        parameters.extend(filters(words.singular, field, operators(&field.kind)));
-    }
-    parameters.extend(through::parameters(registry, module));
-    operation["parameters"] = Value::Array(parameters);
-    let schema = format!("{}Funnel", words.record());
-    let mut steps = answer("The steps, in the order of the field's values.", &schema);
-    figures::x_cache(&mut steps);
-    operation["responses"] = json!({"200": steps});
-    operation
-}
-
-fn groups() -> Value {
-    json!({
-        "type": "object",
-        "description": "Figures by group.",
-        "required": ["data", "truncated"],
-        "properties": {
-            "data": {
-                "type": "array",
-                "maxItems": Aggregate::MAX_GROUPS,
-                "items": {
-                    "type": "object",
-                    "required": ["group", "metrics"],
-                    "properties": {
-                        "group": {
-                            "type": "object",
-                            "description": "The values of the keys, named as in `group_by`.",
-                            "additionalProperties": true,
-                        },
-                        "metrics": {
-                            "type": "object",
-                            "description": "The figures, named as in `metrics`.",
-                            "additionalProperties": true,
-                        },
-                    },
-                    "additionalProperties": false,
-                },
-            },
-            "truncated": {"type": "boolean", "description": "Whether there are more groups."},
-        },
-        "additionalProperties": false,
-    })
-}
-
-fn search_parameter() -> Value {
-    json!({
-        "name": "search", "in": "query", "required": false,
-        "description": "Text that a searchable field must contain, in any case.",
-        "schema": {"type": "string", "maxLength": 200},
-    })
-}
-
-fn query(words: &Words<'_>, module: &CompiledModule) -> Value {
-    let id = format!("query_{}", words.plural);
-    let notes = "Like the list, with conditions nested by `and`, `or` and `not`. ";
-    let mut operation = words.operation("read", id, format!("Query {}", words.plural), notes);
-    operation["requestBody"] = body(&read::query_name(words.singular));
-    operation["requestBody"]["content"]["application/json"]["example"] =
-        read::query_example(module);
-    operation["responses"] = json!({
-        "200": answer("A page of records.", &format!("{}List", words.record())),
-    });
-    operation
-}
-
 /// The library's own columns as far as lists filter by them.
 pub(super) fn system_fields() -> Vec<FieldSpec> {
     let field = |name: &str, kind: FieldType| {
@@ -365,7 +181,8 @@ fn batch(words: &Words<'_>) -> Value {
     let notes = format!(
         "Each operation needs its own permission; whoever has none of them is refused. An atomic \
         batch that fails writes nothing and names its first failing operation, counted from 0, in \
-        `detail` and `errors`. Deleting needs `{0}.delete`, updating `{0}.update`. ",
+        `detail` and `errors`. Also needs `{0}.update` when an operation updates or upserts. Also needs \
+        `{0}.delete` when an operation deletes. ",
         words.plural
     );
     let mut operation = words.operation("create", id, summary, &notes);
@@ -458,170 +275,4 @@ fn versioned(description: &str, schema: &str) -> Value {
     let mut answer = answer(description, schema);
     answer["headers"] = json!({"ETag": header("The version, in quotes.")});
     answer
-}
-
-fn schemas(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Map<String, Value> {
-    let record = words.record();
-    let mut declared: Map<String, Value> = module
-        .fields()
-        .iter()
-        .map(|field| (field.name.to_string(), property(words.singular, field)))
-        .collect();
-
-    for machine in &module.spec().machines {
-        if let Some(property) = declared.get_mut(machine.field.as_str()) {
-            let words = property["description"].as_str().unwrap_or_default();
-            property["description"] = json!(format!("{words} {}", machine.words()).trim());
-        }
-    }
-
-    let mut stored = system_properties();
-    let shown = module.readable().map(|field| field.name.as_str());
-    stored.extend(pick(&declared, shown));
-    stored.extend(module.computed().map(|field| {
-        let mut property = property(words.singular, field);
-        if let Some(property) = property.as_object_mut() {
-            property.remove("maxLength");
-        }
-        (field.name.to_string(), property)
-    }));
-    for (position, field) in module.fields().iter().enumerate() {
-        if let Some(property) = stored.get_mut(field.name.as_str())
-            && !module.is_always_present(position)
-        {
-            property["nullable"] = json!(true);
-        }
-    }
-    let view = read::view_schema(registry, module, &stored);
-    let trash = trash::schemas(registry, words, module, &stored);
-    let words_of = module.spec().description.trim();
-    let whole = json!({
-        "type": "object",
-        "description": format!(
-            "{words_of} What the caller's roles do not let them read is absent."
-        ).trim(),
-        // Roles may be limited to some fields.
-        "required": ["id", "version"], "properties": stored, "additionalProperties": false,
-    });
-
-    let input = |required: Vec<&str>, keep_defaults: bool| {
-        let settable = module.writable().map(|field| field.name.as_str());
-        let mut properties = pick(&declared, settable);
-        for field in module.fields().iter().filter(|_| keep_defaults) {
-            if let (Some(default), Some(property)) =
-                (&field.default, properties.get_mut(field.name.as_str()))
-            {
-                property["default"] = default.clone();
-            }
-        }
-        properties.insert("owner_id".into(), owner());
-        let mut schema =
-            json!({"type": "object", "properties": properties, "additionalProperties": false});
-        if !required.is_empty() {
-            schema["required"] = json!(required);
-        }
-        schema
-    };
-    let needed = module.writable().filter(|field| field.required_on_create());
-    let needed = needed.map(|field| field.name.as_str()).collect();
-
-    let mut schemas = Map::from_iter([
-        (format!("{record}Create"), input(needed, true)),
-        (format!("{record}Update"), input(Vec::new(), false)),
-        (
-            format!("{record}List"),
-            page(&read::view_name(words.singular)),
-        ),
-        (read::view_name(words.singular), view),
-        (format!("{record}Aggregate"), groups()),
-        (
-            format!("{record}Batch"),
-            super::write::batch(module, words.singular),
-        ),
-        (
-            format!("{record}BatchResult"),
-            super::write::batch_result(reference(&record)),
-        ),
-        (record, whole),
-    ]);
-    schemas.extend(trash);
-    schemas.extend(bulk::schemas(words, module));
-    schemas.extend(merge::schemas(words, module));
-    schemas.extend(nearest::schemas(words, module));
-    schemas.extend(read::query_schemas(registry, module, &system_fields()));
-    schemas.extend(
-        module
-            .fields()
-            .iter()
-            .filter_map(|field| named_schema(words.singular, field)),
-    );
-    super::example::add(&words.record(), module, &mut schemas);
-    schemas
-}
-
-/// The properties of these names.
-fn pick<'n>(
-    properties: &Map<String, Value>,
-    names: impl Iterator<Item = &'n str>,
-) -> Map<String, Value> {
-    let found = names.filter_map(|name| Some((name.to_owned(), properties.get(name)?.clone())));
-    found.collect()
-}
-
-fn system_properties() -> Map<String, Value> {
-    let instant = |words: &str| json!({"type": "string", "format": "date-time", "readOnly": true, "description": words});
-    Map::from_iter([
-        (
-            "id".to_owned(),
-            json!({"type": "string", "format": "uuid", "readOnly": true}),
-        ),
-        (
-            "version".to_owned(),
-            json!({"type": "integer", "format": "int64", "readOnly": true,
-                "description": "Counted up by every change, from 1."}),
-        ),
-        ("owner_id".to_owned(), owner()),
-        ("created_at".to_owned(), instant("When it was made.")),
-        ("updated_at".to_owned(), instant("When it last changed.")),
-    ])
-}
-
-fn owner() -> Value {
-    json!({
-        "type": "string", "format": "uuid", "nullable": true,
-        "description": "The user whose record it is; whoever creates it, when left out.",
-    })
-}
-
-fn page(record: &str) -> Value {
-    let mut page = json!({
-        "type": "object",
-        "description": "A page of records.",
-        "required": ["data", "next_cursor"],
-        "properties": {
-            "data": {"type": "array", "items": reference(record)},
-            "next_cursor": {
-                "type": "string", "nullable": true,
-                "description": "The `cursor` of the next page; null at the end.",
-            },
-            "total": {
-                "type": "object",
-                "description": "All matches; present where they are counted.",
-                "required": ["count", "capped"],
-                "properties": {
-                    "count": {"type": "integer", "format": "int64"},
-                    "capped": {
-                        "type": "boolean",
-                        "description": "Whether counting stopped at the cap and there are more.",
-                    },
-                },
-                "additionalProperties": false,
-            },
-        },
-        "additionalProperties": false,
-    });
-    if let Some(properties) = page["properties"].as_object_mut() {
-        properties.extend(super::page::answered());
-    }
-    page
 }

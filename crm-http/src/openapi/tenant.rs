@@ -1,4 +1,5 @@
-//! The document of one tenant: with the fields and modules that it declared.
+//! The document of one tenant: with the fields and modules that it declared, and the actions that its
+//! plugins offer.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use crm_core::id::TenantId;
 use crm_core::module::{CompiledModule, FieldSpec};
+use crm_core::plugin::Offered;
 use crm_core::{Crm, Error, Scope};
+use serde_json::Value;
 
 use super::field::named_schema;
 use super::{OpenApi, for_each_operation, module};
@@ -28,24 +31,37 @@ impl Documents {
 
 impl OpenApi {
     /// The document of the caller's tenant; nothing when that is everybody's.
-    pub(super) fn of_tenant(&self, crm: &Crm, scope: &Scope) -> Result<Option<Bytes>, Error> {
-        let Some(version) = scope.modules_version() else {
-            return Ok(None);
+    pub(super) async fn of_tenant(&self, crm: &Crm, scope: &Scope) -> Result<Option<Bytes>, Error> {
+        let offered = match crm.plugins() {
+            Some(plugins) => plugins.offered(scope).await?,
+            None => Vec::new(),
         };
+        let declared = scope.modules_version();
+        if declared.is_none() && offered.is_empty() {
+            return Ok(None);
+        }
+        let version = version(declared, &offered);
         let tenant = scope.tenant();
         if let Some((kept, body)) = self.tenants.lock().get(&tenant)
-            && kept == version
+            && *kept == version
         {
             return Ok(Some(body.clone()));
         }
-        let document = self.merge(crm.registry(), scope.modules().map(AsRef::as_ref));
+        let modules: Vec<_> = scope.modules().map(AsRef::as_ref).collect();
+        let document = self.merge(crm.registry(), &modules, &offered);
         let body = Bytes::from(serde_json::to_vec(&document).map_err(Error::internal)?);
         let mut kept = self.tenants.lock();
         if kept.len() >= KEPT {
             kept.clear();
         }
-        kept.insert(tenant, (version.to_owned(), body.clone()));
+        kept.insert(tenant, (version, body.clone()));
         Ok(Some(body))
+    }
+
+    /// The document of the caller's tenant, without what its plugins offer.
+    fn of(&self, crm: &Crm, scope: &Scope) -> Value {
+        let modules: Vec<_> = scope.modules().map(AsRef::as_ref).collect();
+        self.merge(crm.registry(), &modules, &[])
     }
 
     /// Refuses a module whose schemas or operations would be called like others in the document.
@@ -55,7 +71,7 @@ impl OpenApi {
         scope: &Scope,
         candidate: &CompiledModule,
     ) -> Result<(), Problem> {
-        let mut document = self.merge(crm.registry(), scope.modules().map(AsRef::as_ref));
+        let mut document = self.of(crm, scope);
         let described = module::describe(crm.registry(), candidate);
         let schemas = &document["components"]["schemas"];
         let mut taken = described
@@ -97,7 +113,7 @@ impl OpenApi {
         if module.position(field.name.as_str()).is_some() {
             return Ok(());
         }
-        let document = self.merge(crm.registry(), scope.modules().map(AsRef::as_ref));
+        let document = self.of(crm, scope);
         match document["components"]["schemas"].get(&name) {
             None => Ok(()),
             Some(_) => {
@@ -107,4 +123,13 @@ impl OpenApi {
             }
         }
     }
+}
+
+/// What the document of a tenant follows from: what it declared, and the components that offer actions.
+fn version(declared: Option<&str>, offered: &[Offered]) -> String {
+    let mut version = declared.unwrap_or_default().to_owned();
+    for offer in offered {
+        version.extend(offer.sha256.iter().map(|byte| format!("{byte:02x}")));
+    }
+    version
 }

@@ -91,6 +91,8 @@ struct UsernameBody {
     /// 3 to 80 letters, digits, dots, hyphens and underscores; null for none.
     #[oai(validator(max_length = 80))]
     username: Option<String>,
+    /// The password of the account.
+    password: String,
 }
 
 #[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Auth")]
@@ -215,15 +217,17 @@ impl Account {
 
     /// Set one's user name
     ///
-    /// It is unique in the installation, and logs in where the address does. Permission: none.
+    /// It is unique in the installation, and logs in where the address does. Needs the password again.
+    /// Permission: none.
     #[oai(path = "/username", method = "put", operation_id = "set_username")]
     async fn set_username(
         &self,
         caller: Caller,
         body: Strict<UsernameBody>,
     ) -> Result<NoContent, Problem> {
-        let username = body.0.username.as_deref();
-        self.crm.accounts().set_username(&caller, username).await?;
+        let (username, password) = (body.0.username.as_deref(), body.0.password.into());
+        let accounts = self.crm.accounts();
+        accounts.set_username(&caller, username, password).await?;
         Ok(NoContent)
     }
 }

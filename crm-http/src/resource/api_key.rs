@@ -104,7 +104,8 @@ impl ApiKeys {
 
     /// Create an API key
     ///
-    /// Nobody gives away a permission they do not hold. Permission: `api_keys.create`.
+    /// Nobody gives away a permission they do not hold. Also needs `members.update` when
+    /// `service_account_id` is given. Permission: `api_keys.create`.
     #[oai(path = "/", method = "post", operation_id = "create_api_key")]
     async fn create(
         &self,

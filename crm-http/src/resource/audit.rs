@@ -16,6 +16,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::credential::Caller;
+use crate::cursor;
 use crate::problem::Problem;
 use crate::wire::{Instant, Tag};
 
@@ -74,14 +75,14 @@ pub(super) struct List {
     data: Vec<Entry>,
     /// The `cursor` of the next page; null at the end.
     #[oai(nullable)]
-    next_cursor: Option<Uuid>,
+    next_cursor: Option<String>,
 }
 
 impl From<AuditPage> for List {
     fn from(page: AuditPage) -> Self {
         Self {
             data: page.data.into_iter().map(Entry::from).collect(),
-            next_cursor: page.next_cursor,
+            next_cursor: page.next_cursor.map(cursor::write),
         }
     }
 }
@@ -107,19 +108,22 @@ impl Audit {
         action: Query<Option<String>>,
         /// Only entries of this actor, such as `user:<id>`.
         actor: Query<Option<String>>,
+        /// Only entries in which this one acted in the actor's name, such as `operator:<id>`.
+        impersonator: Query<Option<String>>,
         /// Most entries of the page.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<Option<u32>>,
         /// The `next_cursor` of the page before.
-        cursor: Query<Option<Uuid>>,
+        cursor: Query<Option<String>>,
     ) -> Result<Json<List>, Problem> {
         let query = AuditQuery {
             entity: entity.0,
             entity_id: entity_id.0,
             action: action.0,
             actor: actor.0,
+            impersonator: impersonator.0,
             limit: limit.0,
-            cursor: cursor.0,
+            cursor: cursor::read(cursor.0)?,
         };
         let page = self
             .crm
@@ -145,12 +149,15 @@ impl Audit {
         action: Query<Option<String>>,
         /// Only entries of this actor, such as `user:<id>`.
         actor: Query<Option<String>>,
+        /// Only entries in which this one acted in the actor's name, such as `operator:<id>`.
+        impersonator: Query<Option<String>>,
     ) -> Result<File, Problem> {
         let query = AuditQuery {
             entity: entity.0,
             entity_id: entity_id.0,
             action: action.0,
             actor: actor.0,
+            impersonator: impersonator.0,
             ..AuditQuery::default()
         };
         let permit = caller.permit::<Read>("audit")?;

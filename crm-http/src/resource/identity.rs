@@ -1,12 +1,16 @@
 //! Logging in at a tenant's identity provider, and the identities of one's own there.
 
+use std::collections::HashMap;
+
 use crm_core::Crm;
 use crm_core::id::{IdentityId, ProviderId};
-use crm_core::identity::{ProviderProof, UserIdentity};
-use poem_openapi::param::Path;
+use crm_core::identity::{OwnerProof, ProviderProof, UserIdentity};
+use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
+use poem_openapi::types::Any;
 use poem_openapi::{Object, OpenApi};
 use secrecy::ExposeSecret as _;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::auth::{Tenant, Tokens};
@@ -83,11 +87,32 @@ struct TokenBody {
     nonce: String,
 }
 
-/// One's password, and what the browser came back with.
+/// Providers of a tenant's, the oldest first.
+#[derive(Object)]
+#[oai(rename = "LoginProviderList")]
+struct LoginProviders {
+    data: Vec<LoginProvider>,
+}
+
+/// A provider by which members log in.
+#[derive(Object)]
+struct LoginProvider {
+    /// Its id, by which a login begins.
+    id: Uuid,
+    name: String,
+}
+
+/// One's password or passkey, and what the browser came back with.
 #[derive(Object)]
 #[oai(rename = "IdentityLink", deny_unknown_fields)]
 struct LinkBody {
-    password: String,
+    /// The password of one's account; or else `passkey_token` and `credential`.
+    password: Option<String>,
+    /// The token of a challenge for any passkey (`POST /auth/passkeys/login/options`).
+    #[oai(validator(max_length = 100))]
+    passkey_token: Option<String>,
+    /// What `navigator.credentials.get` gave for it, as its `toJSON()` writes it.
+    credential: Option<HashMap<String, Any<Value>>>,
     /// The secret that the login began with.
     #[oai(validator(max_length = 1000))]
     login_secret: String,
@@ -102,11 +127,17 @@ struct LinkBody {
     iss: Option<String>,
 }
 
-/// One's password, and an ID token that the client got by itself.
+/// One's password or passkey, and an ID token that the client got by itself.
 #[derive(Object)]
 #[oai(rename = "IdentityLinkByToken", deny_unknown_fields)]
 struct LinkTokenBody {
-    password: String,
+    /// The password of one's account; or else `passkey_token` and `credential`.
+    password: Option<String>,
+    /// The token of a challenge for any passkey (`POST /auth/passkeys/login/options`).
+    #[oai(validator(max_length = 100))]
+    passkey_token: Option<String>,
+    /// What `navigator.credentials.get` gave for it, as its `toJSON()` writes it.
+    credential: Option<HashMap<String, Any<Value>>>,
     /// The token.
     #[oai(validator(max_length = 20000))]
     id_token: String,
@@ -143,8 +174,76 @@ struct List {
     data: Vec<Reply>,
 }
 
+/// What the body of a login or a link says that the provider gave.
+macro_rules! by_code {
+    ($body:expr) => {
+        ProviderProof::Code {
+            login_secret: $body.login_secret.into(),
+            code: $body.code.into(),
+            state: $body.state,
+            issuer: $body.iss,
+        }
+    };
+}
+
+macro_rules! by_token {
+    ($body:expr) => {
+        ProviderProof::IdToken {
+            id_token: $body.id_token.into(),
+            nonce: $body.nonce,
+        }
+    };
+}
+
+/// What the body of a link shows of its sender.
+macro_rules! owner {
+    ($body:expr) => {
+        owner_proof($body.password, $body.passkey_token, $body.credential)
+    };
+}
+
+/// One of the two, and not both.
+fn owner_proof(
+    password: Option<String>,
+    passkey_token: Option<String>,
+    credential: Option<HashMap<String, Any<Value>>>,
+) -> Option<OwnerProof> {
+    match (password, passkey_token, credential) {
+        (Some(password), None, None) => Some(OwnerProof::Password(password.into())),
+        (None, Some(token), Some(members)) => {
+            let members = members.into_iter().map(|(name, Any(value))| (name, value));
+            Some(OwnerProof::Passkey {
+                token: token.into(),
+                credential: members.collect(),
+            })
+        }
+        _ => None,
+    }
+}
+
 #[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Auth")]
 impl Identities {
+    /// List the identity providers of a login page
+    ///
+    /// Those that let members of a tenant in. Needs no credential. A tenant that there is not, is
+    /// suspended, or has none gets the same empty list.
+    #[oai(path = "/oidc", method = "get", operation_id = "list_login_providers")]
+    async fn login_providers(
+        &self,
+        /// The tenant's name, as a login takes it.
+        #[oai(validator(max_length = 100))]
+        tenant: Query<String>,
+    ) -> Result<Json<LoginProviders>, Problem> {
+        let providers = self.crm.accounts().login_providers(&tenant.0).await?;
+        let data = providers.into_iter().map(|provider| LoginProvider {
+            id: provider.id.0,
+            name: provider.name,
+        });
+        Ok(Json(LoginProviders {
+            data: data.collect(),
+        }))
+    }
+
     /// Begin a login at an identity provider
     ///
     /// By OpenID Connect with an authorization code and PKCE. Needs no credential. Send the browser to
@@ -186,13 +285,7 @@ impl Identities {
         provider: Path<Uuid>,
         body: Strict<FinishBody>,
     ) -> Result<Json<Tokens>, Problem> {
-        let body = body.0;
-        let proof = ProviderProof::Code {
-            login_secret: body.login_secret.into(),
-            code: body.code.into(),
-            state: body.state,
-            issuer: body.iss,
-        };
+        let proof = by_code!(body.0);
         let accounts = origin.accounts(&self.crm);
         let session = accounts.provider_login(ProviderId(provider.0), proof, origin.0);
         Ok(Json(session.await?.into()))
@@ -230,10 +323,7 @@ impl Identities {
         provider: Path<Uuid>,
         body: Strict<TokenBody>,
     ) -> Result<Json<Tokens>, Problem> {
-        let proof = ProviderProof::IdToken {
-            id_token: body.0.id_token.into(),
-            nonce: body.0.nonce,
-        };
+        let proof = by_token!(body.0);
         let accounts = origin.accounts(&self.crm);
         let session = accounts.provider_login(ProviderId(provider.0), proof, origin.0);
         Ok(Json(session.await?.into()))
@@ -242,7 +332,8 @@ impl Identities {
     /// Link an identity
     ///
     /// Of a provider of the tenant's, by a login that began there: from now on it logs the caller in
-    /// to the tenant. Needs the password, and a session that began with it. Permission: none.
+    /// to the tenant. Needs the password and a session that began with it, or one of the caller's
+    /// passkeys. Permission: none.
     #[oai(
         path = "/oidc/:provider/link",
         method = "post",
@@ -254,16 +345,9 @@ impl Identities {
         provider: Path<Uuid>,
         body: Strict<LinkBody>,
     ) -> Result<Created<Reply>, Problem> {
-        let body = body.0;
-        let proof = ProviderProof::Code {
-            login_secret: body.login_secret.into(),
-            code: body.code.into(),
-            state: body.state,
-            issuer: body.iss,
-        };
-        let accounts = self.crm.accounts();
-        let (provider, password) = (ProviderId(provider.0), body.password.into());
-        let identity = accounts.link_identity(&caller, provider, password, proof);
+        let (owner, proof) = (owner!(body.0), by_code!(body.0));
+        let (accounts, provider) = (self.crm.accounts(), ProviderId(provider.0));
+        let identity = accounts.link_identity(&caller, provider, owner, proof);
         Ok(Created(identity.await?.into()))
     }
 
@@ -281,14 +365,9 @@ impl Identities {
         provider: Path<Uuid>,
         body: Strict<LinkTokenBody>,
     ) -> Result<Created<Reply>, Problem> {
-        let body = body.0;
-        let proof = ProviderProof::IdToken {
-            id_token: body.id_token.into(),
-            nonce: body.nonce,
-        };
-        let accounts = self.crm.accounts();
-        let (provider, password) = (ProviderId(provider.0), body.password.into());
-        let identity = accounts.link_identity(&caller, provider, password, proof);
+        let (owner, proof) = (owner!(body.0), by_token!(body.0));
+        let (accounts, provider) = (self.crm.accounts(), ProviderId(provider.0));
+        let identity = accounts.link_identity(&caller, provider, owner, proof);
         Ok(Created(identity.await?.into()))
     }
 

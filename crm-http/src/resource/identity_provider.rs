@@ -65,7 +65,8 @@ struct CreateBody {
     #[oai(validator(max_length = 100))]
     name: String,
     /// The issuer as the provider writes it, such as `https://id.example`: its tokens and its
-    /// discovery document name it to the letter.
+    /// discovery document name it to the letter. It is asked for that document now: 422 on `/issuer`
+    /// (`address_refused`, `unreachable`, `no_discovery`) where nobody could log in.
     #[oai(validator(max_length = 500))]
     issuer: String,
     /// This application's name at the provider.
@@ -89,6 +90,9 @@ struct CreateBody {
     /// tenant asks for. One that a member has set up is asked for all the same.
     #[oai(default)]
     trusts_second_factor: bool,
+    /// Whether it lets anybody in. One that is declared switched off is asked for nothing yet.
+    #[oai(default = "on")]
+    enabled: bool,
 }
 
 /// What an identity provider is to be from now on.
@@ -98,6 +102,9 @@ struct ReplaceBody {
     /// Its name, unique in the tenant.
     #[oai(validator(max_length = 100))]
     name: String,
+    /// Its issuer, which never changes; may be left out.
+    #[oai(validator(max_length = 500))]
+    issuer: Option<String>,
     /// This application's name at the provider.
     #[oai(validator(max_length = 500))]
     client_id: String,
@@ -115,8 +122,29 @@ struct ReplaceBody {
     join_role: Option<String>,
     /// Whether a second factor that the provider asked for counts as the one that the tenant asks for.
     trusts_second_factor: bool,
-    /// Whether it lets anybody in. When it is switched off, the sessions that it opened end.
+    /// Whether it lets anybody in. When it is switched off, the sessions that it opened end; when it is
+    /// switched on, it is asked for its discovery document.
     enabled: bool,
+}
+
+fn on() -> bool {
+    true
+}
+
+/// The settings of either body.
+macro_rules! settings {
+    ($body:expr) => {
+        ProviderSettings {
+            name: $body.name,
+            client_id: $body.client_id,
+            client_secret: $body.client_secret.map(Into::into),
+            redirect_uris: $body.redirect_uris,
+            domains: $body.domains,
+            join_role: $body.join_role,
+            trusts_second_factor: $body.trusts_second_factor,
+            enabled: $body.enabled,
+        }
+    };
 }
 
 #[OpenApi(prefix_path = "/api/v1/identity_providers", tag = "Tag::Auth")]
@@ -135,7 +163,8 @@ impl IdentityProviders {
     /// Declare an identity provider
     ///
     /// By OpenID Connect. It lets members in to this tenant, as whom it says they are: whoever
-    /// declares one must hold every permission. Permission: `identity_providers.create`.
+    /// declares one must hold every permission. Also needs `*.*`.
+    /// Permission: `identity_providers.create`.
     #[oai(path = "/", method = "post", operation_id = "create_identity_provider")]
     async fn create(
         &self,
@@ -143,19 +172,9 @@ impl IdentityProviders {
         body: Strict<CreateBody>,
     ) -> Result<Created<Reply>, Problem> {
         let permit = caller.permit::<Create>("identity_providers")?;
-        let body = body.0;
-        let settings = ProviderSettings {
-            name: body.name,
-            client_id: body.client_id,
-            client_secret: body.client_secret.map(Into::into),
-            redirect_uris: body.redirect_uris,
-            domains: body.domains,
-            join_role: body.join_role,
-            trusts_second_factor: body.trusts_second_factor,
-            enabled: true,
-        };
+        let (issuer, settings) = (body.0.issuer, settings!(body.0));
         let providers = self.crm.identity_providers();
-        let made = providers.create(&permit, &body.issuer, settings).await?;
+        let made = providers.create(&permit, &issuer, settings).await?;
         Ok(Created(made.into()))
     }
 
@@ -172,7 +191,7 @@ impl IdentityProviders {
 
     /// Replace an identity provider
     ///
-    /// All but its issuer. Whoever does must hold every permission.
+    /// All but its issuer. Whoever does must hold every permission. Also needs `*.*`.
     /// Permission: `identity_providers.update`.
     #[oai(
         path = "/:id",
@@ -186,25 +205,16 @@ impl IdentityProviders {
         body: Strict<ReplaceBody>,
     ) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Update>("identity_providers")?;
-        let body = body.0;
-        let settings = ProviderSettings {
-            name: body.name,
-            client_id: body.client_id,
-            client_secret: body.client_secret.map(Into::into),
-            redirect_uris: body.redirect_uris,
-            domains: body.domains,
-            join_role: body.join_role,
-            trusts_second_factor: body.trusts_second_factor,
-            enabled: body.enabled,
-        };
-        let providers = self.crm.identity_providers();
-        let provider = providers.update(&permit, ProviderId(id.0), settings);
+        let (issuer, settings) = (body.0.issuer, settings!(body.0));
+        let (providers, id) = (self.crm.identity_providers(), ProviderId(id.0));
+        let provider = providers.update(&permit, id, issuer.as_deref(), settings);
         Ok(Json(provider.await?.into()))
     }
 
     /// Remove an identity provider
     ///
-    /// With the identities at it; the sessions that it opened end. Members stay members.
+    /// With the identities at it; the sessions that it opened end. Members stay members. Whoever does
+    /// must hold every permission. Also needs `*.*`.
     /// Permission: `identity_providers.delete`.
     #[oai(
         path = "/:id",

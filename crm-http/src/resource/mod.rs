@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod group;
 mod health;
+mod hook;
 mod identity;
 mod identity_provider;
 mod impersonation;
@@ -19,6 +20,11 @@ mod operator;
 mod passkey;
 mod platform;
 mod plugin;
+mod plugin_rehearsal;
+mod plugin_run;
+mod plugin_secret;
+mod plugin_settings;
+mod plugin_version;
 mod role;
 mod route;
 mod second_factor;
@@ -37,6 +43,27 @@ pub(crate) fn api_with_plugins(crm: &Crm, plugins: &Plugins) -> impl OpenApi + u
     (
         api(crm),
         plugin::Plugins {
+            plugins: plugins.clone(),
+        },
+        plugin_version::Versions {
+            plugins: plugins.clone(),
+        },
+        plugin_rehearsal::Rehearsals {
+            plugins: plugins.clone(),
+        },
+        plugin_run::Runs {
+            plugins: plugins.clone(),
+        },
+        plugin_secret::Secrets {
+            plugins: plugins.clone(),
+        },
+        plugin_settings::Settings {
+            plugins: plugins.clone(),
+        },
+        hook::Hooks {
+            plugins: plugins.clone(),
+        },
+        hook::Inbound {
             plugins: plugins.clone(),
         },
     )

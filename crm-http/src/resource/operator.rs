@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::audit;
 use crate::credential::PlatformCaller;
+use crate::cursor;
 use crate::payload::Strict;
 use crate::problem::Problem;
 use crate::wire::{Created, Instant, NoContent, Tag};
@@ -69,7 +70,7 @@ impl Operators {
 
     /// Make somebody an operator
     ///
-    /// A new account sets its password by a link that is sent to it, and a second factor at its first
+    /// A new account sets its password by a link in the mail that tells of it, and a second factor at its first
     /// login. Nobody gives a permission that they do not hold. Platform permission: `operators.create`.
     #[oai(path = "/operators", method = "post", operation_id = "create_operator")]
     async fn create(
@@ -88,7 +89,8 @@ impl Operators {
 
     /// Take an operator away
     ///
-    /// Their sessions on the platform end, and what they do in members' names; the account stays.
+    /// Their sessions on the platform end, and what they do in members' names; the account stays. The
+    /// last operator stays too (409 `last_operator`); `crm operator revoke` takes them away.
     /// Platform permission: `operators.delete`.
     #[oai(
         path = "/operators/:user_id",
@@ -120,13 +122,13 @@ impl Operators {
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<Option<u32>>,
         /// The `next_cursor` of the page before.
-        cursor: Query<Option<Uuid>>,
+        cursor: Query<Option<String>>,
     ) -> Result<Json<audit::List>, Problem> {
         let query = AuditQuery {
             action: action.0,
             actor: actor.0,
             limit: limit.0,
-            cursor: cursor.0,
+            cursor: cursor::read(cursor.0)?,
             ..AuditQuery::default()
         };
         Ok(Json(caller.audit(&query).await?.into()))

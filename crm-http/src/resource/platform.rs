@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::audit::File;
 use super::{impersonation, invitation};
 use crate::credential::PlatformCaller;
+use crate::cursor;
 use crate::payload::Strict;
 use crate::problem::Problem;
 use crate::wire::{Created, Instant, Tag};
@@ -40,7 +41,7 @@ struct List {
     data: Vec<Reply>,
     /// The `cursor` of the next page; null at the end.
     #[oai(nullable)]
-    next_cursor: Option<Uuid>,
+    next_cursor: Option<String>,
 }
 
 /// A tenant to be made.
@@ -126,7 +127,7 @@ impl Tenants {
         )]
         limit: Query<u32>,
         /// The `next_cursor` of the page before.
-        cursor: Query<Option<Uuid>>,
+        cursor: Query<Option<String>>,
     ) -> Result<Json<List>, Problem> {
         if let Some(name) = name.0 {
             let found = caller.find_tenant(&name).await?;
@@ -135,17 +136,18 @@ impl Tenants {
                 next_cursor: None,
             }));
         }
-        let page = caller.list_tenants(cursor.0.map(TenantId), limit.0).await?;
+        let after = cursor::read(cursor.0)?.map(TenantId);
+        let page = caller.list_tenants(after, limit.0).await?;
         Ok(Json(List {
             data: page.data.into_iter().map(Reply::from).collect(),
-            next_cursor: page.next.map(|id| id.0),
+            next_cursor: page.next.map(|id| cursor::write(id.0)),
         }))
     }
 
     /// Create a tenant
     ///
-    /// With the built-in roles, and a mail that invites its first admin.
-    /// Platform permission: `tenants.create`.
+    /// With the built-in roles, and a mail that invites its first admin. Names that differ only in the case
+    /// of ASCII letters are one name. Platform permission: `tenants.create`.
     #[oai(path = "/tenants", method = "post", operation_id = "create_tenant")]
     async fn create(
         &self,
@@ -221,7 +223,7 @@ impl Tenants {
     ///
     /// For good, with the users who belong to no other tenant; what stays is its id and the end of its
     /// audit chain. One that takes long goes on when the answer is 503; send it again to wait for its
-    /// end. Platform permission: `tenants.erase`.
+    /// end. One that has ended is answered again as it was, whatever name is given. Platform permission: `tenants.erase`.
     #[oai(
         path = "/tenants/:id/erase",
         method = "post",
@@ -256,7 +258,8 @@ impl Tenants {
     ///
     /// Answers an access token for some minutes, with the member's rights on records and to read the
     /// administration. The tenant's audit log tells of it, with the reason, and names both in each entry
-    /// until it ends; its admins see it, end it, and can forbid it (403 `operators_excluded`).
+    /// until it ends; its admins see it, end it, and can forbid it (403 `operators_excluded`). Nobody acts
+    /// in a suspended tenant (409 `tenant_suspended`).
     /// Platform permission: `tenants.impersonate`.
     #[oai(
         path = "/tenants/:id/impersonations",

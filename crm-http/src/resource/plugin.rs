@@ -1,17 +1,17 @@
 //! Plugins: the tenant's own WebAssembly automation, from upload through consent to its runs.
 
 use bytes::Bytes;
-use crm_core::hook::{LogLevel, LogLine, Outcome};
-use crm_core::id::{PluginId, RunId};
+use crm_core::id::PluginId;
 use crm_core::plugin::{self, PluginStatus};
 use crm_core::{Create, Delete, Read, Update};
 use poem::{Request, RequestBody};
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::{Binary, Json, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest};
 use poem_openapi::{ApiExtractor, ApiExtractorType, Enum, ExtractParamOptions, Object, OpenApi};
 use uuid::Uuid;
 
+use super::plugin_version as version;
 use crate::credential::Caller;
 use crate::edge::Exchange;
 use crate::json;
@@ -26,20 +26,34 @@ pub(crate) struct Plugins {
 /// A plugin of the tenant.
 #[derive(Object)]
 #[oai(rename = "Plugin")]
-struct Reply {
+pub(super) struct Reply {
     id: Uuid,
     /// Its name, unique in the tenant.
     name: String,
+    /// The active version; before anybody enabled it, the one uploaded last.
     version: String,
     /// What it says that it does.
     description: String,
-    /// The events that wake it, such as `contact.created`.
+    /// What wakes it, in words: an event such as `contact.created`, with its fields and filter.
     triggers: Vec<String>,
     /// The permissions it asks for; enabling it grants them.
     grants: Vec<Grant>,
     status: Status,
-    /// SHA-256 of the component, in hexadecimal.
+    /// SHA-256 of that version's component, in hexadecimal.
     sha256: String,
+    /// That of the version that ran before.
+    #[oai(nullable)]
+    previous_sha256: Option<String>,
+    /// The version that some of the events go to.
+    #[oai(nullable)]
+    canary: Option<Canary>,
+    /// Why it was parked; null while it is not.
+    #[oai(nullable)]
+    parked: Option<String>,
+    /// Until when it rests, because its last runs crashed: then one run tries it again. Null while it
+    /// does not.
+    #[oai(nullable)]
+    rests_until: Option<Instant>,
     /// The user whose permissions bound the plugin's; null when an operator enabled it.
     #[oai(nullable)]
     installed_by: Option<Uuid>,
@@ -48,12 +62,35 @@ struct Reply {
     enabled_at: Option<Instant>,
 }
 
+/// A version that some of the events go to.
+#[derive(Object)]
+#[oai(rename = "PluginCanary")]
+struct Canary {
+    /// SHA-256 of its component, in hexadecimal.
+    sha256: String,
+    /// Of 100 events, how many.
+    percent: u8,
+}
+
+/// What came of an upload.
+#[derive(Object)]
+#[oai(rename = "PluginUpload")]
+struct Uploaded {
+    #[oai(flatten)]
+    plugin: Reply,
+    /// The version that was uploaded.
+    uploaded: version::Reply,
+}
+
 /// What a plugin may do with the records of a module.
 #[derive(Object)]
 #[oai(rename = "PluginGrant")]
-struct Grant {
+pub(super) struct Grant {
     module: String,
     actions: Vec<String>,
+    /// The only fields that it reads and writes; null for all of them.
+    #[oai(nullable)]
+    fields: Option<Vec<String>>,
 }
 
 /// Whether a plugin may run.
@@ -66,6 +103,8 @@ enum Status {
     Enabled,
     /// Switched off.
     Disabled,
+    /// Switched off by the server, because it kept failing.
+    Parked,
 }
 
 /// The plugins of the tenant.
@@ -74,86 +113,6 @@ enum Status {
 struct List {
     /// All of them, by name.
     data: Vec<Reply>,
-}
-
-/// One run of a plugin.
-#[derive(Object)]
-#[oai(rename = "PluginRun")]
-struct Run {
-    id: Uuid,
-    /// The event that woke it.
-    #[oai(nullable)]
-    event_id: Option<Uuid>,
-    /// The event's kind, such as `contact.created`.
-    trigger: String,
-    outcome: RunOutcome,
-    /// What went wrong; null when it succeeded.
-    #[oai(nullable)]
-    error: Option<String>,
-    /// About one for each instruction.
-    fuel: i64,
-    /// Wall time in microseconds.
-    duration_us: i64,
-    /// Calls of host functions.
-    host_calls: i64,
-    /// What it logged.
-    logs: Vec<Log>,
-    started_at: Instant,
-}
-
-/// How a run ended.
-#[derive(Enum)]
-#[oai(rename = "PluginRunOutcome", rename_all = "snake_case")]
-enum RunOutcome {
-    /// It handled the event.
-    Succeeded,
-    /// It answered with an error of its own.
-    Failed,
-    /// It crashed.
-    Trapped,
-    /// Stopped: too many instructions.
-    OutOfFuel,
-    /// Stopped: too much time.
-    TimedOut,
-    /// Stopped: too much memory.
-    OutOfMemory,
-    /// Stopped at another limit, which `error` names.
-    LimitExceeded,
-    /// Never started.
-    Refused,
-}
-
-/// A line that a plugin logged.
-#[derive(Object)]
-#[oai(rename = "PluginLogLine")]
-struct Log {
-    level: Level,
-    message: String,
-}
-
-/// How serious a line is.
-#[derive(Enum)]
-#[oai(rename = "PluginLogLevel", rename_all = "snake_case")]
-enum Level {
-    /// For the plugin's author.
-    Debug,
-    /// What happened.
-    Info,
-    /// Something to look at.
-    Warn,
-    /// Something went wrong.
-    Error,
-}
-
-/// A page of runs.
-#[derive(Object)]
-#[oai(rename = "PluginRunList")]
-struct RunList {
-    /// The runs, newest first.
-    data: Vec<Run>,
-    /// The `cursor` of the next page; null at the end.
-    #[oai(nullable)]
-    next_cursor: Option<Uuid>,
 }
 
 #[OpenApi(prefix_path = "/api/v1/plugins", tag = "Tag::Plugins")]
@@ -175,12 +134,26 @@ impl Plugins {
     /// Upload a plugin
     ///
     /// The body is the component itself, as `application/wasm` or `application/octet-stream`. It is
-    /// judged and compiled, and runs only once it is enabled. A component replaces the plugin of the
-    /// same name. Permission: `plugins.create`.
+    /// judged and compiled, and runs only once it is enabled or activated. A component with the name
+    /// of a plugin is a version next to those it has. Also needs `plugins.update` when there is such
+    /// a plugin, without these bytes.
+    /// Permission: `plugins.create`.
     #[oai(path = "/", method = "post", operation_id = "upload_plugin")]
-    async fn upload(&self, caller: Caller, body: Component) -> Result<Created<Reply>, Problem> {
+    async fn upload(
+        &self,
+        caller: Caller,
+        /// The Ed25519 signature of the component, in Base64, by a key that the tenant trusts.
+        #[oai(name = "X-Plugin-Signature")]
+        signature: Header<Option<String>>,
+        body: Component,
+    ) -> Result<Created<Uploaded>, Problem> {
         let permit = caller.permit::<Create>("plugins")?;
-        Ok(Created(self.plugins.upload(&permit, body.0).await?.into()))
+        let uploaded = self.plugins.upload(&permit, body.0, signature.0.as_deref());
+        let uploaded = uploaded.await?;
+        Ok(Created(Uploaded {
+            plugin: uploaded.plugin.into(),
+            uploaded: uploaded.version.into(),
+        }))
     }
 
     /// Get a plugin
@@ -196,20 +169,19 @@ impl Plugins {
 
     /// Enable a plugin
     ///
-    /// Consents to what it asks for: it works with those permissions, as far as the caller holds
-    /// them too. Name the component that was looked at: with another one uploaded since, the answer
-    /// is 409. Permission: `plugins.update`.
+    /// Consents to what a version asks for, and activates it: it works with those permissions, as far
+    /// as the caller holds them too. Permission: `plugins.update`.
     #[oai(path = "/:id/enable", method = "post", operation_id = "enable_plugin")]
     async fn enable(
         &self,
         caller: Caller,
         id: Path<Uuid>,
-        /// The `sha256` of the component that the consent is meant for.
-        sha256: Query<Option<String>>,
+        /// The `sha256` of the version that the consent is meant for.
+        sha256: Query<String>,
     ) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Update>("plugins")?;
-        let (id, sha256) = (PluginId(id.0), sha256.0.as_deref());
-        let plugin = self.plugins.enable(&permit, id, sha256).await?;
+        let plugin = self.plugins.enable(&permit, PluginId(id.0), &sha256.0);
+        let plugin = plugin.await?;
         Ok(Json(plugin.into()))
     }
 
@@ -237,39 +209,6 @@ impl Plugins {
         self.plugins.delete(&permit, PluginId(id.0)).await?;
         Ok(NoContent)
     }
-
-    /// List the runs of a plugin
-    ///
-    /// Newest first. Permission: `plugins.read`.
-    #[oai(path = "/:id/runs", method = "get", operation_id = "list_plugin_runs")]
-    async fn runs(
-        &self,
-        caller: Caller,
-        id: Path<Uuid>,
-        /// Most runs of the page.
-        #[oai(
-            default = "page_size",
-            validator(minimum(value = "1"), maximum(value = "100"))
-        )]
-        limit: Query<u32>,
-        /// The `next_cursor` of the page before.
-        cursor: Query<Option<Uuid>>,
-    ) -> Result<Json<RunList>, Problem> {
-        let permit = caller.permit::<Read>("plugins")?;
-        let before = cursor.0.map(RunId);
-        let page = self
-            .plugins
-            .runs(&permit, PluginId(id.0), before, limit.0)
-            .await?;
-        Ok(Json(RunList {
-            data: page.data.into_iter().map(Run::from).collect(),
-            next_cursor: page.next_cursor.map(|id| id.0),
-        }))
-    }
-}
-
-fn page_size() -> u32 {
-    20
 }
 
 /// A component's bytes as a request body.
@@ -315,27 +254,27 @@ fn is_component(essence: &str) -> bool {
 impl From<plugin::Plugin> for Reply {
     fn from(plugin: plugin::Plugin) -> Self {
         let manifest = plugin.manifest;
-        let grant = |grant: plugin::Grant| Grant {
-            module: grant.module.into(),
-            actions: grant.actions.iter().map(ToString::to_string).collect(),
-        };
         Self {
             id: plugin.id.0,
             name: manifest.name.into(),
             version: manifest.version,
             description: manifest.description,
             triggers: manifest.triggers.iter().map(ToString::to_string).collect(),
-            grants: manifest.grants.into_iter().map(grant).collect(),
+            grants: manifest.grants.into_iter().map(Grant::from).collect(),
             status: match plugin.status {
                 PluginStatus::Uploaded => Status::Uploaded,
                 PluginStatus::Enabled => Status::Enabled,
                 PluginStatus::Disabled => Status::Disabled,
+                PluginStatus::Parked => Status::Parked,
             },
-            sha256: plugin
-                .sha256
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            sha256: hex(&plugin.sha256),
+            previous_sha256: plugin.previous.map(|sha256| hex(&sha256)),
+            canary: plugin.canary.map(|canary| Canary {
+                sha256: hex(&canary.sha256),
+                percent: canary.percent,
+            }),
+            parked: plugin.parked,
+            rests_until: plugin.rests_until.map(Instant),
             installed_by: plugin.installed_by.map(|id| id.0),
             created_at: plugin.created_at.into(),
             enabled_at: plugin.enabled_at.map(Instant),
@@ -343,49 +282,18 @@ impl From<plugin::Plugin> for Reply {
     }
 }
 
-impl From<plugin::Run> for Run {
-    fn from(run: plugin::Run) -> Self {
+impl From<plugin::Grant> for Grant {
+    fn from(grant: plugin::Grant) -> Self {
         Self {
-            id: run.id.0,
-            event_id: run.event_id.map(|id| id.0),
-            trigger: run.trigger,
-            outcome: run.outcome.into(),
-            error: run.error,
-            fuel: run.fuel,
-            duration_us: run.duration_us,
-            host_calls: run.host_calls,
-            logs: run.logs.into_iter().map(Log::from).collect(),
-            started_at: run.started_at.into(),
+            module: grant.module.into(),
+            actions: grant.actions.iter().map(ToString::to_string).collect(),
+            fields: grant
+                .fields
+                .map(|fields| fields.into_iter().map(String::from).collect()),
         }
     }
 }
 
-impl From<Outcome> for RunOutcome {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Succeeded => Self::Succeeded,
-            Outcome::Failed => Self::Failed,
-            Outcome::Trapped => Self::Trapped,
-            Outcome::OutOfFuel => Self::OutOfFuel,
-            Outcome::TimedOut => Self::TimedOut,
-            Outcome::OutOfMemory => Self::OutOfMemory,
-            Outcome::LimitExceeded => Self::LimitExceeded,
-            Outcome::Refused => Self::Refused,
-        }
-    }
-}
-
-impl From<LogLine> for Log {
-    fn from(line: LogLine) -> Self {
-        let level = match line.level {
-            LogLevel::Debug => Level::Debug,
-            LogLevel::Info => Level::Info,
-            LogLevel::Warn => Level::Warn,
-            LogLevel::Error => Level::Error,
-        };
-        Self {
-            level,
-            message: line.message,
-        }
-    }
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -19,7 +19,7 @@ use poem_openapi::registry::{MetaOperation, MetaParamIn};
 
 use crate::credential;
 use crate::edge::{Exchange, Template};
-use crate::openapi::{permission_in, platform_permission_in};
+use crate::openapi::{SIGNED, permission_in, platform_permission_in};
 use crate::problem::Problem;
 
 /// What the words of an operation say that needs a credential and no permission.
@@ -79,6 +79,12 @@ fn pattern(template: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
+/// Whether signed messages are taken beside credentials.
+fn is_signed(operation: &MetaOperation) -> bool {
+    let mut schemes = operation.security.iter().flat_map(|scheme| scheme.keys());
+    schemes.any(|scheme| *scheme == SIGNED)
+}
+
 fn query_names(operation: &MetaOperation) -> Vec<String> {
     let in_query = operation
         .params
@@ -94,7 +100,9 @@ enum Guard {
     /// Whoever holds a credential.
     Caller,
     /// Whoever holds this permission.
-    Permission(policy::Operation, String),
+    Permission(policy::Operation),
+    /// Whoever holds this permission, or signs the message, which the operation itself looks into.
+    Sender(policy::Operation),
     /// Operators who hold this permission of the platform; there is nothing for others.
     Platform(PlatformPermission),
 }
@@ -129,7 +137,8 @@ impl Guard {
         };
         let known = permission.split_once('.');
         match known.and_then(|(object, action)| catalogue.operation(object, action)) {
-            Some(known) => Ok(Self::Permission(known, permission.to_owned())),
+            Some(known) if is_signed(operation) => Ok(Self::Sender(known)),
+            Some(known) => Ok(Self::Permission(known)),
             None => Err(Error::Configuration(
                 format!("{template} declares the unknown permission {permission}").into(),
             )),
@@ -138,7 +147,8 @@ impl Guard {
 
     /// The caller's scope, once the guard lets them pass.
     async fn admit(&self, request: &Request) -> Result<Admitted, Problem> {
-        if matches!(self, Self::Open) {
+        let signed = matches!(self, Self::Sender(_)) && credential::is_signed(request);
+        if signed || matches!(self, Self::Open) {
             return Ok(Admitted::default());
         }
         let exchange = Exchange::of(request)?;
@@ -149,13 +159,10 @@ impl Guard {
             found.check(*permission)?;
             platform = Some(found);
         }
-        if let Self::Permission(operation, name) = self
+        if let Self::Permission(operation) | Self::Sender(operation) = self
             && scope.grants().decide(*operation).is_none()
         {
-            return Err(Error::Forbidden {
-                permission: name.clone(),
-            }
-            .into());
+            return Err(scope.lacks(*operation).into());
         }
         Ok(Admitted {
             scope: Some(scope),

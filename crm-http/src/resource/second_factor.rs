@@ -182,8 +182,8 @@ impl SecondFactor {
 
     /// Set a second factor up in the middle of a login
     ///
-    /// For who has none in a tenant that requires one: `mfa_enrolled` was false. The code that
-    /// finishes the login confirms it.
+    /// For who has none in a tenant that requires one: `mfa_enrolled` was false. The first code of the
+    /// device finishes the login (`POST /auth/mfa`) and confirms it.
     #[oai(
         path = "/mfa/enroll",
         method = "post",
@@ -217,8 +217,11 @@ impl SecondFactor {
 
     /// Set what the tenant asks of logins
     ///
-    /// Sessions that began without the second factor that is asked for from now on end, also the one
-    /// that asks; API keys go on. Permission: `members.update`.
+    /// Sessions in the tenant that began without the second factor that is asked for from now on end; API
+    /// keys go on, and roaming sessions elsewhere enter the tenant again with a code (`POST
+    /// /auth/tenant`). Whoever asks for it has passed one of their own: 409 `second_factor_missing` for
+    /// those who have none yet, `second_factor_required` for a session that began without.
+    /// Permission: `members.update`.
     #[oai(
         path = "/requirements",
         method = "put",

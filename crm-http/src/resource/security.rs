@@ -1,9 +1,10 @@
 //! What a tenant settles for itself: rules for passwords, and whether operators may act in its
 //! members' names.
 
-use crm_core::identity::{CharacterClass, PasswordPolicy, TenantSecurity};
+use crm_core::identity::{CharacterClass, PasswordPolicy, TenantSecurity, TenantSecurityChange};
 use crm_core::{Crm, Read, Update};
 use poem_openapi::payload::Json;
+use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Enum, Object, OpenApi};
 
 use crate::credential::Caller;
@@ -27,28 +28,32 @@ struct Reply {
     password_policy: Option<Policy>,
 }
 
-/// What the tenant is to settle.
+/// What of it is to change; absent members stay.
 #[derive(Object)]
 #[oai(rename = "TenantSecurityChange", deny_unknown_fields)]
 struct Body {
     /// Whether operators of the platform may act in the name of members.
-    operator_impersonation: bool,
-    /// What new passwords of members must be, beyond the installation's rules; left out for no more.
-    password_policy: Option<Policy>,
+    operator_impersonation: Option<bool>,
+    /// What new passwords of members must be, beyond the installation's rules; null for no more.
+    #[oai(nullable)]
+    password_policy: MaybeUndefined<Policy>,
 }
 
 /// Rules for new passwords.
 #[derive(Object)]
 #[oai(rename = "PasswordPolicy", deny_unknown_fields)]
 struct Policy {
-    /// Fewest characters, 8 to 64.
-    #[oai(default = "least")]
+    /// Fewest characters.
+    #[oai(
+        default = "least",
+        validator(minimum(value = "8"), maximum(value = "64"))
+    )]
     min_chars: u8,
     /// Kinds of characters that must occur.
     #[oai(default, validator(max_items = 4))]
     classes: Vec<Class>,
-    /// Lowest strength as zxcvbn estimates it, 0 to 4.
-    #[oai(default)]
+    /// Lowest strength as zxcvbn estimates it.
+    #[oai(default, validator(minimum(value = "0"), maximum(value = "4")))]
     min_score: u8,
 }
 
@@ -78,21 +83,23 @@ impl Security {
         Ok(Json(security.into()))
     }
 
-    /// Set what the tenant settles for itself
+    /// Change what the tenant settles for itself
     ///
     /// Passwords that there are stay. Where operators are let in no more, those who act in a member's
     /// name are out at once. Permission: `members.update`.
-    #[oai(path = "/", method = "put", operation_id = "set_tenant_security")]
-    async fn set(&self, caller: Caller, body: Strict<Body>) -> Result<Json<Reply>, Problem> {
+    #[oai(path = "/", method = "patch", operation_id = "update_tenant_security")]
+    async fn update(&self, caller: Caller, body: Strict<Body>) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Update>("members")?;
-        let security = TenantSecurity {
+        let change = TenantSecurityChange {
             operator_impersonation: body.0.operator_impersonation,
-            password_policy: body.0.password_policy.map(PasswordPolicy::from),
+            password_policy: match body.0.password_policy {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(None),
+                MaybeUndefined::Value(policy) => Some(Some(policy.into())),
+            },
         };
         let accounts = self.crm.accounts();
-        accounts
-            .set_tenant_security(&permit, security.clone())
-            .await?;
+        let security = accounts.update_tenant_security(&permit, change).await?;
         Ok(Json(security.into()))
     }
 }

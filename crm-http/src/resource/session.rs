@@ -27,8 +27,9 @@ pub(crate) struct Sessions {
 #[oai(rename = "OpenSession")]
 struct Reply {
     id: Uuid,
-    /// The tenant it is in.
-    tenant: Tenant,
+    /// The tenant it is in; null for an operator's on the platform.
+    #[oai(nullable)]
+    tenant: Option<Tenant>,
     /// Whether each request may name another tenant.
     roaming: bool,
     created_at: Instant,
@@ -62,6 +63,10 @@ struct List {
 struct SwitchBody {
     /// Its name.
     tenant: String,
+    /// A code of the second factor, or a recovery code: for a session that began without it, where the
+    /// tenant asks for it.
+    #[oai(validator(max_length = 64))]
+    code: Option<String>,
 }
 
 /// An access token.
@@ -135,7 +140,9 @@ impl Sessions {
     /// Move my session to another tenant
     ///
     /// Answers an access token for it; those issued before hold no more, and the refresh token goes
-    /// on. Permission: none.
+    /// on. Where the tenant asks for a second factor and the session began without (409
+    /// `second_factor_required`, or 403 for a roaming session that names the tenant), a code of it makes
+    /// up for that, for as long as the session lasts. Permission: none.
     #[oai(path = "/auth/tenant", method = "post", operation_id = "switch_tenant")]
     async fn switch(
         &self,
@@ -143,7 +150,8 @@ impl Sessions {
         body: Strict<SwitchBody>,
     ) -> Result<Json<Access>, Problem> {
         let sessions = self.crm.sessions();
-        let (token, expires_in) = sessions.switch(&caller, &body.0.tenant).await?;
+        let (tenant, code) = (&body.0.tenant, body.0.code.as_deref());
+        let (token, expires_in) = sessions.switch(&caller, tenant, code).await?;
         Ok(Json(Access {
             access_token: token.expose_secret().to_owned(),
             expires_in,
@@ -252,7 +260,7 @@ impl From<OpenSession> for Reply {
     fn from(session: OpenSession) -> Self {
         Self {
             id: session.id.0,
-            tenant: session.tenant.into(),
+            tenant: session.tenant.map(Tenant::from),
             roaming: session.roaming,
             created_at: Instant(session.created_at),
             last_used_at: Instant(session.last_used_at),

@@ -33,6 +33,8 @@ const OPEN: &[&str] = &[
     // A passkey is the credential.
     "begin_passkey_login",
     "passkey_login",
+    // Before anybody has logged in.
+    "list_login_providers",
     // The provider's word is.
     "begin_provider_login",
     "finish_provider_login",
@@ -86,12 +88,14 @@ pub(crate) struct Operation {
     permission: Option<String>,
     /// What operators need for it.
     pub(crate) platform: Option<String>,
+    /// What it needs beside the permission, always or sometimes.
+    pub(crate) further: Vec<String>,
     body: Option<Body>,
 }
 
 enum Body {
     Json(Value),
-    Bytes,
+    Bytes(Vec<u8>),
 }
 
 impl Operation {
@@ -109,17 +113,22 @@ impl Operation {
         if let Some(id) = ids.get("auth/sessions") {
             path = path.replace("{session_id}", id);
         }
+        path = path.replace("{run_id}", &Uuid::from_u128(9).to_string());
+        path = path.replace("{sha256}", "ab");
         assert!(!path.contains('{'), "no id for {path}");
         if self.id == "explain_access" {
             let nobody = Uuid::nil();
             path.push_str(&format!("?subject=user:{nobody}&action=contacts.read"));
         }
+        if self.id == "enable_plugin" {
+            path.push_str(&format!("?sha256={}", "0".repeat(64)));
+        }
         let request = caller.request(self.method.clone(), &path);
         let request = match &self.body {
             Some(Body::Json(body)) => request.json(body),
-            Some(Body::Bytes) => request
+            Some(Body::Bytes(bytes)) => request
                 .header("Content-Type", "application/octet-stream")
-                .body("sample"),
+                .body(bytes.clone()),
             None => request,
         };
         caller.finish(request).await
@@ -127,6 +136,30 @@ impl Operation {
 
     pub(crate) fn permission(&self) -> Option<&str> {
         self.permission.as_deref()
+    }
+
+    /// The same operation, asked for so.
+    pub(crate) fn with_body(self, body: Value) -> Self {
+        Self {
+            body: Some(Body::Json(body)),
+            ..self
+        }
+    }
+
+    /// The same operation with this file.
+    pub(crate) fn with_file(self, bytes: Vec<u8>) -> Self {
+        Self {
+            body: Some(Body::Bytes(bytes)),
+            ..self
+        }
+    }
+
+    /// The same operation with query parameters.
+    pub(crate) fn with_query(self, query: &str) -> Self {
+        Self {
+            path: format!("{}?{query}", self.path),
+            ..self
+        }
     }
 
     fn names_a_resource(&self) -> bool {
@@ -150,14 +183,22 @@ pub(crate) fn operations(document: &Value) -> Vec<Operation> {
                 platform: operation["x-platform-permission"]
                     .as_str()
                     .map(str::to_owned),
+                further: further_of(operation),
                 body: body.map(|(media_type, content)| match media_type.as_str() {
                     "application/json" => Body::Json(contract.sample(&content["schema"])),
-                    _ => Body::Bytes,
+                    _ => Body::Bytes(b"sample".to_vec()),
                 }),
             });
         }
     }
     operations
+}
+
+fn further_of(operation: &Value) -> Vec<String> {
+    let further = operation["x-further-permissions"].as_array();
+    let further = further.into_iter().flatten();
+    let permissions = further.map(|one| one["permission"].as_str().unwrap().to_owned());
+    permissions.collect()
 }
 
 /// With a module that has every option, and so every operation.
@@ -195,7 +236,8 @@ pub(crate) async fn something_of_each(app: &App) -> BTreeMap<&'static str, Strin
     let invitation = json!({"email": "new@acme.example", "name": "New", "roles": ["viewer"]});
     let invitation = app.admin.post("/api/v1/invitations", invitation).await;
     ids.insert("invitations", id(&invitation.expect(201)));
-    let provider = json!({"name": "login", "issuer": "https://127.0.0.1", "client_id": "crm"});
+    let provider = json!({"name": "login", "issuer": "https://127.0.0.1", "client_id": "crm",
+        "enabled": false});
     let provider = app.admin.post("/api/v1/identity_providers", provider).await;
     ids.insert("identity_providers", id(&provider.expect(201)));
     ids.insert("auth/oidc", ids["identity_providers"].clone());
@@ -227,6 +269,10 @@ pub(crate) async fn something_of_each(app: &App) -> BTreeMap<&'static str, Strin
     ids.insert("platform/operators", id(&tenant["user"]));
     let plugin = crate::plugin::upload(&app.admin).await.expect(201);
     ids.insert("plugins", id(&plugin));
+    ids.insert("hooks", "idle".to_owned());
+    let key = json!({"name": "vendor", "public_key": crate::plugin_versions::PUBLIC_KEY});
+    let key = app.admin.post("/api/v1/plugins/keys", key).await;
+    ids.insert("plugins/keys", id(&key.expect(201)));
     ids
 }
 

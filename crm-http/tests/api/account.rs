@@ -322,11 +322,15 @@ async fn at_52_a_user_name_logs_in_where_the_address_does(database: Database) {
     let (app, _) = start(database).await;
     let bo = app.member("bo", "viewer").await;
     let set = async |caller: &Caller, name: Value| {
-        let body = Some(json!({"username": name}));
+        let body = Some(json!({"username": name, "password": PASSWORD}));
         caller
             .send(Method::PUT, "/api/v1/auth/username", body)
             .await
     };
+    let (path, wrong) = ("/api/v1/auth/username", "not the harpsichord");
+    let body = json!({"username": "employee.one", "password": wrong});
+    let reply = app.admin.send(Method::PUT, path, Some(body)).await;
+    assert_eq!(refused(&reply).0, "/password");
     set(&app.admin, json!("Employee.One")).await.expect(204);
     assert_eq!(login(&app, "employee.one", PASSWORD).await.status, 200);
     assert_eq!(login(&app, "EMPLOYEE.ONE", PASSWORD).await.status, 200);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::account::start;
 use crate::app::{App, Caller, Database, PASSWORD, Reply};
+use crate::second_factor::require;
 
 crate::on_both_databases! {
     a_tenant_that_asks_for_a_second_factor_is_not_entered_through_another
@@ -62,9 +63,7 @@ async fn a_tenant_that_asks_for_a_second_factor_is_not_entered_through_another(d
     let app = App::start(database).await;
     let hank = app.foreign_admin().await;
     join(&app, &tenant_of(&hank).await, ADA).await.unwrap();
-    let body = Some(json!({"second_factor": true}));
-    let path = "/api/v1/auth/requirements";
-    hank.send(Method::PUT, path, body).await.expect(200);
+    require(&app, "globex").await;
     let session = login(&app, json!({"tenant": "acme"})).await.expect(200);
     let ada = app.with_token(session["access_token"].as_str());
     let switched = ada.post("/api/v1/auth/tenant", json!({"tenant": "globex"}));
@@ -82,9 +81,7 @@ async fn a_tenant_that_asks_for_a_second_factor_is_not_entered_through_another(d
 
 async fn a_login_that_waits_for_its_second_step_ends_with_the_password(database: Database) {
     let (app, mailbox) = start(database).await;
-    let body = Some(json!({"second_factor": true}));
-    let path = "/api/v1/auth/requirements";
-    app.admin.send(Method::PUT, path, body).await.expect(200);
+    require(&app, "acme").await;
     let waiting = login(&app, json!({})).await;
     let token = waiting.json()["mfa_token"].clone();
     let body = json!({"email": ADA});

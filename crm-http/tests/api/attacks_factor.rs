@@ -10,7 +10,7 @@ use crate::attacks::{join, tenant_of};
 use crate::authenticator::{Key, Manner};
 use crate::local_provider::{self, declare, link};
 use crate::passkey::{answer, ask, begin, enter, finish, register, start};
-use crate::second_factor::{Device, set_up};
+use crate::second_factor::{Device, require, set_up};
 
 const ADA: &str = "ada@acme.example";
 
@@ -21,12 +21,6 @@ crate::on_both_databases! {
     a_session_without_the_second_factor_changes_nothing_without_a_code
     a_session_without_the_second_factor_links_no_identity
     a_session_that_passed_the_second_factor_has_after_a_new_password
-}
-
-async fn require_two_factors(admin: &Caller) {
-    let body = Some(json!({"second_factor": true}));
-    let path = "/api/v1/auth/requirements";
-    admin.send(Method::PUT, path, body).await.expect(200);
 }
 
 /// Ada, a member of `acme`, which is to ask for two factors, and of `globex`, which does not.
@@ -58,10 +52,11 @@ fn refused(reply: &Reply, what: &str) {
 fn doors() -> Vec<(Method, &'static str, Value)> {
     let change = json!({"current_password": PASSWORD, "password": "a new harpsichord"});
     let email = json!({"email": "mallory@evil.example", "password": PASSWORD});
+    let username = json!({"username": "mallory", "password": PASSWORD});
     vec![
         (Method::POST, "password/change", change),
         (Method::POST, "email/change", email),
-        (Method::PUT, "username", json!({"username": "mallory"})),
+        (Method::PUT, "username", username),
         (Method::POST, "totp", json!({"password": PASSWORD})),
         (Method::POST, "totp/confirm", json!({"code": "123456"})),
     ]
@@ -77,7 +72,7 @@ async fn knock(caller: &Caller) {
 async fn a_password_alone_changes_no_account_that_has_a_passkey(database: Database) {
     let app = world(database).await;
     let mut key = register(&app.admin).await;
-    require_two_factors(&app.admin).await;
+    require(&app, "acme").await;
     let attacker = by_password(&app).await;
     knock(&attacker).await;
     let passkeys = "/api/v1/auth/passkeys";
@@ -149,7 +144,7 @@ async fn a_password_alone_finishes_nothing_that_it_began_before_there_was_a_fact
 
 async fn codes_set_up_at_a_login_before_there_was_a_passkey_finish_nothing(database: Database) {
     let app = world(database).await;
-    require_two_factors(&app.admin).await;
+    require(&app, "acme").await;
     let waiting = login_to(&app, "acme").await.json();
     let body = json!({"mfa_token": waiting["mfa_token"]});
     let enroll = app.anonymous().post("/api/v1/auth/mfa/enroll", body).await;
@@ -176,7 +171,7 @@ async fn a_session_without_the_second_factor_changes_nothing_without_a_code(data
     let begun = early.post(path, body).await.expect(200);
     let (mut key, credential) = Key::create(&begun["public_key"], &Manner::default());
     finish(&early, &begun, credential).await.expect(201);
-    let name = Some(json!({"username": "ada.the.first"}));
+    let name = Some(json!({"username": "ada.the.first", "password": PASSWORD}));
     let path = "/api/v1/auth/username";
     let named = early.send(Method::PUT, path, name).await;
     assert!((200..300).contains(&named.status), "{named}");
@@ -200,9 +195,8 @@ async fn a_session_without_the_second_factor_links_no_identity(database: Databas
 
 async fn a_session_that_passed_the_second_factor_has_after_a_new_password(database: Database) {
     let app = world(database).await;
-    let hank = app.login("hank@globex.example").await;
     register(&app.admin).await;
-    require_two_factors(&hank).await;
+    require(&app, "globex").await;
     let path = "/api/v1/auth/password/change";
     let body = json!({"current_password": PASSWORD, "password": "a new harpsichord"});
     let session = app.admin.post(path, body).await.expect(200);

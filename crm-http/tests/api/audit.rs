@@ -90,8 +90,9 @@ async fn every_administrative_act_leaves_an_entry_with_before_and_after(database
     admin.delete("/api/v1/modules/visits").await.expect(200);
 
     let plugin = crate::plugin::upload(admin).await.expect(201);
+    let enable = format!("enable?sha256={}", plugin["sha256"].as_str().unwrap());
     let plugin = format!("/api/v1/plugins/{}", id(&plugin));
-    for act in ["enable", "disable"] {
+    for act in [&*enable, "disable"] {
         let path = format!("{plugin}/{act}");
         let done = admin.send(Method::POST, &path, None).await;
         done.expect(200);
@@ -169,9 +170,9 @@ async fn people(app: &App) {
     admin.send(Method::POST, &unlock, None).await.expect(204);
     let sessions = format!("{member}/sessions");
     admin.delete(&sessions).await.expect(204);
-    let security = Some(json!({"operator_impersonation": false}));
+    let security = json!({"operator_impersonation": false});
     let path = "/api/v1/auth/security";
-    admin.send(Method::PUT, path, security).await.expect(200);
+    admin.patch(path, security).await.expect(200);
 }
 
 async fn the_log_leaves_as_a_file_of_all_that_the_filters_let_through(database: Database) {

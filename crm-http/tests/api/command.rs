@@ -290,7 +290,7 @@ fn a_plugin_is_checked_tried_installed_and_listed() {
     let receipt = done(&folder, &["plugin", "check", "idle.wasm"]);
     assert_eq!(
         receipt,
-        "idle 1.0.0\n  runs on contact.created\n  may touch no records\n"
+        "idle 1.0.0\n  may run on contact.created\n  may touch no records\n"
     );
     let run = done(
         &folder,
@@ -298,6 +298,16 @@ fn a_plugin_is_checked_tried_installed_and_listed() {
     );
     assert!(run.starts_with("succeeded with "), "{run}");
     done(&folder, &["tenant", "create", "acme"]);
+    let rehearse = [
+        "plugin",
+        "rehearse",
+        "idle.wasm",
+        "--tenant",
+        "acme",
+        "--last",
+        "10",
+    ];
+    assert_eq!(done(&folder, &rehearse), "0 events, 0 runs, 0 changes\n");
     done(
         &folder,
         &["plugin", "install", "idle.wasm", "--tenant", "acme"],
@@ -307,6 +317,33 @@ fn a_plugin_is_checked_tried_installed_and_listed() {
         list.starts_with("acme ") && list.ends_with(" idle 1.0.0 enabled\n"),
         "{list}"
     );
+}
+
+#[test]
+fn a_plugin_is_tried_on_what_somebody_sends_and_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    write("listener.wasm", &crate::guest::listener());
+    write("nurse.wasm", &crate::actions::nurse());
+    let payment = serde_json::json!({"webhook": "payments", "id": "msg_1", "body": {"paid": 7}});
+    write("payment.json", payment.to_string().as_bytes());
+    let speak = serde_json::json!({
+        "action": "speak", "module": "contacts", "input": {"tone": "low"},
+        "records": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "name": "Grace"}],
+    });
+    write("speak.json", speak.to_string().as_bytes());
+    let run = |plugin, event| ["plugin", "run", plugin, "--event", event];
+    let received = done(&folder, &run("listener.wasm", "payment.json"));
+    assert!(received.starts_with("succeeded with "), "{received}");
+    let spoken = done(&folder, &run("nurse.wasm", "speak.json"));
+    assert!(
+        spoken.starts_with("answers {\"said\":\"hello\"}\n"),
+        "{spoken}"
+    );
+    write("odd.json", b"{\"webhook\": \"payments\", \"when\": 1}");
+    let odd = crm(&folder, &run("listener.wasm", "odd.json")).output();
+    let line = refused(&odd.unwrap());
+    assert!(line.contains("`when`"), "{line}");
 }
 
 #[test]

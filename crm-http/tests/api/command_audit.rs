@@ -99,3 +99,30 @@ fn a_tenant_is_suspended_exported_and_erased() {
     assert_eq!(done(&folder, &["tenant", "list"]), "");
     assert!(done(&folder, &["tenant", "list", "--erased"]).contains("erased"));
 }
+
+#[test]
+fn a_reader_that_closes_the_output_ends_a_command_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    with_user(&folder);
+    for arguments in [
+        &["audit", "verify", "--tenant", "acme"][..],
+        &["audit", "export", "--tenant", "acme"],
+        &["role", "list", "--tenant", "acme"],
+        &["export", "--tenant", "acme", "--module", "contacts"],
+    ] {
+        // A pipe whose other end is closed before the command writes.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = crm(&folder, arguments)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        assert!(
+            !said.contains("crm:") && !said.contains("panicked"),
+            "{said}"
+        );
+    }
+}

@@ -165,7 +165,10 @@ impl Contract {
             (Some("integer"), _) => 1.into(),
             (Some("string"), Some("uuid")) => uuid::Uuid::nil().to_string().into(),
             (Some("string"), Some("email")) => "sample@acme.example".into(),
-            (Some("string"), _) => "sample".into(),
+            (Some("string"), _) => {
+                let least = schema["minLength"].as_u64().unwrap_or(0) as usize;
+                "sample".repeat(least / "sample".len() + 1).into()
+            }
             _ => Value::Null,
         }
     }

@@ -226,7 +226,13 @@ async fn the_operations_are_these() {
         for (method, operation) in item.as_object().unwrap() {
             let platform = operation["x-platform-permission"].as_str();
             let permission = operation["x-permission"].as_str().or(platform);
-            let permission = permission.unwrap_or("-");
+            let mut permission = permission.unwrap_or("-").to_owned();
+            let further = operation["x-further-permissions"].as_array();
+            for one in further.into_iter().flatten() {
+                let sometimes = if one["when"].is_string() { "?" } else { "" };
+                let one = one["permission"].as_str().unwrap();
+                permission.push_str(&format!(" + {one}{sometimes}"));
+            }
             let id = operation["operationId"].as_str().unwrap();
             lines.push(format!(
                 "{} {path} {id} {permission}",
@@ -238,7 +244,7 @@ async fn the_operations_are_these() {
     GET /.well-known/jwks.json get_public_keys -
     GET /api/v1/access/explain explain_access access.read
     GET /api/v1/api_keys list_api_keys api_keys.read
-    POST /api/v1/api_keys create_api_key api_keys.create
+    POST /api/v1/api_keys create_api_key api_keys.create + members.update?
     DELETE /api/v1/api_keys/{id} delete_api_key api_keys.delete
     GET /api/v1/audit list_audit audit.read
     GET /api/v1/audit/export export_audit audit.read
@@ -258,6 +264,7 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/mfa/enroll enroll_at_login -
     POST /api/v1/auth/mfa/passkey finish_login_by_passkey -
     POST /api/v1/auth/mfa/passkey/options begin_passkey_step -
+    GET /api/v1/auth/oidc list_login_providers -
     POST /api/v1/auth/oidc/{provider}/callback finish_provider_login -
     POST /api/v1/auth/oidc/{provider}/link link_identity -
     POST /api/v1/auth/oidc/{provider}/link-token link_identity_by_token -
@@ -279,7 +286,7 @@ async fn the_operations_are_these() {
     GET /api/v1/auth/requirements get_login_requirements members.read
     PUT /api/v1/auth/requirements set_login_requirements members.update
     GET /api/v1/auth/security get_tenant_security members.read
-    PUT /api/v1/auth/security set_tenant_security members.update
+    PATCH /api/v1/auth/security update_tenant_security members.update
     DELETE /api/v1/auth/sessions delete_sessions -
     GET /api/v1/auth/sessions list_sessions -
     DELETE /api/v1/auth/sessions/{id} delete_session -
@@ -292,60 +299,61 @@ async fn the_operations_are_these() {
     GET /api/v1/companies list_companies companies.read
     POST /api/v1/companies create_company companies.create
     GET /api/v1/companies/aggregate aggregate_companies companies.read
-    POST /api/v1/companies/batch batch_companies companies.create
-    POST /api/v1/companies/bulk-delete bulk_delete_companies companies.delete
-    POST /api/v1/companies/bulk-update bulk_update_companies companies.update
+    POST /api/v1/companies/batch batch_companies companies.create + companies.update? + companies.delete?
+    POST /api/v1/companies/bulk-delete bulk_delete_companies companies.delete + companies.read
+    POST /api/v1/companies/bulk-update bulk_update_companies companies.update + companies.read
     GET /api/v1/companies/export export_companies companies.read
-    POST /api/v1/companies/import import_companies companies.create
+    POST /api/v1/companies/import import_companies companies.create + companies.update?
     POST /api/v1/companies/query query_companies companies.read
-    POST /api/v1/companies/upsert upsert_company companies.create
+    POST /api/v1/companies/upsert upsert_company companies.create + companies.update
     DELETE /api/v1/companies/{id} delete_company companies.delete
     GET /api/v1/companies/{id} get_company companies.read
     PATCH /api/v1/companies/{id} update_company companies.update
     PUT /api/v1/companies/{id} replace_company companies.update
-    POST /api/v1/companies/{id}/merge merge_companies companies.update
+    POST /api/v1/companies/{id}/merge merge_companies companies.update + companies.delete + companies.read
     GET /api/v1/contacts list_contacts contacts.read
     POST /api/v1/contacts create_contact contacts.create
     GET /api/v1/contacts/aggregate aggregate_contacts contacts.read
-    POST /api/v1/contacts/batch batch_contacts contacts.create
-    POST /api/v1/contacts/bulk-delete bulk_delete_contacts contacts.delete
-    POST /api/v1/contacts/bulk-update bulk_update_contacts contacts.update
+    POST /api/v1/contacts/batch batch_contacts contacts.create + contacts.update? + contacts.delete?
+    POST /api/v1/contacts/bulk-delete bulk_delete_contacts contacts.delete + contacts.read
+    POST /api/v1/contacts/bulk-update bulk_update_contacts contacts.update + contacts.read
     GET /api/v1/contacts/export export_contacts contacts.read
     GET /api/v1/contacts/funnel funnel_contacts contacts.read
-    POST /api/v1/contacts/import import_contacts contacts.create
+    POST /api/v1/contacts/import import_contacts contacts.create + contacts.update?
     POST /api/v1/contacts/query query_contacts contacts.read
-    POST /api/v1/contacts/upsert upsert_contact contacts.create
+    POST /api/v1/contacts/upsert upsert_contact contacts.create + contacts.update
     DELETE /api/v1/contacts/{id} delete_contact contacts.delete
     GET /api/v1/contacts/{id} get_contact contacts.read
     PATCH /api/v1/contacts/{id} update_contact contacts.update
     PUT /api/v1/contacts/{id} replace_contact contacts.update
-    POST /api/v1/contacts/{id}/merge merge_contacts contacts.update
+    POST /api/v1/contacts/{id}/merge merge_contacts contacts.update + contacts.delete + contacts.read
     GET /api/v1/deals list_deals deals.read
     POST /api/v1/deals create_deal deals.create
     GET /api/v1/deals/aggregate aggregate_deals deals.read
-    POST /api/v1/deals/batch batch_deals deals.create
-    POST /api/v1/deals/bulk-delete bulk_delete_deals deals.delete
-    POST /api/v1/deals/bulk-update bulk_update_deals deals.update
+    POST /api/v1/deals/batch batch_deals deals.create + deals.update? + deals.delete?
+    POST /api/v1/deals/bulk-delete bulk_delete_deals deals.delete + deals.read
+    POST /api/v1/deals/bulk-update bulk_update_deals deals.update + deals.read
     GET /api/v1/deals/export export_deals deals.read
     GET /api/v1/deals/funnel funnel_deals deals.read
-    POST /api/v1/deals/import import_deals deals.create
+    POST /api/v1/deals/import import_deals deals.create + deals.update?
     POST /api/v1/deals/query query_deals deals.read
-    POST /api/v1/deals/upsert upsert_deal deals.create
+    POST /api/v1/deals/upsert upsert_deal deals.create + deals.update
     DELETE /api/v1/deals/{id} delete_deal deals.delete
     GET /api/v1/deals/{id} get_deal deals.read
     PATCH /api/v1/deals/{id} update_deal deals.update
     PUT /api/v1/deals/{id} replace_deal deals.update
-    POST /api/v1/deals/{id}/merge merge_deals deals.update
+    POST /api/v1/deals/{id}/merge merge_deals deals.update + deals.delete + deals.read
     GET /api/v1/groups list_groups groups.read
     POST /api/v1/groups create_group groups.create
     DELETE /api/v1/groups/{id} delete_group groups.delete
     GET /api/v1/groups/{id} get_group groups.read
     PATCH /api/v1/groups/{id} update_group groups.update
+    POST /api/v1/hooks/{plugin}/{name} send_plugin_message plugin_runs.create
     GET /api/v1/identity_providers list_identity_providers identity_providers.read
-    POST /api/v1/identity_providers create_identity_provider identity_providers.create
-    DELETE /api/v1/identity_providers/{id} delete_identity_provider identity_providers.delete
+    POST /api/v1/identity_providers create_identity_provider identity_providers.create + *.*
+    DELETE /api/v1/identity_providers/{id} delete_identity_provider identity_providers.delete + *.*
     GET /api/v1/identity_providers/{id} get_identity_provider identity_providers.read
-    PUT /api/v1/identity_providers/{id} replace_identity_provider identity_providers.update
+    PUT /api/v1/identity_providers/{id} replace_identity_provider identity_providers.update + *.*
     GET /api/v1/impersonations list_impersonations impersonations.read
     POST /api/v1/impersonations create_impersonation impersonations.create
     DELETE /api/v1/impersonations/{id} delete_impersonation impersonations.delete
@@ -353,9 +361,9 @@ async fn the_operations_are_these() {
     POST /api/v1/invitations create_invitation members.create
     DELETE /api/v1/invitations/{id} delete_invitation members.delete
     GET /api/v1/jobs list_jobs -
-    GET /api/v1/jobs/{id} get_job -
-    POST /api/v1/jobs/{id}/cancel cancel_job -
-    GET /api/v1/jobs/{id}/errors get_job_errors -
+    GET /api/v1/jobs/{id} get_job - + jobs.read?
+    POST /api/v1/jobs/{id}/cancel cancel_job - + jobs.read? + jobs.update?
+    GET /api/v1/jobs/{id}/errors get_job_errors - + jobs.read?
     GET /api/v1/members list_members members.read
     POST /api/v1/members create_member members.create
     DELETE /api/v1/members/{user_id} delete_member members.delete
@@ -387,12 +395,32 @@ async fn the_operations_are_these() {
     POST /api/v1/platform/tenants/{id}/resume resume_tenant tenants.resume
     POST /api/v1/platform/tenants/{id}/suspend suspend_tenant tenants.suspend
     GET /api/v1/plugins list_plugins plugins.read
-    POST /api/v1/plugins upload_plugin plugins.create
+    POST /api/v1/plugins upload_plugin plugins.create + plugins.update?
+    GET /api/v1/plugins/keys list_plugin_keys plugins.read
+    POST /api/v1/plugins/keys create_plugin_key plugins.update
+    DELETE /api/v1/plugins/keys/{id} delete_plugin_key plugins.update
+    GET /api/v1/plugins/settings get_plugin_settings plugins.read
+    PUT /api/v1/plugins/settings set_plugin_settings plugins.update
+    GET /api/v1/plugins/usage list_plugin_usage plugins.read
     DELETE /api/v1/plugins/{id} delete_plugin plugins.delete
     GET /api/v1/plugins/{id} get_plugin plugins.read
+    POST /api/v1/plugins/{id}/activate activate_plugin plugins.update
+    PUT /api/v1/plugins/{id}/canary try_plugin plugins.update
     POST /api/v1/plugins/{id}/disable disable_plugin plugins.update
     POST /api/v1/plugins/{id}/enable enable_plugin plugins.update
+    GET /api/v1/plugins/{id}/hooks list_plugin_hooks plugins.read
+    POST /api/v1/plugins/{id}/hooks/{name}/secret renew_plugin_hook_secret plugins.update
+    POST /api/v1/plugins/{id}/roll_back roll_back_plugin plugins.update
     GET /api/v1/plugins/{id}/runs list_plugin_runs plugins.read
+    GET /api/v1/plugins/{id}/runs/follow follow_plugin_runs plugins.read
+    GET /api/v1/plugins/{id}/runs/{run_id} get_plugin_run plugins.read
+    POST /api/v1/plugins/{id}/runs/{run_id}/replay replay_plugin_run plugins.update
+    GET /api/v1/plugins/{id}/secrets list_plugin_secrets plugins.read
+    DELETE /api/v1/plugins/{id}/secrets/{name} delete_plugin_secret plugins.update
+    PUT /api/v1/plugins/{id}/secrets/{name} set_plugin_secret plugins.update
+    GET /api/v1/plugins/{id}/versions list_plugin_versions plugins.read
+    DELETE /api/v1/plugins/{id}/versions/{sha256} delete_plugin_version plugins.delete
+    POST /api/v1/plugins/{id}/versions/{sha256}/rehearsals rehearse_plugin_version plugins.create
     GET /api/v1/roles list_roles roles.read
     POST /api/v1/roles create_role roles.create
     DELETE /api/v1/roles/{id} delete_role roles.delete

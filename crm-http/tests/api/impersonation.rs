@@ -9,7 +9,7 @@ use crate::app::{App, Caller, Database, PASSWORD, Reply};
 use crate::platform::{acme, claims, everything, operator, request};
 
 const BEGIN: &str = "/api/v1/impersonations";
-const BOB: &str = "bob@acme.example";
+pub(crate) const BOB: &str = "bob@acme.example";
 
 crate::on_both_databases! {
     an_admin_acts_in_a_members_name_and_everything_says_so
@@ -24,13 +24,13 @@ crate::on_both_databases! {
     answers_kept_for_somebody_are_not_given_to_who_acts_in_their_name
 }
 
-async fn begin(caller: &Caller, user: &str) -> Reply {
+pub(crate) async fn begin(caller: &Caller, user: &str) -> Reply {
     let body = json!({"user": user, "reason": "ticket 4711"});
     caller.post(BEGIN, body).await
 }
 
 /// The admin, acting in a member's name; and the impersonation.
-async fn acting(app: &App, user: &str) -> (Caller, Value) {
+pub(crate) async fn acting(app: &App, user: &str) -> (Caller, Value) {
     let begun = begin(&app.admin, user).await.expect(201);
     let caller = app.with_token(begun["access_token"].as_str());
     (caller, begun["impersonation"].clone())
@@ -40,7 +40,7 @@ async fn me(caller: &Caller) -> Value {
     caller.get("/api/v1/auth/me").await.expect(200)
 }
 
-async fn id_of(caller: &Caller) -> String {
+pub(crate) async fn id_of(caller: &Caller) -> String {
     me(caller).await["user"]["id"].as_str().unwrap().to_owned()
 }
 
@@ -279,7 +279,11 @@ async fn nobody_administers_in_anothers_name(database: Database) {
             json!({"email": "evil@acme.example", "password": PASSWORD}),
         ),
         ("POST", "auth/email/verification".into(), Value::Null),
-        ("PUT", "auth/username".into(), json!({"username": "evil"})),
+        (
+            "PUT",
+            "auth/username".into(),
+            json!({"username": "evil", "password": PASSWORD}),
+        ),
         ("POST", "auth/totp".into(), json!({"password": PASSWORD})),
         (
             "POST",
@@ -305,7 +309,7 @@ async fn nobody_administers_in_anothers_name(database: Database) {
             json!({"second_factor": true}),
         ),
         (
-            "PUT",
+            "PATCH",
             "auth/security".into(),
             json!({"operator_impersonation": true}),
         ),
@@ -348,7 +352,8 @@ async fn nobody_administers_in_anothers_name(database: Database) {
         let body = (!body.is_null()).then_some(body);
         let path = format!("/api/v1/{path}");
         let refused = acting.send(method.parse().unwrap(), &path, body).await;
-        assert_eq!(refused.status, 403, "{method} {path}: {refused}");
+        let code = (403, "impersonating".to_owned());
+        assert_eq!(refused.problem(), code, "{method} {path}: {refused}");
     }
     let import = acting.request(Method::POST, "/api/v1/contacts/import?format=csv");
     let import = import
@@ -560,20 +565,14 @@ async fn a_tenant_forbids_operators_to_act_in_its_members_names(database: Databa
     let operating = app.with_token(begun["access_token"].as_str());
     let (helping, _) = acting(&app, BOB).await;
     let settings = "/api/v1/auth/security";
-    let forbid = Some(json!({"operator_impersonation": false}));
-    app.admin
-        .send(Method::PUT, settings, forbid)
-        .await
-        .expect(200);
+    let forbid = json!({"operator_impersonation": false});
+    app.admin.patch(settings, forbid).await.expect(200);
     out(&operating.get("/api/v1/contacts").await);
     helping.get("/api/v1/contacts").await.expect(200);
     let refused = ops.post(&path, body.clone()).await;
     assert_eq!(refused.problem(), (403, "operators_excluded".into()));
-    let admit = Some(json!({"operator_impersonation": true}));
-    app.admin
-        .send(Method::PUT, settings, admit)
-        .await
-        .expect(200);
+    let admit = json!({"operator_impersonation": true});
+    app.admin.patch(settings, admit).await.expect(200);
     out(&operating.get("/api/v1/contacts").await);
     ops.post(&path, body).await.expect(201);
     app.close().await;

@@ -10,6 +10,7 @@ use crate::local_provider::{
     Signer, agreed, audited, declare, entered, link, login, login_by_token, login_to, member,
     person, start, tenant,
 };
+use crate::second_factor::require;
 
 const ADA: &str = "ada@acme.example";
 
@@ -72,8 +73,8 @@ async fn a_member_links_an_identity_with_their_password_and_logs_in_by_it(databa
     assert!(log.contains(&"auth.identity_refused".to_owned()), "{log:?}");
     assert_eq!(
         provider.asked("/.well-known/openid-configuration"),
-        1,
-        "it is kept"
+        2,
+        "at the declaration, and then it is kept"
     );
     assert_eq!(provider.asked("/jwks"), 1, "they are kept");
     app.close().await;
@@ -256,13 +257,7 @@ async fn a_providers_second_factor_counts_where_the_tenant_says_so(database: Dat
         "name": "trusting", "domains": ["acme.example"], "trusts_second_factor": true,
     });
     let trusting = declare(&app.admin, &provider, trusting).await;
-    let required = json!({"second_factor": true});
-    let put = app.admin.send(
-        reqwest::Method::PUT,
-        "/api/v1/auth/requirements",
-        Some(required),
-    );
-    put.await.expect(200);
+    require(&app, "acme").await;
     let with_factor = json!({"amr": ["pwd", "otp", "mfa"]});
     for (path, claims, status) in [
         (&strict, json!({}), 409),
@@ -422,6 +417,8 @@ async fn whoever_declares_a_provider_holds_every_permission(database: Database) 
     let reply = nearly
         .send(reqwest::Method::PUT, &of_provider, Some(settings))
         .await;
+    assert_eq!(reply.problem(), (403, "forbidden".into()));
+    let reply = nearly.delete(&of_provider).await;
     assert_eq!(reply.problem(), (403, "forbidden".into()));
     nearly.get("/api/v1/identity_providers").await.expect(200);
     app.close().await;

@@ -10,6 +10,7 @@ use crate::local_provider::{
     LocalProvider, agreed, declare, entered, link, login, login_by_token, login_to, member, start,
     tenant,
 };
+use crate::second_factor::require;
 
 const ADA: &str = "ada@acme.example";
 const MALLORY: &str = "mallory@evil.example";
@@ -206,7 +207,7 @@ async fn asvs_8_4_1_a_session_of_a_provider_changes_nothing_of_the_account(datab
         (
             Method::PUT,
             "/api/v1/auth/username".into(),
-            Some(json!({"username": "mallory"})),
+            Some(with(password(), "username", "mallory")),
         ),
         (Method::POST, "/api/v1/auth/totp".into(), Some(password())),
         (
@@ -306,10 +307,8 @@ async fn a_session_of_a_provider_stays_bound_through_refreshes_and_second_factor
 }
 
 async fn nobody_sets_a_second_factor_up_by_a_tenants_word(database: Database) {
-    let (app, provider, mallory, path) = world(database).await;
-    let required = json!({"second_factor": true});
-    let put = mallory.send(Method::PUT, "/api/v1/auth/requirements", Some(required));
-    put.await.expect(200);
+    let (app, provider, _, path) = world(database).await;
+    require(&app, "evil").await;
     // Bo has none. Mallory's provider does not get to choose one that acme would take for Bo's.
     claim(&provider, BO);
     provider.set(|state| state.claims = json!({"amr": null}));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::account::Mailbox;
 use crate::app::{App, Caller, Database, PASSWORD, Reply};
 use crate::authenticator::{Key, Manner, ORIGIN, bytes};
-use crate::second_factor::{Device, set_up};
+use crate::second_factor::{Device, require, set_up};
 
 const ADA: &str = "ada@acme.example";
 
@@ -118,12 +118,6 @@ pub(crate) async fn audited(caller: &Caller) -> Vec<String> {
     let rows = log["data"].as_array().unwrap().iter();
     rows.map(|row| row["action"].as_str().unwrap().to_owned())
         .collect()
-}
-
-async fn require_two_factors(admin: &Caller) {
-    let body = Some(json!({"second_factor": true}));
-    let path = "/api/v1/auth/requirements";
-    admin.send(Method::PUT, path, body).await.expect(200);
 }
 
 async fn a_passkey_opens_a_session_without_a_name_or_a_password(database: Database) {
@@ -307,8 +301,8 @@ async fn a_passkey_is_both_factors_that_a_tenant_requires(database: Database) {
         .await
         .unwrap();
     let mut key = register(&app.admin).await;
-    require_two_factors(&app.admin).await;
-    require_two_factors(&hank).await;
+    require(&app, "acme").await;
+    require(&app, "globex").await;
     let asked = ask(&app).await;
     let credential = key.sign(&asked["public_key"], &Manner::default());
     let session = answer(&app, &asked, &credential, json!("acme"))

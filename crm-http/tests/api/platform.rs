@@ -130,7 +130,7 @@ async fn at_07_an_operator_belongs_to_no_tenant_and_logs_in_with_a_second_factor
     let ops = app.with_token(renewed["access_token"].as_str());
     ops.get(TENANTS).await.expect(200);
     let sessions = ops.get("/api/v1/auth/sessions").await.expect(200);
-    assert_eq!(sessions["data"][0]["tenant"]["name"], "platform");
+    assert_eq!(sessions["data"][0]["tenant"], Value::Null);
     app.close().await;
 }
 
@@ -237,8 +237,6 @@ async fn ag_85_a_tenant_lives_over_http_and_both_logs_tell_of_it(database: Datab
         ops.post(TENANTS, body).await.problem(),
         (409, "already_exists".into())
     );
-    let body = json!({"name": "", "admin": {"email": "no address", "name": ""}});
-    assert_eq!(ops.post(TENANTS, body).await.status, 422);
     let body = json!({"name": "half", "admin": {"email": "no address", "name": "Half"}});
     let refused = ops.post(TENANTS, body).await.expect(422);
     assert_eq!(refused["errors"][0]["pointer"], "/admin/email");
@@ -290,7 +288,7 @@ async fn ag_85_a_tenant_lives_over_http_and_both_logs_tell_of_it(database: Datab
     assert_eq!(login().await.problem(), (401, "invalid_credentials".into()));
     let body = json!({"user": "pe@initech.example", "reason": "ticket 1"});
     let acting = ops.post(&format!("{path}/impersonations"), body).await;
-    assert_eq!(acting.problem(), (403, "not_impersonable".into()));
+    assert_eq!(acting.problem(), (409, "tenant_suspended".into()));
     let resumed = ops.post(&format!("{path}/resume"), json!({})).await;
     assert_eq!(resumed.expect(200)["is_active"], true);
     peter.get("/api/v1/contacts").await.expect(200);
@@ -382,7 +380,7 @@ async fn a_tenant_is_erased_when_its_name_is_given_once_more(database: Database)
     assert_ne!(grave["erased_at"], Value::Null);
     assert_eq!(app.admin.get("/api/v1/auth/me").await.status, 401);
     assert_eq!(ops.get(&path).await.status, 404);
-    assert_eq!(erase("acme").await.status, 404);
+    assert_eq!(erase("acme").await.expect(200), grave, "again");
     let erased = ops.get("/api/v1/platform/erased_tenants").await.expect(200);
     assert_eq!(erased["data"], json!([grave]));
     rival.get("/api/v1/auth/me").await.expect(200);

@@ -2,8 +2,6 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use wit_component::{StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
 
 use crate::app::{App, Caller, Database, Reply};
 
@@ -14,12 +12,15 @@ crate::on_both_databases! {
 
 async fn an_enabled_plugin_runs_for_a_new_record_and_leaves_a_report(database: Database) {
     let app = App::start(database).await;
-    let plugin = upload(&app.admin).await.expect(201);
+    let mut plugin = upload(&app.admin).await.expect(201);
+    let uploaded = plugin.as_object_mut().unwrap().remove("uploaded").unwrap();
+    assert_eq!(uploaded["receipt"], json!(["run on contact.created"]));
     assert_eq!(
         (&plugin["name"], &plugin["status"]),
         (&json!("idle"), &json!("uploaded"))
     );
     let path = format!("/api/v1/plugins/{}", plugin["id"].as_str().unwrap());
+    let sha256 = plugin["sha256"].as_str().unwrap().to_owned();
     assert_eq!(app.admin.get(&path).await.expect(200), plugin);
     assert_eq!(
         app.admin.get("/api/v1/plugins").await.expect(200),
@@ -38,7 +39,7 @@ async fn an_enabled_plugin_runs_for_a_new_record_and_leaves_a_report(database: D
     assert_eq!(create("before consent").await, [Value::Null; 0]);
     let enabled = app
         .admin
-        .post(&format!("{path}/enable"), Value::Null)
+        .post(&format!("{path}/enable?sha256={sha256}"), Value::Null)
         .await
         .expect(200);
     assert_eq!(enabled["status"], "enabled");
@@ -100,39 +101,18 @@ const MANIFEST: &str = "name = 'idle'\nversion = '1.0.0'\ntriggers = ['contact.c
 
 /// A component that wakes for new contacts and succeeds.
 pub(crate) fn idle() -> Vec<u8> {
-    let mut module = wat::parse_str(
-        r#"(module
-            (memory (export "memory") 1)
-            (global $next (mut i32) (i32.const 4096))
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-                (local $at i32)
-                (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
-                (global.set $next (i32.add (local.get $at) (local.get 3)))
-                (local.get $at))
-            (func (export "handle") (param i32) (result i32) (i32.const 0)))"#,
-    )
-    .unwrap();
-    let mut resolve = Resolve::default();
-    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../crm-plugins/wit");
-    let (package, _) = resolve.push_path(wit).unwrap();
-    let world = resolve.select_world(&[package], Some("plugin")).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    append_section(&mut module, "crm:manifest", MANIFEST);
-    crm_plugins::componentize(&module).unwrap()
+    let handle = r#"(func (export "handle") (param i32) (result i32) (i32.const 0))"#;
+    crate::guest::component(MANIFEST, handle)
 }
 
-/// Appends a custom section (WebAssembly core specification §5.5.3).
-fn append_section(module: &mut Vec<u8>, name: &str, content: &str) {
-    let mut section = length(name.len());
-    section.extend_from_slice(name.as_bytes());
-    section.extend_from_slice(content.as_bytes());
-    module.push(0);
-    module.extend(length(section.len()));
-    module.extend(section);
-}
-
-/// An unsigned LEB128 number of one byte, which is all that this manifest needs.
-fn length(value: usize) -> Vec<u8> {
-    assert!(value < 0x80, "the manifest of this test has grown");
-    vec![u8::try_from(value).unwrap()]
+/// Uploads and enables a plugin, and answers its path.
+pub(crate) async fn install(caller: &Caller, component: Vec<u8>) -> String {
+    let plugin = send(caller, "application/wasm", component)
+        .await
+        .expect(201);
+    let path = format!("/api/v1/plugins/{}", plugin["id"].as_str().unwrap());
+    let sha256 = plugin["sha256"].as_str().unwrap();
+    let enable = format!("{path}/enable?sha256={sha256}");
+    caller.post(&enable, Value::Null).await.expect(200);
+    path
 }

@@ -28,8 +28,23 @@ fn crm(database: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// Runs a statement on the database of a program that does not run.
+pub(crate) async fn execute(url: &str, statement: &'static str) -> anyhow::Result<()> {
+    macro_rules! run {
+        ($connection:ty) => {{
+            let mut connection = <$connection>::connect(url).await?;
+            sqlx::query(statement).execute(&mut connection).await?;
+        }};
+    }
+    match url.starts_with("sqlite") {
+        true => run!(sqlx::SqliteConnection),
+        false => run!(sqlx::PgConnection),
+    }
+    Ok(())
+}
+
 /// The numbers that a statement answers.
-async fn numbers(url: &str, statement: &'static str) -> anyhow::Result<Vec<i64>> {
+pub(crate) async fn numbers(url: &str, statement: &'static str) -> anyhow::Result<Vec<i64>> {
     use sqlx::Row as _;
     macro_rules! ask {
         ($connection:ty) => {{

@@ -1,20 +1,16 @@
 //! What the author of a plugin needs.
 //!
-//! A plugin is one type that handles events, and a `plugin.toml` beside its `Cargo.toml`:
+//! A plugin is a function for each thing that wakes it, and a `plugin.toml` beside its `Cargo.toml`:
 //!
 //! ```ignore
-//! use crm_plugin_sdk::{Event, Plugin, Result, log, plugin};
+//! use crm_plugin_sdk::{Event, Result, log, plugin};
 //!
-//! struct Greeter;
-//!
-//! impl Plugin for Greeter {
-//!     fn handle(event: Event) -> Result {
-//!         log::info(format!("{} happened to {}", event.kind, event.record_id));
-//!         Ok(())
-//!     }
+//! fn greet(event: Event) -> Result {
+//!     log::info(format!("{} happened to {}", event.kind, event.record_id));
+//!     Ok(())
 //! }
 //!
-//! plugin!(Greeter);
+//! plugin!(handle = greet);
 //! ```
 //!
 //! ```toml
@@ -23,71 +19,55 @@
 //! triggers = ["contact.created"]
 //! ```
 //!
-//! The crate is a `cdylib`; `crm plugin build DIR` makes the one file that is uploaded.
+//! | export | woken by | function |
+//! |---|---|---|
+//! | `handle` | an event | `fn(Event) -> Result` |
+//! | `before` | a change that is not yet made | `fn(Change) -> Result<Verdict>` |
+//! | `run` | somebody who asks for it | `fn(Action) -> Result<Option<Value>>` |
+//! | `cron` | a time, or a job of its own | `fn(Tick) -> Result` |
+//! | `inbound` | another system | `fn(Webhook) -> Result` |
+//! | `describe` | the upload | `fn() -> Description` |
+//!
+//! The crate is a `cdylib`; `crm plugin build DIR` makes the one file that is uploaded. A call of the
+//! host that the manifest does not ask for makes the upload refused.
+//!
+//! [`record!`] gives the records of a module a type of their own, and [`testing`] runs the plugin in a
+//! whole CRM of one test.
 
 // The generated code names this crate by its outside name, here and in the author's crate.
 extern crate self as crm_plugin_sdk;
 
+#[doc(hidden)]
+pub mod bindings;
+pub mod clock;
+mod error;
+pub mod events;
+pub mod fields;
+pub mod http;
+pub mod jobs;
+pub mod kv;
 pub mod log;
+mod plugin;
+pub mod random;
+pub mod record;
 pub mod records;
+pub mod secrets;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+pub mod verdict;
 
 #[doc(hidden)]
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: "../wit",
-        world: "plugin",
-        pub_export_macro: true,
-        default_bindings_module: "crm_plugin_sdk::bindings",
-        runtime_path: "crm_plugin_sdk::rt",
-    });
-}
-
+pub use serde;
 #[doc(hidden)]
 pub use wit_bindgen::rt;
 
-pub use bindings::Event;
+pub use bindings::imports::crm::automation::types::{
+    Action, Change, ChangeKind, Description, Event, Field, FieldError, Refusal, Tick,
+    Value as FieldValue, Verdict, Webhook,
+};
+pub use error::Error;
+pub use record::Record;
 pub use serde_json::{Value, json};
 
-/// What handling an event comes to. The error's text lands in the run's record.
+/// What a plugin's function comes to. The error's text lands in the run's record.
 pub type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
-
-/// A plugin.
-pub trait Plugin {
-    /// Handles one event, in an instance made for this event alone.
-    ///
-    /// # Errors
-    ///
-    /// Any; the run then counts as failed, and nothing the plugin wrote is undone.
-    fn handle(event: Event) -> Result;
-}
-
-/// Makes a type this crate's plugin and embeds the `plugin.toml` beside its `Cargo.toml`.
-#[macro_export]
-macro_rules! plugin {
-    ($plugin:ty) => {
-        const _: () = {
-            struct Component;
-
-            impl $crate::bindings::Guest for Component {
-                fn handle(event: $crate::Event) -> ::core::result::Result<(), String> {
-                    $crate::log::panics();
-                    <$plugin as $crate::Plugin>::handle(event).map_err(|error| error.to_string())
-                }
-            }
-
-    $crate::bindings::export!(Component with_types_in $crate::bindings);
-
-            const MANIFEST: &[u8] =
-                include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.toml"));
-
-            #[cfg(target_arch = "wasm32")]
-            #[used]
-            #[unsafe(link_section = "crm:manifest")]
-            static SECTION: [u8; MANIFEST.len()] = {
-                let mut section = [0; MANIFEST.len()];
-                section.copy_from_slice(MANIFEST);
-                section
-            };
-        };
-    };
-}

@@ -1,7 +1,7 @@
 //! Lines for the run's log, which the tenant's administrators read. Their number and size are
 //! limited; past the limit the run is stopped.
 
-use crate::bindings::crm::automation::log::{Level, log};
+use crate::bindings::imports::crm::automation::log::{Level, log};
 
 /// For the plugin's author.
 pub fn debug(message: impl AsRef<str>) {

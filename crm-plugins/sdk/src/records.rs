@@ -1,84 +1,37 @@
-//! The tenant's records, as far as the manifest's grants and the installer's rights reach.
+//! The tenant's records, as far as the manifest's grants and the rights of the people behind the
+//! plugin reach.
 //!
-//! Records come and go as anything serde can read and write: a struct of the fields that matter, or
-//! a [`Value`](crate::Value).
-
-use std::fmt;
+//! Records come and go as anything serde can read and write (see [`fields`]), or as a type of their
+//! module (see [`record`](mod@crate::record)).
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::crm::automation::records as host;
-
-pub use host::FieldError;
-
-/// Why a call did nothing.
-#[derive(Debug)]
-pub enum Error {
-    /// The named permission, such as `contacts.update`, is missing.
-    Denied(String),
-    /// Absent, or not visible to this plugin.
-    NotFound,
-    /// The values or the query break a rule; every broken rule is listed.
-    Invalid(Vec<FieldError>),
-    /// The state of the data does not allow it, such as another version or a taken unique value.
-    Conflict(String),
-    /// A limit of the library, named in the sentence.
-    LimitExceeded(String),
-    /// The library failed; the reason is in the operator's log.
-    Internal,
-    /// The value does not fit the plugin's own type.
-    Json(serde_json::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Denied(permission) => write!(f, "the plugin lacks the permission {permission}"),
-            Self::NotFound => f.write_str("there is no such record"),
-            Self::Invalid(fields) => {
-                f.write_str("the values are not valid:")?;
-                fields
-                    .iter()
-                    .try_for_each(|field| write!(f, " {}: {}", field.pointer, field.message))
-            }
-            Self::Conflict(message) | Self::LimitExceeded(message) => f.write_str(message),
-            Self::Internal => f.write_str("the library failed"),
-            Self::Json(error) => write!(f, "the record does not fit the plugin's type: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<host::Error> for Error {
-    fn from(error: host::Error) -> Self {
-        match error {
-            host::Error::Denied(permission) => Self::Denied(permission),
-            host::Error::NotFound => Self::NotFound,
-            host::Error::Invalid(fields) => Self::Invalid(fields),
-            host::Error::Conflict(message) => Self::Conflict(message),
-            host::Error::LimitExceeded(message) => Self::LimitExceeded(message),
-            host::Error::Internal => Self::Internal,
-        }
-    }
-}
-
-impl From<serde_json::Error> for Error {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Json(error)
-    }
-}
+use crate::bindings::imports::crm::automation::records as host;
+use crate::{Error, Field, fields};
 
 /// Which records [`list`] answers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Query {
-    /// A filter; absent for all records.
+    /// A filter, as in `POST /{module}/query`; absent for all records.
     pub filter: Option<serde_json::Value>,
-    /// At most so many records.
+    /// Fields to sort by, such as `-created_at`; newest first when empty.
+    pub sort: Vec<String>,
+    /// At most so many records, 1 to 100. Default 100.
     pub limit: u32,
     /// Where the page before this one ended.
     pub cursor: Option<String>,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            filter: None,
+            sort: Vec::new(),
+            limit: 100,
+            cursor: None,
+        }
+    }
 }
 
 /// A page of records.
@@ -96,27 +49,18 @@ pub struct Page<T> {
 ///
 /// [`Error::NotFound`] or [`Error::Denied`]; [`Error::Json`] when the record does not fit `T`.
 pub fn get<T: DeserializeOwned>(module: &str, id: &str) -> Result<T, Error> {
-    Ok(serde_json::from_str(&host::get(module, id)?)?)
+    fields::read(&get_fields(module, id)?)
 }
 
 /// A page of records.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] for a filter or cursor the module does not understand, [`Error::Denied`].
+/// [`Error::Invalid`] for a filter, order or cursor the module does not understand and for a limit
+/// out of 1 to 100, [`Error::Denied`]; [`Error::Json`] when a record does not fit `T`.
 pub fn list<T: DeserializeOwned>(module: &str, query: &Query) -> Result<Page<T>, Error> {
-    let page = host::list(
-        module,
-        &host::Query {
-            filter: query.filter.as_ref().map(ToString::to_string),
-            limit: query.limit,
-            cursor: query.cursor.clone(),
-        },
-    )?;
-    let records = page
-        .records
-        .iter()
-        .map(|record| serde_json::from_str(record));
+    let page = list_fields(module, query)?;
+    let records = page.records.iter().map(|record| fields::read(record));
     Ok(Page {
         records: records.collect::<Result<_, _>>()?,
         next_cursor: page.next_cursor,
@@ -129,10 +73,7 @@ pub fn list<T: DeserializeOwned>(module: &str, query: &Query) -> Result<Page<T>,
 ///
 /// [`Error::Invalid`], [`Error::Conflict`] for a taken unique value, [`Error::Denied`].
 pub fn create<T: DeserializeOwned>(module: &str, values: &impl Serialize) -> Result<T, Error> {
-    Ok(serde_json::from_str(&host::create(
-        module,
-        &serde_json::to_string(values)?,
-    )?)?)
+    fields::read(&create_fields(module, &fields::write(values)?)?)
 }
 
 /// Sets fields of a record, whatever version it has, and answers it as stored.
@@ -145,10 +86,7 @@ pub fn update<T: DeserializeOwned>(
     id: &str,
     values: &impl Serialize,
 ) -> Result<T, Error> {
-    let values = serde_json::to_string(values)?;
-    Ok(serde_json::from_str(&host::update(
-        module, id, None, &values,
-    )?)?)
+    fields::read(&update_fields(module, id, None, &fields::write(values)?)?)
 }
 
 /// Sets fields of a record that still has this version, and answers it as stored.
@@ -162,11 +100,57 @@ pub fn update_version<T: DeserializeOwned>(
     version: i64,
     values: &impl Serialize,
 ) -> Result<T, Error> {
-    let values = serde_json::to_string(values)?;
-    Ok(serde_json::from_str(&host::update(
-        module,
-        id,
-        Some(version),
-        &values,
-    )?)?)
+    let values = fields::write(values)?;
+    fields::read(&update_fields(module, id, Some(version), &values)?)
+}
+
+pub(crate) fn get_fields(module: &str, id: &str) -> Result<Vec<Field>, Error> {
+    Ok(host::get(module, id)?)
+}
+
+pub(crate) fn list_fields(module: &str, query: &Query) -> Result<host::Page, Error> {
+    let query = host::Query {
+        filter: query.filter.as_ref().map(ToString::to_string),
+        sort: query.sort.clone(),
+        limit: query.limit,
+        cursor: query.cursor.clone(),
+    };
+    Ok(host::list(module, &query)?)
+}
+
+pub(crate) fn create_fields(module: &str, values: &[Field]) -> Result<Vec<Field>, Error> {
+    Ok(host::create(module, values)?)
+}
+
+pub(crate) fn update_fields(
+    module: &str,
+    id: &str,
+    version: Option<i64>,
+    values: &[Field],
+) -> Result<Vec<Field>, Error> {
+    Ok(host::update(module, id, version, values)?)
+}
+
+/// Deletes a record; with a version, only when it still has it.
+///
+/// # Errors
+///
+/// [`Error::NotFound`], [`Error::Conflict`], [`Error::Denied`].
+pub fn delete(module: &str, id: &str, version: Option<i64>) -> Result<(), Error> {
+    Ok(host::delete(module, id, version)?)
+}
+
+/// Figures, asked for by `{"metrics": ["count"], "group_by": ["status"], "filter": {…},
+/// "search": "…"}`, of which only the metrics are required, and answered as by
+/// `GET /{module}/aggregate`, as a type of the plugin's own.
+///
+/// # Errors
+///
+/// [`Error::Invalid`], [`Error::Denied`]; [`Error::Json`] when the figures do not fit `T`.
+pub fn aggregate<T: DeserializeOwned>(
+    module: &str,
+    query: &serde_json::Value,
+) -> Result<T, Error> {
+    let figures = host::aggregate(module, &query.to_string())?;
+    Ok(serde_json::from_str(&figures)?)
 }

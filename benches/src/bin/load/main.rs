@@ -5,6 +5,7 @@
 
 mod client;
 mod contact;
+mod logins;
 mod measure;
 mod process;
 mod server;

@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 
-use crate::client::{Connection, Request};
+use crate::client::{Connection, Reply, Request};
 use crate::contact::Random;
-use crate::process::{cpu_seconds, resident_mib};
+use crate::logins::{self, Logins};
+use crate::process::{cpu_seconds, forget_peak, peak_mib, resident_mib};
 use crate::server::Server;
 use crate::tenant::Tenants;
 use crate::work::Work;
@@ -37,16 +38,20 @@ pub(crate) struct Line {
     elapsed: Duration,
     cpu_seconds: f64,
     resident_mib: u64,
+    /// The most memory it held, beyond what it held before the line.
+    growth_mib: u64,
     tally: Tally,
 }
 
 /// What the connections counted.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     /// Of every answered request, in microseconds.
     times: Vec<u32>,
     failed: u64,
     first_failure: Option<String>,
+    /// Those that went on beside the requests, if any.
+    logins: Option<Logins>,
 }
 
 /// Measures one line.
@@ -60,6 +65,9 @@ pub(crate) async fn line(
     concurrency: u32,
     pace: Pace,
 ) -> Result<Line> {
+    rest(server).await?;
+    forget_peak(server.process)?;
+    let resident_before = resident_mib(server.process)?;
     load(server, tenants, work, concurrency, pace.warm_up).await?;
     let before = rest(server).await?;
     let started = Instant::now();
@@ -68,12 +76,14 @@ pub(crate) async fn line(
     let cpu_seconds = rest(server).await? - before;
     tally.times.sort_unstable();
     let resident_mib = resident_mib(server.process)?;
+    let growth_mib = peak_mib(server.process)?.saturating_sub(resident_before);
     Ok(Line {
         work,
         concurrency,
         elapsed,
         cpu_seconds,
         resident_mib,
+        growth_mib,
         tally,
     })
 }
@@ -87,13 +97,10 @@ async fn load(
 ) -> Result<Tally> {
     let end = Instant::now() + time;
     if let Work::Health = work {
-        let logins = (0..concurrency).map(|_| log_in(server, tenants, end));
-        let asked = connection(server, tenants, work, end);
-        let both = futures::future::try_join(asked, try_join_all(logins));
-        let (tally, _) = tokio::time::timeout(time + PATIENCE, both)
+        let under_logins = logins::health(server, tenants, concurrency, end);
+        return tokio::time::timeout(time + PATIENCE, under_logins)
             .await
-            .context("the server does not answer any more")??;
-        return Ok(tally);
+            .context("the server does not answer any more")?;
     }
     let connections = (0..concurrency).map(|_| connection(server, tenants, work, end));
     let tallies = tokio::time::timeout(time + PATIENCE, try_join_all(connections))
@@ -121,28 +128,8 @@ async fn connection(server: &Server, tenants: &Tenants, work: Work, end: Instant
             return Ok(tally);
         }
         let reply = connection.exchange(&request).await?;
-        let micros = sent.elapsed().as_micros();
-        tally.times.push(u32::try_from(micros).unwrap_or(u32::MAX));
-        if !reply.is_success() {
-            tally.failed += 1;
-            tally.first_failure.get_or_insert_with(|| reply.to_string());
-        }
+        tally.count(sent.elapsed(), &reply);
     }
-}
-
-/// Logs in again and again. Who waits too long for a hash is told to come back, and does.
-async fn log_in(server: &Server, tenants: &Tenants, end: Instant) -> Result<()> {
-    let mut connection = Connection::open(server.address).await?;
-    let mut request = Request::default();
-    let body = tenants.login();
-    while Instant::now() < end {
-        request.set("POST", "/api/v1/auth/login", "", &body);
-        let reply = connection.exchange(&request).await?;
-        if !reply.is_success() && reply.status != 503 {
-            bail!("a login failed: {reply}");
-        }
-    }
-    Ok(())
 }
 
 /// Waits until the server has nothing to do, and answers its CPU seconds so far.
@@ -160,6 +147,23 @@ async fn rest(server: &Server) -> Result<f64> {
 }
 
 impl Tally {
+    /// Counts an answer that took so long.
+    pub(crate) fn count(&mut self, time: Duration, reply: &Reply<'_>) {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        self.times.push(micros);
+        if !reply.is_success() {
+            self.failed += 1;
+            self.first_failure.get_or_insert_with(|| reply.to_string());
+        }
+    }
+
+    pub(crate) fn beside(self, logins: Logins) -> Self {
+        Self {
+            logins: Some(logins),
+            ..self
+        }
+    }
+
     fn and(mut self, other: Self) -> Self {
         self.times.extend(other.times);
         self.failed += other.failed;
@@ -197,6 +201,13 @@ impl fmt::Display for Line {
             self.resident_mib,
             self.tally.failed,
         )?;
+        if let Some(logins) = &self.tally.logins {
+            let growth = self.growth_mib;
+            write!(
+                f,
+                "\n  {logins}; at most {growth} MiB more memory than before"
+            )?;
+        }
         match &self.tally.first_failure {
             Some(failure) => write!(f, "\n  the first failure: {failure}"),
             None => Ok(()),
@@ -224,6 +235,7 @@ mod tests {
             times: vec![1],
             failed: 1,
             first_failure: Some("500 x".into()),
+            ..Tally::default()
         };
         let tally = Tally::default().and(failed).and(Tally::default());
         assert_eq!(

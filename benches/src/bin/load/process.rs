@@ -25,11 +25,26 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 
 /// Resident memory of the process, in MiB.
 pub(crate) fn resident_mib(process: u32) -> Result<u64> {
+    memory_mib(process, "VmRSS:")
+}
+
+/// The most resident memory since [`forget_peak`], in MiB.
+pub(crate) fn peak_mib(process: u32) -> Result<u64> {
+    memory_mib(process, "VmHWM:")
+}
+
+/// Lets [`peak_mib`] begin anew (proc_pid_clear_refs(5)).
+pub(crate) fn forget_peak(process: u32) -> Result<()> {
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5")
+        .context("the kernel keeps the peak of a process's memory to itself")
+}
+
+fn memory_mib(process: u32, name: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.map(|kib| kib / 1024)
-        .context("/proc/PID/status has no VmRSS")
+        .with_context(|| format!("/proc/PID/status has no {name}"))
 }
 
 #[cfg(test)]
@@ -45,6 +60,7 @@ mod tests {
     #[test]
     fn this_process_uses_memory() {
         assert!(resident_mib(std::process::id()).unwrap() > 0);
+        assert!(peak_mib(std::process::id()).unwrap() > 0);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
     }
 }

@@ -17,8 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BUSY, STATEMENT_CACHE, value};
 use crate::db::error::Translate;
-use crate::db::{Committed, Connection, DatabaseOptions, Durability, Job, Row, Sql, Tx, Writes};
+use crate::db::{
+    ColumnType, Committed, Connection, DatabaseOptions, Durability, Job, Row, Sql, Tx, Writes,
+};
 use crate::error::{Error, Result};
+use crate::record::Hearing;
+use crate::value::Value;
 
 /// How long a commit waits for callers of the last one who write again.
 const GATHER: Duration = Duration::from_millis(1);
@@ -316,19 +320,26 @@ pub(in crate::db) fn execute(connection: &mut rusqlite::Connection, sql: Sql) ->
     Ok(connection.changes())
 }
 
-/// Runs statements of one text, prepared once.
+/// Runs statements of one text, prepared once. What a row has in common with the one before it is
+/// not bound again: SQLite keeps it, and copies what it is given.
 pub(in crate::db) fn insert_all(connection: &mut rusqlite::Connection, rows: &[Sql]) -> Result<()> {
     let Some(first) = rows.first() else {
         return Ok(());
     };
     let text = first.text.as_str();
     let mut statement = prepared(connection, text)?;
+    let mut before: &[(Value, ColumnType)] = &[];
     for sql in rows {
         if sql.text.as_str() != text {
             return Err(Error::internal("inserts of different texts"));
         }
-        bind(&mut statement, sql)?;
+        for (index, argument) in sql.args.iter().enumerate() {
+            if before.get(index) != Some(argument) {
+                value::bind(&mut statement, index + 1, &argument.0, argument.1)?;
+            }
+        }
         statement.raw_execute().translate()?;
+        before = &sql.args;
     }
     Ok(())
 }
@@ -374,7 +385,12 @@ async fn attempt<T: Send + 'static>(
     let mut touched = Vec::new();
     let result = match begun {
         Ok(connection) => {
-            let mut tx = Tx(Connection::Sqlite(connection), 0, &mut touched);
+            let mut tx = Tx(
+                Connection::Sqlite(connection),
+                0,
+                &mut touched,
+                Hearing::NONE,
+            );
             let run = AssertUnwindSafe(async { job(&mut tx).await })
                 .catch_unwind()
                 .await;

@@ -43,7 +43,7 @@ pub(super) async fn exchange(
             let answer: Result<Answer, _> = serde_json::from_slice(&response.body);
             answer
                 .map(|answer| answer.id_token)
-                .map_err(|_| metadata::wrong("a token answer without an ID token"))
+                .map_err(|_| metadata::wrong(provider, "a token answer without an ID token"))
         }
         status @ 400..=499 => {
             tracing::warn!(
@@ -54,7 +54,10 @@ pub(super) async fn exchange(
             );
             Err(refused())
         }
-        _ => Err(metadata::wrong("a token answer of another status")),
+        _ => Err(metadata::wrong(
+            provider,
+            "a token answer of another status",
+        )),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which member a provider's subject is.
 //!
-//! Linking takes the member's password, in a session that began with it: afterwards the provider
-//! opens the tenant for whoever it says is them. Unlinking ends the sessions that it opened, and the
+//! Linking takes the member's password, in a session that began with it, or one of their passkeys:
+//! afterwards the provider opens the tenant for whoever it says is them. Unlinking ends the sessions that it opened, and the
 //! logins that wait for their second step.
 
 use chrono::{DateTime, Utc};
@@ -49,28 +49,57 @@ pub struct UserIdentity {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
+/// What shows that it is still the member who sits before the session.
+#[derive(Debug, Clone)]
+pub enum OwnerProof {
+    /// The password of the account.
+    Password(SecretString),
+    /// An answer to a challenge that any passkey may answer.
+    Passkey {
+        /// The token of the ceremony.
+        token: SecretString,
+        /// What `navigator.credentials.get` gave, as its `toJSON()` writes it.
+        credential: serde_json::Value,
+    },
+}
+
 impl Accounts {
     /// Links the caller to an identity at a provider of the scope's tenant: from now on the provider
-    /// lets them in.
+    /// lets them in. Nobody is linked without a proof that it is they.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant has no such provider, or it is off; [`Error::Invalid`] on
-    /// `password`; [`Error::Conflict`] `bound_session`, `not_a_user`, `second_factor_required`,
+    /// `password`, `passkey_token` or `credential`; [`Error::Conflict`] `bound_session`, `not_a_user`, `second_factor_required`,
     /// `identity_taken` for an identity of another member's, `identity_exists` for a member who has
     /// another one there; and those of [`provider_login`](Self::provider_login) about the proof.
     pub async fn link_identity(
         &self,
         scope: &Scope,
         provider: ProviderId,
-        password: SecretString,
+        owner: Option<OwnerProof>,
         proof: ProviderProof,
     ) -> Result<UserIdentity> {
         let provider = find(&self.core, provider).await?;
         if provider.tenant != scope.tenant() {
             return Err(Error::NotFound);
         }
-        let owner = self.owner(scope).await?;
-        self.confirm(&owner, "password", password, scope).await?;
+        let owner = match owner {
+            Some(OwnerProof::Password(password)) => {
+                let owner = self.owner(scope).await?;
+                self.confirm(&owner, "password", password, scope).await?;
+                owner
+            }
+            Some(OwnerProof::Passkey { token, credential }) => {
+                let owner = self.person(scope).await?;
+                self.confirm_passkey(scope, owner.id, (token, credential))
+                    .await?;
+                owner
+            }
+            None => {
+                let message = "Give your password, or else passkey_token and credential.";
+                return Err(Error::invalid("password", "required", message));
+            }
+        };
         let subject = self.prove(&provider, proof).await?;
         let (core, by) = (self.core.clone(), scope.clone());
         let place = (provider.tenant, provider.id);

@@ -27,7 +27,7 @@ const KEPT: TimeDelta = TimeDelta::hours(1);
 const KEYS_PAUSE: TimeDelta = TimeDelta::minutes(1);
 /// How soon a fetch is tried again after one that failed.
 const FAILURE_PAUSE: TimeDelta = TimeDelta::seconds(10);
-const DOCUMENT_BYTES: usize = 64 * 1024;
+pub(super) const DOCUMENT_BYTES: usize = 64 * 1024;
 const KEYS_BYTES: usize = 256 * 1024;
 /// Providers whose documents are kept.
 const MOST: u64 = 10_000;
@@ -86,7 +86,7 @@ impl Directory {
     }
 
     /// A place among the requests to the tenant's providers.
-    async fn lane(&self, tenant: TenantId) -> Result<OwnedSemaphorePermit> {
+    pub(super) async fn lane(&self, tenant: TenantId) -> Result<OwnedSemaphorePermit> {
         let lanes = self
             .lanes
             .get_with(tenant, || Arc::new(Semaphore::new(LANES)));
@@ -134,7 +134,8 @@ pub(super) async fn keys(
     let document = known.document(core, provider).await?;
     known.refuse_too_soon(now)?;
     let fetched = get(core, provider, &document.jwks_uri, KEYS_BYTES).await;
-    let keys = fetched.and_then(|body| Keys::parse(&body).ok_or_else(|| wrong("no JWK Set")));
+    let parse = |body: bytes::Bytes| Keys::parse(&body);
+    let keys = fetched.and_then(|body| parse(body).ok_or_else(|| wrong(provider, "no JWK Set")));
     let keys = known.note(keys, now)?;
     let keys = Arc::new(keys);
     known.keys = Some((now, keys.clone()));
@@ -150,11 +151,12 @@ impl Known {
             return Ok(document.clone());
         }
         self.refuse_too_soon(now)?;
-        let base = provider.issuer.trim_end_matches('/');
-        let url = format!("{base}/.well-known/openid-configuration");
-        let fetched = get(core, provider, &url, DOCUMENT_BYTES).await;
+        let fetched = get(core, provider, &place_of(&provider.issuer), DOCUMENT_BYTES).await;
         let plain = core.egress.allows_plain_http();
-        let document = fetched.and_then(|body| read(&body, &provider.issuer, plain));
+        let document = fetched.and_then(|body| {
+            let document = read(&body, &provider.issuer, plain);
+            document.map_err(|what| wrong(provider, what))
+        });
         let document = Arc::new(self.note(document, now)?);
         self.document = Some((now, document.clone()));
         Ok(document)
@@ -173,18 +175,24 @@ impl Known {
     }
 }
 
-/// Reads a discovery document, which must be the issuer's own, to the letter.
-fn read(body: &[u8], issuer: &str, plain: bool) -> Result<Document> {
+/// Where an issuer's discovery document is.
+pub(super) fn place_of(issuer: &str) -> String {
+    let base = issuer.trim_end_matches('/');
+    format!("{base}/.well-known/openid-configuration")
+}
+
+/// Reads a discovery document, which must be the issuer's own, to the letter; or says what it is not.
+pub(super) fn read(body: &[u8], issuer: &str, plain: bool) -> Result<Document, &'static str> {
     let published: Published =
-        serde_json::from_slice(body).map_err(|_| wrong("no discovery document"))?;
+        serde_json::from_slice(body).map_err(|_| "it is no discovery document")?;
     if published.issuer != issuer {
-        return Err(wrong("the discovery document is another issuer's"));
+        return Err("it names another issuer");
     }
     let endpoint = |text: &str| {
         let url = Url::parse(text).ok();
         let fits = |url: &Url| url.scheme() == "https" || plain && url.scheme() == "http";
         url.filter(|url| fits(url) && url.fragment().is_none() && url.host().is_some())
-            .ok_or_else(|| wrong("an endpoint is no https URL"))
+            .ok_or("an endpoint in it is no https URL")
     };
     endpoint(&published.token_endpoint)?;
     endpoint(&published.jwks_uri)?;
@@ -205,7 +213,7 @@ async fn get(core: &Core, provider: &Provider, url: &str, most: usize) -> Result
     let response = send(core, provider, request).await?;
     match response.status {
         200 => Ok(response.body),
-        _ => Err(wrong("another status than 200")),
+        _ => Err(wrong(provider, "another status than 200")),
     }
 }
 
@@ -237,12 +245,16 @@ pub(super) async fn send(
     })
 }
 
-/// A provider that answers something else than it should.
-pub(super) fn wrong(what: &'static str) -> Error {
-    Error::Unavailable {
-        message: UNREACHABLE.into(),
-        source: Some(what.into()),
-    }
+/// A provider that answers something else than it should. What it is goes to the log here: it is the
+/// provider that fails, and no request of ours.
+pub(super) fn wrong(provider: &Provider, what: &'static str) -> Error {
+    tracing::warn!(
+        tenant = %provider.tenant,
+        provider = %provider.id,
+        what,
+        "an identity provider does not answer as it should"
+    );
+    unreachable()
 }
 
 const UNREACHABLE: &str =
@@ -258,7 +270,7 @@ mod tests {
 
     use super::*;
 
-    fn document(change: impl FnOnce(&mut serde_json::Value)) -> Result<Document> {
+    fn document(change: impl FnOnce(&mut serde_json::Value)) -> Result<Document, &'static str> {
         let mut document = json!({
             "issuer": "https://id.example",
             "authorization_endpoint": "https://id.example/authorize?x=1",
@@ -281,7 +293,7 @@ mod tests {
             "",
         ] {
             let refused = document(|document| document["issuer"] = json!(other));
-            assert_eq!(refused.unwrap_err().code(), "unavailable", "{other}");
+            assert_eq!(refused.unwrap_err(), "it names another issuer", "{other}");
         }
     }
 

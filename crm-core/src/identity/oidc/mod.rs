@@ -8,14 +8,17 @@
 //! identity needs a session that began with the user's own password.
 //!
 //! [`flow`] makes and checks what one login carries, [`metadata`] knows what providers publish,
-//! [`id_token`] judges their tokens, [`enter`] decides whom they let in.
+//! [`id_token`] judges their tokens, [`enter`] decides whom they let in, [`probe`] refuses issuers at
+//! which nobody could log in, [`login_page`] names a tenant's providers to whoever wants in.
 
 mod enter;
 mod exchange;
 mod flow;
 mod id_token;
 mod link;
+mod login_page;
 mod metadata;
+mod probe;
 mod provider;
 
 use crate::clock::Clock;
@@ -25,7 +28,8 @@ use crate::error::{Error, Result};
 use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 
 pub use enter::{ProviderLogin, ProviderNonce, ProviderProof};
-pub use link::UserIdentity;
+pub use link::{OwnerProof, UserIdentity};
+pub use login_page::LoginProvider;
 pub use provider::{IdentityProvider, IdentityProviders, ProviderSettings};
 
 use super::key::SigningKeys;

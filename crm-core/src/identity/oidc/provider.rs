@@ -15,6 +15,7 @@ use super::super::email::is_domain;
 use super::super::{api_key, check_name};
 use super::end;
 use super::enter::OBJECT;
+use super::probe;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
@@ -114,12 +115,14 @@ impl IdentityProviders {
         read(row.ok_or(Error::NotFound)?)
     }
 
-    /// Declares a provider whose tokens name `issuer`.
+    /// Declares a provider whose tokens name `issuer`. One that is switched on is asked for its discovery
+    /// document first.
     ///
     /// # Errors
     /// [`Error::Forbidden`] for an actor who does not hold every right of the tenant for good;
-    /// [`Error::Invalid`] for values that break a rule; [`Error::Conflict`] `already_exists`,
-    /// `too_many_providers`.
+    /// [`Error::Invalid`] for values that break a rule, and on `issuer` for one at which nobody could
+    /// log in: `address_refused`, `unreachable`, `no_discovery`; [`Error::Conflict`] `already_exists`,
+    /// `too_many_providers`; [`Error::Unavailable`].
     pub async fn create(
         &self,
         permit: &Permit<Create>,
@@ -132,6 +135,9 @@ impl IdentityProviders {
         let plain = self.core.egress.allows_plain_http();
         let issuer = gather(&mut errors, check_issuer(issuer, plain))?;
         let settings = check(&mut errors, settings)?;
+        if settings.enabled {
+            probe::check(&self.core, scope.tenant(), &issuer).await?;
+        }
         let id = ProviderId(scope.clock().new_id());
         let sealed = self.sealed(id, settings.client_secret.as_ref())?;
         let write = self.core.db.write(move |tx| {
@@ -169,29 +175,33 @@ impl IdentityProviders {
         write.await
     }
 
-    /// Replaces what a provider is, but for its issuer. When it is switched off, the sessions that it
-    /// vouched for end.
+    /// Replaces what a provider is, but for its issuer, which may be named all the same. When it is
+    /// switched off, the sessions that it vouched for end; when it is switched on, it is asked for its
+    /// discovery document first.
     ///
     /// # Errors
-    /// As [`create`](Self::create), and [`Error::NotFound`] when the tenant has no such provider.
+    /// As [`create`](Self::create); [`Error::NotFound`] when the tenant has no such provider;
+    /// [`Error::Invalid`] on `issuer` for another one.
     pub async fn update(
         &self,
         permit: &Permit<Update>,
         id: ProviderId,
+        issuer: Option<&str>,
         settings: ProviderSettings,
     ) -> Result<IdentityProvider> {
         let scope = permit.on(OBJECT)?.clone();
-        if self
-            .core
-            .db
-            .fetch_optional(one(&scope, id))
-            .await?
-            .is_none()
-        {
-            return Err(Error::NotFound);
-        }
+        let known = self.core.db.fetch_optional(one(&scope, id)).await?;
+        let known = read(known.ok_or(Error::NotFound)?)?;
         check_holds_all(&scope)?;
-        let settings = check(&mut Vec::new(), settings)?;
+        let mut errors = Vec::new();
+        if issuer.is_some_and(|issuer| issuer != known.issuer) {
+            let message = "The issuer of a provider never changes; declare another one.";
+            errors.push(FieldError::new("issuer", "immutable", message));
+        }
+        let settings = check(&mut errors, settings)?;
+        if settings.enabled && !known.enabled {
+            probe::check(&self.core, scope.tenant(), &known.issuer).await?;
+        }
         let sealed = self.sealed(id, settings.client_secret.as_ref())?;
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
@@ -234,12 +244,14 @@ impl IdentityProviders {
     /// a member by it stays one.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the tenant has no such provider.
+    /// [`Error::NotFound`] when the tenant has no such provider; [`Error::Forbidden`] for an actor who
+    /// does not hold every right of the tenant for good.
     pub async fn delete(&self, permit: &Permit<Delete>, id: ProviderId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let old = present(tx, &scope, id).await?;
+                check_holds_all(&scope)?;
                 let delete =
                     Sql::new("DELETE FROM identity_providers WHERE tenant_id = $1 AND id = $2")
                         .bind(scope.tenant(), ColumnType::Uuid)

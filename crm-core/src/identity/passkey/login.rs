@@ -9,7 +9,7 @@ use uuid::Uuid;
 use webauthn_rs::prelude::{DiscoverableAuthentication, PublicKeyCredential};
 
 use super::ceremony::{self, PasskeyCeremony, Purpose, judge};
-use super::register::{credential_ids, refused};
+use super::register::{credential_ids, refused, unknown_ceremony};
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::id::UserId;
@@ -17,7 +17,7 @@ use crate::identity::account::Accounts;
 use crate::identity::own;
 use crate::identity::second_factor::{self, Step};
 use crate::identity::session::{self, Session};
-use crate::scope::RequestContext;
+use crate::scope::{RequestContext, Scope};
 
 /// What a device answered, and where its owner wants in.
 #[derive(Debug, Clone)]
@@ -103,6 +103,45 @@ impl Accounts {
         });
         let opened = write.await?;
         self.session(opened.ok_or_else(refused_login)?)
+    }
+
+    /// Has the caller show one of their passkeys again: the answer to a challenge of
+    /// [`begin_passkey_login`](Self::begin_passkey_login). Their session has passed both factors then.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `passkey_token` for a challenge that is unknown, used or out of date, on
+    /// `credential` for what does not answer it; [`Error::Conflict`] `passkeys_unavailable`;
+    /// [`Error::TooMany`].
+    pub(in crate::identity) async fn confirm_passkey(
+        &self,
+        scope: &Scope,
+        user: UserId,
+        (token, credential): (SecretString, serde_json::Value),
+    ) -> Result<()> {
+        self.party()?;
+        let answer: PublicKeyCredential = ceremony::read(credential)?;
+        self.limit("passkey", &user.to_string(), scope.request())?;
+        let (accounts, scope) = (self.clone(), scope.clone());
+        // A wrong answer is no failure of the transaction: it must use the challenge up.
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let core = &accounts.core;
+                let state: Option<DiscoverableAuthentication> =
+                    ceremony::take(tx, core, (Purpose::Login, None), &token).await?;
+                let Some(state) = state else {
+                    return Ok(Err(unknown_ceremony()));
+                };
+                let by = (accounts.party()?, scope.request());
+                if judge(tx, core, by, user, (state, &answer)).await?.is_none() {
+                    return Ok(Err(refused()));
+                }
+                if let Some(session) = scope.session() {
+                    session::note_two_factors(tx, session).await?;
+                }
+                Ok(Ok(()))
+            })
+        });
+        write.await?
     }
 
     /// Asks for one of the user's passkeys in the middle of a login whose password was right.

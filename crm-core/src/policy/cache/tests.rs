@@ -233,6 +233,7 @@ async fn what_was_read_before_an_invalidation_is_not_used(world: World) {
     policy.subjects.insert((tenant, subject), everything);
     let gone = Tenant {
         active: false,
+        asks_second_factor: false,
         policy: CompiledPolicy::new(catalogue, &no_rules(tenant)),
         modules: policy.declared().clone(),
     };

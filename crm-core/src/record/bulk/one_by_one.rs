@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Bulk, Draft, Outcome, Prepared, What, as_fault, folded, foreign_owner, taken};
+use super::resolve::{as_fault, foreign_owner};
+use super::{Bulk, Draft, Outcome, Prepared, What, folded, taken};
 use crate::db::{Keep, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;

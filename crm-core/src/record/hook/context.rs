@@ -13,6 +13,7 @@ use crate::event::ChangeKind;
 use crate::id::{RecordId, UserId};
 use crate::module::input::{self, UpdateInput};
 use crate::module::{CompiledModule, Module, machine};
+use crate::record::hearing::Judgement;
 use crate::record::on_delete::{Removal, strike};
 use crate::record::reach;
 use crate::record::trash::{erase_in, unshelve_in};
@@ -235,11 +236,47 @@ impl HookContext<'_> {
         self.state == State::Written
     }
 
+    /// Does to the change what its judges said. A record that comes back from the trash is judged as a
+    /// new one, and one that goes with another as one that is deleted.
+    fn hear(&mut self) -> Result<()> {
+        let (kind, restored) = match self.step {
+            Step::Create(_) => (ChangeKind::Created, false),
+            Step::Restore(_) => (ChangeKind::Created, true),
+            Step::Update(..) | Step::Merge(..) => (ChangeKind::Updated, false),
+            Step::Delete(_) | Step::Follow(_, Removal::Delete) => (ChangeKind::Deleted, false),
+            Step::Purge(_) | Step::Follow(..) => return Ok(()),
+        };
+        let (hearing, scope) = (self.tx.hearing(), &self.scope);
+        let (old, new) = (self.old.as_ref(), self.new.as_ref());
+        let old = old.filter(|_| !restored);
+        match hearing.on(scope, kind, old, new, &self.set)? {
+            Judgement::Accepted => Ok(()),
+            Judgement::Refused(refusal) => Err(refusal.into()),
+            Judgement::Amended(_) if restored => {
+                let message =
+                    "a plugin wants to amend the record, which comes back as it was or not";
+                Err(Error::conflict("amended_in_trash", message))
+            }
+            Judgement::Amended(fields) => {
+                let Some(record) = &mut self.new else {
+                    return Err(Error::internal("an amendment of what is deleted"));
+                };
+                for (position, value) in fields {
+                    record.put(position, value.clone());
+                    self.set.retain(|(at, _)| *at != position);
+                    self.set.push((position, value));
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// The write itself, at the end of the chain.
     pub(super) async fn write(&mut self) -> Result<()> {
         if self.state != State::Before {
             return Err(Error::internal("a hook called the next one twice"));
         }
+        self.hear()?;
         let kind = self.kind();
         let (tx, core, set) = (&mut self.tx, self.core, &self.set);
         self.state = State::Failed;

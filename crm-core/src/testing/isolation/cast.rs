@@ -69,6 +69,8 @@ pub(super) struct Cast {
     pub(super) job: Pair<JobId>,
     /// Imports that wait, in both tenants.
     pub(super) queued: [JobId; 2],
+    /// An import that another process runs, in both tenants.
+    pub(super) running: JobId,
     /// The key that both have; it opens the first tenant.
     pub(super) secret: SecretString,
     pub(super) audit: Pair<Uuid>,

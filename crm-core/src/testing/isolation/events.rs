@@ -4,20 +4,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::stage::Stage;
-use super::stock::{component, first_module, plugins};
+use super::stock::{HOOK, SIGNED, component, first_module, hex, message, plugins};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::hook::{Call, DoorQuery, LogLevel, LogLine, Outcome, PluginHost, Report};
+use crate::hook::{Call, DoorQuery, Input, LogLevel, LogLine, Outcome, PluginHost, Report};
 use crate::id::TenantId;
-use crate::plugin::{Manifest, Plugins};
-use crate::scope::{Create, Delete, Read, Update};
+use crate::plugin::inbox::Inbox;
+use crate::plugin::{Ask, Manifest, Plugins, RunQuery, Targets, turns};
+use crate::record::{Answered, Once};
+use crate::scope::{Create, Delete, Permit, Read, Scope, Update};
 
 /// Plays plugins whose components are their manifests.
 pub(super) struct Probe;
@@ -28,9 +31,20 @@ impl PluginHost for Probe {
             .boxed()
     }
 
-    fn handle(&self, call: Call) -> BoxFuture<'_, Result<Report>> {
+    fn run(&self, call: Call) -> BoxFuture<'_, Result<Report>> {
         async move {
-            let (module, id) = (call.event.module.as_str(), call.event.record_id);
+            let (module, id) = match &call.input {
+                Input::Event(woken) => (woken.event.module.as_str(), woken.event.record_id),
+                Input::Action(asked) => (
+                    asked.module.as_deref().unwrap_or_default(),
+                    asked.records[0],
+                ),
+                other => {
+                    let mut report = Report::refused(format!("{other:?}").len().to_string());
+                    report.outcome = Outcome::Failed;
+                    return Ok(report);
+                }
+            };
             let all = DoorQuery {
                 limit: 10,
                 ..DoorQuery::default()
@@ -39,7 +53,7 @@ impl PluginHost for Probe {
             let lines = [
                 format!("{:?}", call.door.get(module, id).await),
                 format!("{page:?}"),
-                format!("{:?}", call.door.update(module, id, None, "{}").await),
+                format!("{:?}", call.door.update(module, id, None, Vec::new()).await),
             ];
             let mut report = Report::refused("");
             (report.outcome, report.error) = (Outcome::Succeeded, None);
@@ -106,8 +120,17 @@ pub(super) async fn events(it: &Stage) -> Result<()> {
         it.say("an event", Ok((told, &event.request_id)));
     }
     let read = scope.permit::<Read>("plugins")?;
+    runs(it, &listener.plugins, &read).await;
+    Ok(())
+}
+
+async fn runs(it: &Stage, plugins: &Plugins, read: &Permit<Read>) {
     for id in it.cast.plugin.each() {
-        let runs = listener.plugins.runs(&read, id, None, 100).await;
+        let all = RunQuery {
+            limit: 100,
+            ..RunQuery::default()
+        };
+        let runs = plugins.runs(read, id, &all).await;
         let runs = runs.map(|page| {
             // Events of different records are delivered side by side.
             let runs = page.data.into_iter();
@@ -118,6 +141,55 @@ pub(super) async fn events(it: &Stage) -> Result<()> {
         });
         it.say("the runs of a plugin", runs);
     }
+}
+
+/// What other systems send to plugins, and what people ask of them.
+async fn asked(it: &Stage, plugins: &Plugins, scope: &Scope) -> Result<()> {
+    let module = first_module(&it.crm)?;
+    let (read, update) = (
+        scope.permit::<Read>("plugins")?,
+        scope.permit::<Update>("plugins")?,
+    );
+    let run = scope.permit::<Create>("plugin_runs")?;
+    for id in it.cast.plugin.each() {
+        for overlap in [0, 3_600] {
+            let overlap = TimeDelta::seconds(overlap);
+            let renewed = plugins.renew_hook_secret(&update, id, SIGNED, overlap);
+            it.say("a secret", renewed.await.map(drop));
+        }
+        it.say("hooks", plugins.hooks(&read, id).await);
+    }
+    it.say("offered", plugins.offered(scope).await);
+    let records = scope.permit::<Read>(module.name().as_str())?;
+    let page = it.crm.records().list(&records, &Default::default()).await?;
+    for name in ["isolation_probe", "isolation_other"] {
+        for _ in 0..2 {
+            let sent = message::of(name, it.tenant);
+            let received = plugins.receive(&run, Some("isolation"), sent).await;
+            it.say("a message", received.map(drop));
+        }
+        if let Some(record) = page.data.first() {
+            let ask = Ask {
+                plugin: name.to_owned(),
+                action: HOOK.to_owned(),
+                on: Targets::One(record.id),
+                input: Default::default(),
+                once: Some(Once::new(scope, name, [b"", b"", b"", b""])?),
+            };
+            let acted = plugins.act(&run, &records, ask).await;
+            let came = acted.map(|answered| match answered {
+                Answered::Now(acted) => format!("now {} {:?}", acted.outcome, acted.error),
+                Answered::Before(acted) => format!("before {} {:?}", acted.outcome, acted.error),
+                other => format!("{other:?}"),
+            });
+            it.say("an action", came);
+        }
+    }
+    let known = message::of("isolation_probe", it.tenant);
+    let known = plugins.receive(&run, Some(message::KNOWN), known).await;
+    it.say("a known message", known);
+    turns::run_all(Inbox(plugins.clone()), &CancellationToken::new()).await?;
+    runs(it, plugins, &read).await;
     Ok(())
 }
 
@@ -134,14 +206,22 @@ pub(super) async fn administration(it: &Stage) -> Result<()> {
         scope.permit::<Delete>("plugins")?,
     );
     it.say("list", plugins.list(&read).await);
+    it.say("settings", plugins.settings(&read).await);
     for id in it.cast.plugin.each() {
         it.say("get", plugins.get(&read, id).await);
+        it.say("versions", plugins.versions(&read, id).await);
         it.say("disable", plugins.disable(&update, id).await);
-        it.say("enable", plugins.enable(&update, id, None).await);
+        let known = plugins.get(&read, id).await;
+        let sha256 = known.map_or_else(|_| hex(&[0; 32]), |plugin| hex(&plugin.sha256));
+        it.say("enable", plugins.enable(&update, id, &sha256).await);
     }
+    asked(it, &plugins, &scope).await?;
     for (name, version) in [("isolation_probe", "1.0.1"), ("isolation_other", "1.0.0")] {
         let component = component(&it.crm, name, version)?;
-        it.say("upload", plugins.upload(&create, component.into()).await);
+        it.say(
+            "upload",
+            plugins.upload(&create, component.into(), None).await,
+        );
     }
     for id in it.cast.plugin.each() {
         it.say("delete", plugins.delete(&delete, id).await);

@@ -7,11 +7,12 @@ use secrecy::ExposeSecret;
 use super::cast::Cast;
 use super::stage::{Play, Stage, request};
 use super::stock::log_in;
+use crate::audit::AuditQuery;
 use crate::crm::Crm;
 use crate::db::{ColumnType, Sql};
 use crate::error::Result;
 use crate::id::{FamilyId, IdentityId, ProviderId, TenantId, UserId};
-use crate::identity::{NewImpersonation, PasswordPolicy, ProviderSettings, TenantSecurity};
+use crate::identity::{NewImpersonation, PasswordPolicy, ProviderSettings, TenantSecurityChange};
 use crate::platform::PLATFORM;
 use crate::scope::{Create, Delete, Read, Scope, Update};
 
@@ -34,7 +35,8 @@ fn settings(name: &str) -> ProviderSettings {
         domains: vec!["example.com".into()],
         join_role: None,
         trusts_second_factor: false,
-        enabled: true,
+        // One that is declared switched on is asked whether it answers.
+        enabled: false,
     }
 }
 
@@ -42,6 +44,16 @@ pub(super) async fn provider(crm: &Crm, scope: &Scope, name: &str) -> Result<Pro
     let permit = scope.permit::<Create>("identity_providers")?;
     let (providers, issuer) = (crm.identity_providers(), "https://id.example");
     let made = providers.create(&permit, issuer, settings(name)).await?;
+    let on =
+        Sql::new("UPDATE identity_providers SET enabled = $1 WHERE tenant_id = $2 AND id = $3")
+            .bind(true, ColumnType::Bool)
+            .bind(scope.tenant(), ColumnType::Uuid)
+            .bind(made.id, ColumnType::Uuid);
+    let write = crm
+        .core
+        .db
+        .write(move |tx| Box::pin(async move { tx.execute(on).await }));
+    write.await?;
     Ok(made.id)
 }
 
@@ -124,13 +136,13 @@ pub(super) async fn more(crm: &Crm, scope: &Scope, cast: &Cast) -> Result<Provid
     for user in [cast.ann, cast.carl] {
         link(crm, scope.tenant(), cast.provider.both, user).await?;
     }
-    let security = TenantSecurity {
-        operator_impersonation: false,
-        password_policy: Some(PasswordPolicy::default()),
+    let security = TenantSecurityChange {
+        operator_impersonation: Some(false),
+        password_policy: Some(Some(PasswordPolicy::default())),
     };
     let permit = scope.permit::<Update>("members")?;
     let accounts = crm.accounts();
-    accounts.set_tenant_security(&permit, security).await?;
+    accounts.update_tenant_security(&permit, security).await?;
     // Which ends what operators began.
     let again = Sql::new(
         "UPDATE refresh_families SET revoked_at = NULL WHERE tenant_id = $1 AND home_id = $2",
@@ -165,15 +177,13 @@ async fn providers(it: &Stage) -> Result<()> {
         it.say("get", providers.get(&read, id).await);
         let foreign = ProviderSettings {
             join_role: Some(it.cast.role.other.to_string()),
+            enabled: true,
             ..settings("isolation")
         };
-        let changed = providers.update(&update, id, foreign).await;
+        let changed = providers.update(&update, id, None, foreign).await;
         it.say("take a foreign role", changed);
-        let off = ProviderSettings {
-            enabled: false,
-            ..settings("isolation other")
-        };
-        let changed = providers.update(&update, id, off).await;
+        let off = settings("isolation other");
+        let changed = providers.update(&update, id, None, off).await;
         it.say("switch off under a foreign name", changed);
     }
     for name in ["isolation 1", "isolation 2"] {
@@ -218,15 +228,22 @@ async fn rules(it: &Stage) -> Result<()> {
     let accounts = it.crm.accounts();
     it.say("read", accounts.tenant_security(&read).await);
     for operator_impersonation in [false, true] {
-        let security = TenantSecurity {
-            operator_impersonation,
-            password_policy: None,
+        let security = TenantSecurityChange {
+            operator_impersonation: Some(operator_impersonation),
+            password_policy: Some(None),
         };
-        let set = accounts.set_tenant_security(&update, security).await;
+        let set = accounts.update_tenant_security(&update, security).await;
         it.say("set", set);
         it.say("read", accounts.tenant_security(&read).await);
     }
     let required = accounts.require_second_factor(&update, true).await;
     it.say("require a second factor", required);
+    // Which tells what was settled before.
+    let permit = scope.permit::<Read>("audit")?;
+    let query = AuditQuery {
+        limit: Some(5),
+        ..AuditQuery::default()
+    };
+    it.say("the audit log", it.crm.audit().list(&permit, &query).await);
     Ok(())
 }

@@ -24,6 +24,7 @@ mod library;
 #[cfg(test)]
 mod proof;
 mod records;
+mod scenery;
 mod stage;
 mod stock;
 mod transcript;

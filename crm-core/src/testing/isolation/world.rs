@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::cast::{Cast, tenant_name};
 use super::stage::{Chapter, Stage, request};
 use super::transcript::{Said, Transcript, ids};
-use super::{IsolationBroken, Leak, identity, library, need, records, stock};
+use super::{IsolationBroken, Leak, identity, library, need, records, scenery, stock};
 use crate::crm::Crm;
 use crate::db::twin::{Detail, Image, Layout};
 use crate::db::{ColumnType, Sql};
@@ -126,16 +126,24 @@ impl World {
         let (twin, tenant) = (TenantId(clock.new_id()), TenantId(clock.new_id()));
         db.restore(&self.theirs, twin, &tenant_name(twin), clock)
             .await?;
+        // For itself, so that what is sealed together does not depend on the other tenant.
+        self.crm.seal_audit_once().await?;
         db.restore(&self.ours, tenant, &tenant_name(tenant), clock)
             .await?;
         self.crm.seal_audit_once().await?;
         if INDEXED.contains(&chapter.door) {
+            let core = &self.crm.core;
             let modules = self.crm.registry().iter();
             for module in modules.filter(|module| module.spec().search == SearchMode::Indexed) {
-                self.crm.core.upkeep.ask(Task::Search(twin, module.index()));
+                // Where an index has no parts of tenants, there is nothing to make.
+                let probe = core.statements(module).search_probe(twin, "isolation", 0);
+                if probe.is_some() {
+                    core.upkeep.ask(Task::Search(twin, module.index()));
+                }
             }
             self.crm.upkeep_once().await?;
         }
+        scenery::dress(&self.crm, &self.layout, chapter.door, twin).await?;
         let before = db.image(&self.layout, twin, Detail::All).await?;
         Ok(Scene {
             tenant,

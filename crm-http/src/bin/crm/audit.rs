@@ -91,6 +91,9 @@ pub(crate) struct Export {
     /// Only entries of this actor, such as user:ID
     #[arg(long)]
     actor: Option<String>,
+    /// Only entries in which this one acted in the actor's name, such as operator:ID
+    #[arg(long)]
+    impersonator: Option<String>,
     /// The file to write; standard output when left out
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -190,6 +193,7 @@ impl Export {
             entity_id: self.entity_id,
             action: self.action,
             actor: self.actor,
+            impersonator: self.impersonator,
             ..AuditQuery::default()
         };
         let permit = self.of.permit::<Read>(crm).await?;

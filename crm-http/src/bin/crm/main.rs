@@ -1,6 +1,7 @@
 //! The `crm` program: serves the API, and lets the operator look after tenants, users and plugins.
 //!
-//! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage.
+//! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage. A reader that
+//! closes the output, as `head` does, ends a command as done.
 
 mod access;
 mod audit;
@@ -107,12 +108,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "plugins")]
+    if plugin::is_compile_worker() {
+        return crm_plugins::compile_worker();
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if stdout::is_closed(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             let line = error.to_string().replace('\n', " ");
-            eprintln!("crm: {line}");
+            stdout::note!("crm: {line}");
             ExitCode::FAILURE
         }
     }

@@ -1,11 +1,12 @@
 //! `crm serve`
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use clap::Args;
+use crm_core::Crm;
 use crm_core::egress::Egress;
-use crm_core::{Builder, Crm};
 use crm_http::{HttpOptions, ServerLimits, TrustedProxies, routes, serve_endpoint, termination};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
@@ -76,6 +77,23 @@ pub(crate) struct Serve {
     )]
     trusted_proxies: Vec<String>,
 
+    /// A folder for the compiled code of plugins, this program's alone; without it every start
+    /// compiles them anew
+    #[cfg(feature = "plugins")]
+    #[arg(long, env = "CRM_PLUGIN_CACHE", value_name = "DIR")]
+    plugin_cache: Option<std::path::PathBuf>,
+
+    /// The fuel that the plugins of a tenant use together on one day, in UTC, whatever the tenant
+    /// settles; without it they use as much as they like
+    #[cfg(feature = "plugins")]
+    #[arg(
+        long,
+        env = "CRM_PLUGIN_DAILY_FUEL",
+        value_name = "UNITS",
+        value_parser = clap::value_parser!(i64).range(0..)
+    )]
+    plugin_daily_fuel: Option<i64>,
+
     /// How many requests a minute an address may send to open or refresh sessions; 0 for no limit
     #[arg(
         long,
@@ -125,6 +143,11 @@ pub(crate) struct Serve {
     )]
     egress_allow: Vec<String>,
 
+    /// A file in PEM with the certificates of authorities of one's own, which identity providers and the
+    /// like inside are believed by
+    #[arg(long, env = "CRM_EGRESS_CA", value_name = "FILE")]
+    egress_ca: Option<PathBuf>,
+
     #[command(flatten)]
     mail: Mail,
 
@@ -167,7 +190,12 @@ impl Serve {
         let trusted_proxies =
             proxies.try_fold(TrustedProxies::default(), |all, one| all.with(one.trim()))?;
         let mut networks = self.egress_allow.iter();
-        let egress = networks.try_fold(Egress::builder(), |all, one| all.allow(one.trim()))?;
+        let mut egress = networks.try_fold(Egress::builder(), |all, one| all.allow(one.trim()))?;
+        if let Some(file) = &self.egress_ca {
+            let refuse = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+            let pem = std::fs::read(file).map_err(|error| refuse(&error))?;
+            egress = egress.trust(&pem).map_err(|error| refuse(&error))?;
+        }
         let builder = settings
             .builder()?
             .egress(egress.build()?)
@@ -183,7 +211,16 @@ impl Serve {
             Some(party) => builder.passkeys(party),
             None => builder,
         };
-        let crm = build(builder).await?;
+        #[cfg(feature = "plugins")]
+        let builder = {
+            let host = crate::plugin::host(&settings, self.plugin_cache)?;
+            let limits = crm_core::plugin::PluginLimits {
+                daily_fuel: self.plugin_daily_fuel,
+            };
+            let builder = builder.plugins(std::sync::Arc::new(host));
+            builder.plugin_limits(limits)
+        };
+        let crm = builder.build().await?;
         let options = HttpOptions {
             trusted_proxies,
             sign_in_limit: self.sign_in_limit,
@@ -213,17 +250,6 @@ impl Serve {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-#[cfg(feature = "plugins")]
-async fn build(builder: Builder) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
-    let host = crm_plugins::Host::new(crm_plugins::Limits::default())?;
-    Ok(builder.plugins(std::sync::Arc::new(host)).build().await?)
-}
-
-#[cfg(not(feature = "plugins"))]
-async fn build(builder: Builder) -> Result<Crm, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(builder.build().await?)
 }
 
 /// Says on standard output where the server is, and how the first user gets in.

@@ -7,6 +7,7 @@ use crm_core::clock::Clock;
 use crm_core::id::TenantId;
 use crm_core::module::{ModuleSpec, default_modules};
 use crm_core::{Builder, Crm, DatabaseOptions, Error, RequestContext, Schema, read_module};
+use secrecy::SecretString;
 
 use crate::secret;
 
@@ -65,6 +66,14 @@ impl Settings {
         Ok(specs)
     }
 
+    /// The secret that all keys are derived from.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be read.
+    pub(crate) fn secret(&self) -> Result<SecretString, Error> {
+        secret::find(&self.database).map_err(|line| Error::Configuration(line.into()))
+    }
+
     /// A library handle to be built, with database, modules and secret.
     ///
     /// # Errors
@@ -75,11 +84,9 @@ impl Settings {
 
     fn builder_of(&self, specs: Vec<ModuleSpec>) -> Result<Builder, Error> {
         check_url(&self.database)?;
-        let secret =
-            secret::find(&self.database).map_err(|line| Error::Configuration(line.into()))?;
         Ok(Crm::builder()
             .database(&self.database)
-            .secret(secret)
+            .secret(self.secret()?)
             .modules(specs))
     }
 

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use secrecy::SecretString;
 
+use crate::stdout::note;
+
 /// Reads a password from standard input: its first line, without the line's end.
 ///
 /// # Errors
@@ -20,7 +22,7 @@ pub(crate) fn password() -> Result<SecretString, String> {
     let read = stdin.lock().read_line(&mut line);
     if terminal {
         echo("echo");
-        eprintln!();
+        note!("");
     }
     read.map_err(|error| format!("the password cannot be read from standard input: {error}"))?;
     let password = line.trim_end_matches(['\r', '\n']);

@@ -1,6 +1,10 @@
-//! Lines on standard output. One that is closed or full is an error like any other, never a panic.
+//! Lines on standard output and standard error. An output that is full is an error like any other, never
+//! a panic; one that its reader has closed, such as `head`, ends the command in silence.
 
 use std::io::{self, Write as _};
+
+/// What a command fails by.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Prints a line; use it in functions that answer an `Outcome`.
 macro_rules! say {
@@ -9,11 +13,31 @@ macro_rules! say {
     };
 }
 
-pub(crate) use say;
+/// Prints a line on standard error, where somebody reads it.
+macro_rules! note {
+    ($($words:tt)*) => {
+        crate::stdout::aside(format_args!($($words)*))
+    };
+}
 
-pub(crate) fn line(words: std::fmt::Arguments<'_>) -> Result<(), String> {
+pub(crate) use {note, say};
+
+pub(crate) fn line(words: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{words}")
-        .and_then(|()| out.flush())
-        .map_err(|error| format!("standard output cannot be written: {error}"))
+    let written = writeln!(out, "{words}").and_then(|()| out.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => error.into(),
+        _ => format!("standard output cannot be written: {error}").into(),
+    })
+}
+
+pub(crate) fn aside(words: std::fmt::Arguments<'_>) {
+    // Where nobody reads it, there is nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "{words}");
+}
+
+/// Whether a command ended because nobody reads its output any more.
+pub(crate) fn is_closed(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let error = failure.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

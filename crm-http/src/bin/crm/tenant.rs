@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use crm_core::id::TenantId;
-use crm_core::identity::CharacterClass;
+use crm_core::identity::{CharacterClass, TenantSecurityChange};
 use crm_core::{Crm, Read, Update};
 
 use crate::Outcome;
@@ -126,25 +126,22 @@ impl Tenant {
                 let scope = crm.operator(tenant(&crm, &name).await?, request(&crm));
                 let accounts = crm.accounts();
                 let read = scope.permit::<Read>("members")?;
-                let mut security = accounts.tenant_security(&read).await?;
-                if let Some(admitted) = operator_impersonation {
-                    security.operator_impersonation = admitted;
-                }
-                if no_password_policy {
-                    security.password_policy = None;
-                } else if min_chars.is_some() || !classes.is_empty() || min_score.is_some() {
+                let security = accounts.tenant_security(&read).await?;
+                let mut change = TenantSecurityChange {
+                    operator_impersonation,
+                    password_policy: no_password_policy.then_some(None),
+                };
+                if min_chars.is_some() || !classes.is_empty() || min_score.is_some() {
                     let mut policy = security.password_policy.unwrap_or_default();
                     policy.min_chars = min_chars.unwrap_or(policy.min_chars);
                     policy.min_score = min_score.unwrap_or(policy.min_score);
                     if !classes.is_empty() {
                         policy.classes = classes;
                     }
-                    security.password_policy = Some(policy);
+                    change.password_policy = Some(Some(policy));
                 }
                 let permit = scope.permit::<Update>("members")?;
-                accounts
-                    .set_tenant_security(&permit, security.clone())
-                    .await?;
+                let security = accounts.update_tenant_security(&permit, change).await?;
                 say!("{}", serde_json::to_string(&security)?);
             }
             Self::Export { name, folder } => {

@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
+use crate::stdout::{note, say};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -224,7 +225,7 @@ fn outcome(job: Job) -> Outcome {
             } else {
                 ""
             };
-            println!("{done} records {would}imported");
+            say!("{done} records {would}imported");
             Ok(())
         }
         JobState::Done => Err(format!(
@@ -252,7 +253,7 @@ fn named(error: Error, module: &str) -> String {
 async fn to_the_end(crm: &Crm, scope: &Scope, id: JobId, tenant: &str) -> Result<Job, Error> {
     let bar = Bar(std::io::stderr().is_terminal());
     if bar.0 {
-        eprintln!("job {id}; if interrupted: crm import --tenant {tenant:?} --resume {id}");
+        note!("job {id}; if interrupted: crm import --tenant {tenant:?} --resume {id}");
     }
     loop {
         let mut run = std::pin::pin!(crm.run_job(scope, id));
@@ -305,7 +306,7 @@ impl Bar {
 
     fn end(&self) {
         if self.0 {
-            eprintln!();
+            note!("");
         }
     }
 }
@@ -318,11 +319,11 @@ async fn tell_errors(crm: &Crm, scope: &Scope, job: &Job) -> Result<(), Error> {
     for error in errors.iter().take(TOLD as usize) {
         let field = error.pointer.trim_start_matches('/');
         let space = if field.is_empty() { "" } else { " " };
-        eprintln!("line {}: {field}{space}{}", error.line, error.message);
+        note!("line {}: {field}{space}{}", error.line, error.message);
     }
     if errors.len() > TOLD as usize {
         let id = job.id;
-        eprintln!("further ones are at /api/v1/jobs/{id}/errors");
+        note!("further ones are at /api/v1/jobs/{id}/errors");
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crm_core::{Create, Error};
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
 use crate::stdin;
-use crate::stdout::say;
+use crate::stdout::{note, say};
 
 /// Longest line of users to import.
 const MAX_LINE_BYTES: u64 = 16 * 1024;
@@ -166,7 +166,7 @@ async fn import(settings: Settings, name_of_tenant: String, roles: Vec<String>) 
             Ok(()) => made += 1,
             Err(error) => {
                 refused += 1;
-                eprintln!("crm: line {number}: {error}");
+                note!("crm: line {number}: {error}");
             }
         }
     }

@@ -4,7 +4,8 @@ use crm_core::Registry;
 use crm_core::module::CompiledModule;
 use serde_json::{Map, Value, json};
 
-use super::{Words, header, list_parameters, reference};
+use super::list::list_parameters;
+use super::{Words, header, reference};
 use crate::modules::{BASE, MEDIA_TYPES};
 
 /// The paths of a module's import and export.
@@ -40,7 +41,12 @@ fn import(words: &Words<'_>, module: &CompiledModule) -> Value {
         progress at `/api/v1/jobs/{id}` and for refused lines at `/api/v1/jobs/{id}/errors`. Each \
         entry passes the same rules as a create; a refused one is noted with its line and the rest \
         goes on. An empty cell says nothing: a new record gets the default, a known one keeps what \
-        it has. An upsert needs the permission to update as well. ";
+        it has. ";
+    let update = format!(
+        "Also needs `{}.update` when `mode` is `upsert`. ",
+        words.plural
+    );
+    let notes = &format!("{notes}{update}");
     let id = format!("import_{}", words.plural);
     let mut operation = words.operation("create", id, format!("Import {}", words.plural), notes);
     operation["parameters"] = json!([

@@ -4,7 +4,8 @@ use crm_core::Registry;
 use crm_core::module::CompiledModule;
 use serde_json::{Map, Value, json};
 
-use super::{Words, answer, id_parameter, if_match, list_parameters, page, versioned};
+use super::list::{list_parameters, page};
+use super::{Words, answer, id_parameter, if_match, versioned};
 use crate::modules::BASE;
 use crate::openapi::{error, read, write};
 

@@ -1,19 +1,6 @@
 //! The rules: each names what speaks for or against a lead, and by how many points of 100.
 
-use serde::Deserialize;
-
-/// The fields the rules look at.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Contact {
-    pub version: i64,
-    pub email: Option<String>,
-    pub phone: Option<String>,
-    pub company: Option<String>,
-    pub job_title: Option<String>,
-    pub tags: Option<Vec<String>>,
-    pub notes: Option<String>,
-}
+use crate::contact::Contact;
 
 /// One rule that applied.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,16 +7,17 @@ use clap::Args;
 use crate::Outcome;
 use crate::stdout::say;
 
-/// Compile the Rust guest in a folder into a component
+/// Build the plugin in a folder into a component
 ///
-/// Compiles for WebAssembly and encodes the result as a component with its manifest inside. Needs
-/// the target once: rustup target add wasm32-unknown-unknown
+/// A folder with a Cargo.toml holds a Rust plugin, one with a package.json JavaScript or TypeScript,
+/// one with an app.py Python. The component has the manifest inside, and imports no more than that
+/// asks for. When a compiler is missing, the error says what to install.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
   crm plugin build examples/plugins/lead-scoring --out lead-scoring.wasm")]
 pub(crate) struct Build {
-    /// The folder of the guest's Cargo.toml
+    /// The plugin's folder
     dir: PathBuf,
 
     /// Where the component goes; when left out, here, under the folder's name

@@ -30,12 +30,8 @@ pub(super) fn print(manifest: &Manifest) -> Outcome {
     if !manifest.description.is_empty() {
         say!("  {}", manifest.description);
     }
-    for trigger in &manifest.triggers {
-        say!("  runs on {trigger}");
-    }
-    for grant in &manifest.grants {
-        let actions: Vec<&str> = grant.actions.iter().map(|action| action.as_str()).collect();
-        say!("  may {} {}", actions.join(", "), grant.module);
+    for line in manifest.receipt() {
+        say!("  may {line}");
     }
     if manifest.grants.is_empty() {
         say!("  may touch no records");

@@ -12,8 +12,8 @@ use crate::stdout::say;
 
 /// Install a component in a tenant and enable it
 ///
-/// Installing is consenting: the plugin gets the rights that it asks for. Installing a newer
-/// version replaces the one of the same name.
+/// Installing is consenting: the plugin gets the rights that it asks for. A newer version runs in
+/// place of the one of the same name, which stays to be rolled back to.
 #[derive(Args)]
 #[command(after_long_help = "Example:\n  crm plugin install lead-scoring.wasm --tenant acme")]
 pub(crate) struct Install {
@@ -23,6 +23,10 @@ pub(crate) struct Install {
     /// The tenant's name
     #[arg(long)]
     tenant: String,
+
+    /// The Ed25519 signature of the component by a key that the tenant trusts, in Base64
+    #[arg(long, value_name = "BASE64")]
+    signature: Option<String>,
 }
 
 impl Install {
@@ -31,12 +35,16 @@ impl Install {
         let (crm, plugins) = super::open(&settings).await?;
         let tenant = tenant(&crm, &self.tenant).await?;
         let scope = crm.operator(tenant, request(&crm));
-        let plugin = plugins
-            .upload(&scope.permit::<Create>("plugins")?, component)
-            .await?;
+        let create = scope.permit::<Create>("plugins")?;
+        let uploaded = plugins.upload(&create, component, self.signature.as_deref());
+        let uploaded = uploaded.await?;
+        let bytes = uploaded.version.sha256.iter();
+        let sha256: String = bytes.map(|byte| format!("{byte:02x}")).collect();
         let permit = scope.permit::<Update>("plugins")?;
-        let plugin = plugins.enable(&permit, plugin.id, None).await?;
+        let enabled = plugins.enable(&permit, uploaded.plugin.id, &sha256);
+        let plugin = enabled.await?;
         print(&plugin.manifest)?;
+        say!("  consented to {sha256}");
         say!("  enabled in {} as {}", self.tenant, plugin.id);
         crm.close().await;
         Ok(())

@@ -2,9 +2,16 @@
 
 mod build;
 mod check;
+mod event;
+mod harness;
+mod host;
 mod install;
 mod list;
+mod new;
+mod rehearse;
+mod replay;
 mod run;
+mod types;
 
 use std::sync::Arc;
 
@@ -15,14 +22,21 @@ use crm_core::{Crm, Error};
 use crate::Outcome;
 use crate::settings::Settings;
 
+pub(crate) use host::{host, is_compile_worker};
+
 /// Build, check, try and install WebAssembly plugins
 #[derive(Subcommand)]
 pub(crate) enum Plugin {
     Build(build::Build),
     Check(check::Check),
+    Harness(harness::Harness),
     Install(install::Install),
     List(list::List),
+    New(new::New),
+    Rehearse(rehearse::Rehearse),
+    Replay(replay::Replay),
     Run(run::Run),
+    Types(types::Types),
 }
 
 impl Plugin {
@@ -30,9 +44,14 @@ impl Plugin {
         match self {
             Self::Build(command) => command.run().await,
             Self::Check(command) => command.run(),
+            Self::Harness(command) => command.run(settings).await,
             Self::Install(command) => command.run(settings).await,
             Self::List(command) => command.run(settings).await,
-            Self::Run(command) => command.run().await,
+            Self::New(command) => command.run(),
+            Self::Rehearse(command) => command.run(settings).await,
+            Self::Replay(command) => command.run(settings).await,
+            Self::Run(command) => command.run(settings).await,
+            Self::Types(command) => command.run(&settings),
         }
     }
 }
@@ -42,7 +61,7 @@ impl Plugin {
 /// # Errors
 /// Those of opening either.
 async fn open(settings: &Settings) -> Result<(Crm, Plugins), Error> {
-    let host = crm_plugins::Host::new(crm_plugins::Limits::default())?;
+    let host = host(settings, None)?;
     let crm = settings.builder()?.plugins(Arc::new(host)).build().await?;
     let plugins = crm.plugins().cloned();
     Ok((

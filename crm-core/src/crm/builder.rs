@@ -1,0 +1,300 @@
+//! The options of a handle, and how one is opened with them.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use chrono::TimeDelta;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Core, Crm};
+use crate::clock::Clock;
+use crate::db::DatabaseOptions;
+use crate::db::record::Statements;
+use crate::dispatch::Subscriber;
+use crate::egress::Egress;
+use crate::error::{Error, Result};
+use crate::field_list::Views;
+use crate::hook::PluginHost;
+use crate::identity::{self, Identity, IdentityOptions, PasswordCost, PasswordPolicy, SigningKeys};
+use crate::job::{JobKind, Jobs};
+use crate::mail::{MailOptions, Post};
+use crate::module::{Module, ModuleSpec};
+use crate::plugin::{PluginLimits, Plugins, Unheard};
+use crate::policy::{Catalogue, PolicyCache};
+use crate::record::{Hooks, KeptFigures};
+use crate::registry::Registry;
+use crate::retention::Retention;
+use crate::schema::Schema;
+use crate::transfer::Import;
+use crate::upkeep::Upkeep;
+
+/// The options of a [`Crm`].
+#[must_use]
+pub struct Builder {
+    url: String,
+    database: DatabaseOptions,
+    clock: Clock,
+    secret: Option<SecretString>,
+    specs: Vec<ModuleSpec>,
+    files: Vec<std::path::PathBuf>,
+    identity: IdentityOptions,
+    subscribers: Vec<Arc<dyn Subscriber>>,
+    plugins: Option<Arc<dyn PluginHost>>,
+    plugin_limits: PluginLimits,
+    jobs: Vec<Arc<dyn JobKind>>,
+    retention: Retention,
+    mail: MailOptions,
+    egress: Option<Egress>,
+    pub(crate) hooks: Hooks,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            url: "sqlite://crm.db".to_owned(),
+            database: DatabaseOptions::default(),
+            clock: Clock::system(),
+            secret: None,
+            specs: Vec::new(),
+            files: Vec::new(),
+            identity: IdentityOptions::default(),
+            subscribers: Vec::new(),
+            plugins: None,
+            plugin_limits: PluginLimits::default(),
+            jobs: vec![Arc::new(Import)],
+            retention: Retention::default(),
+            mail: MailOptions::default(),
+            egress: None,
+            hooks: Hooks::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// The database: `sqlite://path` (made when missing; the default is `sqlite://crm.db`) or
+    /// `postgres://user:password@host/name`.
+    pub fn database(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// How to open it.
+    pub fn database_options(mut self, options: DatabaseOptions) -> Self {
+        self.database = options;
+        self
+    }
+
+    /// The secret that all keys are derived from, at least 32 bytes.
+    pub fn secret(mut self, secret: SecretString) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Declares the module of a type.
+    pub fn module<M: Module>(mut self) -> Self {
+        self.specs.push(M::spec());
+        self
+    }
+
+    /// Declares modules.
+    pub fn modules(mut self, specs: impl IntoIterator<Item = ModuleSpec>) -> Self {
+        self.specs.extend(specs);
+        self
+    }
+
+    /// Declares the module that a TOML file describes.
+    pub fn module_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.files.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// Hands every event to `subscriber`.
+    pub fn subscribe(mut self, subscriber: Arc<dyn Subscriber>) -> Self {
+        self.subscribers.push(subscriber);
+        self
+    }
+
+    /// Runs the plugins that tenants install on `host`.
+    pub fn plugins(mut self, host: Arc<dyn PluginHost>) -> Self {
+        self.plugins = Some(host);
+        self
+    }
+
+    /// What the plugins of each tenant use and keep at most.
+    pub fn plugin_limits(mut self, limits: PluginLimits) -> Self {
+        self.plugin_limits = limits;
+        self
+    }
+
+    /// Runs background jobs of this kind.
+    pub fn job(mut self, kind: Arc<dyn JobKind>) -> Self {
+        self.jobs.push(kind);
+        self
+    }
+
+    /// How long delivered events, records of plugin runs and audit entries are kept.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// How mails are sent, and where their links lead; without it they wait in the database.
+    pub fn mail(mut self, options: MailOptions) -> Self {
+        self.mail = options;
+        self
+    }
+
+    /// How requests leave this process; without it they reach the public internet only.
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.egress = Some(egress);
+        self
+    }
+
+    /// Replaces the source of time and randomness.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What a password hash costs.
+    pub fn password_cost(mut self, cost: PasswordCost) -> Self {
+        self.identity.password_cost = cost;
+        self
+    }
+
+    /// The rules for new passwords; those of NIST SP 800-63B unless set.
+    pub fn password_policy(mut self, policy: PasswordPolicy) -> Self {
+        self.identity.password_policy = policy;
+        self
+    }
+
+    /// How long an access token holds; 10 minutes unless set.
+    pub fn access_lifetime(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.access_lifetime = lifetime;
+        self
+    }
+
+    /// How long somebody acts in another's name at most; 15 minutes unless set, and never longer.
+    pub fn impersonation_lifetime(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.impersonation_lifetime = lifetime;
+        self
+    }
+
+    /// How long a session lasts at most, however often it is refreshed; 30 days unless set.
+    pub fn session_lifetime(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.session_lifetime = lifetime;
+        self
+    }
+
+    /// How long a session lasts without being refreshed; 14 days unless set.
+    pub fn session_idle(mut self, lifetime: TimeDelta) -> Self {
+        self.identity.session_idle = lifetime;
+        self
+    }
+
+    /// Lets users register passkeys for the application at these origins, and log in with them;
+    /// without it there are none.
+    #[cfg(feature = "passkeys")]
+    pub fn passkeys(mut self, relying_party: identity::RelyingParty) -> Self {
+        self.identity.relying_party = Some(relying_party);
+        self
+    }
+
+    /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
+    pub fn login_limit(mut self, attempts: u32) -> Self {
+        self.identity.login_limit = attempts;
+        self
+    }
+
+    /// Opens the database, applies what is pending of the library's migrations and the modules'
+    /// tables, and answers the handle.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for a missing or short secret, a database newer than this program,
+    /// or a change of a module that would destroy data; [`Error::Invalid`] for a declaration that
+    /// breaks a rule; [`Error::Unavailable`] when the database cannot be reached.
+    pub async fn build(self) -> Result<Crm> {
+        let mut specs = self.specs;
+        for path in &self.files {
+            specs.push(read_module(path)?);
+        }
+        let secret = self.secret.ok_or(Error::Configuration(
+            "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
+        ))?;
+        let keys = SigningKeys::from_secret(&secret)?;
+        let registry = Arc::new(Registry::new(specs)?);
+        self.hooks.check(&registry)?;
+        let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
+        schema.migrate().await?;
+        schema.apply(&registry).await?;
+        let db = schema.into_db()?;
+        let names = registry.iter().map(|module| module.name().as_str());
+        let catalogue = Arc::new(Catalogue::new(names)?);
+        let dialect = db.dialect();
+        Identity::prepare(&db, &self.clock).await?;
+        let identity = Identity::new(&self.identity, keys, &self.clock)?;
+        let core = Core {
+            policy: PolicyCache::open(
+                db.clone(),
+                self.clock.clone(),
+                catalogue.clone(),
+                registry.clone(),
+            )
+            .await?,
+            post: Post::new(self.mail, identity.seal.clone()),
+            identity,
+            egress: match self.egress {
+                Some(egress) => egress,
+                None => Egress::builder().build()?,
+            },
+            upkeep: Upkeep::new(self.database.large_tenant),
+            figures: KeptFigures::new(),
+            views: Views::new(),
+            statements: registry
+                .iter()
+                .map(|module| Statements::new(module, dialect))
+                .collect(),
+            hooks: self.hooks,
+            judge: OnceLock::new(),
+            unheard: Arc::new(Unheard::new(db.clone())),
+            retention: self.retention,
+            catalogue,
+            registry,
+            db,
+            clock: self.clock,
+        };
+        let core = Arc::new(core);
+        identity::follow(&core).await?;
+        let mut subscribers = self.subscribers;
+        let limits = self.plugin_limits;
+        let plugins = self.plugins;
+        let plugins = plugins.map(|host| Plugins::new(core.clone(), host, limits));
+        if let Some(plugins) = plugins.clone() {
+            // The one call of this in the life of a core.
+            let _ = core.judge.set(plugins.judge());
+            subscribers.push(Arc::new(plugins));
+        }
+        Ok(Crm {
+            jobs: Jobs::new(core.clone(), self.jobs),
+            core,
+            subscribers: subscribers.into(),
+            plugins,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+}
+
+/// Reads one module from a TOML file.
+///
+/// # Errors
+/// [`Error::Configuration`] naming the file and what is wrong with it.
+pub fn read_module(path: &Path) -> Result<ModuleSpec> {
+    let refuse = |reason: &dyn std::fmt::Display| {
+        Error::Configuration(format!("{}: {reason}", path.display()).into())
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(&error))?;
+    ModuleSpec::from_toml(&text).map_err(|error| refuse(&error))
+}

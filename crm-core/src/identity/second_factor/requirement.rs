@@ -1,0 +1,90 @@
+//! A tenant's demand that its members log in with a second factor.
+
+use serde_json::json;
+
+use super::codes::has_codes;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::identity::account::Accounts;
+use crate::identity::refresh::{self, Ended};
+use crate::identity::{own, passkey, session};
+use crate::journal;
+use crate::scope::{Permit, Read, Scope, Update};
+
+impl Accounts {
+    /// Whether the tenant lets members in only with a second factor.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a permit of another object than `members`.
+    pub async fn requires_second_factor(&self, permit: &Permit<Read>) -> Result<bool> {
+        let scope = permit.on("members")?;
+        let read = Sql::new("SELECT requires_second_factor FROM tenants WHERE id = $1")
+            .bind(scope.tenant(), ColumnType::Uuid)
+            .returns(&[ColumnType::Bool]);
+        let row = self.core.db.fetch_optional(read).await?;
+        row.ok_or(Error::NotFound)?.bool()
+    }
+
+    /// Lets members in only with a second factor, or without one again. Sessions in the tenant that began
+    /// without one end; API keys go on, and so do roaming sessions elsewhere, which enter this tenant
+    /// again with a [code](crate::identity::Sessions::switch). Who has no factor sets one up at the next login.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a permit of another object than `members`; [`Error::Conflict`]
+    /// `second_factor_missing`, `second_factor_required` for a caller whose own session would end.
+    pub async fn require_second_factor(
+        &self,
+        permit: &Permit<Update>,
+        required: bool,
+    ) -> Result<()> {
+        let scope = permit.on("members")?.clone();
+        let write = self.core.policy.write(scope.tenant(), move |tx| {
+            Box::pin(async move {
+                let set = Sql::new(
+                    "UPDATE tenants SET requires_second_factor = $1 \
+                         WHERE id = $2 AND requires_second_factor <> $1",
+                )
+                .bind(required, ColumnType::Bool)
+                .bind(scope.tenant(), ColumnType::Uuid);
+                if tx.execute(set).await? == 0 {
+                    return Ok(Vec::new());
+                }
+                let ended = match required {
+                    true => {
+                        check_own_session(tx, &scope).await?;
+                        let unproven = Ended::Unproven(scope.tenant());
+                        refresh::end(tx, scope.clock(), unproven).await?
+                    }
+                    false => Vec::new(),
+                };
+                let entity = ("tenants", Some(scope.tenant().to_string()));
+                let after = json!({
+                    "requires_second_factor": required, "sessions_ended": ended.len(),
+                });
+                let action = "tenants.update";
+                journal::audit(tx, &scope, action, entity, None, Some(after)).await?;
+                Ok(ended)
+            })
+        });
+        self.forget(write.await?);
+        Ok(())
+    }
+}
+
+/// Refuses to ask for what the caller's own session began without: it would end, and perhaps nobody
+/// be left who could take that back.
+async fn check_own_session(tx: &mut Tx<'_>, scope: &Scope) -> Result<()> {
+    let (Some(_), Some(user)) = (scope.session(), scope.actor().user()) else {
+        return Ok(());
+    };
+    if session::passed_two_factors(tx, scope).await? {
+        return Ok(());
+    }
+    if has_codes(tx, user).await? || passkey::exists_in(tx, user).await? {
+        return Err(own::second_factor_required());
+    }
+    Err(Error::conflict(
+        "second_factor_missing",
+        "set up a second factor of your own first: sessions that began without one end, yours too",
+    ))
+}

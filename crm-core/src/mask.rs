@@ -1,0 +1,308 @@
+//! Hides secrets in what is kept and told of plugins' runs: as they are, and as they are commonly
+//! written: in Base64 of both alphabets wherever it begins, in hexadecimal, percent-encoded, and escaped
+//! in JSON. What a plugin hides in a way of its own, it could also tell outright to whom it sends.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value as Json;
+
+/// Secrets to hide, each under its name.
+#[derive(Default, Clone)]
+pub struct Mask(Vec<Hidden>);
+
+/// One secret in the forms that are looked for.
+#[derive(Clone)]
+struct Hidden {
+    name: String,
+    plain: Vec<u8>,
+    /// In lower case.
+    hex: Vec<u8>,
+    base64: Vec<Vec<u8>>,
+}
+
+/// A text as it reads once decoded, with the place in the text where each byte begins.
+struct View {
+    bytes: Vec<u8>,
+    places: Vec<usize>,
+}
+
+impl Mask {
+    /// Hides this secret from now on.
+    pub fn learn(&mut self, name: &str, secret: &SecretString) {
+        let plain = secret.expose_secret().as_bytes();
+        let known = |hidden: &Hidden| hidden.name == name && hidden.plain == plain;
+        if plain.is_empty() || self.0.iter().any(known) {
+            return;
+        }
+        self.0.push(Hidden {
+            name: name.to_owned(),
+            hex: plain
+                .iter()
+                .flat_map(|byte| format!("{byte:02x}").into_bytes())
+                .collect(),
+            base64: base64(plain),
+            plain: plain.to_vec(),
+        });
+    }
+
+    /// Whether there is nothing to hide.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text with names in place of secrets.
+    pub fn hide(&self, text: &mut String) {
+        if let Some(hidden) = self.hidden(text.as_bytes()) {
+            // What is cut out begins and ends between characters.
+            *text = String::from_utf8_lossy(&hidden).into_owned();
+        }
+    }
+
+    /// The bytes with names in place of secrets.
+    pub fn hide_bytes(&self, bytes: &mut Vec<u8>) {
+        if let Some(hidden) = self.hidden(bytes) {
+            *bytes = hidden;
+        }
+    }
+
+    /// Every text of the JSON with names in place of secrets.
+    pub(crate) fn hide_texts(&self, json: &mut Json) {
+        match json {
+            Json::String(text) => self.hide(text),
+            Json::Array(items) => items.iter_mut().for_each(|item| self.hide_texts(item)),
+            Json::Object(members) => {
+                let members = members.values_mut();
+                members.for_each(|member| self.hide_texts(member));
+            }
+            _ => {}
+        }
+    }
+
+    /// `None` where there is nothing to hide.
+    fn hidden(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut found = self.find(bytes);
+        found.sort_unstable();
+        let (mut hidden, mut behind) = (Vec::new(), 0);
+        for (from, to, name) in &found {
+            if *from >= behind {
+                hidden.extend_from_slice(&bytes[behind..*from]);
+                hidden.extend_from_slice(format!("[secret:{name}]").as_bytes());
+            }
+            behind = behind.max(*to);
+        }
+        hidden.extend_from_slice(&bytes[behind..]);
+        (!found.is_empty()).then_some(hidden)
+    }
+
+    /// Where secrets stand: from, to, and whose.
+    fn find(&self, bytes: &[u8]) -> Vec<(usize, usize, &str)> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let lower = bytes.to_ascii_lowercase();
+        let views: Vec<View> = [percent(bytes, false), percent(bytes, true), json(bytes)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let mut found = Vec::new();
+        for hidden in &self.0 {
+            let name = hidden.name.as_str();
+            let straight = [(bytes, &hidden.plain), (lower.as_slice(), &hidden.hex)];
+            for (text, needle) in straight {
+                found.extend(all(text, needle).map(|at| (at, at + needle.len(), name)));
+            }
+            for view in &views {
+                let end = |at: usize| view.places.get(at).copied().unwrap_or(bytes.len());
+                let at = all(&view.bytes, &hidden.plain);
+                found.extend(at.map(|at| (end(at), end(at + hidden.plain.len()), name)));
+            }
+            for needle in &hidden.base64 {
+                // The characters around it are partly of the secret, too.
+                let is_digit = |at: usize| {
+                    let byte = bytes.get(at);
+                    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte))
+                };
+                found.extend(all(bytes, needle).map(|at| {
+                    let to = at + needle.len();
+                    let before = usize::from(at > 0 && is_digit(at - 1));
+                    (at - before, to + usize::from(is_digit(to)), name)
+                }));
+            }
+        }
+        found
+    }
+}
+
+impl fmt::Debug for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|hidden| &hidden.name);
+        f.debug_set().entries(names).finish()
+    }
+}
+
+/// Everywhere that the needle stands.
+fn all<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> + 't {
+    let windows = text.windows(needle.len().max(1)).enumerate();
+    windows.filter_map(move |(at, part)| (part == needle).then_some(at))
+}
+
+/// What of its Base64 is the secret's alone, wherever it begins in what is encoded (RFC 4648 §4, §5).
+fn base64(plain: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = Vec::new();
+    for before in 0..3_usize {
+        let mut bytes = vec![0; before];
+        bytes.extend_from_slice(plain);
+        let from = (before * 8).div_ceil(6);
+        let to = bytes.len() * 8 / 6;
+        for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+            let text = engine.encode(&bytes).into_bytes();
+            let own = text.get(from..to).unwrap_or_default().to_vec();
+            // Fewer digits than these stand in many a text.
+            if own.len() >= 6 && !forms.contains(&own) {
+                forms.push(own);
+            }
+        }
+    }
+    forms
+}
+
+/// The text with `%xx` decoded (RFC 3986 §2.1), in a `form` with `+` as a space; none without any.
+fn percent(bytes: &[u8], form: bool) -> Option<View> {
+    let encoded = |byte: &u8| *byte == b'%' || form && *byte == b'+';
+    bytes.iter().any(encoded).then(|| {
+        decoded(bytes, |rest| match rest {
+            [b'+', ..] if form => Some((b" ".to_vec(), 1)),
+            [b'%', high, low, ..] => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let value = digit(*high)? * 16 + digit(*low)?;
+                Some((vec![u8::try_from(value).ok()?], 3))
+            }
+            _ => None,
+        })
+    })
+}
+
+/// The text with the escapes of JSON decoded (RFC 8259 §7); none without any.
+fn json(bytes: &[u8]) -> Option<View> {
+    bytes.contains(&b'\\').then(|| {
+        decoded(bytes, |rest| {
+            let [b'\\', kind, ..] = rest else {
+                return None;
+            };
+            let plain = match kind {
+                b'"' | b'\\' | b'/' => *kind,
+                b'b' => 8,
+                b'f' => 12,
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'u' => return unicode(rest),
+                _ => return None,
+            };
+            Some((vec![plain], 2))
+        })
+    })
+}
+
+/// What `\uxxxx`, or two of them, stand for.
+fn unicode(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let unit = |at: usize| {
+        let text = std::str::from_utf8(rest.get(at..at + 6)?).ok()?;
+        u16::from_str_radix(text.strip_prefix("\\u")?, 16).ok()
+    };
+    let first = unit(0)?;
+    let pair = unit(6).filter(|_| (0xd800..0xdc00).contains(&first));
+    let units = [first, pair.unwrap_or(0)];
+    let taken = 1 + usize::from(pair.is_some());
+    let character = char::decode_utf16(units.into_iter().take(taken))
+        .next()?
+        .ok()?;
+    Some((character.to_string().into_bytes(), 6 * taken))
+}
+
+/// The text with what `decode` makes of each place: bytes, and how many they stand for.
+fn decoded(bytes: &[u8], decode: impl Fn(&[u8]) -> Option<(Vec<u8>, usize)>) -> View {
+    let mut view = View {
+        bytes: Vec::with_capacity(bytes.len()),
+        places: Vec::with_capacity(bytes.len()),
+    };
+    let mut at = 0;
+    while at < bytes.len() {
+        let (made, taken) = decode(&bytes[at..]).unwrap_or_else(|| (vec![bytes[at]], 1));
+        view.places.extend(made.iter().map(|_| at));
+        view.bytes.extend(made);
+        at += taken;
+    }
+    view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "pä\"ss/w+rd\n?~1";
+
+    fn hidden(text: &str) -> String {
+        let mut mask = Mask::default();
+        mask.learn("key", &SECRET.to_owned().into());
+        let mut text = text.to_owned();
+        mask.hide(&mut text);
+        text
+    }
+
+    #[test]
+    fn a_secret_is_hidden_in_every_common_form() {
+        let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let every: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let some = "p%c3%a4%22ss%2Fw%2brd%0a%3F~1";
+        let escaped = r#"p\u00e4\"ss\/w+rd\n?~1"#;
+        let plain = serde_json::to_string(SECRET).unwrap();
+        let plain = plain.trim_matches('"');
+        for form in [
+            SECRET,
+            &hex,
+            &hex.to_uppercase(),
+            &every,
+            some,
+            escaped,
+            plain,
+        ] {
+            assert_eq!(hidden(&format!("a {form} b")), "a [secret:key] b", "{form}");
+        }
+        assert_eq!(
+            hidden(&format!("{SECRET}{SECRET}")),
+            "[secret:key][secret:key]"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_hidden_in_base64_wherever_it_begins() {
+        for before in ["", "u", "us", "use", "user"] {
+            for behind in ["", ":", "::"] {
+                for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+                    let text = engine.encode(format!("{before}{SECRET}{behind}"));
+                    let shown = hidden(&text);
+                    assert!(shown.contains("[secret:key]"), "{before}: {shown}");
+                    assert!(shown.len() < "[secret:key]".len() + 9, "{before}: {shown}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_holds_no_secret_stays_as_it_is() {
+        for text in ["", "%", "%zz+\\u12", "\\ud800\\u0041", "100% + \\n", "päss"] {
+            assert_eq!(hidden(text), text);
+        }
+        let mut bytes = b"\xff%\xff\\".to_vec();
+        let before = bytes.clone();
+        let mut mask = Mask::default();
+        mask.learn("key", &SECRET.to_owned().into());
+        mask.hide_bytes(&mut bytes);
+        assert_eq!(bytes, before);
+        assert_eq!(format!("{mask:?}"), "{\"key\"}");
+    }
+}

@@ -1,0 +1,280 @@
+//! The stored form of what a run was given and what it exchanged: exact, so that a replay gives a
+//! guest the very same bytes.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::event::{ChangeKind, Event};
+use crate::hook::{ActionCall, Change, Fields, Input, Tick, Webhook, WokenBy};
+use crate::id::RecordId;
+use crate::value::Value;
+
+/// A value with its type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum KeptValue {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Decimal(Decimal),
+    Text(String),
+    Instant(DateTime<Utc>),
+    Date(NaiveDate),
+    Time(NaiveTime),
+    Id(Uuid),
+    Texts(Vec<String>),
+    Vector(Vec<f32>),
+    Json(Json),
+    Bytes(Base64),
+}
+
+pub(super) type KeptFields = Vec<(String, KeptValue)>;
+
+/// Bytes, as Base64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Base64(pub(super) Vec<u8>);
+
+impl Serialize for Base64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text).map_err(serde::de::Error::custom)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl From<Value> for KeptValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Boolean(value),
+            Value::Int(value) => Self::Integer(value),
+            Value::Decimal(value) => Self::Decimal(value),
+            Value::Text(value) => Self::Text(value),
+            Value::Instant(value) => Self::Instant(value),
+            Value::Date(value) => Self::Date(value),
+            Value::Time(value) => Self::Time(value),
+            Value::Uuid(value) => Self::Id(value),
+            Value::Tags(value) => Self::Texts(value),
+            Value::Vector(value) => Self::Vector(value),
+            Value::Json(value) => Self::Json(value),
+            Value::Bytes(value) => Self::Bytes(Base64(value)),
+        }
+    }
+}
+
+impl From<KeptValue> for Value {
+    fn from(value: KeptValue) -> Self {
+        match value {
+            KeptValue::Null => Self::Null,
+            KeptValue::Boolean(value) => Self::Bool(value),
+            KeptValue::Integer(value) => Self::Int(value),
+            KeptValue::Decimal(value) => Self::Decimal(value),
+            KeptValue::Text(value) => Self::Text(value),
+            KeptValue::Instant(value) => Self::Instant(value),
+            KeptValue::Date(value) => Self::Date(value),
+            KeptValue::Time(value) => Self::Time(value),
+            KeptValue::Id(value) => Self::Uuid(value),
+            KeptValue::Texts(value) => Self::Tags(value),
+            KeptValue::Vector(value) => Self::Vector(value),
+            KeptValue::Json(value) => Self::Json(value),
+            KeptValue::Bytes(value) => Self::Bytes(value.0),
+        }
+    }
+}
+
+pub(super) fn keep(fields: Fields) -> KeptFields {
+    let fields = fields.into_iter();
+    fields.map(|(name, value)| (name, value.into())).collect()
+}
+
+pub(super) fn give(fields: KeptFields) -> Fields {
+    let fields = fields.into_iter();
+    fields.map(|(name, value)| (name, value.into())).collect()
+}
+
+/// What woke a plugin, as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum KeptInput {
+    Describe,
+    Event {
+        event: Box<Event>,
+        before: Option<KeptFields>,
+        after: Option<KeptFields>,
+        data: Option<String>,
+    },
+    Before {
+        module: String,
+        change: ChangeKind,
+        record_id: Option<RecordId>,
+        before: Option<KeptFields>,
+        after: Option<KeptFields>,
+        actor: String,
+        request_id: String,
+    },
+    Action {
+        name: String,
+        module: Option<String>,
+        records: Vec<RecordId>,
+        input: Option<String>,
+        actor: String,
+        request_id: String,
+    },
+    Tick {
+        name: String,
+        due_at: DateTime<Utc>,
+        payload: Option<String>,
+    },
+    Webhook {
+        name: String,
+        id: String,
+        content_type: Option<String>,
+        body: Base64,
+        received_at: DateTime<Utc>,
+    },
+}
+
+impl From<&Input> for KeptInput {
+    fn from(input: &Input) -> Self {
+        match input.clone() {
+            Input::Describe => Self::Describe,
+            Input::Event(woken) => {
+                let woken = Arc::unwrap_or_clone(woken);
+                Self::Event {
+                    event: Box::new(woken.event),
+                    before: woken.before.map(keep),
+                    after: woken.after.map(keep),
+                    data: woken.data,
+                }
+            }
+            Input::Before(change) => {
+                let change = Arc::unwrap_or_clone(change);
+                Self::Before {
+                    module: change.module,
+                    change: change.kind,
+                    record_id: change.record_id,
+                    before: change.before.map(keep),
+                    after: change.after.map(keep),
+                    actor: change.actor,
+                    request_id: change.request_id,
+                }
+            }
+            Input::Action(action) => {
+                let action = Arc::unwrap_or_clone(action);
+                Self::Action {
+                    name: action.name,
+                    module: action.module,
+                    records: action.records,
+                    input: action.input,
+                    actor: action.actor,
+                    request_id: action.request_id,
+                }
+            }
+            Input::Tick(tick) => {
+                let tick = Arc::unwrap_or_clone(tick);
+                Self::Tick {
+                    name: tick.name,
+                    due_at: tick.due_at,
+                    payload: tick.payload,
+                }
+            }
+            Input::Webhook(webhook) => {
+                let webhook = Arc::unwrap_or_clone(webhook);
+                Self::Webhook {
+                    name: webhook.name,
+                    id: webhook.id,
+                    content_type: webhook.content_type,
+                    body: Base64(webhook.body.into()),
+                    received_at: webhook.received_at,
+                }
+            }
+        }
+    }
+}
+
+impl From<KeptInput> for Input {
+    fn from(input: KeptInput) -> Self {
+        match input {
+            KeptInput::Describe => Self::Describe,
+            KeptInput::Event {
+                event,
+                before,
+                after,
+                data,
+            } => Self::Event(Arc::new(WokenBy {
+                event: *event,
+                before: before.map(give),
+                after: after.map(give),
+                data,
+            })),
+            KeptInput::Before {
+                module,
+                change,
+                record_id,
+                before,
+                after,
+                actor,
+                request_id,
+            } => Self::Before(Arc::new(Change {
+                module,
+                kind: change,
+                record_id,
+                before: before.map(give),
+                after: after.map(give),
+                actor,
+                request_id,
+            })),
+            KeptInput::Action {
+                name,
+                module,
+                records,
+                input,
+                actor,
+                request_id,
+            } => Self::Action(Arc::new(ActionCall {
+                name,
+                module,
+                records,
+                input,
+                actor,
+                request_id,
+            })),
+            KeptInput::Tick {
+                name,
+                due_at,
+                payload,
+            } => Self::Tick(Arc::new(Tick {
+                name,
+                due_at,
+                payload,
+            })),
+            KeptInput::Webhook {
+                name,
+                id,
+                content_type,
+                body,
+                received_at,
+            } => Self::Webhook(Arc::new(Webhook {
+                name,
+                id,
+                content_type,
+                body: Bytes::from(body.0),
+                received_at,
+            })),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! What a run leaves behind, in one transaction: its record, what it was given and exchanged, and what
+//! it adds to the tenant's usage of the day. Who keeps failing is parked.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::budget::Reserved;
+use super::kept::KeptInput;
+use super::perform::Performed;
+use super::transcript::Transcript;
+use super::{OBJECT, Plugin, PluginStatus, Plugins, notice, rest, store, timer, usage};
+use crate::crm::Core;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::hook::{Input, Outcome, Report};
+use crate::id::{EventId, RunId};
+use crate::journal::{self, Author};
+use crate::scope::{Actor, RequestContext};
+
+/// So many failures in a row park a plugin.
+const FAILURES: u64 = 20;
+
+/// A run that is over.
+pub(super) struct Ended {
+    pub(super) event_id: Option<EventId>,
+    pub(super) trigger: String,
+    pub(super) seed: [u8; 32],
+    pub(super) started_at: DateTime<Utc>,
+    /// What it was given; absent where it never began.
+    pub(super) input: Option<Input>,
+    pub(super) transcript: Transcript,
+    pub(super) report: Report,
+    /// The fuel that was set aside for it.
+    pub(super) reserved: Option<Reserved>,
+    /// Whether it tells something of the plugin.
+    counts: bool,
+}
+
+impl Ended {
+    /// One that is about to begin, and may not get that far.
+    pub(super) fn new(core: &Core, trigger: String, event_id: Option<EventId>) -> Self {
+        Self {
+            event_id,
+            trigger,
+            seed: core.clock.random(),
+            started_at: core.clock.now(),
+            input: None,
+            transcript: Transcript::default(),
+            report: Report::refused(""),
+            reserved: None,
+            counts: true,
+        }
+    }
+
+    /// With what became of it on the host.
+    pub(super) fn performed(&mut self, performed: Performed, input: Input) {
+        self.report = performed.report;
+        self.counts &= !performed.excused;
+        self.transcript = performed.transcript;
+        self.reserved = performed.reserved;
+        self.input = Some(input).filter(|_| self.report.outcome != Outcome::Refused);
+    }
+
+    /// The same, of what others ask for by themselves. However that ends, it neither parks the plugin nor
+    /// has it rest: they would stop it for everybody by asking for what it fails on.
+    pub(super) fn asked_for(self) -> Self {
+        Self {
+            counts: false,
+            ..self
+        }
+    }
+}
+
+impl Plugins {
+    /// Keeps what is left of a run, unless there is one for this plugin and event already or the
+    /// plugin has been deleted meanwhile.
+    pub(super) async fn keep(&self, plugin: &Plugin, ended: Ended) -> Result<()> {
+        self.keep_as(RunId(self.0.core.clock.new_id()), plugin, ended)
+            .await
+    }
+
+    /// As [`keep`](Self::keep), under an id that somebody is told. Ids of runs grow with the time at which
+    /// they ended.
+    pub(super) async fn keep_as(&self, id: RunId, plugin: &Plugin, ended: Ended) -> Result<()> {
+        let counts = ended.counts;
+        let failed = counts && ended.report.outcome.is_failure();
+        let clock = self.0.core.clock.clone();
+        let (now, of) = (clock.now(), plugin.clone());
+        let details = details(id, &of, &ended)?;
+        let bytes = details.as_ref().map_or(0, |(_, bytes)| *bytes);
+        let job = self.0.core.db.write(move |tx| {
+            Box::pin(async move {
+                let usage = ended.report.usage;
+                let outcome = ended.report.outcome;
+                let tenant = of.tenant_id;
+                // It has used what it used, whether or not there is a record of it.
+                tx.execute(usage::add(tenant, now, outcome, &usage)).await?;
+                if let Some(reserved) = &ended.reserved {
+                    tx.execute(reserved.settle()).await?;
+                }
+                if tx.fetch_optional(run(id, &of, &ended)?).await?.is_none() {
+                    return Ok(false);
+                }
+                if let Some((details, _)) = details {
+                    tx.execute(details).await?;
+                }
+                match counts {
+                    true => rest::note(tx, &of, outcome, now).await,
+                    false => Ok(false),
+                }
+            })
+        });
+        if job.await? {
+            self.forget(plugin.tenant_id).await;
+        }
+        // What is kept is kept: the next run makes room, or parks.
+        let tidied = async {
+            self.make_room(plugin.tenant_id, bytes).await?;
+            match failed {
+                true if self.keeps_failing(plugin).await? => self.park(plugin).await,
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = tidied.await {
+            let (plugin, error) = (plugin.id, &error as &dyn std::error::Error);
+            tracing::warn!(%plugin, error, "what follows a run of a plugin was left to the next");
+        }
+        Ok(())
+    }
+
+    /// Whether the plugin's last runs all failed.
+    async fn keeps_failing(&self, plugin: &Plugin) -> Result<bool> {
+        let mut last = Sql::new(
+            "SELECT outcome FROM plugin_runs WHERE tenant_id = $1 AND plugin_id = $2 \
+             AND started_at >= $3 AND outcome NOT IN ('refused', 'cancelled') \
+             AND counts = $4 ORDER BY id DESC LIMIT ",
+        )
+        .bind(plugin.tenant_id, ColumnType::Uuid)
+        .bind(plugin.id, ColumnType::Uuid)
+        .bind(
+            plugin.enabled_at.unwrap_or(DateTime::UNIX_EPOCH),
+            ColumnType::Instant,
+        )
+        .bind(true, ColumnType::Bool)
+        .returns(&[ColumnType::Text]);
+        last.number(FAILURES);
+        let rows = self.0.core.db.fetch_all(last).await?;
+        let mut failures = 0;
+        for mut row in rows {
+            let outcome = Outcome::parse(&row.text::<String>()?);
+            failures += u64::from(outcome.is_some_and(Outcome::is_failure));
+        }
+        Ok(failures >= FAILURES)
+    }
+
+    /// Parks a plugin until an administrator has looked at it.
+    async fn park(&self, plugin: &Plugin) -> Result<()> {
+        // Whom to tell is no reason not to park it.
+        let readers = self.readers(plugin).await.unwrap_or_else(|error| {
+            let (plugin, error) = (plugin.id, &error as &dyn std::error::Error);
+            tracing::warn!(%plugin, error, "nobody is told that a plugin was parked");
+            Vec::new()
+        });
+        let (core, tenant, id) = (self.0.core.clone(), plugin.tenant_id, plugin.id);
+        let job = self.0.core.db.write(move |tx| {
+            Box::pin(async move {
+                let clock = &core.clock;
+                let Some(before) = store::lock(tx, tenant, id).await? else {
+                    return Ok(());
+                };
+                if before.status != PluginStatus::Enabled {
+                    return Ok(());
+                }
+                let mut after = before.clone();
+                after.status = PluginStatus::Parked;
+                after.parked = Some(format!("its last {FAILURES} runs failed"));
+                store::put(tx, &after).await?;
+                timer::settle(tx, &after, clock.now(), Some(&before)).await?;
+                notice::tell(tx, &core, &after, readers).await?;
+                let request = RequestContext {
+                    id: "plugins".into(),
+                    address: None,
+                };
+                let author = Author {
+                    clock,
+                    tenant,
+                    actor: Actor::Plugin(id),
+                    request: &request,
+                };
+                let json = |plugin: &Plugin| serde_json::to_value(plugin).map_err(Error::internal);
+                let (before, after) = (Some(json(&before)?), Some(json(&after)?));
+                let entity = (OBJECT, Some(id.to_string()));
+                journal::audit_by(tx, author, "plugins.park", entity, before, after).await
+            })
+        });
+        job.await?;
+        self.0.core.post.wake();
+        self.forget(tenant).await;
+        Ok(())
+    }
+
+    /// Notes once for each chain of causes that it was ended.
+    pub(super) async fn note_end_of_chain(
+        &self,
+        plugin: &Plugin,
+        event: &crate::event::Event,
+    ) -> Result<()> {
+        let (clock, tenant, id) = (self.0.core.clock.clone(), plugin.tenant_id, plugin.id);
+        let (root, event) = (event.root_id, event.clone());
+        let job = self.0.core.db.write(move |tx| {
+            Box::pin(async move {
+                if is_noted(tx, &event).await? {
+                    return Ok(());
+                }
+                let request = RequestContext {
+                    id: event.request_id.as_str().into(),
+                    address: None,
+                };
+                let author = Author {
+                    clock: &clock,
+                    tenant,
+                    actor: Actor::Plugin(id),
+                    request: &request,
+                };
+                let after = json!({"kind": event.kind, "depth": event.depth, "event": event.id});
+                let entity = (CHAIN, Some(root.to_string()));
+                journal::audit_by(tx, author, "plugins.recursion", entity, None, Some(after)).await
+            })
+        });
+        job.await
+    }
+}
+
+/// What the audit log calls a chain of events.
+const CHAIN: &str = "events";
+
+async fn is_noted(tx: &mut Tx<'_>, event: &crate::event::Event) -> Result<bool> {
+    let noted = Sql::new(
+        "SELECT 1 FROM audit_log WHERE tenant_id = $1 AND entity = $2 AND entity_id = $3 LIMIT 1",
+    )
+    .bind(event.tenant_id, ColumnType::Uuid)
+    .bind(CHAIN, ColumnType::Text)
+    .bind(event.root_id.to_string(), ColumnType::Text);
+    Ok(tx.fetch_optional(noted).await?.is_some())
+}
+
+impl Outcome {
+    /// Whether the plugin itself is to blame.
+    pub(super) fn is_failure(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Cancelled | Self::Refused => false,
+            Self::Failed
+            | Self::Trapped
+            | Self::OutOfFuel
+            | Self::TimedOut
+            | Self::OutOfMemory
+            | Self::LimitExceeded => true,
+        }
+    }
+}
+
+/// The row of a run; answers one where it was written.
+fn run(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Sql> {
+    let report = &ended.report;
+    let mut logs = report.logs.clone();
+    for line in &mut logs {
+        line.message = storable(&line.message);
+    }
+    let logs = serde_json::to_value(logs).map_err(Error::internal)?;
+    let usage = &report.usage;
+    let large = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let duration = i64::try_from(usage.duration.as_micros()).unwrap_or(i64::MAX);
+    Ok(Sql::new(
+        "INSERT INTO plugin_runs (tenant_id, id, plugin_id, sha256, event_id, trigger, outcome, \
+         error, fuel, duration_us, memory, host_calls, rows_read, rows_written, requests, \
+         request_bytes, logs, started_at, counts) \
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 \
+         WHERE EXISTS (SELECT 1 FROM plugins WHERE tenant_id = $20 AND id = $21) \
+         ON CONFLICT (tenant_id, plugin_id, event_id) DO NOTHING RETURNING 1",
+    )
+    .bind(plugin.tenant_id, ColumnType::Uuid)
+    .bind(id, ColumnType::Uuid)
+    .bind(plugin.id, ColumnType::Uuid)
+    .bind(plugin.sha256.to_vec(), ColumnType::Bytes)
+    .bind(ended.event_id, ColumnType::Uuid)
+    .bind(&ended.trigger, ColumnType::Text)
+    .bind(report.outcome.as_str(), ColumnType::Text)
+    .bind(report.error.as_deref().map(storable), ColumnType::Text)
+    .bind(large(usage.fuel), ColumnType::Int)
+    .bind(duration, ColumnType::Int)
+    .bind(large(usage.memory), ColumnType::Int)
+    .bind(usage.host_calls, ColumnType::Int)
+    .bind(usage.rows_read, ColumnType::Int)
+    .bind(usage.rows_written, ColumnType::Int)
+    .bind(usage.requests, ColumnType::Int)
+    .bind(large(usage.request_bytes), ColumnType::Int)
+    .bind(logs, ColumnType::Json)
+    .bind(ended.started_at, ColumnType::Instant)
+    .bind(ended.counts, ColumnType::Bool)
+    .bind(plugin.tenant_id, ColumnType::Uuid)
+    .bind(plugin.id, ColumnType::Uuid))
+}
+
+/// What a replay needs, and how many bytes that is; nothing of a run that never began.
+fn details(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Option<(Sql, usize)>> {
+    let Some(input) = &ended.input else {
+        return Ok(None);
+    };
+    // As text: PostgreSQL's own JSON holds no NUL, and guests may write some.
+    let input = serde_json::to_string(&KeptInput::from(input)).map_err(Error::internal)?;
+    let transcript = serde_json::to_string(&ended.transcript).map_err(Error::internal)?;
+    let bytes = input.len() + transcript.len();
+    let insert = Sql::new(
+        "INSERT INTO plugin_run_details (tenant_id, run_id, seed, input, transcript) \
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(plugin.tenant_id, ColumnType::Uuid)
+    .bind(id, ColumnType::Uuid)
+    .bind(ended.seed.to_vec(), ColumnType::Bytes)
+    .bind(input.into_bytes(), ColumnType::Bytes)
+    .bind(transcript.into_bytes(), ColumnType::Bytes);
+    Ok(Some((insert, bytes)))
+}
+
+/// PostgreSQL's text holds no NUL, and a guest may write what it likes.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}

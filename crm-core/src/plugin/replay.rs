@@ -1,0 +1,166 @@
+//! Runs that are played again from what is kept of them: the same component, input, clock and
+//! randomness, and the answers of then. Nothing is read or written but secrets, which are not kept.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::door::TenantDoor;
+use super::kept::KeptInput;
+use super::standing::Standing;
+use super::transcript::{Divergence, Replayer, Transcript};
+use super::version::UNSIGNED;
+use super::{Plugin, Plugins, run, secret, store, version};
+use crate::db::{ColumnType, Sql};
+use crate::error::{Error, Result};
+use crate::hook::{Call, Door, Input, LogLine, Outcome};
+use crate::id::{PluginId, RunId};
+use crate::scope::{Origin, Permit, Scope, Update};
+
+/// What came of a replay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Replay {
+    /// Whether it asked, logged, used and ended as its run did.
+    pub identical: bool,
+    /// Where it first asked something else.
+    pub divergence: Option<Divergence>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The fuel it used.
+    pub fuel: u64,
+    /// What it logged.
+    pub logs: Vec<LogLine>,
+}
+
+impl Plugins {
+    /// Plays a run again; it takes its part of the day's fuel, where that is bounded, and leaves no other
+    /// trace.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when too many trials of the tenant are under way;
+    /// [`Error::NotFound`]; [`Error::Conflict`] `not_replayable` for a run that never began, exchanged
+    /// more than is kept, whose transcript had to make room for newer ones, or whose version is gone.
+    pub async fn replay(
+        &self,
+        permit: &Permit<Update>,
+        id: PluginId,
+        run: RunId,
+    ) -> Result<Replay> {
+        let scope = permit.on(super::OBJECT)?.clone();
+        let play =
+            move |plugins: Self| async move { plugins.play_again(&scope, id, run).await }.boxed();
+        self.apart(play).await
+    }
+
+    async fn play_again(&self, scope: &Scope, id: PluginId, run: RunId) -> Result<Replay> {
+        let (core, tenant) = (&self.0.core, scope.tenant());
+        let plugin = store::find(&core.db, tenant, id).await?;
+        let plugin = plugin.ok_or(Error::NotFound)?;
+        let recorded = run::find(&core.db, tenant, id, run).await?;
+        let (seed, input, transcript) = self.kept(&plugin, run).await?;
+        let versions = version::list(&core.db, tenant, id).await?;
+        let mut versions = versions.into_iter();
+        let version = versions.find(|version| Some(version.sha256) == recorded.sha256);
+        let version = version.ok_or_else(|| not_replayable("its version is gone"))?;
+        let plugin = Arc::new(Plugin {
+            sha256: version.sha256,
+            manifest: version.manifest,
+            ..plugin
+        });
+        if !self.enabled(tenant).await?.trusts(&plugin) {
+            return Err(not_replayable(UNSIGNED));
+        }
+        let origin = Origin {
+            request_id: scope.request().id.clone(),
+            cause: None,
+            principal: None,
+        };
+        let cancel = CancellationToken::new();
+        let standing = Standing::new(core.clone(), plugin.clone(), origin);
+        let secrets = Arc::new(TenantDoor::new(core.clone(), standing));
+        let secrets = (secrets as Arc<dyn Door>, secret::mask(core, &plugin).await?);
+        let door = Arc::new(Replayer::new(transcript, secrets, cancel.clone()));
+        let call = Call {
+            sha256: plugin.sha256,
+            component: self.component(plugin.sha256),
+            input,
+            seed,
+            now: recorded.started_at,
+            fuel: None,
+            deadline: None,
+            cancel,
+            door: door.clone(),
+        };
+        let stopped = || self.is_switched(&plugin).boxed();
+        let ended = self.host_run(tenant, &self.0.lanes.trying, call, stopped);
+        let ended = ended.await?;
+        if let Some(busy) = ended.busy {
+            return Err(Error::unavailable(busy.to_string()));
+        }
+        self.settle_trial(ended.reserved, &ended.report.usage)
+            .await?;
+        let mut report = ended.report;
+        let divergence = door.finish(&mut report);
+        let same = divergence.is_none()
+            && report.outcome == recorded.outcome
+            && i64::try_from(report.usage.fuel) == Ok(recorded.fuel)
+            && report.logs == recorded.logs;
+        Ok(Replay {
+            identical: same,
+            divergence,
+            outcome: report.outcome,
+            error: report.error,
+            fuel: report.usage.fuel,
+            logs: report.logs,
+        })
+    }
+
+    /// Whether the plugin is switched on or off meanwhile, or gone, or the tenant suspended.
+    async fn is_switched(&self, plugin: &Plugin) -> bool {
+        let (core, tenant) = (&self.0.core, plugin.tenant_id);
+        let known = store::find(&core.db, tenant, plugin.id).await;
+        let other = known.is_ok_and(|known| known.is_none_or(|one| one.status != plugin.status));
+        other || matches!(core.policy.is_active(tenant).await, Ok(false))
+    }
+
+    /// The seed, the input and the transcript of a run.
+    async fn kept(&self, plugin: &Plugin, run: RunId) -> Result<([u8; 32], Input, Transcript)> {
+        let select = Sql::new(
+            "SELECT seed, input, transcript FROM plugin_run_details \
+             WHERE tenant_id = $1 AND run_id = $2",
+        )
+        .bind(plugin.tenant_id, ColumnType::Uuid)
+        .bind(run, ColumnType::Uuid)
+        .returns(&[ColumnType::Bytes, ColumnType::Bytes, ColumnType::Bytes]);
+        let row = self.0.core.db.fetch_optional(select).await?;
+        let mut row = row.ok_or_else(|| {
+            not_replayable("it never began, or what it exchanged is not kept any more")
+        })?;
+        let broken = |column: &'static str| Error::Inconsistent {
+            table: "plugin_run_details".into(),
+            column: column.into(),
+        };
+        let seed: Vec<u8> = row.bytes()?;
+        let input: Vec<u8> = row.bytes()?;
+        let transcript: Vec<u8> = row.bytes()?;
+        let seed = seed.try_into().map_err(|_| broken("seed"))?;
+        let input: KeptInput = serde_json::from_slice(&input).map_err(|_| broken("input"))?;
+        let transcript: Transcript =
+            serde_json::from_slice(&transcript).map_err(|_| broken("transcript"))?;
+        match transcript.truncated {
+            true => Err(not_replayable(
+                "it exchanged more with the host than is kept",
+            )),
+            false => Ok((seed, input.into(), transcript)),
+        }
+    }
+}
+
+fn not_replayable(why: &str) -> Error {
+    let message = format!("this run cannot be played again: {why}");
+    Error::conflict("not_replayable", message)
+}

@@ -1,0 +1,69 @@
+//! Events that plugins tell themselves: a row of the outbox, without a record.
+
+use serde_json::{Map, Value as Json};
+
+use super::Plugin;
+use crate::db::{self, ColumnType};
+use crate::error::{Error, Result};
+use crate::event::TOLD;
+use crate::id::EventId;
+use crate::scope::Scope;
+
+/// Most bytes of what is told.
+const MAX_DATA: usize = 32 * 1024;
+
+/// What a plugin tells, where it may tell it.
+pub(super) fn judge(plugin: &Plugin, name: &str, data: &str) -> Result<Map<String, Json>> {
+    if !plugin
+        .manifest
+        .emits
+        .iter()
+        .any(|known| known.as_str() == name)
+    {
+        return Err(Error::Forbidden {
+            permission: format!("events.{name}"),
+        });
+    }
+    if data.len() > MAX_DATA {
+        let message = format!("must have at most {MAX_DATA} bytes");
+        return Err(Error::invalid("data", "too_long", message));
+    }
+    // Read whole, so that no database is given what it does not hold.
+    let told: Map<String, Json> = serde_json::from_str(data).map_err(|error| {
+        let message = format!("must be a JSON object: {error}");
+        Error::invalid("data", "malformed_json", message)
+    })?;
+    if data.contains("\\u0000") || data.contains('\0') {
+        return Err(Error::invalid(
+            "data",
+            "invalid_text",
+            "must not contain NUL",
+        ));
+    }
+    Ok(told)
+}
+
+pub(super) async fn emit(scope: &Scope, plugin: &Plugin, name: &str, data: &str) -> Result<()> {
+    let told = judge(plugin, name, data)?;
+    let id = EventId(scope.clock().new_id());
+    let cause = scope.cause();
+    let (root, depth) = cause.map_or((id, 0), |cause| (cause.root_id, cause.depth));
+    let own = &plugin.manifest.name;
+    let event = db::journal::outbox()
+        .bind(id, ColumnType::Uuid)
+        .bind(scope.tenant(), ColumnType::Uuid)
+        .bind(format!("{TOLD}{own}"), ColumnType::Text)
+        .bind(format!("{own}.{name}"), ColumnType::Text)
+        .bind(plugin.id, ColumnType::Uuid)
+        .bind(None::<Json>, ColumnType::Json)
+        .bind(Json::Object(told), ColumnType::Json)
+        .bind(scope.actor().to_string(), ColumnType::Text)
+        .bind(&*scope.request().id, ColumnType::Text)
+        .bind(root, ColumnType::Uuid)
+        .bind(depth, ColumnType::Int)
+        .bind(scope.clock().now(), ColumnType::Instant)
+        .bind(scope.told_principal(), ColumnType::Text);
+    let db = &scope.core().db;
+    db.write(move |tx| Box::pin(tx.execute(event))).await?;
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! Plugins that judge changes before they are made.
+
+use super::*;
+use crate::hook::{Change, Door, Outcome, Output, Report, Verdict};
+use crate::record::{Record, Write};
+use crate::scope::{Create, Update};
+use crate::value::Value;
+
+on_both_databases! {
+    a_plugin_accepts_amends_and_rejects_what_is_about_to_be_made
+    a_plugin_that_fails_refuses_the_change_and_says_so_in_its_run
+    a_plugin_that_judges_reads_records_and_writes_none
+    an_amendment_keeps_to_what_the_plugin_may_write
+    judges_speak_in_the_order_of_their_names
+}
+
+/// What a plugin says to a change.
+pub(super) async fn report(script: &str, door: &dyn Door, change: &Change) -> Report {
+    let mut report = Report::refused("");
+    match verdict(script, door, change).await {
+        Ok(verdict) => {
+            (report.outcome, report.error) = (Outcome::Succeeded, None);
+            report.output = Some(Output::Verdict(verdict));
+        }
+        Err(error) => {
+            (report.outcome, report.error) = (Outcome::Failed, Some(error.to_string()));
+        }
+    }
+    report
+}
+
+fn title_of(change: &Change) -> String {
+    let mut fields = change.after.iter().chain(&change.before).flatten();
+    let title = fields.find(|(name, _)| name == "title");
+    let title = title.and_then(|(_, value)| value.as_text());
+    title.unwrap_or_default().to_owned()
+}
+
+async fn verdict(script: &str, door: &dyn Door, change: &Change) -> Result<Verdict> {
+    let title = |value: &str| vec![("title".to_owned(), Value::Text(value.to_owned()))];
+    let was = title_of(change);
+    Ok(match script {
+        "guard" if was.contains("bad") => Verdict::Reject {
+            code: "bad".to_owned(),
+            message: "there are bad ones enough".to_owned(),
+            field: Some("title".to_owned()),
+        },
+        "guard" if was.contains("loud") => Verdict::Amend(title(&was.replace("loud", "soft"))),
+        "guard" => Verdict::Accept,
+        "keep" => {
+            door.kv_set("title", was.as_bytes().to_vec()).await?;
+            match was.as_str() {
+                "bad" => return Err(Error::conflict("fails", "it fails")),
+                _ => Verdict::Accept,
+            }
+        }
+        "leak" => {
+            let secret = door.secret("token").await?;
+            let secret = secrecy::ExposeSecret::expose_secret(&secret);
+            Verdict::Reject {
+                code: "leak".to_owned(),
+                message: base64::Engine::encode(
+                    &base64::engine::general_purpose::STANDARD,
+                    format!("it is {secret}"),
+                ),
+                field: None,
+            }
+        }
+        "append" => Verdict::Amend(title(&format!("{was}+"))),
+        "write" => {
+            let made = door.create("deals", title("made")).await;
+            assert!(matches!(made, Err(Error::Forbidden { .. })), "{made:?}");
+            let query = crate::hook::DoorQuery {
+                limit: 10,
+                ..Default::default()
+            };
+            let page = door.list("contacts", query).await?;
+            Verdict::Amend(title(&format!("{} before", page.records.len())))
+        }
+        "amend owner" => Verdict::Amend(vec![("owner_id".to_owned(), Value::Null)]),
+        "amend all" => Verdict::Amend(title("amended")),
+        _ => return Err(Error::conflict("fails", "it fails")),
+    })
+}
+
+impl Theatre {
+    /// Installs a judge, and has the library ask it.
+    pub(super) async fn judge(&self, name: &str, script: &str, grants: &str) -> Plugin {
+        let text = component(script, grants, "contact.created").replace("actor", name);
+        let before =
+            "\n[[triggers]]\nbefore = ['contact.create', 'contact.update', 'contact.delete']\n";
+        let text = text.replace("triggers = ['contact.created']\n", "") + before;
+        let plugin = self.try_upload(self.world.admin, &text).await.unwrap();
+        let plugin = self.enable(self.world.admin, &plugin).await;
+        let _ = self.world.crm.core.judge.set(self.plugins.judge());
+        plugin
+    }
+
+    pub(super) async fn make(&self, title: &str) -> Result<Record> {
+        let permit = self
+            .world
+            .permit::<Create>(self.world.admin, "contacts")
+            .await;
+        let body = Map::from_iter([("title".to_owned(), json!(title))]);
+        self.world.crm.records().create(&permit, body).await
+    }
+}
+
+fn title(record: &Record) -> &str {
+    record.get("title").and_then(Value::as_text).unwrap_or("")
+}
+
+async fn a_plugin_accepts_amends_and_rejects_what_is_about_to_be_made(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre
+        .judge(
+            "guard",
+            "guard",
+            "contacts.read contacts.create contacts.update",
+        )
+        .await;
+    let one = theatre.make("one").await.unwrap();
+    let soft = theatre.make("a loud one").await.unwrap();
+    assert_eq!((title(&one), title(&soft)), ("one", "a soft one"));
+
+    let refused = theatre.make("bad").await.unwrap_err();
+    let Error::Refused(refusal) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(refusal.code(), "rejected_by_plugin");
+    assert_eq!(refusal.field().unwrap().pointer, "/title");
+    assert!(refusal.to_string().contains("bad ones enough (guard: "));
+
+    let admin = theatre.world.admin;
+    let update = theatre.world.permit::<Update>(admin, "contacts").await;
+    let body = |title: &str| Map::from_iter([("title".to_owned(), json!(title))]);
+    let records = theatre.world.crm.records();
+    let changed = records.update(&update, one.id, None, body("loud")).await;
+    assert_eq!(title(&changed.unwrap()), "soft");
+    let kept = records.update(&update, one.id, None, body("bad")).await;
+    assert!(kept.is_err());
+
+    let runs = theatre.runs(&plugin).await;
+    assert_eq!(runs.len(), 5);
+    assert!(runs.iter().all(|run| run.outcome == Outcome::Succeeded));
+    assert_eq!(runs[0].trigger, "before contact.update");
+    assert_eq!(runs[4].trigger, "before contact.create");
+    let audit = theatre.world.audit().await;
+    let made = audit.iter().filter(|action| *action == "contacts.create");
+    assert_eq!(made.count(), 2, "nothing of what was refused");
+}
+
+async fn a_plugin_that_fails_refuses_the_change_and_says_so_in_its_run(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.judge("guard", "fails", "contacts.read").await;
+    let refused = theatre.make("one").await.unwrap_err();
+    assert_eq!(refused.code(), "plugin_failed");
+    let runs = theatre.runs(&plugin).await;
+    assert_eq!((runs.len(), runs[0].outcome), (1, Outcome::Failed));
+    assert_eq!(runs[0].error.as_deref(), Some("it fails"));
+
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    theatre.plugins.disable(&permit, plugin.id).await.unwrap();
+    assert!(theatre.make("one").await.is_ok(), "it is switched off");
+}
+
+async fn a_plugin_that_judges_reads_records_and_writes_none(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.contact("there").await;
+    theatre
+        .judge(
+            "guard",
+            "write",
+            "contacts.read contacts.create deals.create",
+        )
+        .await;
+    let made = theatre.make("one").await;
+    assert_eq!(title(&made.unwrap()), "1 before");
+}
+
+async fn an_amendment_keeps_to_what_the_plugin_may_write(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.judge("guard", "amend all", "contacts.read").await;
+    let refused = theatre.make("one").await.unwrap_err();
+    assert_eq!(refused.code(), "plugin_failed");
+    let run = theatre.runs(&plugin).await.remove(0);
+    assert!(run.error.unwrap().contains("contacts.create"));
+
+    let theatre = Theatre::new(World::sqlite().await);
+    theatre
+        .judge("guard", "amend owner", "contacts.read contacts.create")
+        .await;
+    let refused = theatre.make("one").await.unwrap_err();
+    assert_eq!(refused.code(), "plugin_failed");
+
+    // Nobody amends by the plugin's rights what they may not write themselves.
+    let theatre = Theatre::new(World::sqlite().await);
+    theatre
+        .judge("guard", "amend all", "contacts.read contacts.update")
+        .await;
+    let one = theatre.make("one").await;
+    assert_eq!(
+        one.unwrap_err().code(),
+        "plugin_failed",
+        "it may update, not create"
+    );
+}
+
+async fn judges_speak_in_the_order_of_their_names(world: World) {
+    let theatre = Theatre::new(world);
+    let grants = "contacts.read contacts.create contacts.delete";
+    theatre.judge("b_guard", "guard", grants).await;
+    theatre.judge("a_append", "append", grants).await;
+    theatre.judge("c_append", "append", grants).await;
+    let made = theatre.make("loud").await.unwrap();
+    assert_eq!(title(&made), "soft++");
+    assert!(theatre.make("bad").await.is_err());
+    let delete = theatre.world.permit(theatre.world.admin, "contacts").await;
+    let write = Write::delete(&delete, made.id, None).unwrap();
+    let gone = theatre
+        .world
+        .crm
+        .records()
+        .delete(&delete, made.id, None)
+        .await;
+    // There is nothing to append to what goes.
+    assert_eq!(gone.unwrap_err().code(), "plugin_failed");
+    drop(write);
+}

@@ -1,0 +1,130 @@
+//! Rehearsals: what a plugin would have done, and that nothing of it stays.
+
+use super::*;
+use crate::db::twin::{Detail, Image};
+use crate::event::ChangeKind;
+
+on_both_databases! {
+    a_rehearsal_tells_what_would_change_and_changes_nothing
+    a_rehearsal_has_the_rights_that_its_plugin_would_have
+    a_rehearsal_is_of_events_that_the_plugin_wakes_on
+    a_rehearsal_refuses_what_a_run_is_refused
+}
+
+impl Theatre {
+    async fn rehearse(&self, user: UserId, text: &str, last: u32) -> Result<Rehearsal> {
+        let permit = self.world.permit(user, OBJECT).await;
+        let component = text.to_owned().into();
+        self.plugins.rehearse(&permit, component, last).await
+    }
+
+    /// Every row of the tenant.
+    async fn everything(&self) -> Image {
+        let db = &self.world.crm.core.db;
+        let layout = db.layout().await.unwrap();
+        db.image(&layout, self.world.tenant, Detail::All)
+            .await
+            .unwrap()
+    }
+}
+
+async fn a_rehearsal_tells_what_would_change_and_changes_nothing(world: World) {
+    let theatre = Theatre::new(world);
+    let contact = theatre.contact("one").await;
+    theatre.contact("two").await;
+    theatre.dispatch().await;
+    let before = theatre.everything().await;
+
+    let text = component("write", "contacts.read contacts.update", "contact.created");
+    let rehearsal = theatre.rehearse(theatre.world.admin, &text, 100).await;
+    let rehearsal = rehearsal.unwrap();
+    assert_eq!((rehearsal.events, rehearsal.runs.len()), (2, 2));
+    assert!(!rehearsal.cut_off);
+    let first = &rehearsal.runs[0];
+    assert_eq!(
+        (first.record_id, first.outcome),
+        (contact, Outcome::Succeeded)
+    );
+    let change = &first.changes[0];
+    assert_eq!(
+        (change.kind, change.record_id),
+        (ChangeKind::Updated, contact)
+    );
+    assert_eq!(change.before.as_ref().unwrap()["title"], json!("one"));
+    assert_eq!(change.after.as_ref().unwrap()["title"], json!("changed"));
+
+    let text = component("create", "deals.create", "contact.created");
+    let made = theatre
+        .rehearse(theatre.world.admin, &text, 1)
+        .await
+        .unwrap();
+    assert_eq!(made.runs.len(), 1);
+    let change = &made.runs[0].changes[0];
+    assert_eq!(
+        (change.kind, change.module.as_str()),
+        (ChangeKind::Created, "deals")
+    );
+    assert_eq!(
+        before,
+        theatre.everything().await,
+        "not a byte is different"
+    );
+}
+
+async fn a_rehearsal_has_the_rights_that_its_plugin_would_have(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.contact("one").await;
+    let user = theatre
+        .member_with(&["plugins.create", "contacts.read"])
+        .await;
+    let text = component("write", "contacts.update", "contact.created");
+    let rehearsal = theatre.rehearse(user, &text, 10).await.unwrap();
+    assert_eq!(rehearsal.runs[0].outcome, Outcome::Refused);
+    assert!(rehearsal.runs[0].changes.is_empty());
+    let nobody = theatre.member_with(&["contacts.read"]).await;
+    assert!(
+        theatre
+            .world
+            .scope(nobody)
+            .await
+            .permit::<Create>(OBJECT)
+            .is_err()
+    );
+}
+
+async fn a_rehearsal_is_of_events_that_the_plugin_wakes_on(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.contact("one").await;
+    let text = component("read", "contacts.read", "contact.deleted");
+    let rehearsal = theatre
+        .rehearse(theatre.world.admin, &text, 10)
+        .await
+        .unwrap();
+    assert_eq!((rehearsal.events, rehearsal.runs.len()), (1, 0));
+    for last in [0, 1_001] {
+        let refused = theatre.rehearse(theatre.world.admin, &text, last).await;
+        assert_eq!(refused.unwrap_err().code(), "validation_failed");
+    }
+}
+
+async fn a_rehearsal_refuses_what_a_run_is_refused(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.contact("one").await;
+    let admin = theatre.world.admin;
+    for (script, asked) in [
+        ("tell other", "emits = ['told']"),
+        ("tell list", "emits = ['told']"),
+        ("keep much", "kv = true"),
+        ("defer other", "jobs = ['later']"),
+        ("defer nothing", "jobs = ['later']"),
+    ] {
+        let text = format!(
+            "name = 'actor'\nversion = '1.0.0'\ndescription = '{script}'\n{asked}\n\
+             triggers = ['contact.created']\n"
+        );
+        let rehearsal = theatre.rehearse(admin, &text, 1).await.unwrap();
+        let run = &rehearsal.runs[0];
+        assert_eq!(run.outcome, Outcome::Failed, "{script}: {run:?}");
+        assert!(run.withheld.is_empty(), "{script}: {run:?}");
+    }
+}

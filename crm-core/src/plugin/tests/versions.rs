@@ -1,0 +1,294 @@
+//! Versions next to each other: consent, activation, trial, signature.
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::*;
+
+on_both_databases! {
+    a_version_is_uploaded_next_to_the_running_one
+    a_wider_version_needs_consent_and_is_rolled_back_without
+    a_version_that_asks_no_more_is_activated_at_once
+    another_version_does_not_rest_for_what_the_one_before_did
+    a_canary_gets_its_share_of_the_events_always_the_same
+    a_version_that_does_not_run_is_deleted_with_its_component
+    a_tenant_that_insists_runs_signed_versions_only
+    settings_and_keys_are_the_tenants_own
+}
+
+impl Theatre {
+    async fn update(&self) -> Permit<Update> {
+        self.world.permit(self.world.admin, OBJECT).await
+    }
+}
+
+async fn a_version_is_uploaded_next_to_the_running_one(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("write", "contacts.update").await;
+    let second = theatre.upload("read", "contacts.read").await;
+    assert_eq!(
+        (second.id, second.status),
+        (first.id, PluginStatus::Enabled)
+    );
+    let contact = theatre.contact("one").await;
+    theatre.dispatch().await;
+    assert_eq!(
+        theatre.title(contact).await,
+        json!("changed"),
+        "the first runs"
+    );
+    assert_eq!(theatre.runs(&first).await[0].sha256, Some(first.sha256));
+
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let versions = theatre.plugins.versions(&permit, first.id).await.unwrap();
+    let consented = versions.iter().filter(|one| one.consented_at.is_some());
+    let consented: Vec<_> = consented.map(|one| one.sha256).collect();
+    assert_eq!((versions.len(), consented), (2, vec![first.sha256]));
+    let unknown = theatre
+        .plugins
+        .enable(&theatre.update().await, first.id, "ab")
+        .await;
+    assert_eq!(refusal(unknown), "unknown_version");
+
+    theatre.enable(theatre.world.admin, &second).await;
+    let contact = theatre.contact("two").await;
+    theatre.dispatch().await;
+    assert_eq!(
+        theatre.title(contact).await,
+        json!("two"),
+        "the second runs"
+    );
+    assert_eq!(theatre.runs(&first).await[0].sha256, Some(second.sha256));
+}
+
+async fn a_wider_version_needs_consent_and_is_rolled_back_without(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("read", "contacts.read").await;
+    let second = theatre.upload("write", "contacts.read deals.delete").await;
+    let second_sha = sha256(&second);
+    let update = theatre.update().await;
+    let wider = theatre.plugins.activate(&update, first.id, &second_sha);
+    match wider.await {
+        Err(Error::Conflict { code, message }) => {
+            assert_eq!(code, "consent_required");
+            assert!(message.contains("delete deals"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let refused = theatre.plugins.canary(&update, first.id, &second_sha, 10);
+    assert_eq!(refusal(refused.await), "consent_required");
+    let none = theatre.plugins.roll_back(&update, first.id).await;
+    assert_eq!(refusal(none), "unknown_version");
+
+    let active = theatre.enable(theatre.world.admin, &second).await;
+    assert_eq!(
+        (active.sha256, active.previous),
+        (second.sha256, Some(first.sha256))
+    );
+    let back = theatre.plugins.roll_back(&update, first.id).await.unwrap();
+    assert_eq!(
+        (back.sha256, back.previous),
+        (first.sha256, Some(second.sha256))
+    );
+    assert_eq!(back.manifest.description, "read");
+}
+
+async fn a_version_that_asks_no_more_is_activated_at_once(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("read", "contacts.read").await;
+    let second = theatre.upload("list", "contacts.read").await;
+    let second_sha = sha256(&second);
+    let update = theatre.update().await;
+    let active = theatre.plugins.activate(&update, first.id, &second_sha);
+    let active = active.await.unwrap();
+    assert_eq!(
+        (active.sha256, active.status),
+        (second.sha256, PluginStatus::Enabled)
+    );
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    assert_eq!(theatre.runs(&first).await[0].sha256, Some(second.sha256));
+}
+
+async fn another_version_does_not_rest_for_what_the_one_before_did(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("crash", "contacts.read").await;
+    for number in 0..6 {
+        theatre.contact(&format!("{number}")).await;
+    }
+    theatre.dispatch().await;
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let rests = theatre.plugins.get(&permit, first.id).await.unwrap();
+    assert!(rests.rests_until.is_some(), "{rests:?}");
+    let second = theatre.upload("read", "contacts.read").await;
+    let (update, second) = (theatre.update().await, sha256(&second));
+    let active = theatre.plugins.activate(&update, first.id, &second);
+    active.await.unwrap();
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    let run = theatre.runs(&first).await.remove(0);
+    assert_eq!(run.outcome, Outcome::Succeeded, "{run:?}");
+}
+
+async fn a_canary_gets_its_share_of_the_events_always_the_same(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("read", "contacts.read").await;
+    let second = theatre.upload("list", "contacts.read").await;
+    let update = theatre.update().await;
+    let tried = sha256(&second);
+    let canary = |percent| theatre.plugins.canary(&update, first.id, &tried, percent);
+    let plugin = canary(50).await.unwrap();
+    assert_eq!(plugin.canary.map(|canary| canary.percent), Some(50));
+    for _ in 0..40 {
+        theatre.contact("one").await;
+    }
+    theatre.dispatch().await;
+    let runs = theatre.runs(&first).await;
+    let tried = runs
+        .iter()
+        .filter(|run| run.sha256 == Some(second.sha256))
+        .count();
+    assert_eq!(runs.len(), 40);
+    assert!((5..=35).contains(&tried), "{tried}");
+
+    assert_eq!(refusal(canary(101).await), "validation_failed");
+    assert_eq!(canary(0).await.unwrap().canary, None);
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    assert_eq!(theatre.runs(&first).await[0].sha256, Some(first.sha256));
+}
+
+async fn a_version_that_does_not_run_is_deleted_with_its_component(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("read", "contacts.read").await;
+    let second = theatre.upload("list", "contacts.read").await;
+    let (first_sha, second_sha) = (sha256(&first), sha256(&second));
+    assert_eq!(theatre.components().await, 2);
+    let delete = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let active = theatre
+        .plugins
+        .delete_version(&delete, first.id, &first_sha);
+    assert_eq!(refusal(active.await), "version_in_use");
+    let other = theatre
+        .plugins
+        .delete_version(&delete, first.id, &second_sha);
+    other.await.unwrap();
+    assert_eq!(theatre.components().await, 1);
+    let again = theatre
+        .plugins
+        .delete_version(&delete, first.id, &second_sha);
+    assert_eq!(refusal(again.await), "unknown_version");
+}
+
+async fn a_tenant_that_insists_runs_signed_versions_only(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.upload("read", "contacts.read").await;
+    let update = theatre.update().await;
+    let insist = PluginSettings {
+        require_signature: true,
+        daily_fuel: None,
+    };
+    theatre.plugins.settle(&update, insist).await.unwrap();
+    let enable = async || {
+        let sha256 = sha256(&plugin);
+        theatre.plugins.enable(&update, plugin.id, &sha256).await
+    };
+    assert_eq!(refusal(enable().await), "signature_required");
+
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let public = STANDARD.encode(pair.public_key().as_ref());
+    let bytes = component("read", "contacts.read", "contact.created");
+    let signature = STANDARD.encode(pair.sign(bytes.as_bytes()).as_ref());
+    let upload = async |signature: &str| {
+        let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+        let component = bytes.clone().into();
+        theatre
+            .plugins
+            .upload(&permit, component, Some(signature))
+            .await
+    };
+    assert_eq!(
+        refusal(upload(&signature).await),
+        "validation_failed",
+        "not trusted"
+    );
+    let trust = theatre
+        .plugins
+        .trust(&update, "vendor", &public)
+        .await
+        .unwrap();
+    let again = theatre.plugins.trust(&update, "other", &public).await;
+    assert_eq!(refusal(again), "already_exists");
+    let short = theatre.plugins.trust(&update, "short", "AAAA").await;
+    assert_eq!(refusal(short), "validation_failed");
+    let forged = STANDARD.encode([0; 64]);
+    assert_eq!(refusal(upload(&forged).await), "validation_failed");
+    let uploaded = upload(&signature).await.unwrap();
+    assert_eq!(uploaded.version.signed_by.as_deref(), Some("vendor"));
+    assert_eq!(enable().await.unwrap().status, PluginStatus::Enabled);
+
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    let runs = theatre.runs(&plugin).await;
+    assert_eq!((runs.len(), runs[0].outcome), (1, Outcome::Succeeded));
+
+    theatre.plugins.distrust(&update, trust.id).await.unwrap();
+    // Another key of the same name signed nothing.
+    let other = Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap();
+    let other = STANDARD.encode(other.public_key().as_ref());
+    theatre
+        .plugins
+        .trust(&update, "vendor", &other)
+        .await
+        .unwrap();
+    theatre.contact("two").await;
+    theatre.dispatch().await;
+    let run = theatre.runs(&plugin).await.remove(0);
+    assert_eq!(run.outcome, Outcome::Refused, "{run:?}");
+    assert!(run.error.unwrap().contains("signed plugins only"));
+    assert_eq!(refusal(enable().await), "signature_required");
+    let read = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let versions = theatre.plugins.versions(&read, plugin.id);
+    assert_eq!(versions.await.unwrap()[0].signed_by, None);
+    assert_eq!(
+        refusal(theatre.plugins.distrust(&update, trust.id).await),
+        "not_found"
+    );
+    assert_eq!(refusal(upload(&signature).await), "validation_failed");
+}
+
+async fn settings_and_keys_are_the_tenants_own(world: World) {
+    let theatre = Theatre::new(world);
+    let update = theatre.update().await;
+    let budget = PluginSettings {
+        require_signature: true,
+        daily_fuel: Some(7),
+    };
+    theatre.plugins.settle(&update, budget).await.unwrap();
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let public = STANDARD.encode(pair.public_key().as_ref());
+    let key = theatre
+        .plugins
+        .trust(&update, "vendor", &public)
+        .await
+        .unwrap();
+    let other = theatre.world.new_tenant("other").await;
+    let scope = theatre.world.operator(other);
+    let (read, write) = (scope.permit(OBJECT).unwrap(), scope.permit(OBJECT).unwrap());
+    let settings = theatre.plugins.settings(&read).await.unwrap();
+    assert_eq!(settings, PluginSettings::default());
+    assert_eq!(theatre.plugins.trusted_keys(&read).await.unwrap(), []);
+    assert_eq!(
+        refusal(theatre.plugins.distrust(&write, key.id).await),
+        "not_found"
+    );
+    let less = PluginSettings {
+        daily_fuel: Some(-1),
+        ..budget
+    };
+    assert_eq!(
+        refusal(theatre.plugins.settle(&update, less).await),
+        "validation_failed"
+    );
+}

@@ -1,0 +1,382 @@
+//! What a guest asked of the host and was answered: written down during a run, and read back in its
+//! replay. Secrets stand in neither, in none of the forms that a [`Mask`] knows: whatever holds one holds
+//! its name instead, also where the plugin had it from its own store.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use tokio_util::sync::CancellationToken;
+
+use super::exchange::{Answered, Asked, Exchange, Kept, answered, given};
+use super::kept::{Base64, keep};
+use crate::error::{Error, Result};
+use crate::hook::{
+    Door, DoorPage, DoorQuery, DoorRequest, DoorResponse, Fields, Mask, Output, Report, Verdict,
+};
+use crate::id::RecordId;
+
+/// Most bytes of a run's transcript, as JSON.
+const MOST: usize = 256 * 1024;
+
+/// What a run asked and was answered.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Transcript {
+    pub(super) exchanges: Vec<Exchange>,
+    /// Whether more was exchanged than is kept; such a run cannot be replayed.
+    pub(super) truncated: bool,
+}
+
+/// The exchange without secrets.
+fn masked(mask: &Mask, exchange: &mut Exchange) -> Result<()> {
+    if mask.is_empty() {
+        return Ok(());
+    }
+    match &mut exchange.call {
+        Asked::Fetch { body, .. } => mask.hide_bytes(&mut body.0),
+        Asked::KvSet { value, .. } => mask.hide_bytes(&mut value.0),
+        _ => {}
+    }
+    match &mut exchange.answer {
+        Answered::Response { body, .. } => mask.hide_bytes(&mut body.0),
+        Answered::Value(Some(value)) => mask.hide_bytes(&mut value.0),
+        _ => {}
+    }
+    let mut json = serde_json::to_value(&*exchange).map_err(Error::internal)?;
+    mask.hide_texts(&mut json);
+    *exchange = serde_json::from_value(json).map_err(Error::internal)?;
+    Ok(())
+}
+
+/// The report without secrets, also what the plugin answers.
+pub(super) fn mask_report(mask: &Mask, report: &mut Report) {
+    for line in &mut report.logs {
+        mask.hide(&mut line.message);
+    }
+    if let Some(error) = &mut report.error {
+        mask.hide(error);
+    }
+    match &mut report.output {
+        Some(Output::Verdict(Verdict::Reject { message, .. })) => mask.hide(message),
+        Some(Output::Action(Some(text))) => mask.hide(text),
+        _ => {}
+    }
+}
+
+/// A door that writes down what goes through another one.
+pub(super) struct Recorder {
+    door: Arc<dyn Door>,
+    tape: Mutex<Tape>,
+}
+
+#[derive(Default)]
+struct Tape {
+    transcript: Transcript,
+    bytes: usize,
+    mask: Mask,
+    refused: bool,
+}
+
+impl Tape {
+    /// The exchange without secrets, if there is room for it; what is too large is not looked through.
+    fn kept(&mut self, mut exchange: Exchange) -> Option<Exchange> {
+        let room = MOST.checked_sub(self.bytes)?;
+        if size(&exchange)? > room {
+            return None;
+        }
+        masked(&self.mask, &mut exchange).ok()?;
+        let size = size(&exchange)?;
+        self.bytes += size;
+        (size <= room).then_some(exchange)
+    }
+}
+
+/// The bytes of an exchange as they are stored.
+fn size(exchange: &Exchange) -> Option<usize> {
+    serde_json::to_vec(exchange).ok().map(|text| text.len())
+}
+
+impl Recorder {
+    /// `mask` hides the secrets that the plugin was entrusted with.
+    pub(super) fn new(door: Arc<dyn Door>, mask: Mask) -> Self {
+        let tape = Tape {
+            mask,
+            ..Tape::default()
+        };
+        Self {
+            door,
+            tape: Mutex::new(tape),
+        }
+    }
+
+    /// Whether a call was refused for want of a right, or of a record that is to be seen.
+    pub(super) fn was_refused(&self) -> bool {
+        self.tape.lock().refused
+    }
+
+    /// The transcript; what the report says holds no secret either.
+    pub(super) fn finish(&self, report: &mut Report) -> Transcript {
+        let tape = std::mem::take(&mut *self.tape.lock());
+        mask_report(&tape.mask, report);
+        tape.transcript
+    }
+
+    /// Writes an exchange down, or that there was one that is not kept: what was done and answered
+    /// stays so.
+    fn write(&self, exchange: Exchange) {
+        let mut tape = self.tape.lock();
+        let kept = (!tape.transcript.truncated).then(|| tape.kept(exchange));
+        match kept.flatten() {
+            Some(exchange) => tape.transcript.exchanges.push(exchange),
+            None => tape.transcript.truncated = true,
+        }
+    }
+
+    fn taped<'a, T: Kept + Send + 'a>(
+        &'a self,
+        call: Asked,
+        answer: BoxFuture<'a, Result<T>>,
+    ) -> BoxFuture<'a, Result<T>> {
+        async move {
+            let answer = answer.await;
+            if matches!(answer, Err(Error::Forbidden { .. } | Error::NotFound)) {
+                self.tape.lock().refused = true;
+            }
+            let exchange = Exchange {
+                call,
+                answer: answered(&answer),
+            };
+            self.write(exchange);
+            answer
+        }
+        .boxed()
+    }
+}
+
+/// Where a replay went another way than its run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Divergence {
+    /// The number of the call, from 0.
+    pub at: usize,
+    /// What the run asked; absent where it asked nothing more.
+    pub recorded: Option<Json>,
+    /// What the replay asked; absent where it asked nothing more.
+    pub replayed: Option<Json>,
+}
+
+/// A door that answers from a transcript, and opens nothing.
+pub(super) struct Replayer {
+    /// Secrets are in no transcript: they are asked for again.
+    secrets: Arc<dyn Door>,
+    state: Mutex<Playback>,
+    cancel: CancellationToken,
+}
+
+struct Playback {
+    left: VecDeque<Exchange>,
+    at: usize,
+    mask: Mask,
+    divergence: Option<Divergence>,
+}
+
+impl Replayer {
+    /// `cancel` is what stops the replay where it goes another way.
+    pub(super) fn new(
+        transcript: Transcript,
+        (secrets, mask): (Arc<dyn Door>, Mask),
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            secrets,
+            state: Mutex::new(Playback {
+                left: transcript.exchanges.into(),
+                at: 0,
+                mask,
+                divergence: None,
+            }),
+            cancel,
+        }
+    }
+
+    /// Where the replay first went another way, if it did; what is reported holds no secret.
+    pub(super) fn finish(&self, report: &mut Report) -> Option<Divergence> {
+        let mut state = self.state.lock();
+        mask_report(&state.mask, report);
+        let at = state.at;
+        let unasked = state.left.pop_front().map(|exchange| Divergence {
+            at,
+            recorded: serde_json::to_value(exchange.call).ok(),
+            replayed: None,
+        });
+        let mut divergence = state.divergence.take().or(unasked)?;
+        let shown = [&mut divergence.recorded, &mut divergence.replayed];
+        for json in shown.into_iter().flatten() {
+            state.mask.hide_texts(json);
+        }
+        Some(divergence)
+    }
+
+    /// The recorded answer to this call.
+    fn play(&self, call: Asked) -> Result<Answered> {
+        let mut state = self.state.lock();
+        let recorded = state.left.pop_front();
+        let mut asked = Exchange {
+            call,
+            answer: Answered::Nothing,
+        };
+        // What is larger than any transcript is not in this one.
+        if size(&asked).is_some_and(|size| size <= MOST) {
+            masked(&state.mask, &mut asked)?;
+        } else {
+            asked.call = Asked::Emit {
+                name: "more than is kept".to_owned(),
+                data: String::new(),
+            };
+        }
+        match recorded {
+            Some(exchange) if exchange.call == asked.call => {
+                state.at += 1;
+                Ok(exchange.answer)
+            }
+            recorded => {
+                let json = |call: &Asked| serde_json::to_value(call).ok();
+                let divergence = Divergence {
+                    at: state.at,
+                    recorded: recorded.as_ref().and_then(|exchange| json(&exchange.call)),
+                    replayed: json(&asked.call),
+                };
+                state.left.clear();
+                state.divergence.get_or_insert(divergence);
+                self.cancel.cancel();
+                Err(Error::internal("the replay went another way than its run"))
+            }
+        }
+    }
+
+    fn played<T: Kept + Send + 'static>(&self, call: Asked) -> BoxFuture<'static, Result<T>> {
+        let answer = self.play(call).and_then(|answer| {
+            let other = || Error::internal("a transcript answers with something else");
+            given(answer).ok_or_else(other)?
+        });
+        async move { answer }.boxed()
+    }
+}
+
+/// Both doors, which differ in where the answer comes from.
+macro_rules! doors {
+    ($($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty = $call:expr;)*) => {
+        impl Door for Recorder {
+            $(fn $name<'a>(&'a self, $($arg: $kind),*) -> BoxFuture<'a, Result<$answer>> {
+                let call = $call;
+                self.taped(call, self.door.$name($($arg),*))
+            })*
+
+            fn fetch(&self, request: DoorRequest) -> BoxFuture<'_, Result<DoorResponse>> {
+                let call = Asked::fetch(&request);
+                self.taped(call, self.door.fetch(request))
+            }
+
+            fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretString>> {
+                async move {
+                    let answer = self.door.secret(name).await;
+                    let call = Asked::Secret { name: name.to_owned() };
+                    let told = match &answer {
+                        Ok(secret) => {
+                            self.tape.lock().mask.learn(name, secret);
+                            Answered::Secret
+                        }
+                        Err(error) => Answered::Error(error.into()),
+                    };
+                    self.write(Exchange { call, answer: told });
+                    answer
+                }
+                .boxed()
+            }
+        }
+
+        impl Door for Replayer {
+            $(fn $name<'a>(&'a self, $($arg: $kind),*) -> BoxFuture<'a, Result<$answer>> {
+                self.played($call)
+            })*
+
+            fn fetch(&self, request: DoorRequest) -> BoxFuture<'_, Result<DoorResponse>> {
+                self.played(Asked::fetch(&request))
+            }
+
+            fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretString>> {
+                async move {
+                    let call = Asked::Secret { name: name.to_owned() };
+                    match self.play(call)? {
+                        Answered::Error(error) => Err(error.into()),
+                        _ => {
+                            let secret = self.secrets.secret(name).await?;
+                            self.state.lock().mask.learn(name, &secret);
+                            Ok(secret)
+                        }
+                    }
+                }
+                .boxed()
+            }
+        }
+    };
+}
+
+doors! {
+    get(module: &'a str, id: RecordId) -> Fields = Asked::Get {
+        module: module.to_owned(),
+        id,
+    };
+    list(module: &'a str, query: DoorQuery) -> DoorPage = Asked::List {
+        module: module.to_owned(),
+        query: query.clone(),
+    };
+    create(module: &'a str, values: Fields) -> Fields = Asked::Create {
+        module: module.to_owned(),
+        values: keep(values.clone()),
+    };
+    update(module: &'a str, id: RecordId, version: Option<i64>, values: Fields) -> Fields =
+        Asked::Update {
+            module: module.to_owned(),
+            id,
+            version,
+            values: keep(values.clone()),
+        };
+    delete(module: &'a str, id: RecordId, version: Option<i64>) -> () = Asked::Delete {
+        module: module.to_owned(),
+        id,
+        version,
+    };
+    aggregate(module: &'a str, query: &'a str) -> String = Asked::Aggregate {
+        module: module.to_owned(),
+        query: query.to_owned(),
+    };
+    emit(name: &'a str, data: &'a str) -> () = Asked::Emit {
+        name: name.to_owned(),
+        data: data.to_owned(),
+    };
+    kv_get(key: &'a str) -> Option<Vec<u8>> = Asked::KvGet {
+        key: key.to_owned(),
+    };
+    kv_set(key: &'a str, value: Vec<u8>) -> () = Asked::KvSet {
+        key: key.to_owned(),
+        value: Base64(value.clone()),
+    };
+    kv_delete(key: &'a str) -> bool = Asked::KvDelete {
+        key: key.to_owned(),
+    };
+    kv_keys(prefix: &'a str, after: Option<&'a str>) -> Vec<String> = Asked::KvKeys {
+        prefix: prefix.to_owned(),
+        after: after.map(str::to_owned),
+    };
+    schedule(name: &'a str, delay: Duration, payload: Option<String>) -> () = Asked::Schedule {
+        name: name.to_owned(),
+        delay_seconds: delay.as_secs(),
+        payload: payload.clone(),
+    };
+}

@@ -1,0 +1,72 @@
+//! `crm plugin replay`
+
+use clap::Args;
+use crm_core::id::RunId;
+use crm_core::{Read, Update};
+use uuid::Uuid;
+
+use crate::Outcome;
+use crate::settings::{Settings, request, tenant};
+use crate::stdout::say;
+
+/// Play a run of a plugin again, and compare it with what is kept
+///
+/// The same component, input, clock and randomness, and the answers of then: nothing is written. Fails
+/// where the replay goes another way.
+#[derive(Args)]
+#[command(
+    after_long_help = "Example:\n  crm plugin replay 01890a5d-ac96-774b-bcce-b302099a8057 --plugin lead_scoring --tenant acme"
+)]
+pub(crate) struct Replay {
+    /// The id of the run
+    run: Uuid,
+
+    /// The plugin's name
+    #[arg(long)]
+    plugin: String,
+
+    /// The tenant's name
+    #[arg(long)]
+    tenant: String,
+}
+
+impl Replay {
+    pub(crate) async fn run(self, settings: Settings) -> Outcome {
+        let (crm, plugins) = super::open(&settings).await?;
+        let tenant = tenant(&crm, &self.tenant).await?;
+        let scope = crm.operator_in(tenant, request(&crm)).await?;
+        let listed = plugins.list(&scope.permit::<Read>("plugins")?).await?;
+        let plugin = listed
+            .iter()
+            .find(|one| one.manifest.name.as_str() == self.plugin);
+        let plugin = plugin.ok_or_else(|| {
+            format!(
+                "there is no plugin {:?}; list them with: crm plugin list",
+                self.plugin
+            )
+        })?;
+        let permit = scope.permit::<Update>("plugins")?;
+        let replay = plugins.replay(&permit, plugin.id, RunId(self.run)).await?;
+        for line in &replay.logs {
+            say!("log   {:?}: {}", line.level, line.message);
+        }
+        say!("{} with {} fuel", replay.outcome, replay.fuel);
+        crm.close().await;
+        match (replay.identical, replay.divergence) {
+            (true, _) => Ok(()),
+            (false, Some(divergence)) => {
+                let shown = |call: Option<serde_json::Value>| {
+                    call.map_or_else(|| "nothing".to_owned(), |call| call.to_string())
+                };
+                Err(format!(
+                    "call {} differs: the run asked {}, the replay {}",
+                    divergence.at,
+                    shown(divergence.recorded),
+                    shown(divergence.replayed)
+                )
+                .into())
+            }
+            (false, None) => Err("it ended, logged or used other than its run".into()),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The operations that answer pages of records.
+
+use crm_core::Registry;
+use crm_core::module::CompiledModule;
+use crm_core::record::{Query, operators};
+use serde_json::{Value, json};
+
+use super::super::field::{filters, reference};
+use super::super::{page as numbered, read, through};
+use super::{Words, answer, body, system_fields};
+
+pub(super) fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+    let id = format!("list_{}", words.plural);
+    let notes = "Conditions are joined by and; texts are searched as substrings. \
+        Pages follow each other by `cursor`. ";
+    let notes = &format!("{notes}{}", through::words(registry, module));
+    let mut operation = words.operation("read", id, format!("List {}", words.plural), notes);
+    operation["parameters"] = Value::Array(list_parameters(registry, words, module));
+    operation["responses"] = json!({
+        "200": answer("A page of records.", &format!("{}List", words.record())),
+    });
+    operation
+}
+
+pub(super) fn list_parameters(
+    registry: &Registry,
+    words: &Words<'_>,
+    module: &CompiledModule,
+) -> Vec<Value> {
+    let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema});
+    let limit = json!({
+        "type": "integer", "format": "int32",
+        "minimum": 1, "maximum": Query::MAX_LIMIT, "default": Query::DEFAULT_LIMIT,
+    });
+    let mut parameters = vec![
+        query("limit", "Most records of the page.", limit),
+        query(
+            "cursor",
+            "The `next_cursor` of the page before.",
+            json!({"type": "string"}),
+        ),
+        read::sort_parameter(module),
+        search_parameter(),
+        query(
+            "count",
+            "Whether to count all matches: up to a cap (`true`), or exactly.",
+            read::count_schema(),
+        ),
+    ];
+    parameters.extend(numbered::parameters());
+    parameters.extend(read::view_parameters(registry, module));
+    for field in system_fields().iter().chain(module.readable()) {
+        parameters.extend(filters(words.singular, field, operators(&field.kind)));
+    }
+    parameters.extend(through::parameters(registry, module));
+    parameters
+}
+
+pub(super) fn search_parameter() -> Value {
+    json!({
+        "name": "search", "in": "query", "required": false,
+        "description": "Text that a searchable field must contain, in any case.",
+        "schema": {"type": "string", "maxLength": 200},
+    })
+}
+
+pub(super) fn query(words: &Words<'_>, module: &CompiledModule) -> Value {
+    let id = format!("query_{}", words.plural);
+    let notes = "Like the list, with conditions nested by `and`, `or` and `not`. ";
+    let mut operation = words.operation("read", id, format!("Query {}", words.plural), notes);
+    operation["requestBody"] = body(&read::query_name(words.singular));
+    operation["requestBody"]["content"]["application/json"]["example"] =
+        read::query_example(module);
+    operation["responses"] = json!({
+        "200": answer("A page of records.", &format!("{}List", words.record())),
+    });
+    operation
+}
+
+pub(super) fn page(record: &str) -> Value {
+    let mut page = json!({
+        "type": "object",
+        "description": "A page of records.",
+        "required": ["data", "next_cursor"],
+        "properties": {
+            "data": {"type": "array", "items": reference(record)},
+            "next_cursor": {
+                "type": "string", "nullable": true,
+                "description": "The `cursor` of the next page; null at the end.",
+            },
+            "total": {
+                "type": "object",
+                "description": "All matches; present where they are counted.",
+                "required": ["count", "capped"],
+                "properties": {
+                    "count": {"type": "integer", "format": "int64"},
+                    "capped": {
+                        "type": "boolean",
+                        "description": "Whether counting stopped at the cap and there are more.",
+                    },
+                },
+                "additionalProperties": false,
+            },
+        },
+        "additionalProperties": false,
+    });
+    if let Some(properties) = page["properties"].as_object_mut() {
+        properties.extend(numbered::answered());
+    }
+    page
+}

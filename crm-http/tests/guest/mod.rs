@@ -1,0 +1,42 @@
+//! Small plugins for the tests, written in WebAssembly's text form.
+
+use wit_component::{StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+/// A component with this manifest and these functions beside its memory.
+pub(crate) fn component(manifest: &str, functions: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(format!(
+        r#"(module
+            (memory (export "memory") 8)
+            (global $next (mut i32) (i32.const 4096))
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                (local $at i32)
+                (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+                (global.set $next (i32.add (local.get $at) (local.get 3)))
+                (local.get $at))
+            {functions})"#,
+    ))
+    .unwrap();
+    let parsed = crm_core::plugin::Manifest::parse(manifest).unwrap();
+    let wit = crm_plugins::world(&parsed).unwrap();
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("plugin.wit", &wit).unwrap();
+    let world = resolve.select_world(&[package], None).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    let mut component = crm_plugins::componentize(&module).unwrap();
+    crm_plugins::embed_manifest(&mut component, manifest);
+    component
+}
+
+/// A function that takes in a message and is content.
+pub(crate) const INBOUND: &str = r#"
+    (func (export "inbound") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+        (i32.const 0))"#;
+
+/// A plugin with a webhook for signed messages, `payments`, and one for messages with an API key,
+/// `orders`.
+pub(crate) fn listener() -> Vec<u8> {
+    let manifest = "name = 'listener'\nversion = '1.0.0'\n\
+        [[triggers]]\nwebhook = 'payments'\n[[triggers]]\nwebhook = 'orders'\nauth = 'api_key'\n";
+    component(manifest, INBOUND)
+}

@@ -1,0 +1,332 @@
+//! Compiled code in a private folder, for the next start of the host and for what memory lets go.
+//!
+//! A file is named after the component's SHA-256 and the engine's compatibility, and ends with a MAC
+//! of its name and its code (HMAC-SHA-256, RFC 2104) under the host's own key. A file that does not
+//! verify is no file. One that was verified, and is the same file unchanged since, is not read again.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::hash::{Hash as _, Hasher};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crm_core::{Error, Result};
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretBox};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::Hash;
+use crate::worker::CacheFolder;
+
+const MAC_BYTES: usize = 32;
+const ENDING: &str = "code";
+/// How a file ends that is being written.
+const UNFINISHED: &str = "new";
+/// Nobody writes a file for longer than this.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+
+/// The folder, as one engine sees it.
+pub(crate) struct CodeCache {
+    folder: PathBuf,
+    key: SecretBox<[u8; 32]>,
+    /// What the engine's machine code depends on.
+    compatibility: Hash,
+    bytes: u64,
+    /// The files that were verified, as they were then.
+    verified: Mutex<HashMap<String, Mark>>,
+}
+
+impl CodeCache {
+    /// Opens the folder, makes it where it is missing, and removes what processes that were killed left
+    /// unfinished there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] when it cannot be used, or is open to others.
+    pub(crate) fn open(engine: &Engine, folder: &CacheFolder) -> Result<Self> {
+        make_private(&folder.path).map_err(|error| {
+            let path = folder.path.display();
+            Error::Configuration(format!("plugin code cannot be kept in {path}: {error}").into())
+        })?;
+        remove_abandoned(&folder.path);
+        let mut compatibility = Sha256Hasher(Sha256::new());
+        engine
+            .precompile_compatibility_hash()
+            .hash(&mut compatibility);
+        Ok(Self {
+            folder: folder.path.clone(),
+            key: SecretBox::new(Box::new(*folder.key.expose_secret())),
+            compatibility: compatibility.0.finalize().into(),
+            bytes: folder.bytes,
+            verified: Mutex::default(),
+        })
+    }
+
+    /// The component, when the folder has it.
+    pub(crate) fn load(&self, engine: &Engine, component: &Hash) -> Option<Component> {
+        let name = self.name(component);
+        let path = self.path(&name);
+        let mut file = File::open(&path).ok()?;
+        if !self.is_verified(&name, &file) && !self.verifies(&name, &mut file)? {
+            tracing::error!(path = %path.display(), "a file of plugin code is not ours; ignoring it");
+            return None;
+        }
+        touch(&file);
+        self.note(name, &file);
+        match map(engine, &path) {
+            Ok(component) => Some(component),
+            Err(reason) => {
+                tracing::warn!(%reason, "a file of plugin code does not load; compiling it anew");
+                None
+            }
+        }
+    }
+
+    /// Keeps the code of a component and loads it from there. A folder that takes nothing, or gives
+    /// nothing back, costs only the next compilation.
+    pub(crate) fn store(
+        &self,
+        engine: &Engine,
+        component: &Hash,
+        code: &[u8],
+    ) -> wasmtime::Result<Component> {
+        let name = self.name(component);
+        let kept = self.write(&name, code).and_then(|file| {
+            self.make_room()?;
+            Ok(file)
+        });
+        let folder = self.folder.display();
+        match kept {
+            Ok(file) => {
+                let path = self.path(&name);
+                self.note(name, &file);
+                map(engine, &path).or_else(|reason| {
+                    tracing::warn!(%reason, %folder, "plugin code is not read back");
+                    super::load(engine, code)
+                })
+            }
+            Err(error) => {
+                tracing::warn!(%error, %folder, "plugin code is not kept");
+                super::load(engine, code)
+            }
+        }
+    }
+
+    /// Whether this is the file that was verified before.
+    fn is_verified(&self, name: &str, file: &File) -> bool {
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = verified.get(name);
+        known.is_some_and(|known| Mark::of(file).is_ok_and(|mark| mark == *known))
+    }
+
+    fn note(&self, name: String, file: &File) {
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if verified.len() >= MOST_NOTED {
+            verified.clear();
+        }
+        if let Ok(mark) = Mark::of(file) {
+            verified.insert(name, mark);
+        }
+    }
+
+    /// Whether a file ends with our mark; nothing when it cannot be read.
+    fn verifies(&self, name: &str, file: &mut File) -> Option<bool> {
+        let mut whole = Vec::new();
+        file.read_to_end(&mut whole).ok()?;
+        let (code, mac) = whole.split_at_checked(whole.len().checked_sub(MAC_BYTES)?)?;
+        Some(self.mac(name, code).verify_slice(mac).is_ok())
+    }
+
+    fn write(&self, name: &str, code: &[u8]) -> io::Result<File> {
+        // Another process may write the same code at this moment: each its own file, to its end.
+        let mut unfinished = tempfile::Builder::new()
+            .prefix(name)
+            .suffix(&format!(".{UNFINISHED}"))
+            .tempfile_in(&self.folder)?;
+        unfinished.write_all(code)?;
+        unfinished.write_all(&self.mac(name, code).finalize().into_bytes())?;
+        Ok(unfinished.persist(self.path(name))?)
+    }
+
+    /// Removes the files used longest ago until the rest fits; the newest one stays.
+    fn make_room(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            // What is not ours stays.
+            if !ends_with(&path, ENDING) {
+                continue;
+            }
+            // Another process makes room in the same folder.
+            let Some(meta) = unless_gone(fs::symlink_metadata(&path))? else {
+                continue;
+            };
+            files.push((meta.modified()?, meta.len(), path));
+        }
+        files.sort_unstable_by(|left, right| right.cmp(left));
+        let mut bytes = 0;
+        for (at, (_, size, path)) in files.iter().enumerate() {
+            bytes += size;
+            if bytes > self.bytes && at > 0 {
+                unless_gone(fs::remove_file(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self, component: &Hash) -> String {
+        let name = Sha256::new()
+            .chain_update(component)
+            .chain_update(self.compatibility)
+            .finalize();
+        name.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name).with_extension(ENDING)
+    }
+
+    fn mac(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
+        hmac(self.key.expose_secret())
+            .chain_update(name)
+            .chain_update(code)
+    }
+}
+
+/// Most files that are remembered as verified.
+const MOST_NOTED: usize = 100_000;
+
+/// What changes whenever a file does.
+#[derive(PartialEq, Eq)]
+struct Mark {
+    size: u64,
+    /// Its number, and when it was last changed.
+    #[cfg(unix)]
+    inode: (u64, i64, i64),
+}
+
+impl Mark {
+    #[cfg(unix)]
+    fn of(file: &File) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = file.metadata()?;
+        Ok(Self {
+            size: meta.len(),
+            inode: (meta.ino(), meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+
+    /// Every file is read.
+    #[cfg(not(unix))]
+    fn of(_: &File) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Says when a file was last used, to whoever makes room.
+fn touch(file: &File) {
+    // A file that is not touched goes sooner, and is compiled anew.
+    let _ = file.set_modified(now());
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "compared with what the file system itself wrote, never with the library's clock"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn ends_with(path: &Path, ending: &str) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == ending)
+}
+
+/// Nothing for a file that is not there any more.
+fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes unfinished files that nobody writes any more. One that stays costs only its place.
+fn remove_abandoned(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let written = fs::symlink_metadata(&path).and_then(|meta| meta.modified());
+        let age = written.map(|written| now().duration_since(written));
+        if ends_with(&path, UNFINISHED) && matches!(age, Ok(Ok(age)) if age > ABANDONED) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// HMAC-SHA-256 under a key, which is shorter than a block and so filled up with zeros.
+pub(crate) fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key);
+    Hmac::new((&block).into())
+}
+
+/// Maps a file that was verified or written by us.
+#[expect(
+    unsafe_code,
+    reason = "the file carries our own key's mark, and lies in a folder that is ours alone"
+)]
+fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    unsafe { Component::deserialize_file(engine, path) }
+}
+
+#[cfg(unix)]
+fn make_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let mode = fs::metadata(folder)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "others may enter the folder; run chmod 700 on it",
+    ))
+}
+
+#[cfg(not(unix))]
+fn make_private(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+/// Hashes with SHA-256 what the standard library's trait feeds it.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Unused: the digest is taken whole.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_another_process_removed_are_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = unless_gone(fs::remove_file(folder.path().join("gone")));
+        assert!(matches!(gone, Ok(None)));
+        assert!(unless_gone(fs::remove_file(folder.path())).is_err());
+    }
+}

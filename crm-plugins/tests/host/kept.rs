@@ -1,0 +1,157 @@
+//! Compiled code that memory lets go and the folder keeps, code that tenants share, and what passes when
+//! there is none for the moment.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crm_core::Error;
+use crm_core::hook::{Outcome, PluginHost};
+use crm_plugins::{CacheFolder, Host, Limits, Worker};
+use secrecy::SecretBox;
+
+use super::door::Tenant;
+use super::guest::{LOG_KIND, SUCCEED, component};
+use super::worker::{COMPILER, run_kept};
+use super::{call, contact_created, run_with};
+
+/// A host that keeps code in this folder, and so many bytes of it in memory.
+fn host(folder: &Path, compiled_bytes: u64) -> Host {
+    let mut worker = Worker::new(COMPILER, None::<&str>);
+    worker.cache = Some(CacheFolder {
+        path: folder.join("code"),
+        key: SecretBox::new(Box::new([1; 32])),
+        bytes: 1 << 30,
+    });
+    let limits = Limits {
+        compiled_bytes,
+        ..Limits::default()
+    };
+    Host::new(limits, worker).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(folder.join("code")).unwrap();
+    files.map(|file| file.unwrap().path()).collect()
+}
+
+#[tokio::test]
+async fn code_that_memory_let_go_is_read_back_without_its_component() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), 1);
+    let components = [SUCCEED, LOG_KIND].map(component);
+    for component in &components {
+        host.inspect(component.clone().into()).await.unwrap();
+    }
+    for component in components.iter().chain(&components) {
+        assert_eq!(run_kept(&host, component).await, Outcome::Succeeded);
+    }
+}
+
+#[tokio::test]
+async fn tenants_that_install_the_same_bytes_share_their_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), 1 << 28);
+    let component = component(LOG_KIND);
+    for _ in 0..2 {
+        host.inspect(component.clone().into()).await.unwrap();
+    }
+    assert_eq!(files(folder.path()).len(), 1);
+    // What is compiled once runs for everybody, though nobody can fetch the component.
+    for _ in 0..2 {
+        assert_eq!(run_kept(&host, &component).await, Outcome::Succeeded);
+    }
+}
+
+#[tokio::test]
+async fn code_that_was_verified_once_is_verified_again_when_somebody_changed_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), 1);
+    let component = component(LOG_KIND);
+    host.inspect(component.clone().into()).await.unwrap();
+    assert_eq!(run_kept(&host, &component).await, Outcome::Succeeded);
+    let file = files(folder.path()).remove(0);
+    let mut code = std::fs::read(&file).unwrap();
+    let middle = code.len() / 2;
+    code[middle] ^= 1;
+    let other = folder.path().join("other");
+    std::fs::write(&other, code).unwrap();
+    std::fs::rename(&other, &file).unwrap();
+    assert_eq!(run_kept(&host, &component).await, Outcome::Refused);
+}
+
+#[tokio::test]
+async fn a_folder_that_keeps_nothing_costs_nobody_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let component = component(LOG_KIND);
+    let first = host(folder.path(), 1 << 28);
+    first.inspect(component.clone().into()).await.unwrap();
+    // Where the code belongs is a folder now, so that it can neither be read nor be replaced.
+    let file = files(folder.path()).remove(0);
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir_all(file.join("taken")).unwrap();
+    let next = host(folder.path(), 1 << 28);
+    let report = run_with(&next, component, Tenant::granted(&[])).await;
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:?}");
+    assert_eq!(
+        files(folder.path()),
+        [file],
+        "and nothing is left unfinished"
+    );
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_unfinished_goes_with_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(host(folder.path(), 1));
+    let [abandoned, under_way] = ["abandoned.new", "under-way.new"].map(|name| {
+        let path = folder.path().join("code").join(name);
+        std::fs::write(&path, "the first half").unwrap();
+        path
+    });
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&abandoned)
+        .unwrap();
+    let written = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(written - Duration::from_secs(2 * 60 * 60))
+        .unwrap();
+    drop(host(folder.path(), 1));
+    assert_eq!(files(folder.path()), [under_way]);
+}
+
+/// A host whose worker is a command of the shell's.
+fn instead(command: &str, compile_time: Duration) -> Host {
+    let worker = Worker::new("/bin/sh", ["-c", command]);
+    let limits = Limits {
+        compile_time,
+        ..Limits::default()
+    };
+    Host::new(limits, worker).unwrap()
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn pl_a_machine_that_is_too_busy_to_compile_is_no_fault_of_the_component() {
+    let killed = instead("kill -KILL $$", Duration::from_secs(10));
+    let slow = instead("exec sleep 600", Duration::from_millis(10));
+    for (what, host, words) in [
+        ("a kernel out of memory", killed, "try again later"),
+        (
+            "a machine that is slow",
+            slow,
+            "longer than 50ms on this machine",
+        ),
+    ] {
+        let component = component(SUCCEED);
+        let refused = host.inspect(component.clone().into()).await;
+        let ran = host.run(call(component, Tenant::granted(&[]), contact_created()));
+        for error in [refused.map(drop), ran.await.map(drop)] {
+            match error {
+                Err(Error::Unavailable { message, .. }) => {
+                    assert!(message.contains(words), "{what}: {message}");
+                }
+                other => panic!("{what}: {other:?}"),
+            }
+        }
+    }
+}

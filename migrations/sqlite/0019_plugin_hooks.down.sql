@@ -1,0 +1,2 @@
+DROP TABLE plugin_messages;
+DROP TABLE plugin_hook_secrets;
