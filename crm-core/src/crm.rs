@@ -271,7 +271,7 @@ impl Crm {
             let rights = identity::key_rights(core, &holder).await?;
             let rights = rights.ok_or_else(identity::token_invalid)?;
             let actor = holder.actor();
-            let scope = Scope::of(core.clone(), actor, holder.tenant, &rights, request);
+            let scope = Scope::of(core.clone(), actor, holder.tenant, rights, request);
             return Ok(scope.by_key(holder.id));
         } else {
             let claims = core.identity.tokens.verify(credential)?;
@@ -294,7 +294,7 @@ impl Crm {
         };
         let rights = rights.ok_or_else(identity::token_invalid)?;
         identity::check_factors(core, tenant, (session, live)).await?;
-        let scope = Scope::of(core.clone(), actor, tenant, &rights, request);
+        let scope = Scope::of(core.clone(), actor, tenant, rights, request);
         let scope = match live.impersonator {
             Some(by) => scope.impersonated(by),
             None => scope,

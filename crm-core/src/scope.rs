@@ -10,14 +10,13 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::crm::Core;
-use crate::custom::TenantModules;
 use crate::error::{Error, Refusal, Result};
 use crate::event::{Party, Principal};
 use crate::field_list::FieldLists;
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
 use crate::identity::Impersonator;
 use crate::module::CompiledModule;
-use crate::policy::{Catalogue, Grants, Operation, Rights, Rows, Source, rule_of};
+use crate::policy::{Catalogue, Grants, Operation, Rights, Rows, rule_of};
 use crate::reach::Reach;
 
 /// Who acts.
@@ -97,11 +96,9 @@ struct Inner {
     core: Arc<Core>,
     actor: Actor,
     tenant: TenantId,
-    grants: Arc<Grants>,
-    /// Those of the rights that have no end.
-    lasting: Arc<Grants>,
-    modules: Arc<TenantModules>,
-    authority: Authority,
+    rights: Arc<Rights>,
+    /// Whether the application itself acts, in the course of somebody's write.
+    elevated: bool,
     request: RequestContext,
     cause: Option<Cause>,
     /// Whose act caused what a plugin does.
@@ -112,15 +109,6 @@ struct Inner {
     key: Option<ApiKeyId>,
     /// Whether a provider of the tenant vouched for the session.
     bound: bool,
-}
-
-/// What allows the acts of a scope.
-#[derive(Clone)]
-enum Authority {
-    /// The roles that the actor holds.
-    Roles(Arc<[Source]>),
-    /// The application itself, in the course of somebody's write.
-    Application,
 }
 
 impl Scope {
@@ -136,7 +124,7 @@ impl Scope {
             core,
             actor,
             tenant,
-            &Rights::lasting(grants, modules),
+            Arc::new(Rights::lasting(grants, modules)),
             request,
         )
     }
@@ -146,17 +134,15 @@ impl Scope {
         core: Arc<Core>,
         actor: Actor,
         tenant: TenantId,
-        rights: &Rights,
+        rights: Arc<Rights>,
         request: RequestContext,
     ) -> Self {
         Self(Arc::new(Inner {
             core,
             actor,
             tenant,
-            grants: rights.grants.clone(),
-            lasting: rights.lasting.clone(),
-            modules: rights.modules.clone(),
-            authority: Authority::Roles(rights.sources.clone()),
+            rights,
+            elevated: false,
             request,
             cause: None,
             principal: None,
@@ -175,12 +161,12 @@ impl Scope {
     ) -> Result<Self> {
         let modules = core.policy.modules(tenant).await?;
         let grants = Arc::new(Grants::everything(modules.catalogue()));
-        let rights = Rights::lasting(grants, modules);
+        let rights = Arc::new(Rights::lasting(grants, modules));
         Ok(Self::of(
             core.clone(),
             Actor::Operator,
             tenant,
-            &rights,
+            rights,
             request,
         ))
     }
@@ -196,7 +182,8 @@ impl Scope {
             id: origin.request_id.clone(),
             address: None,
         };
-        let mut scope = Self::of(core, Actor::Plugin(plugin), tenant, &rights, request);
+        let actor = Actor::Plugin(plugin);
+        let mut scope = Self::of(core, actor, tenant, Arc::new(rights), request);
         // Nobody else has it yet.
         if let Some(inner) = Arc::get_mut(&mut scope.0) {
             inner.cause = origin.cause;
@@ -210,14 +197,13 @@ impl Scope {
     /// in the course of somebody's write.
     pub(crate) fn elevated(&self) -> Self {
         let core = self.0.core.clone();
-        let everything = Arc::new(Grants::everything(self.0.modules.catalogue()));
+        let modules = self.0.rights.modules.clone();
+        let everything = Arc::new(Grants::everything(modules.catalogue()));
         Self(Arc::new(Inner {
             actor: self.0.actor,
             tenant: self.0.tenant,
-            grants: everything.clone(),
-            lasting: everything,
-            modules: self.0.modules.clone(),
-            authority: Authority::Application,
+            rights: Arc::new(Rights::lasting(everything, modules)),
+            elevated: true,
             request: self.0.request.clone(),
             cause: self.0.cause,
             principal: self.0.principal,
@@ -352,19 +338,20 @@ impl Scope {
 
     /// The rights of this scope.
     pub fn grants(&self) -> &Arc<Grants> {
-        &self.0.grants
+        &self.0.rights.grants
     }
 
     /// The rule by which the scope may do this, in words: a role's permission, what the plugin was
     /// granted, `operator`, or `application` for what follows from a write by declaration.
     pub(crate) fn rule(&self, object: &str, action: &str) -> Option<String> {
         let operation = self.catalogue().operation(object, action)?;
-        match (&self.0.authority, self.0.actor) {
-            (Authority::Application, _) => Some("application".to_owned()),
-            (_, Actor::Operator | Actor::PlatformOperator(_)) => Some("operator".to_owned()),
-            (_, Actor::Anonymous) => None,
-            (_, Actor::Plugin(_)) => Some(format!("plugin: {object}.{action}")),
-            (Authority::Roles(roles), Actor::User(_) | Actor::ApiKey(_)) => {
+        let roles = &self.0.rights.sources;
+        match self.0.actor {
+            _ if self.0.elevated => Some("application".to_owned()),
+            Actor::Operator | Actor::PlatformOperator(_) => Some("operator".to_owned()),
+            Actor::Anonymous => None,
+            Actor::Plugin(_) => Some(format!("plugin: {object}.{action}")),
+            Actor::User(_) | Actor::ApiKey(_) => {
                 let rule = rule_of(roles, self.catalogue(), operation);
                 rule.or_else(|| Some("application".to_owned()).filter(|_| !roles.is_empty()))
             }
@@ -373,31 +360,36 @@ impl Scope {
 
     /// Those of the rights that end at no instant: what is held for a while cannot be handed on.
     pub(crate) fn lasting(&self) -> &Grants {
-        &self.0.lasting
+        &self.0.rights.lasting
     }
 
     /// The module called `name` as the tenant has it, with the fields of its own.
     pub fn module(&self, name: &str) -> Option<&Arc<CompiledModule>> {
-        let own = self.0.modules.get(name);
+        let own = self.0.rights.modules.get(name);
         own.or_else(|| self.0.core.registry.get(name))
     }
 
     /// The modules as the tenant has them: those of the application, then its own.
     pub fn modules(&self) -> impl Iterator<Item = &Arc<CompiledModule>> {
         let declared = self.0.core.registry.iter();
-        let declared =
-            declared.map(|module| self.0.modules.get(module.name().as_str()).unwrap_or(module));
-        declared.chain(self.0.modules.own())
+        let declared = declared.map(|module| {
+            self.0
+                .rights
+                .modules
+                .get(module.name().as_str())
+                .unwrap_or(module)
+        });
+        declared.chain(self.0.rights.modules.own())
     }
 
     /// A digest of what the tenant declared; `None` when that is nothing.
     pub fn modules_version(&self) -> Option<&str> {
-        self.0.modules.version()
+        self.0.rights.modules.version()
     }
 
     /// The objects and actions that permissions are about in the tenant.
     pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
-        self.0.modules.catalogue()
+        self.0.rights.modules.catalogue()
     }
 
     pub(crate) fn cause(&self) -> Option<Cause> {
@@ -419,7 +411,7 @@ impl Scope {
             .catalogue()
             .operation(object, A::NAME)
             .ok_or(Error::NotFound)?;
-        let Some(rows) = self.0.grants.rows(operation) else {
+        let Some(rows) = self.0.rights.grants.rows(operation) else {
             return Err(self.lacks(operation));
         };
         let module = self.module(object).cloned();

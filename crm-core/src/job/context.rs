@@ -94,7 +94,7 @@ impl JobContext {
             permission: "jobs.create".into(),
         })?;
         let core = self.core.clone();
-        let scope = Scope::of(core, self.actor, tenant, &rights, request);
+        let scope = Scope::of(core, self.actor, tenant, rights, request);
         Ok(match self.principal {
             Some(Principal(Party::Key(key, _))) => scope.by_key(key),
             _ => scope,

@@ -93,9 +93,7 @@ impl Rights {
             until: None,
         }
     }
-}
 
-impl Rights {
     /// These rights, as far as they lie within others.
     pub(crate) fn within(&self, other: &Grants) -> Self {
         Self {

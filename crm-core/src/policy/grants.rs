@@ -4,18 +4,21 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::catalogue::{Catalogue, Operation};
 use super::fields::Fields;
 use super::permission::{RowScope, WILDCARD};
 use super::rows::{RowRule, Rows, reached, reduced};
 
-/// A set of operations.
+/// A set of operations; in place for the usual number of modules, so that a check fetches no more
+/// memory than the rights themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bits(Box<[u64]>);
+pub(super) struct Bits(SmallVec<[u64; 4]>);
 
 impl Bits {
     pub(super) fn none(catalogue: &Catalogue) -> Self {
-        Self(vec![0; catalogue.len().div_ceil(64)].into())
+        Self(SmallVec::from_elem(0, catalogue.len().div_ceil(64)))
     }
 
     pub(super) fn insert(&mut self, operation: Operation) {
@@ -55,7 +58,10 @@ impl Bits {
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.0)
+        match self.0.spilled() {
+            true => size_of_val(&*self.0),
+            false => 0,
+        }
     }
 }
 

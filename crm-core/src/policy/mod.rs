@@ -28,7 +28,7 @@ pub use grants::Grants;
 pub use model::{MODEL, Oracle, Subject};
 pub use permission::{Effect, InvalidPermission, Permission, PermissionInput, RowScope};
 pub use rows::{RowRule, Rows};
-pub(crate) use source::{Source, rule_of};
+pub(crate) use source::rule_of;
 pub(crate) use stored::{check_gain, check_held, read_permission, rules};
 
 #[cfg(test)]

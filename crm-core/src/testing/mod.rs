@@ -28,7 +28,7 @@ pub async fn scope(
     let core = &crm.core;
     let rights = core.policy.rights_for(tenant, Subject::User(user)).await?;
     let actor = Actor::User(user);
-    Ok(rights.map(|rights| Scope::of(core.clone(), actor, tenant, &rights, request)))
+    Ok(rights.map(|rights| Scope::of(core.clone(), actor, tenant, rights, request)))
 }
 
 /// What the work answers, and how many statements it reads by, outside of transactions.
