@@ -2,6 +2,8 @@
 //! [`Value`](crate::Value). Their form is that of the HTTP API: decimals, instants, dates, times and
 //! ids are strings.
 
+mod reader;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
@@ -14,16 +16,7 @@ use crate::{Error, Field, FieldValue};
 ///
 /// [`Error::Json`] when they do not fit.
 pub fn read<T: DeserializeOwned>(fields: &[Field]) -> Result<T, Error> {
-    Ok(serde_json::from_value(json(fields))?)
-}
-
-/// The fields as a JSON object.
-pub fn json(fields: &[Field]) -> Json {
-    let fields = fields.iter();
-    let object: Map<_, _> = fields
-        .map(|field| (field.name.clone(), json_value(&field.value)))
-        .collect();
-    Json::Object(object)
+    Ok(T::deserialize(reader::Fields(fields))?)
 }
 
 /// The value of one field.
@@ -38,30 +31,18 @@ pub fn get<'a>(fields: &'a [Field], name: &str) -> Option<&'a FieldValue> {
 ///
 /// [`Error::Json`] for anything else.
 pub fn write(values: &impl Serialize) -> Result<Vec<Field>, Error> {
-    let object: Map<String, Json> = serde_json::from_value(serde_json::to_value(values)?)?;
-    let fields = object.into_iter();
-    Ok(fields
-        .map(|(name, json)| Field {
-            name,
-            value: field_value(json),
-        })
-        .collect())
+    let fields = object(values)?.into_iter().map(|(name, json)| Field {
+        name,
+        value: field_value(json),
+    });
+    Ok(fields.collect())
 }
 
-fn json_value(value: &FieldValue) -> Json {
-    match value {
-        FieldValue::Null => Json::Null,
-        FieldValue::Boolean(value) => Json::from(*value),
-        FieldValue::Integer(value) => Json::from(*value),
-        FieldValue::Decimal(text)
-        | FieldValue::Text(text)
-        | FieldValue::Instant(text)
-        | FieldValue::Date(text)
-        | FieldValue::Time(text)
-        | FieldValue::Id(text) => Json::from(text.as_str()),
-        FieldValue::Texts(texts) => Json::from(texts.clone()),
-        FieldValue::Vector(numbers) => Json::from(numbers.clone()),
-        FieldValue::Json(text) => serde_json::from_str(text).unwrap_or_default(),
+/// The values as a JSON object.
+pub(crate) fn object(values: &impl Serialize) -> Result<Map<String, Json>, Error> {
+    match serde_json::to_value(values)? {
+        Json::Object(object) => Ok(object),
+        other => Ok(serde_json::from_value(other)?),
     }
 }
 
@@ -80,9 +61,15 @@ fn field_value(json: Json) -> FieldValue {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
+
+    fn field(name: &str, value: FieldValue) -> Field {
+        let name = name.to_owned();
+        Field { name, value }
+    }
 
     #[test]
     fn what_was_written_is_read_back() {
@@ -93,6 +80,82 @@ mod tests {
         let fields = write(&values).unwrap();
         assert_eq!(get(&fields, "score"), Some(&FieldValue::Integer(7)));
         assert_eq!(read::<Json>(&fields).unwrap(), values);
+    }
+
+    #[test]
+    fn every_value_has_the_form_of_the_api() {
+        let text = |text: &str| text.to_owned();
+        let fields = [
+            field("nothing", FieldValue::Null),
+            field("below", FieldValue::Integer(-7)),
+            field("amount", FieldValue::Decimal(text("1.50"))),
+            field("tags", FieldValue::Texts(vec![text("a"), text("b")])),
+            field("likeness", FieldValue::Vector(vec![0.5, -1.0])),
+            field("extra", FieldValue::Json(text(r#"{"x":[null,1]}"#))),
+        ];
+        let values = json!({
+            "nothing": null, "below": -7, "amount": "1.50", "tags": ["a", "b"],
+            "likeness": [0.5, -1.0], "extra": {"x": [null, 1]},
+        });
+        assert_eq!(read::<Json>(&fields).unwrap(), values);
+    }
+
+    #[test]
+    fn fields_become_a_type_of_the_plugin() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Status {
+            Lead,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Cents(u32);
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Extra {
+            x: Vec<i64>,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Contact {
+            status: Status,
+            phone: Option<String>,
+            price: Option<Cents>,
+            extra: Option<Extra>,
+            weight: f64,
+        }
+        let values = json!({
+            "status": "lead", "phone": null, "price": 5, "extra": {"x": [1]}, "weight": 2,
+            "unknown": [{}],
+        });
+        let fields = write(&values).unwrap();
+        let contact = Contact {
+            status: Status::Lead,
+            phone: None,
+            price: Some(Cents(5)),
+            extra: Some(Extra { x: vec![1] }),
+            weight: 2.0,
+        };
+        assert_eq!(read::<Option<Contact>>(&fields).unwrap(), Some(contact));
+    }
+
+    #[test]
+    fn what_does_not_fit_says_so() {
+        #[derive(Debug, Deserialize)]
+        struct Contact {
+            #[expect(dead_code, reason = "it is never made")]
+            score: u8,
+        }
+        let refused = |value| {
+            let fields = [field("score", value)];
+            read::<Contact>(&fields).unwrap_err().to_string()
+        };
+        assert!(refused(FieldValue::Integer(300)).contains("expected u8"));
+        assert!(refused(FieldValue::Text("7".to_owned())).contains("expected u8"));
+        assert!(refused(FieldValue::Json("{}".to_owned())).contains("expected u8"));
+        assert!(
+            read::<Contact>(&[])
+                .unwrap_err()
+                .to_string()
+                .contains("`score`")
+        );
     }
 
     #[test]

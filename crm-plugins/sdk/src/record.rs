@@ -52,8 +52,7 @@ pub trait Record: Serialize + DeserializeOwned {
     /// [`Error::Json`] when the fields are those of another module.
     fn of(fields: Option<&[Field]>) -> Result<Self, Error> {
         let mut record: Self = fields::read(fields.unwrap_or_default())?;
-        let values = values(&record)?;
-        record.stored_mut().0 = values;
+        record.stored_mut().0 = fields::object(&record)?;
         Ok(record)
     }
 
@@ -86,7 +85,7 @@ pub trait Record: Serialize + DeserializeOwned {
     ///
     /// [`Error::Json`].
     fn changes(&self) -> Result<Value, Error> {
-        let mut values = values(self)?;
+        let mut values = fields::object(self)?;
         let (_, _, Stored(stored)) = self.known();
         values.retain(|name, value| stored.get(name).unwrap_or(&Value::Null) != value);
         Ok(Value::Object(values))
@@ -129,10 +128,6 @@ pub trait Record: Serialize + DeserializeOwned {
         let (id, version, _) = self.known();
         records::delete(Self::MODULE, id, Some(version))
     }
-}
-
-fn values(record: &impl Serialize) -> Result<Map<String, Value>, Error> {
-    Ok(serde_json::from_value(serde_json::to_value(record)?)?)
 }
 
 /// What a record was when it was read.
