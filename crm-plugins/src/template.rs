@@ -38,9 +38,9 @@ const RUST: Files = files! { "templates/rust/" => "":
 /// The SDK travels along, so that a plugin builds anywhere.
 const SDK: Files = files! { "sdk/" => "sdk/":
 "Cargo.toml" "src/bindings.rs" "src/clock.rs" "src/error.rs" "src/events.rs" "src/fields.rs"
-"src/http.rs" "src/jobs.rs" "src/kv.rs" "src/lib.rs" "src/log.rs" "src/plugin.rs"
-"src/random.rs" "src/record.rs" "src/records.rs" "src/secrets.rs" "src/testing.rs"
-"src/verdict.rs" };
+"src/heap.rs" "src/http.rs" "src/jobs.rs" "src/kv.rs" "src/lib.rs" "src/log.rs"
+"src/plugin.rs" "src/random.rs" "src/reader.rs" "src/record.rs" "src/records.rs"
+"src/secrets.rs" "src/testing.rs" "src/verdict.rs" };
 const WIT: Files = files! { "wit/" => "wit/": "automation.wit" };
 
 const SCRIPT: Files = files! { "templates/js/" => "": "crm.js" "gitignore" };

@@ -2,12 +2,11 @@
 //! [`Value`](crate::Value). Their form is that of the HTTP API: decimals, instants, dates, times and
 //! ids are strings.
 
-mod reader;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
+use crate::reader::Reader;
 use crate::{Error, Field, FieldValue};
 
 /// The fields as a type of the plugin's own.
@@ -16,7 +15,7 @@ use crate::{Error, Field, FieldValue};
 ///
 /// [`Error::Json`] when they do not fit.
 pub fn read<T: DeserializeOwned>(fields: &[Field]) -> Result<T, Error> {
-    Ok(T::deserialize(reader::Fields(fields))?)
+    Ok(T::deserialize(Reader(fields))?)
 }
 
 /// The value of one field.

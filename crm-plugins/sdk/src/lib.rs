@@ -43,12 +43,15 @@ pub mod clock;
 mod error;
 pub mod events;
 pub mod fields;
+#[cfg(any(test, all(feature = "heap", target_arch = "wasm32")))]
+mod heap;
 pub mod http;
 pub mod jobs;
 pub mod kv;
 pub mod log;
 mod plugin;
 pub mod random;
+mod reader;
 pub mod record;
 pub mod records;
 pub mod secrets;

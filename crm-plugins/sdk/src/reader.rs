@@ -8,19 +8,19 @@ use serde_json::Error;
 use crate::{Field, FieldValue};
 
 /// The fields of a record, as an object.
-pub(super) struct Fields<'a>(pub(super) &'a [Field]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [Field]);
 
 /// The value of a field, in the form of the HTTP API.
 struct Value<'a>(&'a FieldValue);
 
-impl<'de> Fields<'de> {
+impl<'de> Reader<'de> {
     fn map(&self) -> impl MapAccess<'de, Error = Error> + use<'de> {
         let fields = self.0.iter();
         MapDeserializer::new(fields.map(|field| (field.name.as_str(), Value(&field.value))))
     }
 }
 
-impl<'de> Deserializer<'de> for Fields<'de> {
+impl<'de> Deserializer<'de> for Reader<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
