@@ -43,6 +43,14 @@ pub(crate) const LOG: &str =
     "(loop $on (call $log (i32.const 1) (i32.const 0) (i32.const 1000)) (br $on)) (i32.const 0)";
 pub(crate) const GIANT_LOG: &str = "(drop (memory.grow (i32.const 256)))
     (call $log (i32.const 1) (i32.const 0) (i32.const 16777216)) (i32.const 0)";
+pub(crate) const TABLE: &str =
+    "(loop $on (drop (table.grow (ref.null func) (i32.const 1000))) (br $on)) (i32.const 0)";
+pub(crate) const CALLS: &str =
+    "(loop $on (call $log (i32.const 1) (i32.const 0) (i32.const 0)) (br $on)) (i32.const 0)";
+pub(crate) const READS: &str = "(loop $on (call $get
+        (i32.load offset=24 (local.get $event)) (i32.load offset=28 (local.get $event))
+        (i32.load offset=40 (local.get $event)) (i32.load offset=44 (local.get $event))
+        (i32.const 1024)) (global.set $next (i32.const 4096)) (br $on)) (i32.const 0)";
 pub(crate) const TRAP: &str = "(unreachable)";
 
 /// A component whose `handle` runs this body, with its manifest.
@@ -55,6 +63,7 @@ pub(crate) fn component(body: &str) -> Vec<u8> {
             (import "crm:automation/records@1.0.0" "update"
                 (func $update (param i32 i32 i32 i32 i32 i64 i32 i32 i32)))
             (memory (export "memory") 1)
+            (table 1 funcref)
             (global $next (mut i32) (i32.const 4096))
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (local $at i32)

@@ -9,10 +9,13 @@ use crm_plugins::{Host, Limits};
 use crate::seen::{memory, print};
 use crate::{Ready, guest};
 
-const HOSTILE: [(&str, &str); 6] = [
+const HOSTILE: [(&str, &str); 9] = [
     ("endless loop", guest::SPIN),
     ("memory bomb", guest::GROW),
+    ("table bomb", guest::TABLE),
     ("recursion", guest::RECURSE),
+    ("host call flood", guest::CALLS),
+    ("read flood", guest::READS),
     ("log flood", guest::LOG),
     ("log line of 16 MiB", guest::GIANT_LOG),
     ("trap", guest::TRAP),
