@@ -45,6 +45,15 @@ impl TenantDoor {
             .await?;
         Ok(plugin)
     }
+
+    /// The plugin, if it asked for this secret.
+    pub(super) async fn may_ask(&self, name: &str) -> Result<&Plugin> {
+        let plugin = self.standing.plugin();
+        let mut secrets = plugin.manifest.secrets.iter();
+        let asked = secrets.any(|known| known.as_str() == name);
+        self.standing.allowed(asked, "secrets.get").await?;
+        Ok(plugin)
+    }
 }
 
 fn query(scope: &Scope, module: &str, query: DoorQuery) -> Result<Query> {
@@ -213,10 +222,7 @@ impl Door for TenantDoor {
 
     fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretString>> {
         async move {
-            let plugin = self.standing.plugin();
-            let mut secrets = plugin.manifest.secrets.iter();
-            let asked = secrets.any(|known| known.as_str() == name);
-            self.standing.allowed(asked, "secrets.get").await?;
+            let plugin = self.may_ask(name).await?;
             secret::open(&self.core, plugin, name).await
         }
         .boxed()

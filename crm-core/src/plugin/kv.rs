@@ -57,30 +57,43 @@ pub(super) async fn set(db: &Db, plugin: &Plugin, key: &str, value: Vec<u8>) -> 
             tx.execute(grow(tenant, id, 0)).await?;
             let others = tx.fetch_optional(count).await?;
             let others: i64 = others.map_or(Ok(0), |mut row| row.int())?;
-            if others >= MAX_KEYS {
-                return Err(Error::LimitExceeded {
-                    code: "too_many_keys",
-                    message: format!("a plugin keeps at most {MAX_KEYS} values; delete some").into(),
-                });
-            }
+            check_keys(others + 1)?;
             let was = tx.fetch_optional(size_of(tenant, id, &key)).await?;
             let more = size - was.map_or(Ok(0), |mut row| row.int())?;
             tx.execute(grow(tenant, id, more)).await?;
             tx.execute(put).await?;
-            match more > 0 && all(tx, tenant).await? > MAX_BYTES {
-                true => Err(Error::LimitExceeded {
-                    code: "too_many_bytes",
-                    message: format!(
-                        "the plugins of a tenant keep values of at most {MAX_BYTES} bytes together; \
-                         delete some"
-                    )
-                    .into(),
-                }),
+            match more > 0 {
+                true => check_bytes(all(tx, tenant).await?),
                 false => Ok(()),
             }
         })
     });
     job.await
+}
+
+/// Refuses more values than a plugin keeps.
+pub(super) fn check_keys(keys: i64) -> Result<()> {
+    if keys <= MAX_KEYS {
+        return Ok(());
+    }
+    Err(Error::LimitExceeded {
+        code: "too_many_keys",
+        message: format!("a plugin keeps at most {MAX_KEYS} values; delete some").into(),
+    })
+}
+
+/// Refuses more bytes than the plugins of a tenant keep.
+pub(super) fn check_bytes(bytes: i64) -> Result<()> {
+    if bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "the plugins of a tenant keep values of at most {MAX_BYTES} bytes together; delete some"
+    );
+    Err(Error::LimitExceeded {
+        code: "too_many_bytes",
+        message: message.into(),
+    })
 }
 
 /// Removes the value under a key; answers whether there was one.

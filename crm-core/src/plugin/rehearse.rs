@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::scenery::Scenery;
+use super::scenery::{Kept, Scenery};
 use super::seen::Seen;
 use super::standing::Standing;
 use super::{Hex, Manifest, Plugin, PluginStatus, Plugins, ask, store, version};
@@ -95,7 +95,8 @@ impl Plugins {
     /// would have if this permit's user enabled it. Nothing of it stays.
     ///
     /// A run sees records as they are now, its own writes among them; a list does not show the ones it
-    /// made.
+    /// made. Values are those of the tenant's plugin of this name, with what earlier runs of the rehearsal
+    /// kept; a secret is the word `rehearsal`.
     ///
     /// # Errors
     /// Those of [`upload`](Self::upload) for what cannot run; [`Error::Conflict`] `user_required` for
@@ -153,10 +154,12 @@ impl Plugins {
         }
         let manifest = self.0.host.inspect(component.clone()).await?;
         ask::check(scope, &manifest)?;
-        let now = scope.clock().now();
+        let (now, tenant) = (scope.clock().now(), scope.tenant());
+        let installed = store::find_named(&self.0.core.db, tenant, manifest.name.as_str()).await?;
+        let new = || PluginId(scope.clock().new_id());
         let plugin = Arc::new(Plugin {
-            id: PluginId(scope.clock().new_id()),
-            tenant_id: scope.tenant(),
+            id: installed.map_or_else(new, |installed| installed.id),
+            tenant_id: tenant,
             manifest: manifest.clone(),
             sha256: Sha256::digest(&component).into(),
             status: PluginStatus::Enabled,
@@ -171,7 +174,7 @@ impl Plugins {
         });
         let begun = Instant::now();
         let (mut events, mut runs, mut cut_off) = (0, Vec::new(), false);
-        let mut bytes = 0;
+        let (kept, mut bytes) = (Kept::default(), 0);
         let mut ahead = LastEvents::find(&self.0.core.db, plugin.tenant_id, last).await?;
         while let Some(event) = ahead.next(&self.0.core.db).await? {
             if begun.elapsed() > most || bytes > MOST_BYTES {
@@ -180,8 +183,9 @@ impl Plugins {
             }
             events += 1;
             let (plugin, component) = (plugin.clone(), component.clone());
+            let kept = kept.clone();
             let rehearse = |plugins: Self| {
-                async move { plugins.rehearse_one(&plugin, &component, event).await }.boxed()
+                async move { plugins.rehearse_one(&plugin, &component, event, kept).await }.boxed()
             };
             if let Some(run) = self.apart(rehearse).await? {
                 bytes += serde_json::to_vec(&run).map_err(Error::internal)?.len();
@@ -202,6 +206,7 @@ impl Plugins {
         plugin: &Arc<Plugin>,
         component: &Bytes,
         event: Event,
+        kept: Kept,
     ) -> Result<Option<RehearsedRun>> {
         let core = &self.0.core;
         if plugin.manifest.triggers_for(&event).next().is_none() {
@@ -222,7 +227,7 @@ impl Plugins {
         }
         let behind = standing.clone();
         let (scenery, bytes) = (
-            Arc::new(Scenery::new(core, standing).after(&event)),
+            Arc::new(Scenery::new(core, standing).after(&event, kept)),
             component.clone(),
         );
         let call = Call {

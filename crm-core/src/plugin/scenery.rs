@@ -34,14 +34,25 @@ const MOST: usize = 50;
 const MOST_WITHHELD: usize = 100;
 const MOST_WORDS: usize = 200;
 
+/// What stands for every secret in a rehearsal, which sends nothing and whose logs are told.
+const NO_SECRET: &str = "rehearsal";
+
 pub(super) struct Scenery {
     standing: Standing,
     /// The record of the event that woke the run, in the version that it had then.
     of_event: Option<(RecordId, i64)>,
+    /// What the plugin kept in its store, here and in earlier runs of a rehearsal.
+    kept: Kept,
+    rehearses: bool,
     behind: TenantDoor,
     records: Records,
     played: Mutex<Played>,
 }
+
+/// The values that a rehearsal's runs leave behind, one after the other; none under keys that were
+/// deleted.
+#[derive(Clone, Default)]
+pub(super) struct Kept(Arc<Mutex<BTreeMap<String, Option<Vec<u8>>>>>);
 
 #[derive(Default)]
 struct Played {
@@ -49,7 +60,6 @@ struct Played {
     changes: Vec<RehearsedChange>,
     /// How the records stand that were written; none of one that is gone.
     stands: HashMap<RecordId, Option<Json>>,
-    kv: BTreeMap<String, Option<Vec<u8>>>,
     withheld: Vec<String>,
 }
 
@@ -68,6 +78,20 @@ enum What {
     Delete(RecordId, Option<i64>),
 }
 
+impl Kept {
+    fn set(&self, key: &str, value: Vec<u8>) -> Result<()> {
+        let mut kept = self.0.lock();
+        let others = || kept.iter().filter(|(other, _)| *other != key);
+        let others = || others().filter_map(|(_, value)| value.as_ref());
+        let bytes = others().map(Vec::len);
+        let bytes: usize = bytes.chain([value.len()]).sum();
+        kv::check_keys(i64::try_from(others().count() + 1).unwrap_or(i64::MAX))?;
+        kv::check_bytes(i64::try_from(bytes).unwrap_or(i64::MAX))?;
+        kept.insert(key.to_owned(), Some(value));
+        Ok(())
+    }
+}
+
 impl Scenery {
     pub(super) fn new(core: &Arc<Core>, standing: Standing) -> Self {
         Self {
@@ -75,17 +99,24 @@ impl Scenery {
             records: Records::new(core.clone()),
             standing,
             of_event: None,
+            kept: Kept::default(),
+            rehearses: false,
             played: Mutex::default(),
         }
     }
 
     /// The same, for a run that this event of the past wakes: the version that its record had then is not
-    /// held against the record as it is now.
-    pub(super) fn after(self, event: &Event) -> Self {
+    /// held against the record as it is now, and what earlier runs kept is there.
+    pub(super) fn after(self, event: &Event, kept: Kept) -> Self {
         let state = event.after.as_ref().or(event.before.as_ref());
         let version = state.and_then(|state| state["version"].as_i64());
         let of_event = version.map(|version| (event.record_id, version));
-        Self { of_event, ..self }
+        Self {
+            of_event,
+            kept,
+            rehearses: true,
+            ..self
+        }
     }
 
     fn expected(&self, id: RecordId, version: Option<i64>) -> Option<i64> {
@@ -342,7 +373,7 @@ impl Door for Scenery {
     fn kv_get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
         async move {
             let behind = self.behind.kv_get(key).await?;
-            let known = self.played.lock().kv.get(key).cloned();
+            let known = self.kept.0.lock().get(key).cloned();
             Ok(known.unwrap_or(behind))
         }
         .boxed()
@@ -353,8 +384,7 @@ impl Door for Scenery {
             // Whether it may at all.
             self.behind.kv_get(key).await?;
             kv::judge(key, &value)?;
-            self.played.lock().kv.insert(key.to_owned(), Some(value));
-            Ok(())
+            self.kept.set(key, value)
         }
         .boxed()
     }
@@ -362,7 +392,9 @@ impl Door for Scenery {
     fn kv_delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool>> {
         async move {
             let was = self.kv_get(key).await?.is_some();
-            self.played.lock().kv.insert(key.to_owned(), None);
+            if was {
+                self.kept.0.lock().insert(key.to_owned(), None);
+            }
             Ok(was)
         }
         .boxed()
@@ -375,9 +407,9 @@ impl Door for Scenery {
     ) -> BoxFuture<'a, Result<Vec<String>>> {
         async move {
             let mut keys = self.behind.kv_keys(prefix, after).await?;
-            let played = self.played.lock();
-            keys.retain(|key| played.kv.get(key).is_none_or(Option::is_some));
-            let own = played.kv.iter().filter(|(_, value)| value.is_some());
+            let kept = self.kept.0.lock();
+            keys.retain(|key| kept.get(key).is_none_or(Option::is_some));
+            let own = kept.iter().filter(|(_, value)| value.is_some());
             let own = own.map(|(key, _)| key.as_str());
             let own = own.filter(|key| key.starts_with(prefix) && after.is_none_or(|a| *key > a));
             keys.extend(own.map(str::to_owned));
@@ -394,7 +426,13 @@ impl Door for Scenery {
     }
 
     fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretString>> {
-        self.behind.secret(name)
+        async move {
+            match self.rehearses {
+                true => self.behind.may_ask(name).await.map(|_| NO_SECRET.into()),
+                false => self.behind.secret(name).await,
+            }
+        }
+        .boxed()
     }
 
     fn schedule<'a>(

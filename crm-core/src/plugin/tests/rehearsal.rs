@@ -9,6 +9,8 @@ on_both_databases! {
     a_rehearsal_has_the_rights_that_its_plugin_would_have
     a_rehearsal_is_of_events_that_the_plugin_wakes_on
     a_rehearsal_refuses_what_a_run_is_refused
+    a_rehearsal_goes_on_with_the_values_of_its_plugin_and_keeps_none
+    a_rehearsal_is_told_no_secret
 }
 
 impl Theatre {
@@ -127,4 +129,39 @@ async fn a_rehearsal_refuses_what_a_run_is_refused(world: World) {
         assert_eq!(run.outcome, Outcome::Failed, "{script}: {run:?}");
         assert!(run.withheld.is_empty(), "{script}: {run:?}");
     }
+}
+
+/// What a manifest asks for to keep values and to be told a secret.
+const KEEPS: &str = "kv = true\nsecrets = ['token']\ntriggers = ['contact.created']\n";
+
+fn keeper(script: &str) -> String {
+    format!("name = 'actor'\nversion = '1.1.0'\ndescription = '{script}'\n{KEEPS}")
+}
+
+async fn a_rehearsal_goes_on_with_the_values_of_its_plugin_and_keeps_none(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.contact("one").await;
+    theatre.contact("two").await;
+    let (admin, text) = (theatre.world.admin, keeper("keep"));
+    let told = |run: &RehearsedRun| run.logs[0].message.clone();
+    let runs = theatre.rehearse(admin, &text, 2).await.unwrap().runs;
+    assert!(told(&runs[0]).starts_with("None Some("), "{runs:?}");
+    assert!(told(&runs[1]).starts_with("Some("), "{runs:?}");
+
+    theatre.install_manifest("keep", KEEPS).await;
+    theatre.contact("three").await;
+    theatre.dispatch().await;
+    let before = theatre.everything().await;
+    let runs = theatre.rehearse(admin, &text, 1).await.unwrap().runs;
+    assert!(told(&runs[0]).starts_with("Some("), "{runs:?}");
+    assert_eq!(before, theatre.everything().await);
+}
+
+async fn a_rehearsal_is_told_no_secret(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.contact("one").await;
+    let text = keeper("confide");
+    let rehearsal = theatre.rehearse(theatre.world.admin, &text, 1).await;
+    let runs = rehearsal.unwrap().runs;
+    assert_eq!(runs[0].logs[0].message, "it is rehearsal");
 }
