@@ -23,9 +23,9 @@ use crate::record::{Hearing, Key};
 pub(super) const KIND: &str = "import";
 /// Most entries of a batch: few enough that other writers wait some 100 ms at most, many enough that
 /// the disk's flush at its end costs little of each.
-const BATCH: usize = 2_000;
+const BATCH: usize = 1_000;
 /// Bytes after which a batch takes no further entry.
-const BATCH_BYTES: u64 = 1024 * 1024;
+const BATCH_BYTES: u64 = 512 * 1024;
 /// Most refused fields that are kept for a file; further ones are counted.
 const MOST_ERRORS: u64 = 10_000;
 /// How often a batch is tried when other writers take unique values meanwhile.
