@@ -84,7 +84,8 @@ pub struct Call {
     /// The most wall time it may take from the moment that it has a place, waits for the [`Door`]
     /// included, where that is less than the host's own limit.
     pub deadline: Option<Duration>,
-    /// Stops the run, which then reports [`Outcome::Cancelled`].
+    /// Stops the run, which then reports [`Outcome::Cancelled`]; [`Outcome::Refused`] where it had not
+    /// begun.
     pub cancel: CancellationToken,
     /// Everything it may touch.
     pub door: Arc<dyn Door>,

@@ -208,10 +208,10 @@ struct Enabled {
 }
 
 impl Enabled {
-    /// Whether the plugin is switched on, in this version.
+    /// Whether the plugin is switched on, and this version of it trusted.
     fn runs(&self, plugin: &Plugin) -> bool {
         let mut installed = self.installed.iter();
-        installed.any(|installed| installed.runs(plugin)) && self.trusts(plugin)
+        installed.any(|installed| installed.plugin.id == plugin.id) && self.trusts(plugin)
     }
 
     /// Whether the tenant lets this version run, as far as that is about who signed it.

@@ -155,7 +155,7 @@ impl Host {
                 return Ok(Report::refused(reason));
             }
             Some(Err(error)) => return Err(error),
-            None => return Ok(cancelled()),
+            None => return Ok(Report::refused("the run was cancelled before it began")),
         };
         let limits = self.narrowed(fuel, deadline);
         let started = Instant::now();
@@ -269,14 +269,5 @@ impl PluginHost for Host {
             runs: self.limits.concurrent_runs as usize,
             fuel: self.limits.fuel,
         }
-    }
-}
-
-/// The report of a run that was cancelled before it began.
-fn cancelled() -> Report {
-    let (outcome, sentence) = of_stop(Stop::Cancelled);
-    Report {
-        outcome,
-        ..Report::refused(sentence)
     }
 }

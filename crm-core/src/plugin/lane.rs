@@ -77,6 +77,8 @@ pub(super) enum Busy {
     Late(Duration),
     /// The fuel that is left of the day is set aside for runs under way.
     Fuel,
+    /// It was stopped before it began.
+    Stopped,
 }
 
 impl Lane {
@@ -112,6 +114,14 @@ impl Lane {
             Ok(Ok(place)) => Ok(place),
             _ => Err(Busy::Late(self.0.patience)),
         }
+    }
+
+    /// How many of the tenant wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, tenant: TenantId) -> usize {
+        let state = self.0.state.lock();
+        let queue = state.waiting.get(&tenant).into_iter().flatten();
+        queue.filter(|waiter| !waiter.is_closed()).count()
     }
 
     fn place(&self, tenant: TenantId, waited: bool) -> Place {
@@ -230,6 +240,9 @@ impl fmt::Display for Busy {
                 "the fuel that is left of this day is set aside for runs under way; the plugin was not \
                  run",
             ),
+            Self::Stopped => {
+                f.write_str("the plugin was switched off before it began; it was not run")
+            }
         }
     }
 }

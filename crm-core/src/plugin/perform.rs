@@ -137,7 +137,7 @@ impl Plugins {
     }
 
     /// The one way onto the host: when there is a place, with the fuel that is left, and only as long
-    /// as it is not `stopped`.
+    /// as it is not `stopped`. What was stopped before it began was not run.
     pub(super) async fn host_run<'s>(
         &self,
         tenant: TenantId,
@@ -150,7 +150,7 @@ impl Plugins {
             Err(busy) => return Ok(Performed::none_for_now(busy)),
         };
         if place.waited && stopped().await {
-            call.cancel.cancel();
+            return Ok(Performed::none_for_now(Busy::Stopped));
         }
         let reserved = match self.budget(tenant).await? {
             Budget::Unbounded => None,
@@ -170,9 +170,11 @@ impl Plugins {
             }
         };
         tokio::pin!(run, stop);
+        let mut is_stopped = false;
         let ended = tokio::select! {
             ended = &mut run => ended,
             () = &mut stop => {
+                is_stopped = true;
                 cancel.cancel();
                 run.await
             }
@@ -186,9 +188,13 @@ impl Plugins {
             });
         }
         self.give_back(reserved).await;
-        Ok(Performed {
-            report: ended?,
-            ..Performed::refused("")
+        let report = ended?;
+        Ok(match is_stopped {
+            true => Performed::none_for_now(Busy::Stopped),
+            false => Performed {
+                report,
+                ..Performed::refused("")
+            },
         })
     }
 
@@ -198,7 +204,8 @@ impl Plugins {
         Box::new(move || async move { store::component(&core.db, &sha256).await }.boxed())
     }
 
-    /// Whether the plugin, or this version of it, is switched off, here or elsewhere.
+    /// Whether the plugin is switched off, here or elsewhere, or nobody trusts this version any more.
+    /// Another version that became active stops no run: each ends in the version that it began with.
     pub(super) async fn is_switched_off(&self, plugin: &Plugin) -> bool {
         let enabled = self.enabled(plugin.tenant_id).await;
         // A database out of reach switches nothing off.

@@ -369,13 +369,6 @@ impl Installed {
         })
     }
 
-    /// Whether this is the plugin, and one of the versions that run.
-    pub(super) fn runs(&self, plugin: &Plugin) -> bool {
-        let canary = self.canary.iter().map(|(_, canary)| canary);
-        let mut versions = std::iter::once(&self.plugin).chain(canary);
-        self.plugin.id == plugin.id && versions.any(|one| one.sha256 == plugin.sha256)
-    }
-
     /// The plugin in the version that the event goes to: the same one at every delivery.
     pub(super) fn version_for(&self, event: EventId) -> &Arc<Plugin> {
         match &self.canary {

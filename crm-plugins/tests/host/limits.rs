@@ -312,7 +312,7 @@ async fn a_run_cancelled_before_it_begins_never_enters_the_guest() {
     let call = call(component(LOOP), Tenant::granted(&[]), contact_created());
     call.cancel.cancel();
     let report = host(Limits::default()).run(call).await.unwrap();
-    assert_eq!(report.outcome, Outcome::Cancelled);
+    assert_eq!(report.outcome, Outcome::Refused);
     assert_eq!(report.usage.fuel, 0);
 }
 

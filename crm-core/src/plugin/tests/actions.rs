@@ -14,11 +14,11 @@ on_both_databases! {
     actions_that_cannot_be_offered_are_refused_at_the_upload
 }
 
-const GREET: &str = "[[triggers]]\naction = 'greet'\nmodule = 'contacts'\nlabel = 'Greet'\n\
+pub(super) const GREET: &str = "[[triggers]]\naction = 'greet'\nmodule = 'contacts'\nlabel = 'Greet'\n\
     [[grants]]\nmodule = 'deals'\nactions = ['create']\n";
 
 impl Theatre {
-    async fn ask(&self, user: UserId, on: Targets) -> Result<Acted> {
+    pub(super) async fn ask(&self, user: UserId, on: Targets) -> Result<Acted> {
         self.ask_with(user, on, json!({})).await
     }
 

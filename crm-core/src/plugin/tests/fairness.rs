@@ -19,7 +19,7 @@ on_both_databases! {
 
 impl Theatre {
     /// A scope of the operator in another tenant, where the plugin of this script is enabled.
-    async fn elsewhere(&self, script: &str, grants: &str) -> (Scope, Plugin) {
+    pub(super) async fn elsewhere(&self, script: &str, grants: &str) -> (Scope, Plugin) {
         let other = self.world.new_tenant("other").await;
         let scope = self.world.operator(other);
         let text = component(script, grants, "contact.created");
@@ -66,7 +66,7 @@ impl Theatre {
         today.map_or((0, 0), |today| (today.fuel, today.reserved))
     }
 
-    async fn disable(&self, plugin: &Plugin) {
+    pub(super) async fn disable(&self, plugin: &Plugin) {
         let permit = self.world.permit(self.world.admin, OBJECT).await;
         self.plugins.disable(&permit, plugin.id).await.unwrap();
     }

@@ -21,6 +21,8 @@ pub(super) struct Stage {
     pub(super) moody: AtomicBool,
     /// Told when somebody begins to wait.
     pub(super) waiting: Notify,
+    /// Tells one who lingers to go on.
+    pub(super) proceed: Notify,
 }
 
 impl PluginHost for Stage {
@@ -42,6 +44,16 @@ impl PluginHost for Stage {
                 self.waiting.notify_one();
                 call.cancel.cancelled().await;
                 report.outcome = Outcome::Cancelled;
+                return Ok(report);
+            }
+            if script == "linger" {
+                self.waiting.notify_one();
+                tokio::select! {
+                    () = self.proceed.notified() => {
+                        (report.outcome, report.error) = (Outcome::Succeeded, None);
+                    }
+                    () = call.cancel.cancelled() => report.outcome = Outcome::Cancelled,
+                }
                 return Ok(report);
             }
             if script == "unable" {

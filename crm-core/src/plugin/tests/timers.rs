@@ -18,13 +18,13 @@ const NIGHTLY: &str = "[[triggers]]\ncron = 'nightly'\nschedule = '0 3 * * *'\n\
     timezone = 'Europe/Berlin'\n[[grants]]\nmodule = 'deals'\nactions = ['create']\n";
 
 /// Runs what is due by the clock.
-async fn run_due(plugins: &Plugins) -> Result<usize> {
+pub(super) async fn run_due(plugins: &Plugins) -> Result<usize> {
     turns::run_all(Timer(plugins.clone()), &CancellationToken::new()).await
 }
 
 impl Theatre {
     /// Has something be due: the clock of these tests stands.
-    async fn wind(&self, table: &str) {
+    pub(super) async fn wind(&self, table: &str) {
         // Another time for each run: the same one is run once.
         let runs = self.stage.runs.load(Ordering::SeqCst);
         let ago = chrono::TimeDelta::seconds(1 + i64::try_from(runs).unwrap());

@@ -18,7 +18,7 @@ on_both_databases! {
 }
 
 impl Theatre {
-    async fn update(&self) -> Permit<Update> {
+    pub(super) async fn update(&self) -> Permit<Update> {
         self.world.permit(self.world.admin, OBJECT).await
     }
 }

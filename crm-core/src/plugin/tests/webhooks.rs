@@ -27,7 +27,7 @@ on_both_databases! {
     a_tenant_has_only_so_many_messages_waiting
 }
 
-const HOOKS: &str = "[[triggers]]\nwebhook = 'payments'\n\
+pub(super) const HOOKS: &str = "[[triggers]]\nwebhook = 'payments'\n\
     [[triggers]]\nwebhook = 'orders'\nauth = 'api_key'\n\
     [[grants]]\nmodule = 'deals'\nactions = ['create']\n";
 
@@ -92,19 +92,19 @@ impl Theatre {
     }
 
     /// A message to `orders` from a user.
-    async fn order(&self, user: UserId, key: Option<&str>) -> Result<EventId> {
+    pub(super) async fn order(&self, user: UserId, key: Option<&str>) -> Result<EventId> {
         let scope = self.world.scope(user).await;
         let permit = scope.permit::<Create>("plugin_runs")?;
         let message = message("actor", "orders", b"order 7");
         self.plugins.receive(&permit, key, message).await
     }
 
-    async fn handle(&self) -> usize {
+    pub(super) async fn handle(&self) -> usize {
         hand_over(&self.plugins).await.unwrap()
     }
 
     /// Has all messages be due: the clock of these tests stands.
-    async fn hurry(&self) {
+    pub(super) async fn hurry(&self) {
         let sql = Sql::new("UPDATE plugin_messages SET due_at = received_at");
         self.world.execute(sql).await;
     }
