@@ -40,6 +40,9 @@ pub struct HttpOptions {
     pub import_limit: u64,
     /// How long a request may take before it is answered with 503.
     pub deadline: Duration,
+    /// The same, for uploads and rehearsals of plugins, where that is longer: they wait for the compiler
+    /// and for its work.
+    pub upload_deadline: Duration,
     /// Origins whose pages may call the API from a browser; `*` allows every origin.
     pub cors_origins: Vec<String>,
     /// Whether answers tell browsers to insist on HTTPS; set it behind a TLS proxy.
@@ -62,6 +65,8 @@ impl Default for HttpOptions {
             upload_limit: 32 * 1024 * 1024,
             import_limit: 256 * 1024 * 1024,
             deadline: Duration::from_secs(30),
+            // A minute for its turn, one for the compiler, two for its work, and one for the rest.
+            upload_deadline: Duration::from_secs(5 * 60),
             cors_origins: Vec::new(),
             hsts: false,
             public_url: String::new(),
@@ -89,6 +94,8 @@ pub(crate) struct Exchange {
     tenant: OnceLock<TenantId>,
     template: OnceLock<Template>,
     left: OnceLock<Left>,
+    /// How long it may take, where its operation says that this is longer than usual.
+    longer: OnceLock<Duration>,
 }
 
 /// A path with its variables unfilled, which groups log lines.
@@ -121,6 +128,7 @@ impl Exchange {
             tenant: OnceLock::new(),
             template: OnceLock::new(),
             left: OnceLock::new(),
+            longer: OnceLock::new(),
         })
     }
 
@@ -149,6 +157,11 @@ impl Exchange {
             let _ = self.left.set(left);
         }
         outcome
+    }
+
+    /// Lets the request take as long as an upload may.
+    pub(crate) fn allow_upload(&self) {
+        let _ = self.longer.set(self.app.options.upload_deadline);
     }
 
     /// Notes which resource the request is about.
@@ -207,11 +220,20 @@ impl Endpoint for Edge {
     }
 }
 
-/// Answers within the deadline, whatever a handler does.
+/// Answers within the deadline, whatever a handler does; within a longer one, where it says so before
+/// the usual one is over.
 async fn run(exchange: &Arc<Exchange>, request: Request) -> Result<Response, Problem> {
+    let begun = tokio::time::Instant::now();
     let deadline = modules::deadline(&exchange.app.options, &request);
     let answer = AssertUnwindSafe(dispatch(exchange, request)).catch_unwind();
-    match tokio::time::timeout(deadline, answer).await {
+    let mut answer = std::pin::pin!(answer);
+    let mut answered = tokio::time::timeout(deadline, &mut answer).await;
+    if answered.is_err()
+        && let Some(longer) = exchange.longer.get()
+    {
+        answered = tokio::time::timeout_at(begun + *longer, answer).await;
+    }
+    match answered {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_panic)) => Err(Error::internal("a handler panicked").into()),
         Err(_elapsed) => Err(Problem::deadline()),

@@ -136,7 +136,8 @@ impl Plugins {
     /// The body is the component itself, as `application/wasm` or `application/octet-stream`. It is
     /// judged and compiled, and runs only once it is enabled or activated. A component with the name
     /// of a plugin is a version next to those it has. Also needs `plugins.update` when there is such
-    /// a plugin, without these bytes.
+    /// a plugin, without these bytes. A large one may take minutes, five at most, and a tenant's
+    /// uploads are judged one after the other: too many at once are answered with 503.
     /// Permission: `plugins.create`.
     #[oai(path = "/", method = "post", operation_id = "upload_plugin")]
     async fn upload(
@@ -237,7 +238,9 @@ impl<'a> ApiExtractor<'a> for Component {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let limit = Exchange::of(request)?.app.options.upload_limit;
+        let exchange = Exchange::of(request)?;
+        exchange.allow_upload();
+        let limit = exchange.app.options.upload_limit;
         json::require(request.headers(), is_component, "application/wasm")?;
         Ok(Self(
             json::read_bytes(request.headers(), body.take()?, limit).await?,

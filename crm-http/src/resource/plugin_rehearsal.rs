@@ -3,6 +3,7 @@
 use crm_core::event::ChangeKind;
 use crm_core::id::PluginId;
 use crm_core::{Create, plugin};
+use poem::Request;
 use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::types::Any;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use super::plugin_run::{Log, RunOutcome};
 use crate::credential::Caller;
+use crate::edge::Exchange;
 use crate::payload::Strict;
 use crate::problem::Problem;
 use crate::wire::Tag;
@@ -101,7 +103,8 @@ impl Rehearsals {
     ///
     /// Runs it over the last events that would have woken it, with the permissions it would have if the
     /// caller enabled it, and tells what would be different. Nothing of it stays: writes are taken back,
-    /// nothing is sent. It ends after 20 seconds with what there is by then. Permission: `plugins.create`.
+    /// nothing is sent. It ends after 20 seconds with what there is by then; before, it may wait some
+    /// minutes for the compiler. Permission: `plugins.create`.
     #[oai(
         path = "/:id/versions/:sha256/rehearsals",
         method = "post",
@@ -109,6 +112,7 @@ impl Rehearsals {
     )]
     async fn rehearse(
         &self,
+        request: &Request,
         caller: Caller,
         id: Path<Uuid>,
         /// The `sha256` of the version.
@@ -116,6 +120,7 @@ impl Rehearsals {
         body: Strict<Rehearse>,
     ) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Create>("plugins")?;
+        Exchange::of(request)?.allow_upload();
         let rehearsal =
             self.plugins
                 .rehearse_version(&permit, PluginId(id.0), &sha256.0, body.0.last);

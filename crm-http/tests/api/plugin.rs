@@ -1,13 +1,19 @@
 //! A plugin on its way: uploaded, enabled, woken by a new contact, looked at, switched off.
 
+use std::time::Duration;
+
+use crm_http::HttpOptions;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::app::{App, Caller, Database, Reply};
 
 crate::on_both_databases! {
     an_enabled_plugin_runs_for_a_new_record_and_leaves_a_report
     what_is_no_component_is_refused_with_a_reason
+    a_slow_upload_has_a_deadline_of_its_own
 }
 
 async fn an_enabled_plugin_runs_for_a_new_record_and_leaves_a_report(database: Database) {
@@ -83,6 +89,59 @@ async fn what_is_no_component_is_refused_with_a_reason(database: Database) {
         json!({"data": []})
     );
     app.close().await;
+}
+
+async fn a_slow_upload_has_a_deadline_of_its_own(database: Database) {
+    let app = App::start(database).await;
+    let deadline = Duration::from_secs(1);
+    let hasty = app
+        .also(HttpOptions {
+            deadline,
+            ..HttpOptions::default()
+        })
+        .await;
+    let answer = slowly(&hasty, "plugins", "application/wasm", &idle(), deadline * 2).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let body = br#"{"name": "Ada"}"#;
+    let answer = slowly(&hasty, "contacts", "application/json", body, deadline * 2).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+
+    let both = HttpOptions {
+        deadline,
+        upload_deadline: deadline,
+        ..HttpOptions::default()
+    };
+    let hasty = app.also(both).await;
+    let answer = slowly(&hasty, "plugins", "application/wasm", &idle(), deadline * 2).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    app.close().await;
+}
+
+/// The answer to a body whose second half takes so long.
+async fn slowly(
+    caller: &Caller,
+    collection: &str,
+    media_type: &str,
+    body: &[u8],
+    pause: Duration,
+) -> String {
+    let address = caller.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/{collection} HTTP/1.1\r\nHost: crm\r\nConnection: close\r\n\
+         Content-Type: {media_type}\r\nContent-Length: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+        body.len(),
+        caller.token.as_deref().unwrap()
+    );
+    let (first, second) = body.split_at(body.len() / 2);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(first).await.unwrap();
+    tokio::time::sleep(pause).await;
+    // It may have been answered and closed by now.
+    let _ = stream.write_all(second).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Uploads a plugin that does nothing.
