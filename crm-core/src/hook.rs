@@ -35,6 +35,15 @@ pub trait PluginHost: Send + Sync + 'static {
     /// [`Error::LimitExceeded`], with a code that names the reason.
     fn inspect(&self, component: Bytes) -> BoxFuture<'_, Result<Manifest>>;
 
+    /// Reads the manifest of a component, and does no more about it than that takes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`inspect`](Self::inspect).
+    fn manifest(&self, component: Bytes) -> BoxFuture<'_, Result<Manifest>> {
+        self.inspect(component)
+    }
+
     /// Runs a plugin once, inside the host's limits. A failing plugin is a report, not an error.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ pub use version::{Canary, Uploaded, Version};
 /// The object of the permissions that administration of plugins needs.
 const OBJECT: &str = "plugins";
 /// Most plugins of a tenant.
-const MAX_PLUGINS: i64 = 100;
+const MAX_PLUGINS: usize = 100;
 /// Most tenants whose enabled plugins are remembered.
 const TENANTS: u64 = 65_536;
 /// How long they are remembered: a change made by another process is seen within this time.
@@ -250,7 +250,8 @@ impl Plugins {
     /// Those of [`PluginHost::inspect`]; [`Error::Invalid`] `invalid_manifest` for a trigger or
     /// grant on a module or field that the tenant does not have, and for what no plugin gets yet,
     /// `invalid_signature`; [`Error::Conflict`] `too_many_plugins` and `too_many_versions`;
-    /// [`Error::Forbidden`] without `plugins.update` when there is such a plugin.
+    /// [`Error::Forbidden`] without `plugins.update` when there is such a plugin;
+    /// [`Error::Unavailable`] when too many uploads are judged already.
     pub async fn upload(
         &self,
         permit: &Permit<Create>,
@@ -258,7 +259,8 @@ impl Plugins {
         signature: Option<&str>,
     ) -> Result<Uploaded> {
         let scope = permit.on(OBJECT)?.clone();
-        let manifest = self.0.host.inspect(component.clone()).await?;
+        self.check_count(scope.tenant(), &component).await?;
+        let manifest = self.inspect(scope.tenant(), component.clone()).await?;
         ask::check(&scope, &manifest)?;
         let version = Version {
             sha256: Sha256::digest(&component).into(),
@@ -276,6 +278,29 @@ impl Plugins {
         let uploaded = job.await?;
         self.forget(tenant).await;
         Ok(uploaded)
+    }
+
+    /// Has the host judge a component, when it is the tenant's turn.
+    async fn inspect(&self, tenant: TenantId, component: Bytes) -> Result<Manifest> {
+        let place = self.0.lanes.judging.enter(tenant).await;
+        let _place = place.map_err(|_| {
+            Error::unavailable("too many plugins are being judged; try again later")
+        })?;
+        self.0.host.inspect(component).await
+    }
+
+    /// Refuses a further plugin of a tenant that has as many as it may, before much is done about it.
+    async fn check_count(&self, tenant: TenantId, component: &Bytes) -> Result<()> {
+        let known = store::list(&self.0.core.db, tenant).await?;
+        if known.len() < MAX_PLUGINS {
+            return Ok(());
+        }
+        let manifest = self.0.host.manifest(component.clone()).await?;
+        let mut names = known.iter().map(|plugin| &plugin.manifest.name);
+        match names.any(|name| *name == manifest.name) {
+            true => Ok(()),
+            false => Err(too_many_plugins()),
+        }
     }
 
     /// Every plugin of the tenant, by name.
@@ -421,10 +446,7 @@ async fn take_in(
             scope.permit::<Update>(OBJECT)?;
             plugin
         }
-        None if store::count(tx, tenant).await? >= MAX_PLUGINS => {
-            let message = format!("a tenant has at most {MAX_PLUGINS} plugins; delete one first");
-            return Err(Error::conflict("too_many_plugins", message));
-        }
+        None if store::count(tx, tenant).await? >= MAX_PLUGINS => return Err(too_many_plugins()),
         None => Plugin {
             id: PluginId(scope.clock().new_id()),
             tenant_id: tenant,
@@ -460,6 +482,11 @@ async fn take_in(
     after["uploaded"] = serde_json::to_value(&version).map_err(Error::internal)?;
     journal::audit(tx, scope, action, entity, before, Some(after)).await?;
     Ok(Uploaded { plugin, version })
+}
+
+fn too_many_plugins() -> Error {
+    let message = format!("a tenant has at most {MAX_PLUGINS} plugins; delete one first");
+    Error::conflict("too_many_plugins", message)
 }
 
 async fn audit(

@@ -33,8 +33,13 @@ pub struct Host {
     compiler: Compiler,
     ticker: Ticker,
     slots: Semaphore,
+    /// Descriptions of uploads at once: what nobody installed yet leaves most slots to what runs.
+    descriptions: Semaphore,
     turns: Turns,
 }
+
+/// Of so many slots, descriptions have one.
+const DESCRIBING: usize = 12;
 
 impl Host {
     /// A host with these limits that compiles uploads in a process of their own, bounded in time and
@@ -63,22 +68,29 @@ impl Host {
         let limits = Arc::new(limits);
         let compiler = Compiler::new(engine.clone(), limits.clone(), worker)?;
         let ticker = Ticker::start(engine.clone())?;
-        let slots = Semaphore::new(limits.concurrent_runs as usize);
+        let places = limits.concurrent_runs as usize;
+        let slots = Semaphore::new(places);
+        let descriptions = Semaphore::new((places / DESCRIBING).max(1));
         Ok(Self {
             limits,
             engine,
             compiler,
             ticker,
             slots,
+            descriptions,
             turns: Turns::new(),
         })
     }
 
+    /// What the component's parts show without anything of it being compiled.
+    async fn look_at(&self, component: Bytes) -> Result<Manifest> {
+        let limits = self.limits.clone();
+        let looked = tokio::task::spawn_blocking(move || check(&component, &limits));
+        looked.await.map_err(Error::internal)?
+    }
+
     async fn judge(&self, component: Bytes) -> Result<Manifest> {
-        let (bytes, limits) = (component.clone(), self.limits.clone());
-        let manifest = tokio::task::spawn_blocking(move || check(&bytes, &limits))
-            .await
-            .map_err(Error::internal)??;
+        let manifest = self.look_at(component.clone()).await?;
         let sha256 = hash(&component);
         let ready = self
             .compiler
@@ -92,6 +104,11 @@ impl Host {
 
     /// Holds what the component says about itself against its manifest.
     async fn compare(&self, manifest: &Manifest, sha256: Hash, component: Bytes) -> Result<()> {
+        let turn = tokio::time::timeout(self.limits.compile_wait, self.descriptions.acquire());
+        let _turn = turn
+            .await
+            .map_err(|_| Error::unavailable("too many plugins are being judged; try again later"))?
+            .map_err(Error::internal)?;
         let report = self
             .run_once(Call {
                 sha256,
@@ -258,6 +275,10 @@ impl Host {
 impl PluginHost for Host {
     fn inspect(&self, component: Bytes) -> BoxFuture<'_, Result<Manifest>> {
         self.judge(component).boxed()
+    }
+
+    fn manifest(&self, component: Bytes) -> BoxFuture<'_, Result<Manifest>> {
+        self.look_at(component).boxed()
     }
 
     fn run(&self, call: Call) -> BoxFuture<'_, Result<Report>> {

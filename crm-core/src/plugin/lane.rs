@@ -26,6 +26,8 @@ pub(super) struct Lanes {
     pub(super) reacting: Lane,
     /// For replays and rehearsals.
     pub(super) trying: Lane,
+    /// For judging uploads: one of a tenant at a time, and each tenant in its turn.
+    pub(super) judging: Lane,
 }
 
 impl Lanes {
@@ -35,6 +37,7 @@ impl Lanes {
             answering: Lane::new(places / 2, 64, Duration::from_secs(1)),
             reacting: Lane::new(places / 3, 64, Duration::from_secs(5)),
             trying: Lane::new(places / 12, 4, Duration::from_secs(5)),
+            judging: Lane::new(SHARE, 2, Duration::from_secs(60)),
         }
     }
 }

@@ -106,13 +106,15 @@ pub(super) async fn lock_named(
 }
 
 /// How many plugins a tenant has.
-pub(super) async fn count(tx: &mut Tx<'_>, tenant: TenantId) -> Result<i64> {
+pub(super) async fn count(tx: &mut Tx<'_>, tenant: TenantId) -> Result<usize> {
     let sql = Sql::new("SELECT count(*) FROM plugins WHERE tenant_id = $1")
         .bind(tenant, ColumnType::Uuid)
         .returns(&[ColumnType::Int]);
-    tx.fetch_optional(sql)
-        .await?
-        .map_or(Ok(0), |mut row| row.int())
+    let count: i64 = match tx.fetch_optional(sql).await? {
+        Some(mut row) => row.int()?,
+        None => 0,
+    };
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 /// Writes a plugin's row, new or changed.

@@ -17,6 +17,8 @@ use crate::value::Value;
 #[derive(Default)]
 pub(super) struct Stage {
     pub(super) runs: AtomicUsize,
+    /// How many components it judged.
+    pub(super) judged: AtomicUsize,
     /// Whether those who are moody do something else.
     pub(super) moody: AtomicBool,
     /// Told when somebody begins to wait.
@@ -27,6 +29,19 @@ pub(super) struct Stage {
 
 impl PluginHost for Stage {
     fn inspect(&self, component: Bytes) -> BoxFuture<'_, Result<Manifest>> {
+        async move {
+            self.judged.fetch_add(1, Ordering::SeqCst);
+            let manifest = self.manifest(component).await?;
+            if manifest.description == "ponder" {
+                self.waiting.notify_one();
+                self.proceed.notified().await;
+            }
+            Ok(manifest)
+        }
+        .boxed()
+    }
+
+    fn manifest(&self, component: Bytes) -> BoxFuture<'_, Result<Manifest>> {
         async move { Manifest::parse(std::str::from_utf8(&component).map_err(Error::internal)?) }
             .boxed()
     }
