@@ -1,10 +1,12 @@
 //! What becomes of events, and of the runs they cause.
 
 use super::*;
+use crate::dispatch::{event_from_row, select_events};
 
 on_both_databases! {
     an_event_delivered_again_does_not_run_again
     a_chain_of_causes_ends
+    a_chain_of_causes_that_ends_at_many_places_is_noted_once
     a_failing_plugin_holds_nobody_up
     a_plugin_may_log_what_no_column_holds
     paging_visits_each_run_once
@@ -61,6 +63,29 @@ async fn a_chain_of_causes_ends(world: World) {
         "{:?}",
         runs[0]
     );
+    let audit = theatre.world.audit().await;
+    let noted = audit.iter().filter(|action| *action == "plugins.recursion");
+    assert_eq!(noted.count(), 1);
+}
+
+async fn a_chain_of_causes_that_ends_at_many_places_is_noted_once(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("read", "contacts.read").await;
+    let text = component("read", "contacts.read", "contact.created").replace("actor", "second");
+    let second = theatre.try_upload(theatre.world.admin, &text).await;
+    let second = second.unwrap();
+    theatre.contact("one").await;
+    let db = &theatre.world.crm.core.db;
+    let events = select_events(|sql| {
+        sql.push("tenant_id = ")
+            .arg(theatre.world.tenant, ColumnType::Uuid);
+    });
+    let event = event_from_row(db.fetch_all(events).await.unwrap().remove(0)).unwrap();
+    let ends = [&first, &second, &first, &second, &first, &second];
+    let ends = ends.map(|plugin| theatre.plugins.note_end_of_chain(plugin, &event));
+    for noted in futures::future::join_all(ends).await {
+        noted.unwrap();
+    }
     let audit = theatre.world.audit().await;
     let noted = audit.iter().filter(|action| *action == "plugins.recursion");
     assert_eq!(noted.count(), 1);
