@@ -59,6 +59,8 @@ pub enum MailKind {
     IdentityLinked,
     /// A plugin kept failing and was switched off.
     PluginParked,
+    /// A version of a plugin that some events went to kept failing, and gets none any more.
+    PluginCanaryEnded,
 }
 
 /// A mail to one person, ready to be sent.

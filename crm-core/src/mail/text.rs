@@ -41,11 +41,17 @@ impl Letter<'_> {
             MailKind::PasskeysChanged => "Your passkeys were changed".to_owned(),
             MailKind::IdentityLinked => "Another way to log in was added".to_owned(),
             MailKind::PluginParked => format!("A plugin of {tenant} was switched off"),
+            MailKind::PluginCanaryEnded => format!("The trial of a plugin of {tenant} was ended"),
         };
         let parked = format!(
             "The plugin {} of {tenant} kept failing and was switched off. What it guards stays \
              refused, and its webhooks take no messages. Its run records say why it failed; enable it \
              again once that is mended.",
+            self.by.unwrap_or_default()
+        );
+        let ended = format!(
+            "A version of the plugin {} of {tenant} that was tried on some of the events kept failing, \
+             and gets none any more; the active version goes on. Its run records say why it failed.",
             self.by.unwrap_or_default()
         );
         let invited = match self.by {
@@ -98,6 +104,7 @@ impl Letter<'_> {
                  you can log in by it. If it was not you, unlink it and tell your administrator."
             }
             MailKind::PluginParked => parked.as_str(),
+            MailKind::PluginCanaryEnded => ended.as_str(),
         };
         let link = self.link.as_ref().map(|link| self.url(link, options));
         let action = match (&link, &self.link) {

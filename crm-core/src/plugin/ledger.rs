@@ -1,5 +1,6 @@
 //! What a run leaves behind, in one transaction: its record, what it was given and exchanged, and what
-//! it adds to the tenant's usage of the day. Who keeps failing is parked.
+//! it adds to the tenant's usage of the day. Who keeps failing is parked; a canary that does is ended, and
+//! its failures count for nothing but itself.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -15,10 +16,13 @@ use crate::error::{Error, Result};
 use crate::hook::{Input, Outcome, Report};
 use crate::id::{EventId, RunId};
 use crate::journal::{self, Author};
+use crate::mail::MailKind;
 use crate::scope::{Actor, RequestContext};
 
 /// So many failures in a row park a plugin.
 const FAILURES: u64 = 20;
+/// So many in a row of a canary end it.
+const CANARY_FAILURES: u64 = 5;
 
 /// A run that is over.
 pub(super) struct Ended {
@@ -117,8 +121,8 @@ impl Plugins {
         let tidied = async {
             self.make_room(plugin.tenant_id, bytes).await?;
             match failed {
-                true if self.keeps_failing(plugin).await? => self.park(plugin).await,
-                _ => Ok(()),
+                true => self.after_failure(plugin).await,
+                false => Ok(()),
             }
         };
         if let Err(error) = tidied.await {
@@ -128,12 +132,25 @@ impl Plugins {
         Ok(())
     }
 
-    /// Whether the plugin's last runs all failed.
-    async fn keeps_failing(&self, plugin: &Plugin) -> Result<bool> {
+    /// What becomes of a plugin that failed in this version.
+    async fn after_failure(&self, plugin: &Plugin) -> Result<()> {
+        let most = match plugin.is_canary() {
+            true => CANARY_FAILURES,
+            false => FAILURES,
+        };
+        match self.keeps_failing(plugin, most).await? {
+            true if plugin.is_canary() => self.end_canary(plugin).await,
+            true => self.park(plugin).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Whether so many of the last runs of the plugin in this version all failed.
+    async fn keeps_failing(&self, plugin: &Plugin, most: u64) -> Result<bool> {
         let mut last = Sql::new(
             "SELECT outcome FROM plugin_runs WHERE tenant_id = $1 AND plugin_id = $2 \
              AND started_at >= $3 AND outcome NOT IN ('refused', 'cancelled') \
-             AND counts = $4 ORDER BY id DESC LIMIT ",
+             AND counts = $4 AND sha256 = $5 ORDER BY id DESC LIMIT ",
         )
         .bind(plugin.tenant_id, ColumnType::Uuid)
         .bind(plugin.id, ColumnType::Uuid)
@@ -142,23 +159,55 @@ impl Plugins {
             ColumnType::Instant,
         )
         .bind(true, ColumnType::Bool)
+        .bind(plugin.sha256.to_vec(), ColumnType::Bytes)
         .returns(&[ColumnType::Text]);
-        last.number(FAILURES);
+        last.number(most);
         let rows = self.0.core.db.fetch_all(last).await?;
         let mut failures = 0;
         for mut row in rows {
             let outcome = Outcome::parse(&row.text::<String>()?);
             failures += u64::from(outcome.is_some_and(Outcome::is_failure));
         }
-        Ok(failures >= FAILURES)
+        Ok(failures >= most)
     }
 
-    /// Parks a plugin until an administrator has looked at it.
-    async fn park(&self, plugin: &Plugin) -> Result<()> {
-        // Whom to tell is no reason not to park it.
+    /// Parks a plugin until an administrator has looked at it, unless another version is active by now.
+    pub(super) async fn park(&self, plugin: &Plugin) -> Result<()> {
+        let failed = plugin.sha256;
+        let park = move |plugin: &mut Plugin| {
+            let active = plugin.sha256 == failed;
+            if active {
+                plugin.status = PluginStatus::Parked;
+                plugin.parked = Some(format!("its last {FAILURES} runs failed"));
+            }
+            active
+        };
+        let told = ("plugins.park", MailKind::PluginParked);
+        self.step_in(plugin, told, park).await
+    }
+
+    /// Sends no more events to a canary.
+    async fn end_canary(&self, plugin: &Plugin) -> Result<()> {
+        let failed = plugin.sha256;
+        let end = move |plugin: &mut Plugin| {
+            let ended = plugin.canary.take_if(|canary| canary.sha256 == failed);
+            ended.is_some()
+        };
+        let told = ("plugins.end_canary", MailKind::PluginCanaryEnded);
+        self.step_in(plugin, told, end).await
+    }
+
+    /// Changes an enabled plugin because it failed, and tells the audit log and some people.
+    async fn step_in(
+        &self,
+        plugin: &Plugin,
+        (action, kind): (&'static str, MailKind),
+        change: impl FnOnce(&mut Plugin) -> bool + Send + 'static,
+    ) -> Result<()> {
+        // Whom to tell is no reason not to do it.
         let readers = self.readers(plugin).await.unwrap_or_else(|error| {
             let (plugin, error) = (plugin.id, &error as &dyn std::error::Error);
-            tracing::warn!(%plugin, error, "nobody is told that a plugin was parked");
+            tracing::warn!(%plugin, error, action, "nobody is told what became of a plugin");
             Vec::new()
         });
         let (core, tenant, id) = (self.0.core.clone(), plugin.tenant_id, plugin.id);
@@ -172,11 +221,12 @@ impl Plugins {
                     return Ok(());
                 }
                 let mut after = before.clone();
-                after.status = PluginStatus::Parked;
-                after.parked = Some(format!("its last {FAILURES} runs failed"));
+                if !change(&mut after) {
+                    return Ok(());
+                }
                 store::put(tx, &after).await?;
                 timer::settle(tx, &after, clock.now(), Some(&before)).await?;
-                notice::tell(tx, &core, &after, readers).await?;
+                notice::tell(tx, &core, &after, (kind, readers)).await?;
                 let request = RequestContext {
                     id: "plugins".into(),
                     address: None,
@@ -190,7 +240,7 @@ impl Plugins {
                 let json = |plugin: &Plugin| serde_json::to_value(plugin).map_err(Error::internal);
                 let (before, after) = (Some(json(&before)?), Some(json(&after)?));
                 let entity = (OBJECT, Some(id.to_string()));
-                journal::audit_by(tx, author, "plugins.park", entity, before, after).await
+                journal::audit_by(tx, author, action, entity, before, after).await
             })
         });
         job.await?;

@@ -1,4 +1,4 @@
-//! The mails that say that a plugin was parked: to whoever enabled it, and to those who may enable it
+//! The mails that say that a plugin was parked, or its canary ended: to whoever enabled it, and to those who may enable it
 //! again, some of them.
 
 use super::{OBJECT, Plugin, Plugins};
@@ -68,12 +68,12 @@ impl Plugins {
     }
 }
 
-/// Puts the mails into the transaction that parks the plugin, which never fails for them.
+/// Puts the mails into the transaction that changes the plugin, which never fails for them.
 pub(super) async fn tell(
     tx: &mut Tx<'_>,
     core: &Core,
     plugin: &Plugin,
-    readers: Vec<Reader>,
+    (kind, readers): (MailKind, Vec<Reader>),
 ) -> Result<()> {
     let tenant = plugin.tenant_id;
     let name = Sql::new("SELECT name FROM tenants WHERE id = $1")
@@ -85,7 +85,7 @@ pub(super) async fn tell(
     };
     for reader in readers {
         let letter = Letter {
-            kind: MailKind::PluginParked,
+            kind,
             to: &reader.email,
             name: &reader.name,
             tenant: Some(&name),
@@ -95,7 +95,7 @@ pub(super) async fn tell(
         let until = core.clock.now() + HOLDS;
         match mail::enqueue_of(tx, core, tenant, letter, until).await {
             Err(Error::Unavailable { .. }) => {
-                tracing::warn!(%tenant, plugin = %plugin.id, "nobody is told that a plugin was parked");
+                tracing::warn!(%tenant, plugin = %plugin.id, "nobody is told what became of a plugin");
                 return Ok(());
             }
             queued => queued?,

@@ -84,7 +84,8 @@ fn after(crashes: i64) -> TimeDelta {
     (FIRST * (1 << doublings)).min(LONGEST)
 }
 
-/// Takes note of how a run ended; answers whether that changed anything about the plugin.
+/// Takes note of how a run ended; answers whether that changed anything about the plugin. A run of
+/// another version than the active one tells nothing of that.
 pub(super) async fn note(
     tx: &mut Tx<'_>,
     plugin: &Plugin,
@@ -95,6 +96,7 @@ pub(super) async fn note(
         Sql::new(sql)
             .bind(plugin.tenant_id, ColumnType::Uuid)
             .bind(plugin.id, ColumnType::Uuid)
+            .bind(plugin.sha256.to_vec(), ColumnType::Bytes)
     };
     if !outcome.is_crash() {
         let recovered = matches!(outcome, Outcome::Succeeded | Outcome::Failed);
@@ -102,19 +104,25 @@ pub(super) async fn note(
             return Ok(false);
         }
         let reset = of(
-            "UPDATE plugins SET crashes = 0, rests_until = NULL WHERE tenant_id = $1 AND id = $2",
+            "UPDATE plugins SET crashes = 0, rests_until = NULL WHERE tenant_id = $1 AND id = $2 \
+             AND sha256 = $3",
         );
-        tx.execute(reset).await?;
-        return Ok(true);
+        return Ok(tx.execute(reset).await? > 0);
     }
     let count = of(
         "UPDATE plugins SET crashes = crashes + 1 WHERE tenant_id = $1 AND id = $2 \
-         RETURNING crashes",
+         AND sha256 = $3 RETURNING crashes",
     );
     let row = tx.fetch_optional(count.returns(&[ColumnType::Int])).await?;
-    let crashes: i64 = row.map_or(Ok(0), |mut row| row.int())?;
+    let Some(mut row) = row else {
+        return Ok(false);
+    };
+    let crashes: i64 = row.int()?;
     if crashes >= CRASHES {
-        let rest = of("UPDATE plugins SET rests_until = $3 WHERE tenant_id = $1 AND id = $2");
+        let rest = of(
+            "UPDATE plugins SET rests_until = $4 WHERE tenant_id = $1 AND id = $2 \
+             AND sha256 = $3",
+        );
         let until = now + after(crashes);
         tx.execute(rest.bind(until, ColumnType::Instant)).await?;
     }

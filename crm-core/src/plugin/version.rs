@@ -339,6 +339,14 @@ fn activate(plugin: &mut Plugin, version: Version) {
     plugin.manifest = version.manifest;
 }
 
+impl Plugin {
+    /// Whether this is the plugin in the version that only some events go to.
+    pub(super) fn is_canary(&self) -> bool {
+        self.canary
+            .is_some_and(|canary| canary.sha256 == self.sha256)
+    }
+}
+
 /// A plugin that runs, and the version of it that some events go to.
 pub(super) struct Installed {
     pub(super) plugin: Arc<Plugin>,
@@ -357,6 +365,9 @@ impl Installed {
                     let plugin = Plugin {
                         sha256: version.sha256,
                         manifest: version.manifest,
+                        // It never rests: it is ended.
+                        crashes: 0,
+                        rests_until: None,
                         ..plugin.clone()
                     };
                     (canary.percent, Arc::new(plugin))

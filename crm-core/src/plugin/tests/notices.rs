@@ -16,7 +16,7 @@ impl Theatre {
         self.dispatch().await;
     }
 
-    async fn verify(&self, users: &[UserId]) {
+    pub(super) async fn verify(&self, users: &[UserId]) {
         for user in users {
             let sql = Sql::new("UPDATE users SET email_verified_at = created_at WHERE id = $1");
             self.world.execute(sql.bind(*user, ColumnType::Uuid)).await;
@@ -24,7 +24,7 @@ impl Theatre {
     }
 
     /// The mails that wait, as they are.
-    async fn mails(&self) -> Vec<Mail> {
+    pub(super) async fn mails(&self) -> Vec<Mail> {
         let core = &self.world.crm.core;
         let sql = Sql::new("SELECT id, sealed FROM mails ORDER BY id")
             .returns(&[ColumnType::Uuid, ColumnType::Bytes]);

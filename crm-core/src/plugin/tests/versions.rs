@@ -12,6 +12,9 @@ on_both_databases! {
     a_version_that_asks_no_more_is_activated_at_once
     another_version_does_not_rest_for_what_the_one_before_did
     a_canary_gets_its_share_of_the_events_always_the_same
+    a_canary_that_keeps_failing_is_ended_and_the_active_version_goes_on
+    an_active_version_that_crashes_rests_and_its_canary_goes_on
+    a_version_that_is_not_active_any_more_parks_nothing
     a_version_that_does_not_run_is_deleted_with_its_component
     a_tenant_that_insists_runs_signed_versions_only
     settings_and_keys_are_the_tenants_own
@@ -157,6 +160,83 @@ async fn a_canary_gets_its_share_of_the_events_always_the_same(world: World) {
     theatre.contact("one").await;
     theatre.dispatch().await;
     assert_eq!(theatre.runs(&first).await[0].sha256, Some(first.sha256));
+}
+
+async fn a_canary_that_keeps_failing_is_ended_and_the_active_version_goes_on(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("read", "contacts.read").await;
+    let update = theatre.update().await;
+    theatre.verify(&[theatre.world.admin]).await;
+    for script in ["fail", "crash"] {
+        let second = theatre.upload(script, "contacts.read").await;
+        let tried = sha256(&second);
+        let canary = theatre.plugins.canary(&update, first.id, &tried, 50);
+        canary.await.unwrap();
+        let runs_of = async |version: &Plugin| {
+            let runs = theatre.runs(&first).await.into_iter();
+            let runs = runs.filter(|run| run.sha256 == Some(version.sha256));
+            runs.map(|run| run.outcome).collect::<Vec<_>>()
+        };
+        for _ in 0..40 {
+            theatre.contact("one").await;
+            theatre.dispatch().await;
+        }
+        assert_eq!(runs_of(&second).await.len(), 5, "{script}");
+        let went_well = runs_of(&first).await;
+        assert!(went_well.iter().all(|one| *one == Outcome::Succeeded));
+        let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+        let after = theatre.plugins.get(&permit, first.id).await.unwrap();
+        assert_eq!(
+            (after.status, after.canary, after.crashes, after.rests_until),
+            (PluginStatus::Enabled, None, 0, None)
+        );
+    }
+    let audit = theatre.world.audit().await;
+    let ended = audit.iter().filter(|one| *one == "plugins.end_canary");
+    assert_eq!(ended.count(), 2);
+    let mails = theatre.mails().await;
+    assert_eq!(mails.len(), 2);
+    assert_eq!(mails[0].kind, crate::mail::MailKind::PluginCanaryEnded);
+}
+
+async fn an_active_version_that_crashes_rests_and_its_canary_goes_on(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("crash", "contacts.read").await;
+    let second = theatre.upload("read", "contacts.read").await;
+    let update = theatre.update().await;
+    let tried = sha256(&second);
+    let canary = theatre.plugins.canary(&update, first.id, &tried, 50);
+    canary.await.unwrap();
+    for _ in 0..40 {
+        theatre.contact("one").await;
+        theatre.dispatch().await;
+    }
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let after = theatre.plugins.get(&permit, first.id).await.unwrap();
+    assert_eq!(after.crashes, 5, "no success of the canary counts for it");
+    assert!(after.rests_until.is_some() && after.canary.is_some());
+    let runs = theatre.runs(&first).await.into_iter();
+    let mut tried = runs.filter(|run| run.sha256 == Some(second.sha256));
+    assert!(tried.all(|run| run.outcome == Outcome::Succeeded));
+}
+
+async fn a_version_that_is_not_active_any_more_parks_nothing(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("fail", "contacts.read").await;
+    for _ in 0..19 {
+        theatre.contact("one").await;
+        theatre.dispatch().await;
+    }
+    let second = theatre
+        .upload("fail", "contacts.read contacts.update")
+        .await;
+    theatre.enable(theatre.world.admin, &second).await;
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    theatre.plugins.park(&first).await.unwrap();
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let after = theatre.plugins.get(&permit, first.id).await.unwrap();
+    assert_eq!(after.status, PluginStatus::Enabled, "{after:?}");
 }
 
 async fn a_version_that_does_not_run_is_deleted_with_its_component(world: World) {
