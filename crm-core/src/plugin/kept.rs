@@ -9,11 +9,14 @@ use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use crate::event::{ChangeKind, Event};
-use crate::hook::{ActionCall, Change, Fields, Input, Tick, Webhook, WokenBy};
+use crate::hook::{
+    ActionCall, Change, Fields, Input, Mask, Outcome, Output, Report, Tick, Verdict, Webhook,
+    WokenBy,
+};
 use crate::id::RecordId;
 use crate::value::Value;
 
@@ -104,6 +107,110 @@ pub(super) fn keep(fields: Fields) -> KeptFields {
 pub(super) fn give(fields: KeptFields) -> Fields {
     let fields = fields.into_iter();
     fields.map(|(name, value)| (name, value.into())).collect()
+}
+
+/// Most bytes of an answer that is kept, as JSON.
+const MOST_ANSWERED: usize = 64 * 1024;
+
+/// How a run ended on the host, as stored: what follows from its answer comes later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct KeptEnd {
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<String>,
+    pub(super) answer: Option<KeptAnswer>,
+}
+
+/// What a run answered, as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum KeptAnswer {
+    Accept,
+    Amend {
+        fields: KeptFields,
+    },
+    Reject {
+        code: String,
+        message: String,
+        field: Option<String>,
+    },
+    Action {
+        text: Option<String>,
+    },
+    /// An answer of so many bytes, which is not kept.
+    TooLarge {
+        bytes: usize,
+    },
+}
+
+impl KeptEnd {
+    /// The end of a run whose report holds no secret; what it answers may.
+    pub(super) fn of(report: &Report, mask: &Mask) -> Self {
+        let answer = report.output.clone().and_then(KeptAnswer::of);
+        Self {
+            outcome: report.outcome,
+            error: report.error.clone(),
+            answer: answer.map(|answer| answer.bounded(mask)),
+        }
+    }
+}
+
+impl KeptAnswer {
+    fn of(output: Output) -> Option<Self> {
+        Some(match output {
+            Output::Description { .. } => return None,
+            Output::Verdict(Verdict::Accept) => Self::Accept,
+            Output::Verdict(Verdict::Amend(fields)) => Self::Amend {
+                fields: keep(fields),
+            },
+            Output::Verdict(Verdict::Reject {
+                code,
+                message,
+                field,
+            }) => Self::Reject {
+                code,
+                message,
+                field,
+            },
+            Output::Action(text) => Self::Action { text },
+        })
+    }
+
+    /// The same without secrets, if it is not too large.
+    fn bounded(self, mask: &Mask) -> Self {
+        let masked = || {
+            let mut json = serde_json::to_value(&self)?;
+            mask.hide_texts(&mut json);
+            serde_json::from_value(json)
+        };
+        match serde_json::to_vec(&self).map_or(usize::MAX, |text| text.len()) {
+            bytes if bytes > MOST_ANSWERED => Self::TooLarge { bytes },
+            bytes => masked().unwrap_or(Self::TooLarge { bytes }),
+        }
+    }
+
+    /// As it is shown.
+    pub(super) fn shown(self) -> Json {
+        match self {
+            Self::Accept => json!({"kind": "accept"}),
+            Self::Amend { fields } => {
+                let fields = give(fields).into_iter().map(|(name, value)| {
+                    let value = serde_json::to_value(value).unwrap_or_default();
+                    (name, value)
+                });
+                json!({"kind": "amend", "fields": Json::Object(fields.collect())})
+            }
+            Self::Reject {
+                code,
+                message,
+                field,
+            } => json!({"kind": "reject", "code": code, "message": message, "field": field}),
+            Self::Action { text } => {
+                let answer = text.map(|text| serde_json::from_str(&text).unwrap_or(json!(text)));
+                json!({"kind": "action", "answer": answer})
+            }
+            Self::TooLarge { bytes } => json!({"kind": "too_large", "bytes": bytes}),
+        }
+    }
 }
 
 /// What woke a plugin, as stored.

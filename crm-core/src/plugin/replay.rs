@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use serde::Serialize;
+use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use super::door::TenantDoor;
-use super::kept::KeptInput;
+use super::kept::{KeptAnswer, KeptInput};
 use super::standing::Standing;
 use super::transcript::{Divergence, Replayer, Transcript};
 use super::version::UNSIGNED;
@@ -17,12 +18,12 @@ use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::hook::{Call, Door, Input, LogLine, Outcome};
 use crate::id::{PluginId, RunId};
-use crate::scope::{Origin, Permit, Scope, Update};
+use crate::scope::{Origin, Permit, Read, Scope, Update};
 
 /// What came of a replay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Replay {
-    /// Whether it asked, logged, used and ended as its run did.
+    /// Whether it asked, logged, used, answered and ended as its run did.
     pub identical: bool,
     /// Where it first asked something else.
     pub divergence: Option<Divergence>,
@@ -34,6 +35,8 @@ pub struct Replay {
     pub fuel: u64,
     /// What it logged.
     pub logs: Vec<LogLine>,
+    /// What it answered, in the form of [`Plugins::run_answer`].
+    pub answer: Option<Json>,
 }
 
 impl Plugins {
@@ -61,7 +64,8 @@ impl Plugins {
         let plugin = store::find(&core.db, tenant, id).await?;
         let plugin = plugin.ok_or(Error::NotFound)?;
         let recorded = run::find(&core.db, tenant, id, run).await?;
-        let (seed, input, transcript) = self.kept(&plugin, run).await?;
+        let (seed, input, mut transcript) = self.kept(&plugin, run).await?;
+        let kept_end = transcript.end.take();
         let versions = version::list(&core.db, tenant, id).await?;
         let mut versions = versions.into_iter();
         let version = versions.find(|version| Some(version.sha256) == recorded.sha256);
@@ -104,9 +108,13 @@ impl Plugins {
         self.settle_trial(ended.reserved, &ended.report.usage)
             .await?;
         let mut report = ended.report;
-        let divergence = door.finish(&mut report);
+        let (divergence, end) = door.finish(&mut report);
+        let ended_so = match kept_end {
+            Some(kept) => kept == end,
+            None => report.outcome == recorded.outcome,
+        };
         let same = divergence.is_none()
-            && report.outcome == recorded.outcome
+            && ended_so
             && i64::try_from(report.usage.fuel) == Ok(recorded.fuel)
             && report.logs == recorded.logs;
         Ok(Replay {
@@ -116,7 +124,27 @@ impl Plugins {
             error: report.error,
             fuel: report.usage.fuel,
             logs: report.logs,
+            answer: end.answer.map(KeptAnswer::shown),
         })
+    }
+
+    /// What a run answered, as far as that is kept: the `kind` is `accept`, `amend` with the `fields`,
+    /// or `reject` with `code`, `message` and `field` for a judge, `action` with the `answer`, and
+    /// `too_large` with its `bytes`. Secrets are hidden.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn run_answer(
+        &self,
+        permit: &Permit<Read>,
+        id: PluginId,
+        run: RunId,
+    ) -> Result<Option<Json>> {
+        let plugin = self.get(permit, id).await?;
+        self.run(permit, id, run).await?;
+        let details = self.details(&plugin, run).await?;
+        let end = details.and_then(|(_, _, transcript)| transcript.end);
+        Ok(end.and_then(|end| end.answer).map(KeptAnswer::shown))
     }
 
     /// Whether the plugin is switched on or off meanwhile, or gone, or the tenant suspended.
@@ -127,8 +155,22 @@ impl Plugins {
         other || matches!(core.policy.is_active(tenant).await, Ok(false))
     }
 
-    /// The seed, the input and the transcript of a run.
-    async fn kept(&self, plugin: &Plugin, run: RunId) -> Result<([u8; 32], Input, Transcript)> {
+    /// The seed, the input and the transcript of a run that can be played again.
+    async fn kept(&self, plugin: &Plugin, run: RunId) -> Result<Details> {
+        let details = self.details(plugin, run).await?;
+        let details = details.ok_or_else(|| {
+            not_replayable("it never began, or what it exchanged is not kept any more")
+        })?;
+        match details.2.truncated {
+            true => Err(not_replayable(
+                "it exchanged more with the host than is kept",
+            )),
+            false => Ok(details),
+        }
+    }
+
+    /// What is kept of a run.
+    async fn details(&self, plugin: &Plugin, run: RunId) -> Result<Option<Details>> {
         let select = Sql::new(
             "SELECT seed, input, transcript FROM plugin_run_details \
              WHERE tenant_id = $1 AND run_id = $2",
@@ -137,9 +179,9 @@ impl Plugins {
         .bind(run, ColumnType::Uuid)
         .returns(&[ColumnType::Bytes, ColumnType::Bytes, ColumnType::Bytes]);
         let row = self.0.core.db.fetch_optional(select).await?;
-        let mut row = row.ok_or_else(|| {
-            not_replayable("it never began, or what it exchanged is not kept any more")
-        })?;
+        let Some(mut row) = row else {
+            return Ok(None);
+        };
         let broken = |column: &'static str| Error::Inconsistent {
             table: "plugin_run_details".into(),
             column: column.into(),
@@ -151,14 +193,12 @@ impl Plugins {
         let input: KeptInput = serde_json::from_slice(&input).map_err(|_| broken("input"))?;
         let transcript: Transcript =
             serde_json::from_slice(&transcript).map_err(|_| broken("transcript"))?;
-        match transcript.truncated {
-            true => Err(not_replayable(
-                "it exchanged more with the host than is kept",
-            )),
-            false => Ok((seed, input.into(), transcript)),
-        }
+        Ok(Some((seed, input.into(), transcript)))
     }
 }
+
+/// The seed, the input and the transcript of a run.
+type Details = ([u8; 32], Input, Transcript);
 
 fn not_replayable(why: &str) -> Error {
     let message = format!("this run cannot be played again: {why}");

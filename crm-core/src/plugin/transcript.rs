@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::{Answered, Asked, Exchange, Kept, answered, given};
-use super::kept::{Base64, keep};
+use super::kept::{Base64, KeptEnd, keep};
 use crate::error::{Error, Result};
 use crate::hook::{
     Door, DoorPage, DoorQuery, DoorRequest, DoorResponse, Fields, Mask, Output, Report, Verdict,
@@ -31,6 +31,9 @@ pub(super) struct Transcript {
     pub(super) exchanges: Vec<Exchange>,
     /// Whether more was exchanged than is kept; such a run cannot be replayed.
     pub(super) truncated: bool,
+    /// How it ended; absent for runs of an earlier release.
+    #[serde(default)]
+    pub(super) end: Option<KeptEnd>,
 }
 
 /// The exchange without secrets.
@@ -122,8 +125,9 @@ impl Recorder {
 
     /// The transcript; what the report says holds no secret either.
     pub(super) fn finish(&self, report: &mut Report) -> Transcript {
-        let tape = std::mem::take(&mut *self.tape.lock());
+        let mut tape = std::mem::take(&mut *self.tape.lock());
         mask_report(&tape.mask, report);
+        tape.transcript.end = Some(KeptEnd::of(report, &tape.mask));
         tape.transcript
     }
 
@@ -185,6 +189,24 @@ struct Playback {
     divergence: Option<Divergence>,
 }
 
+impl Playback {
+    /// Where it first went another way, without secrets.
+    fn divergence(&mut self) -> Option<Divergence> {
+        let at = self.at;
+        let unasked = self.left.pop_front().map(|exchange| Divergence {
+            at,
+            recorded: serde_json::to_value(exchange.call).ok(),
+            replayed: None,
+        });
+        let mut divergence = self.divergence.take().or(unasked)?;
+        let shown = [&mut divergence.recorded, &mut divergence.replayed];
+        for json in shown.into_iter().flatten() {
+            self.mask.hide_texts(json);
+        }
+        Some(divergence)
+    }
+}
+
 impl Replayer {
     /// `cancel` is what stops the replay where it goes another way.
     pub(super) fn new(
@@ -204,22 +226,13 @@ impl Replayer {
         }
     }
 
-    /// Where the replay first went another way, if it did; what is reported holds no secret.
-    pub(super) fn finish(&self, report: &mut Report) -> Option<Divergence> {
+    /// Where the replay first went another way, if it did, and how it ended; what is reported holds no
+    /// secret.
+    pub(super) fn finish(&self, report: &mut Report) -> (Option<Divergence>, KeptEnd) {
         let mut state = self.state.lock();
         mask_report(&state.mask, report);
-        let at = state.at;
-        let unasked = state.left.pop_front().map(|exchange| Divergence {
-            at,
-            recorded: serde_json::to_value(exchange.call).ok(),
-            replayed: None,
-        });
-        let mut divergence = state.divergence.take().or(unasked)?;
-        let shown = [&mut divergence.recorded, &mut divergence.replayed];
-        for json in shown.into_iter().flatten() {
-            state.mask.hide_texts(json);
-        }
-        Some(divergence)
+        let end = KeptEnd::of(report, &state.mask);
+        (state.divergence(), end)
     }
 
     /// The recorded answer to this call.

@@ -61,6 +61,19 @@ struct Run {
     started_at: Instant,
 }
 
+/// One run of a plugin, with what it answered.
+#[derive(Object)]
+#[oai(rename = "PluginRunDetails")]
+struct Details {
+    #[oai(flatten)]
+    run: Run,
+    /// What it answered, as far as that is kept; null where it answered nothing. Its `kind` is `accept`,
+    /// `amend` with the `fields`, or `reject` with `code`, `message` and `field` for a judge, `action`
+    /// with the `answer`, and `too_large` with its `bytes`. Secrets are hidden.
+    #[oai(nullable)]
+    answer: Option<Any<Value>>,
+}
+
 /// How a run ended.
 #[derive(Enum, Clone, Copy)]
 #[oai(rename = "PluginRunOutcome", rename_all = "snake_case")]
@@ -130,7 +143,7 @@ struct Followed {
 #[derive(Object)]
 #[oai(rename = "PluginReplay")]
 struct Replay {
-    /// Whether it asked, logged, used and ended as its run did.
+    /// Whether it asked, logged, used, answered and ended as its run did.
     identical: bool,
     /// Where it first asked something else; null when it did not.
     #[oai(nullable)]
@@ -143,6 +156,9 @@ struct Replay {
     fuel: i64,
     /// What it logged.
     logs: Vec<Log>,
+    /// What it answered, in the form of a run's.
+    #[oai(nullable)]
+    answer: Option<Any<Value>>,
 }
 
 /// Where a replay went another way than its run.
@@ -235,7 +251,7 @@ impl Runs {
 
     /// Get a run
     ///
-    /// Permission: `plugins.read`.
+    /// With what it answered. Permission: `plugins.read`.
     #[oai(
         path = "/:id/runs/:run_id",
         method = "get",
@@ -246,10 +262,14 @@ impl Runs {
         caller: Caller,
         id: Path<Uuid>,
         run_id: Path<Uuid>,
-    ) -> Result<Json<Run>, Problem> {
+    ) -> Result<Json<Details>, Problem> {
         let permit = caller.permit::<Read>("plugins")?;
         let (id, run) = (PluginId(id.0), RunId(run_id.0));
-        Ok(Json(self.plugins.run(&permit, id, run).await?.into()))
+        let answer = self.plugins.run_answer(&permit, id, run).await?;
+        Ok(Json(Details {
+            run: self.plugins.run(&permit, id, run).await?.into(),
+            answer: answer.map(Any),
+        }))
     }
 
     /// Replay a run
@@ -317,6 +337,7 @@ impl From<plugin::Replay> for Replay {
             error: replay.error,
             fuel: i64::try_from(replay.fuel).unwrap_or(i64::MAX),
             logs: replay.logs.into_iter().map(Log::from).collect(),
+            answer: replay.answer.map(Any),
         }
     }
 }

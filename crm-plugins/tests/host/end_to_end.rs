@@ -36,39 +36,55 @@ fn guest(body: &str) -> Vec<u8> {
     Guest::new("handle", body).manifest(manifest).component()
 }
 
-struct Office {
-    crm: Crm,
-    scope: Scope,
-    _backend: Backend,
+/// A tenant of a library with plugins on this host.
+pub(super) struct Office {
+    pub(super) crm: Crm,
+    pub(super) scope: Scope,
+    backend: Backend,
+}
+
+fn request() -> RequestContext {
+    RequestContext {
+        id: "test".into(),
+        address: None,
+    }
+}
+
+async fn library(backend: &Backend, limits: Limits) -> Result<Crm> {
+    let crm = Crm::builder()
+        .database(backend.url())
+        .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
+        .modules(default_modules())
+        .plugins(Arc::new(host(limits)));
+    Ok(crm.build().await?)
 }
 
 impl Office {
-    async fn open(backend: Backend, limits: Limits) -> Result<Self> {
-        let crm = Crm::builder()
-            .database(backend.url())
-            .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
-            .modules(default_modules())
-            .plugins(Arc::new(host(limits)))
-            .build()
-            .await?;
-        let request = RequestContext {
-            id: "test".into(),
-            address: None,
-        };
-        let tenant = crm.tenants().create("acme", request.clone()).await?;
-        let scope = crm.operator(tenant.id, request);
+    pub(super) async fn open(backend: Backend, limits: Limits) -> Result<Self> {
+        let crm = library(&backend, limits).await?;
+        let tenant = crm.tenants().create("acme", request()).await?;
+        let scope = crm.operator(tenant.id, request());
         Ok(Self {
             crm,
             scope,
-            _backend: backend,
+            backend,
         })
     }
 
-    fn plugins(&self) -> &Plugins {
+    /// The same tenant, with plugins on a host that has run nothing yet.
+    pub(super) async fn on_another_host(self) -> Result<Self> {
+        let tenant = self.scope.tenant();
+        self.crm.close().await;
+        let crm = library(&self.backend, Limits::default()).await?;
+        let scope = crm.operator(tenant, request());
+        Ok(Self { crm, scope, ..self })
+    }
+
+    pub(super) fn plugins(&self) -> &Plugins {
         self.crm.plugins().expect("built with a host")
     }
 
-    async fn install(&self, component: Vec<u8>) -> Result<PluginId> {
+    pub(super) async fn install(&self, component: Vec<u8>) -> Result<PluginId> {
         let digest = Sha256::digest(&component);
         let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let plugin = self
@@ -82,7 +98,7 @@ impl Office {
         Ok(plugin.id)
     }
 
-    async fn create(&self, contact: Value) -> Result<RecordId> {
+    pub(super) async fn create(&self, contact: Value) -> Result<RecordId> {
         let body = contact.as_object().cloned().unwrap_or_default();
         Ok(self
             .crm
@@ -101,7 +117,7 @@ impl Office {
         Ok(serde_json::to_value(record)?)
     }
 
-    async fn runs(&self, plugin: PluginId) -> Result<Vec<Run>> {
+    pub(super) async fn runs(&self, plugin: PluginId) -> Result<Vec<Run>> {
         let query = RunQuery {
             limit: 10,
             ..RunQuery::default()

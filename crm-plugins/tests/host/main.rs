@@ -18,6 +18,7 @@ mod limits;
 mod memory_door;
 mod real;
 mod records;
+mod replay;
 mod upload;
 mod worker;
 

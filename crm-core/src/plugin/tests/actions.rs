@@ -5,6 +5,7 @@ use crate::record::{Answered, Filter, Once};
 
 on_both_databases! {
     an_action_runs_at_once_and_answers_with_its_run
+    a_replay_that_answers_something_else_is_not_identical
     an_action_with_a_key_is_run_once
     an_action_that_could_not_be_run_leaves_its_key_free
     an_action_does_no_more_than_its_caller_may
@@ -101,6 +102,23 @@ async fn an_action_runs_at_once_and_answers_with_its_run(world: World) {
     theatre.plugins.disable(&permit, plugin.id).await.unwrap();
     let gone = theatre.ask(admin, Targets::One(contact)).await;
     assert_eq!(refusal(gone), "not_found");
+}
+
+async fn a_replay_that_answers_something_else_is_not_identical(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.install_manifest("sway", GREET).await;
+    let admin = theatre.world.admin;
+    let contact = theatre.contact("one").await;
+    let acted = theatre.ask(admin, Targets::One(contact)).await.unwrap();
+    let answer = json!({"kind": "action", "answer": acted.answer});
+    for moody in [false, true] {
+        theatre.stage.moody.store(moody, Ordering::SeqCst);
+        let permit = theatre.world.permit(admin, OBJECT).await;
+        let replay = theatre.plugins.replay(&permit, plugin.id, acted.run).await;
+        let replay = replay.unwrap();
+        assert_eq!(replay.identical, !moody, "{replay:?}");
+        assert_eq!(replay.answer.as_ref() == Some(&answer), !moody);
+    }
 }
 
 async fn an_action_with_a_key_is_run_once(world: World) {

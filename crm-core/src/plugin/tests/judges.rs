@@ -12,6 +12,7 @@ on_both_databases! {
     a_plugin_that_judges_reads_records_and_writes_none
     an_amendment_keeps_to_what_the_plugin_may_write
     judges_speak_in_the_order_of_their_names
+    what_a_judge_answered_is_kept_with_its_run_and_replayed
 }
 
 /// What a plugin says to a change.
@@ -226,4 +227,39 @@ async fn judges_speak_in_the_order_of_their_names(world: World) {
     // There is nothing to append to what goes.
     assert_eq!(gone.unwrap_err().code(), "plugin_failed");
     drop(write);
+}
+
+async fn what_a_judge_answered_is_kept_with_its_run_and_replayed(world: World) {
+    let theatre = Theatre::new(world);
+    let grants = "contacts.read contacts.create";
+    let plugin = theatre.judge("guard", "guard", grants).await;
+    let admin = theatre.world.admin;
+    let answered = async |title: &str| {
+        let made = theatre.make(title).await;
+        let run = theatre.runs(&plugin).await.remove(0);
+        let update = theatre.world.permit::<Update>(admin, OBJECT).await;
+        let replay = theatre.plugins.replay(&update, plugin.id, run.id).await;
+        let replay = replay.unwrap();
+        assert!(replay.identical, "{title}: {replay:?}");
+        let read = theatre.world.permit(admin, OBJECT).await;
+        let answer = theatre.plugins.run_answer(&read, plugin.id, run.id).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer, replay.answer);
+        (made.is_ok(), run.outcome, answer.unwrap())
+    };
+    let succeeded = Outcome::Succeeded;
+    let accept = json!({"kind": "accept"});
+    assert_eq!(answered("one").await, (true, succeeded, accept));
+    let amend = json!({"kind": "amend", "fields": {"title": "a soft one"}});
+    assert_eq!(answered("a loud one").await, (true, succeeded, amend));
+    let reject = json!({
+        "kind": "reject", "code": "bad", "message": "there are bad ones enough", "field": "title",
+    });
+    assert_eq!(answered("bad").await, (false, succeeded, reject));
+
+    // Its run failed by what came of its answer.
+    let again = theatre.judge("guard", "amend owner", grants).await;
+    assert_eq!(again.id, plugin.id);
+    let amend = json!({"kind": "amend", "fields": {"owner_id": null}});
+    assert_eq!(answered("two").await, (false, Outcome::Failed, amend));
 }

@@ -51,7 +51,7 @@ impl PluginHost for Stage {
             self.runs.fetch_add(1, Ordering::SeqCst);
             let component = (call.component)().await.unwrap();
             assert_eq!(<[u8; 32]>::from(Sha256::digest(&component)), call.sha256);
-            let manifest = self.inspect(component).await.unwrap();
+            let manifest = self.manifest(component).await.unwrap();
             let mut report = Report::refused("");
             report.usage.fuel = 1_000;
             let script = manifest.description.as_str();
@@ -97,8 +97,11 @@ impl PluginHost for Stage {
                 Ok(message) => {
                     (report.outcome, report.error) = (Outcome::Succeeded, None);
                     if matches!(call.input, Input::Action(_)) {
-                        let answer = json!({"said": message}).to_string();
-                        report.output = Some(Output::Action(Some(answer)));
+                        let answer = match script {
+                            "sway" => json!({"moody": self.moody.load(Ordering::SeqCst)}),
+                            _ => json!({"said": message}),
+                        };
+                        report.output = Some(Output::Action(Some(answer.to_string())));
                     }
                     report.logs.push(LogLine {
                         level: LogLevel::Info,
