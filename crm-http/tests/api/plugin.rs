@@ -136,11 +136,12 @@ async fn slowly(
     let (first, second) = body.split_at(body.len() / 2);
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(first).await.unwrap();
-    tokio::time::sleep(pause).await;
-    // It may have been answered and closed by now.
-    let _ = stream.write_all(second).await;
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
+    let early = tokio::time::timeout(pause, stream.read_to_end(&mut answer)).await;
+    if early.is_err() {
+        stream.write_all(second).await.unwrap();
+        stream.read_to_end(&mut answer).await.unwrap();
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 
