@@ -206,33 +206,22 @@ pub(super) async fn exchange(
     device: &Device,
 ) -> Result<Exchange> {
     let (hash, now) = (opaque::hash(token), clock.now());
-    let spent_now = tx
-        .fetch_optional(
-            Sql::new(
-                "UPDATE refresh_tokens SET used_at = $1 WHERE hash = $2 AND used_at IS NULL \
-                 RETURNING generation",
-            )
-            .bind(now, ColumnType::Instant)
-            .bind(hash.clone(), ColumnType::Bytes)
-            .returns(&[ColumnType::Int]),
-        )
-        .await?
-        .is_some();
-    let Some(found) = find(tx, hash).await? else {
-        return Ok(Exchange::Refused);
+    // Judged before it is spent: a session that is refused for a while has its token afterwards.
+    let found = match judged(tx, rules, &hash, now).await? {
+        Ok(found) => found,
+        Err(refused) => return Ok(refused),
     };
-    if !found.alive {
-        return Ok(Exchange::Refused);
-    }
-    if found.family.expires_at <= now || found.last_used_at + rules.idle <= now {
-        return Ok(Exchange::Expired);
-    }
     let child = rules.successor(token);
-    if spent_now {
+    if found.used_at.is_none() && spend(tx, &hash, now).await? {
         insert(tx, clock, &child, (found.family.id, found.generation + 1)).await?;
         note_use(tx, now, found.family.id, device).await?;
         return Ok(Exchange::Rotated(found.family, child));
     }
+    // Somebody else may have spent it meanwhile, and ended the session since.
+    let found = match judged(tx, rules, &hash, now).await? {
+        Ok(found) => found,
+        Err(refused) => return Ok(refused),
+    };
     let raced = |used: DateTime<Utc>| (now - used).abs() < GRACE;
     if let Some(unused) = &found.unused_successor
         && found.used_at.is_some_and(raced)
@@ -246,6 +235,36 @@ pub(super) async fn exchange(
     }
     end(tx, clock, Ended::One(found.family.id)).await?;
     Ok(Exchange::Reused(found.family))
+}
+
+/// The token as stored, or how its exchange ends without it being looked at further.
+async fn judged(
+    tx: &mut Tx<'_>,
+    rules: &Refreshing,
+    hash: &[u8],
+    now: DateTime<Utc>,
+) -> Result<std::result::Result<Found, Exchange>> {
+    let Some(found) = find(tx, hash.to_vec()).await? else {
+        return Ok(Err(Exchange::Refused));
+    };
+    let over = found.family.expires_at <= now || found.last_used_at + rules.idle <= now;
+    Ok(match (found.alive, over) {
+        (false, _) => Err(Exchange::Refused),
+        (true, true) => Err(Exchange::Expired),
+        (true, false) => Ok(found),
+    })
+}
+
+/// Whether this spent the token: of several at a time one does.
+async fn spend(tx: &mut Tx<'_>, hash: &[u8], now: DateTime<Utc>) -> Result<bool> {
+    let spend = Sql::new(
+        "UPDATE refresh_tokens SET used_at = $1 WHERE hash = $2 AND used_at IS NULL \
+         RETURNING generation",
+    )
+    .bind(now, ColumnType::Instant)
+    .bind(hash.to_vec(), ColumnType::Bytes)
+    .returns(&[ColumnType::Int]);
+    Ok(tx.fetch_optional(spend).await?.is_some())
 }
 
 /// The family of a token, spent or not, as long as it is not revoked.

@@ -36,6 +36,7 @@ on_both_databases!(
     a_removed_member_is_out_at_once,
     an_inactive_user_is_out_at_once,
     a_suspended_tenant_lets_nobody_in,
+    a_refresh_that_is_refused_for_a_while_spends_no_token,
     xc_12_secrets_are_neither_stored_nor_audited_nor_shown,
 );
 
@@ -619,6 +620,39 @@ async fn a_suspended_tenant_lets_nobody_in(backend: Backend) -> Result<()> {
         code(world.scope(&session.access_token).await),
         "token_invalid"
     );
+    Ok(())
+}
+
+async fn a_refresh_that_is_refused_for_a_while_spends_no_token(backend: Backend) -> Result<()> {
+    let (world, session) = World::new(backend).await?;
+    let refresh = async |token: &secrecy::SecretString| {
+        let accounts = world.accounts();
+        accounts.refresh(token.clone(), request()).await
+    };
+    let token = session.refresh_token;
+    let tenants = world.crm.tenants();
+    tenants.suspend(session.tenant_id, request()).await?;
+    for _ in 0..2 {
+        assert_eq!(code(refresh(&token).await), "token_invalid");
+    }
+    // Longer than two exchanges of one token count as a race.
+    world.clock.advance(TimeDelta::seconds(11));
+    tenants.resume(session.tenant_id, request()).await?;
+    let next = refresh(&token).await?;
+
+    world.clock.advance(TimeDelta::days(40));
+    assert_eq!(code(refresh(&next.refresh_token).await), "token_expired");
+    world.clock.step_back(TimeDelta::days(40));
+    let next = refresh(&next.refresh_token).await?;
+
+    world.clock.advance(TimeDelta::days(15));
+    assert_eq!(code(refresh(&next.refresh_token).await), "token_expired");
+    world.clock.step_back(TimeDelta::days(15));
+    let last = refresh(&next.refresh_token).await?;
+    world.scope(&last.access_token).await?;
+    // Spent it is now, and betrays whoever comes with it later.
+    world.clock.advance(TimeDelta::seconds(11));
+    assert_eq!(code(refresh(&next.refresh_token).await), "token_reused");
     Ok(())
 }
 
