@@ -28,6 +28,7 @@ on_both_databases!(
     a_token_of_the_operator_is_a_session_too,
     a_session_moves_to_another_tenant_and_its_older_tokens_hold_no_more,
     one_token_of_a_roaming_session_opens_each_tenant_that_is_named,
+    the_active_tenant_of_a_roaming_session_moves_under_its_unchanged_token,
     a_token_that_names_a_tenant_opens_no_other,
     a_suspended_tenant_is_refused_at_once_whoever_names_it,
 );
@@ -392,6 +393,39 @@ async fn one_token_of_a_roaming_session_opens_each_tenant_that_is_named(
     let scope = world.scope(&first.access_token).await?;
     world.crm.sessions().end(&scope, id).await?;
     assert_eq!(code(opens(&world, token, globex).await), "token_invalid");
+    Ok(())
+}
+
+async fn the_active_tenant_of_a_roaming_session_moves_under_its_unchanged_token(
+    backend: Backend,
+) -> Result<()> {
+    let (world, first, globex) = in_two_tenants(backend).await?;
+    let roaming = world.accounts().roaming();
+    let session = roaming.login(login_of(ANN), request()).await?;
+    let token = &session.access_token;
+    let other = world.other_process().await?;
+    for crm in [&world.crm, &other] {
+        assert_eq!(scope_in(crm, token).await?.tenant(), first.tenant_id);
+    }
+    for (name, tenant) in [
+        ("Globex", globex),
+        (ACME, first.tenant_id),
+        ("Globex", globex),
+    ] {
+        let scope = world.scope(token).await?;
+        let (moved, _) = world.crm.sessions().switch(&scope, name, None).await?;
+        other.follow_once().await?;
+        for crm in [&world.crm, &other] {
+            assert_eq!(scope_in(crm, token).await?.tenant(), tenant, "{name}");
+            assert_eq!(scope_in(crm, &moved).await?.tenant(), tenant, "{name}");
+        }
+    }
+    // The tenant stays with the session, not with the token.
+    let next = roaming.refresh(session.refresh_token, request()).await?;
+    assert_eq!(next.tenant_id, globex);
+    assert_eq!(world.scope(&next.access_token).await?.tenant(), globex);
+    assert_eq!(world.scope(token).await?.tenant(), globex);
+    other.close().await;
     Ok(())
 }
 
