@@ -1,6 +1,8 @@
 //! Why somebody may do something, or may not: the rules that speak of it, the roles that state them,
 //! and how the subject came to hold those. Owns no decision; it repeats the policy's in words.
 
+mod key;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -8,12 +10,15 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use self::key::Key;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
+use crate::event::{Party, Principal};
 use crate::id::{ApiKeyId, RecordId, RoleId, UserId};
+use crate::identity::principal_rights;
 use crate::module::CompiledModule;
-use crate::policy::{Effect, Permission, RowScope, Rows, Subject, line};
+use crate::policy::{Effect, Permission, Rights, RowScope, Rows, Subject, line};
 use crate::reach::Reach;
 use crate::record::{Filter, Record, Records, covered};
 use crate::role::{self, Role};
@@ -58,7 +63,15 @@ pub enum Reason {
     OtherRows,
     /// Rules allow it on rows that fields tell which the asking one may not read in this record.
     Undisclosed,
-    /// The user may not log in, or the tenant is suspended.
+    /// The role of the API key allows it; the service account that the key acts as may not do it, or
+    /// not on these rows.
+    Account,
+    /// The API key was made with a list of permissions, and this is not one of them.
+    Unlisted,
+    /// The API key has expired.
+    Expired,
+    /// The user may not log in, the API key is revoked or its service account is none any more, or the
+    /// tenant is suspended.
     Inactive,
 }
 
@@ -71,6 +84,9 @@ impl Reason {
             Self::NoRule => "no_rule",
             Self::OtherRows => "other_rows",
             Self::Undisclosed => "undisclosed",
+            Self::Account => "account",
+            Self::Unlisted => "unlisted",
+            Self::Expired => "expired",
             Self::Inactive => "inactive",
         }
     }
@@ -109,9 +125,12 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
+    /// The API key acts as this service account, and may do what both the account and the key's own
+    /// role may.
+    Account,
     /// The subject is in this group.
     Group,
-    /// The subject, or the group before, holds this role.
+    /// The subject, or the account or the group before, holds this role.
     Role,
     /// The role before includes this one.
     Parent,
@@ -121,10 +140,30 @@ impl StepKind {
     /// The form on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Account => "account",
             Self::Group => "group",
             Self::Role => "role",
             Self::Parent => "parent",
         }
+    }
+}
+
+impl ExplainedRule {
+    /// The same rule, of the service account that a key acts as.
+    fn of(mut self, account: UserId, name: &str) -> Self {
+        let step = Step {
+            kind: StepKind::Account,
+            id: account.0,
+            name: name.to_owned(),
+            until: None,
+        };
+        self.through.insert(0, step);
+        self
+    }
+
+    fn is_of_account(&self) -> bool {
+        let first = self.through.first();
+        first.is_some_and(|step| step.kind == StepKind::Account)
     }
 }
 
@@ -159,13 +198,35 @@ impl Access {
             None => None,
             Some(id) => Some(self.record(scope, module, id).await?),
         };
-        let roots = self.roots(scope, subject).await?;
+        let key = match subject {
+            Subject::ApiKey(id) => Some(Key::find(&self.core, scope, id).await?),
+            Subject::User(_) | Subject::Role(_) => None,
+        };
+        let account = key.as_ref().and_then(|key| key.account.as_ref());
+        let owner = account.map_or(subject.user(), |(account, _)| Some(*account));
         let roles = self.roles(scope).await?;
-        let catalogue = scope.catalogue();
+        let roots = match &key {
+            Some(key) => key.root().into_iter().collect(),
+            None => self.roots(scope, subject).await?,
+        };
+        let speaks = |rule: &Permission| scope.catalogue().includes(rule, module, action);
         let mut rules = Vec::new();
         for root in &roots {
-            let speaks = |rule: &Permission| catalogue.includes(rule, module, action);
             gather(&mut rules, root, subject, &roles, speaks);
+        }
+        if let Some((account, name)) = account {
+            let of_account = Subject::User(*account);
+            let mut more = Vec::new();
+            match self.roots(scope, of_account).await {
+                Ok(roots) => {
+                    let roots = roots.iter();
+                    roots.for_each(|root| gather(&mut more, root, of_account, &roles, speaks));
+                }
+                // A member no more: its key opens nothing.
+                Err(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+            rules.extend(more.into_iter().map(|rule| rule.of(*account, name)));
         }
         rules.sort_by_key(|rule| rule.permission.effect() == Effect::Allow);
         if let Some(record) = &record {
@@ -175,20 +236,45 @@ impl Access {
                 }
                 let rows = Rows::of(&rule.permission);
                 let module = record.module().base();
-                let reach = Reach::of(scope, subject.user(), Some(module), &rows);
+                let reach = Reach::of(scope, owner, Some(module), &rows);
                 rule.covers = Some(covered(&self.core, scope.tenant(), &reach, record).await?);
             }
         }
-        let rights = self.core.policy.grants_for(scope.tenant(), subject).await?;
-        let reason = match rights {
-            None => Reason::Inactive,
-            Some(_) => decide(subject, &rules, record.is_some()),
+        let operation = scope.catalogue().operation(module, action);
+        let rights = self.rights(scope, subject).await?;
+        let holds =
+            rights.map(|rights| operation.is_some_and(|one| rights.grants.decide(one).is_some()));
+        let reason = match (holds, key) {
+            (None, Some(key)) if key.has_expired(scope.clock().now()) => Reason::Expired,
+            (None, _) => Reason::Inactive,
+            (Some(holds), key) => {
+                let case = Case {
+                    record: record.is_some(),
+                    personal: owner.is_some() || key.is_none(),
+                    acts_as: key.is_some_and(|key| key.account.is_some()),
+                    holds,
+                };
+                decide(&rules, &case)
+            }
         };
         Ok(Explanation {
             allowed: reason == Reason::Allowed,
             reason,
             rules,
         })
+    }
+
+    /// The rights that a request of the subject is decided by.
+    async fn rights(&self, scope: &Scope, subject: Subject) -> Result<Option<Arc<Rights>>> {
+        match subject {
+            Subject::ApiKey(key) => {
+                let key = Principal(Party::Key(key, None));
+                principal_rights(&self.core, scope.tenant(), key).await
+            }
+            Subject::User(_) | Subject::Role(_) => {
+                self.core.policy.rights_for(scope.tenant(), subject).await
+            }
+        }
     }
 
     /// The record, as far as the asking one may see it.
@@ -209,9 +295,8 @@ impl Access {
                  ON a.tenant_id = m.tenant_id AND a.user_id = m.user_id \
                  WHERE m.tenant_id = $1 AND m.user_id = $2 ORDER BY a.role_id"
             }
-            Subject::ApiKey(_) => {
-                "SELECT role_id, revoked_at FROM api_keys WHERE tenant_id = $1 AND id = $2"
-            }
+            // Its one role is read with the key.
+            Subject::ApiKey(_) => return Ok(Vec::new()),
             Subject::Role(_) => "SELECT id, NULL FROM roles WHERE tenant_id = $1 AND id = $2",
         };
         let direct = ask(direct, scope, subject).returns(&[ColumnType::Uuid, ColumnType::Instant]);
@@ -370,23 +455,53 @@ fn may_know(record: &Record, rule: &Permission) -> bool {
         }
 }
 
-/// What the rules come to, asked about a record or not.
-fn decide(subject: Subject, rules: &[ExplainedRule], record: bool) -> Reason {
-    let is = |effect: Effect| move |rule: &&ExplainedRule| rule.permission.effect() == effect;
-    if rules.iter().any(|rule| is(Effect::Deny)(&rule)) {
+/// What rules are held against.
+struct Case {
+    /// Whether a record was asked about.
+    record: bool,
+    /// Whether rows can be the subject's own: a key by itself owns none and is in no group.
+    personal: bool,
+    /// Whether the subject is a key that acts as a service account.
+    acts_as: bool,
+    /// Whether the rights have the operation, on whichever rows.
+    holds: bool,
+}
+
+/// What the rules come to.
+fn decide(rules: &[ExplainedRule], case: &Case) -> Reason {
+    let (of_account, own): (Vec<_>, Vec<_>) = rules.iter().partition(|rule| rule.is_of_account());
+    let reason = decide_one(&own, case);
+    if reason != Reason::Allowed {
+        return reason;
+    }
+    let of_account = match case.acts_as {
+        true => decide_one(&of_account, case),
+        false => Reason::Allowed,
+    };
+    match of_account {
+        Reason::Allowed if case.holds => Reason::Allowed,
+        Reason::Allowed => Reason::Unlisted,
+        Reason::Undisclosed => Reason::Undisclosed,
+        _ => Reason::Account,
+    }
+}
+
+/// What the rules of one side come to: of the subject, or of the account that a key acts as.
+fn decide_one(rules: &[&ExplainedRule], case: &Case) -> Reason {
+    let of = |effect: Effect| {
+        let rules = rules.iter().copied();
+        rules.filter(move |rule| rule.permission.effect() == effect)
+    };
+    if of(Effect::Deny).next().is_some() {
         return Reason::Denied;
     }
-    // A key owns no rows and is in no group.
-    let personal = |rule: &ExplainedRule| {
-        matches!(subject, Subject::ApiKey(_)) && rule.permission.rows() != RowScope::All
-    };
-    let allowing: Vec<_> = rules.iter().filter(is(Effect::Allow)).collect();
-    let allows = |rule: &&ExplainedRule| rule.covers.unwrap_or(!record && !personal(rule));
-    if allowing.is_empty() {
+    let reaches = |rule: &ExplainedRule| case.personal || rule.permission.rows() == RowScope::All;
+    let allows = |rule: &ExplainedRule| rule.covers.unwrap_or(!case.record && reaches(rule));
+    if of(Effect::Allow).next().is_none() {
         Reason::NoRule
-    } else if allowing.iter().any(allows) {
+    } else if of(Effect::Allow).any(allows) {
         Reason::Allowed
-    } else if record && allowing.iter().any(|rule| rule.covers.is_none()) {
+    } else if case.record && of(Effect::Allow).any(|rule| rule.covers.is_none()) {
         Reason::Undisclosed
     } else {
         Reason::OtherRows

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 
 use super::*;
 use crate::group::{GroupMember, GroupRecord, NewGroup};
+use crate::identity::{NewApiKey, NewServiceAccount};
 use crate::member::RoleGrant;
 use crate::policy::fixture::{World, on_both_databases, refusal};
 use crate::role::NewRole;
@@ -14,6 +15,9 @@ on_both_databases! {
     an_explanation_names_rule_role_and_the_way_to_it
     an_explanation_of_a_record_says_which_rules_cover_it
     foreign_subjects_and_records_are_absent
+    keys_of_every_kind_are_explained_as_their_requests_are_decided
+    a_key_that_has_ended_is_explained_so
+    own_rows_of_a_key_are_those_of_its_service_account
 }
 
 impl World {
@@ -267,4 +271,198 @@ async fn foreign_subjects_and_records_are_absent(world: World) {
         let asked = world.explain(admin, action, record).await;
         assert_eq!(refusal(asked), "validation_failed", "{action}");
     }
+}
+
+impl World {
+    /// A key of this role, as somebody asks for it.
+    async fn key_with(
+        &self,
+        role: &str,
+        permissions: Option<&[&str]>,
+        service_account: Option<UserId>,
+    ) -> ApiKeyId {
+        let input = NewApiKey {
+            name: "key".into(),
+            role: role.into(),
+            permissions: permissions.map(|list| list.iter().map(|one| (*one).into()).collect()),
+            service_account,
+            expires_at: Some(self.crm.clock().now() + TimeDelta::hours(1)),
+        };
+        let permit = self
+            .operator(self.tenant)
+            .permit::<Create>("api_keys")
+            .unwrap();
+        self.crm
+            .api_keys()
+            .create(&permit, input)
+            .await
+            .unwrap()
+            .0
+            .id
+    }
+
+    async fn service(&self, roles: &[&str]) -> UserId {
+        let input = NewServiceAccount {
+            name: "robot".into(),
+            roles: roles.iter().map(|role| (*role).into()).collect(),
+        };
+        let permit = self
+            .operator(self.tenant)
+            .permit::<Create>("members")
+            .unwrap();
+        let accounts = self.crm.accounts();
+        accounts
+            .create_service_account(&permit, input)
+            .await
+            .unwrap()
+    }
+
+    /// What a request with the key is decided by.
+    async fn rights_of(&self, key: ApiKeyId) -> Option<Arc<Rights>> {
+        let key = Principal(Party::Key(key, None));
+        principal_rights(&self.crm.core, self.tenant, key)
+            .await
+            .unwrap()
+    }
+}
+
+async fn keys_of_every_kind_are_explained_as_their_requests_are_decided(world: World) {
+    world
+        .new_role(
+            "reader",
+            None,
+            &["contacts.*", "!contacts.delete", "deals.read:own"],
+        )
+        .await;
+    let robot = world.service(&["reader"]).await;
+    let owner = world.service(&["member"]).await;
+    let keys = [
+        world.key_with("admin", None, None).await,
+        world
+            .key_with("admin", Some(&["contacts.read", "deals.*"]), None)
+            .await,
+        world.key_with("member", None, None).await,
+        world.key_with("admin", None, Some(robot)).await,
+        world
+            .key_with("admin", Some(&["contacts.*"]), Some(robot))
+            .await,
+        world.key_with("member", None, Some(owner)).await,
+        world.key_with("reader", None, Some(owner)).await,
+    ];
+    for (count, key) in keys.into_iter().enumerate() {
+        let rights = world.rights_of(key).await.unwrap();
+        for (operation, object, action) in world.crm.catalogue().operations() {
+            let name = format!("{object}.{action}");
+            let explained = world
+                .explain(Subject::ApiKey(key), &name, None)
+                .await
+                .unwrap();
+            let decided = rights.grants.decide(operation).is_some();
+            assert_eq!(explained.allowed, decided, "{count} {name}");
+        }
+    }
+    let reason = async |key, action| {
+        let explained = world.explain(Subject::ApiKey(key), action, None).await;
+        explained.unwrap().reason
+    };
+    let [whole, listed, personal, narrowed, both, ..] = keys;
+    assert_eq!(reason(whole, "deals.delete").await, Reason::Allowed);
+    assert_eq!(reason(listed, "contacts.delete").await, Reason::Unlisted);
+    assert_eq!(reason(personal, "deals.update").await, Reason::OtherRows);
+    assert_eq!(reason(narrowed, "contacts.delete").await, Reason::Account);
+    assert_eq!(reason(narrowed, "deals.delete").await, Reason::Account);
+    assert_eq!(reason(both, "deals.read").await, Reason::Unlisted);
+    let explained = world
+        .explain(Subject::ApiKey(narrowed), "contacts.delete", None)
+        .await;
+    let rules = explained.unwrap().rules;
+    assert_eq!(rules[0].permission.to_string(), "!contacts.delete");
+    let ways = rules[0]
+        .through
+        .iter()
+        .map(|step| (step.kind, step.name.as_str()));
+    assert_eq!(
+        ways.collect::<Vec<_>>(),
+        [(StepKind::Account, "robot"), (StepKind::Role, "reader")]
+    );
+}
+
+async fn a_key_that_has_ended_is_explained_so(world: World) {
+    let robot = world.service(&["admin"]).await;
+    let keys = [
+        world.key_with("admin", None, None).await,
+        world.key_with("admin", None, Some(robot)).await,
+    ];
+    for (index, key) in keys.into_iter().enumerate() {
+        let ended = Sql::new("UPDATE api_keys SET expires_at = $1 WHERE id = $2")
+            .bind(world.crm.clock().now(), ColumnType::Instant)
+            .bind(key, ColumnType::Uuid);
+        world.execute(ended).await;
+        let explained = world
+            .explain(Subject::ApiKey(key), "deals.read", None)
+            .await;
+        let explained = explained.unwrap();
+        assert_eq!(
+            (explained.allowed, explained.reason),
+            (false, Reason::Expired),
+            "{index}"
+        );
+        let permit = world.operator(world.tenant).permit("api_keys").unwrap();
+        world.crm.api_keys().revoke(&permit, key).await.unwrap();
+        let explained = world
+            .explain(Subject::ApiKey(key), "deals.read", None)
+            .await;
+        let explained = explained.unwrap();
+        assert_eq!(
+            (explained.allowed, explained.reason),
+            (false, Reason::Inactive),
+            "{index}"
+        );
+    }
+    let key = world.key_with("admin", None, Some(robot)).await;
+    let permit = world.operator(world.tenant).permit("members").unwrap();
+    let suspended = Sql::new("UPDATE users SET status = 'inactive' WHERE id = $1")
+        .bind(robot, ColumnType::Uuid);
+    world.execute(suspended).await;
+    world.crm.core.policy.invalidate(world.tenant);
+    let explained = world
+        .explain(Subject::ApiKey(key), "deals.read", None)
+        .await;
+    assert_eq!(explained.unwrap().reason, Reason::Inactive);
+    world.crm.members().remove(&permit, robot).await.unwrap();
+    let explained = world
+        .explain(Subject::ApiKey(key), "deals.read", None)
+        .await;
+    assert_eq!(explained.unwrap().reason, Reason::Inactive);
+}
+
+async fn own_rows_of_a_key_are_those_of_its_service_account(world: World) {
+    let robot = world.service(&["member"]).await;
+    let key = world.key_with("member", None, Some(robot)).await;
+    let bare = world.key_with("member", None, None).await;
+    let create = world.permit::<Create>(world.admin, "contacts").await;
+    let mut made = Vec::new();
+    for owner in [robot, world.viewer] {
+        let body = serde_json::json!({"title": "x", "owner_id": owner});
+        let body = body.as_object().cloned().unwrap();
+        made.push(world.crm.records().create(&create, body).await.unwrap().id);
+    }
+    for (subject, record, reason) in [
+        (key, made[0], Reason::Allowed),
+        (key, made[1], Reason::OtherRows),
+        (bare, made[0], Reason::OtherRows),
+    ] {
+        let subject = Subject::ApiKey(subject);
+        let explained = world
+            .explain(subject, "contacts.update", Some(record))
+            .await;
+        assert_eq!(explained.unwrap().reason, reason);
+    }
+    // The role of the key covers it, the account does not.
+    let wide = world.key_with("admin", None, Some(robot)).await;
+    let wide = Subject::ApiKey(wide);
+    let explained = world.explain(wide, "contacts.update", Some(made[1])).await;
+    assert_eq!(explained.unwrap().reason, Reason::Account);
+    let explained = world.explain(wide, "contacts.update", Some(made[0])).await;
+    assert_eq!(explained.unwrap().reason, Reason::Allowed);
 }

@@ -31,7 +31,10 @@ struct Reply {
 }
 
 /// `allowed` and `denied` by a rule; `no_rule` that speaks of the action; `other_rows` than the asked
-/// one; `undisclosed`, where fields decide that the caller may not read in the record; `inactive`, where the user may not log in or the tenant is suspended.
+/// one; `undisclosed`, where fields decide that the caller may not read in the record. Of an API key:
+/// `account`, where its service account may not, whatever the key's role; `unlisted`, where the key was
+/// made with a list of permissions without this one; `expired`. `inactive`, where the user may not log
+/// in, the key is revoked or its service account is gone, or the tenant is suspended.
 #[derive(Enum)]
 #[oai(rename = "ExplanationReason", rename_all = "snake_case")]
 enum Reason {
@@ -40,6 +43,9 @@ enum Reason {
     NoRule,
     OtherRows,
     Undisclosed,
+    Account,
+    Unlisted,
+    Expired,
     Inactive,
 }
 
@@ -65,8 +71,8 @@ struct Rule {
 #[derive(Object)]
 #[oai(rename = "ExplanationStep")]
 struct Through {
-    /// `group`: the subject is in it; `role`: the subject, or the group before, holds it; `parent`:
-    /// the role before includes this one.
+    /// `account`: the key acts as it; `group`: the subject is in it; `role`: the subject, or the step
+    /// before, holds it; `parent`: the role before includes this one.
     kind: StepKind,
     /// The group, or the role.
     id: Uuid,
@@ -81,6 +87,7 @@ struct Through {
 #[derive(Enum)]
 #[oai(rename = "ExplanationStepKind", rename_all = "snake_case")]
 enum StepKind {
+    Account,
     Group,
     Role,
     Parent,
@@ -91,7 +98,7 @@ impl Access {
     /// Explain what somebody may do
     ///
     /// Whether a user, an API key or a role of the tenant may do something, by which rules, and how
-    /// they come by those. A subject of another tenant is absent, and so is a record that the caller
+    /// they come by those; decided by the rights that a request of theirs has. A subject of another tenant is absent, and so is a record that the caller
     /// may not see. Permission: `access.read`.
     #[oai(path = "/explain", method = "get", operation_id = "explain_access")]
     async fn explain(
@@ -128,6 +135,9 @@ impl From<Explanation> for Reply {
                 Why::NoRule => Reason::NoRule,
                 Why::OtherRows => Reason::OtherRows,
                 Why::Undisclosed => Reason::Undisclosed,
+                Why::Account => Reason::Account,
+                Why::Unlisted => Reason::Unlisted,
+                Why::Expired => Reason::Expired,
                 Why::Inactive => Reason::Inactive,
             },
             rules: explanation.rules.into_iter().map(Rule::from).collect(),
@@ -152,6 +162,7 @@ impl From<Step> for Through {
         use crm_core::access::StepKind as Kind;
         Self {
             kind: match step.kind {
+                Kind::Account => StepKind::Account,
                 Kind::Group => StepKind::Group,
                 Kind::Role => StepKind::Role,
                 Kind::Parent => StepKind::Parent,

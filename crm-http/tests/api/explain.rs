@@ -7,6 +7,7 @@ use crate::app::{App, Database};
 crate::on_both_databases! {
     an_explanation_names_the_rule_and_the_way_to_it
     only_whoever_may_asks_and_foreign_subjects_are_absent
+    keys_are_explained_by_the_rights_of_their_requests
 }
 
 async fn an_explanation_names_the_rule_and_the_way_to_it(database: Database) {
@@ -60,6 +61,20 @@ async fn only_whoever_may_asks_and_foreign_subjects_are_absent(database: Databas
             .get(&format!("/api/v1/access/explain?{query}"))
             .await;
         assert_eq!(refused.status, 422, "{query}: {}", refused.body);
+    }
+    app.close().await;
+}
+
+async fn keys_are_explained_by_the_rights_of_their_requests(database: Database) {
+    let app = App::start(database).await;
+    let key = json!({"name": "key", "role": "admin", "permissions": ["contacts.read"]});
+    let key = app.admin.post("/api/v1/api_keys", key).await.expect(201);
+    let id = key["api_key"]["id"].as_str().unwrap();
+    for (action, reason) in [("contacts.read", "allowed"), ("deals.delete", "unlisted")] {
+        let path = format!("/api/v1/access/explain?subject=api_key:{id}&action={action}");
+        let answer = app.admin.get(&path).await.expect(200);
+        assert_eq!(answer["reason"], reason);
+        assert_eq!(answer["allowed"], reason == "allowed");
     }
     app.close().await;
 }
