@@ -77,6 +77,16 @@ pub(crate) struct Serve {
     )]
     trusted_proxies: Vec<String>,
 
+    /// How many proxies of unknown addresses every request comes through: the client is the address at
+    /// this place from the right of X-Forwarded-For. Only where nobody reaches the server past them
+    #[arg(
+        long,
+        env = "CRM_TRUSTED_HOPS",
+        conflicts_with = "trusted_proxies",
+        value_name = "NUMBER"
+    )]
+    trusted_hops: Option<usize>,
+
     /// A folder for the compiled code of plugins, this program's alone; without it every start
     /// compiles them anew
     #[cfg(feature = "plugins")]
@@ -187,8 +197,9 @@ impl Serve {
             .await
             .map_err(|error| format!("{} cannot be listened on: {error}", self.listen))?;
         let mut proxies = self.trusted_proxies.iter();
+        let counted = self.trusted_hops.map(TrustedProxies::hops).transpose()?;
         let trusted_proxies =
-            proxies.try_fold(TrustedProxies::default(), |all, one| all.with(one.trim()))?;
+            proxies.try_fold(counted.unwrap_or_default(), |all, one| all.with(one.trim()))?;
         let mut networks = self.egress_allow.iter();
         let mut egress = networks.try_fold(Egress::builder(), |all, one| all.allow(one.trim()))?;
         if let Some(file) = &self.egress_ca {
