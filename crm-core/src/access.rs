@@ -26,6 +26,8 @@ use crate::scope::{Permit, Read, Scope};
 
 /// The object of the permission asked for here.
 const OBJECT: &str = "access";
+/// The object of the permission to see what roles can be given.
+const ROLES: &str = "roles";
 
 /// What is to be explained.
 #[derive(Debug, Clone)]
@@ -36,6 +38,19 @@ pub struct Question {
     pub action: String,
     /// The record it would be done to.
     pub record: Option<RecordId>,
+}
+
+/// What permissions can be about: one object, with what can be done to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Grantable {
+    /// The name that stands before the dot.
+    pub object: String,
+    /// Whether it is a module, with records, and not one of the administration's objects.
+    pub module: bool,
+    /// What stands behind the dot.
+    pub actions: Vec<String>,
+    /// The rows that a permission on it may reach, the widest first.
+    pub scopes: Vec<RowScope>,
 }
 
 /// Why somebody may do something, or may not.
@@ -183,6 +198,34 @@ struct Root {
 impl Access {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self { core }
+    }
+
+    /// Everything that a role of the tenant can be given: the administration's objects, then the modules
+    /// as the tenant has them, each with its actions. `*` stands for all of either, and `records` for
+    /// all modules.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a permit of anything but roles.
+    pub fn permissions(&self, permit: &Permit<Read>) -> Result<Vec<Grantable>> {
+        let catalogue = permit.on(ROLES)?.catalogue();
+        let modules: HashSet<&str> = catalogue.modules().collect();
+        let mut all: Vec<Grantable> = Vec::new();
+        for (_, object, action) in catalogue.operations() {
+            match all.last_mut() {
+                Some(last) if last.object == object => last.actions.push(action.to_owned()),
+                _ => all.push(Grantable {
+                    object: object.to_owned(),
+                    module: modules.contains(object),
+                    actions: vec![action.to_owned()],
+                    scopes: match modules.contains(object) {
+                        true => RowScope::WIDEST_FIRST.to_vec(),
+                        // A permission on some rows of the administration gives nothing.
+                        false => vec![RowScope::All],
+                    },
+                }),
+            }
+        }
+        Ok(all)
     }
 
     /// Why the subject may do this, or may not.

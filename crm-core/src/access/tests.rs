@@ -18,6 +18,7 @@ on_both_databases! {
     keys_of_every_kind_are_explained_as_their_requests_are_decided
     a_key_that_has_ended_is_explained_so
     own_rows_of_a_key_are_those_of_its_service_account
+    everything_that_is_listed_can_be_given_to_a_role
 }
 
 impl World {
@@ -465,4 +466,42 @@ async fn own_rows_of_a_key_are_those_of_its_service_account(world: World) {
     assert_eq!(explained.unwrap().reason, Reason::Account);
     let explained = world.explain(wide, "contacts.update", Some(made[0])).await;
     assert_eq!(explained.unwrap().reason, Reason::Allowed);
+}
+
+async fn everything_that_is_listed_can_be_given_to_a_role(world: World) {
+    let permit = world.permit::<Read>(world.admin, "roles").await;
+    let listed = world.crm.access().permissions(&permit).unwrap();
+    let names = |module: bool| {
+        let of = listed.iter().filter(|one| one.module == module);
+        of.map(|one| one.object.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(true), ["contacts", "deals"]);
+    assert!(names(false).contains(&"members") && names(false).contains(&"roles"));
+    let mut rules = Vec::new();
+    for one in &listed {
+        assert_eq!(one.actions, ["read", "create", "update", "delete", "purge"]);
+        for scope in &one.scopes {
+            let rows = match scope {
+                RowScope::All => String::new(),
+                some => format!(":{}", some.as_str()),
+            };
+            rules.extend(
+                one.actions
+                    .iter()
+                    .map(|action| format!("{}.{action}{rows}", one.object)),
+            );
+        }
+    }
+    let permit = world.permit::<Create>(world.admin, "roles").await;
+    for (count, some) in rules.chunks(50).enumerate() {
+        let new = NewRole {
+            name: format!("role {count}"),
+            permissions: some.iter().map(|text| text.as_str().into()).collect(),
+            ..NewRole::default()
+        };
+        let made = world.crm.roles().create(&permit, new).await.unwrap();
+        assert_eq!(made.permissions.len(), some.len());
+    }
+    let other = world.permit::<Read>(world.admin, OBJECT).await;
+    assert_eq!(refusal(world.crm.access().permissions(&other)), "forbidden");
 }

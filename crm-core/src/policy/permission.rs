@@ -33,6 +33,8 @@ pub enum RowScope {
 impl RowScope {
     /// Those that a permission may name behind a colon.
     const NAMED: [Self; 3] = [Self::Own, Self::Parent, Self::Team];
+    /// All of them.
+    pub(crate) const WIDEST_FIRST: [Self; 4] = [Self::All, Self::Team, Self::Parent, Self::Own];
 
     /// The stored form: `own`, `parent`, `team` or `all`.
     pub fn as_str(self) -> &'static str {

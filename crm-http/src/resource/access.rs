@@ -2,6 +2,7 @@
 
 use crm_core::access::{ExplainedRule, Explanation, Question, Step};
 use crm_core::id::RecordId;
+use crm_core::policy::RowScope;
 use crm_core::{Crm, Read};
 use poem_openapi::param::Query;
 use poem_openapi::payload::Json;
@@ -13,7 +14,7 @@ use crate::credential::Caller;
 use crate::problem::Problem;
 use crate::wire::{Instant, Tag};
 
-/// The operation that explains.
+/// The operations that explain.
 pub(crate) struct Access {
     pub(crate) crm: Crm,
 }
@@ -93,8 +94,57 @@ enum StepKind {
     Parent,
 }
 
+/// Everything that a role can be given.
+#[derive(Object)]
+#[oai(rename = "PermissionList")]
+struct List {
+    /// The administration's objects, then the modules.
+    data: Vec<Grantable>,
+}
+
+/// What permissions can be about: one object, with what can be done to it.
+#[derive(Object)]
+#[oai(rename = "GrantableObject")]
+struct Grantable {
+    /// The name that stands before the dot: `contacts`.
+    object: String,
+    /// Whether it is a module, with records.
+    module: bool,
+    /// What stands behind the dot: `update`.
+    actions: Vec<String>,
+    /// The rows that a permission on it may reach; all but `all` stand behind a colon.
+    scopes: Vec<Scope>,
+}
+
+/// The rows that a permission reaches.
+#[derive(Enum)]
+#[oai(rename = "PermissionScope", rename_all = "snake_case")]
+enum Scope {
+    All,
+    Team,
+    Parent,
+    Own,
+}
+
 #[OpenApi(prefix_path = "/api/v1/access", tag = "Tag::Roles")]
 impl Access {
+    /// List permissions
+    ///
+    /// Everything that a role of the tenant can be given: the objects, the tenant's own modules among
+    /// them, with their actions and the rows that a permission may be limited to.
+    /// Permission: `roles.read`.
+    #[oai(
+        path = "/permissions",
+        method = "get",
+        operation_id = "list_permissions"
+    )]
+    async fn permissions(&self, caller: Caller) -> Result<Json<List>, Problem> {
+        let permit = caller.permit::<Read>("roles")?;
+        let all = self.crm.access().permissions(&permit)?;
+        let data = all.into_iter().map(Grantable::from).collect();
+        Ok(Json(List { data }))
+    }
+
     /// Explain what somebody may do
     ///
     /// Whether a user, an API key or a role of the tenant may do something, by which rules, and how
@@ -121,6 +171,28 @@ impl Access {
         };
         let explanation = self.crm.access().explain(&permit, &question).await?;
         Ok(Json(explanation.into()))
+    }
+}
+
+impl From<crm_core::access::Grantable> for Grantable {
+    fn from(one: crm_core::access::Grantable) -> Self {
+        Self {
+            object: one.object,
+            module: one.module,
+            actions: one.actions,
+            scopes: one.scopes.into_iter().map(Scope::from).collect(),
+        }
+    }
+}
+
+impl From<RowScope> for Scope {
+    fn from(scope: RowScope) -> Self {
+        match scope {
+            RowScope::All => Self::All,
+            RowScope::Team => Self::Team,
+            RowScope::Parent => Self::Parent,
+            RowScope::Own => Self::Own,
+        }
     }
 }
 

@@ -40,6 +40,14 @@ fn roles_groups_members_and_explanations_are_there_for_the_operator() {
          2999-01-01T00:00:00Z < role seller\n"
     );
     assert_eq!(run(&format!("{explain} roles.read")), "denied (no_rule)\n");
+    let permissions = run("access permissions --tenant acme");
+    let all = "read,create,update,delete,purge";
+    assert!(
+        permissions.contains(&format!("members {all} (all)\n")),
+        "{permissions}"
+    );
+    let deals = format!("deals {all} (all,team,parent,own)\n");
+    assert!(permissions.contains(&deals), "{permissions}");
     let roles = "member roles ada@acme.example --tenant acme --role manager=2999-01-01T00:00:00Z";
     assert!(run(roles).contains("manager=2999-01-01T00:00:00Z"));
     assert!(run("member list --tenant acme").contains("ada@acme.example manager="));

@@ -7,6 +7,7 @@ use crate::app::{App, Database};
 crate::on_both_databases! {
     an_explanation_names_the_rule_and_the_way_to_it
     only_whoever_may_asks_and_foreign_subjects_are_absent
+    what_roles_can_be_given_is_listed_with_the_tenants_own_modules
     keys_are_explained_by_the_rights_of_their_requests
 }
 
@@ -62,6 +63,31 @@ async fn only_whoever_may_asks_and_foreign_subjects_are_absent(database: Databas
             .await;
         assert_eq!(refused.status, 422, "{query}: {}", refused.body);
     }
+    app.close().await;
+}
+
+async fn what_roles_can_be_given_is_listed_with_the_tenants_own_modules(database: Database) {
+    let app = App::start(database).await;
+    let visits = json!({"name": "visits", "singular": "visit",
+        "fields": [{"name": "plan", "type": "text"}]});
+    app.admin.post("/api/v1/modules", visits).await.expect(201);
+    let listed = async |caller: &crate::app::Caller| {
+        let answer = caller.get("/api/v1/access/permissions").await.expect(200);
+        answer["data"].as_array().unwrap().clone()
+    };
+    let ours = listed(&app.admin).await;
+    let actions = ["read", "create", "update", "delete", "purge"];
+    let visits = json!({"object": "visits", "module": true, "actions": actions,
+        "scopes": ["all", "team", "parent", "own"]});
+    assert_eq!(ours.last(), Some(&visits));
+    let members = json!({"object": "members", "module": false, "actions": actions,
+        "scopes": ["all"]});
+    assert!(ours.contains(&members));
+    let theirs = listed(&app.foreign_admin().await).await;
+    assert!(!theirs.contains(&visits) && theirs.contains(&members));
+    let member = app.member("bo", "manager").await;
+    let roles = member.get("/api/v1/roles").await.status;
+    assert_eq!(member.get("/api/v1/access/permissions").await.status, roles);
     app.close().await;
 }
 

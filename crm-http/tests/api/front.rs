@@ -243,6 +243,7 @@ async fn the_operations_are_these() {
     insta::assert_snapshot!(lines.join("\n"), @r#"
     GET /.well-known/jwks.json get_public_keys -
     GET /api/v1/access/explain explain_access access.read
+    GET /api/v1/access/permissions list_permissions roles.read
     GET /api/v1/api_keys list_api_keys api_keys.read
     POST /api/v1/api_keys create_api_key api_keys.create + members.update?
     DELETE /api/v1/api_keys/{id} delete_api_key api_keys.delete

@@ -9,7 +9,7 @@ use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
 use crate::stdout::say;
 
-/// Say why somebody may do something, or may not
+/// Say what roles can be given, and why somebody may do something, or may not
 #[derive(Subcommand)]
 pub(crate) enum Access {
     /// Explain what a subject may do, by which rules, and how it comes by those
@@ -30,26 +30,38 @@ Example:
         #[arg(long)]
         record: Option<RecordId>,
     },
+
+    /// List everything that a role of a tenant can be given
+    Permissions {
+        /// The tenant's name
+        #[arg(long)]
+        tenant: String,
+    },
 }
 
 impl Access {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let Self::Explain {
-            tenant: name,
-            subject,
-            action,
-            record,
-        } = self;
+        let (name, question) = match self {
+            Self::Explain {
+                tenant,
+                subject,
+                action,
+                record,
+            } => {
+                let question = Question {
+                    subject,
+                    action,
+                    record,
+                };
+                (tenant, question)
+            }
+            Self::Permissions { tenant } => return permissions(settings, tenant).await,
+        };
         let crm = settings.open().await?;
         let scope = crm
             .operator_in(tenant(&crm, &name).await?, request(&crm))
             .await?;
         let permit = scope.permit::<Read>("access")?;
-        let question = Question {
-            subject,
-            action,
-            record,
-        };
         let answer = crm.access().explain(&permit, &question).await?;
         let word = if answer.allowed { "allowed" } else { "denied" };
         say!("{word} ({})", answer.reason.as_str());
@@ -76,4 +88,21 @@ impl Access {
         crm.close().await;
         Ok(())
     }
+}
+
+async fn permissions(settings: Settings, name: String) -> Outcome {
+    let crm = settings.open().await?;
+    let tenant = tenant(&crm, &name).await?;
+    let scope = crm.operator_in(tenant, request(&crm)).await?;
+    for one in crm.access().permissions(&scope.permit::<Read>("roles")?)? {
+        let scopes: Vec<_> = one.scopes.iter().map(|scope| scope.as_str()).collect();
+        say!(
+            "{} {} ({})",
+            one.object,
+            one.actions.join(","),
+            scopes.join(",")
+        );
+    }
+    crm.close().await;
+    Ok(())
 }
