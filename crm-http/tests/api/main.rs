@@ -44,6 +44,7 @@ mod impersonation;
 mod impersonation_log;
 mod local_provider;
 mod mail;
+mod mass_assignment;
 mod merge;
 mod oidc;
 mod oidc_attacks;
