@@ -18,7 +18,7 @@ use crate::policy::{Holdings, Sharing, check_gained};
 use crate::role;
 use crate::scope::{Delete, Permit, Read, Scope, Update};
 
-pub(crate) use rows::assign;
+pub(crate) use rows::{assign, has_admin};
 
 /// The object of the permissions asked for here, and the entity of the audit rows.
 const OBJECT: &str = "members";
@@ -241,10 +241,7 @@ impl Write {
         let lasting = |role: &HeldRole| role.name == admin && role.until.is_none();
         let was_admin = before.active && before.roles.iter().any(lasting);
         if was_admin && !rows::has_admin(tx, self.0.tenant()).await? {
-            return Err(Error::conflict(
-                "last_admin",
-                "this is the tenant's last admin; make somebody else admin first",
-            ));
+            return Err(last_admin());
         }
         Ok(())
     }
@@ -264,6 +261,14 @@ impl Write {
             .map_err(Error::internal)?;
         journal::audit(tx, &self.0, action, entity, Some(before), after).await
     }
+}
+
+/// Refuses what would leave a tenant without an active admin.
+pub(crate) fn last_admin() -> Error {
+    Error::conflict(
+        "last_admin",
+        "this is the tenant's last admin; make somebody else admin first",
+    )
 }
 
 /// The roles by their ids, the oldest first; one that is named twice is held until the later end.

@@ -35,6 +35,7 @@ mod second_factor;
 mod service;
 mod session;
 mod setup;
+mod standing;
 mod step_up;
 mod tenant_security;
 mod throttle;

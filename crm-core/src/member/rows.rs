@@ -146,7 +146,7 @@ pub(super) async fn remove(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> R
 }
 
 /// Whether an active member holds the built-in admin role, without an end.
-pub(super) async fn has_admin(tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool> {
+pub(crate) async fn has_admin(tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool> {
     let select = Sql::new(
         "SELECT a.user_id FROM roles r \
          JOIN role_assignments a ON a.tenant_id = r.tenant_id AND a.role_id = r.id \

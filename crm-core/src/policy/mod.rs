@@ -29,7 +29,7 @@ pub use model::{MODEL, Oracle, Subject};
 pub use permission::{Effect, InvalidPermission, Permission, PermissionInput, RowScope};
 pub use rows::{RowRule, Rows};
 pub(crate) use source::rule_of;
-pub(crate) use stored::{check_gain, check_held, read_permission, rules};
+pub(crate) use stored::{bump_epoch, check_gain, check_held, read_permission, rules};
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -135,7 +135,7 @@ pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such tenant.
-pub(super) async fn bump_epoch(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
+pub(crate) async fn bump_epoch(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
     let next = Sql::new("UPDATE policy_epochs SET value = value + 1 RETURNING value")
         .returns(&[ColumnType::Int]);
     let missing = || Error::Inconsistent {

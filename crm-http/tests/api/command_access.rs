@@ -66,6 +66,12 @@ fn roles_groups_members_and_explanations_are_there_for_the_operator() {
         let line = refused(&crm(&folder, &words(wrong)).output().unwrap());
         assert!(line.contains(part), "{line}");
     }
+    for _ in 0..2 {
+        assert!(run("user suspend --email ada@acme.example").ends_with("is suspended\n"));
+    }
+    let told = run(&format!("{explain} deals.update"));
+    assert!(told.starts_with("denied (inactive)"), "{told}");
+    assert!(run("user activate --email ada@acme.example").ends_with("is active\n"));
     run("group delete field --tenant acme");
     run("role delete seller --tenant acme");
     run("member remove ada@acme.example --tenant acme");

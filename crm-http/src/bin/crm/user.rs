@@ -66,6 +66,23 @@ Examples:
         #[arg(long)]
         email: String,
     },
+
+    /// Let a user in nowhere until they are activated
+    ///
+    /// Their sessions end at once, in every tenant; memberships and records stay. The last admin of a
+    /// tenant is not suspended.
+    Suspend {
+        /// The e-mail address of the user
+        #[arg(long)]
+        email: String,
+    },
+
+    /// Let a suspended user in again
+    Activate {
+        /// The e-mail address of the user
+        #[arg(long)]
+        email: String,
+    },
 }
 
 impl User {
@@ -83,6 +100,20 @@ impl User {
                 let accounts = crm.accounts();
                 accounts.reset_second_factor(&email, request(&crm)).await?;
                 say!("{email} has no second factor any more");
+                crm.close().await;
+                Ok(())
+            }
+            Self::Suspend { email } => {
+                let crm = settings.open().await?;
+                crm.accounts().suspend_user(&email, request(&crm)).await?;
+                say!("{email} is suspended");
+                crm.close().await;
+                Ok(())
+            }
+            Self::Activate { email } => {
+                let crm = settings.open().await?;
+                crm.accounts().activate_user(&email, request(&crm)).await?;
+                say!("{email} is active");
                 crm.close().await;
                 Ok(())
             }
