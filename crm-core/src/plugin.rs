@@ -34,6 +34,7 @@ mod schedule;
 mod secret;
 mod seen;
 mod settings;
+mod sight;
 mod signature;
 mod signed;
 mod standing;

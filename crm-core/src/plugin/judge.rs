@@ -13,21 +13,21 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::fields::{body, typed};
+use super::fields::body;
 use super::ledger::Ended;
 use super::perform::BEFORE;
 use super::scenery::Scenery;
+use super::sight::{Sight, reaches};
 use super::standing::Standing;
 use super::transcript::mask_report;
 use super::{Enabled, PlannedChange, Plugin, Plugins, Shared, secret};
 use crate::error::{Error, Refusal, Result};
 use crate::event::ChangeKind;
-use crate::hook::{Call, Change, Fields, Input, Outcome, Output, Report, Verdict};
+use crate::hook::{Call, Fields, Input, Outcome, Output, Report, Verdict};
 use crate::id::{RunId, TenantId};
 use crate::module::{CompiledModule, input};
-use crate::reach::Reach;
-use crate::record::{self, Interest, Judge, Judgement, Proposal, Proposed, Record};
-use crate::scope::{Action as _, Create, Origin, Read, Scope, Update};
+use crate::record::{Interest, Judge, Judgement, Proposal, Proposed, Record};
+use crate::scope::{Action as _, Create, Origin, Scope, Update};
 use crate::value::Value;
 
 /// How long a change waits for one plugin, with the wait for a place to run.
@@ -35,9 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Most bytes of the reason for a rejection.
 const MOST_SAID: usize = 500;
-
-/// What a new record has not yet.
-const NOT_YET: [&str; 4] = ["id", "version", "created_at", "updated_at"];
 
 /// The plugins as judges; they end with the handle they belong to.
 struct Bench(Weak<Shared>);
@@ -48,24 +45,19 @@ impl Plugins {
     }
 
     async fn ask(&self, change: &Arc<Proposed>) -> Result<Judgement> {
-        let Some(planned) = PlannedChange::of(change.kind) else {
-            return Ok(Judgement::Accepted);
-        };
         let (mut new, mut amended) = (change.new.clone(), Vec::new());
         let module = new.as_ref().or(change.old.as_ref()).map(Record::module);
         let Some(module) = module.cloned() else {
             return Ok(Judgement::Accepted);
         };
         let enabled = self.enabled(change.scope.tenant()).await?;
-        let subject = module.singular().as_str();
-        let mut parked = enabled.parked.iter();
-        if let Some(guard) = parked.find(|guard| guard.manifest.judges(subject, planned)) {
-            return Ok(Judgement::Refused(refused_while_parked(guard)));
+        if let Some(refusal) = self.parked(&enabled, (&**change, new.as_ref())).await? {
+            return Ok(Judgement::Refused(refusal));
         }
         for installed in &enabled.installed {
             // Never a canary: who is refused would only have to try again.
             let plugin = &installed.plugin;
-            if !plugin.manifest.judges(subject, planned) {
+            if !self.wants(plugin, (&**change, new.as_ref())).await? {
                 continue;
             }
             let (plugin, module) = (plugin.clone(), module.clone());
@@ -97,10 +89,26 @@ impl Plugins {
                 refused @ Judgement::Refused(_) => return Ok(refused),
             }
         }
-        Ok(match amended.is_empty() {
-            true => Judgement::Accepted,
-            false => Judgement::Amended(amended),
-        })
+        if amended.is_empty() {
+            return Ok(Judgement::Accepted);
+        }
+        // The amended record may be one that a parked plugin judges.
+        let parked = self.parked(&enabled, (&**change, new.as_ref())).await?;
+        Ok(parked.map_or(Judgement::Amended(amended), Judgement::Refused))
+    }
+
+    /// The refusal by a parked plugin that judges such a change.
+    async fn parked(
+        &self,
+        enabled: &Enabled,
+        change: (&Proposed, Option<&Record>),
+    ) -> Result<Option<Refusal>> {
+        for guard in &enabled.parked {
+            if self.wants(guard, change).await? {
+                return Ok(Some(refused_while_parked(guard)));
+            }
+        }
+        Ok(None)
     }
 
     /// Asks one plugin and keeps what is left of its run.
@@ -120,7 +128,8 @@ impl Plugins {
         match reading.begin().await? {
             Err(withdrawn) => ended.report = Report::refused(withdrawn.to_string()),
             Ok(scope) => {
-                let input = Input::Before(Arc::new(shown(&scope, module, change, new).await?));
+                let sight = Sight::new(&scope, module, change, new).await?;
+                let input = Input::Before(Arc::new(sight.shown(module, change)));
                 let start = (ended.seed, ended.started_at);
                 let performed = self.perform(reading, input.clone(), start).await?;
                 busy = performed.busy;
@@ -165,10 +174,11 @@ impl Plugins {
         let (true, Ok(scope)) = (trusted, reading.begin().await?) else {
             return Ok(Judgement::Refused(failed(plugin)));
         };
+        let sight = Sight::new(&scope, module, change, new).await?;
         let call = Call {
             sha256: plugin.sha256,
             component: self.component(plugin.sha256),
-            input: Input::Before(Arc::new(shown(&scope, module, change, new).await?)),
+            input: Input::Before(Arc::new(sight.shown(module, change))),
             seed: core.clock.random(),
             now: core.clock.now(),
             fuel: None,
@@ -240,7 +250,7 @@ impl PlannedChange {
         }
     }
 
-    fn of(kind: ChangeKind) -> Option<Self> {
+    pub(super) fn of(kind: ChangeKind) -> Option<Self> {
         let all = [Self::Create, Self::Update, Self::Delete];
         all.into_iter().find(|planned| planned.kind() == kind)
     }
@@ -255,61 +265,6 @@ impl Origin {
             principal: scope.principal(),
         }
     }
-}
-
-/// The change, as far as the plugin may read the record.
-async fn shown(
-    scope: &Scope,
-    module: &CompiledModule,
-    change: &Proposed,
-    new: Option<&Record>,
-) -> Result<Change> {
-    let before = match &change.old {
-        Some(old) if covered(scope, old, true).await? => Some(fields(scope, module, old)?),
-        _ => None,
-    };
-    let after = match (new, &change.old) {
-        (Some(new), None) if covered(scope, new, false).await? => {
-            let mut after = fields(scope, module, new)?;
-            after.retain(|(name, _)| !NOT_YET.contains(&name.as_str()));
-            Some(after)
-        }
-        (Some(new), Some(_)) if before.is_some() => Some(fields(scope, module, new)?),
-        _ => None,
-    };
-    Ok(Change {
-        module: module.name().to_string(),
-        kind: change.kind,
-        record_id: change.old.as_ref().map(|old| old.id),
-        before,
-        after,
-        actor: change.scope.actor().to_string(),
-        request_id: change.scope.request().id.to_string(),
-    })
-}
-
-/// Whether the scope reads the record, one that is stored or one that is not.
-async fn covered(scope: &Scope, record: &Record, stored: bool) -> Result<bool> {
-    let Ok(permit) = scope.permit::<Read>(record.module().name().as_str()) else {
-        return Ok(false);
-    };
-    reaches(scope, permit.reach(), record, stored).await
-}
-
-/// Whether the reach covers the record; what only the database could tell of a record that it has not
-/// counts as no.
-async fn reaches(scope: &Scope, reach: &Reach, record: &Record, stored: bool) -> Result<bool> {
-    match stored {
-        true => record::covered(scope.core(), scope.tenant(), reach, record).await,
-        false => Ok(reach.covers(record) == Some(true)),
-    }
-}
-
-/// What the scope sees of a record that it reads.
-fn fields(scope: &Scope, module: &CompiledModule, record: &Record) -> Result<Fields> {
-    let mut state = Some(serde_json::to_value(record).map_err(Error::internal)?);
-    scope.states(module.name().as_str()).cut(&mut state);
-    Ok(state.map(|state| typed(module, state)).unwrap_or_default())
 }
 
 /// The judgement that an answer stands for: it amends what a client with the plugin's rights could.

@@ -9,7 +9,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::grant::{Grant, GrantAction};
-use super::trigger::{self, ActionTrigger, CronTrigger, PlannedChange, Trigger, WebhookTrigger};
+use super::trigger::{
+    self, ActionTrigger, BeforeTrigger, CronTrigger, PlannedChange, Trigger, WebhookTrigger,
+};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::module::Ident;
@@ -156,10 +158,23 @@ impl Manifest {
             .map(|(subject, planned)| (subject, *planned))
     }
 
-    /// Whether it judges such a change; `subject` is the module's singular name.
-    pub(crate) fn judges(&self, subject: &str, planned: PlannedChange) -> bool {
-        let mut all = self.planned();
-        all.any(|(of, one)| *of == *subject && one == planned)
+    /// The triggers for such a change before it is made, whatever else they ask for; `subject` is the
+    /// module's singular name.
+    pub(crate) fn judges<'m>(
+        &'m self,
+        subject: &str,
+        planned: PlannedChange,
+    ) -> impl Iterator<Item = &'m BeforeTrigger> {
+        self.triggers
+            .iter()
+            .filter_map(move |trigger| match trigger {
+                Trigger::Before(before) => {
+                    let mut changes = before.changes.iter();
+                    let judged = changes.any(|(of, one)| *of == *subject && *one == planned);
+                    judged.then_some(before)
+                }
+                _ => None,
+            })
     }
 
     /// The cron triggers.

@@ -1,6 +1,8 @@
 //! What an administrator consents to: every single thing that a manifest asks for, one line each, and
 //! what one manifest asks beyond another.
 
+use serde_json::{Map, Value as Json};
+
 use super::{EventTrigger, Grant, GrantAction, Manifest, Trigger};
 use crate::module::Ident;
 
@@ -80,10 +82,12 @@ impl Trigger {
     fn within(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Event(own), Self::Event(known)) => own.within(known),
-            (Self::Before(own), Self::Before(known)) => own
-                .changes
-                .iter()
-                .all(|change| known.changes.contains(change)),
+            (Self::Before(own), Self::Before(known)) => {
+                let mut changes = own.changes.iter();
+                changes.all(|change| known.changes.contains(change))
+                    && fewer(&own.fields, &known.fields)
+                    && narrower(own.filter.as_ref(), known.filter.as_ref())
+            }
             (Self::Action(own), Self::Action(known)) => {
                 own.name == known.name && own.module == known.module
             }
@@ -94,16 +98,25 @@ impl Trigger {
 
 impl EventTrigger {
     fn within(&self, other: &Self) -> bool {
-        let fewer = match (self.fields.is_empty(), other.fields.is_empty()) {
-            (_, true) => true,
-            (true, false) => false,
-            (false, false) => self.fields.iter().all(|field| other.fields.contains(field)),
-        };
         self.subject == other.subject
             && self.change == other.change
-            && fewer
-            && (other.filter.is_none() || self.filter == other.filter)
+            && fewer(&self.fields, &other.fields)
+            && narrower(self.filter.as_ref(), other.filter.as_ref())
     }
+}
+
+/// Whether a trigger looks at no more fields than another; without any it looks at all.
+fn fewer(own: &[Ident], known: &[Ident]) -> bool {
+    match (own.is_empty(), known.is_empty()) {
+        (_, true) => true,
+        (true, false) => false,
+        (false, false) => own.iter().all(|field| known.contains(field)),
+    }
+}
+
+/// Whether a filter lets no more through than another, as far as that is plain.
+fn narrower(own: Option<&Map<String, Json>>, known: Option<&Map<String, Json>>) -> bool {
+    known.is_none() || own == known
 }
 
 #[cfg(test)]
@@ -159,5 +172,21 @@ mod tests {
             ["read contacts"],
             "all fields are more than two"
         );
+    }
+    #[test]
+    fn a_change_judged_more_widely_is_beyond() {
+        let before = |rest: &str| {
+            let changes = "before = ['contact.create', 'contact.update']";
+            manifest(&format!("[[triggers]]\n{changes}\n{rest}"))
+        };
+        let (all, some) = (before(""), before("fields = ['name', 'email']\n"));
+        let few = before("fields = ['name']\nfilter = { name = 'x' }\n");
+        let other = before("fields = ['name']\nfilter = { name = 'y' }\n");
+        for (narrow, wide) in [(&some, &all), (&few, &all), (&few, &some)] {
+            assert_eq!(narrow.beyond(wide), [""; 0]);
+            assert_eq!(wide.beyond(narrow), wide.receipt());
+        }
+        let line = "run on before contact.create, contact.update of name where {\"name\":\"y\"}";
+        assert_eq!(other.beyond(&few), [line]);
     }
 }

@@ -7,7 +7,7 @@
 //! fields = ["email"]
 //! filter = { score = { gt = 10 } }
 //! [[triggers]]
-//! before = ["contact.create"]       # a change that is not yet made
+//! before = ["contact.create"]       # a change that is not yet made; `fields` and `filter` as above
 //! [[triggers]]
 //! cron = "nightly"                  # a time
 //! schedule = "0 3 * * *"
@@ -73,10 +73,14 @@ pub struct CustomTrigger {
 }
 
 /// Asks a plugin before records change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BeforeTrigger {
     /// Which changes: a module's singular name, and what is about to be done.
     pub changes: Vec<(Ident, PlannedChange)>,
+    /// Only where one of these fields is to have another value than before, or a new record has one.
+    pub fields: Vec<Ident>,
+    /// Only for records that match: as they would be behind the change, or are before they go.
+    pub filter: Option<Map<String, Json>>,
 }
 
 /// A change that a plugin is asked about before it is made.
@@ -222,20 +226,15 @@ impl fmt::Display for Trigger {
         match self {
             Self::Event(event) => {
                 write!(f, "{}.{}", event.subject, event.change)?;
-                if !event.fields.is_empty() {
-                    write!(f, " of {}", listed(&event.fields))?;
-                }
-                match &event.filter {
-                    Some(filter) => write!(f, " where {}", Json::Object(filter.clone())),
-                    None => Ok(()),
-                }
+                only_of(f, &event.fields, event.filter.as_ref())
             }
             Self::Custom(custom) => write!(f, "{}.{}", custom.plugin, custom.name),
             Self::Before(before) => {
                 let changes = before.changes.iter();
                 let changes =
                     changes.map(|(subject, change)| format!("{subject}.{}", change.as_str()));
-                write!(f, "before {}", changes.collect::<Vec<_>>().join(", "))
+                write!(f, "before {}", changes.collect::<Vec<_>>().join(", "))?;
+                only_of(f, &before.fields, before.filter.as_ref())
             }
             Self::Cron(cron) => write!(f, "cron {}: {}", cron.name, cron.schedule),
             Self::Webhook(webhook) => match webhook.auth {
@@ -247,6 +246,21 @@ impl fmt::Display for Trigger {
                 None => write!(f, "action {}", action.name),
             },
         }
+    }
+}
+
+/// What a trigger is limited to, behind its name.
+fn only_of(
+    f: &mut fmt::Formatter<'_>,
+    fields: &[Ident],
+    filter: Option<&Map<String, Json>>,
+) -> fmt::Result {
+    if !fields.is_empty() {
+        write!(f, " of {}", listed(fields))?;
+    }
+    match filter {
+        Some(filter) => write!(f, " where {}", Json::Object(filter.clone())),
+        None => Ok(()),
     }
 }
 
@@ -340,13 +354,10 @@ impl Table {
             return self.event(&on);
         }
         if let Some(changes) = &self.before {
-            self.only(&["before"])?;
+            self.only(&["before", "fields", "filter"])?;
             let changes = changes.iter().map(|text| before(text));
-            let changes: Vec<_> = changes.collect::<Result<_, _>>()?;
-            return match changes.is_empty() {
-                true => wrong("`before` names no change"),
-                false => Ok(Trigger::Before(BeforeTrigger { changes })),
-            };
+            let changes = changes.collect::<Result<_, _>>()?;
+            return self.before(changes);
         }
         if let Some(name) = self.cron.clone() {
             self.only(&["cron", "schedule", "timezone"])?;
@@ -388,6 +399,27 @@ impl Table {
                 fields: fields.unwrap_or_default(),
                 filter: self.filter,
                 ..event
+            })),
+        }
+    }
+
+    fn before(self, changes: Vec<(Ident, PlannedChange)>) -> Result<Trigger, InvalidTrigger> {
+        if changes.is_empty() {
+            return wrong("`before` names no change");
+        }
+        let mut deleted = changes.iter();
+        let deleted = deleted.find(|(_, change)| *change == PlannedChange::Delete);
+        match (self.fields, deleted) {
+            (Some(fields), _) if fields.is_empty() => {
+                wrong("the trigger with `before` names no field in `fields`")
+            }
+            (Some(_), Some((subject, _))) => wrong(format!(
+                "`fields` are those that a change sets; {subject}.delete sets none"
+            )),
+            (fields, _) => Ok(Trigger::Before(BeforeTrigger {
+                changes,
+                fields: fields.unwrap_or_default(),
+                filter: self.filter,
             })),
         }
     }
@@ -442,6 +474,8 @@ impl Table {
                     changes.map(|(subject, change)| format!("{subject}.{}", change.as_str()));
                 Self {
                     before: Some(changes.collect()),
+                    fields: (!before.fields.is_empty()).then_some(before.fields),
+                    filter: before.filter,
                     ..empty
                 }
             }

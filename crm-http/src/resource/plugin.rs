@@ -34,7 +34,8 @@ pub(super) struct Reply {
     version: String,
     /// What it says that it does.
     description: String,
-    /// What wakes it, in words: an event such as `contact.created`, with its fields and filter.
+    /// What wakes it, in words: an event such as `contact.created`, or a change such as
+    /// `before contact.create`, each with its fields and filter.
     triggers: Vec<String>,
     /// The permissions it asks for; enabling it grants them.
     grants: Vec<Grant>,

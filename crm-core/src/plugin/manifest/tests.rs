@@ -29,6 +29,8 @@ const ALL: &str = r#"
     on = "lead_scoring.scored"
     [[triggers]]
     before = ["contact.create", "contact.update"]
+    fields = ["email"]
+    filter = { score = { gt = 10 } }
     [[triggers]]
     cron = "nightly"
     schedule = "0 3 * * *"
@@ -83,7 +85,7 @@ fn every_kind_of_trigger_has_its_table() {
         [
             "contact.updated of email where {\"score\":{\"gt\":10}}",
             "lead_scoring.scored",
-            "before contact.create, contact.update",
+            "before contact.create, contact.update of email where {\"score\":{\"gt\":10}}",
             "cron nightly: 0 3 * * * Europe/Berlin",
             "webhook payments",
             "action rescore on contacts",
@@ -160,6 +162,15 @@ fn a_trigger_that_contradicts_itself_is_refused() {
             "no change to be asked about",
         ),
         ("before = ['contact.create', 'contact.create']", "twice"),
+        ("before = ['contact.create']\nfields = []", "names no field"),
+        (
+            "before = ['contact.update', 'contact.delete']\nfields = ['a']",
+            "contact.delete sets none",
+        ),
+        (
+            "before = ['contact.create']\nlabel = 'x'",
+            "`label` does not belong",
+        ),
         ("cron = 'x'", "needs a `schedule`"),
         ("cron = 'x'\nschedule = '* * *'", "no schedule"),
         (

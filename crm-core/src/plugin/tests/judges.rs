@@ -13,6 +13,11 @@ on_both_databases! {
     an_amendment_keeps_to_what_the_plugin_may_write
     judges_speak_in_the_order_of_their_names
     what_a_judge_answered_is_kept_with_its_run_and_replayed
+    a_judge_is_asked_only_about_records_that_match_its_filter
+    a_judge_of_fields_is_asked_only_where_they_are_set
+    a_judge_is_asked_where_it_cannot_see_what_its_trigger_looks_at
+    a_parked_judge_stops_only_what_it_judges
+    a_judge_looks_at_no_field_that_the_manifest_does_not_read
 }
 
 /// What a plugin says to a change.
@@ -67,6 +72,7 @@ async fn verdict(script: &str, door: &dyn Door, change: &Change) -> Result<Verdi
                 field: None,
             }
         }
+        "enlarge" => Verdict::Amend(title(&format!("big {was}"))),
         "append" => Verdict::Amend(title(&format!("{was}+"))),
         "write" => {
             let made = door.create("deals", title("made")).await;
@@ -95,6 +101,26 @@ impl Theatre {
         let plugin = self.enable(self.world.admin, &plugin).await;
         let _ = self.world.crm.core.judge.set(self.plugins.judge());
         plugin
+    }
+
+    /// Installs a judge with these lines of a manifest, and has the library ask it.
+    async fn judge_of(&self, script: &str, rest: &str) -> Plugin {
+        let plugin = self.install_manifest(script, rest).await;
+        let _ = self.world.crm.core.judge.set(self.plugins.judge());
+        plugin
+    }
+
+    async fn retitle(&self, contact: RecordId, title: &str) -> Result<Record> {
+        let update = self.world.permit::<Update>(self.world.admin, "contacts");
+        let body = Map::from_iter([("title".to_owned(), json!(title))]);
+        let records = self.world.crm.records();
+        records.update(&update.await, contact, None, body).await
+    }
+
+    async fn remove(&self, contact: RecordId) -> Result<Record> {
+        let delete = self.world.permit(self.world.admin, "contacts").await;
+        let records = self.world.crm.records();
+        records.delete(&delete, contact, None).await
     }
 
     pub(super) async fn make(&self, title: &str) -> Result<Record> {
@@ -262,4 +288,127 @@ async fn what_a_judge_answered_is_kept_with_its_run_and_replayed(world: World) {
     assert_eq!(again.id, plugin.id);
     let amend = json!({"kind": "amend", "fields": {"owner_id": null}});
     assert_eq!(answered("two").await, (false, Outcome::Failed, amend));
+}
+
+const READS: &str = "[[grants]]\nmodule = 'contacts'\nactions = ['read']\n";
+
+/// A judge of each change of records whose title holds `big`.
+fn of_big_ones() -> String {
+    let changes = "['contact.create', 'contact.update', 'contact.delete']";
+    let filter = "{ title = { contains = 'big' } }";
+    format!("[[triggers]]\nbefore = {changes}\nfilter = {filter}\n{READS}")
+}
+
+async fn a_judge_is_asked_only_about_records_that_match_its_filter(world: World) {
+    let theatre = Theatre::new(world);
+    let small = theatre.contact("small").await;
+    let big = theatre.contact("big").await;
+    let plugin = theatre.judge_of("fails", &of_big_ones()).await;
+    assert_eq!(
+        theatre.make("a big one").await.unwrap_err().code(),
+        "plugin_failed"
+    );
+    theatre.make("a small one").await.unwrap();
+    // As it would be after an update, and is before a deletion.
+    assert!(theatre.retitle(small, "now big").await.is_err());
+    assert!(theatre.remove(big).await.is_err());
+    theatre.retitle(big, "shrunk").await.unwrap();
+    theatre.remove(small).await.unwrap();
+    theatre.remove(big).await.unwrap();
+    let runs = theatre.runs(&plugin).await;
+    assert_eq!(runs.len(), 3, "no run of what it does not judge: {runs:?}");
+    assert_eq!(theatre.stage.runs.load(Ordering::SeqCst), 3);
+}
+
+async fn a_judge_of_fields_is_asked_only_where_they_are_set(world: World) {
+    let theatre = Theatre::new(world);
+    let changes = "before = ['contact.create', 'contact.update']\nfields = ['owner_id']\n";
+    let rest = format!("[[triggers]]\n{changes}{READS}");
+    theatre.judge_of("fails", &rest).await;
+    let admin = theatre.world.admin;
+    let make = theatre.world.permit::<Create>(admin, "contacts").await;
+    let records = theatre.world.crm.records();
+    let one = |owner| {
+        Map::from_iter([
+            ("title".to_owned(), json!("one")),
+            ("owner_id".to_owned(), owner),
+        ])
+    };
+    let unowned = records.create(&make, one(json!(null))).await.unwrap();
+    assert!(records.create(&make, one(json!(admin))).await.is_err());
+
+    theatre.retitle(unowned.id, "two").await.unwrap();
+    let update = theatre.world.permit::<Update>(admin, "contacts").await;
+    let given = records.update(&update, unowned.id, None, one(json!(admin)));
+    assert!(given.await.is_err());
+    let same = records.update(&update, unowned.id, None, one(json!(null)));
+    assert!(same.await.is_ok(), "it is nobody's still");
+}
+
+async fn a_judge_is_asked_where_it_cannot_see_what_its_trigger_looks_at(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.judge_of("fails", &of_big_ones()).await;
+    theatre.make("small").await.unwrap();
+    // Whoever may not read contacts does not get around what judges them.
+    let blind = theatre.member_with(&["contacts.create"]).await;
+    let permit = theatre.world.permit::<Create>(blind, "contacts").await;
+    let body = Map::from_iter([("title".to_owned(), json!("small"))]);
+    let made = theatre.world.crm.records().create(&permit, body).await;
+    assert_eq!(made.unwrap_err().code(), "plugin_failed");
+}
+
+async fn a_parked_judge_stops_only_what_it_judges(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.judge_of("guard", &of_big_ones()).await;
+    let parked = Sql::new("UPDATE plugins SET status = 'parked' WHERE id = $1");
+    theatre
+        .world
+        .execute(parked.bind(plugin.id, ColumnType::Uuid))
+        .await;
+    theatre.plugins.forget(theatre.world.tenant).await;
+    let stopped = theatre.make("big").await.unwrap_err().to_string();
+    assert!(stopped.contains("is parked"), "{stopped}");
+    theatre.make("small").await.unwrap();
+
+    // Nor does another one amend a record past it.
+    let rest = "[[triggers]]\nbefore = ['contact.create']\n[[grants]]\nmodule = 'contacts'\n\
+                actions = ['read', 'create']\n";
+    let text = format!("name = 'another'\nversion = '1.0.0'\ndescription = 'enlarge'\n{rest}");
+    let admin = theatre.world.admin;
+    let another = theatre.try_upload(admin, &text).await.unwrap();
+    theatre.enable(admin, &another).await;
+    let stopped = theatre.make("small").await.unwrap_err().to_string();
+    assert!(stopped.contains("is parked"), "{stopped}");
+}
+
+async fn a_judge_looks_at_no_field_that_the_manifest_does_not_read(world: World) {
+    let theatre = Theatre::new(world);
+    let on = "[[triggers]]\nbefore = ['contact.update', 'contact.create']\n";
+    for (rest, part) in [
+        (format!("{on}fields = ['title']\n"), "takes a grant to read"),
+        (
+            format!("{on}filter = {{ title = 'x' }}\n{READS}fields = ['owner_id']\n"),
+            "before contact.update looks at title, which the grant on contacts leaves out",
+        ),
+        (
+            format!("{on}fields = ['colour']\n{READS}"),
+            "no field colour",
+        ),
+        (
+            format!("{on}filter = {{ colour = 'x' }}\n{READS}"),
+            "does not hold",
+        ),
+        (
+            format!("{on}filter = {{ created_at = {{ gt = '2026-01-01T00:00:00Z' }} }}\n{READS}"),
+            "before contact.create looks at created_at, which a new record has not yet",
+        ),
+    ] {
+        let text = format!("name = 'actor'\nversion = '1.0.0'\n{rest}");
+        match theatre.try_upload(theatre.world.admin, &text).await {
+            Err(Error::Invalid(fields)) => {
+                assert!(fields[0].message.contains(part), "{rest}: {fields:?}");
+            }
+            other => panic!("{rest}: {other:?}"),
+        }
+    }
 }
