@@ -23,6 +23,7 @@ mod install;
 mod judges;
 mod keys;
 mod limits;
+mod nodes;
 mod notices;
 mod rehearsal;
 mod rights;
@@ -122,8 +123,13 @@ impl Theatre {
 
     /// Delivers what is pending until nothing is.
     async fn dispatch(&self) {
+        self.dispatch_by(&self.plugins).await;
+    }
+
+    /// As [`dispatch`](Self::dispatch), in the process of these plugins.
+    async fn dispatch_by(&self, plugins: &Plugins) {
         let core = &self.world.crm.core;
-        let subscribers: Vec<Arc<dyn Subscriber>> = vec![Arc::new(self.plugins.clone())];
+        let subscribers: Vec<Arc<dyn Subscriber>> = vec![Arc::new(plugins.clone())];
         let mut dispatcher = Dispatcher::new(core.db.clone(), core.clock.clone(), subscribers);
         let stop = tokio_util::sync::CancellationToken::new();
         while dispatcher.round(&stop).await.unwrap() != Round::Delivered(0) {}
