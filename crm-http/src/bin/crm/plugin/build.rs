@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::check::against;
 use crate::Outcome;
+use crate::settings::Settings;
 use crate::stdout::say;
 
 /// Build the plugin in a folder into a component
 ///
 /// A folder with a Cargo.toml holds a Rust plugin, one with a package.json JavaScript or TypeScript,
 /// one with an app.py Python. The component has the manifest inside, and imports no more than that
-/// asks for. When a compiler is missing, the error says what to install.
+/// asks for. When a compiler is missing, the error says what to install. What a tenant without modules
+/// of its own would refuse is told, and the component made all the same.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
@@ -26,7 +29,7 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    pub(crate) async fn run(self) -> Outcome {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
         let dir = self.dir.clone();
         let component = tokio::task::spawn_blocking(move || crm_plugins::build(&dir)).await??;
         let manifest = crm_plugins::check(&component, &crm_plugins::Limits::default())?;
@@ -43,6 +46,9 @@ impl Build {
             out.display(),
             component.len()
         );
+        if let Err(refusal) = against(settings, &manifest) {
+            say!("  crm plugin check refuses it: {refusal}");
+        }
         Ok(())
     }
 }

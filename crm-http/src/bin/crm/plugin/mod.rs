@@ -42,8 +42,8 @@ pub(crate) enum Plugin {
 impl Plugin {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         match self {
-            Self::Build(command) => command.run().await,
-            Self::Check(command) => command.run(),
+            Self::Build(command) => command.run(&settings).await,
+            Self::Check(command) => command.run(&settings),
             Self::Harness(command) => command.run(settings).await,
             Self::Install(command) => command.run(settings).await,
             Self::List(command) => command.run(settings).await,
