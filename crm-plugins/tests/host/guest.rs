@@ -217,7 +217,7 @@ const EXPORTS: [(&str, &str); 6] = [
 ];
 
 /// The imports that a body can call: its name here, interface, function and parameters.
-pub(crate) const IMPORTS: [(&str, &str, &str, &str); 16] = [
+pub(crate) const IMPORTS: [(&str, &str, &str, &str); 20] = [
     ("log", "log", "log", "(param i32 i32 i32)"),
     ("get", "records", "get", "(param i32 i32 i32 i32 i32)"),
     (
@@ -234,6 +234,12 @@ pub(crate) const IMPORTS: [(&str, &str, &str, &str); 16] = [
         "(param i32 i32 i32 i32 i32 i64 i32 i32 i32)",
     ),
     (
+        "delete",
+        "records",
+        "delete",
+        "(param i32 i32 i32 i32 i32 i64 i32)",
+    ),
+    (
         "aggregate",
         "records",
         "aggregate",
@@ -243,6 +249,8 @@ pub(crate) const IMPORTS: [(&str, &str, &str, &str); 16] = [
     ("emit", "events", "emit", "(param i32 i32 i32 i32 i32)"),
     ("kv_get", "kv", "get", "(param i32 i32 i32)"),
     ("kv_set", "kv", "set", "(param i32 i32 i32 i32 i32)"),
+    ("kv_delete", "kv", "delete", "(param i32 i32 i32)"),
+    ("kv_keys", "kv", "keys", "(param i32 i32 i32 i32 i32 i32)"),
     (
         "fetch",
         "http",
@@ -253,6 +261,7 @@ pub(crate) const IMPORTS: [(&str, &str, &str, &str); 16] = [
     ("now", "clock", "now", "(param i32)"),
     ("now_millis", "clock", "now-millis", "(result i64)"),
     ("bytes", "random", "bytes", "(param i32 i32)"),
+    ("number", "random", "number", "(result i64)"),
     (
         "schedule",
         "jobs",
