@@ -30,7 +30,7 @@ macro_rules! files {
     };
 }
 
-const EVERY: Files = files! { "templates/" => "": "plugin.toml" };
+const EVERY: Files = files! { "templates/" => "": "plugin.toml" "event.json" };
 
 const RUST: Files = files! { "templates/rust/" => "":
 "Cargo.toml" "README.md" "gitignore" "src/lib.rs" "tests/plugin.rs" };

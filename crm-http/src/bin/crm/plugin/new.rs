@@ -63,7 +63,8 @@ impl New {
         if let Some(first) = first {
             say!("  (cd {folder} && {first})");
         }
-        say!("  crm plugin build {folder}");
+        say!("  crm plugin build {folder} --out plugin.wasm");
+        say!("  crm plugin run plugin.wasm --event {folder}/event.json");
         Ok(())
     }
 }
