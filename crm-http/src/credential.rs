@@ -180,6 +180,17 @@ pub(crate) fn is_signed(request: &Request) -> bool {
     headers.contains_key(SIGNATURE) && !headers.contains_key(AUTHORIZATION)
 }
 
+/// The refusal of a message with neither a signature nor a credential.
+pub(crate) fn unsigned(exchange: &Exchange, request: &Request) -> Problem {
+    let counted = exchange.pass(exchange.app.guard.stranger(address(exchange, request)));
+    let refusal = Error::unauthenticated(
+        "token_missing",
+        "the header webhook-signature is missing: sign the message, or send an API key in the header \
+         Authorization: Bearer",
+    );
+    counted.err().unwrap_or_else(|| refusal.into())
+}
+
 /// The scope of whoever sends a message to a plugin; none for a signed one.
 pub(crate) struct Sender(pub(crate) Option<Scope>);
 

@@ -364,6 +364,19 @@ fn challenge(code: &str) -> HeaderValue {
 /// The code of a request without a credential.
 const MISSING_CREDENTIAL: &str = "token_missing";
 
+/// What is wrong with a parameter, by the framework's words for it.
+fn unfit(reason: &str) -> &'static str {
+    if reason.ends_with("expects an input value.") {
+        "This parameter is required."
+    } else if reason.ends_with("Expect a valid enumeration value.") {
+        "This parameter has none of the values that the API's document lists for it."
+    } else if reason.starts_with("verification failed") {
+        "This parameter is outside the bounds that the API's document gives for it."
+    } else {
+        "This parameter has not the form that the API's document gives for it."
+    }
+}
+
 /// An error of a handler or of the framework, as a problem.
 pub(crate) fn from_poem(error: poem::Error) -> Problem {
     let error = match error.downcast::<Problem>() {
@@ -375,8 +388,7 @@ pub(crate) fn from_poem(error: poem::Error) -> Problem {
         return Error::NotFound.into();
     }
     if let Some(refused) = error.downcast_ref::<ParseParamError>() {
-        let message = format!("this parameter is not valid: {}", refused.reason);
-        return Error::invalid(refused.name, "invalid", message).into();
+        return Error::invalid(refused.name, "invalid", unfit(&refused.reason)).into();
     }
     if error.is::<ContentTypeError>() {
         return Problem::unsupported_media_type("application/json");

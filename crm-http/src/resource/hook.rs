@@ -208,9 +208,17 @@ impl Inbound {
                 self.plugins.receive(&permit, key, message).await?
             }
             None => {
+                let id = given(
+                    &webhook_id.0,
+                    "the header webhook-id is missing: send the message's id",
+                );
+                let timestamp = given(
+                    &webhook_timestamp.0,
+                    "the header webhook-timestamp is missing: send the seconds since 1970",
+                );
                 let signed = Signed {
-                    id: webhook_id.0.as_deref().unwrap_or_default(),
-                    timestamp: webhook_timestamp.0.as_deref().unwrap_or_default(),
+                    id: arrival.judge(id)?,
+                    timestamp: arrival.judge(timestamp)?,
                     signatures: &arrival.signatures,
                 };
                 let tenant = tenant.0.map(TenantId);
@@ -222,6 +230,12 @@ impl Inbound {
         };
         Ok(Accepted(Received { id: id.0 }))
     }
+}
+
+/// A header that a signed message has.
+fn given<'a>(header: &'a Option<String>, missing: &'static str) -> Result<&'a str, Error> {
+    let missing = || Error::unauthenticated("signature_invalid", missing);
+    header.as_deref().ok_or_else(missing)
 }
 
 /// A signed message's signatures, and where it comes from.

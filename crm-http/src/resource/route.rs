@@ -11,6 +11,7 @@ use crm_core::platform::{Platform, PlatformPermission};
 use crm_core::policy::{self, Catalogue};
 use crm_core::{Error, FieldError, Scope};
 use poem::endpoint::{BoxEndpoint, Endpoint};
+use poem::http::header::AUTHORIZATION;
 use poem::http::{HeaderValue, Method};
 use poem::{Request, Response, Route};
 use poem_openapi::__private::UrlQuery;
@@ -147,11 +148,14 @@ impl Guard {
 
     /// The caller's scope, once the guard lets them pass.
     async fn admit(&self, request: &Request) -> Result<Admitted, Problem> {
-        let signed = matches!(self, Self::Sender(_)) && credential::is_signed(request);
-        if signed || matches!(self, Self::Open) {
+        let sender = matches!(self, Self::Sender(_));
+        if matches!(self, Self::Open) || (sender && credential::is_signed(request)) {
             return Ok(Admitted::default());
         }
         let exchange = Exchange::of(request)?;
+        if sender && !request.headers().contains_key(AUTHORIZATION) {
+            return Err(credential::unsigned(exchange, request));
+        }
         let scope = credential::scope(exchange, request).await?;
         let mut platform = None;
         if let Self::Platform(permission) = self {

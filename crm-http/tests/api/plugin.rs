@@ -55,6 +55,19 @@ async fn an_enabled_plugin_runs_for_a_new_record_and_leaves_a_report(database: D
         (&runs[0]["trigger"], &runs[0]["outcome"]),
         (&json!("contact.created"), &json!("succeeded"))
     );
+    for (query, words) in [
+        ("limit=0", "is outside the bounds"),
+        ("limit=some", "has not the form"),
+        ("outcome=odd", "has none of the values"),
+    ] {
+        let refused = app.admin.get(&format!("{path}/runs?{query}")).await;
+        assert!(refused.body.contains(words), "{refused}");
+    }
+    let refused = app.admin.post(&format!("{path}/enable"), Value::Null).await;
+    assert!(
+        refused.body.contains("This parameter is required."),
+        "{refused}"
+    );
     let disabled = app
         .admin
         .post(&format!("{path}/disable"), Value::Null)

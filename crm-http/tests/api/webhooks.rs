@@ -150,6 +150,29 @@ async fn a_message_that_is_not_signed_rightly_is_answered_alike_whatever_there_i
 
     let unsigned = app.anonymous().post(&path, json!({})).await;
     assert_eq!(unsigned.problem(), (401, "token_missing".into()));
+    assert!(
+        unsigned.body.contains("webhook-signature is missing"),
+        "{unsigned}"
+    );
+    for (header, missing) in [
+        ("webhook-timestamp", "webhook-id"),
+        ("webhook-id", "webhook-timestamp"),
+    ] {
+        let part = app
+            .anonymous()
+            .request(Method::POST, &path)
+            .header("webhook-signature", "v1,");
+        let part = app
+            .anonymous()
+            .finish(part.header(header, "1769851800"))
+            .await;
+        assert_eq!(part.problem(), (401, "signature_invalid".into()));
+        assert!(
+            part.body
+                .contains(&format!("the header {missing} is missing")),
+            "{part}"
+        );
+    }
     for seconds in [-301, 301] {
         let mut sent = Sent::new(&app, &path, &secret);
         sent.seconds += seconds;
