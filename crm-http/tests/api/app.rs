@@ -238,7 +238,7 @@ impl App {
 }
 
 /// One host for all tests: it reserves address space.
-fn plugin_host() -> Arc<crm_plugins::Host> {
+pub(crate) fn plugin_host() -> Arc<crm_plugins::Host> {
     static HOST: OnceLock<Arc<crm_plugins::Host>> = OnceLock::new();
     let make = || Arc::new(crm_plugins::Host::in_process(crm_plugins::Limits::default()).unwrap());
     HOST.get_or_init(make).clone()

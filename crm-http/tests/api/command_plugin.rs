@@ -1,10 +1,15 @@
 //! What authors of plugins do at the command line.
 
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use serde_json::Value;
+use crm_core::plugin::RunQuery;
+use crm_core::{Crm, Read, RequestContext};
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use crate::app::plugin_host;
 use crate::command::{crm, done, refused, with_stdin};
 use crate::plugin::idle;
 
@@ -109,6 +114,22 @@ fn the_tests_of_the_examples_pass_in_a_whole_crm() {
 }
 
 #[test]
+fn a_new_plugin_comes_with_an_event_to_try_it_on() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("idle.wasm"), idle()).unwrap();
+    for lang in ["rust", "js", "ts", "python"] {
+        let said = done(
+            &folder,
+            &["plugin", "new", "--lang", lang, "--dir", lang, "deal_watch"],
+        );
+        let event = format!("{lang}/event.json");
+        assert!(said.ends_with(&format!(" --event {event}\n")), "{said}");
+        let run = done(&folder, &["plugin", "run", "idle.wasm", "--event", &event]);
+        assert!(run.starts_with("succeeded with "), "{run}");
+    }
+}
+
+#[test]
 fn the_test_of_a_new_plugin_passes_as_it_is() {
     if !guests_wanted() {
         return;
@@ -118,4 +139,277 @@ fn the_test_of_a_new_plugin_passes_as_it_is() {
     let folder = tempfile::tempdir_in(target).unwrap();
     done(&folder, &["plugin", "new", "deal_watch"]);
     cargo_test(&folder.path().join("deal-watch"));
+}
+
+/// A harness that is asked one thing after another.
+struct Tenant {
+    orders: Option<ChildStdin>,
+    answers: Lines<BufReader<ChildStdout>>,
+    harness: Child,
+}
+
+impl Tenant {
+    /// One that the example in this folder is installed in, built from its source.
+    fn of(folder: &TempDir, example: &str, arguments: &[&str]) -> Self {
+        let component = crm_plugins::build(&examples().join(example)).unwrap();
+        std::fs::write(folder.path().join("plugin.wasm"), component).unwrap();
+        let mut harness = crm(folder, &[&["plugin", "harness"], arguments].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(harness.stdout.take().unwrap()).lines();
+        let mut tenant = Self {
+            orders: harness.stdin.take(),
+            answers,
+            harness,
+        };
+        tenant.ask(json!({"do": "install", "file": "plugin.wasm"}));
+        tenant
+    }
+
+    fn ask(&mut self, order: Value) -> Value {
+        writeln!(self.orders.as_ref().unwrap(), "{order}").unwrap();
+        let answer = self.answers.next().unwrap().unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["error"], Value::Null, "{order}");
+        answer["ok"].clone()
+    }
+
+    /// Moves the deal to another stage, and answers the plugin's runs by then.
+    fn move_deal(&mut self, deal: &Value, stage: &str) -> Value {
+        let values = json!({"stage": stage});
+        self.ask(json!({"do": "update", "module": "deals", "id": deal["id"], "values": values}));
+        self.ask(json!({"do": "runs"}))
+    }
+
+    fn end(mut self) {
+        self.orders = None;
+        assert!(self.harness.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn the_example_in_javascript_wakes_for_won_deals_alone_and_takes_in_replies() {
+    if !guests_wanted() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut tenant = Tenant::of(&folder, "deal-notifier", &[]);
+    let token = "0123456789abcdef";
+    tenant.ask(json!({"do": "secret", "name": "webhook_token", "value": token}));
+    let mill = json!({"title": "Mill"});
+    let deal = tenant.ask(json!({"do": "create", "module": "deals", "values": mill}));
+    assert_eq!(tenant.move_deal(&deal, "proposal"), json!([]));
+    let runs = tenant.move_deal(&deal, "won");
+    assert_eq!(runs[0]["trigger"], "deal.updated", "{runs}");
+    // Nobody is reached from here: it asked, and says so.
+    assert_eq!(
+        (&runs[0]["outcome"], &runs[0]["requests"], &runs[1]),
+        (&json!("failed"), &json!(1), &Value::Null),
+        "{runs}"
+    );
+    let reply = json!({"deal": deal["id"], "stage": "negotiation"});
+    tenant.ask(json!({"do": "receive", "webhook": "replies", "body": reply}));
+    let moved = tenant.ask(json!({"do": "get", "module": "deals", "id": deal["id"]}));
+    assert_eq!(moved["stage"], "negotiation");
+    tenant.end();
+}
+
+#[test]
+fn the_example_in_python_makes_a_task_at_night_and_only_one() {
+    if !guests_wanted() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let modules = folder.path().join("modules");
+    std::fs::create_dir(&modules).unwrap();
+    let tasks = examples().join("follow-ups/tasks.toml");
+    std::fs::copy(tasks, modules.join("tasks.toml")).unwrap();
+    let mut tenant = Tenant::of(&folder, "follow-ups", &["--modules", "modules"]);
+    // The harness begins on 2030-01-31.
+    for (title, stage, close) in [
+        ("Mill", "proposal", "2030-01-15"),
+        ("Loom", "won", "2030-01-15"),
+        ("Press", "proposal", "2030-06-15"),
+    ] {
+        let deal = json!({"title": title, "stage": stage, "expected_close": close});
+        tenant.ask(json!({"do": "create", "module": "deals", "values": deal}));
+    }
+    for _ in 0..2 {
+        tenant.ask(json!({"do": "advance", "seconds": 86_400}));
+    }
+    let runs = tenant.ask(json!({"do": "runs"}));
+    let outcomes: Vec<_> = runs.as_array().unwrap().iter().collect();
+    assert_eq!(outcomes.len(), 2, "{runs}");
+    assert!(
+        outcomes.iter().all(|run| run["outcome"] == "succeeded"),
+        "{runs}"
+    );
+    let tasks = tenant.ask(json!({"do": "list", "module": "tasks"}));
+    assert_eq!(tasks[0]["title"], "Follow up: Mill");
+    assert_eq!(
+        (&tasks[0]["due"], &tasks[1]),
+        (&json!("2030-02-01"), &Value::Null)
+    );
+    tenant.end();
+}
+
+const SCORER: &str = "name = 'scorer'\nversion = '1.0.0'\ntriggers = ['contact.created']\n\
+    [[grants]]\nmodule = 'contacts'\nactions = ['read', 'update']\n";
+
+const UPDATE: &str = r#"(import "crm:automation/records@1.0.0" "update"
+    (func $update (param i32 i32 i32 i32 i32 i64 i32 i32 i32)))"#;
+
+/// Sets the integer 7 as `score` of the event's record, whatever comes of that.
+const SCORE: &str = r#"
+    (data (i32.const 64) "score")
+    (func (export "handle") (param $event i32) (result i32)
+        (i32.store (i32.const 128) (i32.const 64))
+        (i32.store (i32.const 132) (i32.const 5))
+        (i32.store8 (i32.const 136) (i32.const 2))
+        (i64.store (i32.const 144) (i64.const 7))
+        (call $update
+            (i32.load offset=24 (local.get $event)) (i32.load offset=28 (local.get $event))
+            (i32.load offset=40 (local.get $event)) (i32.load offset=44 (local.get $event))
+            (i32.const 0) (i64.const 0) (i32.const 128) (i32.const 1) (i32.const 1024))
+        (i32.const 0))"#;
+
+/// A folder with a tenant, a contact in it, and a plugin that gives contacts a score.
+fn with_scorer() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let scorer = crate::guest::component_that_calls(SCORER, UPDATE, SCORE);
+    std::fs::write(folder.path().join("scorer.wasm"), scorer).unwrap();
+    std::fs::write(folder.path().join("people.csv"), "name\nAda\n").unwrap();
+    done(&folder, &["tenant", "create", "acme"]);
+    folder
+}
+
+fn import(folder: &TempDir) {
+    let to = ["--tenant", "acme", "--module", "contacts"];
+    done(folder, &[&["import", "people.csv"][..], &to].concat());
+}
+
+#[test]
+fn a_rehearsal_prints_each_field_that_would_change() {
+    let folder = with_scorer();
+    import(&folder);
+    let rehearse = ["plugin", "rehearse", "scorer.wasm", "--tenant", "acme"];
+    let said = done(&folder, &rehearse);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("contact.created "), "{said}");
+    assert!(lines[0].contains(": succeeded"), "{said}");
+    assert!(lines[1].contains(" contacts/"), "{said}");
+    assert_eq!(
+        lines[2..4],
+        ["    score: null -> 7", "    version: 1 -> 2"],
+        "{said}"
+    );
+    assert!(lines[4].ends_with(" events, 1 runs, 1 changes"), "{said}");
+    assert_eq!(done(&folder, &rehearse), said, "nothing of it stayed");
+}
+
+/// The only run of the plugin, which a process that delivers events has had.
+async fn only_run(folder: &TempDir) -> String {
+    let file = folder.path().join("crm.db");
+    let secret = std::fs::read_to_string(folder.path().join("crm.db.key")).unwrap();
+    let crm = Crm::builder()
+        .database(format!("sqlite://{}", file.display()))
+        .secret(secret.trim().into())
+        .modules(crm_core::module::default_modules())
+        .plugins(plugin_host());
+    let crm = crm.build().await.unwrap();
+    while crm.dispatch_once().await.unwrap() > 0 {}
+    let request = RequestContext {
+        id: "test".into(),
+        address: None,
+    };
+    let acme = crm.tenants().find_by_name("acme").await.unwrap().unwrap();
+    let scope = crm.operator_in(acme.id, request).await.unwrap();
+    let permit = scope.permit::<Read>("plugins").unwrap();
+    let plugins = crm.plugins().unwrap();
+    let plugin = plugins.list(&permit).await.unwrap().remove(0);
+    let runs = plugins.runs(&permit, plugin.id, &RunQuery::default());
+    let runs = runs.await.unwrap().data;
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    crm.close().await;
+    runs[0].id.to_string()
+}
+
+#[tokio::test]
+async fn a_run_is_played_again_at_the_command_line() {
+    let folder = with_scorer();
+    done(
+        &folder,
+        &["plugin", "install", "scorer.wasm", "--tenant", "acme"],
+    );
+    import(&folder);
+    let run = only_run(&folder).await;
+    let replay = |plugin, run| {
+        [
+            "plugin", "replay", run, "--plugin", plugin, "--tenant", "acme",
+        ]
+    };
+    let said = done(&folder, &replay("scorer", &run));
+    assert!(
+        said.starts_with("succeeded with ") && said.ends_with(" fuel\n"),
+        "{said}"
+    );
+    assert_eq!(done(&folder, &replay("scorer", &run)), said);
+    let absent = "01890a5d-ac96-774b-bcce-b302099a8057";
+    for (arguments, why) in [
+        (replay("scorer", absent), "there is no such resource"),
+        (replay("unicorn", &run), "there is no plugin \"unicorn\""),
+    ] {
+        let line = refused(&crm(&folder, &arguments).output().unwrap());
+        assert!(line.contains(why), "{line}");
+    }
+}
+
+#[test]
+fn a_check_refuses_what_a_tenant_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = r#"(func (export "handle") (param i32) (result i32) (i32.const 0))"#;
+    let run = r#"(func (export "run") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)
+        (result i32) (i32.const 0))"#;
+    let check = |rest: &str, functions: &str| {
+        let manifest = format!("name = 'odd'\nversion = '1.0.0'\n{rest}");
+        let component = crate::guest::component(&manifest, functions);
+        std::fs::write(folder.path().join("odd.wasm"), component).unwrap();
+        ["plugin", "check", "odd.wasm"]
+    };
+    let moons = "triggers = ['moon.created']\n[[grants]]\nmodule = 'moons'\nactions = ['read']\n";
+    for (rest, functions, why) in [
+        (
+            "[[triggers]]\naction = 'rescore'\n",
+            run,
+            "the action rescore names no `module`",
+        ),
+        (
+            "triggers = ['unicorn.created']\n",
+            handle,
+            "records are called unicorn",
+        ),
+        (moons, handle, "there is no module moons here"),
+        (
+            "triggers = ['contact.created']\n[[grants]]\nmodule = 'contacts'\n\
+             actions = ['read']\nfields = ['colour']\n",
+            handle,
+            "there is no field colour of contacts here",
+        ),
+        (
+            "[[triggers]]\non = 'contact.created'\nfilter = { score = { gt = 1 } }\n",
+            handle,
+            "takes a grant to read contacts",
+        ),
+    ] {
+        let line = refused(&crm(&folder, &check(rest, functions)).output().unwrap());
+        assert!(line.contains(why), "{line}");
+    }
+    let modules = folder.path().join("modules");
+    std::fs::create_dir(&modules).unwrap();
+    let declared = "name = 'moons'\nsingular = 'moon'\n[[fields]]\nname = 'title'\ntype = 'text'\n";
+    std::fs::write(modules.join("moons.toml"), declared).unwrap();
+    let known = [&check(moons, handle)[..], &["--modules", "modules"]].concat();
+    assert!(done(&folder, &known).contains("may read moons"));
 }

@@ -5,8 +5,14 @@ use wit_parser::Resolve;
 
 /// A component with this manifest and these functions beside its memory.
 pub(crate) fn component(manifest: &str, functions: &str) -> Vec<u8> {
+    component_that_calls(manifest, "", functions)
+}
+
+/// As [`component`], with functions of the host that it calls.
+pub(crate) fn component_that_calls(manifest: &str, imports: &str, functions: &str) -> Vec<u8> {
     let mut module = wat::parse_str(format!(
         r#"(module
+            {imports}
             (memory (export "memory") 8)
             (global $next (mut i32) (i32.const 4096))
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
