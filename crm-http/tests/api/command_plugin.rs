@@ -345,21 +345,22 @@ async fn a_run_is_played_again_at_the_command_line() {
     );
     import(&folder);
     let run = only_run(&folder).await;
+    let run = run.as_str();
     let replay = |plugin, run| {
         [
             "plugin", "replay", run, "--plugin", plugin, "--tenant", "acme",
         ]
     };
-    let said = done(&folder, &replay("scorer", &run));
+    let said = done(&folder, &replay("scorer", run));
     assert!(
         said.starts_with("succeeded with ") && said.ends_with(" fuel\n"),
         "{said}"
     );
-    assert_eq!(done(&folder, &replay("scorer", &run)), said);
+    assert_eq!(done(&folder, &replay("scorer", run)), said);
     let absent = "01890a5d-ac96-774b-bcce-b302099a8057";
     for (arguments, why) in [
         (replay("scorer", absent), "there is no such resource"),
-        (replay("unicorn", &run), "there is no plugin \"unicorn\""),
+        (replay("unicorn", run), "there is no plugin \"unicorn\""),
     ] {
         let line = refused(&crm(&folder, &arguments).output().unwrap());
         assert!(line.contains(why), "{line}");

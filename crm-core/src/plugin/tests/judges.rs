@@ -117,7 +117,7 @@ impl Theatre {
         records.update(&update.await, contact, None, body).await
     }
 
-    async fn remove(&self, contact: RecordId) -> Result<Record> {
+    async fn remove(&self, contact: RecordId) -> Result<()> {
         let delete = self.world.permit(self.world.admin, "contacts").await;
         let records = self.world.crm.records();
         records.delete(&delete, contact, None).await

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 impl Theatre {
     /// The plugins in another process, which knows of them what the database says.
-    fn elsewhere(&self) -> Plugins {
+    fn another_process(&self) -> Plugins {
         let core = self.world.crm.core.clone();
         Plugins::new(core, self.stage.clone(), PluginLimits::default())
     }
@@ -45,7 +45,7 @@ impl Theatre {
 async fn what_one_process_activates_the_others_run_within_a_second(world: World) {
     let theatre = Theatre::new(world);
     let first = theatre.install("read", "contacts.read").await;
-    let other = theatre.elsewhere();
+    let other = theatre.another_process();
     let ran = theatre.version_elsewhere(&other, &first).await;
     assert_eq!(ran, Some(first.sha256));
 
@@ -63,7 +63,7 @@ async fn what_one_process_activates_the_others_run_within_a_second(world: World)
 async fn what_one_process_switches_off_the_others_run_no_more_within_a_second(world: World) {
     let theatre = Theatre::new(world);
     let plugin = theatre.install("read", "contacts.read").await;
-    let other = theatre.elsewhere();
+    let other = theatre.another_process();
     let ran = theatre.version_elsewhere(&other, &plugin).await;
     assert_eq!(ran, Some(plugin.sha256));
     let update = theatre.world.permit(theatre.world.admin, OBJECT).await;
@@ -74,7 +74,7 @@ async fn what_one_process_switches_off_the_others_run_no_more_within_a_second(wo
 async fn a_run_of_another_process_is_stopped_within_a_second(world: World) {
     let theatre = Theatre::new(world);
     let plugin = theatre.install("wait", "contacts.read").await;
-    let other = theatre.elsewhere();
+    let other = theatre.another_process();
     let update = theatre.world.permit(theatre.world.admin, OBJECT).await;
     theatre.contact("one").await;
     let disable = async {
