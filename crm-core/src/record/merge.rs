@@ -1,13 +1,15 @@
 //! Merging: several records of one module become one.
 //!
 //! The survivor takes the values it lacks, and those it is told to take, of the fields that the
-//! caller may write in every record; tags are united. Every
-//! reference to the others points to the survivor afterwards, and the others are deleted, all in one
-//! transaction with an audit row and an event for each record that changed.
+//! caller may write in every record; tags and lists of references are united, as much as fits. Every
+//! reference to the others points to the survivor afterwards, but for its own, which are dropped: it
+//! never refers to itself. The others are deleted, all in one transaction with an audit row and an
+//! event for each record that changed.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::json;
+use uuid::Uuid;
 
 use super::activity::has_effects;
 use super::hook::{self, Step};
@@ -22,7 +24,7 @@ use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
 use crate::id::RecordId;
 use crate::journal::{self, Change};
-use crate::module::{CompiledModule, FieldType, Ident, machine};
+use crate::module::{CompiledModule, FieldSpec, FieldType, Ident, machine};
 use crate::registry::Dependent;
 use crate::scope::{Delete, Permit, Read, Scope, Update};
 use crate::value::Value;
@@ -137,7 +139,8 @@ impl Records {
     ///
     /// # Errors
     /// Those of the write; [`Error::NotFound`] and [`Error::Forbidden`] as for an update of the
-    /// survivor and a delete of the others, [`Error::Invalid`] on `/from` for those that are absent,
+    /// survivor and a delete of the others, [`Error::Invalid`] on `/from` for those that are absent and
+    /// on a required field that names nothing but the others,
     /// [`Error::Conflict`] `too_many_references` when more than 10,000 records refer to them.
     pub async fn merge(&self, merge: Write) -> Result<Record> {
         Ok(self.write(merge).await?.record)
@@ -216,7 +219,7 @@ impl Merging {
         let ids: Vec<Value> = ids.map(Value::from).collect();
         let statements = core.statements(module);
         let sql = statements.having_for_update(self.update.tenant(), Field::Id, &ids);
-        let rows = tx.fetch_all(sql).await?.into_iter();
+        let rows = reference::locked(tx, module, sql).await?.into_iter();
         let records = rows.map(|row| Record::from_row(module, row));
         records
             .map(|record| record.map(|record| (record.id, record)))
@@ -226,30 +229,55 @@ impl Merging {
     /// The survivor's values after the merge.
     fn united(&self, survivor: &Record, others: &[Record]) -> Result<Vec<Value>> {
         let module = self.update.module()?;
-        let mut values = survivor.values.clone();
+        let mut values = Vec::with_capacity(survivor.values.len());
         for (position, field) in module.fields().iter().enumerate() {
-            let value = &mut values[position];
-            if let Some(id) = self.take.get(&position) {
-                let taken = others.iter().find(|other| other.id == *id);
-                *value = taken.unwrap_or(survivor).values[position].clone();
+            let rest = |record: &Record| self.rest(module.name(), field, &record.values[position]);
+            let own = rest(survivor);
+            let value = if let Some(id) = self.take.get(&position) {
+                others
+                    .iter()
+                    .find(|other| other.id == *id)
+                    .map_or(own, rest)
             } else if is_kept(module, position)
                 || !self.update.writes_everywhere(field.name.as_str())
             {
-                continue;
-            } else if let FieldType::Tags { max_items, .. } = &field.kind {
-                let all = others.iter().map(|other| &other.values[position]);
-                unite(value, all, *max_items as usize);
-            } else if value.is_null() {
-                let given = others.iter().map(|other| &other.values[position]);
-                let mut given = given.filter(|other| !other.is_null() && !self.names(other));
-                *value = given.next().cloned().unwrap_or_default();
+                own
+            } else {
+                united(field, own, others.iter().map(rest))
+            };
+            if value.is_null() && field.required && !survivor.values[position].is_null() {
+                let message = "would refer to the record itself; let it refer to another one first";
+                return Err(Error::invalid(field.name.as_str(), "required", message));
             }
-            if self.names(value) && is_own(module, field) {
-                *value = Value::Null;
-            }
+            values.push(value);
         }
         self.unmix(module, survivor, others, &mut values)?;
         Ok(values)
+    }
+
+    /// The value of a field without what names one of the records: the survivor would refer to
+    /// itself.
+    fn rest(&self, module: &Ident, field: &FieldSpec, value: &Value) -> Value {
+        match (&field.kind, value) {
+            (FieldType::Reference { module: target, .. }, Value::Uuid(id))
+                if target == module && self.is_one(*id) =>
+            {
+                Value::Null
+            }
+            (FieldType::References { module: target, .. }, Value::Tags(ids))
+                if target == module =>
+            {
+                let rest = ids
+                    .iter()
+                    .filter(|id| !id.parse::<Uuid>().is_ok_and(|id| self.is_one(id)));
+                Value::Tags(rest.cloned().collect())
+            }
+            (FieldType::AnyReference { .. }, Value::Text(text)) => match reference::split(text) {
+                Some((name, id)) if name == module.as_str() && self.is_one(id) => Value::Null,
+                _ => value.clone(),
+            },
+            _ => value.clone(),
+        }
     }
 
     /// An amount comes with its currency: one of another currency is not taken, and no currency is
@@ -296,10 +324,9 @@ impl Merging {
         Ok(())
     }
 
-    /// Whether the value is the id of one of the records.
-    fn names(&self, value: &Value) -> bool {
-        let Value::Uuid(id) = value else { return false };
-        *id == self.survivor.0 || self.from.iter().any(|(other, _)| other.0 == *id)
+    /// Whether this is the id of one of the records.
+    fn is_one(&self, id: Uuid) -> bool {
+        id == self.survivor.0 || self.from.iter().any(|(other, _)| other.0 == id)
     }
 
     /// Writes what the survivor gets, through the hooks of a merge and those of an update.
@@ -440,22 +467,30 @@ fn too_many() -> Error {
     Error::conflict("too_many_references", message)
 }
 
-/// Adds the tags of others, as many as fit.
-fn unite<'v>(value: &mut Value, others: impl Iterator<Item = &'v Value>, most: usize) {
-    let mut tags = match value {
-        Value::Tags(tags) => tags.clone(),
-        _ => Vec::new(),
+/// The survivor's value of a field with those of the others: lists are united, as much as fits, and
+/// another value is taken from the first that has one where the survivor has none.
+fn united(field: &FieldSpec, own: Value, mut others: impl Iterator<Item = Value>) -> Value {
+    let (FieldType::Tags { max_items, .. } | FieldType::References { max_items, .. }) = &field.kind
+    else {
+        return match own {
+            Value::Null => others.find(|other| !other.is_null()).unwrap_or_default(),
+            own => own,
+        };
     };
-    for other in others {
-        let Value::Tags(other) = other else { continue };
-        for tag in other {
-            if tags.len() < most && !tags.contains(tag) {
-                tags.push(tag.clone());
+    let mut all: Vec<String> = Vec::new();
+    for value in std::iter::once(own.clone()).chain(others) {
+        let Value::Tags(entries) = value else {
+            continue;
+        };
+        for entry in entries {
+            if all.len() < *max_items as usize && !all.contains(&entry) {
+                all.push(entry);
             }
         }
     }
-    if !tags.is_empty() {
-        *value = Value::Tags(tags);
+    match all.is_empty() {
+        true => own,
+        false => Value::Tags(all),
     }
 }
 
@@ -467,10 +502,6 @@ fn is_kept(module: &CompiledModule, position: usize) -> bool {
     };
     let mut machines = module.spec().machines.iter();
     field.is_read_only() || field.immutable || machines.any(|machine| machine.field == field.name)
-}
-
-fn is_own(module: &CompiledModule, field: &crate::module::FieldSpec) -> bool {
-    matches!(&field.kind, FieldType::Reference { module: target, .. } if target == module.name())
 }
 
 /// Fields and what they get.

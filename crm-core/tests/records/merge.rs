@@ -12,6 +12,9 @@ on_both_databases!(
     a_merge_points_every_reference_to_the_survivor,
     a_merge_leaves_audit_rows_and_events_for_everything_that_changed,
     a_merge_of_records_that_refer_to_each_other_leaves_no_circle,
+    a_merge_of_records_that_list_or_name_each_other_leaves_no_link_to_itself,
+    a_merge_unites_lists_of_references,
+    a_required_reference_to_a_merged_record_refuses_the_merge,
     a_merge_is_refused_for_what_the_caller_may_not_do_and_nothing_changes,
     a_merge_keeps_what_never_changes_and_no_amount_gets_another_currency,
     a_merge_runs_hooks_and_may_be_refused_by_them,
@@ -58,6 +61,25 @@ fields = [
     { name = "title", type = "text", required = true },
     { name = "code", type = "text", max = 40, unique = true },
     { name = "mother_id", type = "reference", module = "firms" },
+]
+"#;
+
+const TEAMS: &str = r#"
+name = "teams"
+singular = "team"
+fields = [
+    { name = "title", type = "text", required = true },
+    { name = "sister_ids", type = "references", module = "teams", max_items = 3 },
+    { name = "firm_ids", type = "references", module = "firms" },
+    { name = "about", type = "any_reference", modules = ["teams", "firms"] },
+]
+"#;
+
+const NOTES: &str = r#"
+name = "notes"
+singular = "note"
+fields = [
+    { name = "about", type = "any_reference", modules = ["notes", "firms"], required = true },
 ]
 "#;
 
@@ -126,11 +148,13 @@ async fn a_merge_keeps_what_never_changes_and_no_amount_gets_another_currency(
     Ok(())
 }
 
-fn modules() -> anyhow::Result<[ModuleSpec; 4]> {
+fn modules() -> anyhow::Result<[ModuleSpec; 6]> {
     Ok([
         ModuleSpec::from_toml(PERSONS)?,
         ModuleSpec::from_toml(CALLS)?,
         ModuleSpec::from_toml(HARD)?,
+        ModuleSpec::from_toml(TEAMS)?,
+        ModuleSpec::from_toml(NOTES)?,
         ModuleSpec::from_toml(OFFERS)?,
     ])
 }
@@ -493,6 +517,112 @@ async fn a_merge_of_records_that_refer_to_each_other_leaves_no_circle(
         let left = it.ids(&scope, module, &Query::default()).await?;
         assert_eq!(left, [a.id, above.id], "{module}");
     }
+    Ok(())
+}
+
+async fn team(it: &Fixture, json: Json) -> crm_core::Result<Record> {
+    it.create(&it.operator(), "teams", json).await
+}
+
+/// What of the record names others, as it is stored.
+async fn links(it: &Fixture, record: &Record) -> anyhow::Result<[Json; 3]> {
+    let name = record.module().name().as_str();
+    let record = it.get(&it.operator(), name, record.id).await?;
+    let json: Json = serde_json::from_str(&record.to_json())?;
+    Ok(["sister_ids", "firm_ids", "about"].map(|field| json[field].clone()))
+}
+
+async fn a_merge_of_records_that_list_or_name_each_other_leaves_no_link_to_itself(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let naming = |other: &Record| {
+        let about = format!("teams/{}", other.id);
+        json!({"title": "naming", "sister_ids": [other.id], "about": about})
+    };
+    let none = [json!([]), json!([]), Json::Null];
+    // One of the others names another one.
+    let a = team(&it, json!({"title": "A"})).await?;
+    let b = team(&it, json!({"title": "B"})).await?;
+    let c = team(&it, naming(&b)).await?;
+    merge(&it, &scope, &a, from(&[&b, &c])).await?;
+    assert_eq!(links(&it, &a).await?, none);
+    // One of the others names the survivor.
+    let d = team(&it, naming(&a)).await?;
+    merge(&it, &scope, &a, from(&[&d])).await?;
+    assert_eq!(links(&it, &a).await?, none);
+    // The survivor names one of the others, whom somebody else names, too.
+    let other = team(&it, json!({"title": "other"})).await?;
+    let survivor = team(&it, naming(&other)).await?;
+    let outside = team(&it, naming(&other)).await?;
+    merge(&it, &scope, &survivor, from(&[&other])).await?;
+    assert_eq!(links(&it, &survivor).await?, none);
+    let about = format!("teams/{}", survivor.id);
+    assert_eq!(
+        links(&it, &outside).await?,
+        [json!([survivor.id]), json!([]), json!(about)]
+    );
+    Ok(())
+}
+
+async fn a_merge_unites_lists_of_references(backend: Backend) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let mut firms = Vec::new();
+    for title in ["f", "g"] {
+        firms.push(
+            it.create(&scope, "firms", json!({"title": title}))
+                .await?
+                .id,
+        );
+    }
+    let mut sisters = Vec::new();
+    for title in ["w", "x", "y", "z"] {
+        sisters.push(team(&it, json!({"title": title})).await?.id);
+    }
+    let survivor = json!({"title": "A", "sister_ids": [sisters[0]], "firm_ids": [firms[0]]});
+    let survivor = team(&it, survivor).await?;
+    let first = json!({
+        "title": "B", "sister_ids": [survivor.id, sisters[1], sisters[0]],
+        "firm_ids": [firms[1], firms[0]], "about": format!("firms/{}", firms[1]),
+    });
+    let first = team(&it, first).await?;
+    let second = json!({"title": "C", "sister_ids": [sisters[2], sisters[3]]});
+    let second = team(&it, second).await?;
+    merge(&it, &scope, &survivor, from(&[&first, &second])).await?;
+    assert_eq!(
+        links(&it, &survivor).await?,
+        [
+            // As many as fit.
+            json!([sisters[0], sisters[1], sisters[2]]),
+            json!(firms),
+            json!(format!("firms/{}", firms[1])),
+        ]
+    );
+    Ok(())
+}
+
+async fn a_required_reference_to_a_merged_record_refuses_the_merge(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    let scope = it.operator();
+    let firm = it.create(&scope, "firms", json!({"title": "f"})).await?;
+    let note = async |about: String| it.create(&scope, "notes", json!({"about": about})).await;
+    let first = note(format!("firms/{}", firm.id)).await?;
+    let second = note(format!("notes/{}", first.id)).await?;
+    match merge(&it, &scope, &second, from(&[&first])).await {
+        Err(Error::Invalid(fields)) => {
+            assert_eq!(
+                (&*fields[0].pointer, fields[0].code),
+                ("/about", "required")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let merged = merge(&it, &scope, &first, from(&[&second])).await?;
+    assert_eq!(get(&merged, "about"), json!(format!("firms/{}", firm.id)));
     Ok(())
 }
 

@@ -77,7 +77,7 @@ fn merge(words: &Words<'_>) -> Value {
     let id = format!("merge_{}", words.plural);
     let summary = format!("Merge {} into one", words.plural);
     let notes = format!(
-        "The record takes the values it lacks from the others, in their order, and their tags; \
+        "The record takes the values it lacks from the others, in their order, and their tags and lists of references; \
         `take` names the record that a field is taken from instead. Every reference to the others \
         points to it afterwards, and they are deleted, all in one transaction. Also needs \
         `{0}.delete` and `{0}.read`. ",
