@@ -86,10 +86,14 @@ mod serial;
 mod tags;
 #[path = "records/through.rs"]
 mod through;
+#[path = "records/transition.rs"]
+mod transition;
 #[path = "records/trash.rs"]
 mod trash;
 #[path = "records/types.rs"]
 mod types;
+#[path = "records/upsert.rs"]
+mod upsert;
 
 on_both_databases!(
     a_record_is_created_read_changed_and_deleted,

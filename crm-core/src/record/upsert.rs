@@ -1,9 +1,12 @@
 //! Upserts: a record is changed where its unique value is known, and made where it is not.
 //!
+//! What is found is judged as an update, what is not as a create, as an import's upsert does.
+//!
 //! Of callers that race with a new value one makes the record; the others find it and change it.
 
 use serde_json::{Map, Value as Json};
 
+use super::reference;
 use super::write::{Kind, Write, admit, change_in, checked_create, checked_update, create_in};
 use super::{Field, Record};
 use crate::crm::Core;
@@ -11,7 +14,7 @@ use crate::db::{Keep, Tx};
 use crate::error::{Error, Result};
 use crate::event::ChangeKind;
 use crate::module::CompiledModule;
-use crate::module::input::{CreateInput, UpdateInput};
+use crate::module::input::UpdateInput;
 use crate::scope::{Create, Permit, Scope, Update};
 use crate::value::Value;
 
@@ -20,7 +23,9 @@ pub(super) struct Upsert {
     create: Permit<Create>,
     update: Permit<Update>,
     key: Key,
-    new: CreateInput,
+    /// What the body says of the key.
+    value: Value,
+    body: Map<String, Json>,
     changes: UpdateInput,
 }
 
@@ -82,17 +87,19 @@ impl Write {
     /// Changes the record that has the body's value of `by` as an update does, or makes one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every refused field, by the rules of a create.
+    /// [`Error::Invalid`] with every refused field, by the rules of an update; those of a create hold
+    /// where the record turns out to be new.
     pub fn upsert(
         create: &Permit<Create>,
         update: &Permit<Update>,
         by: Key,
         body: Map<String, Json>,
     ) -> Result<Self> {
-        let changes = checked_update(update, body.clone());
-        let (create, new) = checked_create(create, body)?;
-        if new.values.get(by.0).is_none_or(Value::is_null) {
-            let module = create.module()?;
+        let (update, changes) = checked_update(update, body.clone())?;
+        let value = changes.changes.iter().find(|(at, _)| *at == by.0);
+        let value = value.map(|(_, value)| value.clone()).unwrap_or_default();
+        if value.is_null() {
+            let module = update.module()?;
             let name = module
                 .fields()
                 .get(by.0)
@@ -103,12 +110,12 @@ impl Write {
                 "The record is known by this field: give its value.",
             ));
         }
-        let (update, changes) = changes?;
         Ok(Self(Kind::Upsert(Box::new(Upsert {
-            create,
+            create: create.clone(),
             update,
             key: by,
-            new,
+            value,
+            body,
             changes,
         }))))
     }
@@ -127,8 +134,9 @@ impl Upsert {
         if let Some(known) = self.find(tx, core).await? {
             return self.change(tx, core, known).await;
         }
+        let (create, new) = checked_create(&self.create, self.body.clone())?;
         tx.begin_step().await?;
-        let made = create_in(tx, core, &self.create, &self.new).await;
+        let made = create_in(tx, core, &create, &new).await;
         tx.end_step(Keep::from(&made)).await?;
         match made {
             Ok(record) => Ok((ChangeKind::Created, record)),
@@ -144,11 +152,10 @@ impl Upsert {
     async fn find(&self, tx: &mut Tx<'_>, core: &Core) -> Result<Option<Record>> {
         let module = self.update.module()?;
         let statements = core.statements(module);
-        let value = self.new.values.get(self.key.0).unwrap_or(&Value::Null);
         let field = Field::Declared(self.key.0);
-        let values = std::slice::from_ref(value);
+        let values = std::slice::from_ref(&self.value);
         let sql = statements.having_for_update(self.update.tenant(), field, values);
-        let row = tx.fetch_optional(sql).await?;
+        let row = reference::locked(tx, module, sql).await?.into_iter().next();
         row.map(|row| Record::from_row(module, row)).transpose()
     }
 

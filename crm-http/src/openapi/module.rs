@@ -159,7 +159,7 @@ fn upsert(words: &Words<'_>, module: &CompiledModule) -> Value {
     let summary = format!("Create a {}, or update the known one", words.singular);
     let notes = format!(
         "The body is that of a create. Where a record with its value of `by` exists, the fields \
-        that are sent change it. Also needs `{}.update`. ",
+        that are sent change it, by the rules of an update. Also needs `{}.update`. ",
         words.plural
     );
     let mut operation = words.operation("create", id, summary, &notes);
@@ -273,6 +273,7 @@ fn answer(description: &str, schema: &str) -> Value {
 
 fn versioned(description: &str, schema: &str) -> Value {
     let mut answer = answer(description, schema);
-    answer["headers"] = json!({"ETag": header("The version, in quotes.")});
+    let tag = "The version, in quotes; that of a read says after it what was shown.";
+    answer["headers"] = json!({"ETag": header(tag)});
     answer
 }
