@@ -83,10 +83,13 @@ impl CustomModules {
         let mut destroyed = 0;
         loop {
             let module = module.clone();
-            let batch = self
-                .core
-                .db
-                .write(move |tx| Box::pin(async move { tx.execute(some(tenant, &module)).await }));
+            let batch = self.core.db.write(move |tx| {
+                Box::pin(async move {
+                    // A module of this name that is declared again has figures of its own.
+                    tx.touch(tenant, module.name());
+                    tx.execute(some(tenant, &module)).await
+                })
+            });
             let count = batch.await?;
             destroyed += count;
             if count < BATCH {
@@ -207,11 +210,16 @@ impl Write {
 
     async fn delete(self, tx: &mut Tx<'_>, destroyed: u64) -> Result<()> {
         let fields = self.fields(tx).await?;
-        let left = Sql::new("SELECT 1 FROM custom_records WHERE tenant_id = $1 AND module = $2");
-        if tx.fetch_optional(self.bound(left)).await?.is_some() {
+        let left = "SELECT COUNT(*) FROM custom_records WHERE tenant_id = $1 AND module = $2";
+        let left = self.bound(Sql::new(left)).returns(&[ColumnType::Int]);
+        let left: i64 = match tx.fetch_optional(left).await? {
+            Some(mut row) => row.int()?,
+            None => 0,
+        };
+        if left > 0 {
             let message = format!(
-                "{} has records; delete them first, or say that they are to be destroyed \
-                 (destroy_data=true)",
+                "{} has {left} records, those in the trash counted; delete them first, or say that \
+                 they are to be destroyed (destroy_data=true)",
                 self.name()
             );
             return Err(Error::conflict("module_not_empty", message));

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{CustomField, CustomFields, OBJECT, Write, rows, state};
-use crate::db::Tx;
+use crate::db::{Keep, Tx};
 use crate::error::{Error, Result};
 use crate::id::RecordId;
 use crate::journal;
 use crate::module::CompiledModule;
+use crate::schema::DataLoss;
 use crate::scope::{Delete, Permit};
 
 /// Records of one transaction.
@@ -25,42 +26,81 @@ impl CustomFields {
     /// [`Error::NotFound`] when the module never had such a custom field; [`Error::Conflict`]
     /// `field_in_use` for one that is not removed.
     pub async fn purge(&self, permit: &Permit<Delete>, module: &str, name: &str) -> Result<u64> {
-        let scope = permit.on(OBJECT)?.clone();
-        let tenant = scope.tenant();
-        let module = scope.module(module).ok_or(Error::NotFound)?.clone();
-        let rows = self
-            .core
-            .db
-            .fetch_all(rows::of_module(tenant, module.name()));
-        let mut found = None;
-        for row in rows.await? {
-            let (_, field) = rows::parse(row)?;
-            found = found.or((field.spec.name.as_str() == name).then_some(field));
-        }
-        let field = removed(found)?;
-        let fields = std::slice::from_ref(&field);
-        let with = module.extended(fields, self.core.db.dialect());
-        let (mut after, mut purged) = (RecordId(uuid::Uuid::nil()), 0);
-        loop {
-            let with = with.clone();
-            let batch = self
-                .core
-                .db
-                .write(move |tx| Box::pin(async move { purge(tx, &with, tenant, after).await }));
-            let (count, last) = batch.await?;
-            purged += count;
-            match last {
-                Some(last) => after = last,
-                None => break,
-            }
-        }
-        let write = Write { scope, module };
+        let (write, field) = self.removed(permit, module, name).await?;
+        let tenant = write.tenant();
+        let purged = self
+            .purge_values(&write, &field, DataLoss::Accepted)
+            .await?;
         let end = self
             .core
             .policy
             .write(tenant, move |tx| Box::pin(write.forget(tx, field, purged)));
         end.await?;
         Ok(purged)
+    }
+
+    /// How many records a [`purge`](Self::purge) would take a value from; it takes none.
+    ///
+    /// # Errors
+    /// Those of the purge.
+    pub async fn purgeable(
+        &self,
+        permit: &Permit<Delete>,
+        module: &str,
+        name: &str,
+    ) -> Result<u64> {
+        let (write, field) = self.removed(permit, module, name).await?;
+        self.purge_values(&write, &field, DataLoss::Refused).await
+    }
+
+    async fn removed(
+        &self,
+        permit: &Permit<Delete>,
+        module: &str,
+        name: &str,
+    ) -> Result<(Write, CustomField)> {
+        let scope = permit.on(OBJECT)?.clone();
+        let module = scope.module(module).ok_or(Error::NotFound)?.clone();
+        let rows = rows::of_module(scope.tenant(), module.name());
+        let mut found = None;
+        for row in self.core.db.fetch_all(rows).await? {
+            let (_, field) = rows::parse(row)?;
+            found = found.or((field.spec.name.as_str() == name).then_some(field));
+        }
+        Ok((Write { scope, module }, removed(found)?))
+    }
+
+    /// Takes the values out, and puts them back where their loss is refused; answers how many.
+    async fn purge_values(
+        &self,
+        write: &Write,
+        field: &CustomField,
+        loss: DataLoss,
+    ) -> Result<u64> {
+        let (tenant, fields) = (write.tenant(), std::slice::from_ref(field));
+        let with = write.module.extended(fields, self.core.db.dialect());
+        let (mut after, mut purged) = (RecordId(uuid::Uuid::nil()), 0);
+        let keep = match loss {
+            DataLoss::Accepted => Keep::Everything,
+            DataLoss::Refused => Keep::Nothing,
+        };
+        loop {
+            let with = with.clone();
+            let batch = self.core.db.write(move |tx| {
+                Box::pin(async move {
+                    tx.begin_step().await?;
+                    let done = purge(tx, &with, tenant, after).await?;
+                    tx.end_step(keep).await?;
+                    Ok(done)
+                })
+            });
+            let (count, last) = batch.await?;
+            purged += count;
+            match last {
+                Some(last) => after = last,
+                None => return Ok(purged),
+            }
+        }
     }
 }
 

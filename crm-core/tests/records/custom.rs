@@ -6,7 +6,7 @@ use super::*;
 use crm_core::DataLoss;
 use crm_core::custom::{CustomField, FieldChange};
 use crm_core::module::FieldSpec;
-use crm_core::record::{Aggregate, GroupKey, Metric};
+use crm_core::record::{Aggregate, GroupKey, MaxAge, Metric};
 use crm_core::value::Value;
 
 on_both_databases!(
@@ -25,6 +25,7 @@ on_both_databases!(
     a_filter_on_a_tenants_own_module_means_the_same_in_memory_and_in_sql,
     a_tenants_own_module_behaves_as_any_module_and_is_nobody_elses,
     a_module_that_only_the_application_can_declare_is_refused,
+    figures_of_a_destroyed_module_are_not_those_of_its_successor,
 );
 
 /// A module with little of its own.
@@ -909,10 +910,13 @@ async fn a_tenants_own_module_behaves_as_any_module_and_is_nobody_elses(
         Some(&Value::Null)
     );
 
-    assert_eq!(
-        code(it.end_module("visits", DataLoss::Refused).await),
-        "module_not_empty"
-    );
+    match it.end_module("visits", DataLoss::Refused).await {
+        Err(Error::Conflict { code, message }) => {
+            assert_eq!(code, "module_not_empty");
+            assert!(message.starts_with("visits has 3 records"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
     assert_eq!(it.end_module("visits", DataLoss::Accepted).await?, 3);
     assert_eq!(
         code(it.end_module("visits", DataLoss::Accepted).await),
@@ -924,6 +928,36 @@ async fn a_tenants_own_module_behaves_as_any_module_and_is_nobody_elses(
     );
     let scope = it.operator_in(it.tenant).await?;
     assert_eq!(code(scope.permit::<Read>("visits")), "not_found");
+    Ok(())
+}
+
+async fn figures_of_a_destroyed_module_are_not_those_of_its_successor(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = Fixture::open(backend).await?;
+    let count = Aggregate {
+        metrics: vec![Metric {
+            function: crm_core::record::Function::Count,
+            field: None,
+        }],
+        ..Aggregate::default()
+    };
+    let counted = async || {
+        let permit = it.operator_in(it.tenant).await?.permit::<Read>("visits")?;
+        let age = MaxAge::seconds(60)?;
+        let figures = it.crm.records().figures(&permit, &count, age).await?;
+        anyhow::Ok(figures.groups.data[0].metrics[0].clone())
+    };
+    let place = json!({"name": "place", "type": "text"});
+    let declared = json!({"name": "visits", "singular": "visit", "fields": [place]});
+    it.found_module(it.tenant, declared.clone()).await?;
+    let scope = it.operator_in(it.tenant).await?;
+    it.create(&scope, "visits", json!({"place": "Bonn"}))
+        .await?;
+    assert_eq!(counted().await?, Value::Int(1));
+    assert_eq!(it.end_module("visits", DataLoss::Accepted).await?, 1);
+    it.found_module(it.tenant, declared).await?;
+    assert_eq!(counted().await?, Value::Int(0));
     Ok(())
 }
 

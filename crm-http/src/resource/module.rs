@@ -162,7 +162,7 @@ struct FieldList {
     data: Vec<FieldReply>,
 }
 
-/// What a purge did.
+/// What a purge did, or would do.
 #[derive(Object)]
 #[oai(rename = "ModuleFieldPurge")]
 struct Purged {
@@ -345,7 +345,7 @@ impl Modules {
 
     /// Purge a removed field's values
     ///
-    /// They are gone for good. Permission: `modules.delete`.
+    /// They are gone for good; `dry_run=true` only tells of how many records. Permission: `modules.delete`.
     #[oai(
         path = "/:module/fields/:name/purge",
         method = "post",
@@ -356,12 +356,16 @@ impl Modules {
         caller: Caller,
         module: Path<String>,
         name: Path<String>,
+        /// Whether the values are counted and stay.
+        dry_run: Query<Option<bool>>,
     ) -> Result<Json<Purged>, Problem> {
         let permit = caller.permit::<Delete>("modules")?;
         let fields = self.crm.custom_fields();
-        Ok(Json(Purged {
-            purged_records: fields.purge(&permit, &module.0, &name.0).await?,
-        }))
+        let purged_records = match dry_run.0 {
+            Some(true) => fields.purgeable(&permit, &module.0, &name.0).await?,
+            _ => fields.purge(&permit, &module.0, &name.0).await?,
+        };
+        Ok(Json(Purged { purged_records }))
     }
 }
 

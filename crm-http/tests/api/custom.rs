@@ -155,6 +155,11 @@ async fn a_custom_field_is_declared_changed_removed_brought_back_and_purged(data
     let other = json!({"name": "plan", "type": "integer"});
     let refused = app.admin.post(FIELDS, other.clone()).await;
     assert_eq!(refused.problem(), (409, "field_not_purged".into()));
+    for _ in 0..2 {
+        let trial = format!("{path}/purge?dry_run=true");
+        let told = app.admin.post(&trial, Value::Null).await.expect(200);
+        assert_eq!(told["purged_records"], 1, "nothing is gone");
+    }
     let purged = app
         .admin
         .post(&format!("{path}/purge"), Value::Null)
@@ -255,6 +260,11 @@ async fn a_module_is_declared_used_and_destroyed_over_the_api(database: Database
     let refused = ada.delete("/api/v1/modules/visits").await;
     assert_eq!(refused.problem(), (409, "module_not_empty".into()));
     let count = ada.get("/api/v1/visits?count=exact").await.expect(200)["total"]["count"].clone();
+    let detail = refused.json()["detail"].to_string();
+    assert!(
+        detail.contains(&format!("visits has {count} records")),
+        "{detail}"
+    );
     let gone = ada
         .delete("/api/v1/modules/visits?destroy_data=true")
         .await
