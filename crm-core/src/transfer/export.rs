@@ -21,7 +21,8 @@ pub struct Export {
 }
 
 impl Transfer {
-    /// The records that the permit covers and the query asks for, all pages of them.
+    /// The records that the permit covers and the query asks for, all pages of them: which page the
+    /// query asks for, of how many records and how they are counted, is read past.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a format that is none of CSV, NDJSON and JSON.
@@ -37,6 +38,7 @@ impl Transfer {
             query: Query {
                 limit: Query::MAX_LIMIT,
                 cursor: None,
+                page: None,
                 count: Count::No,
                 ..query
             },
