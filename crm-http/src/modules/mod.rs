@@ -37,6 +37,7 @@ use crate::resource::allow;
 
 pub(crate) use funnel::has_funnel;
 pub(crate) use nearest::has_vectors;
+pub(crate) use query::OF_PAGES;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
 /// The path all resources live under.

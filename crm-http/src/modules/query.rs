@@ -54,6 +54,11 @@ pub(crate) fn parse(
     }
 }
 
+/// The parameters of a list that an export of all pages has not.
+pub(crate) const OF_PAGES: [&str; 7] = [
+    "limit", "cursor", "page", "per_page", "count", "fields", "expand",
+];
+
 /// What `per_page` says wrongly beside what else is given.
 pub(super) fn misplaced(given: impl Fn(&str) -> bool) -> Option<FieldError> {
     let message = match (given("per_page"), given("page"), given("limit")) {

@@ -122,9 +122,7 @@ impl Handler<'_> {
                     Ok(parsed) => format = parsed,
                     Err(error) => refused.push(error),
                 },
-                "limit" | "cursor" | "count" | "fields" | "expand" => {
-                    refused.push(unknown_parameter(name))
-                }
+                name if query::OF_PAGES.contains(&name) => refused.push(unknown_parameter(name)),
                 _ => {}
             }
         }

@@ -129,6 +129,8 @@ async fn an_export_is_a_file_of_what_the_conditions_match(database: Database) {
         "format=xml",
         "format=vcard",
         "limit=1",
+        "page=2",
+        "page=1&per_page=2",
         "colour=red",
         "sort=notes",
     ] {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::list::list_parameters;
 use super::{Words, header, reference};
-use crate::modules::{BASE, MEDIA_TYPES};
+use crate::modules::{BASE, MEDIA_TYPES, OF_PAGES};
 
 /// The paths of a module's import and export.
 pub(super) fn paths(
@@ -119,7 +119,7 @@ fn export(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Va
     )];
     let of_pages = |parameter: &Value| {
         let name = parameter["name"].as_str().unwrap_or_default();
-        ["limit", "cursor", "count", "fields", "expand"].contains(&name)
+        OF_PAGES.contains(&name)
     };
     parameters.extend(
         list_parameters(registry, words, module)
