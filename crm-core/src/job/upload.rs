@@ -11,6 +11,7 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::id::{JobId, TenantId};
+use crate::record::{Answered, Once, Reply};
 
 /// Bytes of one stored piece.
 const PIECE: usize = 256 * 1024;
@@ -89,20 +90,51 @@ impl Upload {
     /// # Errors
     /// Those of [`push`](Self::push).
     pub async fn finish(mut self) -> Result<JobId> {
-        if !self.held.is_empty() {
-            self.store().await?;
-        }
-        let progress = json!({"total_bytes": self.position});
-        let sql = Sql::new(
-            "UPDATE jobs SET state = 'queued', progress = $1 \
-             WHERE tenant_id = $2 AND id = $3 AND state = 'receiving'",
-        )
-        .bind(progress, ColumnType::Json)
-        .bind(self.tenant, ColumnType::Uuid)
-        .bind(self.id, ColumnType::Uuid);
-        self.write(sql).await?;
+        self.store_rest().await?;
+        self.write(self.queue()).await?;
         self.shared.wake.notify_one();
         Ok(self.id)
+    }
+
+    /// The file is complete, and `once` knows all of it: the job may run, unless the same file came
+    /// with that key before. Then its job is answered, and this one is forgotten.
+    ///
+    /// # Errors
+    /// Those of [`push`](Self::push).
+    pub async fn finish_once(mut self, once: Once) -> Result<Answered<JobId>> {
+        self.store_rest().await?;
+        let (id, now) = (self.id, self.core.clock.now());
+        let (queue, forget) = (self.queue(), self.forget());
+        let finish = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                if let Some(answered) = once.begin(tx, now).await? {
+                    tx.execute(forget).await?;
+                    return Ok(answered);
+                }
+                if tx.execute(queue).await? == 0 {
+                    return Err(cancelled());
+                }
+                let reply = Reply {
+                    status: 202,
+                    record: None,
+                    body: Some(id.to_string()),
+                };
+                once.finish(tx, now, &reply).await?;
+                Ok(Answered::Now(reply))
+            })
+        });
+        Ok(match finish.await? {
+            Answered::Now(_) => {
+                self.shared.wake.notify_one();
+                Answered::Now(id)
+            }
+            Answered::Before(reply) => {
+                let known = reply.body.unwrap_or_default();
+                Answered::Before(JobId(known.parse().map_err(Error::internal)?))
+            }
+            Answered::KeyReused => Answered::KeyReused,
+            Answered::UnderWay => Answered::UnderWay,
+        })
     }
 
     /// Forgets the job: the file will not come.
@@ -110,24 +142,49 @@ impl Upload {
     /// # Errors
     /// Those of the database.
     pub async fn abandon(self) -> Result<()> {
-        let sql =
-            Sql::new("DELETE FROM jobs WHERE tenant_id = $1 AND id = $2 AND state = 'receiving'")
-                .bind(self.tenant, ColumnType::Uuid)
-                .bind(self.id, ColumnType::Uuid);
-        let remove = self.core.db.write(move |tx| Box::pin(tx.execute(sql)));
+        let forget = self.forget();
+        let remove = self.core.db.write(move |tx| Box::pin(tx.execute(forget)));
         remove.await.map(drop)
+    }
+
+    async fn store_rest(&mut self) -> Result<()> {
+        match self.held.is_empty() {
+            true => Ok(()),
+            false => self.store().await,
+        }
+    }
+
+    fn queue(&self) -> Sql {
+        let progress = json!({"total_bytes": self.position});
+        Sql::new(
+            "UPDATE jobs SET state = 'queued', progress = $1 \
+             WHERE tenant_id = $2 AND id = $3 AND state = 'receiving'",
+        )
+        .bind(progress, ColumnType::Json)
+        .bind(self.tenant, ColumnType::Uuid)
+        .bind(self.id, ColumnType::Uuid)
+    }
+
+    fn forget(&self) -> Sql {
+        Sql::new("DELETE FROM jobs WHERE tenant_id = $1 AND id = $2 AND state = 'receiving'")
+            .bind(self.tenant, ColumnType::Uuid)
+            .bind(self.id, ColumnType::Uuid)
     }
 
     async fn write(&self, sql: Sql) -> Result<()> {
         let written = self.core.db.write(move |tx| Box::pin(tx.execute(sql)));
         match written.await? {
-            0 => Err(Error::conflict(
-                "job_cancelled",
-                "the job was cancelled while its file arrived",
-            )),
+            0 => Err(cancelled()),
             _ => Ok(()),
         }
     }
+}
+
+fn cancelled() -> Error {
+    Error::conflict(
+        "job_cancelled",
+        "the job was cancelled while its file arrived",
+    )
 }
 
 impl std::fmt::Debug for Upload {

@@ -29,7 +29,7 @@ pub struct Once {
     tenant: TenantId,
     actor: String,
     key: String,
-    fingerprint: [u8; 32],
+    hash: Sha256,
 }
 
 impl Once {
@@ -59,8 +59,17 @@ impl Once {
                 None => scope.actor().to_string(),
             },
             key: key.to_owned(),
-            fingerprint: hash.finalize().into(),
+            hash,
         })
+    }
+
+    /// More of a body that arrives in pieces, of any size.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.hash.update(piece);
+    }
+
+    fn fingerprint(&self) -> Vec<u8> {
+        self.hash.clone().finalize().to_vec()
     }
 
     /// Takes the key for a request that is to be done now, waiting for one that is just being done with
@@ -81,7 +90,7 @@ impl Once {
         );
         let take = self
             .bound(take)
-            .bind(self.fingerprint.to_vec(), ColumnType::Bytes)
+            .bind(self.fingerprint(), ColumnType::Bytes)
             .bind(now, ColumnType::Instant)
             .bind(now - KEPT, ColumnType::Instant);
         if tx.execute(take).await? == 1 {
@@ -124,7 +133,7 @@ impl Once {
     }
 
     fn answered(&self, mut row: Row) -> Result<Answered> {
-        if row.next() != Value::Bytes(self.fingerprint.to_vec()) {
+        if row.next() != Value::Bytes(self.fingerprint()) {
             return Ok(Answered::KeyReused);
         }
         let Value::Int(status) = row.next() else {

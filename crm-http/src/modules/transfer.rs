@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crm_core::record::Query;
+use crm_core::id::JobId;
+use crm_core::record::{Answered, Query};
 use crm_core::transfer::{Export, Format, ImportOptions};
 use crm_core::{Create, Error, FieldError, Read};
 use futures::StreamExt as _;
@@ -12,6 +13,7 @@ use poem::http::uri::{PathAndQuery, Uri};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Body, Request, Response};
 
+use super::write::{key_reused, replayed, under_way};
 use super::{Handler, body, query};
 use crate::edge::HttpOptions;
 use crate::json::{interrupted, require, too_large};
@@ -43,7 +45,7 @@ pub(crate) fn deadline(options: &HttpOptions, request: &Request) -> Duration {
 }
 
 impl Handler<'_> {
-    pub(super) async fn import(&self, request: Request) -> Result<Response, Problem> {
+    pub(super) async fn import(&self, mut request: Request) -> Result<Response, Problem> {
         self.scope.permit::<Create>(self.name())?;
         let options = import_options(&request)?;
         require(
@@ -52,6 +54,7 @@ impl Handler<'_> {
             "text/csv, application/x-ndjson, application/json, text/vcard or \
              application/octet-stream",
         )?;
+        let mut once = self.once(&request, &[])?;
         let app = &self.exchange.app;
         let limit = app.options.import_limit;
         let announced = request.header("content-length").map(str::parse::<u64>);
@@ -60,7 +63,7 @@ impl Handler<'_> {
         }
         let transfer = app.crm.transfer();
         let mut upload = transfer.import(&self.scope, self.name(), options).await?;
-        let mut pieces = request.into_body().into_bytes_stream();
+        let mut pieces = request.take_body().into_bytes_stream();
         let outcome = loop {
             let piece = match tokio::time::timeout(app.options.deadline, pieces.next()).await {
                 Ok(Some(Ok(piece))) => piece,
@@ -70,6 +73,9 @@ impl Handler<'_> {
             if upload.received() + piece.len() as u64 > limit {
                 break Err(too_large(limit));
             }
+            if let Some(once) = &mut once {
+                once.push(&piece);
+            }
             if let Err(error) = upload.push(&piece).await {
                 break Err(error.into());
             }
@@ -78,7 +84,21 @@ impl Handler<'_> {
             upload.abandon().await?;
             return Err(problem);
         }
-        let id = upload.finish().await?;
+        let answered = match once {
+            Some(once) => upload.finish_once(once).await?,
+            None => Answered::Now(upload.finish().await?),
+        };
+        match answered {
+            Answered::Now(id) => self.accepted(id).await,
+            Answered::Before(id) => Ok(replayed(self.accepted(id).await?)),
+            Answered::KeyReused => Err(key_reused()),
+            Answered::UnderWay => Err(under_way()),
+        }
+    }
+
+    /// The answer to a file that came: its job, as it is now.
+    async fn accepted(&self, id: JobId) -> Result<Response, Problem> {
+        let app = &self.exchange.app;
         let job = app.crm.jobs().get(&self.scope, id).await?;
         let location = format!("{}/api/v1/jobs/{id}", app.options.public_url);
         let mut response = body(StatusCode::ACCEPTED, &job_reply(job))?;

@@ -12,6 +12,7 @@ crate::on_both_databases! {
     an_import_says_what_is_wrong_with_its_parameters_before_it_reads
     a_file_over_the_limit_is_refused_and_leaves_no_job
     a_job_is_cancelled_by_its_starter
+    a_repeated_import_is_answered_with_the_job_that_was_made
 }
 
 async fn import(caller: &Caller, query: &str, file: impl Into<reqwest::Body>) -> Reply {
@@ -223,6 +224,50 @@ async fn a_job_is_cancelled_by_its_starter(database: Database) {
         .expect(200);
     assert_eq!(again["finished_at"], job["finished_at"]);
     assert_eq!(app.crm.run_jobs_once().await.unwrap(), 0);
+    app.close().await;
+}
+
+async fn a_repeated_import_is_answered_with_the_job_that_was_made(database: Database) {
+    let app = App::start(database).await;
+    let keyed = async |query: &str, key: &str, file: &str| {
+        let path = format!("/api/v1/contacts/import?{query}");
+        let request = app.admin.request(Method::POST, &path);
+        let request = request.header("Content-Type", "text/csv");
+        let request = request.header("Idempotency-Key", key);
+        app.admin.finish(request.body(file.to_owned())).await
+    };
+    // More than one stored piece.
+    let file = format!("name\nAda\n{}\n", "x".repeat(600_000));
+    let first = keyed("format=csv", "k", &file).await;
+    assert_eq!(first.header("idempotency-replayed"), "");
+    let location = first.header("location").to_owned();
+    let first = first.expect(202);
+    app.crm.run_jobs_once().await.unwrap();
+    let again = keyed("format=csv", "k", &file).await;
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(again.header("location"), location);
+    let again = again.expect(202);
+    assert_eq!(
+        (&again["id"], &again["state"]),
+        (&first["id"], &json!("done"))
+    );
+    for (query, file) in [
+        ("format=csv", "name\nBob\n"),
+        ("format=csv&dry_run=true", &file),
+    ] {
+        let other = keyed(query, "k", file).await;
+        assert_eq!(other.problem(), (422, "idempotency_key_reused".into()));
+    }
+    let odd = keyed("format=csv", "a b", &file).await;
+    assert_eq!(odd.problem(), (422, "validation_failed".into()));
+    keyed("format=csv", "other", "name\nBob\n")
+        .await
+        .expect(202);
+    let jobs = app.admin.get("/api/v1/jobs").await.expect(200);
+    assert_eq!(jobs["data"].as_array().map(Vec::len), Some(2), "{jobs}");
+    app.crm.run_jobs_once().await.unwrap();
+    let contacts = app.admin.get("/api/v1/contacts?count=exact").await;
+    assert_eq!(contacts.expect(200)["total"]["count"], 2);
     app.close().await;
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::list::list_parameters;
 use super::{Words, header, reference};
 use crate::modules::{BASE, MEDIA_TYPES, OF_PAGES};
+use crate::openapi::write::{idempotency_key, replayed};
 
 /// The paths of a module's import and export.
 pub(super) fn paths(
@@ -72,7 +73,9 @@ fn import(words: &Words<'_>, module: &CompiledModule) -> Value {
         parameter(
             "dry_run",
             false,
-            "Whether to check every entry and write nothing.",
+            "Whether to check every entry and write nothing. Entries are held against the records \
+             that are there: a unique value or key that comes again further down in the file may \
+             pass, and be refused in the run.",
             json!({"type": "boolean", "default": false}),
         ),
         parameter(
@@ -88,6 +91,7 @@ fn import(words: &Words<'_>, module: &CompiledModule) -> Value {
             "Whether to go on behind a refused entry, or to stop there; what came before stays.",
             json!({"type": "string", "enum": ["continue", "abort"], "default": "continue"}),
         ),
+        idempotency_key(),
     ]);
     // The media type that client generators know for files stands for all that are read.
     let content = json!({"application/octet-stream": {
@@ -102,6 +106,7 @@ fn import(words: &Words<'_>, module: &CompiledModule) -> Value {
         "headers": {"Location": header("Where the job is.")},
         "content": {"application/json": {"schema": reference("Job")}},
     }});
+    replayed(&mut operation);
     operation
 }
 
