@@ -1,6 +1,8 @@
 //! Conditions of requests on the version of a record (RFC 9110 §13.1): `If-Match` for changes,
 //! `If-None-Match` for reads.
 
+use std::hash::{DefaultHasher, Hasher as _};
+
 use crm_core::Error;
 use crm_core::record::Expected;
 use poem::http::HeaderMap;
@@ -37,14 +39,22 @@ fn is_tag(text: &str) -> bool {
     inner.is_some_and(|inner| !inner.contains(['"', ' ']))
 }
 
-/// Whether `If-None-Match` names this version: the client has it already (§13.1.2). Tags are
+/// The tag of an answer that shows this version of a record so: who may read other fields, or asks
+/// for others, has another one.
+pub(super) fn tag(version: i64, shown: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(shown);
+    format!("\"{version}-{:016x}\"", hasher.finish())
+}
+
+/// Whether `If-None-Match` names this tag: the client has the answer already (§13.1.2). Tags are
 /// compared weakly.
-pub(super) fn is_known(headers: &HeaderMap, current: i64) -> bool {
+pub(super) fn is_known(headers: &HeaderMap, current: &str) -> bool {
     tags(headers, IF_NONE_MATCH).is_some_and(|tags| {
         tags == ["*"]
             || tags
                 .into_iter()
-                .any(|tag| version(tag.strip_prefix("W/").unwrap_or(tag)) == Some(current))
+                .any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == current)
     })
 }
 
@@ -58,9 +68,11 @@ fn tags(headers: &HeaderMap, name: HeaderName) -> Option<Vec<&str>> {
     })
 }
 
-/// The version that a strong tag stands for, in the one form that answers use.
+/// The version that a strong tag stands for, in the forms that answers use: that of a read says
+/// after it what was shown.
 fn version(tag: &str) -> Option<i64> {
-    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let tag = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let digits = tag.split_once('-').map_or(tag, |(version, _)| version);
     let version: i64 = digits.parse().ok()?;
     (version.to_string() == digits).then_some(version)
 }
@@ -86,6 +98,7 @@ mod tests {
         assert_eq!(expected(&HeaderMap::new()).ok(), Some(Expected::Any));
         assert_eq!(if_match("*"), Some(Expected::Any));
         assert_eq!(if_match("\"3\""), versions(&[3]));
+        assert_eq!(if_match("\"3-00ff\""), versions(&[3]), "as a read answers");
         assert_eq!(if_match("\"1\" ,\"2\", \"x\""), versions(&[1, 2]));
     }
 
@@ -116,10 +129,18 @@ mod tests {
 
     #[test]
     fn if_none_match_compares_weakly() {
-        let known = |sent: &[&'static str]| is_known(&lines(IF_NONE_MATCH, sent), 3);
+        let known = |sent: &[&'static str]| is_known(&lines(IF_NONE_MATCH, sent), "\"3\"");
         assert!(known(&["\"3\""]) && known(&["W/\"3\""]) && known(&["*"]));
         assert!(known(&["\"1\", \"2\"", "\"3\""]), "lines are one list");
         assert!(!known(&["\"4\""]) && !known(&["3"]) && !known(&[""]));
-        assert!(!is_known(&HeaderMap::new(), 3));
+        assert!(!is_known(&HeaderMap::new(), "\"3\""));
+    }
+
+    #[test]
+    fn a_tag_tells_versions_and_what_is_shown_apart() {
+        assert_eq!(tag(3, b"{}"), tag(3, b"{}"));
+        assert_ne!(tag(3, b"{}"), tag(4, b"{}"));
+        assert_ne!(tag(3, b"{}"), tag(3, b"[]"));
+        assert_eq!(version(&tag(3, b"{}")), Some(3));
     }
 }

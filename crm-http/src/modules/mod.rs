@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 use crm_core::id::RecordId;
 use crm_core::module::{CompiledModule, is_module_name};
-use crm_core::record::Record;
 use crm_core::{Action, Delete, Error, Purge, Read, Scope, Update};
 use poem::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG};
 use poem::http::{HeaderValue, Method, StatusCode};
@@ -386,20 +385,24 @@ impl Handler<'_> {
 }
 
 /// The answer with the record's version as its entity tag.
-fn tagged(mut response: Response, record: &Record) -> Result<Response, Problem> {
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", record.version)) {
+fn tagged(mut response: Response, tag: &str) -> Response {
+    if let Ok(tag) = HeaderValue::try_from(tag) {
         response.headers_mut().insert(ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
 fn body(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
     let text = serde_json::to_vec(value).map_err(Error::internal)?;
+    Ok(json_response(status, text))
+}
+
+fn json_response(status: StatusCode, text: Vec<u8>) -> Response {
     let mut response = Response::from(text);
     response.set_status(status);
     let media_type = const { HeaderValue::from_static("application/json") };
     response.headers_mut().insert(CONTENT_TYPE, media_type);
-    Ok(response)
+    response
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use poem::http::StatusCode;
 use poem::{Request, Response};
 use serde::Serialize;
 
-use super::{Handler, body, condition, query, query_body, tagged};
+use super::{Handler, body, condition, json_response, query, query_body, tagged};
 use crate::problem::Problem;
 
 /// The path segment below a collection that takes a query as its body.
@@ -36,14 +36,20 @@ impl Handler<'_> {
         let view = query::view(registry, &self.module, request)?;
         let records = self.exchange.app.crm.records();
         let record = records.get(&permit, id).await?;
-        // What is expanded changes without the record's version.
-        if !view.expands() && condition::is_known(request.headers(), record.version) {
-            let unchanged = Response::builder().status(StatusCode::NOT_MODIFIED);
-            return tagged(unchanged.finish(), &record);
-        }
+        let version = record.version;
         let viewed = records.view(&permit, vec![record], &view).await?;
         let one = viewed.first().ok_or(crm_core::Error::NotFound)?;
-        tagged(body(StatusCode::OK, one)?, one.record())
+        // What is shown changes without the record's version: with rights, fields and what is
+        // expanded.
+        let shown = serde_json::to_vec(one).map_err(crm_core::Error::internal)?;
+        let tag = condition::tag(version, &shown);
+        let response = match condition::is_known(request.headers(), &tag) {
+            true => Response::builder()
+                .status(StatusCode::NOT_MODIFIED)
+                .finish(),
+            false => json_response(StatusCode::OK, shown),
+        };
+        Ok(tagged(response, &tag))
     }
 
     async fn page(

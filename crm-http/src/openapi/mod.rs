@@ -40,7 +40,7 @@ Every answer carries `X-Request-Id`. Errors are `application/problem+json` (RFC 
 is answered like what does not exist. Whoever asks for this document with a credential gets that of \
 their tenant, with the fields and modules it declared itself (`/api/v1/modules`). An operation needs \
 its `x-permission`, and the `x-further-permissions` beside it, always or in the case that `when` \
-names. Actions that the tenant's plugins offer on records are operations of that document. Lists are paged by `cursor`. A record's version is its `ETag`; \
+names. Actions that the tenant's plugins offer on records are operations of that document. Lists are paged by `cursor`. A record's `ETag` says its version; \
 send it back as `If-Match` to change only what you have seen.";
 
 /// Makes the document, and keeps it as long as the modules stay the same.

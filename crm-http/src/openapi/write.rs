@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 pub(super) fn if_none_match() -> Value {
     json!({
         "name": "If-None-Match", "in": "header", "required": false,
-        "description": "Versions that the client has, as their `ETag`: one of them is answered 304, \
-            unless something is expanded.",
-        "schema": {"type": "string"}, "example": "\"3\"",
+        "description": "Answers that the client has, as the `ETag` of a read: where what would be \
+            answered is one of them, down to the fields that the caller may read, it is not sent \
+            again (304).",
+        "schema": {"type": "string"}, "example": "\"3-9f86d081884c7d65\"",
     })
 }
 
 pub(super) fn unchanged() -> Value {
     json!({
-        "description": "The client has this version already.",
+        "description": "The client has this answer already.",
         "headers": {
-            "ETag": {"description": "The version, in quotes.", "schema": {"type": "string"}},
+            "ETag": {"description": "The tag of the answer, in quotes.", "schema": {"type": "string"}},
         },
     })
 }

@@ -208,7 +208,7 @@ async fn fields_and_expand_shape_get_list_and_query(database: Database) {
         one
     };
     let got = app.admin.get(&format!("{path}?{shaped}")).await;
-    assert_eq!(got.header("etag"), "\"1\"");
+    assert!(got.header("etag").starts_with("\"1-"));
     assert_eq!(trimmed(got.expect(200)), expected);
     let listed = app
         .admin

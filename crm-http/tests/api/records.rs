@@ -28,7 +28,7 @@ async fn a_record_lives_from_create_to_delete(database: Database) {
     assert_eq!(created["status"], "lead", "a default is filled in");
 
     let got = app.admin.get(&path).await;
-    assert_eq!(got.header("etag"), "\"1\"");
+    assert!(got.header("etag").starts_with("\"1-"));
     assert_eq!(got.header("cache-control"), "no-store");
     assert_eq!(got.expect(200), created);
 
@@ -240,7 +240,7 @@ async fn head_answers_like_get_without_the_body(database: Database) {
     let head = app.admin.send(Method::HEAD, &path, None).await;
     assert_eq!(
         (head.status, head.body.as_str(), head.header("etag")),
-        (200, "", "\"1\"")
+        (200, "", app.admin.get(&path).await.header("etag"))
     );
     assert_eq!(
         app.anonymous().send(Method::HEAD, &path, None).await.status,
