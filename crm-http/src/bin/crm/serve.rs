@@ -131,6 +131,16 @@ pub(crate) struct Serve {
     )]
     login_limit: u32,
 
+    /// The most bytes of the file of an import
+    #[arg(
+        long,
+        env = "CRM_IMPORT_LIMIT",
+        default_value_t = HttpOptions::default().import_limit,
+        value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    import_limit: u64,
+
     /// How long an access token holds
     #[arg(long, env = "CRM_ACCESS_LIFETIME", default_value = "10m", value_parser = age, value_name = "TIME")]
     access_lifetime: TimeDelta,
@@ -236,6 +246,7 @@ impl Serve {
             trusted_proxies,
             sign_in_limit: self.sign_in_limit,
             rate_limit: self.rate_limit,
+            import_limit: self.import_limit,
             cors_origins: self.cors_origins,
             hsts: self.hsts,
             public_url: self.public_url.trim_end_matches('/').to_owned(),
