@@ -240,7 +240,9 @@ impl Merging {
                     .map_or(own, rest)
             } else if is_kept(module, position)
                 || !self.update.writes_everywhere(field.name.as_str())
+                || own.is_null() != survivor.values[position].is_null()
             {
+                // Also what named one of the records is nothing that the survivor lacked.
                 own
             } else {
                 united(field, own, others.iter().map(rest))

@@ -20,6 +20,7 @@ fields = [
 
 [[machines]]
 field = "state"
+initial = ["open"]
 edges = { open = ["sent"], sent = ["paid"] }
 "#;
 
