@@ -36,8 +36,6 @@ pub(crate) use search_step::Learned;
 use custom::{selected, within};
 use trash::Shelf;
 
-use search::Narrowed;
-
 /// Counting stops here.
 pub(crate) const COUNT_CAP: u32 = 10_000;
 
@@ -252,23 +250,7 @@ impl Statements {
             self.filter(sql, filter);
         }
         if let Some((text, path)) = search {
-            let (before, after) = match self.narrow(sql, tenant, text, path) {
-                Narrowed::Decided => return,
-                Narrowed::Open => (" AND (", ")"),
-                // To the planner a CASE is as good as a coin.
-                Narrowed::Estimated => (" AND CASE WHEN ", " THEN true ELSE false END"),
-            };
-            sql.push(before);
-            for (count, position) in self.module.searchable().iter().enumerate() {
-                if count > 0 {
-                    sql.push(" OR ");
-                }
-                self.holds(sql, Field::Declared(*position), containing(text));
-            }
-            if self.module.searchable().is_empty() {
-                sql.push("1 = 0");
-            }
-            sql.push(after);
+            self.found(sql, tenant, text, path);
         }
     }
 

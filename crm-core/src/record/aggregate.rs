@@ -20,7 +20,7 @@ const AVERAGE_DIGITS: u32 = 6;
 pub struct Aggregate {
     /// Which records.
     pub filter: Option<Filter>,
-    /// Text that one of the searchable fields must hold.
+    /// Words that the searchable fields must hold, as [a list](super::Query::search) takes them.
     pub search: Option<String>,
     /// What makes a group; all records are one when empty.
     pub group_by: Vec<GroupKey>,

@@ -35,6 +35,7 @@ mod trash;
 mod typed;
 mod upsert;
 mod view;
+mod word;
 mod write;
 
 use std::fmt;
@@ -72,6 +73,7 @@ pub(crate) use fresh::KeptFigures;
 pub(crate) use hearing::{Hearing, Interest, Judge, Judgement, Proposal, Proposed};
 pub(crate) use hook::Hooks;
 pub(crate) use query::Order;
+pub(crate) use word::{MAX_WORDS, words};
 
 use crate::db::Row;
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! What a list asks for: condition, search, order, page.
 
-use super::{Field, Filter};
+use super::{Field, Filter, MAX_WORDS, words};
 use crate::error::{Error, FieldError, Result};
 use crate::module::CompiledModule;
 
@@ -134,7 +134,8 @@ pub enum Count {
 pub struct Query {
     /// Which records.
     pub filter: Option<Filter>,
-    /// Text that one of the searchable fields must hold, at most 200 characters.
+    /// Words that the searchable fields must hold, each in any one of them: at most 16, of 200
+    /// characters together. Words in double quotes are one phrase.
     pub search: Option<String>,
     /// In which order: at most three keys, the first one weighing most; newest first when empty.
     pub sort: Vec<Sort>,
@@ -234,12 +235,16 @@ impl Query {
     }
 }
 
-/// Refuses a search text that is too long or holds what no text of a record can (XC-21).
+/// Refuses a search text that is too long, has too many words, or holds what no text of a record can (XC-21).
 pub(super) fn check_search(text: Option<&str>) -> Result<()> {
     let Some(text) = text else { return Ok(()) };
     if text.chars().count() > MAX_SEARCH {
         let message = format!("must be at most {MAX_SEARCH} characters");
         return Err(Error::invalid("search", "too_long", message));
+    }
+    if words(text).len() > MAX_WORDS {
+        let message = format!("must be at most {MAX_WORDS} words; put a phrase into double quotes");
+        return Err(Error::invalid("search", "too_many", message));
     }
     if text.contains('\0') {
         return Err(Error::invalid("search", "invalid", "must not contain NUL"));

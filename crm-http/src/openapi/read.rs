@@ -177,6 +177,12 @@ pub(super) fn query_name(singular: &str) -> String {
     format!("{}Query", pascal(singular))
 }
 
+/// What the search text of a list or a query means.
+pub(super) const SEARCH: &str = "Up to sixteen words between white space. A record is found when it \
+    holds each of them as a part of one of its searchable fields, not necessarily the same one; words \
+    in double quotes are one phrase. ASCII letters are found in either case, others as they were \
+    written; `%` and `_` stand for themselves.";
+
 fn filter_name(singular: &str) -> String {
     format!("{}Filter", pascal(singular))
 }
@@ -192,7 +198,7 @@ pub(super) fn query_schemas(
     let mut members = json!({
         "filter": {"allOf": [reference(&filter)]},
         "search": {"type": "string", "maxLength": 200,
-            "description": "Text that a searchable field must contain, in any case."},
+            "description": SEARCH},
         "sort": names(orders(module), Some(Sort::MAX_KEYS)),
         "limit": {"type": "integer", "format": "int32",
             "minimum": 1, "maximum": Query::MAX_LIMIT, "default": Query::DEFAULT_LIMIT},

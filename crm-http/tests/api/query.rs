@@ -13,6 +13,7 @@ crate::on_both_databases! {
     the_segment_query_is_never_a_record
     fields_and_expand_shape_get_list_and_query
     several_keys_sort_lists_and_bind_their_cursors
+    xc_21_every_door_that_searches_takes_words_and_phrases
 }
 
 const QUERY: &str = "/api/v1/contacts/query";
@@ -288,6 +289,61 @@ async fn several_keys_sort_lists_and_bind_their_cursors(database: Database) {
     ] {
         let reply = app.admin.get(&format!("/api/v1/contacts?{odd}")).await;
         assert_eq!(reply.json()["errors"][0]["code"], code, "{odd}");
+    }
+    app.close().await;
+}
+
+async fn xc_21_every_door_that_searches_takes_words_and_phrases(database: Database) {
+    let app = App::start(database).await;
+    for (name, email) in [
+        ("Ada King", "ada@navy.example"),
+        ("King Ada", "other@navy.example"),
+        ("Ada", "king@army.example"),
+    ] {
+        let contact = json!({"name": name, "email": email});
+        app.admin
+            .post("/api/v1/contacts", contact)
+            .await
+            .expect(201);
+    }
+    let contacts = "/api/v1/contacts";
+    for (text, hits) in [
+        ("ada+king", 3),
+        ("navy+KING", 2),
+        ("%22ada+king%22", 1),
+        ("%22king+ada%22+other", 1),
+        ("ki+ad+ar", 1),
+        ("ada+nobody", 0),
+    ] {
+        let page = app
+            .admin
+            .get(&format!("{contacts}?search={text}&count=true"));
+        let page = page.await.expect(200);
+        assert_eq!(page["data"].as_array().unwrap().len(), hits, "{text}");
+        assert_eq!(page["total"]["count"], hits, "{text}");
+        let path = format!("{contacts}/aggregate?metrics=count&search={text}");
+        let figures = app.admin.get(&path).await.expect(200);
+        assert_eq!(figures["data"][0]["metrics"]["count"], hits, "{text}");
+        let path = format!("{contacts}/export?format=ndjson&search={text}");
+        let export = app.admin.get(&path).await;
+        assert_eq!((export.status, export.body.lines().count()), (200, hits));
+        let body = json!({"search": text.replace('+', " ").replace("%22", "\"")});
+        let page = app.admin.post(QUERY, body).await.expect(200);
+        assert_eq!(page["data"].as_array().unwrap().len(), hits, "{text}");
+    }
+    for title in ["Engine for Ada", "Ada"] {
+        let deal = json!({"title": title});
+        app.admin.post("/api/v1/deals", deal).await.expect(201);
+    }
+    let funnel = "/api/v1/deals/funnel?field=stage&search=ada+engine";
+    let funnel = app.admin.get(funnel).await.expect(200);
+    assert_eq!(funnel["data"][0]["reached"], 1);
+    let many = vec!["a"; 17].join("+");
+    for path in ["", "/aggregate", "/export"] {
+        let path = format!("{contacts}{path}?search={many}");
+        let answer = app.admin.get(&path).await.expect(422);
+        assert_eq!(answer["errors"][0]["pointer"], "/search", "{answer}");
+        assert_eq!(answer["errors"][0]["code"], "too_many", "{answer}");
     }
     app.close().await;
 }

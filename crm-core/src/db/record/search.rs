@@ -14,6 +14,7 @@ use crate::db::{ColumnType, Dialect, Row, Sql};
 use crate::error::Result;
 use crate::id::TenantId;
 use crate::module::SearchMode;
+use crate::record::{Field, MAX_WORDS, words};
 use crate::value::Value;
 
 /// How a search finds its records.
@@ -21,28 +22,30 @@ use crate::value::Value;
 pub(crate) enum SearchPath {
     /// Reading them one by one.
     Scan,
-    /// By the index, where there is one: those that hold all trigrams of the text.
+    /// By the index, where there is one: those that hold all trigrams of the words.
     Index,
     /// By SQLite's index: those that hold these of the [trigrams](trigrams), a bit for each.
-    Trigrams(u8),
-    /// By PostgreSQL's index: those that hold these letters of the text.
-    Part { from: usize, to: usize },
+    Trigrams(u32),
+    /// By PostgreSQL's index: those that hold these parts of the words.
+    Parts(Parts),
 }
 
-/// What is left to decide behind an index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Narrowed {
-    /// Whether a field holds the text.
-    Open,
-    /// The same, after a condition that the planner's estimate is to rest on alone.
-    Estimated,
-    /// Nothing.
-    Decided,
+/// For each word of a search the letters that an index is asked for, from and to; none of a word
+/// that it is not asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Parts(pub(super) [(u8, u8); MAX_WORDS]);
+
+impl Parts {
+    fn of(&self, at: usize, word: &str) -> Option<String> {
+        let (from, to) = self.0.get(at).copied()?;
+        let letters = word.chars().skip(usize::from(from));
+        (from < to).then(|| letters.take(usize::from(to - from)).collect())
+    }
 }
 
 /// Characters that the index knows a text by.
 pub(super) const TRIGRAM: usize = 3;
-/// Most trigrams that narrow a search down.
+/// Most trigrams that narrow a search down, if it has not more words than that.
 const MAX_TRIGRAMS: usize = 6;
 /// Records that a trigram is counted in: to walk along a longer list costs more than it narrows down.
 const COUNTED: u64 = 1_024;
@@ -53,14 +56,14 @@ const FEW: u64 = 256;
 /// Records that the index does not know as they are, up to which it is worth its while.
 pub(crate) const BEHIND: u64 = 256;
 
-/// What a probe tells about a text and the tenant's part of the index.
+/// What a probe tells about a search and the tenant's part of the index.
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
     /// Whether the tenant has a part.
     pub(crate) indexed: bool,
     /// Records that it does not know as they are, as far as anybody asks.
     pub(crate) behind: u64,
-    /// How many records hold each trigram of the text, as far as it matters.
+    /// How many records hold each trigram of the words, as far as it matters.
     pub(crate) trigrams: Vec<u64>,
 }
 
@@ -122,7 +125,7 @@ impl Statements {
         Some(sql.returns_shared(&columns.into()).point_read())
     }
 
-    /// Counts the records that the index knows to hold all trigrams of the text, as far as [`few`]
+    /// Counts the records that the index knows to hold all trigrams of the words, as far as [`few`]
     /// asks.
     pub(crate) fn search_matches(&self, tenant: TenantId, text: &str) -> Sql {
         let mut sql = Sql::new("SELECT ");
@@ -157,11 +160,11 @@ impl Statements {
             .push("), x'')");
     }
 
-    /// Whether the index knows texts like this one; it knows none of tenants' own fields.
+    /// Whether the index knows a word like one of these; it knows none of tenants' own fields.
     pub(super) fn indexes(&self, text: &str) -> bool {
         let mut searched = self.module.searchable().iter();
         self.module.spec().search == SearchMode::Indexed
-            && text.chars().count() >= TRIGRAM
+            && words(text).into_iter().any(is_long)
             && !searched.any(|position| self.module.is_custom(*position))
     }
 
@@ -177,54 +180,85 @@ impl Statements {
         sql.push(")");
     }
 
-    /// The condition that narrows a search down, and nothing where no index can.
-    pub(super) fn narrow(
-        &self,
-        sql: &mut Sql,
-        tenant: TenantId,
-        text: &str,
-        path: SearchPath,
-    ) -> Narrowed {
-        if path == SearchPath::Scan || !self.indexes(text) {
-            return Narrowed::Open;
-        }
-        match self.dialect {
+    /// The condition that each word of the text is in one of the searched fields.
+    pub(super) fn found(&self, sql: &mut Sql, tenant: TenantId, text: &str, path: SearchPath) {
+        let by_index = path != SearchPath::Scan && self.indexes(text);
+        let words = words(text);
+        let open = match self.dialect {
+            _ if !by_index => words,
             Dialect::Sqlite => {
-                let name = self.module.name();
-                sql.push(" AND id IN (SELECT id FROM ")
-                    .derived(name, ".search.numbers")
-                    .push(" WHERE number IN (SELECT rowid FROM ");
-                self.words(sql, tenant, expression(text, path));
-                sql.push(") UNION ALL ");
-                self.tail(sql, tenant, "SELECT id");
-                sql.push(" UNION ALL SELECT id FROM ")
-                    .derived(name, ".search.pending")
-                    .push(" WHERE tenant_id = ")
-                    .arg(tenant, ColumnType::Uuid)
-                    .push(")");
-                Narrowed::Open
+                self.narrow(sql, tenant, expression(text, path));
+                words
             }
-            Dialect::Postgres => {
+            Dialect::Postgres => self.decide(sql, words, path),
+        };
+        if open.is_empty() {
+            return;
+        }
+        let (before, after) = match path {
+            // To the planner a CASE is as good as a coin: its estimate rests on the parts alone.
+            SearchPath::Parts(_) if by_index => (" AND CASE WHEN ", " THEN true ELSE false END"),
+            _ => (" AND ", ""),
+        };
+        sql.push(before);
+        for (count, word) in open.into_iter().enumerate() {
+            sql.push(if count > 0 { " AND (" } else { "(" });
+            self.in_a_field(sql, word);
+            sql.push(")");
+        }
+        sql.push(after);
+    }
+
+    fn in_a_field(&self, sql: &mut Sql, word: &str) {
+        for (count, position) in self.module.searchable().iter().enumerate() {
+            sql.push(if count > 0 { " OR " } else { "" });
+            self.holds(sql, Field::Declared(*position), containing(word));
+        }
+        if self.module.searchable().is_empty() {
+            sql.push("1 = 0");
+        }
+    }
+
+    /// On SQLite: the condition that the index knows the record by this expression, or does not know
+    /// it as it is now.
+    fn narrow(&self, sql: &mut Sql, tenant: TenantId, expression: String) {
+        let name = self.module.name();
+        sql.push(" AND id IN (SELECT id FROM ")
+            .derived(name, ".search.numbers")
+            .push(" WHERE number IN (SELECT rowid FROM ");
+        self.words(sql, tenant, expression);
+        sql.push(") UNION ALL ");
+        self.tail(sql, tenant, "SELECT id");
+        sql.push(" UNION ALL SELECT id FROM ")
+            .derived(name, ".search.pending")
+            .push(" WHERE tenant_id = ")
+            .arg(tenant, ColumnType::Uuid)
+            .push(")");
+    }
+
+    /// On PostgreSQL: a condition on the index's expression for each word that the index is asked
+    /// for; answers the words that are not decided by it.
+    fn decide<'t>(&self, sql: &mut Sql, words: Vec<&'t str>, path: SearchPath) -> Vec<&'t str> {
+        let mut open = Vec::new();
+        for (at, word) in words.into_iter().enumerate() {
+            let part = match path {
+                SearchPath::Parts(parts) => parts.of(at, word),
+                _ => is_long(word).then(|| word.to_owned()),
+            };
+            // What stands between the fields is a newline: a word without one is in a field. To ask
+            // twice would make the planner expect fewer matches than there are.
+            if part.as_deref() != Some(word) || word.contains('\n') {
+                open.push(word);
+            }
+            if let Some(part) = part {
                 sql.push(" AND ");
                 self.searched(sql);
-                let part: String = match path {
-                    SearchPath::Part { from, to } => {
-                        text.chars().skip(from).take(to - from).collect()
-                    }
-                    _ => text.to_owned(),
-                };
                 sql.push(" ILIKE ")
                     .arg(containing(&part), ColumnType::Text)
                     .push(r" ESCAPE '\'");
-                // What stands between the fields is a newline: a text without one is in a field. To
-                // ask twice would make the planner expect fewer matches than there are.
-                match (path, text.contains('\n')) {
-                    (SearchPath::Part { .. }, _) => Narrowed::Estimated,
-                    (_, true) => Narrowed::Open,
-                    (_, false) => Narrowed::Decided,
-                }
             }
         }
+        open
     }
 
     /// The tenant's part of the index, as far as this expression matches it: in it, `#` stands for
@@ -249,28 +283,44 @@ pub(crate) fn few(matches: u64) -> bool {
     matches <= FEW
 }
 
-/// The FTS5 expression for texts that hold the trigrams that the path asks for
+/// Whether a word has a trigram.
+fn is_long(word: &str) -> bool {
+    word.chars().nth(TRIGRAM - 1).is_some()
+}
+
+/// The FTS5 expression for records that hold the trigrams that the path asks for
 /// (<https://sqlite.org/fts5.html>, §3).
 fn expression(text: &str, path: SearchPath) -> String {
     let wanted = |at: usize| match path {
         SearchPath::Trigrams(bits) => bits & 1 << at != 0,
-        SearchPath::Scan | SearchPath::Index | SearchPath::Part { .. } => true,
+        SearchPath::Scan | SearchPath::Index | SearchPath::Parts(_) => true,
     };
-    let trigrams = trigrams(text).enumerate();
+    let trigrams = trigrams(text).into_iter().enumerate();
     let tokens = trigrams.filter(|(at, _)| wanted(*at));
     let tokens: Vec<String> = tokens.map(|(_, trigram)| token("#", &trigram)).collect();
     tokens.join(" AND ")
 }
 
-/// Some trigrams of a text that cover it, or its beginning: side by side, and the last one whole.
-fn trigrams(text: &str) -> impl Iterator<Item = [char; TRIGRAM]> {
-    let letters: Vec<char> = text
+/// Some trigrams of a search that cover its words, or their beginnings; the first ones of all words
+/// come first.
+fn trigrams(text: &str) -> Vec<[char; TRIGRAM]> {
+    let words: Vec<Vec<_>> = words(text).into_iter().map(covering).collect();
+    let most = words.iter().filter(|word| !word.is_empty()).count();
+    let nth = |at: usize| words.iter().filter_map(move |word| word.get(at).copied());
+    let trigrams = (0..MAX_TRIGRAMS).flat_map(nth);
+    trigrams.take(most.max(MAX_TRIGRAMS)).collect()
+}
+
+/// The trigrams of a word side by side, and the last one whole.
+fn covering(word: &str) -> Vec<[char; TRIGRAM]> {
+    let letters: Vec<char> = word
         .chars()
         .map(|letter| letter.to_ascii_lowercase())
         .collect();
     let last = letters.len().saturating_sub(TRIGRAM);
     let starts = (0..last).step_by(TRIGRAM).chain([last]).take(MAX_TRIGRAMS);
-    starts.filter_map(move |start| letters.get(start..start + TRIGRAM)?.try_into().ok())
+    let trigrams = starts.filter_map(|start| letters.get(start..start + TRIGRAM)?.try_into().ok());
+    trigrams.collect()
 }
 
 /// What the index holds of a record with these texts, of the tenant with this number: their trigrams,
@@ -308,14 +358,101 @@ fn token(slot: &str, trigram: &[char]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, SqliteConnection};
+
     use super::*;
+    use crate::db::ddl;
+    use crate::module::{CompiledModule, ModuleSpec};
+    use crate::reach::Reach;
+    use crate::record::Query;
+
+    const NOTES: &str = r#"
+        name = "notes"
+        singular = "note"
+        search = "indexed"
+        fields = [
+            { name = "title", type = "text", search = true },
+            { name = "email", type = "email", search = true },
+        ]
+    "#;
+
+    /// The script that makes the module's table and indexes, and the text of a count of what this
+    /// search finds.
+    fn scene(dialect: Dialect, text: &str) -> (String, String) {
+        let module = CompiledModule::new(ModuleSpec::from_toml(NOTES).unwrap(), 0).unwrap();
+        let steps = ddl::plan(None, Some(module.spec()), dialect).unwrap();
+        let key = match dialect {
+            Dialect::Sqlite => "BLOB",
+            Dialect::Postgres => "uuid",
+        };
+        let mut script = format!("CREATE TABLE tenants (id {key} PRIMARY KEY)");
+        for step in steps {
+            script.push_str(";\n");
+            script.push_str(&step.sql);
+        }
+        let query = Query {
+            search: Some(text.to_owned()),
+            ..Query::default()
+        };
+        let statements = Statements::new(&Arc::new(module), dialect);
+        let tenant = TenantId(uuid::Uuid::nil());
+        let sql = statements.count(tenant, &Reach::All, &query, SearchPath::Index);
+        (script, sql.text.as_str().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_word_of_three_letters_and_two_words_are_looked_up_in_sqlites_index() {
+        for text in ["abc", "abcd XYZ no"] {
+            let (script, sql) = scene(Dialect::Sqlite, text);
+            let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+            let run = sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection);
+            run.await.unwrap();
+            assert_eq!(sql.matches(" MATCH ").count(), 1, "{sql}");
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+            let rows = sqlx::query(explain).fetch_all(&mut connection);
+            let rows = rows.await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let plan = plan.join("\n");
+            assert!(plan.contains("notes.search VIRTUAL TABLE INDEX"), "{plan}");
+            assert!(plan.contains("SEARCH notes USING"), "{plan}");
+            assert!(!plan.contains("SCAN notes USING"), "{plan}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_word_of_three_letters_enters_the_index_of_postgres() {
+        for (text, asked) in [("abc", 1), ("abcd XYZ no", 2)] {
+            let (script, sql) = scene(Dialect::Postgres, text);
+            let url = crate::testing::postgres::database().await;
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let highest = (1..).take_while(|n| sql.contains(&format!("${n}")));
+            let absent = vec!["NULL"; highest.count()].join(", ");
+            // A plan that knows no argument, as a prepared statement's is.
+            let prepare = format!(
+                "{script};\nSET enable_seqscan = off; SET plan_cache_mode = force_generic_plan;
+                 PREPARE search AS {sql}"
+            );
+            let run = sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection);
+            run.await.unwrap();
+            let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE search ({absent})"));
+            let rows = sqlx::raw_sql(explain).fetch_all(&mut connection);
+            let rows = rows.await.unwrap();
+            let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            let plan = lines.join("\n");
+            assert!(plan.contains("on \"notes.search\""), "{plan}");
+            let entered = lines.iter().find(|line| line.contains("Index Cond"));
+            let entered = entered.map_or(0, |line| line.matches("~~*").count());
+            assert_eq!(entered, asked, "{plan}");
+        }
+    }
 
     #[test]
     fn a_text_is_known_by_trigrams_that_cover_it() {
         let of = |text: &str| -> Vec<String> {
-            trigrams(text)
-                .map(|letters| letters.iter().collect())
-                .collect()
+            let trigrams = trigrams(text).into_iter();
+            trigrams.map(|letters| letters.iter().collect()).collect()
         };
         assert_eq!(of("abc"), ["abc"]);
         assert_eq!(of("abcd"), ["abc", "bcd"]);
@@ -323,6 +460,9 @@ mod tests {
         assert_eq!(of("Größe"), ["grö", "öße"]);
         assert_eq!(of("ab").len(), 0);
         assert_eq!(of(&"x".repeat(200)).len(), MAX_TRIGRAMS);
+        assert_eq!(of("Meier no ZÜRich"), ["mei", "zÜr", "ier", "ich"]);
+        assert_eq!(of(r#""no Zü" b"#), ["no ", " zü"]);
+        assert_eq!(of(&"abcd ".repeat(16)).len(), MAX_WORDS, "each has one");
     }
 
     #[test]
@@ -330,10 +470,17 @@ mod tests {
         let known = tokens(7, ["Ab c", "ö\"x", "no", "AB "].into_iter());
         assert_eq!(known, "7x61x62x20 7x62x20x63 7xf6x22x78 ");
         assert_eq!(
-            expression("AB C", SearchPath::Index),
+            expression("\"AB C\"", SearchPath::Index),
             "#x61x62x20 AND #x62x20x63"
         );
-        assert_eq!(expression("AB C", SearchPath::Trigrams(0b10)), "#x62x20x63");
+        assert_eq!(
+            expression("\"AB C\" x", SearchPath::Trigrams(0b10)),
+            "#x62x20x63"
+        );
+        assert_eq!(
+            expression("Abc d DEF", SearchPath::Index),
+            "#x61x62x63 AND #x64x65x66"
+        );
     }
 
     #[test]

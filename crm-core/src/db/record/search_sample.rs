@@ -2,16 +2,17 @@
 //!
 //! Its index walks along the list of every trigram of a text, of all tenants and however long: the
 //! lists of trigrams that many records hold cost far more than they narrow down. So a search asks
-//! the index for the part of its text that few records hold, where there is one, and compares the
-//! whole text with what that finds.
+//! the index for the part of each of its words that few records hold, where there is one, and
+//! compares the whole words with what that finds.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::Statements;
-use super::search::{SearchPath, TRIGRAM};
+use super::search::{Parts, SearchPath, TRIGRAM};
 use crate::db::{ColumnType, Dialect, Row, Sql};
 use crate::error::Result;
+use crate::record::words;
 
 /// Records of a sample.
 const RECORDS: u64 = 2_000;
@@ -59,15 +60,19 @@ impl Sample {
         self.records += 1;
     }
 
-    /// The way by the rarest part of a text; none where the whole text does as well.
+    /// The way by the rarest parts of the words; none where the whole words do as well.
     pub(crate) fn way(&self, text: &str) -> Option<SearchPath> {
-        let letters: Vec<char> = text.chars().collect();
-        let part = self.rarest(&letters)?;
-        let whole = part.len() == letters.len();
-        (!whole).then_some(SearchPath::Part {
-            from: part.start,
-            to: part.end,
-        })
+        let (mut parts, mut rare, mut whole) = (Parts::default(), false, true);
+        for (place, word) in parts.0.iter_mut().zip(words(text)) {
+            let letters: Vec<char> = word.chars().collect();
+            let part = self.rarest(&letters);
+            whole &= letters.len() < TRIGRAM || part == Some(0..letters.len());
+            if let Some(part) = part {
+                *place = (part.start.try_into().ok()?, part.end.try_into().ok()?);
+                rare = true;
+            }
+        }
+        (rare && !whole).then_some(SearchPath::Parts(parts))
     }
 
     /// The letters of a word whose trigrams are rarest, none of them common.
@@ -149,12 +154,22 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_common_parts_is_asked_for_as_a_whole() {
-        let sample = Sample::default();
-        assert!(sample.way("meier").is_none());
-        assert_eq!(
-            sample.way("meier ag"),
-            Some(SearchPath::Part { from: 0, to: 5 })
-        );
+    fn words_without_common_parts_are_asked_for_as_a_whole() {
+        let mut sample = Sample::default();
+        let parts = |of: &[(u8, u8)]| {
+            let mut parts = Parts::default();
+            parts.0[..of.len()].copy_from_slice(of);
+            Some(SearchPath::Parts(parts))
+        };
+        for text in ["meier", "meier ag", "meier x huber", "ag"] {
+            assert_eq!(sample.way(text), None, "{text}");
+        }
+        assert_eq!(sample.way("\"meier ag\""), parts(&[(0, 5)]));
+        for n in 0..200 {
+            sample.take(&format!("Works{n:03}"));
+        }
+        assert_eq!(sample.way("works"), None, "all records hold it");
+        assert_eq!(sample.way("works meier"), parts(&[(0, 0), (0, 5)]));
+        assert_eq!(sample.way("ag works123"), parts(&[(0, 0), (4, 8)]));
     }
 }

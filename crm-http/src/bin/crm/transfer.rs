@@ -92,7 +92,7 @@ pub(crate) struct Export {
     /// A condition as in the API: `field=value` or `field[op]=value`; repeatable
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<String>,
-    /// Text that a searchable field must contain
+    /// Words that the searchable fields must contain; in double quotes a phrase
     #[arg(long)]
     search: Option<String>,
     /// The file to write; standard output when left out

@@ -11,7 +11,7 @@ use super::{Words, answer, body, system_fields};
 
 pub(super) fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("list_{}", words.plural);
-    let notes = "Conditions are joined by and; texts are searched as substrings. \
+    let notes = "Conditions are joined by and; words are searched as parts of texts. \
         Pages follow each other by `cursor`. ";
     let notes = &format!("{notes}{}", through::words(registry, module));
     let mut operation = words.operation("read", id, format!("List {}", words.plural), notes);
@@ -59,7 +59,7 @@ pub(super) fn list_parameters(
 pub(super) fn search_parameter() -> Value {
     json!({
         "name": "search", "in": "query", "required": false,
-        "description": "Text that a searchable field must contain, in any case.",
+        "description": read::SEARCH,
         "schema": {"type": "string", "maxLength": 200},
     })
 }
