@@ -2,6 +2,8 @@
 //! needs and brings with it. Declared with the module, enforced by every write of its records.
 
 mod log;
+mod need;
+mod writer;
 
 use std::collections::BTreeMap;
 
@@ -9,11 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{CompiledModule, FieldType, Ident, ModuleSpec, rule};
 use crate::error::{Error, FieldError, Result};
-use crate::policy::RowScope;
 use crate::value::Value;
 
 pub use log::LogSpec;
 pub(crate) use log::problems as log_problems;
+pub use need::Need;
+pub use writer::Back;
+pub(crate) use writer::Writer;
+
+use need::Needed;
 
 /// The state machine of one required enum field.
 ///
@@ -22,7 +28,7 @@ pub(crate) use log::problems as log_problems;
 /// field = "status"
 /// initial = ["new"]
 /// edges = { new = ["in_progress"], in_progress = ["won", "lost"] }
-/// needs = { won = ["amount"] }
+/// needs = { won = ["reason", { field = "amount", gt = 0 }] }
 /// sets = { won = { stage = "closed" }, lost = { stage = "closed" } }
 /// open = ["title"]
 /// ```
@@ -44,9 +50,9 @@ pub struct MachineSpec {
     /// Who may go against the order.
     #[serde(default, skip_serializing_if = "Back::is_never")]
     pub back: Back,
-    /// Fields that must have a value in a state.
+    /// Fields that must have a value in a state, or one that compares so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub needs: BTreeMap<String, Vec<Ident>>,
+    pub needs: BTreeMap<String, Vec<Need>>,
     /// Values that other fields get when a record enters a state.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sets: BTreeMap<String, BTreeMap<Ident, serde_json::Value>>,
@@ -58,32 +64,13 @@ pub struct MachineSpec {
     pub log: Option<LogSpec>,
 }
 
-/// Who may go against the order of an ordered machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Back {
-    /// Nobody.
-    #[default]
-    Never,
-    /// Whoever may change all records of the module, not only own ones.
-    AllRows,
-    /// Whoever may change the record.
-    Anyone,
-}
-
-impl Back {
-    fn is_never(&self) -> bool {
-        *self == Self::Never
-    }
-}
-
 /// A machine with names turned into positions.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
     field: usize,
     states: Vec<String>,
     spec: MachineSpec,
-    needs: BTreeMap<String, Vec<usize>>,
+    needs: BTreeMap<String, Vec<Needed>>,
     sets: BTreeMap<String, Vec<(usize, Value)>>,
     open: Option<Vec<usize>>,
 }
@@ -132,9 +119,9 @@ pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
         let used = [
             (
                 "needs",
-                machine.needs.values().flatten().collect::<Vec<_>>(),
+                machine.needs.values().flatten().map(Need::field).collect(),
             ),
-            ("sets", set.collect()),
+            ("sets", set.collect::<Vec<_>>()),
             ("open", machine.open.iter().flatten().collect()),
         ];
         for (key, names) in used {
@@ -142,6 +129,15 @@ pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
                 let message = format!("`{name}` is not a declared field of {}", spec.name);
                 add(key, "unknown_field", message);
             }
+        }
+        for need in machine.needs.values().flatten() {
+            let unfit = known(need.field()).and_then(|field| need.problem(field));
+            if let Some((code, message)) = unfit {
+                add("needs", code, message);
+            }
+        }
+        if let Some(message) = machine.back.problem() {
+            add("back", "unknown_action", message);
         }
         for (name, json) in machine.sets.values().flatten() {
             let Some(target) = known(name) else { continue };
@@ -184,7 +180,13 @@ pub(super) fn compile(spec: &ModuleSpec) -> Vec<Machine> {
             field,
             states: values.clone(),
             needs: needs
-                .map(|(state, names)| (state.clone(), positions(names)))
+                .map(|(state, needs)| {
+                    let needs = needs.iter().filter_map(|need| {
+                        let at = position(need.field())?;
+                        need.compile(at, &spec.fields[at])
+                    });
+                    (state.clone(), needs.collect())
+                })
                 .collect(),
             sets: sets
                 .map(|(state, set)| {
@@ -222,14 +224,15 @@ pub(crate) fn begin(module: &CompiledModule, values: &[Value]) -> Result<()> {
 /// Judges a change of a record, and adds what its new states bring with them; answers the positions
 /// of the fields that got their value so.
 ///
-/// `sent` is what the caller sent, `rows` which records they may change.
+/// `sent` is what the caller sent.
 ///
 /// # Errors
-/// [`Error::Conflict`] `invalid_transition` or `final_state`, [`Error::Invalid`] for what a state
-/// needs, and for a field that the state sets to something else.
+/// [`Error::Conflict`] `invalid_transition` or `final_state`, [`Error::Forbidden`] for who may not go
+/// back, [`Error::Invalid`] for what a state needs, and for a field that the state sets to something
+/// else.
 pub(crate) fn proceed(
     module: &CompiledModule,
-    rows: RowScope,
+    writer: Writer<'_>,
     before: &[Value],
     after: &mut [Value],
     sent: &[(usize, Value)],
@@ -250,7 +253,7 @@ pub(crate) fn proceed(
         if from == to || forced.contains(&machine.field) {
             continue;
         }
-        machine.allows(module, rows, from, &to)?;
+        machine.allows(module, writer, from, &to)?;
         for (at, value) in machine.sets.get(&to).into_iter().flatten() {
             if sent
                 .iter()
@@ -279,18 +282,19 @@ impl Machine {
         !self.spec.edges.is_empty() && self.spec.edges.get(state).is_none_or(Vec::is_empty)
     }
 
-    fn allows(&self, module: &CompiledModule, rows: RowScope, from: &str, to: &str) -> Result<()> {
+    fn allows(
+        &self,
+        module: &CompiledModule,
+        writer: Writer<'_>,
+        from: &str,
+        to: &str,
+    ) -> Result<()> {
         let next = self.spec.edges.get(from);
         let joined = self.spec.edges.is_empty()
             || next.is_some_and(|next| next.iter().any(|state| state == to));
         let place = |state: &str| self.states.iter().position(|known| known == state);
         let back = self.spec.ordered && place(to) < place(from);
-        let may_go_back = match self.spec.back {
-            Back::Never => false,
-            Back::AllRows => rows == RowScope::All,
-            Back::Anyone => true,
-        };
-        if joined && (!back || may_go_back) {
+        if joined && (!back || writer.goes_back(module, &self.spec.back)?) {
             return Ok(());
         }
         let field = &module.fields()[self.field].name;
@@ -306,16 +310,13 @@ impl Machine {
     }
 
     fn needed(&self, module: &CompiledModule, state: &str, values: &[Value]) -> Result<()> {
-        let missing = self.needs.get(state).into_iter().flatten();
-        let missing = missing.filter(|at| values[**at].is_null()).map(|at| {
-            let message = format!("is required in the state {state}");
-            FieldError::new(module.fields()[*at].name.as_str(), "required", message)
-        });
-        let missing: Vec<_> = missing.collect();
-        if missing.is_empty() {
+        let needs = self.needs.get(state).into_iter().flatten();
+        let unmet = needs.filter_map(|need| need.unmet(module, state, values));
+        let unmet: Vec<_> = unmet.collect();
+        if unmet.is_empty() {
             Ok(())
         } else {
-            Err(Error::Invalid(missing))
+            Err(Error::Invalid(unmet))
         }
     }
 }
@@ -333,18 +334,12 @@ impl MachineSpec {
         if !edges.is_empty() {
             words.push(format!("Changes: {}.", edges.join("; ")));
         }
+        for (state, needs) in &self.needs {
+            let needs: Vec<_> = needs.iter().map(Need::words).collect();
+            words.push(format!("In {state} it needs {}.", needs.join(", ")));
+        }
         if self.ordered {
-            words.push(
-                match self.back {
-                    Back::Never => "Goes forward in the order of its values.",
-                    Back::AllRows => {
-                        "Goes forward in the order of its values; back, for whoever may change all \
-                         records."
-                    }
-                    Back::Anyone => "Its values are in order.",
-                }
-                .to_owned(),
-            );
+            words.push(self.back.words());
         }
         if let Some(log) = &self.log {
             words.push(format!("Each change leaves a record in {}.", log.module));

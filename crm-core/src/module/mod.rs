@@ -34,7 +34,7 @@ pub use compiled::CompiledModule;
 pub(crate) use copied::{Copied, problems as copied_problems};
 pub use defaults::default_modules;
 pub use ident::{Ident, InvalidIdent};
-pub use machine::{Back, LogSpec, MachineSpec};
+pub use machine::{Back, LogSpec, MachineSpec, Need};
 pub use money::MoneyCurrency;
 pub use on_delete::OnDelete;
 pub use rule::Refusal;

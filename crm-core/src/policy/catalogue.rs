@@ -26,7 +26,7 @@ const ADMINISTRATION: [&str; 12] = [
 pub(super) const RECORDS: &str = "records";
 
 /// The actions of every object.
-const ACTIONS: [&str; 5] = ["read", "create", "update", "delete", "purge"];
+pub(crate) const ACTIONS: [&str; 5] = ["read", "create", "update", "delete", "purge"];
 
 /// An action on an object, as a number that only its [`Catalogue`] understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

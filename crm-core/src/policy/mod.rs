@@ -18,6 +18,7 @@ mod source;
 mod stored;
 
 pub(crate) use cache::{PolicyCache, Rights};
+pub(crate) use catalogue::ACTIONS;
 pub use catalogue::{Catalogue, Operation};
 pub(crate) use compile::line;
 pub use compile::{CompiledPolicy, RoleNode, Rule, TenantRules};

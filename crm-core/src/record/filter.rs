@@ -324,7 +324,8 @@ pub(super) fn fits(kind: &FieldType, op: &str) -> bool {
     }
 }
 
-fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bool {
+/// Whether the value compares so, where `folds` without ASCII case.
+pub(crate) fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bool {
     use std::cmp::Ordering::{Equal, Greater, Less};
 
     let order = |operand: &Value| {

@@ -168,8 +168,8 @@ impl<'a> Reader<'a> {
             return;
         };
         if operators.is_empty() {
-            let message = format!("{name} can be compared by: {}", operator_list(&kind));
-            self.refuse(at, "required", message);
+            let Refused { code, message } = unfit("required", name, &kind);
+            self.refuse(at, code, message);
         }
         for (op, operand) in operators {
             let at = format!("{at}/{}", op.replace('~', "~0").replace('/', "~1"));
@@ -190,9 +190,9 @@ impl<'a> Reader<'a> {
         parts: &mut Vec<Filter>,
     ) {
         if !fits(kind, op) {
-            let name = field.name(self.module);
-            let message = format!("{name} can be compared by: {}", operator_list(kind));
-            return self.refuse(at, "unknown_operator", message);
+            let Refused { code, message } =
+                unfit("unknown_operator", field.name(self.module), kind);
+            return self.refuse(at, code, message);
         }
         match comparison(kind, op, operand) {
             Ok((comparison, holds)) => {
@@ -242,9 +242,34 @@ fn too_many() -> String {
     format!("a filter has at most {MAX_CONDITIONS} conditions")
 }
 
-struct Refused {
-    code: &'static str,
-    message: String,
+/// Why an operator does not fit a field, or its operand the operator.
+pub(crate) struct Refused {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+/// What a field of this kind is compared with by each of these operators, and whether that is to
+/// hold.
+pub(crate) fn comparisons(
+    name: &str,
+    kind: &FieldType,
+    operators: &Map<String, Json>,
+) -> Result<Vec<(Comparison, bool)>, Refused> {
+    if operators.is_empty() {
+        return Err(unfit("required", name, kind));
+    }
+    let operators = operators.iter().map(|(op, operand)| match fits(kind, op) {
+        true => comparison(kind, op, operand),
+        false => Err(unfit("unknown_operator", name, kind)),
+    });
+    operators.collect()
+}
+
+fn unfit(code: &'static str, name: &str, kind: &FieldType) -> Refused {
+    Refused {
+        code,
+        message: format!("{name} can be compared by: {}", operator_list(kind)),
+    }
 }
 
 /// The comparison that `op` stands for, and whether it is to hold.

@@ -24,6 +24,7 @@ use crate::error::{Error, FieldError, Result};
 use crate::event::ChangeKind;
 use crate::id::RecordId;
 use crate::journal::{self, Change};
+use crate::module::machine::Writer;
 use crate::module::{CompiledModule, FieldSpec, FieldType, Ident, machine};
 use crate::registry::Dependent;
 use crate::scope::{Delete, Permit, Read, Scope, Update};
@@ -347,8 +348,8 @@ impl Merging {
             .filter(|(_, (old, new))| old != new)
             .map(|(position, (_, new))| (position, new.clone()))
             .collect();
-        let (rows, old) = (self.update.rows().scope(), &before.values);
-        let forced = machine::proceed(module, rows, old, &mut after.values, &changes)?;
+        let (writer, old) = (Writer::of(&self.update), &before.values);
+        let forced = machine::proceed(module, writer, old, &mut after.values, &changes)?;
         let chain = [ChangeKind::Merged, ChangeKind::Updated];
         let chain: Vec<_> = chain
             .into_iter()

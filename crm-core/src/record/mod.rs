@@ -69,6 +69,8 @@ pub use view::{MAX_EXPAND, MAX_EXPAND_DEPTH, View, Viewed, expanded_name};
 pub use write::{Expected, Write, Written};
 
 pub(crate) use cursor::Position;
+pub(crate) use filter::compare;
+pub(crate) use filter_json::comparisons;
 pub(crate) use fresh::KeptFigures;
 pub(crate) use hearing::{Hearing, Interest, Judge, Judgement, Proposal, Proposed};
 pub(crate) use hook::Hooks;

@@ -24,6 +24,7 @@ use crate::event::ChangeKind;
 use crate::id::{RecordId, TenantId, UserId};
 use crate::journal::{self, Change};
 use crate::module::input::{CreateInput, UpdateInput};
+use crate::module::machine::Writer;
 use crate::module::{CompiledModule, input, machine};
 use crate::scope::{Action, Create, Delete, Permit, Purge, Read, Scope, Update};
 
@@ -331,8 +332,8 @@ pub(super) fn judged(
     if let Some(owner) = sent.owner {
         after.owner_id = owner;
     }
-    let (old, rows) = (&before.values, permit.rows().scope());
-    let forced = machine::proceed(module, rows, old, &mut after.values, &sent.changes)?;
+    let (old, writer) = (&before.values, Writer::of(permit));
+    let forced = machine::proceed(module, writer, old, &mut after.values, &sent.changes)?;
     Ok((after, forced))
 }
 

@@ -63,7 +63,11 @@ fn open_only(permission: &str) -> PermissionInput {
 }
 
 impl Fixture {
-    async fn role(&self, name: &str, permissions: Vec<PermissionInput>) -> anyhow::Result<()> {
+    pub(super) async fn role(
+        &self,
+        name: &str,
+        permissions: Vec<PermissionInput>,
+    ) -> anyhow::Result<()> {
         let permit = self.operator().permit::<Create>("roles")?;
         let role = NewRole {
             name: name.to_owned(),

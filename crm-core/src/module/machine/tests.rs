@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::policy::RowScope;
 
 /// The deals of SA-86 to SA-91.
 const DEALS: &str = r#"
@@ -17,7 +18,7 @@ fields = [
 field = "status"
 initial = ["new"]
 edges = { new = ["in_progress"], in_progress = ["won", "lost"] }
-needs = { won = ["amount"] }
+needs = { won = ["title", { field = "amount", gt = 0 }] }
 sets = { won = { stage = "closed" }, lost = { stage = "closed" } }
 open = ["title"]
 
@@ -51,7 +52,8 @@ fn change(
     for (at, value) in sent {
         after[*at] = value.clone();
     }
-    let judged = proceed(&module(), rows, before, &mut after, sent);
+    let writer = Writer { rows, scope: None };
+    let judged = proceed(&module(), writer, before, &mut after, sent);
     judged.map(|_| after).map_err(|error| match error {
         Error::Invalid(errors) => errors[0].code,
         other => other.code(),
@@ -85,6 +87,11 @@ fn sa_87_what_a_state_needs_is_judged_on_the_row_after_the_whole_change() {
     assert_eq!(change(RowScope::All, &before, &won), Err("required"));
     let both = [(1, Value::Int(5)), (2, text("won"))];
     assert!(change(RowScope::All, &before, &both).is_ok());
+    for amount in [0, -1] {
+        let both = [(1, Value::Int(amount)), (2, text("won"))];
+        let changed = change(RowScope::All, &before, &both);
+        assert_eq!(changed, Err("needed_by_state"), "{amount}");
+    }
 }
 
 #[test]
@@ -132,6 +139,11 @@ fn a_machine_that_names_what_is_not_declared_is_refused_by_its_place() {
     let machine = &mut spec.machines[0];
     machine.initial = vec!["nwe".into()];
     machine.open = Some(vec![Ident::from_static("nothing")]);
+    let needs = json!(["none", {"field": "amount", "gt": "much"}, {"field": "title", "above": 1},
+        {"field": "title"}]);
+    let needs = serde_json::from_value(needs).unwrap();
+    machine.needs = BTreeMap::from([("won".to_owned(), needs)]);
+    machine.back = Back::Permission(Ident::from_static("reopen"));
     let set = BTreeMap::from([(Ident::from_static("stage"), json!("shut"))]);
     machine.sets = BTreeMap::from([("won".to_owned(), set)]);
     spec.machines[1].field = Ident::from_static("title");
@@ -144,7 +156,12 @@ fn a_machine_that_names_what_is_not_declared_is_refused_by_its_place() {
         found,
         [
             place("/machines/0/initial", "unknown_state"),
+            place("/machines/0/needs", "unknown_field"),
             place("/machines/0/open", "unknown_field"),
+            place("/machines/0/needs", "wrong_type"),
+            place("/machines/0/needs", "unknown_operator"),
+            place("/machines/0/needs", "required"),
+            place("/machines/0/back", "unknown_action"),
             place("/machines/0/sets", "not_allowed"),
             place("/machines/1/field", "invalid"),
         ]
@@ -160,6 +177,7 @@ fn toml_and_json_carry_the_same_machines_there_and_back() {
     assert_eq!(ModuleSpec::from_toml(&toml).unwrap(), spec);
     assert_eq!(
         spec.machines[0].words(),
-        "Begins as new. Changes: in_progress → won, lost; new → in_progress."
+        "Begins as new. Changes: in_progress → won, lost; new → in_progress. \
+         In won it needs title, amount (gt 0)."
     );
 }

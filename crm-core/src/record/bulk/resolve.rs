@@ -10,6 +10,7 @@ use crate::db::Tx;
 use crate::error::{Error, FieldError, Result};
 use crate::id::RecordId;
 use crate::module::input::{self, CreateInput, UpdateInput};
+use crate::module::machine::Writer;
 use crate::module::{CompiledModule, machine};
 use crate::policy::RowScope;
 use crate::value::Value;
@@ -128,12 +129,15 @@ impl Bulk {
         for (position, value) in &sent.changes {
             after.values[*position] = value.clone();
         }
-        let rows = self
-            .upsert
-            .as_ref()
-            .map_or(RowScope::Own, |(permit, _)| permit.rows().scope());
+        let nobody = Writer {
+            rows: RowScope::Own,
+            scope: None,
+        };
+        let writer = self.upsert.as_ref();
+        let writer = writer.map_or(nobody, |(permit, _)| Writer::of(permit));
         let (module, old) = (&before.module, &before.values);
-        machine::proceed(module, rows, old, &mut after.values, &sent.changes).map_err(as_fault)?;
+        machine::proceed(module, writer, old, &mut after.values, &sent.changes)
+            .map_err(as_fault)?;
         let values = before.values.iter().zip(&after.values).enumerate();
         let changes: Vec<_> = values
             .filter(|(_, (old, new))| old != new)

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::ChangeKind;
 use crate::id::{RecordId, UserId};
 use crate::module::input::{self, UpdateInput};
+use crate::module::machine::Writer;
 use crate::module::{CompiledModule, Module, machine};
 use crate::record::hearing::Judgement;
 use crate::record::on_delete::{Removal, strike};
@@ -292,8 +293,8 @@ impl HookContext<'_> {
             (Step::Update(permit, forced) | Step::Merge(permit, forced), Some(old), Some(new)) => {
                 let mut forced = forced.clone();
                 if !set.is_empty() {
-                    let (rows, old, new) = (permit.rows().scope(), &old.values, &mut new.values);
-                    forced.extend(machine::proceed(&self.module, rows, old, new, set)?);
+                    let (writer, old, new) = (Writer::of(permit), &old.values, &mut new.values);
+                    forced.extend(machine::proceed(&self.module, writer, old, new, set)?);
                 }
                 let (old, after) = (old.clone(), new.clone());
                 let version = old.version;
