@@ -188,7 +188,7 @@ pub(crate) fn unsigned(exchange: &Exchange, request: &Request) -> Problem {
         "the header webhook-signature is missing: sign the message, or send an API key in the header \
          Authorization: Bearer",
     );
-    counted.err().unwrap_or_else(|| refusal.into())
+    counted.err().unwrap_or(refusal).into()
 }
 
 /// The scope of whoever sends a message to a plugin; none for a signed one.
