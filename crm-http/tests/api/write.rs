@@ -80,14 +80,14 @@ async fn a_known_version_is_not_sent_again(database: Database) {
     assert_eq!(reply.expect(200)["shoe_size"], Value::Null);
     assert_ne!(newer, tag);
     // Both name the version that a change is meant for.
-    let request = app.admin.request(reqwest::Method::PATCH, &path);
+    let request = informed.request(reqwest::Method::PATCH, &path);
     let request = request.header("If-Match", &tag).json(&json!({"score": 1}));
-    app.admin.finish(request).await.expect(200);
-    let request = app.admin.request(reqwest::Method::PATCH, &path);
+    informed.finish(request).await.expect(200);
+    let request = informed.request(reqwest::Method::PATCH, &path);
     let request = request
         .header("If-Match", &newer)
         .json(&json!({"score": 2}));
-    let late = app.admin.finish(request).await;
+    let late = informed.finish(request).await;
     assert_eq!(late.problem(), (412, "version_mismatch".into()));
     app.close().await;
 }
