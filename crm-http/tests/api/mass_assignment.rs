@@ -190,7 +190,7 @@ async fn nobody_sets_the_tenant_the_owner_or_the_version_of_a_record(database: D
     for (method, path, body) in [
         (Method::POST, "/api/v1/contacts", grace.clone()),
         (Method::PUT, at.as_str(), grace.clone()),
-        (Method::PATCH, at.as_str(), json!({"phone": "1"})),
+        (Method::PATCH, at.as_str(), json!({"score": 7})),
     ] {
         let reply = app
             .admin
@@ -223,7 +223,7 @@ async fn nobody_sets_the_tenant_the_owner_or_the_version_of_a_record(database: D
     assert_eq!(ada["version"], 1);
     assert_eq!(ada["created_at"], made["created_at"]);
     assert_ne!(ada["id"], written["id"]);
-    let body = with(&json!({"phone": "1"}), &written);
+    let body = with(&json!({"score": 7}), &written);
     let changed = app.admin.patch(&at, body).await.expect(200);
     assert_eq!(
         (&changed["id"], &changed["version"]),

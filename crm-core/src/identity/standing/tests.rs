@@ -37,10 +37,11 @@ async fn a_suspended_user_is_out_at_once_everywhere_and_comes_back(backend: Back
     );
     let login = world.accounts().login(login_of(BOB), request()).await;
     assert_eq!(code(login), "invalid_credentials");
-    let refresh = world
+    let refreshed = world
         .accounts()
-        .refresh(session.refresh_token.clone(), request());
-    assert_eq!(code(refresh.await), "token_invalid");
+        .refresh(session.refresh_token.clone(), request())
+        .await;
+    assert_eq!(code(refreshed), "token_invalid");
     world.scope(&first.access_token).await?;
 
     world.wait_a_minute();
@@ -51,8 +52,11 @@ async fn a_suspended_user_is_out_at_once_everywhere_and_comes_back(backend: Back
         code(world.scope(&session.access_token).await),
         "token_invalid"
     );
-    let refresh = world.accounts().refresh(session.refresh_token, request());
-    assert_eq!(code(refresh.await), "token_invalid", "what ended stays so");
+    let refreshed = world
+        .accounts()
+        .refresh(session.refresh_token, request())
+        .await;
+    assert_eq!(code(refreshed), "token_invalid", "what ended stays so");
     let audited = world.audited(first.tenant_id).await?;
     for action in ["users.suspend", "users.activate"] {
         assert_eq!(
