@@ -64,9 +64,9 @@ mod tests {
     fn a_search_has_at_most_sixteen_words() {
         check_search(Some(&"ab ".repeat(MAX_WORDS))).unwrap();
         let refusal = check_search(Some(&"ab ".repeat(MAX_WORDS + 1))).unwrap_err();
-        assert_eq!(
-            refusal.to_string(),
-            "search must be at most 16 words; put a phrase into double quotes"
+        assert!(
+            refusal.to_string().contains("at most 16 words"),
+            "{refusal}"
         );
     }
 }
