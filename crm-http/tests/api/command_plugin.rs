@@ -329,7 +329,8 @@ async fn only_run(folder: &TempDir) -> String {
     let permit = scope.permit::<Read>("plugins").unwrap();
     let plugins = crm.plugins().unwrap();
     let plugin = plugins.list(&permit).await.unwrap().remove(0);
-    let runs = plugins.runs(&permit, plugin.id, &RunQuery::default());
+    let every = RunQuery::default();
+    let runs = plugins.runs(&permit, plugin.id, &every);
     let runs = runs.await.unwrap().data;
     assert_eq!(runs.len(), 1, "{runs:?}");
     crm.close().await;
