@@ -290,6 +290,8 @@ async fn pl_a_cancelled_run_stops_within_a_second_spinning_or_waiting() {
         ..Limits::default()
     });
     for (guest, tenant) in [(LOOP, Tenant::granted(&[])), (GET_AND_LOG, Tenant::deaf())] {
+        // Ready, so that it begins at once.
+        host.inspect(component(guest).into()).await.unwrap();
         let call = call(component(guest), tenant, contact_created());
         let cancel = call.cancel.clone();
         let running = host.run(call);

@@ -1,14 +1,13 @@
 //! What an upload is refused for, and with which code.
 
 use crm_core::Error;
-use crm_core::hook::{Outcome, PluginHost};
+use crm_core::hook::PluginHost;
 use crm_plugins::{Limits, check};
 
-use super::door::Tenant;
 use super::guest::{
-    GET_AND_LOG, Guest, LOG_KIND, LOOP, SUCCEED, component, custom_section, embed, encode, manifest,
+    GET_AND_LOG, Guest, LOG_KIND, SUCCEED, component, custom_section, embed, encode, manifest,
 };
-use super::{host, run_with};
+use super::host;
 
 async fn refusal(component: Vec<u8>) -> (&'static str, String) {
     match host(Limits::default()).inspect(component.into()).await {
@@ -175,35 +174,6 @@ async fn a_manifest_that_hides_what_the_component_imports_is_refused() {
         "ungranted_import"
     );
     assert!(check(&with_manifest(LOG_KIND, none), &Limits::default()).is_ok());
-}
-
-#[tokio::test]
-async fn descriptions_leave_slots_to_what_runs() {
-    let host = host(Limits {
-        concurrent_runs: 2,
-        ..Limits::default()
-    });
-    let spins = Guest::new("handle", SUCCEED)
-        .and("describe", LOOP)
-        .component();
-    let quick = Guest::new("handle", SUCCEED).component();
-    // Ready, so that only the descriptions take time.
-    host.inspect(quick.clone().into()).await.unwrap();
-    host.inspect(spins.clone().into()).await.unwrap_err();
-    let uploads = (0..4).map(|_| host.inspect(spins.clone().into()));
-    let uploads = futures::future::join_all(uploads);
-    let run = async {
-        // Behind the uploads, which wait for their slots by now.
-        for _ in 0..1_000 {
-            tokio::task::yield_now().await;
-        }
-        run_with(&host, quick, Tenant::granted(&[])).await
-    };
-    tokio::select! {
-        biased;
-        uploaded = uploads => panic!("the run waited for {uploaded:?}"),
-        report = run => assert_eq!(report.outcome, Outcome::Succeeded, "{report:?}"),
-    }
 }
 
 #[tokio::test]

@@ -12,8 +12,11 @@ async fn the_uploads_of_a_tenant_are_judged_one_by_one_and_keep_no_other_tenant_
 ) {
     let theatre = Theatre::new(world);
     let admin = theatre.world.admin;
-    let slow = component("ponder", "contacts.read", "contact.created");
-    let upload = || theatre.try_upload(admin, &slow);
+    let upload = async |name: &str| {
+        let slow = component("ponder", "contacts.read", "contact.created");
+        let slow = slow.replace("actor", name);
+        theatre.try_upload(admin, &slow).await
+    };
     let (stage, lane) = (&theatre.stage, &theatre.plugins.0.lanes.judging);
     let meanwhile = async {
         stage.waiting.notified().await;
@@ -21,7 +24,7 @@ async fn the_uploads_of_a_tenant_are_judged_one_by_one_and_keep_no_other_tenant_
             tokio::task::yield_now().await;
         }
         assert_eq!(stage.judged.load(Ordering::SeqCst), 1, "one at a time");
-        let fourth = upload().await;
+        let fourth = upload("fourth").await;
         assert!(
             matches!(fourth, Err(Error::Unavailable { .. })),
             "{fourth:?}"
@@ -33,7 +36,12 @@ async fn the_uploads_of_a_tenant_are_judged_one_by_one_and_keep_no_other_tenant_
         }
         stage.proceed.notify_one();
     };
-    let (one, two, three, ()) = tokio::join!(upload(), upload(), upload(), meanwhile);
+    let (one, two, three, ()) = tokio::join!(
+        upload("first"),
+        upload("second"),
+        upload("third"),
+        meanwhile
+    );
     for uploaded in [one, two, three] {
         uploaded.unwrap();
     }
