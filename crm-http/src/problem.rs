@@ -366,9 +366,9 @@ const MISSING_CREDENTIAL: &str = "token_missing";
 
 /// What is wrong with a parameter, by the framework's words for it.
 fn unfit(reason: &str) -> &'static str {
-    if reason.ends_with("expects an input value.") {
+    if reason.contains("expects an input value.") {
         "This parameter is required."
-    } else if reason.ends_with("Expect a valid enumeration value.") {
+    } else if reason.contains("Expect a valid enumeration value.") {
         "This parameter has none of the values that the API's document lists for it."
     } else if reason.starts_with("verification failed") {
         "This parameter is outside the bounds that the API's document gives for it."

@@ -75,11 +75,11 @@ fields = [
 ]
 "#;
 
-const NOTES: &str = r#"
-name = "notes"
-singular = "note"
+const HINTS: &str = r#"
+name = "hints"
+singular = "hint"
 fields = [
-    { name = "about", type = "any_reference", modules = ["notes", "firms"], required = true },
+    { name = "about", type = "any_reference", modules = ["hints", "firms"], required = true },
 ]
 "#;
 
@@ -154,7 +154,7 @@ fn modules() -> anyhow::Result<[ModuleSpec; 6]> {
         ModuleSpec::from_toml(CALLS)?,
         ModuleSpec::from_toml(HARD)?,
         ModuleSpec::from_toml(TEAMS)?,
-        ModuleSpec::from_toml(NOTES)?,
+        ModuleSpec::from_toml(HINTS)?,
         ModuleSpec::from_toml(OFFERS)?,
     ])
 }
@@ -609,9 +609,9 @@ async fn a_required_reference_to_a_merged_record_refuses_the_merge(
     let it = open(backend).await?;
     let scope = it.operator();
     let firm = it.create(&scope, "firms", json!({"title": "f"})).await?;
-    let note = async |about: String| it.create(&scope, "notes", json!({"about": about})).await;
-    let first = note(format!("firms/{}", firm.id)).await?;
-    let second = note(format!("notes/{}", first.id)).await?;
+    let hint = async |about: String| it.create(&scope, "hints", json!({"about": about})).await;
+    let first = hint(format!("firms/{}", firm.id)).await?;
+    let second = hint(format!("hints/{}", first.id)).await?;
     match merge(&it, &scope, &second, from(&[&first])).await {
         Err(Error::Invalid(fields)) => {
             assert_eq!(

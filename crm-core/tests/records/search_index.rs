@@ -201,9 +201,9 @@ async fn a_small_tenant_and_one_that_never_searches_have_no_index(
     assert_eq!(held(&backend).await?, nothing);
 
     // The first search of a large tenant asks for its part, and is right before and after.
-    assert_eq!(found(&crm, &silent, Some("note 4")).await?.len(), 2);
+    assert_eq!(found(&crm, &silent, Some("\"note 4\"")).await?.len(), 2);
     while crm.upkeep_once().await? > 0 {}
-    assert_eq!(found(&crm, &silent, Some("note 4")).await?.len(), 2);
+    assert_eq!(found(&crm, &silent, Some("\"note 4\"")).await?.len(), 2);
     if let Some(held) = held(&backend).await? {
         assert_eq!(held, [1, i64::from(LARGE) + 1, 0]);
     }

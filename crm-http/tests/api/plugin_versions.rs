@@ -138,7 +138,11 @@ async fn runs_are_found_followed_and_replayed(database: Database) {
     let run = runs["data"][0].clone();
     assert_eq!(run["sha256"], plugin["sha256"]);
     let one = format!("{path}/runs/{}", run["id"].as_str().unwrap());
-    assert_eq!(app.admin.get(&one).await.expect(200), run);
+    let mut details = app.admin.get(&one).await.expect(200);
+    let answer = details
+        .as_object_mut()
+        .and_then(|details| details.remove("answer"));
+    assert_eq!((details, answer), (run.clone(), Some(Value::Null)));
     for query in [
         "outcome=failed",
         "trigger=contact.updated",

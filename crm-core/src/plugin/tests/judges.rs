@@ -360,7 +360,8 @@ async fn a_judge_is_asked_where_it_cannot_see_what_its_trigger_looks_at(world: W
 async fn a_parked_judge_stops_only_what_it_judges(world: World) {
     let theatre = Theatre::new(world);
     let plugin = theatre.judge_of("guard", &of_big_ones()).await;
-    let parked = Sql::new("UPDATE plugins SET status = 'parked' WHERE id = $1");
+    let parked =
+        Sql::new("UPDATE plugins SET status = 'disabled', parked = 'it failed' WHERE id = $1");
     theatre
         .world
         .execute(parked.bind(plugin.id, ColumnType::Uuid))
