@@ -14,7 +14,7 @@ use super::rows::{RowRule, Rows, reached, reduced};
 /// A set of operations; in place for the usual number of modules, so that a check fetches no more
 /// memory than the rights themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bits(SmallVec<[u64; 4]>);
+pub(super) struct Bits(SmallVec<[u64; 2]>);
 
 impl Bits {
     pub(super) fn none(catalogue: &Catalogue) -> Self {
