@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::clock::Clock;
 use crate::error::{Error, FieldError, Result};
 use crate::module::{CompiledModule, FieldType, Ident, ModuleSpec, OnDelete};
 
@@ -23,6 +24,7 @@ pub struct Registry {
     dependency_order: Vec<usize>,
     dependents: HashMap<Ident, Vec<Dependent>>,
     version: String,
+    clock: Clock,
 }
 
 /// A field by which records of a module refer to those of another.
@@ -51,6 +53,11 @@ impl Registry {
     /// [`Error::Invalid`] with every problem, each pointing at its module first
     /// (`/contacts/fields/3/max`).
     pub fn new(specs: Vec<ModuleSpec>) -> Result<Self> {
+        Self::told_by(specs, &Clock::system())
+    }
+
+    /// As [`new`](Self::new), with this clock to tell `now` and `today` in conditions.
+    pub(crate) fn told_by(specs: Vec<ModuleSpec>, clock: &Clock) -> Result<Self> {
         let mut problems = names(&specs);
         for spec in &specs {
             match crate::module::check(spec) {
@@ -72,7 +79,10 @@ impl Registry {
         }
         let dependency_order = dependency_order(&specs)?;
         let version = version(&specs)?;
-        let compile = |(index, spec)| CompiledModule::new(spec, index).map(Arc::new);
+        let compile = |(index, spec)| {
+            let module = CompiledModule::new(spec, index)?;
+            Ok(Arc::new(module.told_by(clock)))
+        };
         let modules: Vec<_> = (0_u16..).zip(specs).map(compile).collect::<Result<_>>()?;
         let positions = modules
             .iter()
@@ -85,7 +95,13 @@ impl Registry {
             dependents: dependents(&modules),
             modules,
             version,
+            clock: clock.clone(),
         })
+    }
+
+    /// What tells `now` and `today`.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The module called `name` (plural).

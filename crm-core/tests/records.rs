@@ -791,6 +791,11 @@ fn condition() -> impl Strategy<Value = (&'static str, &'static str, String)> {
             op,
             format!("2025-01-0{day}")
         )),
+        (
+            11..15_u32,
+            prop::sample::select(vec!["eq", "ne", "lte", "gt"])
+        )
+            .prop_map(|(days, op)| ("due", op, format!("today-{days}d"))),
         "[ab]".prop_map(|tag| ("tags", "has", tag)),
         (
             "[abc](,[abc]){0,2}",

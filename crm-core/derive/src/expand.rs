@@ -138,7 +138,13 @@ fn field(field: &syn::Field) -> Result<TokenStream> {
         None => quote!(::std::option::Option::None),
         Some(text) => quote!(::std::option::Option::Some(::std::string::String::from(#text))),
     };
-    let (computed, copied) = (text(&words.computed), text(&words.copied));
+    let copied = text(&words.copied);
+    let computed = match &words.computed {
+        None => quote!(::std::option::Option::None),
+        Some(text) => {
+            quote!(::std::option::Option::Some(::crm_core::module::Formula::from(#text)))
+        }
+    };
     let base = quote!(::crm_core::module::FieldSpec::new(#name, #kind));
     if let Some(span) = words.serial {
         let is_i64 = inner.is_some_and(|kind| kind.to_token_stream().to_string() == "i64");

@@ -224,7 +224,7 @@ impl Builder {
             "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
         ))?;
         let keys = SigningKeys::from_secret(&secret)?;
-        let registry = Arc::new(Registry::new(specs)?);
+        let registry = Arc::new(Registry::told_by(specs, &self.clock)?);
         self.hooks.check(&registry)?;
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
         schema.migrate().await?;

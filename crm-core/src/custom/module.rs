@@ -47,7 +47,8 @@ impl CustomModules {
         let scope = permit.on(OBJECT)?.clone();
         let mut empty = spec.clone();
         let fields = std::mem::take(&mut empty.fields);
-        let module = CompiledModule::of_tenant(empty, &[], self.core.db.dialect());
+        let module =
+            CompiledModule::of_tenant(empty, &[], self.core.db.dialect(), &self.core.clock);
         judge(&scope, &spec, &module)?;
         let write = Write { scope, module };
         self.core

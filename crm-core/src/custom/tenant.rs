@@ -73,7 +73,7 @@ impl TenantModules {
             digest.update(serde_json::to_string(&spec).unwrap_or_default());
             let fields = fields.remove(&spec.name).unwrap_or_default();
             names.push(spec.name.clone());
-            let module = CompiledModule::of_tenant(spec, &fields, db.dialect());
+            let module = CompiledModule::of_tenant(spec, &fields, db.dialect(), registry.clock());
             modules.insert(module.name().clone(), module);
         }
         for (name, mut fields) in fields {

@@ -300,6 +300,10 @@ impl Statements {
             self.operand(sql, field, operand);
         };
         match comparison {
+            Comparison::Clock(relation, moment) => {
+                let told = moment.compared(*relation, self.module.clock().now());
+                self.compare(sql, field, &told);
+            }
             Comparison::Eq(operand) => binary(" = ", operand),
             Comparison::Lt(operand) => binary(" < ", operand),
             Comparison::Lte(operand) => binary(" <= ", operand),

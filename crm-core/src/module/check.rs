@@ -204,6 +204,9 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
     parent(spec, &mut problems);
     problems.0.extend(super::computed::check(spec));
     problems.0.extend(super::copied::check(spec));
+    if problems.0.is_empty() {
+        problems.0.extend(super::computed::check_conditions(spec));
+    }
     indexed_search(spec, &mut problems);
     if let Some(seconds) = spec
         .aggregate_ttl

@@ -11,6 +11,7 @@ use super::copied::{self, Copied};
 use super::machine::{self, Machine};
 use super::money;
 use super::{FieldSpec, FieldType, Ident, ModuleSpec, check};
+use crate::clock::Clock;
 use crate::db::ColumnType;
 use crate::error::Result;
 use crate::value::Value;
@@ -33,6 +34,7 @@ pub struct CompiledModule {
     machines: Vec<Machine>,
     pub(super) amounts: Vec<money::Amount>,
     pub(super) computed: Vec<Computed>,
+    clock: Clock,
     pub(super) copies: Vec<Copied>,
     duplicates: Vec<Vec<usize>>,
     custom: Option<Custom>,
@@ -49,8 +51,13 @@ impl CompiledModule {
         Ok(Self::compile(spec, index))
     }
 
-    fn compile(mut spec: ModuleSpec, index: u16) -> Self {
+    pub(super) fn compile(mut spec: ModuleSpec, index: u16) -> Self {
         let computed = computed::take(&mut spec);
+        Self::stored(spec, index).computing(computed)
+    }
+
+    /// The module of a declaration without computed fields.
+    fn stored(spec: ModuleSpec, index: u16) -> Self {
         let positions_where = |wanted: fn(&FieldSpec) -> bool| {
             let fields = spec.fields.iter().enumerate();
             fields
@@ -78,7 +85,8 @@ impl CompiledModule {
             linked: positions_where(|field| field.kind.is_linked()),
             machines: machine::compile(&spec),
             amounts: money::compile(&spec),
-            computed,
+            computed: Vec::new(),
+            clock: Clock::system(),
             copies: copied::compile(&spec),
             duplicates: spec
                 .duplicates
@@ -94,6 +102,20 @@ impl CompiledModule {
     /// The declaration, but for its [computed](Self::computed) fields.
     pub fn spec(&self) -> &ModuleSpec {
         &self.spec
+    }
+
+    /// The module with this clock, which tells `now` and `today` in conditions.
+    #[must_use]
+    pub(crate) fn told_by(self, clock: &Clock) -> Self {
+        Self {
+            clock: clock.clone(),
+            ..self
+        }
+    }
+
+    /// What tells `now` and `today`.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The plural name: table, path segment and permission prefix.

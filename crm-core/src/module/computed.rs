@@ -1,17 +1,25 @@
-//! Computed fields: texts made of other fields of a record whenever it is read.
+//! Computed fields: texts made of other fields, or conditions on them, told whenever a record is read.
 //!
 //! They have no column. A compiled module keeps them behind its stored fields, so that values and
 //! columns stay aligned.
 
-use super::{CompiledModule, FieldSpec, FieldType, ModuleSpec};
+use super::{CompiledModule, FieldSpec, FieldType, Formula, ModuleSpec};
 use crate::error::FieldError;
+use crate::record::{Field, Filter};
 use crate::value::Value;
 
-/// A computed field with its template, the fields in it by position.
+/// A computed field and how it is made.
 #[derive(Debug, Clone)]
 pub(super) struct Computed {
     spec: FieldSpec,
-    pieces: Vec<Piece<usize>>,
+    made: Made,
+}
+
+/// A formula with the fields in it by position.
+#[derive(Debug, Clone)]
+enum Made {
+    Template(Vec<Piece<usize>>),
+    Condition(Filter),
 }
 
 /// A part of a template: as it stands, or a field.
@@ -47,32 +55,38 @@ fn parse(template: &str) -> Result<Vec<Piece<&str>>, &'static str> {
     }
 }
 
-/// Takes the computed fields out of a declaration that [`check`] passed.
-pub(super) fn take(spec: &mut ModuleSpec) -> Vec<Computed> {
+/// Takes the computed fields out of a declaration.
+pub(super) fn take(spec: &mut ModuleSpec) -> Vec<FieldSpec> {
     let (computed, stored) = std::mem::take(&mut spec.fields)
         .into_iter()
-        .partition::<Vec<_>, _>(|field| field.computed.is_some());
+        .partition(|field| field.computed.is_some());
     spec.fields = stored;
-    let position = |name: &str| spec.fields.iter().position(|field| field.name == *name);
-    let compile = |field: FieldSpec| {
-        let pieces = parse(field.computed.as_deref()?).ok()?.into_iter();
-        let pieces = pieces.map(|piece| match piece {
-            Piece::Text(text) => Some(Piece::Text(text)),
-            Piece::Field(name) => position(name).map(Piece::Field),
-        });
-        Some(Computed {
-            pieces: pieces.collect::<Option<_>>()?,
-            spec: field,
-        })
+    computed
+}
+
+/// How the field is made of those of a module; `None` for a declaration that [`check`] refuses.
+fn compile(module: &CompiledModule, field: FieldSpec) -> Option<Computed> {
+    let made = match field.computed.as_ref()? {
+        Formula::Template(template) => {
+            let pieces = parse(template).ok()?.into_iter();
+            let pieces = pieces.map(|piece| match piece {
+                Piece::Text(text) => Some(Piece::Text(text)),
+                Piece::Field(name) => module.position(name).map(Piece::Field),
+            });
+            Made::Template(pieces.collect::<Option<_>>()?)
+        }
+        Formula::Condition(condition) => {
+            Made::Condition(Filter::from_json(module, condition).ok()?)
+        }
     };
-    computed.into_iter().filter_map(compile).collect()
+    Some(Computed { spec: field, made })
 }
 
 /// What is wrong with the computed fields of a declaration.
 pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
     let mut problems = Vec::new();
     for (position, field) in spec.fields.iter().enumerate() {
-        let Some(template) = &field.computed else {
+        let Some(formula) = &field.computed else {
             continue;
         };
         let mut refuse = |code, message: String| {
@@ -100,10 +114,17 @@ pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
             );
             refuse("not_supported", message);
         }
-        if !matches!(field.kind, FieldType::Text { .. }) {
-            let message = format!("`{}` is computed: its type is text", field.name);
+        let (fits, word) = match formula {
+            Formula::Template(_) => (matches!(field.kind, FieldType::Text { .. }), "text"),
+            Formula::Condition(_) => (field.kind == FieldType::Bool, "bool"),
+        };
+        if !fits {
+            let message = format!("`{}` is computed so: its type is {word}", field.name);
             refuse("not_supported", message);
         }
+        let Formula::Template(template) = formula else {
+            continue;
+        };
         let pieces = match parse(template) {
             Ok(pieces) => pieces,
             Err(reason) => {
@@ -127,17 +148,60 @@ pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
     problems
 }
 
+/// What is wrong with the conditions in a declaration that is right otherwise.
+pub(super) fn check_conditions(spec: &ModuleSpec) -> Vec<FieldError> {
+    let mut stored = spec.clone();
+    take(&mut stored);
+    let module = CompiledModule::compile(stored, 0);
+    let fields = spec.fields.iter().enumerate();
+    let conditions = fields.filter_map(|(position, field)| match &field.computed {
+        Some(Formula::Condition(condition)) => Some((position, condition)),
+        _ => None,
+    });
+    let problems = conditions.flat_map(|(position, condition)| {
+        let at = format!("/fields/{position}/computed");
+        let stored = |field: &Field| matches!(field, Field::Declared(_));
+        match Filter::from_json(&module, condition) {
+            Ok(filter) if filter.fields().iter().all(stored) && !condition.is_empty() => Vec::new(),
+            Ok(_) => vec![FieldError {
+                pointer: at,
+                code: "not_supported",
+                message: "a computed field is made of declared fields alone".to_owned(),
+            }],
+            Err(mut refused) => {
+                for problem in &mut refused {
+                    problem.pointer.insert_str(0, &at);
+                }
+                refused
+            }
+        }
+    });
+    problems.collect()
+}
+
 fn is_plain(kind: &FieldType) -> bool {
     !matches!(kind, FieldType::Tags { .. } | FieldType::Json { .. }) && kind.targets().is_empty()
 }
 
 impl Computed {
     /// The positions of the fields that it is made of.
-    pub(super) fn sources(&self) -> impl Iterator<Item = usize> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
-            Piece::Field(position) => Some(*position),
-        })
+    pub(super) fn sources(&self) -> Vec<usize> {
+        match &self.made {
+            Made::Template(pieces) => {
+                let fields = pieces.iter().filter_map(|piece| match piece {
+                    Piece::Text(_) => None,
+                    Piece::Field(position) => Some(*position),
+                });
+                fields.collect()
+            }
+            Made::Condition(filter) => {
+                let fields = filter.fields().into_iter().filter_map(|field| match field {
+                    Field::Declared(position) => Some(position),
+                    _ => None,
+                });
+                fields.collect()
+            }
+        }
     }
 
     pub(super) fn spec_mut(&mut self) -> &mut FieldSpec {
@@ -149,31 +213,42 @@ impl Computed {
         self.spec.write_only
     }
 
-    /// The text of these values. What stands before an absent part goes with it, but for the
-    /// beginning; null when all parts are absent.
-    fn of(&self, values: &[Value]) -> Value {
-        let (mut made, mut before, mut present) = (String::new(), "", false);
-        for (at, piece) in self.pieces.iter().enumerate() {
-            match piece {
-                Piece::Text(text) => before = text,
-                Piece::Field(position) => {
-                    let text = values.get(*position).and_then(plain);
-                    present = text.is_some();
-                    if let Some(text) = text {
-                        if !made.is_empty() || at <= 1 {
-                            made.push_str(before);
-                        }
-                        made.push_str(&text);
+    /// What it is where the stored fields have these values.
+    fn of(&self, module: &CompiledModule, values: &[Value]) -> Value {
+        match &self.made {
+            Made::Template(pieces) => text(pieces, values),
+            Made::Condition(filter) => Value::Bool(filter.meets(module, &|field| match field {
+                Field::Declared(position) => values.get(position).cloned().unwrap_or_default(),
+                _ => Value::Null,
+            })),
+        }
+    }
+}
+
+/// The text of these values. What stands before an absent part goes with it, but for the beginning;
+/// null when all parts are absent.
+fn text(pieces: &[Piece<usize>], values: &[Value]) -> Value {
+    let (mut made, mut before, mut present) = (String::new(), "", false);
+    for (at, piece) in pieces.iter().enumerate() {
+        match piece {
+            Piece::Text(text) => before = text,
+            Piece::Field(position) => {
+                let text = values.get(*position).and_then(plain);
+                present = text.is_some();
+                if let Some(text) = text {
+                    if !made.is_empty() || at <= 1 {
+                        made.push_str(before);
                     }
-                    before = "";
+                    made.push_str(&text);
                 }
+                before = "";
             }
         }
-        match made.is_empty() {
-            true => Value::Null,
-            false if present => Value::Text(made + before),
-            false => Value::Text(made),
-        }
+    }
+    match made.is_empty() {
+        true => Value::Null,
+        false if present => Value::Text(made + before),
+        false => Value::Text(made),
     }
 }
 
@@ -196,6 +271,30 @@ impl CompiledModule {
         shown.map(|computed| &computed.spec)
     }
 
+    /// The module with these computed fields behind its own.
+    pub(super) fn computing(mut self, fields: Vec<FieldSpec>) -> Self {
+        let made = fields.into_iter().filter_map(|field| compile(&self, field));
+        self.computed = made.collect();
+        self
+    }
+
+    /// The condition that the computed field called `name` tells, where it is shown.
+    pub(crate) fn condition(&self, name: &str) -> Option<&Filter> {
+        match &self.computed[self.place_of(name)?] {
+            Computed {
+                made: Made::Condition(filter),
+                spec,
+            } if !spec.write_only => Some(filter),
+            _ => None,
+        }
+    }
+
+    /// The fields that are computed as conditions.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &FieldSpec> {
+        let told = |field: &&FieldSpec| matches!(field.computed, Some(Formula::Condition(_)));
+        self.computed().filter(told)
+    }
+
     /// Which of the computed fields has this name, whether it is shown or not.
     pub(super) fn place_of(&self, name: &str) -> Option<usize> {
         let mut computed = self.computed.iter();
@@ -215,7 +314,7 @@ impl CompiledModule {
             .computed
             .get(at)
             .filter(|computed| !computed.is_hidden())?;
-        Some((&computed.spec, computed.of(values)))
+        Some((&computed.spec, computed.of(self, values)))
     }
 
     /// How many fields a record shows at most, stored and computed.
@@ -227,7 +326,6 @@ impl CompiledModule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::module::Ident;
 
     #[test]
     fn absent_parts_take_what_stands_before_them_along() {
@@ -246,16 +344,12 @@ mod tests {
                 Piece::Text(text) => Piece::Text(text),
                 Piece::Field(name) => Piece::Field("abc".find(name).unwrap()),
             });
-            let name = Ident::from_static("made");
-            let computed = Computed {
-                spec: FieldSpec::new(name, FieldType::Bool),
-                pieces: pieces.collect(),
-            };
+            let pieces: Vec<_> = pieces.collect();
             let values = values.map(|text| match text {
                 "" => Value::Null,
                 text => Value::Text(text.to_owned()),
             });
-            let value = computed.of(&values);
+            let value = text(&pieces, &values);
             assert_eq!(value.as_text().unwrap_or_default(), made, "{template}");
         }
         for odd in ["", "plain", "{a", "a}", "{a}}"] {

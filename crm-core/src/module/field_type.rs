@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
 use super::words::{FIELD_TYPES, FieldWord, listed, not_tenants};
-use super::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete};
+use super::{Bounds, FieldSpec, FieldType, Formula, Ident, MoneyCurrency, OnDelete};
 use crate::error::{Error, FieldError};
 
 /// Most characters of a text that states no `max`.
@@ -74,7 +74,7 @@ struct Flat {
     #[serde(default, skip_serializing_if = "is_false")]
     ignore_case: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    computed: Option<String>,
+    computed: Option<Formula>,
     #[serde(skip_serializing_if = "Option::is_none")]
     copied: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

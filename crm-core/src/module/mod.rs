@@ -38,7 +38,7 @@ pub use machine::{Back, LogSpec, MachineSpec, Need};
 pub use money::MoneyCurrency;
 pub use on_delete::OnDelete;
 pub use rule::Refusal;
-pub use spec::{FieldSpec, FieldType, ModuleSpec, SearchMode};
+pub use spec::{FieldSpec, FieldType, Formula, ModuleSpec, SearchMode};
 pub use typed::Module;
 pub use vector::MAX_DIMENSIONS;
 pub use words::{FIELD_FLAGS, FIELD_TYPES, FieldWord};

@@ -109,14 +109,35 @@ pub struct FieldSpec {
     pub write_only: bool,
     /// Whether a text compares and sorts without ASCII case, as e-mail addresses always do.
     pub ignore_case: bool,
-    /// How a text is made of other fields whenever it is read: `{first_name} {last_name}`.
-    pub computed: Option<String>,
+    /// How the value is made of other fields whenever it is read.
+    pub computed: Option<Formula>,
     /// From which reference and which field there the value is copied, whenever the reference gets
     /// another value: `company_id.region`.
     pub copied: Option<String>,
     /// Whether a new record gets the next number, from 1 upwards in its tenant; numbers of records
     /// that were not made in the end are left out.
     pub serial: bool,
+}
+
+/// How a computed field is made of others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Formula {
+    /// A text with fields in it: `{first_name} {last_name}`.
+    Template(String),
+    /// Whether the record meets a condition of the query language:
+    /// `{"done": false, "due": {"lt": "today"}}`.
+    Condition(serde_json::Map<String, serde_json::Value>),
+}
+
+/// A JSON object is a condition, every other text a template.
+impl From<&str> for Formula {
+    fn from(text: &str) -> Self {
+        match serde_json::from_str(text) {
+            Ok(condition) => Self::Condition(condition),
+            Err(_) => Self::Template(text.to_owned()),
+        }
+    }
 }
 
 /// The type of a field, with the rules its values obey.

@@ -69,6 +69,8 @@ mod tests {
         r#type: Option<bool>,
         #[field(computed = "{title} {points}")]
         label: Option<String>,
+        #[field(computed = r#"{"done": false, "due": {"lt": "today"}}"#)]
+        late: Option<bool>,
         #[field(max = 40, copied = "parent_id.title")]
         parent: Option<String>,
         #[field(long_text, search, min = 2)]
@@ -138,6 +140,7 @@ mod tests {
             { name = "parent_id", type = "reference", module = "things" },
             { name = "type", type = "bool" },
             { name = "label", type = "text", computed = "{title} {points}" },
+            { name = "late", type = "bool", computed = { done = false, due = { lt = "today" } } },
             { name = "parent", type = "text", max = 40, copied = "parent_id.title" },
             { name = "story", type = "long_text", search = true, min = 2, max = 20_000 },
             { name = "site", type = "url", unique = true },

@@ -4,10 +4,12 @@
 //! `not` negates what was decided. Text compares by code points, e-mail addresses and texts that
 //! ignore it without ASCII case; `contains` and `starts` ignore ASCII case.
 
+use super::moment::{Moment, Relation};
 use super::through::alone;
+use crate::clock::Clock;
 use crate::error::{FieldError, Result};
 use crate::module::input::{operand_entry, operand_text, parse_text};
-use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType, OnDelete};
+use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType, OnDelete, Refusal};
 use crate::record::{Record, Through};
 use crate::scope::Scope;
 use crate::value::Value;
@@ -113,6 +115,8 @@ pub enum Comparison {
     Contains(String),
     /// Text that begins with this one.
     Starts(String),
+    /// In this relation to a moment that the clock tells when it is asked.
+    Clock(Relation, Moment),
     /// No value.
     IsNull,
     /// Tags that hold this one.
@@ -177,6 +181,10 @@ impl Filter {
             let (code, message) = alone(module, name);
             return Err(refuse(code, message));
         }
+        if let Some(condition) = module.condition(name) {
+            let condition = computed(name, condition, op, text.parse().ok());
+            return condition.map_err(|(code, message)| refuse(code, message));
+        }
         let field = Field::named(module, name)
             .ok_or_else(|| refuse("unknown_field", module.lacks(name)))?;
         let kind = field.kind(module);
@@ -190,9 +198,14 @@ impl Filter {
             parse_text(&kind, text).map_err(|refusal| refuse(refusal.code, refusal.message))
         };
         let compare = |comparison| Self::Compare(field, comparison);
+        if let Some(read) = clock(&kind, op, text) {
+            let (comparison, holds) =
+                read.map_err(|refusal| refuse(refusal.code, refusal.message))?;
+            return Ok(compare(comparison).holding(holds));
+        }
         Ok(match op {
             "eq" => compare(Comparison::Eq(value(text)?)),
-            "ne" => Self::Not(Box::new(compare(Comparison::Eq(value(text)?)))),
+            "ne" => compare(Comparison::Eq(value(text)?)).holding(false),
             "lt" => compare(Comparison::Lt(value(text)?)),
             "lte" => compare(Comparison::Lte(value(text)?)),
             "gt" => compare(Comparison::Gt(value(text)?)),
@@ -202,12 +215,7 @@ impl Filter {
                 if values.len() > MAX_LIST {
                     return Err(refuse("too_many", format!("at most {MAX_LIST} values")));
                 }
-                let among = compare(Comparison::In(values));
-                if op == "in" {
-                    among
-                } else {
-                    Self::Not(Box::new(among))
-                }
+                compare(Comparison::In(values)).holding(op == "in")
             }
             "contains" | "starts" | "has" => {
                 let text = match op {
@@ -237,7 +245,7 @@ impl Filter {
             }
             _ => match text {
                 "true" => compare(Comparison::IsNull),
-                "false" => Self::Not(Box::new(compare(Comparison::IsNull))),
+                "false" => compare(Comparison::IsNull).holding(false),
                 _ => return Err(refuse("invalid", "must be true or false".to_owned())),
             },
         })
@@ -246,16 +254,64 @@ impl Filter {
     /// Whether the record meets the condition. No record meets one [on others](Self::Through) here:
     /// what those are, only the database knows.
     pub fn matches(&self, record: &Record) -> bool {
+        self.meets(record.module(), &|field| field.of(record))
+    }
+
+    /// Whether the values, one for each field, meet the condition.
+    pub(crate) fn meets(&self, module: &CompiledModule, value: &dyn Fn(Field) -> Value) -> bool {
         match self {
-            Self::And(parts) => parts.iter().all(|part| part.matches(record)),
-            Self::Or(parts) => parts.iter().any(|part| part.matches(record)),
-            Self::Not(part) => !part.matches(record),
+            Self::And(parts) => parts.iter().all(|part| part.meets(module, value)),
+            Self::Or(parts) => parts.iter().any(|part| part.meets(module, value)),
+            Self::Not(part) => !part.meets(module, value),
             Self::Through(_) => false,
             Self::Compare(field, comparison) => {
-                let folds = field.folds(record.module());
-                compare(&field.of(record), comparison, folds)
+                let folds = field.folds(module);
+                compare(&value(*field), comparison, folds, module.clock())
             }
         }
+    }
+
+    /// The condition, or that it does not hold.
+    pub(super) fn holding(self, holds: bool) -> Self {
+        match holds {
+            true => self,
+            false => Self::Not(Box::new(self)),
+        }
+    }
+}
+
+/// The comparison with a moment that `text` stands for, and whether it is to hold; `None` for what
+/// is no such word.
+pub(super) fn clock(
+    kind: &FieldType,
+    op: &str,
+    text: &str,
+) -> Option<Result<(Comparison, bool), Refusal>> {
+    let (relation, holds) = Relation::of(op)?;
+    let moment = Moment::read(kind, text)?;
+    Some(moment.map(|moment| (Comparison::Clock(relation, moment), holds)))
+}
+
+/// The condition that a computed field holds, or does not, as `op` and `wanted` say.
+pub(super) fn computed(
+    name: &str,
+    condition: &Filter,
+    op: &str,
+    wanted: Option<bool>,
+) -> Result<Filter, (&'static str, String)> {
+    let equal = match op {
+        "eq" => true,
+        "ne" => false,
+        _ => {
+            return Err((
+                "unknown_operator",
+                format!("{name} can be compared by: eq, ne"),
+            ));
+        }
+    };
+    match wanted {
+        Some(wanted) => Ok(condition.clone().holding(wanted == equal)),
+        None => Err(("wrong_type", "must be true or false".to_owned())),
     }
 }
 
@@ -325,7 +381,7 @@ pub(super) fn fits(kind: &FieldType, op: &str) -> bool {
 }
 
 /// Whether the value compares so, where `folds` without ASCII case.
-pub(crate) fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bool {
+pub(crate) fn compare(value: &Value, comparison: &Comparison, folds: bool, clock: &Clock) -> bool {
     use std::cmp::Ordering::{Equal, Greater, Less};
 
     let order = |operand: &Value| {
@@ -343,6 +399,10 @@ pub(crate) fn compare(value: &Value, comparison: &Comparison, folds: bool) -> bo
     match comparison {
         Comparison::IsNull => value.is_null(),
         _ if value.is_null() => false,
+        Comparison::Clock(relation, moment) => {
+            let told = moment.compared(*relation, clock.now());
+            compare(value, &told, folds, clock)
+        }
         Comparison::Eq(operand) => order(operand) == Some(Equal),
         Comparison::Lt(operand) => order(operand) == Some(Less),
         Comparison::Lte(operand) => matches!(order(operand), Some(Less | Equal)),

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::filter::{MAX_LIST, fits, operator_list};
+use super::filter::{self, MAX_LIST, fits, operator_list};
 use super::through::{self, MAX_THROUGH, Way, alone};
 use super::{Comparison, Field, Filter};
 use crate::error::FieldError;
@@ -156,6 +156,9 @@ impl<'a> Reader<'a> {
         if name.contains('.') {
             return self.through(name, json, at, parts);
         }
+        if let Some(condition) = self.module.condition(name) {
+            return self.computed(name, condition, json, at, parts);
+        }
         let Some(field) = Field::named(self.module, name) else {
             let message = self.module.lacks(name);
             return self.refuse(at, "unknown_field", message);
@@ -180,6 +183,35 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The conditions on a field that is computed as one.
+    fn computed(
+        &mut self,
+        name: &str,
+        condition: &Filter,
+        json: &Json,
+        at: &str,
+        parts: &mut Vec<Filter>,
+    ) {
+        let mut read = |op: &str, operand: &Json, at: &str| {
+            if self.counts(at) {
+                match filter::computed(name, condition, op, operand.as_bool()) {
+                    Ok(part) => parts.push(part),
+                    Err((code, message)) => self.refuse(at, code, message),
+                }
+            }
+        };
+        match json {
+            Json::Object(operators) if operators.is_empty() => read("", json, at),
+            Json::Object(operators) => {
+                for (op, operand) in operators {
+                    let at = format!("{at}/{}", op.replace('~', "~0").replace('/', "~1"));
+                    read(op, operand, &at);
+                }
+            }
+            wanted => read("eq", wanted, at),
+        }
+    }
+
     fn comparison(
         &mut self,
         field: Field,
@@ -196,12 +228,7 @@ impl<'a> Reader<'a> {
         }
         match comparison(kind, op, operand) {
             Ok((comparison, holds)) => {
-                let part = Filter::Compare(field, comparison);
-                parts.push(if holds {
-                    part
-                } else {
-                    Filter::Not(Box::new(part))
-                });
+                parts.push(Filter::Compare(field, comparison).holding(holds));
             }
             Err(Refused { code, message }) => self.refuse(at, code, message),
         }
@@ -312,6 +339,15 @@ fn comparison(kind: &FieldType, op: &str, operand: &Json) -> Result<(Comparison,
         }
         Ok(items)
     };
+    if let Some(read) = operand
+        .as_str()
+        .and_then(|text| filter::clock(kind, op, text))
+    {
+        return read.map_err(|refusal| Refused {
+            code: refusal.code,
+            message: refusal.message,
+        });
+    }
     Ok(match op {
         "eq" | "ne" if operand.is_null() => (Comparison::IsNull, op == "eq"),
         "eq" | "ne" => (Comparison::Eq(value(operand)?), op == "eq"),

@@ -164,7 +164,7 @@ impl<'n> Way<'n> {
         let permit = scope.permit::<Read>(target.as_str());
         let permit = permit.map_err(|_| unknown())?;
         let target = permit.asked().map_err(|_| unknown())?;
-        if Field::named(&target, name).is_none() {
+        if Field::named(&target, name).is_none() && target.condition(name).is_none() {
             return Err(unknown());
         }
         let through = Through {

@@ -1,13 +1,18 @@
 //! What fields promise that follow from others: computed when read, or copied with a reference.
 
 use super::*;
-use crm_core::record::{Metric, View};
+use crm_core::clock::Fixed;
+use crm_core::policy::PermissionInput;
+use crm_core::record::{Aggregate, Metric, View};
 use crm_core::testing::module_suite;
 use crm_core::transfer::{Format, ImportMode, ImportOptions};
 
 on_both_databases!(
     modules_with_computed_and_copied_fields_keep_the_promises_of_every_module,
     a_computed_field_is_shown_and_neither_stored_nor_compared,
+    sa_96_what_is_overdue_is_told_by_the_clock_when_it_is_read_and_asked,
+    rules_and_figures_know_what_is_overdue,
+    fields_are_compared_with_the_present_day_and_instant,
     a_copied_field_keeps_the_value_of_the_time_when_its_reference_was_set,
     imports_upserts_and_bulk_updates_copy_too,
     declarations_that_compute_or_copy_what_is_not_there_are_refused,
@@ -107,6 +112,189 @@ async fn a_computed_field_is_shown_and_neither_stored_nor_compared(
     let header = "first_name,last_name,branch_id,region,full_name\r\n";
     assert!(file.contains(header), "{file}");
     assert!(file.ends_with(",King,,,King\r\n"), "{file}");
+    Ok(())
+}
+
+const TASKS: &str = r#"
+    name = "errands"
+    singular = "errand"
+    fields = [
+        { name = "title", type = "text", sort = true },
+        { name = "done", type = "bool", default = false, required = true },
+        { name = "due", type = "date", sort = true },
+        { name = "seen_at", type = "instant" },
+        { name = "overdue", type = "bool", computed = { done = false, due = { lt = "today" } } },
+    ]
+"#;
+
+/// Errands that are due yesterday, today and tomorrow, at noon of the fifteenth, and the clock's hand.
+async fn errands(backend: Backend) -> anyhow::Result<(Fixture, Arc<Fixed>)> {
+    let (clock, hand) = Clock::fixed("2025-01-15T12:00:00Z".parse()?, 1);
+    let spec = ModuleSpec::from_toml(TASKS)?;
+    let it = Fixture::built(backend, |builder| builder.modules([spec]).clock(clock)).await?;
+    let scope = it.operator();
+    for (title, due, done) in [
+        ("a", json!("2025-01-14"), false),
+        ("b", json!("2025-01-14"), true),
+        ("c", json!("2025-01-15"), false),
+        ("d", json!("2025-01-16"), false),
+        ("e", json!(null), false),
+    ] {
+        let sent = json!({"title": title, "due": due, "done": done, "overdue": true});
+        it.create(&scope, "errands", sent).await?;
+    }
+    Ok((it, hand))
+}
+
+/// The titles of the errands that meet a condition, by those titles.
+async fn titles(it: &Fixture, scope: &Scope, condition: Json) -> anyhow::Result<String> {
+    let module = scope.module("errands").context("declared")?;
+    let filter = Filter::from_json(module, &body(condition)).map_err(Error::Invalid)?;
+    let permit = scope.permit::<Read>("errands")?;
+    let sort = Sort::parse_list(module, "title").map_err(|error| Error::Invalid(vec![error]))?;
+    let query = Query {
+        filter: Some(filter.clone()),
+        sort,
+        ..Query::default()
+    };
+    let page = it.crm.records().list(&permit, &query).await?.data;
+    assert!(page.iter().all(|record| filter.matches(record)));
+    Ok(page
+        .iter()
+        .filter_map(|one| Some(shown(one, "title").as_str()?.to_owned()))
+        .collect())
+}
+
+async fn sa_96_what_is_overdue_is_told_by_the_clock_when_it_is_read_and_asked(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let (it, hand) = errands(backend).await?;
+    let scope = it.operator();
+    let overdue = async |wanted: bool| titles(&it, &scope, json!({"overdue": wanted})).await;
+    assert_eq!(overdue(true).await?, "a");
+    assert_eq!(overdue(false).await?, "bcde");
+    assert_eq!(
+        titles(&it, &scope, json!({"overdue": {"ne": true}})).await?,
+        "bcde"
+    );
+    let permit = scope.permit::<Read>("errands")?;
+    let all = it
+        .crm
+        .records()
+        .list(&permit, &Query::default())
+        .await?
+        .data;
+    let late = all
+        .iter()
+        .filter(|one| shown(one, "overdue") == json!(true));
+    assert_eq!(
+        late.map(|one| shown(one, "title")).collect::<Vec<_>>(),
+        ["a"]
+    );
+
+    // A cursor goes on behind midnight, in the list as it is then; nothing was written.
+    let module = scope.module("errands").context("declared")?;
+    let asked = |limit, cursor| -> anyhow::Result<Query> {
+        Ok(Query {
+            filter: Some(
+                Filter::parse(module, "overdue", "eq", "false")
+                    .map_err(|one| Error::Invalid(vec![one]))?,
+            ),
+            sort: Sort::parse_list(module, "title").map_err(|one| Error::Invalid(vec![one]))?,
+            limit,
+            cursor,
+            ..Query::default()
+        })
+    };
+    let page = it.crm.records().list(&permit, &asked(1, None)?).await?;
+    assert_eq!(shown(&page.data[0], "title"), "b");
+    hand.advance(TimeDelta::hours(12));
+    assert_eq!(overdue(true).await?, "ac");
+    let page = it
+        .crm
+        .records()
+        .list(&permit, &asked(9, page.next_cursor)?)
+        .await?;
+    let behind: Vec<_> = page.data.iter().map(|one| shown(one, "title")).collect();
+    assert_eq!(behind, ["d", "e"]);
+    assert!(page.data.iter().all(|one| one.version == 1));
+
+    for (condition, code) in [
+        (json!({"overdue": "yes"}), "wrong_type"),
+        (json!({"overdue": {"gt": true}}), "unknown_operator"),
+        (json!({"overdue": {}}), "unknown_operator"),
+        (json!({"overdue": null}), "wrong_type"),
+    ] {
+        let refused = Filter::from_json(module, &body(condition.clone()));
+        let refused = refused.err().context("refused")?;
+        assert_eq!(refused[0].code, code, "{condition}");
+    }
+    Ok(())
+}
+
+async fn rules_and_figures_know_what_is_overdue(backend: Backend) -> anyhow::Result<()> {
+    let (it, hand) = errands(backend).await?;
+    let scope = it.operator();
+    let permit = scope.permit::<Read>("errands")?;
+    let module = scope.module("errands").context("declared")?;
+    let figures = async || -> anyhow::Result<Json> {
+        let filter = Filter::parse(module, "overdue", "eq", "true");
+        let aggregate = Aggregate {
+            filter: Some(filter.map_err(|error| Error::Invalid(vec![error]))?),
+            metrics: vec![Metric::parse(module, "count").map_err(|one| Error::Invalid(vec![one]))?],
+            ..Aggregate::default()
+        };
+        let groups = it.crm.records().aggregate(&permit, &aggregate).await?;
+        Ok(serde_json::to_value(&groups.data[0].metrics[0])?)
+    };
+    assert_eq!(figures().await?, 1);
+    hand.advance(TimeDelta::days(1));
+    assert_eq!(figures().await?, 2);
+
+    let rule = PermissionInput {
+        permission: "errands.read".to_owned(),
+        condition: Some(body(json!({"overdue": true}))),
+        ..PermissionInput::default()
+    };
+    it.role("chaser", vec![rule]).await?;
+    let (chaser, _) = it.member("chaser").await?;
+    let seen = titles(&it, &chaser, json!({"title": {"gte": "a"}})).await?;
+    assert_eq!(seen, "ac");
+    Ok(())
+}
+
+async fn fields_are_compared_with_the_present_day_and_instant(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let (it, _) = errands(backend).await?;
+    let scope = it.operator();
+    for (condition, expected) in [
+        (json!({"due": "today"}), "c"),
+        (json!({"due": {"ne": "today"}}), "abde"),
+        (json!({"due": {"gt": "today"}}), "d"),
+        (
+            json!({"due": {"gte": "today-1d", "lte": "today+1d"}}),
+            "abcd",
+        ),
+        (json!({"due": {"lt": "today-1w"}}), ""),
+        (json!({"created_at": {"gte": "today"}}), "abcde"),
+        (json!({"created_at": {"lt": "now-1h"}}), ""),
+        (json!({"updated_at": {"lte": "now"}}), "abcde"),
+        (json!({"seen_at": {"lte": "now"}}), ""),
+    ] {
+        let seen = titles(&it, &scope, condition.clone()).await?;
+        assert_eq!(seen, expected, "{condition}");
+    }
+    let module = scope.module("errands").context("declared")?;
+    for (name, text) in [
+        ("due", "now"),
+        ("due", "today+1h"),
+        ("seen_at", "now+1"),
+        ("title", "today"),
+    ] {
+        let refused = Filter::parse(module, name, "lt", text);
+        assert_eq!(refused.is_err(), name != "title", "{name} {text}");
+    }
     Ok(())
 }
 
@@ -232,6 +420,24 @@ async fn declarations_that_compute_or_copy_what_is_not_there_are_refused(
     ] {
         let staff = STAFF.replace("{first_name} {last_name}", template);
         assert_eq!(places(staff), ["/staff/fields/0/computed"], "{template}");
+    }
+    for condition in [
+        r#"{ nobody = 1 }"#,
+        r#"{ full_name = "Ada" }"#,
+        r#"{ created_at = { lt = "now" } }"#,
+        r#"{ last_name = { like = "A" } }"#,
+        r#"{ "branch_id.city" = "Ulm" }"#,
+        "{}",
+    ] {
+        let staff = STAFF.replace(
+            r#""full_name", type = "text", computed = "{first_name} {last_name}""#,
+            &format!(r#""full_name", type = "bool", computed = {condition}"#),
+        );
+        let places = places(staff);
+        assert!(
+            places.len() == 1 && places[0].starts_with("/staff/fields/0/computed"),
+            "{condition} {places:?}"
+        );
     }
     for copied in [
         "region",

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use crm_core::module::{Bounds, FieldSpec, FieldType, Ident, MoneyCurrency, OnDelete};
+use crm_core::record::operators;
 use serde_json::{Map, Value, json};
 
 /// The schema of a field's values, without null.
@@ -328,15 +329,37 @@ pub(super) fn pascal(name: &str) -> String {
         .concat()
 }
 
+/// The operators that the field may be compared by.
+pub(super) fn operators_of(field: &FieldSpec) -> impl Iterator<Item = &'static str> {
+    let computed = field.computed.is_some();
+    operators(&field.kind).filter(move |op| !computed || matches!(*op, "eq" | "ne"))
+}
+
+/// What the field is compared with by `op`: days and instants also with words that the clock tells.
+pub(super) fn operand_of(singular: &str, field: &FieldSpec, op: &str) -> Value {
+    let operand = operand(singular, field);
+    let pattern = match &field.kind {
+        _ if matches!(op, "in" | "nin" | "is_null") => return operand,
+        FieldType::Date(_) => "^today([+-][0-9]{1,4}[dw])?$",
+        FieldType::Instant(_) => "^(now([+-][0-9]{1,4}[mhdw])?|today([+-][0-9]{1,4}[dw])?)$",
+        _ => return operand,
+    };
+    let word = json!({
+        "type": "string", "pattern": pattern,
+        "description": "The present day or instant in UTC, or so many weeks (w), days (d), hours \
+            (h) or minutes (m) from it.",
+    });
+    json!({"anyOf": [operand, word]})
+}
+
 /// One query parameter for each operator that fits the field.
 pub(super) fn filters(
     singular: &str,
     field: &FieldSpec,
     operators: impl Iterator<Item = &'static str>,
 ) -> impl Iterator<Item = Value> {
-    let operand = operand(singular, field);
     operators.map(move |op| {
-        let name = &field.name;
+        let (name, operand) = (&field.name, operand_of(singular, field, op));
         let (parameter, words, schema) = match op {
             "eq" => (name.to_string(), format!("{name} is this."), operand.clone()),
             "in" => (

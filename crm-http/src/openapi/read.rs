@@ -4,11 +4,10 @@ use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType};
 use crm_core::record::{
     MAX_CONDITIONS, MAX_EXPAND, MAX_EXPAND_DEPTH, MAX_THROUGH, Query, Sort, expanded_name,
-    operators,
 };
 use serde_json::{Map, Value, json};
 
-use super::field::{operand, pascal, reference};
+use super::field::{operand_of, operators_of, pascal, reference};
 
 /// Most values of a list that a field is compared with.
 const MAX_LIST: usize = 100;
@@ -243,7 +242,7 @@ fn filter_schema(registry: &Registry, module: &CompiledModule, system: &[FieldSp
             json!({"allOf": [itself()], "description": "This does not hold."}),
         ),
     ]);
-    for field in system.iter().chain(module.readable()) {
+    for field in system.iter().chain(module.comparable()) {
         properties.insert(field.name.to_string(), condition(singular, field));
     }
     properties.extend(super::through::members(registry, module));
@@ -263,9 +262,9 @@ fn filter_schema(registry: &Registry, module: &CompiledModule, system: &[FieldSp
 
 /// A field's value, which it equals, or an object of operators, which all hold.
 pub(super) fn condition(singular: &str, field: &FieldSpec) -> Value {
-    let operand = operand(singular, field);
     let mut members = Map::new();
-    for op in operators(&field.kind) {
+    for op in operators_of(field) {
+        let operand = operand_of(singular, field, op);
         let list = |items: Value| json!({"type": "array", "maxItems": MAX_LIST, "items": items});
         let text = json!({"type": "string"});
         let entry = || operand.clone();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType};
-use crm_core::record::{MAX_THROUGH, operators};
+use crm_core::record::MAX_THROUGH;
 use serde_json::{Value, json};
 
-use super::field::filters;
+use super::field::{filters, operators_of};
 use super::module::system_fields;
 use super::read::condition;
 
@@ -27,7 +27,7 @@ fn behind<'r>(
     });
     references.flat_map(|(reference, target)| {
         let fields = system_fields().into_iter();
-        let fields = fields.chain(target.readable().cloned());
+        let fields = fields.chain(target.comparable().cloned());
         fields.map(move |field| (reference, target, field))
     })
 }
@@ -50,7 +50,7 @@ pub(super) fn parameters(registry: &Registry, module: &CompiledModule) -> Vec<Va
     let mut parameters = Vec::new();
     for (reference, target, field) in behind(registry, module) {
         let text = matches!(field.kind, FieldType::Text { .. });
-        let named = operators(&field.kind)
+        let named = operators_of(&field)
             .filter(|op| NAMED.contains(op) && !(text && matches!(*op, "gte" | "lte")));
         for mut parameter in filters(target.singular().as_str(), &field, named) {
             for (member, between) in [("name", "."), ("description", ": ")] {

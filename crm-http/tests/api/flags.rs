@@ -10,6 +10,7 @@ crate::on_both_databases! {
     the_document_says_who_sets_and_who_sees_a_field
     a_write_only_secret_is_in_no_answer
     computed_and_copied_values_are_shown_and_not_taken
+    a_condition_that_is_computed_of_hidden_fields_is_not_asked
     a_record_is_read_changed_and_deleted_by_its_number
 }
 
@@ -23,6 +24,7 @@ const VAULTS: &str = r#"
         { name = "pin", type = "text", max = 40, write_only = true },
         { name = "verdict", type = "text", max = 40, read_only = true },
         { name = "label", type = "text", computed = "{title} ({code})" },
+        { name = "coded", type = "bool", computed = { code = { is_null = false } } },
         { name = "contact_id", type = "reference", module = "contacts" },
         { name = "email", type = "email", copied = "contact_id.email" },
     ]
@@ -127,11 +129,57 @@ async fn computed_and_copied_values_are_shown_and_not_taken(database: Database) 
         .expect(200);
     let one = json!({"id": made["id"], "version": 1, "label": "a (1)"});
     assert_eq!(list["data"], json!([one]));
+    for (asked, found) in [("coded=true", 1), ("coded=false", 0), ("coded[ne]=true", 0)] {
+        let list = app.admin.get(&format!("/api/v1/vaults?{asked}")).await;
+        let list = list.expect(200);
+        assert_eq!(
+            list["data"].as_array().map(Vec::len),
+            Some(found),
+            "{asked}"
+        );
+    }
+    assert_eq!(made["coded"], true);
     let refused = app.admin.get("/api/v1/vaults?label=x").await;
     assert!(
         refused.status == 422 && refused.body.contains("is computed"),
         "{refused}"
     );
+    app.close().await;
+}
+
+async fn a_condition_that_is_computed_of_hidden_fields_is_not_asked(database: Database) {
+    let app = App::with(database, vaults).await;
+    let vault = json!({"title": "a", "code": "1"});
+    let vault = app.admin.post("/api/v1/vaults", vault).await.expect(201);
+    for (name, permission, shown) in [
+        (
+            "front",
+            json!({"permission": "vaults.read", "except": ["code"]}),
+            Value::Null,
+        ),
+        (
+            "desk",
+            json!({"permission": "vaults.read", "fields": ["title", "coded"]}),
+            json!(true),
+        ),
+    ] {
+        let role = json!({"name": name, "permissions": [permission]});
+        app.admin.post("/api/v1/roles", role).await.expect(201);
+        let caller = app.member(name, name).await;
+        let path = format!("/api/v1/vaults/{}", vault["id"].as_str().unwrap());
+        assert_eq!(
+            caller.get(&path).await.expect(200)["coded"],
+            shown,
+            "{name}"
+        );
+        for query in ["coded=true", "coded[ne]=true", "code=1"] {
+            let refused = caller.get(&format!("/api/v1/vaults?{query}")).await;
+            assert_eq!(refused.status, 422, "{name} {query}: {}", refused.body);
+        }
+        let filter = json!({"filter": {"not": {"coded": true}}});
+        let refused = caller.post("/api/v1/vaults/query", filter).await;
+        assert_eq!(refused.status, 422, "{name}: {}", refused.body);
+    }
     app.close().await;
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{CompiledModule, Computed};
+use crate::clock::Clock;
 use crate::custom::CustomField;
 use crate::db::Dialect;
 use crate::db::record::Statements;
@@ -29,7 +30,13 @@ impl CompiledModule {
     pub(crate) fn extended(&self, fields: &[CustomField], dialect: Dialect) -> Arc<Self> {
         let mut spec = self.spec.clone();
         spec.fields.truncate(self.declared());
-        Self::customised(spec, self.index, fields, dialect, &self.computed)
+        Self::customised(
+            spec,
+            self.index,
+            fields,
+            dialect,
+            (&self.computed, &self.clock),
+        )
     }
 
     /// A tenant's own module with these fields; `spec` has none.
@@ -37,9 +44,10 @@ impl CompiledModule {
         spec: ModuleSpec,
         fields: &[CustomField],
         dialect: Dialect,
+        clock: &Clock,
     ) -> Arc<Self> {
         // Nothing is found by its index: it has statements of its own, and no search index.
-        Self::customised(spec, u16::MAX, fields, dialect, &[])
+        Self::customised(spec, u16::MAX, fields, dialect, (&[], clock))
     }
 
     fn customised(
@@ -47,7 +55,7 @@ impl CompiledModule {
         index: u16,
         fields: &[CustomField],
         dialect: Dialect,
-        computed: &[Computed],
+        (computed, clock): (&[Computed], &Clock),
     ) -> Arc<Self> {
         let declared = spec.fields.len();
         spec.fields
@@ -58,10 +66,10 @@ impl CompiledModule {
             table: (declared == 0).then_some(RECORDS),
             statements,
         };
-        let mut module = Self::compile(spec.clone(), index);
+        let mut module = Self::compile(spec.clone(), index).told_by(clock);
         module.custom = Some(custom(None));
         let statements = Statements::new(&Arc::new(module), dialect);
-        let mut module = Self::compile(spec, index);
+        let mut module = Self::compile(spec, index).told_by(clock);
         module.custom = Some(custom(Some(Arc::new(statements))));
         module.computed = computed.to_vec();
         Arc::new(module)

@@ -10,6 +10,11 @@ impl CompiledModule {
         self.fields().iter().filter(|field| !field.write_only)
     }
 
+    /// The fields that conditions may be about.
+    pub fn comparable(&self) -> impl Iterator<Item = &FieldSpec> {
+        self.readable().chain(self.conditions())
+    }
+
     /// The fields that clients set, in their order.
     pub fn writable(&self) -> impl Iterator<Item = &FieldSpec> {
         self.fields().iter().filter(|field| !field.is_read_only())

@@ -36,7 +36,7 @@ impl CompiledModule {
         let named = fields.listed().is_some();
         let hidden = |at: usize| module.spec.fields.get(at).is_some_and(|one| one.write_only);
         for computed in &mut module.computed {
-            let made_of_hidden = !named && computed.sources().any(hidden);
+            let made_of_hidden = !named && computed.sources().into_iter().any(hidden);
             let spec = computed.spec_mut();
             spec.write_only = made_of_hidden || !fields.include(spec.name.as_str());
         }

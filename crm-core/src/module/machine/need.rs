@@ -102,9 +102,9 @@ impl Needed {
         let (field, value) = (&module.fields()[self.at], &values[self.at]);
         let met = match &self.compared {
             None => !value.is_null(),
-            Some(Compared { by, .. }) => by
-                .iter()
-                .all(|(comparison, holds)| compare(value, comparison, field.folds()) == *holds),
+            Some(Compared { by, .. }) => by.iter().all(|(comparison, holds)| {
+                compare(value, comparison, field.folds(), module.clock()) == *holds
+            }),
         };
         if met {
             return None;

@@ -2,10 +2,10 @@
 
 use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, MoneyCurrency};
-use crm_core::record::{Aggregate, Function, GroupKey, operators};
+use crm_core::record::{Aggregate, Function, GroupKey};
 use serde_json::{Value, json};
 
-use super::super::field::filters;
+use super::super::field::{filters, operators_of};
 use super::super::{figures, through};
 use super::list::search_parameter;
 use super::{Words, answer, system_fields};
@@ -69,8 +69,8 @@ pub(super) fn aggregate(registry: &Registry, words: &Words<'_>, module: &Compile
         search_parameter(),
         figures::max_age(module),
     ];
-    for field in &fields {
-        parameters.extend(filters(words.singular, field, operators(&field.kind)));
+    for field in system_fields().iter().chain(module.comparable()) {
+        parameters.extend(filters(words.singular, field, operators_of(field)));
     }
     parameters.extend(through::parameters(registry, module));
     operation["parameters"] = Value::Array(parameters);
@@ -90,8 +90,8 @@ pub(super) fn funnel(registry: &Registry, words: &Words<'_>, module: &CompiledMo
     let mut operation = words.operation("read", id, summary, notes);
     let mut parameters = figures::funnel_parameters(module);
     parameters.push(search_parameter());
-    for field in system_fields().iter().chain(module.readable()) {
-        parameters.extend(filters(words.singular, field, operators(&field.kind)));
+    for field in system_fields().iter().chain(module.comparable()) {
+        parameters.extend(filters(words.singular, field, operators_of(field)));
     }
     parameters.extend(through::parameters(registry, module));
     operation["parameters"] = Value::Array(parameters);

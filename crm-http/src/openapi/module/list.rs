@@ -2,10 +2,10 @@
 
 use crm_core::Registry;
 use crm_core::module::CompiledModule;
-use crm_core::record::{Query, operators};
+use crm_core::record::Query;
 use serde_json::{Value, json};
 
-use super::super::field::{filters, reference};
+use super::super::field::{filters, operators_of, reference};
 use super::super::{page as numbered, read, through};
 use super::{Words, answer, body, system_fields};
 
@@ -49,8 +49,8 @@ pub(super) fn list_parameters(
     ];
     parameters.extend(numbered::parameters());
     parameters.extend(read::view_parameters(registry, module));
-    for field in system_fields().iter().chain(module.readable()) {
-        parameters.extend(filters(words.singular, field, operators(&field.kind)));
+    for field in system_fields().iter().chain(module.comparable()) {
+        parameters.extend(filters(words.singular, field, operators_of(field)));
     }
     parameters.extend(through::parameters(registry, module));
     parameters
