@@ -68,6 +68,9 @@ pub enum Durability {
 pub struct DatabaseOptions {
     /// Most connections: readers on SQLite, all on PostgreSQL. Default 16 (PostgreSQL), 4 (SQLite).
     pub max_connections: Option<u32>,
+    /// Connections that PostgreSQL is never left with fewer of, so that no burst waits for new ones.
+    /// Default none; SQLite opens its own as they are needed, and keeps them.
+    pub min_connections: u32,
     /// How long to wait for a connection or a place in the write queue. Default 5 s (XC-20).
     pub acquire_timeout: Duration,
     /// What an acknowledged write survives on SQLite.
@@ -85,6 +88,7 @@ impl Default for DatabaseOptions {
     fn default() -> Self {
         Self {
             max_connections: None,
+            min_connections: 0,
             acquire_timeout: Duration::from_secs(5),
             durability: Durability::Full,
             write_queue: 4_096,

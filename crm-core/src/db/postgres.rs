@@ -50,9 +50,15 @@ impl Database {
                 ("lock_timeout", "10s"),
                 ("idle_in_transaction_session_timeout", "30s"),
             ]);
+        let most = options.max_connections.unwrap_or(16);
+        if options.min_connections > most {
+            let line = "there cannot be more connections at least than at most";
+            return Err(Error::Configuration(line.into()));
+        }
         let (host, port) = (connect.get_host().to_owned(), connect.get_port());
         let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections.unwrap_or(16))
+            .max_connections(most)
+            .min_connections(options.min_connections)
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
             .connect_with(connect)

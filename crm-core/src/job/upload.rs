@@ -58,6 +58,8 @@ impl Upload {
         while !bytes.is_empty() {
             let fits = bytes.len().min(PIECE - self.held.len());
             let (now, later) = bytes.split_at(fits);
+            // The room of a whole piece at once: growing to it would leave twice as much behind.
+            self.held.reserve_exact(PIECE - self.held.len());
             self.held.extend_from_slice(now);
             bytes = later;
             if self.held.len() == PIECE {

@@ -2,7 +2,7 @@
 
 use crm_core::Builder;
 use crm_core::module::ModuleSpec;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::{App, Database};
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crm_core::DatabaseOptions;
+use crm_core::event::ChangeKind;
+use crm_core::record::When;
 use crm_http::HttpOptions;
 use reqwest::Method;
 use serde_json::json;
@@ -12,6 +15,7 @@ use crate::app::{App, Database};
 
 crate::on_both_databases! {
     xc_06_every_answer_carries_the_request_id
+    xc_20_who_waits_too_long_for_the_database_is_asked_to_come_again
     xc_07_health_needs_no_credential
     xc_08_the_reference_pages_are_served_from_the_binary
     xc_22_only_named_origins_may_read_and_a_preflight_needs_no_credential
@@ -59,6 +63,47 @@ async fn xc_07_health_needs_no_credential(database: Database) {
     assert_eq!(reply.problem(), (503, "unavailable".into()));
     assert_eq!(reply.header("retry-after"), "1");
     app.abandon().await;
+}
+
+async fn xc_20_who_waits_too_long_for_the_database_is_asked_to_come_again(database: Database) {
+    let app = App::with(database, |builder| {
+        builder
+            .database_options(DatabaseOptions {
+                max_connections: Some(2),
+                min_connections: 1,
+                acquire_timeout: Duration::from_millis(300),
+                write_queue: 1,
+                group_commit: 1,
+                ..DatabaseOptions::default()
+            })
+            .hook("contacts", When::Before, ChangeKind::Created, |cx| {
+                Box::pin(async move {
+                    let name = cx.record().and_then(|new| new.get("name"));
+                    if name.and_then(|name| name.as_text()) == Some("slow") {
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                    }
+                    Ok(())
+                })
+            })
+    })
+    .await;
+    let slow = || app.admin.post("/api/v1/contacts", json!({"name": "slow"}));
+    let replies = futures::future::join_all((0..6).map(|_| slow())).await;
+    let (made, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|one| one.status == 201);
+    assert!(!made.is_empty() && !refused.is_empty());
+    for reply in refused {
+        assert_eq!(reply.problem(), (503, "unavailable".into()));
+        assert_eq!(reply.header("retry-after"), "1");
+    }
+    let list = app
+        .admin
+        .get("/api/v1/contacts?count=exact")
+        .await
+        .expect(200);
+    assert_eq!(list["total"]["count"], made.len());
+    let quick = json!({"name": "quick"});
+    app.admin.post("/api/v1/contacts", quick).await.expect(201);
+    app.close().await;
 }
 
 async fn xc_08_the_reference_pages_are_served_from_the_binary(database: Database) {

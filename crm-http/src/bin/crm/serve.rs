@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use clap::Args;
-use crm_core::Crm;
 use crm_core::egress::Egress;
+use crm_core::{Crm, DatabaseOptions};
 use crm_http::{HttpOptions, ServerLimits, TrustedProxies, routes, serve_endpoint, termination};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
@@ -131,6 +131,24 @@ pub(crate) struct Serve {
     )]
     login_limit: u32,
 
+    /// Most connections to the database: readers on SQLite (4 when left out), all on PostgreSQL (16)
+    #[arg(
+        long,
+        env = "CRM_MAX_CONNECTIONS",
+        value_name = "CONNECTIONS",
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    max_connections: Option<u32>,
+
+    /// Connections that are kept open to PostgreSQL
+    #[arg(
+        long,
+        env = "CRM_MIN_CONNECTIONS",
+        default_value_t = 0,
+        value_name = "CONNECTIONS"
+    )]
+    min_connections: u32,
+
     /// The most bytes of the file of an import
     #[arg(
         long,
@@ -219,6 +237,11 @@ impl Serve {
         }
         let builder = settings
             .builder()?
+            .database_options(DatabaseOptions {
+                max_connections: self.max_connections,
+                min_connections: self.min_connections,
+                ..DatabaseOptions::default()
+            })
             .egress(egress.build()?)
             .mail(self.mail.options(&self.public_url)?)
             .login_limit(self.login_limit)
