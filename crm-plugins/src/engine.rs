@@ -51,6 +51,9 @@ fn config(limits: &Limits) -> Config {
         .max_wasm_stack(limits.stack_bytes)
         .async_stack_size(limits.stack_bytes + HOST_STACK)
         .wasm_backtrace_max_frames(None)
+        // What only backtraces need makes code larger and slower to load.
+        .generate_address_map(false)
+        .native_unwind_info(cfg!(windows))
         // The same run gives the same result and the same fuel on every machine.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
@@ -74,6 +77,7 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
         .table_elements(limits.table_elements)
         .max_memory_size(limits.memory_bytes)
         .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
 }
