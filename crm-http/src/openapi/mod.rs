@@ -9,6 +9,7 @@ mod figures;
 mod fixed;
 mod further;
 mod module;
+mod null;
 mod page;
 mod read;
 mod tenant;
@@ -142,6 +143,8 @@ impl OpenApi {
         for_each_operation(&mut document, error::declare);
         for_each_operation(&mut document, |_, _, operation| declare_tenant(operation));
         extend(&mut document["components"]["schemas"], error::schemas());
+        null::mend(&mut document["components"]["schemas"]);
+        null::mend(&mut document["paths"]);
         document
     }
 }

@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::{App, Caller, Database};
+use crate::contract;
 use crate::plugin::install;
 
 crate::on_both_databases! {
@@ -55,6 +56,7 @@ async fn begin(database: Database) -> (App, Caller, String, String) {
 async fn an_action_is_an_operation_of_its_tenants_document(database: Database) {
     let (app, admin, plugin, _) = begin(database).await;
     let document = admin.get("/openapi.json").await.expect(200);
+    assert_eq!(contract::meaningless(&document, ""), [""; 0]);
     let path = "/api/v1/contacts/{id}/actions/nurse/speak";
     let one = &document["paths"][path]["post"];
     assert_eq!(one["operationId"], "run_nurse_speak_on_contact");

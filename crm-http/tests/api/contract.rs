@@ -1,6 +1,6 @@
 //! The OpenAPI document as a contract: every reply of every test is held against it.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::app::Reply;
 
@@ -82,6 +82,14 @@ impl Contract {
         for part in schema["allOf"].as_array().into_iter().flatten() {
             self.fit(part, value, at);
         }
+        let alternatives = || schema["anyOf"].as_array().into_iter().flatten();
+        if value.is_null() && alternatives().any(is_null) {
+            return;
+        }
+        let mut others = alternatives().filter(|one| !is_null(one));
+        if let (Some(only), None) = (others.next(), others.next()) {
+            self.fit(only, value, at);
+        }
         let fits = match schema["type"].as_str() {
             Some("object") => value.is_object(),
             Some("array") => value.is_array(),
@@ -142,7 +150,8 @@ impl Contract {
     /// A value that the schema allows.
     pub(crate) fn sample(&self, schema: &Value) -> Value {
         let schema = self.resolve(schema);
-        if let Some(first) = schema["allOf"].get(0).or(schema["enum"].get(0)) {
+        let parts = schema["allOf"].get(0).or(schema["anyOf"].get(0));
+        if let Some(first) = parts.or(schema["enum"].get(0)) {
             return if first.is_object() {
                 self.sample(first)
             } else {
@@ -172,6 +181,50 @@ impl Contract {
             _ => Value::Null,
         }
     }
+}
+
+/// The formats of OpenAPI's registry that there is use for.
+const FORMATS: [&str; 14] = [
+    "binary",
+    "date",
+    "date-time",
+    "double",
+    "email",
+    "float",
+    "int32",
+    "int64",
+    "time",
+    "uint8",
+    "uint32",
+    "uint64",
+    "uri",
+    "uuid",
+];
+
+/// The places of a document that say what OpenAPI 3.0.3 gives no meaning: null without a type, and formats
+/// that nobody knows.
+pub(crate) fn meaningless(part: &Value, at: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if part["nullable"] == true && !part["type"].is_string() {
+        found.push(format!("{at}: null without a type"));
+    }
+    if let (Some(_), Some(format)) = (part["type"].as_str(), part["format"].as_str())
+        && !FORMATS.contains(&format)
+    {
+        found.push(format!("{at}: the format {format}"));
+    }
+    for (name, member) in part.as_object().into_iter().flatten() {
+        found.extend(meaningless(member, &format!("{at}/{name}")));
+    }
+    for (index, item) in part.as_array().into_iter().flatten().enumerate() {
+        found.extend(meaningless(item, &format!("{at}/{index}")));
+    }
+    found
+}
+
+/// Whether the schema is that of nothing but null.
+fn is_null(schema: &Value) -> bool {
+    schema["enum"] == json!([null])
 }
 
 /// Whether a path is one of the template's.

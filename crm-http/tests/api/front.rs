@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::app::{App, Database};
+use crate::contract;
 
 crate::on_both_databases! {
     xc_06_every_answer_carries_the_request_id
@@ -260,6 +261,20 @@ async fn problems_have_one_shape() {
     let viewer = app.member("vi", "viewer").await;
     let body = json!({"name": "Grace"});
     insta::assert_snapshot!(viewer.post("/api/v1/contacts", body).await, @r#"403 {"type":"about:blank","title":"Forbidden","status":403,"detail":"you lack the permission contacts.create","code":"forbidden","request_id":"test"}"#);
+    app.close().await;
+}
+
+#[tokio::test]
+async fn the_document_says_nothing_that_has_no_meaning() {
+    let app = App::start(Database::Sqlite).await;
+    let document = app.document();
+    assert_eq!(contract::meaningless(document, ""), [""; 0]);
+    let day = &document["components"]["schemas"]["PluginUsage"]["properties"]["day"];
+    assert_eq!(day["format"], "date");
+    let canary = &document["components"]["schemas"]["Plugin"]["properties"]["canary"];
+    let nothing = json!({"type": "object", "nullable": true, "enum": [null]});
+    let reference = json!({"$ref": "#/components/schemas/PluginCanary"});
+    assert_eq!(canary["anyOf"], json!([reference, nothing]));
     app.close().await;
 }
 
