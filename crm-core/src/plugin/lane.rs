@@ -335,4 +335,48 @@ mod tests {
         let late = lane.enter(tenant(2)).await.err();
         assert_eq!(late, Some(Busy::Late(patience)));
     }
+
+    /// The places that are taken at once, each by a tenant of its own.
+    async fn places(lane: &Lane) -> Vec<Place> {
+        let mut held = Vec::new();
+        while let Some(Ok(place)) = lane.enter(tenant(held.len() as u128)).now_or_never() {
+            held.push(place);
+        }
+        held
+    }
+
+    #[tokio::test]
+    async fn what_runs_leaves_descriptions_their_share() {
+        for slots in [12, 24, 64] {
+            let lanes = Lanes::new(slots);
+            let runs = [&lanes.answering, &lanes.reacting, &lanes.trying];
+            let mut held = Vec::new();
+            for lane in runs {
+                held.extend(places(lane).await);
+            }
+            assert!(
+                held.len() + slots / 12 <= slots,
+                "{} of {slots}",
+                held.len()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn who_uploads_much_takes_no_place_of_what_runs() {
+        let (lanes, busy) = (Lanes::new(12), tenant(1));
+        let _judged = lanes.judging.enter(busy).await.ok();
+        let mut waiting = [lanes.judging.enter(busy), lanes.judging.enter(busy)].map(Box::pin);
+        for waiter in &mut waiting {
+            assert!(waiter.now_or_never().is_none(), "one at a time");
+        }
+        let refused = lanes.judging.enter(busy).now_or_never();
+        assert_eq!(refused.and_then(Result::err), Some(Busy::Full(2)));
+        for lane in [&lanes.answering, &lanes.reacting, &lanes.trying] {
+            let place = lane.enter(busy).now_or_never();
+            assert!(place.is_some_and(|place| place.is_ok()));
+        }
+        let other = lanes.judging.enter(tenant(2)).now_or_never();
+        assert!(other.is_some_and(|place| place.is_ok()));
+    }
 }

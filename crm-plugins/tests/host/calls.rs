@@ -1,6 +1,7 @@
 //! Every input reaches its function, and what that answers comes back.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crm_core::Error;
 use crm_core::event::ChangeKind;
@@ -252,6 +253,65 @@ async fn a_description_is_held_against_the_manifest() {
         refusal(with_description(described("2.0.0"))).await,
         "other_description"
     );
+}
+
+/// With two slots, of which descriptions have one, and runs that end after this time.
+fn small(deadline: Duration) -> Limits {
+    Limits {
+        concurrent_runs: 2,
+        fuel: u64::MAX,
+        deadline,
+        ..Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn descriptions_that_never_end_leave_what_runs_its_slot() {
+    let deadline = Duration::from_secs(2);
+    let host = host(small(deadline));
+    let endless = ["(nop)", "(nop) (nop)", "(nop) (nop) (nop)"].map(|other| {
+        let body = format!("{other} {LOOP}");
+        with_description(Guest::new("handle", SUCCEED).and("describe", &body))
+    });
+    let uploads = endless.map(|component| host.inspect(component.into()));
+    let mut uploads = std::pin::pin!(futures::future::join_all(uploads));
+    let handle = Guest::new("handle", SUCCEED).component();
+    let refused = loop {
+        let tenant = Tenant::granted(&[]);
+        let (begun, run) = (
+            Instant::now(),
+            run_on(&host, handle.clone(), tenant, contact_created()),
+        );
+        let mut run = std::pin::pin!(run);
+        let over = tokio::select! {
+            report = &mut run => {
+                assert_eq!(report.outcome, Outcome::Succeeded, "{report:?}");
+                assert!(begun.elapsed() < deadline, "it waited for a description to end");
+                None
+            }
+            refused = &mut uploads => Some(refused),
+        };
+        if let Some(refused) = over {
+            break refused;
+        }
+    };
+    for refused in refused {
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_never_ends_leaves_descriptions_their_slot() {
+    let host = host(small(Duration::from_secs(300)));
+    let endless = Guest::new("handle", LOOP).component();
+    let run = run_on(&host, endless, Tenant::granted(&[]), contact_created());
+    tokio::select! {
+        biased;
+        report = run => panic!("nothing was described before it ended: {report:?}"),
+        manifest = host.inspect(with_description(described("1.0.0")).into()) => {
+            assert_eq!(manifest.unwrap().version, "1.0.0");
+        }
+    }
 }
 
 #[tokio::test]
