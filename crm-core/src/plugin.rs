@@ -437,7 +437,13 @@ async fn take_in(
         None => None,
     };
     version.signed_by = signer.as_ref().map(|signer| signer.name.clone());
-    let before = store::lock_named(tx, tenant, version.manifest.name.as_str()).await?;
+    let name = version.manifest.name.as_str();
+    let mut before = store::lock_named(tx, tenant, name).await?;
+    if before.is_none() {
+        // Of two first uploads at once, the second one waits here, and is of a plugin that there is.
+        store::hold(tx, tenant).await?;
+        before = store::lock_named(tx, tenant, name).await?;
+    }
     let mut plugin = match before.clone() {
         Some(plugin) => {
             let mut known = version::list_in(tx, tenant, plugin.id).await?.into_iter();

@@ -260,8 +260,7 @@ impl Plugins {
         let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
                 // Of two ends of a chain that are met at once, the second one waits here.
-                let hold = Sql::new("UPDATE tenants SET name = name WHERE id = $1");
-                tx.execute(hold.bind(tenant, ColumnType::Uuid)).await?;
+                store::hold(tx, tenant).await?;
                 if is_noted(tx, &event).await? {
                     return Ok(());
                 }

@@ -105,6 +105,13 @@ pub(super) async fn lock_named(
     tx.fetch_optional(sql).await?.map(plugin).transpose()
 }
 
+/// Keeps others from doing the same in the tenant until the transaction ends.
+pub(super) async fn hold(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
+    let hold = Sql::new("UPDATE tenants SET name = name WHERE id = $1");
+    tx.execute(hold.bind(tenant, ColumnType::Uuid)).await?;
+    Ok(())
+}
+
 /// How many plugins a tenant has.
 pub(super) async fn count(tx: &mut Tx<'_>, tenant: TenantId) -> Result<usize> {
     let sql = Sql::new("SELECT count(*) FROM plugins WHERE tenant_id = $1")

@@ -5,6 +5,54 @@ use super::*;
 on_both_databases! {
     the_uploads_of_a_tenant_are_judged_one_by_one_and_keep_no_other_tenant_waiting
     one_plugin_too_many_is_refused_before_it_is_judged
+    first_uploads_of_one_plugin_at_once_are_versions_of_one
+    the_same_bytes_at_once_are_one_version
+}
+
+impl Theatre {
+    /// Uploads these components at once, each in another process.
+    async fn race(&self, components: Vec<String>) -> Vec<Result<Uploaded>> {
+        let permit = self.world.permit(self.world.admin, OBJECT).await;
+        let uploads = components.into_iter().map(|component| {
+            let (core, stage) = (self.world.crm.core.clone(), self.stage.clone());
+            let (permit, limits) = (permit.clone(), PluginLimits::default());
+            tokio::spawn(async move {
+                let process = Plugins::new(core, stage, limits);
+                process.upload(&permit, component.into(), None).await
+            })
+        });
+        let uploads = futures::future::join_all(uploads).await;
+        uploads.into_iter().map(Result::unwrap).collect()
+    }
+}
+
+async fn first_uploads_of_one_plugin_at_once_are_versions_of_one(world: World) {
+    let theatre = Theatre::new(world);
+    let scripts = ["read", "list", "look", "show", "count", "delete", "write"];
+    for name in ["first", "second", "third"] {
+        let component = |script| component(script, "contacts.read", "contact.created");
+        let components = scripts.map(|script| component(script).replace("actor", name));
+        let uploaded = theatre.race(components.into()).await;
+        let ids = uploaded.into_iter().map(|one| one.unwrap().plugin.id);
+        let ids: HashSet<_> = ids.collect();
+        assert_eq!(ids.len(), 1, "one plugin");
+        let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+        for id in ids {
+            let versions = theatre.plugins.versions(&permit, id).await.unwrap();
+            assert_eq!(versions.len(), scripts.len());
+        }
+    }
+}
+
+async fn the_same_bytes_at_once_are_one_version(world: World) {
+    let theatre = Theatre::new(world);
+    let text = component("read", "contacts.read", "contact.created");
+    let uploaded = theatre.race(vec![text; 5]).await;
+    let ids = uploaded.into_iter().map(|one| one.unwrap().plugin.id);
+    let ids: HashSet<_> = ids.collect();
+    assert_eq!(ids.len(), 1, "one plugin");
+    let versions = "SELECT count(*) FROM plugin_versions";
+    assert_eq!(theatre.count(versions).await, 1);
 }
 
 async fn the_uploads_of_a_tenant_are_judged_one_by_one_and_keep_no_other_tenant_waiting(
