@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::event::ChangeKind;
 use crate::id::{EventId, RecordId, TenantId};
 use crate::module::CompiledModule;
-use crate::scope::{Action as _, Actor, Create, Delete, Purge, RequestContext, Scope, Update};
+use crate::scope::{Action, Actor, Create, Delete, Purge, RequestContext, Scope, Update};
 use crate::value::Value;
 
 /// A change of a record, with its wire forms before and after as JSON text.
@@ -123,8 +123,30 @@ pub(crate) async fn audit(
     before: Option<Json>,
     after: Option<Json>,
 ) -> Result<()> {
-    let states = (before.into(), after.into());
     let rule = rule(scope, action, entity.0);
+    audit_under(tx, scope, (action, rule), entity, (before, after)).await
+}
+
+/// As [`audit`], of an act that has its own name among those that the permission `A` allows.
+pub(crate) async fn audit_as<A: Action>(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    action: &str,
+    entity: (&str, Option<String>),
+    states: (Option<Json>, Option<Json>),
+) -> Result<()> {
+    let rule = scope.rule(entity.0, A::NAME);
+    audit_under(tx, scope, (action, rule), entity, states).await
+}
+
+async fn audit_under(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    (action, rule): (&str, Option<String>),
+    entity: (&str, Option<String>),
+    (before, after): (Option<Json>, Option<Json>),
+) -> Result<()> {
+    let states = (before.into(), after.into());
     let by = (scope.into(), scope.impersonator());
     let statements = entry(by, action, entity, states, rule).into();
     tx.execute_all(statements).await

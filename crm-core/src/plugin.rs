@@ -63,6 +63,7 @@ use chrono::{DateTime, Utc};
 use moka::future::Cache;
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
@@ -73,7 +74,7 @@ use crate::hook::{Capacity, PluginHost};
 use crate::id::{EventId, PluginId, TenantId, UserId};
 use crate::journal;
 use crate::record::Interest;
-use crate::scope::{Create, Delete, Permit, Read, Scope, Update};
+use crate::scope::{Action, Create, Delete, Permit, Read, Scope, Update};
 
 pub use action::{Acted, Ask, Offered, Targets};
 pub use grant::{Grant, GrantAction};
@@ -328,7 +329,7 @@ impl Plugins {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn disable(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
-        self.change(permit, id, |plugin| {
+        self.change((permit, "plugins.disable"), id, |plugin| {
             plugin.status = PluginStatus::Disabled;
             plugin.parked = None;
             Ok(())
@@ -351,7 +352,7 @@ impl Plugins {
                 for version in versions {
                     store::drop_unused(tx, &version.sha256).await?;
                 }
-                audit(tx, &scope, "plugins.delete", Some(&before), None).await
+                audit::<Delete>(tx, &scope, "plugins.delete", (Some(&before), None)).await
             })
         });
         job.await?;
@@ -361,7 +362,7 @@ impl Plugins {
 
     async fn change(
         &self,
-        permit: &Permit<Update>,
+        (permit, action): (&Permit<Update>, &'static str),
         id: PluginId,
         change: impl FnOnce(&mut Plugin) -> Result<()> + Send + 'static,
     ) -> Result<Plugin> {
@@ -374,7 +375,7 @@ impl Plugins {
                 change(&mut after)?;
                 store::put(tx, &after).await?;
                 timer::settle(tx, &after, scope.clock().now(), Some(&before)).await?;
-                audit(tx, &scope, "plugins.update", Some(&before), Some(&after)).await?;
+                audit::<Update>(tx, &scope, action, (Some(&before), Some(&after))).await?;
                 Ok(after)
             })
         });
@@ -479,15 +480,12 @@ async fn take_in(
     store::put(tx, &plugin).await?;
     let signed_key = signer.map(|signer| signer.public_key);
     version::insert(tx, (tenant, plugin.id), &version, signed_key).await?;
-    let action = match &before {
-        Some(_) => "plugins.update",
-        None => "plugins.create",
-    };
     let entity = (OBJECT, Some(plugin.id.to_string()));
     let json = |plugin: &Plugin| serde_json::to_value(plugin).map_err(Error::internal);
     let (before, mut after) = (before.as_ref().map(json).transpose()?, json(&plugin)?);
     after["uploaded"] = serde_json::to_value(&version).map_err(Error::internal)?;
-    journal::audit(tx, scope, action, entity, before, Some(after)).await?;
+    let states = (before, Some(after));
+    journal::audit_as::<Create>(tx, scope, "plugins.upload", entity, states).await?;
     Ok(Uploaded { plugin, version })
 }
 
@@ -496,17 +494,24 @@ fn too_many_plugins() -> Error {
     Error::conflict("too_many_plugins", message)
 }
 
-async fn audit(
+/// Writes the audit row of an act that the permission `A` allows.
+async fn audit<A: Action>(
     tx: &mut Tx<'_>,
     scope: &Scope,
     action: &str,
-    before: Option<&Plugin>,
-    after: Option<&Plugin>,
+    (before, after): (Option<&Plugin>, Option<&Plugin>),
 ) -> Result<()> {
     let id = after.or(before).map(|plugin| plugin.id.to_string());
     let json = |plugin: &Plugin| serde_json::to_value(plugin).map_err(Error::internal);
-    let (before, after) = (before.map(json).transpose()?, after.map(json).transpose()?);
-    journal::audit(tx, scope, action, (OBJECT, id), before, after).await
+    let states = (before.map(json).transpose()?, after.map(json).transpose()?);
+    journal::audit_as::<A>(tx, scope, action, (OBJECT, id), states).await
+}
+
+/// What the audit log says of a plugin beside what was done to something of its.
+fn named(plugin: &Plugin) -> serde_json::Value {
+    let manifest = &plugin.manifest;
+    let sha256 = Hex(&plugin.sha256).to_string();
+    json!({"plugin": manifest.name, "version": manifest.version, "sha256": sha256})
 }
 
 fn hex<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {

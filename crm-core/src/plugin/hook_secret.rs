@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::signed::Signed;
-use super::{OBJECT, Plugins, WebhookAuth, store};
+use super::{OBJECT, Plugins, WebhookAuth, named, store};
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
@@ -163,10 +163,18 @@ impl Plugins {
                 .bind(scope.actor().to_string(), ColumnType::Text)
                 .bind(now, ColumnType::Instant);
                 tx.execute(insert).await?;
-                let after = Some(json!({"hook": hook, "good": good + 1}));
+                let mut after = named(&plugin);
+                (after["hook"], after["good"]) = (json!(hook), json!(good + 1));
                 let entity = (OBJECT, Some(id.to_string()));
-                journal::audit(tx, &scope, "plugins.renew_hook_secret", entity, None, after)
-                    .await?;
+                journal::audit(
+                    tx,
+                    &scope,
+                    "plugins.renew_hook_secret",
+                    entity,
+                    None,
+                    Some(after),
+                )
+                .await?;
                 Ok(NewHookSecret {
                     plugin: plugin.manifest.name.clone(),
                     secret,

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{OBJECT, Plugin, Plugins, store};
+use super::{OBJECT, Plugin, Plugins, named, store};
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
@@ -83,7 +83,7 @@ impl Plugins {
         };
         let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
-                store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
+                let plugin = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
                 let known = tx.fetch_all(select(tenant, id)).await?;
                 let known: Vec<_> = known.into_iter().map(self::entry).collect::<Result<_>>()?;
                 let again = known.iter().any(|known| known.name == entry.name);
@@ -104,9 +104,10 @@ impl Plugins {
                 .bind(&entry.set_by, ColumnType::Text)
                 .bind(entry.set_at, ColumnType::Instant);
                 tx.execute(put).await?;
-                let after = Some(json!({"secret": entry.name}));
+                let mut after = named(&plugin);
+                after["secret"] = json!(entry.name);
                 let entity = (OBJECT, Some(id.to_string()));
-                journal::audit(tx, &scope, "plugins.set_secret", entity, None, after).await?;
+                journal::audit(tx, &scope, "plugins.set_secret", entity, None, Some(after)).await?;
                 Ok(entry)
             })
         });
@@ -130,6 +131,7 @@ impl Plugins {
         }
         let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
+                let plugin = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
                 let delete = Sql::new(
                     "DELETE FROM plugin_secrets WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3",
                 )
@@ -139,9 +141,10 @@ impl Plugins {
                 if tx.execute(delete).await? == 0 {
                     return Err(Error::NotFound);
                 }
-                let before = Some(json!({"secret": name}));
+                let mut before = named(&plugin);
+                before["secret"] = json!(name);
                 let entity = (OBJECT, Some(id.to_string()));
-                journal::audit(tx, &scope, "plugins.delete_secret", entity, before, None).await
+                journal::audit(tx, &scope, "plugins.delete_secret", entity, Some(before), None).await
             })
         });
         job.await

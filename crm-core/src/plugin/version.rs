@@ -18,6 +18,7 @@ use super::{
 use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{EventId, PluginId, TenantId, UserId};
+use crate::journal;
 use crate::scope::{Delete, Permit, Read, Update};
 
 /// Most versions of a plugin.
@@ -111,7 +112,7 @@ impl Plugins {
         }
         let (user, now) = (scope.actor().user(), scope.clock().now());
         let meant = sha256.to_ascii_lowercase();
-        self.choose(permit, id, move |plugin, choice| {
+        self.choose((permit, "plugins.enable"), id, move |plugin, choice| {
             let version = choice.of(&meant)?;
             choice.consent = Some((version.sha256, user, now));
             activate(plugin, version);
@@ -141,7 +142,7 @@ impl Plugins {
         sha256: &str,
     ) -> Result<Plugin> {
         let meant = sha256.to_ascii_lowercase();
-        self.choose(permit, id, move |plugin, choice| {
+        self.choose((permit, "plugins.activate"), id, move |plugin, choice| {
             activate(plugin, choice.consented(&meant, plugin.installed_by)?);
             Ok(())
         })
@@ -153,7 +154,7 @@ impl Plugins {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] `unknown_version` when none did, or it is gone.
     pub async fn roll_back(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
-        self.choose(permit, id, move |plugin, choice| {
+        self.choose((permit, "plugins.roll_back"), id, move |plugin, choice| {
             let Some(previous) = plugin.previous else {
                 let message =
                     "no other version ran before this one, or it was deleted; activate one";
@@ -185,7 +186,7 @@ impl Plugins {
             ));
         }
         let meant = sha256.to_ascii_lowercase();
-        self.choose(permit, id, move |plugin, choice| {
+        self.choose((permit, "plugins.canary"), id, move |plugin, choice| {
             let sha256 = choice.consented(&meant, plugin.installed_by)?.sha256;
             if percent > 0 && sha256 == plugin.sha256 {
                 let message = "this version is the active one; try another one beside it";
@@ -232,7 +233,12 @@ impl Plugins {
                 .bind(version.sha256.to_vec(), ColumnType::Bytes);
                 tx.execute(delete).await?;
                 store::drop_unused(tx, &version.sha256).await?;
-                audit(tx, &scope, "plugins.update", Some(&before), Some(&plugin)).await
+                let json = |plugin: &Plugin| serde_json::to_value(plugin).map_err(Error::internal);
+                let (mut before, after) = (json(&before)?, json(&plugin)?);
+                before["deleted"] = serde_json::to_value(version).map_err(Error::internal)?;
+                let (action, entity) = ("plugins.delete_version", (OBJECT, Some(id.to_string())));
+                let states = (Some(before), Some(after));
+                journal::audit_as::<Delete>(tx, &scope, action, entity, states).await
             })
         });
         job.await
@@ -242,7 +248,7 @@ impl Plugins {
     /// process knows of them.
     async fn choose(
         &self,
-        permit: &Permit<Update>,
+        (permit, action): (&Permit<Update>, &'static str),
         id: PluginId,
         change: impl FnOnce(&mut Plugin, &mut Choice) -> Result<()> + Send + 'static,
     ) -> Result<Plugin> {
@@ -263,7 +269,7 @@ impl Plugins {
                 }
                 store::put(tx, &after).await?;
                 timer::settle(tx, &after, scope.clock().now(), Some(&before)).await?;
-                audit(tx, &scope, "plugins.update", Some(&before), Some(&after)).await?;
+                audit::<Update>(tx, &scope, action, (Some(&before), Some(&after))).await?;
                 Ok(after)
             })
         });

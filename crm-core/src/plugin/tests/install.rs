@@ -218,19 +218,61 @@ async fn every_administrative_act_is_audited(world: World) {
     let theatre = Theatre::new(world);
     let before = theatre.world.audit().await.len();
     let plugin = theatre.install("read", "contacts.read").await;
-    theatre.upload("list", "contacts.read").await;
-    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
-    theatre.plugins.disable(&permit, plugin.id).await.unwrap();
-    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
-    theatre.plugins.delete(&permit, plugin.id).await.unwrap();
+    let other = theatre.upload("list", "contacts.read").await;
+    let (plugins, id) = (&theatre.plugins, plugin.id);
+    let (first, second) = (sha256(&plugin), sha256(&other));
+    let update = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let secret = "a secret of it".to_owned().into();
+    plugins.canary(&update, id, &second, 10).await.unwrap();
+    plugins.activate(&update, id, &second).await.unwrap();
+    plugins.roll_back(&update, id).await.unwrap();
+    let set = plugins.set_secret(&update, id, "token", &secret);
+    set.await.unwrap();
+    plugins.delete_secret(&update, id, "token").await.unwrap();
+    plugins.disable(&update, id).await.unwrap();
+    let delete = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let deleted = plugins.delete_version(&delete, id, &second);
+    deleted.await.unwrap();
+    plugins.delete(&delete, id).await.unwrap();
     assert_eq!(
         theatre.world.audit().await[before..],
         [
-            "plugins.create",
-            "plugins.update",
-            "plugins.update",
-            "plugins.update",
+            "plugins.upload",
+            "plugins.enable",
+            "plugins.upload",
+            "plugins.canary",
+            "plugins.activate",
+            "plugins.roll_back",
+            "plugins.set_secret",
+            "plugins.delete_secret",
+            "plugins.disable",
+            "plugins.delete_version",
             "plugins.delete"
         ]
     );
+
+    // Each names the plugin, the version and its hash, and the rule that allowed it.
+    let read: Permit<Read> = theatre.world.permit(theatre.world.admin, "audit").await;
+    let query = crate::audit::AuditQuery {
+        entity: Some(OBJECT.to_owned()),
+        ..Default::default()
+    };
+    let page = theatre.world.crm.audit().list(&read, &query).await.unwrap();
+    for entry in page.data {
+        let states = format!("{:?} {:?}", entry.before, entry.after);
+        let told = [&*first, &*second]
+            .iter()
+            .any(|sha256| states.contains(sha256));
+        assert!(
+            told && states.contains("actor"),
+            "{}: {states}",
+            entry.action
+        );
+        assert!(states.contains("1.0.0"), "{}: {states}", entry.action);
+        assert!(entry.rule.is_some(), "{}", entry.action);
+        let both = states.contains(&first) && states.contains(&second);
+        if ["plugins.delete_version", "plugins.canary"].contains(&&*entry.action) {
+            assert!(both, "{}: {states}", entry.action);
+        }
+    }
 }
