@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, EventId, RecordId, TenantId, UserId};
 use crate::identity::Impersonator;
 use crate::platform::PLATFORM;
+use crate::scope::Actor;
 
 /// What a write did to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -120,6 +121,16 @@ pub(crate) enum Party {
 }
 
 impl Principal {
+    /// Who acted.
+    pub(crate) fn actor(self) -> Actor {
+        match self.0 {
+            Party::User(user) | Party::Impersonated(user, _) | Party::Key(_, Some(user)) => {
+                Actor::User(user)
+            }
+            Party::Key(key, None) => Actor::ApiKey(key),
+        }
+    }
+
     /// The user whose rows are own ones.
     pub(crate) fn user(self) -> Option<UserId> {
         match self.0 {

@@ -23,6 +23,7 @@ mod limits;
 mod manifest;
 mod message;
 mod notice;
+mod occasion;
 mod perform;
 mod receipt;
 mod rehearse;
@@ -39,6 +40,7 @@ mod signature;
 mod signed;
 mod standing;
 mod store;
+mod story;
 mod subscriber;
 mod tell;
 pub(crate) mod timer;
@@ -49,6 +51,7 @@ pub(crate) mod turns;
 mod unheard;
 mod usage;
 mod version;
+mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -91,6 +94,7 @@ pub use secret::SecretEntry;
 pub use settings::PluginSettings;
 pub use signature::TrustedKey;
 pub use signed::Signed;
+pub use story::{RunCall, RunStory, Withheld};
 pub use transcript::Divergence;
 pub use trigger::{
     ActionTrigger, BeforeTrigger, CronTrigger, CustomTrigger, EventTrigger, InvalidTrigger,
@@ -189,8 +193,10 @@ struct Shared {
     limits: PluginLimits,
     lanes: Lanes,
     enabled: Cache<TenantId, Arc<Enabled>>,
-    /// Told when a message has come.
+    /// Told when a message has come, or some wait no longer.
     arrived: Notify,
+    /// Told when jobs wait no longer.
+    resumed: Notify,
     /// Deliveries of events that are under way here.
     under_way: Mutex<HashSet<(TenantId, PluginId, EventId)>>,
     /// The bytes of transcripts since it was last looked whether they are too many.
@@ -238,6 +244,7 @@ impl Plugins {
             lanes: Lanes::new(capacity.runs),
             enabled,
             arrived: Notify::new(),
+            resumed: Notify::new(),
             under_way: Mutex::default(),
             kept: Cache::new(TENANTS),
         }))

@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use super::ledger::Ended;
 use super::message::RUNS;
+use super::occasion::Occasion;
 use super::standing::Standing;
 use super::{ActionTrigger, Plugin, Plugins, input};
 use crate::crm::Core;
@@ -244,7 +245,13 @@ impl Plugins {
     async fn asked(&self, plugin: &Arc<Plugin>, scope: &Scope, call: ActionCall) -> Result<Ended> {
         let core = &self.0.core;
         let standing = Standing::new(core.clone(), plugin.clone(), Origin::within(scope));
-        let mut ended = Ended::new(core, format!("action {}", call.name), None).asked_for();
+        let occasion = match (&call.module, &*call.records) {
+            (Some(module), [record]) => Occasion::by(scope).about(module, Some(*record)),
+            (Some(module), _) => Occasion::by(scope).about(module, None),
+            (None, _) => Occasion::by(scope),
+        };
+        let trigger = format!("action {}", call.name);
+        let mut ended = Ended::new(core, (trigger, None), occasion).asked_for();
         match standing.begin().await? {
             Err(withdrawn) => ended.report = Report::refused(withdrawn.to_string()),
             Ok(_) => {

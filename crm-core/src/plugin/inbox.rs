@@ -8,8 +8,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::ledger::Ended;
+use super::occasion::{Occasion, WEBHOOK};
 use super::standing::{Standing, Withdrawn};
-use super::turns::{self, BATCH, MOST_WAIT, PUT_OFF};
+use super::turns::{self, BATCH};
+use super::wait::{self, MOST_WAIT};
 use super::{Plugin, PluginStatus, Plugins, run, store};
 use crate::db::{ColumnType, Sql};
 use crate::error::Result;
@@ -23,6 +25,7 @@ const TAKEN: TimeDelta = TimeDelta::minutes(1);
 const HELD: Duration = Duration::from_secs(20);
 
 /// A message that is due.
+#[derive(Clone)]
 pub(crate) struct Due {
     tenant: TenantId,
     id: EventId,
@@ -36,6 +39,8 @@ struct Taken {
     webhook: Webhook,
     principal: Option<Principal>,
     request_id: String,
+    /// Empty for whoever holds the signing secret.
+    sender: String,
 }
 
 /// The messages that wait for plugins.
@@ -109,14 +114,16 @@ impl Inbox {
         };
         let mut handled = run::exists(&core.db, &plugin, due.id).await?;
         if !handled {
-            let answer = self.answer(Arc::new(plugin), &taken);
+            let answer = self.answer(Arc::new(plugin.clone()), &taken);
             handled = tokio::select! {
                 handled = answer => handled?,
                 never = self.hold(due) => match never {},
             };
         }
-        let off = (!handled).then(|| core.clock.now() + PUT_OFF);
-        self.put(due, off).await?;
+        match handled {
+            true => self.execute(due.handled()).await?,
+            false => self.put_off(due, plugin).await?,
+        }
         Ok(handled)
     }
 
@@ -124,7 +131,8 @@ impl Inbox {
     async fn hold(&self, due: &Due) -> Infallible {
         loop {
             tokio::time::sleep(HELD).await;
-            if let Err(error) = self.put(due, Some(self.0.0.core.clock.now() + TAKEN)).await {
+            let until = self.0.0.core.clock.now() + TAKEN;
+            if let Err(error) = self.execute(due.due_again(until, Waits::InHand)).await {
                 let (message, error) = (due.id, &error as &dyn std::error::Error);
                 tracing::warn!(%message, error, "another process may take a message that is being handled");
             }
@@ -135,19 +143,22 @@ impl Inbox {
     async fn take(&self, due: Due) -> Result<Option<Taken>> {
         let until = self.0.0.core.clock.now() + TAKEN;
         let take = Sql::new(
-            "UPDATE plugin_messages SET due_at = $1 WHERE tenant_id = $2 AND id = $3 AND due_at = $4 \
-             RETURNING hook, message_id, content_type, body, received_at, principal, request_id",
+            "UPDATE plugin_messages SET due_at = $1, put_off = $5 \
+             WHERE tenant_id = $2 AND id = $3 AND due_at = $4 RETURNING hook, message_id, \
+             content_type, body, received_at, principal, request_id, sender",
         )
         .bind(until, ColumnType::Instant)
         .bind(due.tenant, ColumnType::Uuid)
         .bind(due.id, ColumnType::Uuid)
         .bind(due.due_at, ColumnType::Instant)
+        .bind(false, ColumnType::Bool)
         .returns(&[
             ColumnType::Text,
             ColumnType::Text,
             ColumnType::Text,
             ColumnType::Bytes,
             ColumnType::Instant,
+            ColumnType::Text,
             ColumnType::Text,
             ColumnType::Text,
         ]);
@@ -172,6 +183,7 @@ impl Inbox {
         Ok(Some(Taken {
             principal: principal.transpose()?,
             request_id: row.text()?,
+            sender: row.text()?,
             webhook,
             due,
         }))
@@ -192,15 +204,15 @@ impl Inbox {
         };
         let name = &taken.webhook.name;
         let standing = Standing::new(core.clone(), plugin.clone(), origin);
-        let mut ended = Ended::new(core, format!("webhook {name}"), Some(taken.due.id)).asked_for();
+        let woken_by = (format!("webhook {name}"), Some(taken.due.id));
+        let sender = Some(&*taken.sender).filter(|sender| !sender.is_empty());
+        let occasion = Occasion::after(taken.principal, sender.unwrap_or(WEBHOOK));
+        let mut ended = Ended::new(core, woken_by, occasion).asked_for();
         let mut may_pass = true;
         let mut webhooks = plugin.manifest.webhooks();
         let asked = webhooks.any(|webhook| webhook.name == *name.as_str());
         if plugin.status != PluginStatus::Enabled {
-            ended.report = Report::refused(format!(
-                "the plugin was switched off for {} days",
-                MOST_WAIT.num_days()
-            ));
+            ended.report = Report::refused(wait::switched_off());
         } else if !asked {
             ended.report = Report::refused("the active version of the plugin has no such webhook");
         } else if let Err(withdrawn) = standing.begin().await? {
@@ -220,29 +232,54 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Puts a message off, or marks it as handled: its body goes, its id stays known.
-    async fn put(&self, due: &Due, off: Option<DateTime<Utc>>) -> Result<()> {
-        let put = match off {
-            Some(_) => Sql::new(
-                "UPDATE plugin_messages SET due_at = $1 WHERE tenant_id = $2 AND id = $3 \
-                 AND due_at IS NOT NULL",
-            )
-            .bind(off, ColumnType::Instant),
-            None => Sql::new(
-                "UPDATE plugin_messages SET due_at = NULL, body = $1 WHERE tenant_id = $2 \
-                 AND id = $3",
-            )
-            .bind(Vec::<u8>::new(), ColumnType::Bytes),
-        };
-        let put = put
-            .bind(due.tenant, ColumnType::Uuid)
-            .bind(due.id, ColumnType::Uuid);
-        self.0
-            .0
-            .core
-            .db
-            .write(move |tx| Box::pin(tx.execute(put)))
-            .await?;
+    /// Puts a message off that the plugin, as it was seen, could not handle.
+    async fn put_off(&self, due: &Due, seen: Plugin) -> Result<()> {
+        let (now, put) = (self.0.0.core.clock.now(), due.clone());
+        let job = self.0.0.core.db.write(move |tx| {
+            Box::pin(async move {
+                let again = wait::again(tx, &seen, now).await?;
+                tx.execute(put.due_again(again, Waits::PutOff)).await
+            })
+        });
+        job.await.map(drop)
+    }
+
+    async fn execute(&self, sql: Sql) -> Result<()> {
+        let db = &self.0.0.core.db;
+        db.write(move |tx| Box::pin(tx.execute(sql))).await?;
         Ok(())
+    }
+}
+
+/// What a message that is not handled waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// The process that has it.
+    InHand,
+    /// Its plugin.
+    PutOff,
+}
+
+impl Due {
+    /// Has it be due at another time, unless it is handled.
+    fn due_again(&self, at: DateTime<Utc>, waits: Waits) -> Sql {
+        let put = Sql::new(
+            "UPDATE plugin_messages SET due_at = $1, put_off = $2 WHERE tenant_id = $3 AND id = $4 \
+             AND due_at IS NOT NULL",
+        );
+        put.bind(at, ColumnType::Instant)
+            .bind(waits == Waits::PutOff, ColumnType::Bool)
+            .bind(self.tenant, ColumnType::Uuid)
+            .bind(self.id, ColumnType::Uuid)
+    }
+
+    /// Marks it as handled: its body goes, its id stays known.
+    fn handled(&self) -> Sql {
+        let put = Sql::new(
+            "UPDATE plugin_messages SET due_at = NULL, body = $1 WHERE tenant_id = $2 AND id = $3",
+        );
+        put.bind(Vec::<u8>::new(), ColumnType::Bytes)
+            .bind(self.tenant, ColumnType::Uuid)
+            .bind(self.id, ColumnType::Uuid)
     }
 }

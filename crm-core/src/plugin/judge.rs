@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fields::body;
 use super::ledger::Ended;
+use super::occasion::Occasion;
 use super::perform::BEFORE;
 use super::scenery::Scenery;
 use super::sight::{Sight, reaches};
@@ -123,7 +124,10 @@ impl Plugins {
         let reading = standing.clone().reading();
         let planned = PlannedChange::of(change.kind).map_or("", PlannedChange::as_str);
         let trigger = format!("before {}.{planned}", module.singular());
-        let (run, mut ended) = (RunId(core.clock.new_id()), Ended::new(core, trigger, None));
+        let record = change.old.as_ref().map(|old| old.id);
+        let occasion = Occasion::by(&change.scope).about(module.name().as_str(), record);
+        let run = RunId(core.clock.new_id());
+        let mut ended = Ended::new(core, (trigger, None), occasion);
         let (mut judgement, mut busy) = (None, None);
         match reading.begin().await? {
             Err(withdrawn) => ended.report = Report::refused(withdrawn.to_string()),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+use crate::error::{Error, Result};
 use crate::event::{ChangeKind, Event};
 use crate::hook::{
     ActionCall, Change, Fields, Input, Mask, Outcome, Output, Report, Tick, Verdict, Webhook,
@@ -109,6 +110,14 @@ pub(super) fn give(fields: KeptFields) -> Fields {
     fields.map(|(name, value)| (name, value.into())).collect()
 }
 
+/// Fields as an object of plain values.
+fn plain(fields: KeptFields) -> Json {
+    let fields = give(fields).into_iter();
+    let fields =
+        fields.map(|(name, value)| (name, serde_json::to_value(value).unwrap_or_default()));
+    Json::Object(fields.collect())
+}
+
 /// Most bytes of an answer that is kept, as JSON.
 const MOST_ANSWERED: usize = 64 * 1024;
 
@@ -192,13 +201,7 @@ impl KeptAnswer {
     pub(super) fn shown(self) -> Json {
         match self {
             Self::Accept => json!({"kind": "accept"}),
-            Self::Amend { fields } => {
-                let fields = give(fields).into_iter().map(|(name, value)| {
-                    let value = serde_json::to_value(value).unwrap_or_default();
-                    (name, value)
-                });
-                json!({"kind": "amend", "fields": Json::Object(fields.collect())})
-            }
+            Self::Amend { fields } => json!({"kind": "amend", "fields": plain(fields)}),
             Self::Reject {
                 code,
                 message,
@@ -253,6 +256,18 @@ pub(super) enum KeptInput {
         body: Base64,
         received_at: DateTime<Utc>,
     },
+}
+
+impl KeptInput {
+    /// As it is shown: the states of records as objects of plain values.
+    pub(super) fn shown(self) -> Result<Json> {
+        let mut shown = serde_json::to_value(&self).map_err(Error::internal)?;
+        if let Self::Event { before, after, .. } | Self::Before { before, after, .. } = self {
+            shown["before"] = before.map_or(Json::Null, plain);
+            shown["after"] = after.map_or(Json::Null, plain);
+        }
+        Ok(shown)
+    }
 }
 
 impl From<&Input> for KeptInput {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::budget::Reserved;
 use super::kept::KeptInput;
+use super::occasion::Occasion;
 use super::perform::Performed;
 use super::transcript::Transcript;
 use super::{OBJECT, Plugin, PluginStatus, Plugins, notice, rest, store, timer, usage};
@@ -28,6 +29,7 @@ const CANARY_FAILURES: u64 = 5;
 pub(super) struct Ended {
     pub(super) event_id: Option<EventId>,
     pub(super) trigger: String,
+    occasion: Occasion,
     pub(super) seed: [u8; 32],
     pub(super) started_at: DateTime<Utc>,
     /// What it was given; absent where it never began.
@@ -42,10 +44,15 @@ pub(super) struct Ended {
 
 impl Ended {
     /// One that is about to begin, and may not get that far.
-    pub(super) fn new(core: &Core, trigger: String, event_id: Option<EventId>) -> Self {
+    pub(super) fn new(
+        core: &Core,
+        (trigger, event_id): (String, Option<EventId>),
+        occasion: Occasion,
+    ) -> Self {
         Self {
             event_id,
             trigger,
+            occasion,
             seed: core.clock.random(),
             started_at: core.clock.now(),
             input: None,
@@ -313,7 +320,7 @@ impl Outcome {
 
 /// The row of a run; answers one where it was written.
 fn run(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Sql> {
-    let report = &ended.report;
+    let (report, occasion) = (&ended.report, &ended.occasion);
     let mut logs = report.logs.clone();
     for line in &mut logs {
         line.message = storable(&line.message);
@@ -325,9 +332,9 @@ fn run(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Sql> {
     Ok(Sql::new(
         "INSERT INTO plugin_runs (tenant_id, id, plugin_id, sha256, event_id, trigger, outcome, \
          error, fuel, duration_us, memory, host_calls, rows_read, rows_written, requests, \
-         request_bytes, logs, started_at, counts) \
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 \
-         WHERE EXISTS (SELECT 1 FROM plugins WHERE tenant_id = $20 AND id = $21) \
+         request_bytes, logs, started_at, counts, caused_by, impersonator, module, record_id) \
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+         $20, $21, $22, $23 WHERE EXISTS (SELECT 1 FROM plugins WHERE tenant_id = $24 AND id = $25) \
          ON CONFLICT (tenant_id, plugin_id, event_id) DO NOTHING RETURNING 1",
     )
     .bind(plugin.tenant_id, ColumnType::Uuid)
@@ -349,6 +356,10 @@ fn run(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Sql> {
     .bind(logs, ColumnType::Json)
     .bind(ended.started_at, ColumnType::Instant)
     .bind(ended.counts, ColumnType::Bool)
+    .bind(&occasion.caused_by, ColumnType::Text)
+    .bind(occasion.impersonator.clone(), ColumnType::Text)
+    .bind(occasion.module.clone(), ColumnType::Text)
+    .bind(occasion.record_id, ColumnType::Uuid)
     .bind(plugin.tenant_id, ColumnType::Uuid)
     .bind(plugin.id, ColumnType::Uuid))
 }

@@ -170,7 +170,7 @@ impl Plugins {
     }
 
     /// What is kept of a run.
-    async fn details(&self, plugin: &Plugin, run: RunId) -> Result<Option<Details>> {
+    pub(super) async fn details(&self, plugin: &Plugin, run: RunId) -> Result<Option<Details>> {
         let select = Sql::new(
             "SELECT seed, input, transcript FROM plugin_run_details \
              WHERE tenant_id = $1 AND run_id = $2",
@@ -198,7 +198,7 @@ impl Plugins {
 }
 
 /// The seed, the input and the transcript of a run.
-type Details = ([u8; 32], Input, Transcript);
+pub(super) type Details = ([u8; 32], Input, Transcript);
 
 fn not_replayable(why: &str) -> Error {
     let message = format!("this run cannot be played again: {why}");

@@ -10,7 +10,7 @@ use super::{OBJECT, Plugin, Plugins, opt_hex};
 use crate::db::{ColumnType, Db, Row, Sql};
 use crate::error::{Error, Result};
 use crate::hook::{LogLine, Outcome};
-use crate::id::{EventId, PluginId, RunId, TenantId};
+use crate::id::{EventId, PluginId, RecordId, RunId, TenantId};
 use crate::scope::{Permit, Read};
 
 /// How often to look for runs of other processes while somebody follows.
@@ -32,6 +32,16 @@ pub struct Run {
     pub event_id: Option<EventId>,
     /// The event's kind, such as `contact.created`.
     pub trigger: String,
+    /// Who caused it, as in the audit log: `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`;
+    /// `clock` for a cron trigger, `webhook` for a signed message. A job is caused by whose act had the
+    /// plugin schedule it, or else by the plugin itself. Absent for runs of an earlier release.
+    pub caused_by: Option<String>,
+    /// Who acted in their name, where somebody else did.
+    pub impersonator: Option<String>,
+    /// The module of the record, or of the records, that it is about.
+    pub module: Option<String>,
+    /// The record that it is about, where that is one.
+    pub record_id: Option<RecordId>,
     /// How it ended.
     pub outcome: Outcome,
     /// A sentence on what went wrong; absent when the run succeeded.
@@ -81,6 +91,10 @@ pub struct RunQuery {
     pub trigger: Option<String>,
     /// That ended at this time or later.
     pub since: Option<DateTime<Utc>>,
+    /// About a record, or records, of this module, by its plural name.
+    pub module: Option<String>,
+    /// About this record.
+    pub record_id: Option<RecordId>,
 }
 
 impl Default for RunQuery {
@@ -91,14 +105,17 @@ impl Default for RunQuery {
             outcome: None,
             trigger: None,
             since: None,
+            module: None,
+            record_id: None,
         }
     }
 }
 
 macro_rules! columns {
     () => {
-        "id, plugin_id, sha256, event_id, trigger, outcome, error, fuel, duration_us, memory, \
-         host_calls, rows_read, rows_written, requests, request_bytes, logs, started_at"
+        "id, plugin_id, sha256, event_id, trigger, caused_by, impersonator, module, record_id, \
+         outcome, error, fuel, duration_us, memory, host_calls, rows_read, rows_written, requests, \
+         request_bytes, logs, started_at"
     };
 }
 
@@ -108,6 +125,10 @@ const COLUMNS: &[ColumnType] = &[
     ColumnType::Bytes,
     ColumnType::Uuid,
     ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Uuid,
     ColumnType::Text,
     ColumnType::Text,
     ColumnType::Int,
@@ -135,6 +156,10 @@ impl Run {
             sha256: row.opt_bytes()?.map(hash).transpose()?,
             event_id: row.opt_uuid()?,
             trigger: row.text()?,
+            caused_by: row.opt_text()?,
+            impersonator: row.opt_text()?,
+            module: row.opt_text()?,
+            record_id: row.opt_uuid()?,
             outcome: Outcome::parse(&row.text::<String>()?).ok_or_else(|| broken("outcome"))?,
             error: row.opt_text()?,
             fuel: row.int()?,
@@ -179,12 +204,20 @@ impl Plugins {
             sql.push(" AND outcome = ")
                 .arg(outcome.as_str(), ColumnType::Text);
         }
-        if let Some(trigger) = &query.trigger {
-            if trigger.contains('\0') {
+        if let Some(record) = query.record_id {
+            sql.push(" AND record_id = ").arg(record, ColumnType::Uuid);
+        }
+        let texts = [
+            ("trigger", " AND trigger = ", &query.trigger),
+            ("module", " AND module = ", &query.module),
+        ];
+        for (name, condition, wanted) in texts {
+            let Some(text) = wanted else { continue };
+            if text.contains('\0') {
                 let message = "must not contain NUL";
-                return Err(Error::invalid("trigger", "invalid_text", message));
+                return Err(Error::invalid(name, "invalid_text", message));
             }
-            sql.push(" AND trigger = ").arg(trigger, ColumnType::Text);
+            sql.push(condition).arg(text, ColumnType::Text);
         }
         sql.push(" ORDER BY id DESC LIMIT ")
             .number(u64::from(query.limit) + 1);

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::ledger::Ended;
+use super::occasion::Occasion;
 use super::seen::Seen;
 use super::standing::Standing;
 use super::{Plugin, Plugins, run};
@@ -83,7 +84,8 @@ impl Plugins {
             return Ok(());
         }
         let standing = Standing::new(core.clone(), plugin.clone(), Origin::of(event));
-        let mut ended = Ended::new(core, event.kind.clone(), Some(event.id));
+        let woken_by = (event.kind.clone(), Some(event.id));
+        let mut ended = Ended::new(core, woken_by, Occasion::of(event));
         match standing.begin().await? {
             Err(withdrawn) => ended.report = Report::refused(withdrawn.to_string()),
             Ok(scope) => {

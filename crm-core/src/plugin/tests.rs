@@ -30,10 +30,12 @@ mod rights;
 mod running;
 mod runs;
 mod stage;
+mod stories;
 mod switching;
 mod timers;
 mod uploads;
 mod versions;
+mod waits;
 mod webhooks;
 mod woken;
 

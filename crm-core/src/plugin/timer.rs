@@ -3,7 +3,8 @@
 //! A due time is taken by whoever moves it on first, in one statement, so that all processes together
 //! run a tick once at most; ticks that nobody was there for become one, and one for which there was no
 //! place is due still. A job is taken for a while and removed behind its run, so that it outlives a
-//! killed process; one that cannot run for a reason that may pass waits for some days.
+//! killed process; one that cannot run for a reason that may pass, such as that its plugin is switched
+//! off, waits for some days.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +14,17 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::ledger::Ended;
+use super::occasion::{CLOCK, Occasion};
 use super::standing::{Standing, Withdrawn};
-use super::turns::{self, BATCH, MOST_WAIT, PUT_OFF};
+use super::turns::{self, BATCH};
+use super::wait::{self, MOST_WAIT};
 use super::{Plugin, PluginStatus, Plugins, run, store};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::event::Principal;
 use crate::hook::{Input, Outcome, Report, Tick};
 use crate::id::{EventId, PluginId, TenantId};
-use crate::scope::{Cause, Origin, Scope};
+use crate::scope::{Actor, Cause, Origin, Scope};
 
 /// How long a job is taken for.
 const TAKEN: TimeDelta = TimeDelta::minutes(10);
@@ -43,6 +46,7 @@ enum Kind {
 }
 
 /// Something due.
+#[derive(Clone)]
 pub(crate) struct Due {
     kind: Kind,
     tenant: TenantId,
@@ -85,6 +89,10 @@ impl turns::Source for Timer {
             Kind::Tick => self.tick(due).await,
             Kind::Job => self.job(due).await,
         }
+    }
+
+    async fn woken(&self) {
+        self.0.0.resumed.notified().await;
     }
 }
 
@@ -180,13 +188,14 @@ impl Timer {
         let core = &self.0.0.core;
         let until = core.clock.now() + TAKEN;
         let take = Sql::new(
-            "UPDATE plugin_jobs SET due_at = $5, first_due_at = coalesce(first_due_at, due_at) \
-             WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 AND due_at = $4 \
+            "UPDATE plugin_jobs SET due_at = $5, first_due_at = coalesce(first_due_at, due_at), \
+             put_off = $6 WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 AND due_at = $4 \
              RETURNING payload, principal, root_id, depth, first_due_at",
         );
         let take = due
             .bound(take, due.due_at)
             .bind(until, ColumnType::Instant)
+            .bind(false, ColumnType::Bool)
             .returns(&[
                 ColumnType::Text,
                 ColumnType::Text,
@@ -204,15 +213,12 @@ impl Timer {
         let (root_id, depth) = (row.uuid()?, row.int::<i64>()?);
         let cause = root(root_id, u16::try_from(depth).unwrap_or(u16::MAX));
         due.due_at = row.instant()?;
-        let plugin = store::find(&core.db, due.tenant, due.plugin).await?;
-        let plugin = plugin.filter(|plugin| {
-            let mut jobs = plugin.manifest.jobs.iter();
-            plugin.status == PluginStatus::Enabled && jobs.any(|job| *job.as_str() == due.name)
-        });
+        let Some(plugin) = store::find(&core.db, due.tenant, due.plugin).await? else {
+            // Its jobs went with it.
+            return Ok(false);
+        };
         let mut ran = false;
-        if let Some(plugin) = plugin
-            && !run::exists(&core.db, &plugin, due.id()).await?
-        {
+        if !run::exists(&core.db, &plugin, due.id()).await? {
             let origin = Origin {
                 request_id: format!("job-{}", core.clock.new_id().simple()).into(),
                 cause: Some(cause),
@@ -222,13 +228,7 @@ impl Timer {
             let called = called.await?;
             let refused = called.ended.report.outcome == Outcome::Refused;
             if refused && called.may_pass && core.clock.now() - due.due_at < MOST_WAIT {
-                let put_off = Sql::new(
-                    "UPDATE plugin_jobs SET due_at = $5 WHERE tenant_id = $1 AND plugin_id = $2 \
-                     AND name = $3 AND due_at = $4",
-                );
-                let again = core.clock.now() + PUT_OFF;
-                let put_off = due.bound(put_off, until).bind(again, ColumnType::Instant);
-                self.execute(put_off).await?;
+                self.put_off(due, plugin, until).await?;
                 return Ok(false);
             }
             self.0.keep(&plugin, called.ended).await?;
@@ -243,6 +243,23 @@ impl Timer {
         Ok(ran)
     }
 
+    /// Puts a job off, taken `until` then, that the plugin, as it was seen, could not do.
+    async fn put_off(&self, due: Due, seen: Plugin, until: DateTime<Utc>) -> Result<()> {
+        let now = self.0.0.core.clock.now();
+        let job = self.0.0.core.db.write(move |tx| {
+            Box::pin(async move {
+                let put_off = Sql::new(
+                    "UPDATE plugin_jobs SET due_at = $5, put_off = $6 WHERE tenant_id = $1 \
+                     AND plugin_id = $2 AND name = $3 AND due_at = $4",
+                );
+                let again = wait::again(tx, &seen, now).await?;
+                let put_off = due.bound(put_off, until).bind(again, ColumnType::Instant);
+                tx.execute(put_off.bind(true, ColumnType::Bool)).await
+            })
+        });
+        job.await.map(drop)
+    }
+
     /// Calls a plugin because the time has come. An error says that it never began.
     async fn call(
         &self,
@@ -252,18 +269,25 @@ impl Timer {
         payload: Option<String>,
     ) -> Result<Called> {
         let core = &self.0.0.core;
-        let standing = Standing::new(core.clone(), plugin, origin);
-        let what = match due.kind {
-            Kind::Tick => "cron",
-            Kind::Job => "job",
+        let (what, occasion) = match due.kind {
+            Kind::Tick => ("cron", Occasion::after(None, CLOCK)),
+            Kind::Job => {
+                let itself = Actor::Plugin(plugin.id);
+                ("job", Occasion::after(origin.principal, itself))
+            }
         };
-        let trigger = format!("{what} {}", due.name);
+        let woken_by = (format!("{what} {}", due.name), Some(due.id()));
         let mut called = Called {
-            ended: Ended::new(core, trigger, Some(due.id())),
+            ended: Ended::new(core, woken_by, occasion),
             busy: false,
             may_pass: true,
         };
         let ended = &mut called.ended;
+        if let Some(reason) = due.is_kept_from(&plugin) {
+            ended.report = Report::refused(reason);
+            return Ok(called);
+        }
+        let standing = Standing::new(core.clone(), plugin, origin);
         if let Err(withdrawn) = standing.begin().await? {
             called.may_pass = !matches!(withdrawn, Withdrawn::Principal(_));
             ended.report = Report::refused(withdrawn.to_string());
@@ -299,6 +323,18 @@ impl Due {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
         EventId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// Why the plugin does not do it at this time.
+    fn is_kept_from(&self, plugin: &Plugin) -> Option<String> {
+        let mut jobs = plugin.manifest.jobs.iter();
+        match self.kind {
+            _ if plugin.status != PluginStatus::Enabled => Some(wait::switched_off()),
+            Kind::Job if !jobs.any(|job| *job.as_str() == self.name) => {
+                Some("the active version of the plugin has no such job".to_owned())
+            }
+            Kind::Job | Kind::Tick => None,
+        }
     }
 
     /// Binds what finds its row while it is due at `due_at`.
@@ -362,7 +398,7 @@ pub(super) async fn schedule(
         "INSERT INTO plugin_jobs (tenant_id, plugin_id, name, payload, due_at, principal, root_id, \
          depth) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (tenant_id, plugin_id, name) \
          DO UPDATE SET payload = excluded.payload, due_at = excluded.due_at, first_due_at = NULL, \
-         principal = excluded.principal, root_id = excluded.root_id, depth = excluded.depth",
+         put_off = excluded.put_off, principal = excluded.principal, root_id = excluded.root_id, depth = excluded.depth",
     )
     .bind(plugin.tenant_id, ColumnType::Uuid)
     .bind(plugin.id, ColumnType::Uuid)

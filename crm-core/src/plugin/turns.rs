@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -21,11 +21,6 @@ pub(super) const BATCH: u64 = 64;
 const TENANTS: usize = 8;
 /// When a tenant's turn begins nothing further.
 const TURN: Duration = Duration::from_secs(2);
-
-/// When to look again at what cannot be handled now for a reason that may pass, and how long it waits
-/// for that.
-pub(super) const PUT_OFF: TimeDelta = TimeDelta::minutes(1);
-pub(super) const MOST_WAIT: TimeDelta = TimeDelta::days(3);
 
 /// Where something due stems from.
 pub(crate) trait Source: Clone + Send + Sync + 'static {

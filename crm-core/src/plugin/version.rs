@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::signature::Signer;
 use super::{
-    Hex, Manifest, OBJECT, Plugin, PluginStatus, Plugins, audit, hex, settings, store, timer,
+    Hex, Manifest, OBJECT, Plugin, PluginStatus, Plugins, audit, hex, settings, store, timer, wait,
 };
 use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
@@ -268,13 +268,19 @@ impl Plugins {
                     tx.execute(consented(tenant, id, consent)).await?;
                 }
                 store::put(tx, &after).await?;
-                timer::settle(tx, &after, scope.clock().now(), Some(&before)).await?;
+                let now = scope.clock().now();
+                timer::settle(tx, &after, now, Some(&before)).await?;
+                if after.status == PluginStatus::Enabled {
+                    wait::resume(tx, &after, now).await?;
+                }
                 audit::<Update>(tx, &scope, action, (Some(&before), Some(&after))).await?;
                 Ok(after)
             })
         });
         let plugin = job.await?;
         self.forget(tenant).await;
+        self.0.arrived.notify_one();
+        self.0.resumed.notify_one();
         Ok(plugin)
     }
 }

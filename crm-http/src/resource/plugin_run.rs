@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crm_core::hook::{LogLevel, LogLine, Outcome};
-use crm_core::id::{PluginId, RunId};
+use crm_core::id::{PluginId, RecordId, RunId};
 use crm_core::plugin::{self, RunQuery};
 use crm_core::{Read, Update};
 use poem_openapi::param::{Path, Query};
@@ -31,11 +31,25 @@ struct Run {
     /// SHA-256 of the component that ran; null for runs of an earlier release.
     #[oai(nullable)]
     sha256: Option<String>,
-    /// The event that woke it.
+    /// The event or the message that woke it.
     #[oai(nullable)]
     event_id: Option<Uuid>,
     /// The event's kind, such as `contact.created`.
     trigger: String,
+    /// Who caused it, as in the audit log: `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`;
+    /// `clock` for a cron trigger, `webhook` for a signed message. A job is caused by whose act had the
+    /// plugin schedule it, or else by the plugin. Null for runs of an earlier release.
+    #[oai(nullable)]
+    caused_by: Option<String>,
+    /// Who acted in their name; null where nobody else did.
+    #[oai(nullable)]
+    impersonator: Option<String>,
+    /// The module of the record, or of the records, that it is about.
+    #[oai(nullable)]
+    module: Option<String>,
+    /// The record that it is about, where that is one.
+    #[oai(nullable)]
+    record_id: Option<Uuid>,
     outcome: RunOutcome,
     /// What went wrong; null when it succeeded.
     #[oai(nullable)]
@@ -61,7 +75,7 @@ struct Run {
     started_at: Instant,
 }
 
-/// One run of a plugin, with what it answered.
+/// One run of a plugin, with what it was given, asked and answered.
 #[derive(Object)]
 #[oai(rename = "PluginRunDetails")]
 struct Details {
@@ -72,6 +86,49 @@ struct Details {
     /// with the `answer`, and `too_large` with its `bytes`. Secrets are hidden.
     #[oai(nullable)]
     answer: Option<Any<Value>>,
+    /// What it was given; null where `withheld` says why. Its `kind` is `event`, `before`, `action`,
+    /// `tick` or `webhook`.
+    #[oai(nullable)]
+    input: Option<Any<Value>>,
+    /// What it asked of the host and was answered; null where `withheld` says why.
+    #[oai(nullable)]
+    transcript: Option<Transcript>,
+    /// Why `input` and `transcript` are not shown; null where they are.
+    #[oai(nullable)]
+    withheld: Option<Withheld>,
+}
+
+/// What a run asked of the host. Secrets are hidden.
+#[derive(Object)]
+#[oai(rename = "PluginTranscript")]
+struct Transcript {
+    /// Its calls, in their order.
+    calls: Vec<Call>,
+    /// Whether it asked more than is kept.
+    truncated: bool,
+}
+
+/// A call of the host.
+#[derive(Object)]
+#[oai(rename = "PluginCall")]
+struct Call {
+    /// What was asked.
+    call: Any<Value>,
+    /// What was answered.
+    answer: Any<Value>,
+}
+
+/// Why a run's input and transcript are not shown.
+#[derive(Enum)]
+#[oai(rename = "PluginRunWithheld", rename_all = "snake_case")]
+enum Withheld {
+    /// The caller may not update plugins, or not read all rows and fields of the run's module and of
+    /// each module that its version was granted.
+    Rights,
+    /// The run never began, or they had to make room for newer ones.
+    NotKept,
+    /// The version that ran was deleted.
+    VersionGone,
 }
 
 /// How a run ended.
@@ -204,6 +261,11 @@ impl Runs {
         trigger: Query<Option<String>>,
         /// Runs that ended at this time or later.
         since: Query<Option<chrono::DateTime<chrono::Utc>>>,
+        /// Runs about records of this module, such as `contacts`.
+        #[oai(validator(max_length = 100))]
+        module: Query<Option<String>>,
+        /// Runs about this record.
+        record_id: Query<Option<Uuid>>,
     ) -> Result<Json<RunList>, Problem> {
         let permit = caller.permit::<Read>("plugins")?;
         let query = RunQuery {
@@ -212,6 +274,8 @@ impl Runs {
             outcome: outcome.0.map(Outcome::from),
             trigger: trigger.0,
             since: since.0,
+            module: module.0,
+            record_id: record_id.0.map(RecordId),
         };
         let page = self.plugins.runs(&permit, PluginId(id.0), &query).await?;
         Ok(Json(RunList {
@@ -251,7 +315,8 @@ impl Runs {
 
     /// Get a run
     ///
-    /// With what it answered. Permission: `plugins.read`.
+    /// With what it answered, and for those who hold `plugins.update` and read all that it could have met
+    /// also what it was given and asked. Permission: `plugins.read`.
     #[oai(
         path = "/:id/runs/:run_id",
         method = "get",
@@ -266,9 +331,16 @@ impl Runs {
         let permit = caller.permit::<Read>("plugins")?;
         let (id, run) = (PluginId(id.0), RunId(run_id.0));
         let answer = self.plugins.run_answer(&permit, id, run).await?;
+        let (input, transcript, withheld) = match self.plugins.run_story(&permit, id, run).await? {
+            Ok(story) => (Some(Any(story.input.clone())), Some(story.into()), None),
+            Err(why) => (None, None, Some(why.into())),
+        };
         Ok(Json(Details {
             run: self.plugins.run(&permit, id, run).await?.into(),
             answer: answer.map(Any),
+            input,
+            transcript,
+            withheld,
         }))
     }
 
@@ -308,6 +380,10 @@ impl From<plugin::Run> for Run {
             sha256: run.sha256.map(|sha256| hex(&sha256)),
             event_id: run.event_id.map(|id| id.0),
             trigger: run.trigger,
+            caused_by: run.caused_by,
+            impersonator: run.impersonator,
+            module: run.module,
+            record_id: run.record_id.map(|id| id.0),
             outcome: run.outcome.into(),
             error: run.error,
             fuel: run.fuel,
@@ -320,6 +396,29 @@ impl From<plugin::Run> for Run {
             request_bytes: run.request_bytes,
             logs: run.logs.into_iter().map(Log::from).collect(),
             started_at: run.started_at.into(),
+        }
+    }
+}
+
+impl From<plugin::RunStory> for Transcript {
+    fn from(story: plugin::RunStory) -> Self {
+        let calls = story.calls.into_iter().map(|call| Call {
+            call: Any(call.call),
+            answer: Any(call.answer),
+        });
+        Self {
+            calls: calls.collect(),
+            truncated: story.truncated,
+        }
+    }
+}
+
+impl From<plugin::Withheld> for Withheld {
+    fn from(why: plugin::Withheld) -> Self {
+        match why {
+            plugin::Withheld::Rights => Self::Rights,
+            plugin::Withheld::NotKept => Self::NotKept,
+            plugin::Withheld::VersionGone => Self::VersionGone,
         }
     }
 }

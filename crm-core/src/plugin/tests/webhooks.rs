@@ -343,7 +343,6 @@ async fn a_message_waits_while_its_plugin_is_switched_off(world: World) {
     let refused = theatre.order(admin, None).await;
     assert_eq!(refusal(refused), "plugin_disabled");
     theatre.enable(admin, &plugin).await;
-    theatre.hurry().await;
     assert_eq!(theatre.handle().await, 1);
 
     theatre.order(admin, None).await.unwrap();

@@ -82,6 +82,7 @@ pub(super) async fn fill(crm: &Crm, tenant: TenantId) -> Result<Cast, IsolationB
     let invitation = need("an invitation", invite(crm, &scope, "first").await)?;
     let plugin = need("a plugin", plugin(crm, &scope, "isolation_probe").await)?;
     need("messages", message::many(crm, &scope, plugin).await)?;
+    need("a job", message::job(crm, &scope, plugin).await)?;
     let queued = [
         need("an upload", upload(crm, &scope).await)?,
         need("an upload", upload(crm, &scope).await)?,

@@ -26,7 +26,8 @@ pub(in super::super) fn of(plugin: &str, tenant: TenantId) -> Message {
     }
 }
 
-/// A secret to sign with, one that has ended, and as many messages as there is room for but two, due in years.
+/// A secret to sign with, one that has ended, and as many messages as there is room for but two, due in years; one
+/// waits for its plugin.
 pub(super) async fn many(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<()> {
     let permit = scope.permit::<Update>("plugins")?;
     let plugins = plugins(crm);
@@ -39,8 +40,8 @@ pub(super) async fn many(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<(
         let id = crm.clock().new_id();
         Sql::new(
             "INSERT INTO plugin_messages (tenant_id, plugin_id, hook, sender, message_id, id, \
-             fingerprint, body, request_id, received_at, due_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             fingerprint, body, request_id, received_at, due_at, put_off) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(scope.tenant(), ColumnType::Uuid)
         .bind(plugin, ColumnType::Uuid)
@@ -53,10 +54,29 @@ pub(super) async fn many(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<(
         .bind("isolation", ColumnType::Text)
         .bind(now, ColumnType::Instant)
         .bind(now + TimeDelta::days(3_650), ColumnType::Instant)
+        .bind(number == 0, ColumnType::Bool)
     };
     let rows: Vec<_> = (0..WAITING).map(insert).collect();
     let write = crm.core.db.write(move |tx| Box::pin(tx.insert_all(rows)));
     write.await
+}
+
+/// A job that waits for its plugin.
+pub(super) async fn job(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<()> {
+    let later = crm.clock().now() + TimeDelta::days(3_650);
+    let job = Sql::new(
+        "INSERT INTO plugin_jobs (tenant_id, plugin_id, name, due_at, root_id, depth, put_off) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(scope.tenant(), ColumnType::Uuid)
+    .bind(plugin, ColumnType::Uuid)
+    .bind(HOOK, ColumnType::Text)
+    .bind(later, ColumnType::Instant)
+    .bind(crm.clock().new_id(), ColumnType::Uuid)
+    .bind(0, ColumnType::Int)
+    .bind(true, ColumnType::Bool);
+    let write = crm.core.db.write(move |tx| Box::pin(tx.execute(job)));
+    write.await.map(drop)
 }
 
 /// A message that is known by its name, and says something else in each tenant.
