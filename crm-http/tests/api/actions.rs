@@ -99,12 +99,39 @@ async fn an_action_answers_what_the_plugin_says(database: Database) {
         .await
         .expect(200);
     assert_eq!(nod["answer"], Value::Null);
-    let run = format!("{plugin}/runs/{}", nod["run_id"].as_str().unwrap());
-    let run = admin.get(&run).await.expect(200);
+    let path_of_run = format!("{plugin}/runs/{}", nod["run_id"].as_str().unwrap());
+    let run = admin.get(&path_of_run).await.expect(200);
     assert_eq!(
         (&run["trigger"], &run["outcome"], &run["event_id"]),
         (&json!("action nod"), &json!("succeeded"), &Value::Null)
     );
+    let me = admin.get("/api/v1/auth/me").await.expect(200);
+    let me = format!("user:{}", me["user"]["id"].as_str().unwrap());
+    assert_eq!(
+        (&run["caused_by"], &run["module"], &run["record_id"]),
+        (&json!(me), &json!("contacts"), &json!(contact))
+    );
+    assert_eq!(run["input"]["kind"], "action");
+    assert_eq!(run["input"]["records"], json!([contact]));
+    assert_eq!(
+        (&run["transcript"]["truncated"], &run["withheld"]),
+        (&json!(false), &Value::Null)
+    );
+    let viewer = app.member("vi", "viewer").await;
+    let seen = viewer.get(&path_of_run).await.expect(200);
+    assert_eq!(seen["caused_by"], run["caused_by"]);
+    assert_eq!(
+        (&seen["input"], &seen["transcript"], &seen["withheld"]),
+        (&Value::Null, &Value::Null, &json!("rights"))
+    );
+    for (filter, count) in [
+        (format!("module=contacts&record_id={contact}"), 1),
+        ("module=companies".to_owned(), 0),
+    ] {
+        let runs = admin.get(&format!("{plugin}/runs?{filter}")).await;
+        let runs = runs.expect(200);
+        assert_eq!(runs["data"].as_array().unwrap().len(), count, "{filter}");
+    }
     let keyed = async |body: Value| {
         let keyed = admin.request(Method::POST, &format!("{path}/nod"));
         let keyed = keyed.header("Idempotency-Key", "once").json(&body);
