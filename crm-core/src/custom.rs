@@ -2,12 +2,17 @@
 //!
 //! A custom field is declared as any field is and behaves like one: rules, filters, orders, search,
 //! aggregates, import and export, events and plugins see no difference. Its values lie in the
-//! record's column `custom`. It cannot be a reference; since records of before have no value,
-//! `required` holds for records to come only; and no search index knows it, so that a tenant that
-//! has a custom field searched has its records read one by one.
+//! record's column `custom`. Since records of before have no value, `required` holds for records to
+//! come only; and no search index knows it, so that a tenant that has a custom field searched has
+//! its records read one by one.
+//!
+//! It may be a reference to one record of any module of the tenant's. No foreign key holds what it
+//! refers to: the write that names a record locks it, and a removal asks in its transaction which
+//! references there are by then, so that whoever removes does not have to know of them.
 //!
 //! A removed field is gone at once, its values stay: declared again, it has them again. Purging
-//! them is a step of its own.
+//! them is a step of its own. A removed reference is purged before its name is declared again, for
+//! nobody watched over what it refers to meanwhile.
 
 mod check;
 mod index;
@@ -112,7 +117,7 @@ impl CustomFields {
         spec: FieldSpec,
     ) -> Result<CustomField> {
         let write = self.write(permit, module)?;
-        check::declaration(&write.module, &spec)?;
+        check::target(&write.scope, write.module.spec(), &spec)?;
         let tenant = write.tenant();
         self.core
             .policy
@@ -177,6 +182,7 @@ impl Write {
 
     async fn declare(self, tx: &mut Tx<'_>, spec: FieldSpec) -> Result<CustomField> {
         let fields = self.fields(tx).await?;
+        self.check(tx, &fields, &spec).await?;
         let before = fields.iter().find(|field| field.spec.name == spec.name);
         let mut field = match before {
             Some(field) if field.removed_at.is_none() => {
@@ -209,6 +215,32 @@ impl Write {
         Ok(field)
     }
 
+    /// Holds a declaration against the rules, beside the fields of the module as they are now.
+    async fn check(&self, tx: &mut Tx<'_>, fields: &[CustomField], spec: &FieldSpec) -> Result<()> {
+        let others = fields
+            .iter()
+            .filter(|field| field.removed_at.is_none() && field.spec.name != spec.name);
+        let others: Vec<_> = others.cloned().collect();
+        let module = self.module.extended(&others, tx.dialect());
+        check::declaration(&module, spec)?;
+        self.check_target(tx, spec).await
+    }
+
+    /// Refuses a reference to a module that is gone since the scope was made.
+    async fn check_target(&self, tx: &mut Tx<'_>, spec: &FieldSpec) -> Result<()> {
+        let registry = &self.scope.core().registry;
+        let mut targets = spec.kind.targets().iter();
+        let Some(target) = targets.find(|target| registry.get(target.as_str()).is_none()) else {
+            return Ok(());
+        };
+        for row in tx.fetch_all(rows::modules(self.tenant())).await? {
+            if rows::parse_module(row)?.name == *target {
+                return Ok(());
+            }
+        }
+        Err(check::unknown_module(target))
+    }
+
     async fn change(
         self,
         tx: &mut Tx<'_>,
@@ -234,7 +266,8 @@ impl Write {
             check::extends(values, &new)?;
             *values = new;
         }
-        check::declaration(&self.module, &after.spec)?;
+        let fields = self.fields(tx).await?;
+        self.check(tx, &fields, &after.spec).await?;
         if after == before {
             return Ok(before);
         }

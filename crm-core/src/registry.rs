@@ -28,7 +28,7 @@ pub struct Registry {
 }
 
 /// A field by which records of a module refer to those of another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dependent {
     pub(crate) module: Arc<CompiledModule>,
     /// The field's position.
@@ -39,8 +39,8 @@ pub(crate) struct Dependent {
 }
 
 impl Dependent {
-    /// Whether the field's own column holds the foreign key.
-    pub(crate) fn has_column_key(&self) -> bool {
+    /// Whether it refers to one record of one module: nothing but the record's own row tells.
+    pub(crate) fn is_single(&self) -> bool {
         let kind = &self.module.fields()[self.field].kind;
         matches!(kind, FieldType::Reference { .. })
     }

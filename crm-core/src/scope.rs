@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::crm::Core;
+use crate::custom::TenantModules;
+use crate::db::Tx;
 use crate::error::{Error, Refusal, Result};
 use crate::event::{Party, Principal};
 use crate::field_list::FieldLists;
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
 use crate::identity::Impersonator;
-use crate::module::CompiledModule;
+use crate::module::{CompiledModule, Ident};
 use crate::policy::{Catalogue, Grants, Operation, Rights, Rows, rule_of};
 use crate::reach::Reach;
+use crate::registry::Dependent;
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -196,8 +199,19 @@ impl Scope {
     /// The same actor, tenant and request with every right: for what the application itself does
     /// in the course of somebody's write.
     pub(crate) fn elevated(&self) -> Self {
+        self.elevated_with(self.0.rights.modules.clone())
+    }
+
+    /// As [`elevated`](Self::elevated), with the tenant's references as the transaction finds them.
+    pub(crate) async fn elevated_in(&self, tx: &mut Tx<'_>) -> Result<Self> {
+        let modules = &self.0.rights.modules;
+        let current = modules.current(tx, &self.0.core, self.0.tenant).await?;
+        Ok(self.elevated_with(current))
+    }
+
+    /// As [`elevated`](Self::elevated), where the tenant has these modules.
+    fn elevated_with(&self, modules: Arc<TenantModules>) -> Self {
         let core = self.0.core.clone();
-        let modules = self.0.rights.modules.clone();
         let everything = Arc::new(Grants::everything(modules.catalogue()));
         Self(Arc::new(Inner {
             actor: self.0.actor,
@@ -380,6 +394,13 @@ impl Scope {
                 .unwrap_or(module)
         });
         declared.chain(self.0.rights.modules.own())
+    }
+
+    /// The fields by which records refer to those of the module called `name`: the application's, then
+    /// the tenant's.
+    pub(crate) fn dependents(&self, name: &Ident) -> impl Iterator<Item = &Dependent> {
+        let declared = self.0.core.registry.dependents(name).iter();
+        declared.chain(self.0.rights.modules.dependents(name))
     }
 
     /// A digest of what the tenant declared; `None` when that is nothing.

@@ -32,6 +32,8 @@ mod completed;
 mod count;
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/custom_reference.rs"]
+mod custom_reference;
 #[path = "records/deals.rs"]
 mod deals;
 #[path = "records/derived.rs"]

@@ -32,6 +32,7 @@ macro_rules! migrations {
             migration!($folder, 20, "0020", "causes"),
             migration!($folder, 21, "0021", "fairness"),
             migration!($folder, 22, "0022", "waits_and_counts"),
+            migration!($folder, 23, "0023", "custom_references"),
             migration!($folder, 24, "0024", "occasions"),
         ]
     };

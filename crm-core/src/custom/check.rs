@@ -3,8 +3,9 @@
 use crate::db::custom::is_storable;
 use crate::error::{Error, FieldError, Result};
 use crate::module::words::not_tenants;
-use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType};
+use crate::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident, ModuleSpec, OnDelete};
 use crate::record::expanded_name;
+use crate::scope::{Read, Scope};
 
 use super::{MAX_FIELDS, MAX_FIELDS_OF_TENANT};
 
@@ -38,7 +39,8 @@ pub(crate) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
         true => "serial",
         false => spec.kind.name(),
     };
-    if spec.serial || spec.kind.is_reference() || !is_storable(spec.kind.column()) {
+    let several = spec.kind.is_reference() && !matches!(spec.kind, FieldType::Reference { .. });
+    if spec.serial || several || !is_storable(spec.kind.column()) {
         refuse("type", "not_supported", not_tenants(word));
     }
     for (key, said) in [
@@ -57,7 +59,7 @@ pub(crate) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
     let shows = |field: &&FieldSpec| {
         field.kind.is_reference() && expanded_name(module, field) == name.as_str()
     };
-    if let Some(field) = module.declared_fields().iter().find(shows) {
+    if let Some(field) = module.fields().iter().find(shows) {
         let message = format!("`{name}` is what `{}` is expanded as", field.name);
         refuse("name", "reserved", message);
     }
@@ -65,6 +67,39 @@ pub(crate) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
         true => Ok(()),
         false => Err(Error::Invalid(problems)),
     }
+}
+
+/// Refuses a reference to what is no module that the scope may read, and one that could not be
+/// followed when what it refers to is deleted.
+pub(super) fn target(scope: &Scope, module: &ModuleSpec, spec: &FieldSpec) -> Result<()> {
+    let FieldType::Reference {
+        module: target,
+        on_delete,
+    } = &spec.kind
+    else {
+        return Ok(());
+    };
+    if *target == module.name {
+        return Ok(());
+    }
+    let permit = scope.permit::<Read>(target.as_str());
+    let permit = permit.map_err(|_| unknown_module(target))?;
+    let known = permit.module().map_err(|_| unknown_module(target))?;
+    if *on_delete == OnDelete::Cascade && module.soft_delete && !known.spec().soft_delete {
+        let message = format!(
+            "{} has a trash and {target} has none: what goes to the trash cannot refer to what is \
+             gone; say restrict or set_null",
+            module.name
+        );
+        return Err(Error::invalid("on_delete", "not_supported", message));
+    }
+    Ok(())
+}
+
+/// The refusal of a reference to a module that is not there, or not for the scope to read.
+pub(super) fn unknown_module(name: &Ident) -> Error {
+    let message = format!("there is no module `{name}` that you may read; correct the name");
+    Error::invalid("module", "unknown_module", message)
 }
 
 /// Refuses one field too many.
@@ -82,6 +117,13 @@ pub(super) fn room(of_module: usize, of_tenant: i64) -> Result<()> {
 
 /// Refuses to bring back a field whose values are no values of the new declaration.
 pub(super) fn returns(old: &FieldType, new: &FieldSpec) -> Result<()> {
+    if old.is_reference() {
+        let message = format!(
+            "records may refer by the removed field `{}` to what is gone since; purge it first",
+            new.name
+        );
+        return Err(Error::conflict("field_not_purged", message));
+    }
     if holds(old, &new.kind) {
         return Ok(());
     }

@@ -1,12 +1,13 @@
 //! The indexes of custom fields.
 //!
 //! Each holds the records of one tenant alone, and yet every write of the module's table looks at
-//! all of them: beyond a number of them over all tenants, orders do without.
+//! all of them: beyond a number of them over all tenants, orders do without, and so do references,
+//! whose records are then looked through when one that they may refer to is deleted.
 
 use super::{CustomField, MAX_INDEXED, Write, rows};
 use crate::db::{Tx, custom};
 use crate::error::{Error, Result};
-use crate::module::CompiledModule;
+use crate::module::{CompiledModule, FieldSpec};
 
 /// Most indexes of custom fields on one table, over all tenants.
 const MAX_INDEXES_OF_TABLE: i64 = 256;
@@ -20,16 +21,16 @@ impl Write {
         field: &CustomField,
     ) -> Result<bool> {
         let spec = &field.spec;
-        if !spec.sort && !spec.unique {
+        if !needs_one(spec) {
             return Ok(false);
         }
         let others = others
             .iter()
-            .filter(|other| other.removed_at.is_none() && (other.spec.sort || other.spec.unique));
+            .filter(|other| other.removed_at.is_none() && needs_one(&other.spec));
         if others.count() >= MAX_INDEXED {
             let message = format!(
-                "at most {MAX_INDEXED} custom fields of a module have `sort` or `unique`; leave it \
-                 out, or remove another one"
+                "at most {MAX_INDEXED} custom fields of a module are references or have `sort` or \
+                 `unique`; leave it out, or remove another one"
             );
             return Err(Error::conflict("too_many_indexes", message));
         }
@@ -61,6 +62,12 @@ impl Write {
             None => Ok(()),
         }
     }
+}
+
+/// Whether lists are ordered by the field, no two records have the same value of it, or records are
+/// looked for by it when one is deleted.
+fn needs_one(spec: &FieldSpec) -> bool {
+    spec.sort || spec.unique || spec.kind.is_reference()
 }
 
 /// Drops the indexes of all fields of a module that goes.

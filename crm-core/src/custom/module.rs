@@ -2,9 +2,9 @@
 //!
 //! Their records share one table of the library, and all their fields are custom fields, so that
 //! neither a new module nor a new field makes a table. Permissions, audit, events, endpoints and
-//! everything else follow from the declaration as for any module. References, state machines,
-//! indexes over several fields and an indexed search belong to modules that the application
-//! declares.
+//! everything else follow from the declaration as for any module. Lists of references, state
+//! machines, indexes over several fields and an indexed search belong to modules that the
+//! application declares.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::id::TenantId;
 use crate::journal;
-use crate::module::{CompiledModule, FieldSpec, ModuleSpec};
+use crate::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
 use crate::schema::DataLoss;
 use crate::scope::{Create, Delete, Permit, Scope};
 
@@ -61,7 +61,8 @@ impl CustomModules {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant declared no such module; [`Error::Conflict`]
-    /// `module_not_empty` while it has records, without consent to their loss.
+    /// `module_in_use` while a field of another module refers to it, and `module_not_empty` while it
+    /// has records, without consent to their loss.
     pub async fn delete(&self, permit: &Permit<Delete>, name: &str, loss: DataLoss) -> Result<u64> {
         let scope = permit.on(OBJECT)?.clone();
         let module = scope.module(name).filter(|module| module.is_tenants());
@@ -88,7 +89,10 @@ impl CustomModules {
                 Box::pin(async move {
                     // A module of this name that is declared again has figures of its own.
                     tx.touch(tenant, module.name());
-                    tx.execute(some(tenant, &module)).await
+                    let count = tx.execute(some(tenant, &module)).await?;
+                    // Behind the delete, which waited for whoever referred to one of these.
+                    refuse_referred(tx, tenant, module.name()).await?;
+                    Ok(count)
                 })
             });
             let count = batch.await?;
@@ -98,6 +102,16 @@ impl CustomModules {
             }
         }
     }
+}
+
+/// Refuses the end of a module that a field of another one refers to.
+async fn refuse_referred(tx: &mut Tx<'_>, tenant: TenantId, module: &Ident) -> Result<()> {
+    let Some(mut row) = tx.fetch_optional(rows::referring(tenant, module)).await? else {
+        return Ok(());
+    };
+    let (by, field): (String, String) = (row.text()?, row.text()?);
+    let message = format!("{by} ({field}) refers to records of {module}; remove that field first");
+    Err(Error::conflict("module_in_use", message))
 }
 
 /// Holds a declaration against the rules of modules, and those of tenants' modules.
@@ -111,7 +125,9 @@ fn judge(scope: &Scope, spec: &ModuleSpec, module: &CompiledModule) -> Result<()
     };
     for (position, field) in spec.fields.iter().enumerate() {
         let place = format!("/fields/{position}");
-        match check::declaration(module, field).map_err(|error| error.under(&place)) {
+        let checked = check::declaration(module, field);
+        let checked = checked.and_then(|()| check::target(scope, spec, field));
+        match checked.map_err(|error| error.under(&place)) {
             Err(Error::Invalid(found)) => {
                 let known: Vec<String> = problems.iter().map(|one| one.pointer.clone()).collect();
                 problems.extend(
@@ -189,6 +205,9 @@ impl Write {
         let mut fields: Vec<CustomField> = Vec::with_capacity(specs.len());
         for (position, spec) in (0..).zip(specs) {
             check::room(fields.len(), rows::count(tx, tenant).await?)?;
+            let place = format!("/fields/{position}");
+            let known = self.check_target(tx, &spec).await;
+            known.map_err(|error| error.under(&place))?;
             let mut field = CustomField {
                 number: rows::new_number(tx, tenant, position).await?,
                 spec,
@@ -210,6 +229,7 @@ impl Write {
     }
 
     async fn delete(self, tx: &mut Tx<'_>, destroyed: u64) -> Result<()> {
+        refuse_referred(tx, self.tenant(), self.name()).await?;
         let fields = self.fields(tx).await?;
         let left = "SELECT COUNT(*) FROM custom_records WHERE tenant_id = $1 AND module = $2";
         let left = self.bound(Sql::new(left)).returns(&[ColumnType::Int]);

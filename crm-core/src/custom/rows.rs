@@ -49,6 +49,25 @@ pub(super) fn indexed(module: &Ident) -> Sql {
     sql
 }
 
+/// The numbers of the references that the tenant uses.
+pub(super) fn references(tenant: TenantId) -> Sql {
+    let mut sql = Sql::new("SELECT number FROM custom_fields WHERE tenant_id = ");
+    sql.arg(tenant, ColumnType::Uuid);
+    sql.push(" AND refers_to IS NOT NULL AND removed_at IS NULL ORDER BY number");
+    sql.returns(&[ColumnType::Int])
+}
+
+/// A field that the tenant uses by which another module refers to this one.
+pub(super) fn referring(tenant: TenantId, module: &Ident) -> Sql {
+    let mut sql = Sql::new("SELECT module, name FROM custom_fields WHERE tenant_id = ");
+    sql.arg(tenant, ColumnType::Uuid).push(" AND refers_to = ");
+    sql.arg(module.as_str(), ColumnType::Text)
+        .push(" AND module <> ")
+        .arg(module.as_str(), ColumnType::Text);
+    sql.push(" AND removed_at IS NULL ORDER BY module, name LIMIT 1");
+    sql.returns(&[ColumnType::Text, ColumnType::Text])
+}
+
 /// Reads a row, with the module's name first.
 pub(super) fn parse(mut row: Row) -> Result<(Ident, CustomField)> {
     let broken = |column: &'static str| Error::Inconsistent {
@@ -112,8 +131,8 @@ pub(super) async fn put(
 ) -> Result<()> {
     let sql = Sql::new(
         "INSERT INTO custom_fields \
-         (tenant_id, module, name, number, declaration, indexed, created_at, removed_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         (tenant_id, module, name, number, declaration, indexed, created_at, removed_at, \
+         refers_to) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
          ON CONFLICT (tenant_id, module, name) DO UPDATE \
          SET declaration = excluded.declaration, indexed = excluded.indexed, \
          removed_at = excluded.removed_at",
@@ -128,7 +147,11 @@ pub(super) async fn put(
     .bind(declaration(&field.spec)?, ColumnType::Text)
     .bind(field.indexed, ColumnType::Bool)
     .bind(field.created_at, ColumnType::Instant)
-    .bind(field.removed_at, ColumnType::Instant);
+    .bind(field.removed_at, ColumnType::Instant)
+    .bind(
+        field.spec.kind.targets().first().map(Ident::as_str),
+        ColumnType::Text,
+    );
     tx.execute(sql).await?;
     Ok(())
 }

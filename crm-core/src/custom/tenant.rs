@@ -7,12 +7,13 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::{CustomField, rows};
-use crate::db::Db;
+use crate::crm::Core;
+use crate::db::{Db, Dialect, Row, Tx};
 use crate::error::Result;
 use crate::id::TenantId;
 use crate::module::{CompiledModule, Ident};
 use crate::policy::Catalogue;
-use crate::registry::Registry;
+use crate::registry::{Dependent, Registry};
 
 /// What a tenant has beside the application's modules, or in place of them.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub(crate) struct TenantModules {
     modules: HashMap<Ident, Arc<CompiledModule>>,
     catalogue: Arc<Catalogue>,
     version: Option<String>,
+    /// The numbers of the tenant's references, ascending.
+    references: Vec<u64>,
+    /// Those references, by the name of the module referred to.
+    dependents: HashMap<Ident, Vec<Dependent>>,
 }
 
 impl TenantModules {
@@ -29,6 +34,8 @@ impl TenantModules {
             modules: HashMap::new(),
             catalogue,
             version: None,
+            references: Vec::new(),
+            dependents: HashMap::new(),
         }
     }
 
@@ -41,6 +48,45 @@ impl TenantModules {
     ) -> Result<Arc<Self>> {
         let stored = db.fetch_all(rows::in_use(tenant)).await?;
         let own = db.fetch_all(rows::modules(tenant)).await?;
+        Self::of([stored, own], db.dialect(), registry, declared, tenant)
+    }
+
+    /// These modules if they know all references of the tenant that the transaction finds, otherwise
+    /// those that it finds. A removal asks this behind the lock on what it removes: whoever refers to
+    /// that has waited for the lock, or has declared and referred before it.
+    pub(crate) async fn current(
+        self: &Arc<Self>,
+        tx: &mut Tx<'_>,
+        core: &Core,
+        tenant: TenantId,
+    ) -> Result<Arc<Self>> {
+        let mut references = Vec::new();
+        for mut row in tx.fetch_all(rows::references(tenant)).await? {
+            references.push(row.int::<i64>()?.unsigned_abs());
+        }
+        if references == self.references {
+            return Ok(self.clone());
+        }
+        let stored = tx.fetch_all(rows::in_use(tenant)).await?;
+        let own = tx.fetch_all(rows::modules(tenant)).await?;
+        let declared = core.policy.declared();
+        Self::of(
+            [stored, own],
+            tx.dialect(),
+            &core.registry,
+            declared,
+            tenant,
+        )
+    }
+
+    /// The modules that these rows of fields and modules stand for.
+    fn of(
+        [stored, own]: [Vec<Row>; 2],
+        dialect: Dialect,
+        registry: &Registry,
+        declared: &Arc<Self>,
+        tenant: TenantId,
+    ) -> Result<Arc<Self>> {
         if stored.is_empty() && own.is_empty() {
             return Ok(declared.clone());
         }
@@ -73,7 +119,7 @@ impl TenantModules {
             digest.update(serde_json::to_string(&spec).unwrap_or_default());
             let fields = fields.remove(&spec.name).unwrap_or_default();
             names.push(spec.name.clone());
-            let module = CompiledModule::of_tenant(spec, &fields, db.dialect(), registry.clock());
+            let module = CompiledModule::of_tenant(spec, &fields, dialect, registry.clock());
             modules.insert(module.name().clone(), module);
         }
         for (name, mut fields) in fields {
@@ -82,7 +128,7 @@ impl TenantModules {
             };
             fields.retain(|field| base.position(field.spec.name.as_str()).is_none());
             if !fields.is_empty() {
-                modules.insert(name, base.extended(&fields, db.dialect()));
+                modules.insert(name, base.extended(&fields, dialect));
             }
         }
         let mut version = String::with_capacity(16);
@@ -95,9 +141,11 @@ impl TenantModules {
             false => Arc::new(declared.catalogue.with(&names)?),
         };
         Ok(Arc::new(Self {
-            modules,
             catalogue,
             version: Some(version),
+            references: references(&modules),
+            dependents: dependents(&modules),
+            modules,
         }))
     }
 
@@ -108,6 +156,11 @@ impl TenantModules {
             return None;
         }
         self.modules.get(name)
+    }
+
+    /// The tenant's fields that refer to the module called `name`.
+    pub(crate) fn dependents(&self, name: &Ident) -> &[Dependent] {
+        self.dependents.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The modules that the tenant declared, by name.
@@ -127,4 +180,36 @@ impl TenantModules {
     pub(crate) fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
+}
+
+/// The numbers of the references that the tenant added to these modules.
+fn references(modules: &HashMap<Ident, Arc<CompiledModule>>) -> Vec<u64> {
+    let numbers = modules.values().flat_map(|module| {
+        let references = module.custom_references();
+        references.filter_map(|(position, _)| module.number(position))
+    });
+    let mut numbers: Vec<u64> = numbers.collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The same, by the name of the module referred to, in an order of their own.
+fn dependents(modules: &HashMap<Ident, Arc<CompiledModule>>) -> HashMap<Ident, Vec<Dependent>> {
+    let mut ordered: Vec<_> = modules.values().collect();
+    ordered.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+    let mut dependents: HashMap<Ident, Vec<Dependent>> = HashMap::new();
+    for module in ordered {
+        for (field, spec) in module.custom_references() {
+            for target in spec.kind.targets() {
+                let of_target = dependents.entry(target.clone()).or_default();
+                of_target.push(Dependent {
+                    module: module.clone(),
+                    field,
+                    on_delete: spec.kind.on_delete().unwrap_or_default(),
+                    has_key: false,
+                });
+            }
+        }
+    }
+    dependents
 }

@@ -123,14 +123,11 @@ pub const FIELD_FLAGS: &[(&str, &str)] = &[
 ];
 
 impl FieldWord {
-    /// Whether tenants' own fields can be of this type: references, vectors and numbers that are
-    /// given to records need a table that the application declares.
+    /// Whether tenants' own fields can be of this type: lists of references, references to any of
+    /// several modules, vectors, and numbers that are given to records are for the application to
+    /// declare.
     pub fn is_for_tenants(&self) -> bool {
-        let names_modules = self
-            .keys
-            .iter()
-            .any(|key| ["module", "modules"].contains(key));
-        !names_modules && !["serial", "vector"].contains(&self.name)
+        !["references", "any_reference", "serial", "vector"].contains(&self.name)
     }
 
     /// The type called `name`.
@@ -203,7 +200,12 @@ mod tests {
         for (member, sent) in [
             ("name", json!({"name": "1st", "type": "text"})),
             ("type", json!({"name": "a", "type": "moon"})),
-            ("type", json!({"name": "a", "type": "reference"})),
+            ("type", json!({"name": "a", "type": "references"})),
+            ("module", json!({"name": "a", "type": "reference"})),
+            (
+                "on_delete",
+                json!({"name": "a", "type": "reference", "module": "b", "on_delete": "x"}),
+            ),
             ("type", json!({"name": "a"})),
             ("max", json!({"name": "a", "type": "email", "max": 3})),
             ("max", json!({"name": "a", "type": "integer", "max": "x"})),

@@ -278,7 +278,8 @@ async fn delete_all(
 ) -> Result<u64> {
     let module = permit.module()?;
     let changed = records.len() as u64;
-    let referred = !core.registry.dependents(module.name()).is_empty();
+    let system = permit.scope().elevated_in(tx).await?;
+    let referred = system.dependents(module.name()).next().is_some();
     if referred || has_effects(tx, core, module) || !module.linked().is_empty() {
         // The youngest first: what a record of the same module refers to is mostly older.
         for before in records.into_iter().rev() {

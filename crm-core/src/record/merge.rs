@@ -6,7 +6,7 @@
 //! never refers to itself. The others are deleted, all in one transaction with an audit row and an
 //! event for each record that changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde_json::json;
 use uuid::Uuid;
@@ -366,18 +366,18 @@ impl Merging {
     /// Points every reference to the others at the survivor, also those in the trash. A record that
     /// refers to them by several fields changes once.
     async fn repoint(&self, tx: &mut Tx<'_>, core: &Core) -> Result<()> {
-        let system = self.update.scope().elevated();
+        let system = self.update.scope().elevated_in(tx).await?;
         let mut left = MAX_REFERENCES;
-        let dependents = core.registry.dependents(self.update.module()?.name());
-        let mut modules: BTreeMap<u16, Vec<&Dependent>> = BTreeMap::new();
-        for dependent in dependents {
-            let index = dependent.module.index();
-            modules.entry(index).or_default().push(dependent);
+        let mut modules: Vec<(&Dependent, Vec<&Dependent>)> = Vec::new();
+        for dependent in system.dependents(self.update.module()?.name()) {
+            let name = dependent.module.name();
+            let mut known = modules.iter_mut();
+            match known.find(|(first, _)| first.module.name() == name) {
+                Some((_, others)) => others.push(dependent),
+                None => modules.push((dependent, vec![dependent])),
+            }
         }
-        for dependents in modules.into_values() {
-            let Some(first) = dependents.first() else {
-                continue;
-            };
+        for (first, dependents) in modules {
             let permit = system.permit::<Update>(first.module.name().as_str())?;
             let found = self
                 .referring(tx, core, &permit, &dependents, left + 1)
@@ -423,7 +423,7 @@ impl Merging {
                     }
                     if let Some(pointed) = found.get_mut(place) {
                         pointed.changes.push((position, to));
-                        pointed.alone |= !dependent.has_column_key();
+                        pointed.alone |= !dependent.is_single();
                     }
                 }
             }

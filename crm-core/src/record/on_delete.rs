@@ -78,14 +78,16 @@ async fn remove_all(
     record: &Record,
     removal: Removal,
 ) -> Result<()> {
-    let dependents = core.registry.dependents(record.module().name());
+    let system = scope.elevated_in(tx).await?;
+    let mut dependents = system.dependents(record.module().name());
     let erases = removal.erases(record.module());
     let keyed = |one: &Dependent| one.has_key && one.on_delete == OnDelete::Restrict;
-    if erases && dependents.iter().all(keyed) {
+    if erases && dependents.all(keyed) {
         // The foreign keys say all there is to say.
         return strike(tx, core, scope, record, removal).await;
     }
-    let mut plan = Plan::new(core, scope.elevated());
+    drop(dependents);
+    let mut plan = Plan::new(core, system);
     plan.collect(tx, record, removal).await?;
     plan.refuse_restricted(tx).await?;
     plan.carry_out(tx, scope, record.id).await
@@ -167,11 +169,11 @@ fn unyielding(error: Error, record: &Record, fields: &[usize]) -> Error {
     }
 }
 
-/// A record by its module's place in the registry.
-type Key = (u16, Uuid);
+/// A record by the name of its module.
+type Key = (Ident, Uuid);
 
 fn key(record: &Record) -> Key {
-    (record.module().index(), record.id.0)
+    (record.module().name().clone(), record.id.0)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -209,20 +211,25 @@ impl<'c> Plan<'c> {
         while !wave.is_empty() {
             let mut next = Vec::new();
             for group in Group::of(&wave) {
-                for dependent in self.core.registry.dependents(group.module.name()) {
+                let dependents = self.system.dependents(group.module.name());
+                for dependent in dependents.cloned().collect::<Vec<_>>() {
                     if dependent.on_delete == OnDelete::Restrict {
                         continue;
                     }
                     for ids in group.ids.chunks(CHUNK) {
                         let to = (group.module.name(), ids);
-                        for found in self.referring(tx, dependent, to, group.erases).await? {
-                            self.add(dependent, found, group.erases, &mut next)?;
+                        for found in self.referring(tx, &dependent, to, group.erases).await? {
+                            self.add(&dependent, found, group.erases, &mut next)?;
                         }
                     }
                 }
             }
             self.doomed.append(&mut wave);
             wave = next;
+            if !wave.is_empty() {
+                // They are locked by now: nobody refers to them by what is declared later.
+                self.system = self.system.elevated_in(tx).await?;
+            }
         }
         let doomed = |key: &Key| self.fates.get(key) == Some(&Fate::Goes);
         self.changed.retain(|key, _| !doomed(key));
@@ -284,7 +291,7 @@ impl<'c> Plan<'c> {
                 next.push((record, removal));
             }
             OnDelete::SetNull => {
-                self.fates.entry(key).or_insert(Fate::Changes);
+                self.fates.entry(key.clone()).or_insert(Fate::Changes);
                 let (_, fields) = self.changed.entry(key).or_insert((record, Vec::new()));
                 if !fields.contains(&dependent.field) {
                     fields.push(dependent.field);
@@ -305,7 +312,7 @@ impl<'c> Plan<'c> {
     /// Refuses what a record forbids that refers to one that goes, and stays.
     async fn refuse_restricted(&self, tx: &mut Tx<'_>) -> Result<()> {
         for group in Group::of(&self.doomed) {
-            for dependent in self.core.registry.dependents(group.module.name()) {
+            for dependent in self.system.dependents(group.module.name()) {
                 if dependent.on_delete != OnDelete::Restrict {
                     continue;
                 }
@@ -321,7 +328,7 @@ impl<'c> Plan<'c> {
                         let (tenant, most) = (self.system.tenant(), self.doomed.len() + 1);
                         let sql = shelf.referrers(tenant, dependent.field, to, most);
                         for mut row in tx.fetch_all(sql).await? {
-                            let referrer = (dependent.module.index(), row.uuid()?);
+                            let referrer = (dependent.module.name().clone(), row.uuid()?);
                             if self.fates.get(&referrer) != Some(&Fate::Goes) {
                                 return Err(has_dependents(std::iter::once(dependent)));
                             }
@@ -346,9 +353,11 @@ impl<'c> Plan<'c> {
         }
         self.cut_circles(tx).await?;
         let order = self.core.registry.by_dependency().enumerate();
-        let ranks: HashMap<u16, usize> = order.map(|(rank, one)| (one.index(), rank)).collect();
+        let ranks: HashMap<&Ident, usize> = order.map(|(rank, one)| (one.name(), rank)).collect();
+        // No foreign key leads to records of a tenant's own module.
+        let rank = |record: &Record| ranks.get(record.module().name()).copied();
         self.doomed
-            .sort_by_key(|(record, _)| Reverse(ranks.get(&record.module().index()).copied()));
+            .sort_by_key(|(record, _)| Reverse(rank(record).unwrap_or(usize::MAX)));
         for (record, removal) in self.doomed {
             if record.id == root {
                 // Its hooks are running already, around all of this.
@@ -380,11 +389,8 @@ impl<'c> Plan<'c> {
             else {
                 return Value::Null;
             };
-            let Some(target) = self.core.registry.get(module.as_str()) else {
-                return Value::Null;
-            };
             let goes = |id: &String| {
-                let fate = id.parse().map(|id| self.fates.get(&(target.index(), id)));
+                let fate = id.parse().map(|id| self.fates.get(&(module.clone(), id)));
                 fate == Ok(Some(&Fate::Goes))
             };
             let left: Vec<String> = ids.iter().filter(|id| !goes(id)).cloned().collect();
@@ -406,11 +412,11 @@ impl<'c> Plan<'c> {
                 continue;
             }
             for dependent in self.core.registry.dependents(group.module.name()) {
-                if !dependent.has_key || dependent.module.index() != group.module.index() {
+                if !dependent.has_key || dependent.module.name() != group.module.name() {
                     continue;
                 }
                 let statements = self.core.statements(&dependent.module);
-                if !dependent.has_column_key() {
+                if !dependent.is_single() {
                     for id in &group.ids {
                         let tenant = self.system.tenant();
                         tx.execute(statements.unlink(tenant, dependent.field, *id))
@@ -437,12 +443,12 @@ struct Group {
 
 impl Group {
     fn of(doomed: &[(Record, Removal)]) -> Vec<Self> {
-        let mut groups: BTreeMap<(u16, bool), Self> = BTreeMap::new();
+        let mut groups: BTreeMap<(Ident, bool), Self> = BTreeMap::new();
         for (record, removal) in doomed {
             let module = record.module();
             let erases = removal.erases(module);
             let group = groups
-                .entry((module.index(), erases))
+                .entry((module.name().clone(), erases))
                 .or_insert_with(|| Self {
                     module: module.clone(),
                     erases,

@@ -98,7 +98,7 @@ pub(super) async fn visible(
     };
     let statements = core.statements(permit.module()?);
     let (tenant, reach) = (permit.tenant(), permit.reach());
-    let keyed = module.fields()[named.field].kind.has_key();
+    let keyed = module.is_keyed(named.field);
     let mut found = HashSet::with_capacity(named.ids.len());
     for ids in named.ids.chunks(CHUNK) {
         let ids: Vec<Value> = ids.iter().copied().map(Value::Uuid).collect();

@@ -15,7 +15,6 @@ use super::reference::split;
 use super::{Comparison, Field, Filter, Record, Records};
 use crate::error::{Error, FieldError, Result};
 use crate::module::{CompiledModule, FieldSpec};
-use crate::registry::Registry;
 use crate::scope::{Permit, Read, Scope};
 use crate::value::Value;
 
@@ -101,7 +100,7 @@ impl View {
     /// ten references.
     pub fn expand<'n>(
         &mut self,
-        registry: &Registry,
+        scope: &Scope,
         module: &CompiledModule,
         paths: impl IntoIterator<Item = &'n str>,
     ) -> Result<(), FieldError> {
@@ -116,7 +115,7 @@ impl View {
                     format!("{path} leads over {MAX_EXPAND_DEPTH} references, which is the most");
                 return Err(FieldError::new("expand", "too_deep", message));
             }
-            add(&mut self.expand, registry, module, &steps)?;
+            add(&mut self.expand, scope, module, &steps)?;
         }
         Ok(())
     }
@@ -125,7 +124,7 @@ impl View {
 /// Adds the expansion of the reference that the first step names, and of those behind it.
 fn add(
     expand: &mut Vec<Expand>,
-    registry: &Registry,
+    scope: &Scope,
     module: &CompiledModule,
     steps: &[&str],
 ) -> Result<(), FieldError> {
@@ -140,7 +139,7 @@ fn add(
     let known = expand.iter().position(|one| one.field == field);
     let at = known.unwrap_or_else(|| {
         let targets = module.fields()[field].kind.targets().iter();
-        let targets = targets.filter_map(|name| registry.get(name.as_str()));
+        let targets = targets.filter_map(|name| scope.module(name.as_str()));
         expand.push(Expand {
             field,
             name: expanded_name(module, &module.fields()[field]).into(),
@@ -164,7 +163,7 @@ fn add(
             continue;
         }
         let module = target.module.clone();
-        add(&mut target.nested, registry, &module, rest)?;
+        add(&mut target.nested, scope, &module, rest)?;
         followed = true;
     }
     match refused {
@@ -293,12 +292,11 @@ impl Records {
         Box::pin(async move {
             for one in expand {
                 let mut found = HashMap::new();
-                for target in &one.targets {
-                    let mut behind = self.referred(scope, records, one, target).await?;
+                for (place, target) in one.targets.iter().enumerate() {
+                    let mut behind = self.referred(scope, records, one, place).await?;
                     self.expanded(scope, &mut behind, &target.nested).await?;
-                    let index = target.module.index();
                     let behind = behind.into_iter();
-                    found.extend(behind.map(|one| ((index, one.record.id.0), Arc::new(one))));
+                    found.extend(behind.map(|one| ((place, one.record.id.0), Arc::new(one))));
                 }
                 for record in records.iter_mut() {
                     record.attach(one, &found);
@@ -315,15 +313,17 @@ impl Records {
         scope: &Scope,
         records: &[Viewed],
         expand: &Expand,
-        target: &Target,
+        place: usize,
     ) -> Result<Vec<Viewed>> {
-        let Ok(permit) = scope.permit::<Read>(target.module.name().as_str()) else {
+        let target = expand.targets.get(place);
+        let permit = target.map(|target| scope.permit::<Read>(target.module.name().as_str()));
+        let Some(Ok(permit)) = permit else {
             return Ok(Vec::new());
         };
         let mut ids = Vec::new();
         for record in records {
             let referred = referred_ids(&record.record, expand).into_iter();
-            let of_target = referred.filter(|(index, _)| *index == target.module.index());
+            let of_target = referred.filter(|(of, _)| *of == place);
             ids.extend(of_target.map(|(_, id)| id));
         }
         ids.sort_unstable();
@@ -348,7 +348,7 @@ impl Records {
 
 impl Viewed {
     /// Adds what an expansion found for this record, and null or nothing where it found none.
-    fn attach(&mut self, expand: &Expand, found: &HashMap<(u16, Uuid), Arc<Viewed>>) {
+    fn attach(&mut self, expand: &Expand, found: &HashMap<(usize, Uuid), Arc<Viewed>>) {
         if !self.record.module.is_readable(expand.field) {
             return;
         }
@@ -372,23 +372,22 @@ fn whole(records: Vec<Record>) -> Vec<Viewed> {
     viewed.collect()
 }
 
-/// The records that a value refers to, each with its module's place in the registry.
-fn referred_ids(record: &Record, expand: &Expand) -> Vec<(u16, Uuid)> {
+/// The records that a value refers to, each with its module's place among the targets.
+fn referred_ids(record: &Record, expand: &Expand) -> Vec<(usize, Uuid)> {
     if !record.module.is_readable(expand.field) {
         return Vec::new();
     }
-    let first = expand.targets.first().map(|target| target.module.index());
-    match (record.values().get(expand.field), first) {
-        (Some(Value::Uuid(id)), Some(index)) => vec![(index, *id)],
-        (Some(Value::Tags(ids)), Some(index)) => {
+    match record.values().get(expand.field) {
+        Some(Value::Uuid(id)) => vec![(0, *id)],
+        Some(Value::Tags(ids)) => {
             let ids = ids.iter().filter_map(|id| id.parse().ok());
-            ids.map(|id| (index, id)).collect()
+            ids.map(|id| (0, id)).collect()
         }
-        (Some(Value::Text(text)), _) => {
+        Some(Value::Text(text)) => {
             let named = split(text).and_then(|(name, id)| {
                 let mut targets = expand.targets.iter();
-                let target = targets.find(|target| target.module.name().as_str() == name)?;
-                Some((target.module.index(), id))
+                let place = targets.position(|target| target.module.name().as_str() == name)?;
+                Some((place, id))
             });
             named.into_iter().collect()
         }

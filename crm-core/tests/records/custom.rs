@@ -41,11 +41,11 @@ fn field(json: Json) -> FieldSpec {
 
 impl Fixture {
     /// The operator with the tenant's fields as they are now.
-    async fn operator_in(&self, tenant: TenantId) -> crm_core::Result<Scope> {
+    pub(super) async fn operator_in(&self, tenant: TenantId) -> crm_core::Result<Scope> {
         self.crm.operator_in(tenant, request()).await
     }
 
-    async fn declare(
+    pub(super) async fn declare(
         &self,
         tenant: TenantId,
         module: &str,
@@ -59,7 +59,12 @@ impl Fixture {
         fields.declare(&permit, module, field(json)).await
     }
 
-    async fn remove(&self, tenant: TenantId, module: &str, name: &str) -> crm_core::Result<()> {
+    pub(super) async fn remove(
+        &self,
+        tenant: TenantId,
+        module: &str,
+        name: &str,
+    ) -> crm_core::Result<()> {
         let permit = self
             .operator_in(tenant)
             .await?
@@ -67,7 +72,12 @@ impl Fixture {
         self.crm.custom_fields().remove(&permit, module, name).await
     }
 
-    async fn purge(&self, tenant: TenantId, module: &str, name: &str) -> crm_core::Result<u64> {
+    pub(super) async fn purge(
+        &self,
+        tenant: TenantId,
+        module: &str,
+        name: &str,
+    ) -> crm_core::Result<u64> {
         let permit = self
             .operator_in(tenant)
             .await?
@@ -75,7 +85,7 @@ impl Fixture {
         self.crm.custom_fields().purge(&permit, module, name).await
     }
 
-    async fn rival(&self) -> crm_core::Result<TenantId> {
+    pub(super) async fn rival(&self) -> crm_core::Result<TenantId> {
         Ok(self.crm.tenants().create("Rival", request()).await?.id)
     }
 
@@ -89,7 +99,7 @@ impl Fixture {
     }
 
     /// The records that one comparison of the query string finds.
-    async fn found(
+    pub(super) async fn found(
         &self,
         scope: &Scope,
         module: &str,
@@ -106,7 +116,9 @@ impl Fixture {
 }
 
 /// The codes of what an input is refused for.
-fn refusals<T: std::fmt::Debug>(result: crm_core::Result<T>) -> Vec<(String, &'static str)> {
+pub(super) fn refusals<T: std::fmt::Debug>(
+    result: crm_core::Result<T>,
+) -> Vec<(String, &'static str)> {
     match result {
         Err(Error::Invalid(refused)) => refused.into_iter().map(|f| (f.pointer, f.code)).collect(),
         other => panic!("not refused input: {other:?}"),
@@ -625,7 +637,7 @@ async fn declarations_that_cannot_be_are_refused_by_name(backend: Backend) -> an
             "wrong_type",
         ),
         (
-            json!({"name": "a", "type": "reference", "module": "deals"}),
+            json!({"name": "a", "type": "references", "module": "deals"}),
             "/type",
             "not_supported",
         ),
@@ -984,7 +996,7 @@ async fn a_module_that_only_the_application_can_declare_is_refused(
         ),
         (json!({"indexes": [["title"]]}), "/indexes", "not_supported"),
         (
-            json!({"fields": [{"name": "a", "type": "reference", "module": "contacts"}]}),
+            json!({"fields": [{"name": "a", "type": "references", "module": "contacts"}]}),
             "/fields/0/type",
             "not_supported",
         ),

@@ -53,7 +53,7 @@ async fn statements_of_an_expanding_list_do_not_grow_with_the_page(
         (vec!["lead_id.company_id", "member_ids.company_id"], 5),
     ] {
         let mut view = View::default();
-        view.expand(it.crm.registry(), module, paths.iter().copied())
+        view.expand(&scope, module, paths.iter().copied())
             .map_err(|error| Error::Invalid(vec![error]))?;
         for limit in [2, CREW as u32] {
             let query = Query {

@@ -250,14 +250,13 @@ async fn a_field_that_is_not_listed_is_absent_and_unknown_through_every_door(
     };
     assert_eq!(it.ids(&scope, "visits", &query).await?.len(), 1);
     let of_visits = scope.permit::<Read>("visits")?;
-    let registry = it.crm.registry();
     let mut view = View::default();
     let paths = ["person_id", "person_id.boss_id"];
-    fine(view.expand(registry, &visits, paths))?;
+    fine(view.expand(&scope, &visits, paths))?;
     let page = records.list(&of_visits, &query).await?;
     let viewed = wire(&records.view(&of_visits, page.data, &view).await?)?;
     assert_eq!(shown(&viewed[0]["person"]), listed, "{viewed}");
-    let refused = View::default().expand(registry, &module, ["boss_id"]);
+    let refused = View::default().expand(&scope, &module, ["boss_id"]);
     assert_eq!(refusal(refused), "unknown_field");
 
     // Files, duplicates, the audit log.

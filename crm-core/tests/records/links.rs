@@ -388,9 +388,10 @@ async fn references_expand_over_three_levels_to_what_the_caller_may_see(
     }
     let registry = it.crm.registry();
     let stories = registry.get("stories").context("declared")?;
+    let operator = it.operator();
     let view = |paths: &str| {
         let mut view = View::default();
-        let done = view.expand(registry, stories, paths.split(','));
+        let done = view.expand(&operator, stories, paths.split(','));
         done.map(|()| view)
     };
     let shown = async |scope: &Scope, view: &View| -> anyhow::Result<Json> {

@@ -268,8 +268,7 @@ async fn viewed(
         view.show(&module, fields.split(',')).map_err(refuse)?;
     }
     if !expand.is_empty() {
-        let registry = it.crm.registry();
-        view.expand(registry, &module, expand.split(','))
+        view.expand(scope, &module, expand.split(','))
             .map_err(refuse)?;
     }
     let permit = scope.permit::<Read>("boxes")?;

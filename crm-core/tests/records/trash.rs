@@ -390,7 +390,7 @@ async fn a_reference_into_the_trash_stays_and_expands_to_null(
     let sheet = restore(&it, &scope, &sheet).await?;
     let mut view = View::default();
     let module = it.crm.registry().get("sheets").context("sheets")?;
-    view.expand(it.crm.registry(), module, ["folder_id"])
+    view.expand(&scope, module, ["folder_id"])
         .map_err(|error| anyhow::anyhow!(error.message))?;
     let permit = scope.permit::<Read>("sheets")?;
     let viewed = it

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crm_core::module::CompiledModule;
 use crm_core::record::{Count, Filter, Query, Sort, View};
-use crm_core::{Error, FieldError, Registry, Scope};
+use crm_core::{Error, FieldError, Scope};
 use poem::Request;
 
 use crate::problem::Problem;
@@ -17,7 +17,6 @@ use crate::resource::unreadable_query;
 /// # Errors
 /// 422 naming every parameter that is unknown, repeated or does not fit.
 pub(crate) fn parse(
-    registry: &Registry,
     scope: &Scope,
     module: &CompiledModule,
     request: &Request,
@@ -30,7 +29,7 @@ pub(crate) fn parse(
     let (mut conditions, mut refused, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for (name, text) in &parameters {
         let outcome = if seen.insert(name) {
-            match show(registry, module, &mut view, name, text) {
+            match show(scope, module, &mut view, name, text) {
                 Some(outcome) => outcome,
                 None => apply(scope, module, &mut query, &mut conditions, name, text),
             }
@@ -74,7 +73,7 @@ pub(super) fn misplaced(given: impl Fn(&str) -> bool) -> Option<FieldError> {
 /// # Errors
 /// 422 naming every parameter that is unknown, repeated or does not fit.
 pub(crate) fn view(
-    registry: &Registry,
+    scope: &Scope,
     module: &CompiledModule,
     request: &Request,
 ) -> Result<View, Problem> {
@@ -86,7 +85,7 @@ pub(crate) fn view(
     let (mut refused, mut seen) = (Vec::new(), HashSet::new());
     for (name, text) in &parameters {
         let outcome = if seen.insert(name) {
-            show(registry, module, &mut view, name, text).unwrap_or_else(|| Err(unknown(name)))
+            show(scope, module, &mut view, name, text).unwrap_or_else(|| Err(unknown(name)))
         } else {
             Err(FieldError::new(
                 name,
@@ -105,7 +104,7 @@ pub(crate) fn view(
 
 /// Applies a parameter that says what is shown, if it is one.
 fn show(
-    registry: &Registry,
+    scope: &Scope,
     module: &CompiledModule,
     view: &mut View,
     name: &str,
@@ -114,7 +113,7 @@ fn show(
     let names = text.split(',').filter(|name| !name.is_empty());
     match name {
         "fields" => Some(view.show(module, names)),
-        "expand" => Some(view.expand(registry, module, names)),
+        "expand" => Some(view.expand(scope, module, names)),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@
 
 use crm_core::module::CompiledModule;
 use crm_core::record::{Count, Filter, Query, Sort, View};
-use crm_core::{Error, FieldError, Registry, Scope};
+use crm_core::{Error, FieldError, Scope};
 use serde_json::{Map, Value};
 
 use super::query::misplaced;
@@ -16,7 +16,6 @@ use crate::problem::Problem;
 /// # Errors
 /// 422 pointing at everything that is unknown or does not fit.
 pub(super) fn parse(
-    registry: &Registry,
     scope: &Scope,
     module: &CompiledModule,
     sent: Map<String, Value>,
@@ -28,7 +27,7 @@ pub(super) fn parse(
                 Ok(filter) => query.filter = Some(filter),
                 Err(errors) => refused.extend(errors),
             }
-        } else if let Err(error) = member(registry, module, &mut query, &mut view, name, value) {
+        } else if let Err(error) = member(scope, module, &mut query, &mut view, name, value) {
             refused.push(error);
         }
     }
@@ -57,7 +56,7 @@ fn condition(
 }
 
 fn member(
-    registry: &Registry,
+    scope: &Scope,
     module: &CompiledModule,
     query: &mut Query,
     view: &mut View,
@@ -96,7 +95,7 @@ fn member(
             }
         }
         "fields" => view.show(module, texts(name, value)?)?,
-        "expand" => view.expand(registry, module, texts(name, value)?)?,
+        "expand" => view.expand(scope, module, texts(name, value)?)?,
         _ => {
             let message = "A query has no such member.";
             return Err(FieldError::new(name, "unknown_field", message));

@@ -15,25 +15,22 @@ pub(super) const QUERY: &str = "query";
 
 impl Handler<'_> {
     pub(super) async fn list(&self, request: &Request) -> Result<Response, Problem> {
-        let registry = self.exchange.app.crm.registry();
         let permit = self.scope.permit::<Read>(self.name())?;
-        let (query, view) = query::parse(registry, &self.scope, &self.module, request)?;
+        let (query, view) = query::parse(&self.scope, &self.module, request)?;
         self.page(permit, &query, &view).await
     }
 
     pub(super) async fn query(&self, request: Request) -> Result<Response, Problem> {
-        let registry = self.exchange.app.crm.registry();
         let permit = self.scope.permit::<Read>(self.name())?;
         query::refuse_any(&request)?;
         let sent = self.values(request).await?;
-        let (query, view) = query_body::parse(registry, &self.scope, &self.module, sent)?;
+        let (query, view) = query_body::parse(&self.scope, &self.module, sent)?;
         self.page(permit, &query, &view).await
     }
 
     pub(super) async fn get(&self, request: &Request, id: RecordId) -> Result<Response, Problem> {
-        let registry = self.exchange.app.crm.registry();
         let permit = self.scope.permit::<Read>(self.name())?;
-        let view = query::view(registry, &self.module, request)?;
+        let view = query::view(&self.scope, &self.module, request)?;
         let records = self.exchange.app.crm.records();
         let record = records.get(&permit, id).await?;
         let version = record.version;

@@ -154,8 +154,7 @@ impl Handler<'_> {
         let uri = format!("/?{}", kept.join("&"));
         let uri = PathAndQuery::try_from(uri).map_err(|_| unreadable_query())?;
         let list = Request::builder().uri(Uri::from(uri)).finish();
-        let registry = self.exchange.app.crm.registry();
-        let (query, _) = query::parse(registry, &self.scope, &self.module, &list)?;
+        let (query, _) = query::parse(&self.scope, &self.module, &list)?;
         Ok((format, query))
     }
 }

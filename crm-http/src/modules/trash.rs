@@ -15,10 +15,9 @@ pub(super) const PURGE: &str = "purge";
 
 impl Handler<'_> {
     pub(super) async fn trash(&self, request: &Request) -> Result<Response, Problem> {
-        let registry = self.exchange.app.crm.registry();
         let delete = self.scope.permit::<Delete>(self.name())?;
         let read = self.scope.permit::<Read>(self.name())?;
-        let (query, view) = query::parse(registry, &self.scope, &self.module, request)?;
+        let (query, view) = query::parse(&self.scope, &self.module, request)?;
         let records = self.exchange.app.crm.records();
         let page = records.trash(&read, &delete, &query).await?;
         self.shown(&read, page, &view).await

@@ -21,7 +21,7 @@ use std::sync::RwLock;
 use bytes::Bytes;
 use crm_core::module::CompiledModule;
 use crm_core::plugin::Offered;
-use crm_core::{Crm, Error, Registry, Scope};
+use crm_core::{Crm, Error, Scope};
 use poem::Response;
 use poem::http::header::{CACHE_CONTROL, VARY};
 use serde_json::{Map, Value, json};
@@ -43,6 +43,18 @@ their tenant, with the fields and modules it declared itself (`/api/v1/modules`)
 its `x-permission`, and the `x-further-permissions` beside it, always or in the case that `when` \
 names. Actions that the tenant's plugins offer on records are operations of that document. Lists are paged by `cursor`. A record's `ETag` says its version; \
 send it back as `If-Match` to change only what you have seen.";
+
+/// The modules of a document, among which references lead.
+#[derive(Clone, Copy)]
+struct Modules<'m>(&'m [&'m CompiledModule]);
+
+impl<'m> Modules<'m> {
+    /// The module called `name`.
+    fn get(self, name: &str) -> Option<&'m CompiledModule> {
+        let mut modules = self.0.iter();
+        modules.find(|one| one.name().as_str() == name).copied()
+    }
+}
 
 /// Makes the document, and keeps it as long as the modules stay the same.
 pub(crate) struct OpenApi {
@@ -83,7 +95,7 @@ impl OpenApi {
         };
         let body = match own {
             Some(body) => body,
-            None => self.document(crm.registry())?,
+            None => self.document(crm)?,
         };
         Ok(Response::builder()
             .content_type("application/json")
@@ -92,7 +104,8 @@ impl OpenApi {
             .body(body))
     }
 
-    fn document(&self, registry: &Registry) -> Result<Bytes, Error> {
+    fn document(&self, crm: &Crm) -> Result<Bytes, Error> {
+        let registry = crm.registry();
         // A poisoned lock means that another request panicked here: the cache is rebuilt.
         if let Ok(cached) = self.cached.read()
             && let Some((version, body)) = cached.as_ref()
@@ -101,21 +114,15 @@ impl OpenApi {
             return Ok(body.clone());
         }
         let modules: Vec<_> = registry.iter().map(AsRef::as_ref).collect();
-        let body = Bytes::from(
-            serde_json::to_vec(&self.merge(registry, &modules, &[])).map_err(Error::internal)?,
-        );
+        let body =
+            Bytes::from(serde_json::to_vec(&self.merge(&modules, &[])).map_err(Error::internal)?);
         if let Ok(mut cached) = self.cached.write() {
             *cached = Some((registry.version().to_owned(), body.clone()));
         }
         Ok(body)
     }
 
-    fn merge(
-        &self,
-        registry: &Registry,
-        modules: &[&CompiledModule],
-        offered: &[Offered],
-    ) -> Value {
+    fn merge(&self, modules: &[&CompiledModule], offered: &[Offered]) -> Value {
         let mut document = self.fixed.clone();
         document["openapi"] = json!("3.0.3");
         document["info"]["description"] = json!(INTRODUCTION);
@@ -130,7 +137,7 @@ impl OpenApi {
             declare_permission(operation)
         });
         for module in modules {
-            let described = module::describe(registry, module);
+            let described = module::describe(Modules(modules), module);
             extend(&mut document["paths"], described.paths);
             extend(&mut document["components"]["schemas"], described.schemas);
             if let Some(tags) = document["tags"].as_array_mut() {

@@ -11,7 +11,6 @@ mod schema;
 mod transfer;
 mod trash;
 
-use crm_core::Registry;
 use crm_core::module::{Bounds, CompiledModule, FieldSpec, FieldType, Ident, OnDelete};
 use serde_json::{Map, Value, json};
 
@@ -21,7 +20,7 @@ use self::aggregate::{aggregate, funnel};
 use self::list::{list, query};
 use self::schema::schemas;
 use super::field::{pascal, reference};
-use super::{BEARER, figures, read};
+use super::{BEARER, Modules, figures, read};
 use crate::modules::{BASE, has_funnel};
 
 /// What a module adds to the document.
@@ -32,7 +31,7 @@ pub(super) struct Described {
 }
 
 /// Describes a module.
-pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Described {
+pub(super) fn describe(modules: Modules<'_>, module: &CompiledModule) -> Described {
     let words = Words {
         plural: module.name().as_str(),
         singular: module.singular().as_str(),
@@ -42,7 +41,7 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
         paths: Map::from_iter([
             (
                 path.clone(),
-                json!({"get": list(registry, &words, module), "post": create(&words)}),
+                json!({"get": list(modules, &words, module), "post": create(&words)}),
             ),
             (
                 format!("{path}/query"),
@@ -55,36 +54,36 @@ pub(super) fn describe(registry: &Registry, module: &CompiledModule) -> Describe
             (format!("{path}/batch"), json!({"post": batch(&words)})),
             (
                 format!("{path}/aggregate"),
-                json!({"get": aggregate(registry, &words, module)}),
+                json!({"get": aggregate(modules, &words, module)}),
             ),
             (
                 format!("{path}/{{id}}"),
                 json!({
-                    "get": get(registry, &words, module),
+                    "get": get(modules, &words, module),
                     "patch": update(&words, "update"),
                     "put": update(&words, "replace"),
                     "delete": delete(&words),
                 }),
             ),
         ]),
-        schemas: schemas(registry, &words, module),
+        schemas: schemas(modules, &words, module),
         tag: json!({"name": words.plural, "description": module.spec().description}),
     };
     described
         .paths
-        .extend(transfer::paths(registry, &words, module));
+        .extend(transfer::paths(modules, &words, module));
     described.paths.extend(bulk::paths(&words));
     described.paths.extend(merge::paths(&words, module));
     described.paths.extend(nearest::paths(&words, module));
     if has_funnel(module) {
-        let funnel = json!({"get": funnel(registry, &words, module)});
+        let funnel = json!({"get": funnel(modules, &words, module)});
         described.paths.insert(format!("{path}/funnel"), funnel);
         let schema = format!("{}Funnel", words.record());
         described.schemas.insert(schema, figures::funnel_schema());
     }
     described
         .paths
-        .extend(trash::paths(registry, &words, module));
+        .extend(trash::paths(modules, &words, module));
     trash::require_version(module, &mut described.paths);
     key::paths(module, &mut described.paths);
     described
@@ -198,12 +197,12 @@ fn batch(words: &Words<'_>) -> Value {
     operation
 }
 
-fn get(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+fn get(modules: Modules<'_>, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("get_{}", words.singular);
     let mut operation = words.operation("read", id, format!("Get a {}", words.singular), "");
     let parameters = [id_parameter(), super::write::if_none_match()].into_iter();
     operation["parameters"] = parameters
-        .chain(read::view_parameters(registry, module))
+        .chain(read::view_parameters(modules, module))
         .collect();
     let view = read::view_name(words.singular);
     operation["responses"] = json!({

@@ -1,19 +1,21 @@
 //! How reading is described: what is shown of a record, and the body of a query.
 
-use crm_core::Registry;
+use std::collections::HashSet;
+
 use crm_core::module::{CompiledModule, FieldSpec, FieldType};
 use crm_core::record::{
     MAX_CONDITIONS, MAX_EXPAND, MAX_EXPAND_DEPTH, MAX_THROUGH, Query, Sort, expanded_name,
 };
 use serde_json::{Map, Value, json};
 
+use super::Modules;
 use super::field::{operand_of, operators_of, pascal, reference};
 
 /// Most values of a list that a field is compared with.
 const MAX_LIST: usize = 100;
 
 /// The parameters that say what is shown, of a get and of a list.
-pub(super) fn view_parameters(registry: &Registry, module: &CompiledModule) -> Vec<Value> {
+pub(super) fn view_parameters(modules: Modules<'_>, module: &CompiledModule) -> Vec<Value> {
     let parameter = |name: &str, description: &str, schema: Value| {
         json!({
             "name": name, "in": "query", "required": false,
@@ -25,7 +27,7 @@ pub(super) fn view_parameters(registry: &Registry, module: &CompiledModule) -> V
         "The fields to show, separated by commas; `id` and `version` are always shown.",
         names(shown(module), None),
     )];
-    let paths = expandable(registry, module);
+    let paths = expandable(modules, module);
     if !paths.is_empty() {
         parameters.push(parameter("expand", EXPAND, expand_schema(paths)));
     }
@@ -93,24 +95,28 @@ fn references(module: &CompiledModule) -> impl Iterator<Item = &FieldSpec> {
 }
 
 /// What can be expanded: references, and those of the records there.
-fn expandable(registry: &Registry, module: &CompiledModule) -> Vec<String> {
-    let mut paths = Vec::new();
+fn expandable(modules: Modules<'_>, module: &CompiledModule) -> Vec<String> {
+    let (mut paths, mut seen) = (Vec::new(), HashSet::new());
     let mut level = vec![(String::new(), module)];
     for _ in 0..MAX_EXPAND_DEPTH {
         let mut next = Vec::new();
+        // Too many to name them, and so many more a level further.
+        if paths.len() > MAX_PATHS {
+            break;
+        }
         for (before, module) in level {
             for field in references(module) {
                 let path = format!("{before}{}", field.name);
                 let targets = field.kind.targets().iter();
-                let targets = targets.filter_map(|name| registry.get(name.as_str()));
-                next.extend(targets.map(|target| (format!("{path}."), &**target)));
-                paths.push(path);
+                let targets = targets.filter_map(|name| modules.get(name.as_str()));
+                next.extend(targets.map(|target| (format!("{path}."), target)));
+                if seen.insert(path.clone()) {
+                    paths.push(path);
+                }
             }
         }
         level = next;
     }
-    let mut seen = std::collections::HashSet::new();
-    paths.retain(|path| seen.insert(path.clone()));
     paths
 }
 
@@ -126,14 +132,14 @@ fn expand_schema(paths: Vec<String>) -> Value {
 
 /// A record as `fields` and `expand` shape it; `stored` are the properties of the whole one.
 pub(super) fn view_schema(
-    registry: &Registry,
+    modules: Modules<'_>,
     module: &CompiledModule,
     stored: &Map<String, Value>,
 ) -> Value {
     let mut properties = stored.clone();
     for field in references(module) {
         let targets = field.kind.targets().iter();
-        let targets = targets.filter_map(|name| registry.get(name.as_str()));
+        let targets = targets.filter_map(|name| modules.get(name.as_str()));
         let views: Vec<Value> = targets
             .map(|target| reference(&view_name(target.singular().as_str())))
             .collect();
@@ -188,7 +194,7 @@ fn filter_name(singular: &str) -> String {
 
 /// The schemas of a query's body.
 pub(super) fn query_schemas(
-    registry: &Registry,
+    modules: Modules<'_>,
     module: &CompiledModule,
     system: &[FieldSpec],
 ) -> Vec<(String, Value)> {
@@ -213,7 +219,7 @@ pub(super) fn query_schemas(
     if let Some(members) = members.as_object_mut() {
         members.extend(super::page::members());
     }
-    let paths = expandable(registry, module);
+    let paths = expandable(modules, module);
     if !paths.is_empty() {
         members["expand"] = expand_schema(paths);
         members["expand"]["description"] = json!(EXPAND);
@@ -226,11 +232,11 @@ pub(super) fn query_schemas(
     });
     vec![
         (query_name(singular), query),
-        (filter, filter_schema(registry, module, system)),
+        (filter, filter_schema(modules, module, system)),
     ]
 }
 
-fn filter_schema(registry: &Registry, module: &CompiledModule, system: &[FieldSpec]) -> Value {
+fn filter_schema(modules: Modules<'_>, module: &CompiledModule, system: &[FieldSpec]) -> Value {
     let singular = module.singular().as_str();
     let itself = || reference(&filter_name(singular));
     let list = |words: &str| json!({"type": "array", "maxItems": MAX_CONDITIONS, "items": itself(), "description": words});
@@ -245,7 +251,7 @@ fn filter_schema(registry: &Registry, module: &CompiledModule, system: &[FieldSp
     for field in system.iter().chain(module.comparable()) {
         properties.insert(field.name.to_string(), condition(singular, field));
     }
-    properties.extend(super::through::members(registry, module));
+    properties.extend(super::through::members(modules, module));
     json!({
         "type": "object",
         "description": format!(

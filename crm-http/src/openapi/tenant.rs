@@ -12,7 +12,7 @@ use crm_core::{Crm, Error, Scope};
 use serde_json::Value;
 
 use super::field::named_schema;
-use super::{OpenApi, for_each_operation, module};
+use super::{Modules, OpenApi, for_each_operation, module};
 use crate::problem::Problem;
 
 /// Most documents that are kept.
@@ -48,7 +48,7 @@ impl OpenApi {
             return Ok(Some(body.clone()));
         }
         let modules: Vec<_> = scope.modules().map(AsRef::as_ref).collect();
-        let document = self.merge(crm.registry(), &modules, &offered);
+        let document = self.merge(&modules, &offered);
         let body = Bytes::from(serde_json::to_vec(&document).map_err(Error::internal)?);
         let mut kept = self.tenants.lock();
         if kept.len() >= KEPT {
@@ -59,20 +59,20 @@ impl OpenApi {
     }
 
     /// The document of the caller's tenant, without what its plugins offer.
-    fn of(&self, crm: &Crm, scope: &Scope) -> Value {
+    fn of(&self, scope: &Scope) -> Value {
         let modules: Vec<_> = scope.modules().map(AsRef::as_ref).collect();
-        self.merge(crm.registry(), &modules, &[])
+        self.merge(&modules, &[])
     }
 
     /// Refuses a module whose schemas or operations would be called like others in the document.
     pub(crate) fn refuse_taken(
         &self,
-        crm: &Crm,
         scope: &Scope,
         candidate: &CompiledModule,
     ) -> Result<(), Problem> {
-        let mut document = self.of(crm, scope);
-        let described = module::describe(crm.registry(), candidate);
+        let mut document = self.of(scope);
+        let modules: Vec<_> = scope.modules().map(AsRef::as_ref).collect();
+        let described = module::describe(Modules(&modules), candidate);
         let schemas = &document["components"]["schemas"];
         let mut taken = described
             .schemas
@@ -101,7 +101,6 @@ impl OpenApi {
     /// Refuses an enum whose values would be called like another schema of the document.
     pub(crate) fn refuse_taken_values(
         &self,
-        crm: &Crm,
         scope: &Scope,
         module: &CompiledModule,
         field: &FieldSpec,
@@ -113,7 +112,7 @@ impl OpenApi {
         if module.position(field.name.as_str()).is_some() {
             return Ok(());
         }
-        let document = self.of(crm, scope);
+        let document = self.of(scope);
         match document["components"]["schemas"].get(&name) {
             None => Ok(()),
             Some(_) => {

@@ -71,8 +71,8 @@ struct FieldBody {
     #[oai(validator(max_length = 48))]
     name: String,
     /// `text`, `long_text`, `email`, `phone`, `url`, `integer`, `decimal`, `money`, `currency`,
-    /// `bool`, `instant`, `date`, `time`, `zoned`, `uuid`, `enum`, `tags` or `json`, as in the
-    /// declaration of a module; no references.
+    /// `bool`, `instant`, `date`, `time`, `zoned`, `uuid`, `enum`, `tags`, `json` or `reference`, as in
+    /// the declaration of a module.
     #[oai(rename = "type", validator(max_length = 48))]
     kind: String,
     /// One sentence for the documentation.
@@ -119,6 +119,13 @@ struct FieldBody {
     max_length: Option<u32>,
     /// Of JSON: most bytes.
     max_bytes: Option<u32>,
+    /// Of a reference: the module referred to, one of the application's or of the tenant's own.
+    #[oai(validator(max_length = 48))]
+    module: Option<String>,
+    /// Of a reference: what becomes of the record when the other one is deleted: `restrict`, which
+    /// is that it cannot be, `cascade` or `set_null`.
+    #[oai(validator(max_length = 8))]
+    on_delete: Option<String>,
 }
 
 /// Changes of a field; absent members stay.
@@ -197,8 +204,8 @@ impl Modules {
     /// Declare a module
     ///
     /// Its operations are there at once, for whoever gets its permissions, and in the document that
-    /// callers of the tenant are answered at `/openapi.json`. It has no references, no state
-    /// machines, no further indexes. Permission: `modules.create`.
+    /// callers of the tenant are answered at `/openapi.json`. It has no state machines and no further
+    /// indexes. Permission: `modules.create`.
     #[oai(path = "/", method = "post", operation_id = "create_module")]
     async fn create(
         &self,
@@ -212,7 +219,7 @@ impl Modules {
         Exchange::of(request)?
             .app
             .openapi
-            .refuse_taken(&self.crm, &caller, &candidate)?;
+            .refuse_taken(&caller, &candidate)?;
         let reply = ModuleReply {
             is_custom: true,
             ..ModuleReply::from(&candidate)
@@ -223,8 +230,9 @@ impl Modules {
 
     /// Delete a module
     ///
-    /// Only modules that the tenant declared. Refused as `module_not_empty` while there are records,
-    /// unless `destroy_data=true` says that they go with it. Permission: `modules.delete`.
+    /// Only modules that the tenant declared. Refused as `module_in_use` while a field of another
+    /// module refers to it, and as `module_not_empty` while there are records, unless
+    /// `destroy_data=true` says that they go with it. Permission: `modules.delete`.
     #[oai(path = "/:module", method = "delete", operation_id = "delete_module")]
     async fn delete(
         &self,
@@ -266,7 +274,8 @@ impl Modules {
 
     /// Add a field to a module
     ///
-    /// A removed field of the same name comes back with its values. Permission: `modules.update`.
+    /// A removed field of the same name comes back with its values; a removed reference is purged first.
+    /// Permission: `modules.update`.
     #[oai(
         path = "/:module/fields",
         method = "post",
@@ -285,7 +294,7 @@ impl Modules {
         Exchange::of(request)?
             .app
             .openapi
-            .refuse_taken_values(&self.crm, &caller, known, &spec)?;
+            .refuse_taken_values(&caller, known, &spec)?;
         let fields = self.crm.custom_fields();
         let field = fields.declare(&permit, &module.0, spec).await?;
         Ok(Created(field.into()))

@@ -8,6 +8,7 @@ crate::on_both_databases! {
     a_custom_field_is_in_the_records_and_the_document_of_its_tenant_alone
     a_custom_field_is_declared_changed_removed_brought_back_and_purged
     a_module_is_declared_used_and_destroyed_over_the_api
+    a_reference_of_a_tenants_own_is_in_its_records_and_its_document
     declarations_that_cannot_be_are_refused_with_their_place
 }
 
@@ -279,6 +280,88 @@ async fn a_module_is_declared_used_and_destroyed_over_the_api(database: Database
     app.close().await;
 }
 
+async fn a_reference_of_a_tenants_own_is_in_its_records_and_its_document(database: Database) {
+    let app = App::start(database).await;
+    let foreign = app.foreign_admin().await;
+    let projects = json!({"name": "projects", "singular": "project", "fields": [
+        {"name": "title", "type": "text", "required": true},
+        {"name": "lead_id", "type": "reference", "module": "contacts", "on_delete": "set_null"},
+        {"name": "above_id", "type": "reference", "module": "projects"},
+    ]});
+    app.admin
+        .post("/api/v1/modules", projects)
+        .await
+        .expect(201);
+    let field = json!({"name": "project_id", "type": "reference", "module": "projects"});
+    let made = app.admin.post(FIELDS, field.clone()).await.expect(201);
+    assert_eq!(
+        (&made["declaration"], &made["indexed"]),
+        (&field, &json!(true))
+    );
+
+    // Every reply is held against the tenant's document from here on.
+    let ada = app.admin.informed().await;
+    let own = app.admin.get("/openapi.json").await.expect(200);
+    let view = &own["components"]["schemas"]["ContactView"]["properties"]["project"];
+    assert_eq!(view["allOf"][0]["$ref"], "#/components/schemas/ProjectView");
+    let list = own["paths"]["/api/v1/contacts"]["get"]["parameters"].to_string();
+    assert!(
+        list.contains("project_id.title[contains]") && list.contains("project_id.lead_id"),
+        "{list}"
+    );
+    let alpha = json!({"title": "Alpha"});
+    let alpha = ada.post("/api/v1/projects", alpha).await.expect(201);
+    let body = json!({"name": "Grace", "project_id": alpha["id"]});
+    let grace = ada.post("/api/v1/contacts", body).await.expect(201);
+    let lead = json!({"lead_id": grace["id"], "above_id": null});
+    let path = format!("/api/v1/projects/{}", alpha["id"].as_str().unwrap());
+    ada.patch(&path, lead).await.expect(200);
+    let asked = "/api/v1/contacts?project_id.title[contains]=lph&expand=project_id.lead_id";
+    let page = ada.get(asked).await.expect(200);
+    assert_eq!(page["data"][0]["project"]["lead"]["name"], "Grace");
+    let body = json!({"filter": {"project_id.title": "Alpha"}, "expand": ["project_id"]});
+    let page = ada.post("/api/v1/contacts/query", body).await.expect(200);
+    assert_eq!(page["data"][0]["project"]["title"], "Alpha");
+    let export = ada.get("/api/v1/contacts/export?format=csv").await;
+    let id = alpha["id"].as_str().unwrap().to_owned();
+    assert!(
+        export.body.contains(",project_id") && export.body.contains(&id),
+        "{export}"
+    );
+
+    let refused = ada.delete(&path).await;
+    assert_eq!(refused.problem(), (409, "has_dependents".into()));
+    let refused = ada
+        .delete("/api/v1/modules/projects?destroy_data=true")
+        .await;
+    assert_eq!(refused.problem(), (409, "module_in_use".into()));
+    let grace = format!("/api/v1/contacts/{}", grace["id"].as_str().unwrap());
+    ada.delete(&grace).await.expect(204);
+    let left = ada.get(&path).await.expect(200);
+    assert_eq!(
+        (&left["lead_id"], &left["version"]),
+        (&Value::Null, &json!(3))
+    );
+
+    // The record of another tenant is none.
+    let same = json!({"name": "projects", "singular": "project", "fields": [
+        {"name": "title", "type": "text"}]});
+    foreign.post("/api/v1/modules", same).await.expect(201);
+    let theirs = foreign
+        .post("/api/v1/projects", json!({"title": "theirs"}))
+        .await;
+    let theirs = theirs.expect(201)["id"].clone();
+    for id in [theirs, json!("018f4e2a-0000-7000-8000-000000000000")] {
+        let body = json!({"name": "Eve", "project_id": id});
+        let refused = ada.post("/api/v1/contacts", body).await.expect(422);
+        let error = &refused["errors"][0];
+        assert_eq!(error["pointer"], "/project_id");
+        assert_eq!(error["code"], "unknown_reference");
+        assert_eq!(error["message"], "there is no such record in projects");
+    }
+    app.close().await;
+}
+
 async fn declarations_that_cannot_be_are_refused_with_their_place(database: Database) {
     let app = App::start(database).await;
     for (body, pointer, code) in [
@@ -315,9 +398,19 @@ async fn declarations_that_cannot_be_are_refused_with_their_place(database: Data
             "out_of_range",
         ),
         (
-            json!({"name": "a", "type": "reference"}),
+            json!({"name": "a", "type": "references", "module": "deals"}),
             "/type",
             "invalid",
+        ),
+        (
+            json!({"name": "a", "type": "reference"}),
+            "/module",
+            "invalid",
+        ),
+        (
+            json!({"name": "a", "type": "reference", "module": "moons"}),
+            "/module",
+            "unknown_module",
         ),
         (json!({"type": "text"}), "/name", "required"),
     ] {

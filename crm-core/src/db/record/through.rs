@@ -2,7 +2,7 @@
 
 use super::Statements;
 use crate::db::Sql;
-use crate::record::Through;
+use crate::record::{Field, Through};
 
 impl Statements {
     /// One of the records that the field refers to meets the condition.
@@ -33,8 +33,13 @@ impl Statements {
             sql.push(".id AND referred.tenant_id = link.tenant_id AND referred.id = link.to_id)");
         } else {
             sql.push("referred.tenant_id = ").ident(table);
-            sql.push(".tenant_id AND referred.id = ").ident(table);
-            sql.push(".").ident(&field.name).push(")");
+            sql.push(".tenant_id AND referred.id = ");
+            match self.module.is_custom(through.field()) {
+                // What is called `custom` is outside: the records inside have two columns.
+                true => self.column(sql, Field::Declared(through.field())),
+                false => drop(sql.ident(table).push(".").ident(&field.name)),
+            }
+            sql.push(")");
         }
     }
 }
@@ -53,7 +58,7 @@ mod tests {
     use crate::id::TenantId;
     use crate::module::{CompiledModule, ModuleSpec};
     use crate::reach::Reach;
-    use crate::record::{Comparison, Field, Filter, Query};
+    use crate::record::{Comparison, Filter, Query};
     use crate::value::Value;
 
     const FIRMS: &str = r#"

@@ -111,6 +111,18 @@ impl CompiledModule {
         self.spec.fields[position].required && !self.is_custom(position)
     }
 
+    /// Whether foreign keys of the database hold what the field at `position` refers to. None does so
+    /// of a tenant's own fields, which are no columns.
+    pub(crate) fn is_keyed(&self, position: usize) -> bool {
+        self.spec.fields[position].kind.has_key() && !self.is_custom(position)
+    }
+
+    /// The tenant's references, each with its position.
+    pub(crate) fn custom_references(&self) -> impl Iterator<Item = (usize, &FieldSpec)> {
+        let fields = self.spec.fields.iter().enumerate().skip(self.declared());
+        fields.filter(|(_, field)| field.kind.is_reference())
+    }
+
     pub(crate) fn has_custom(&self) -> bool {
         self.custom.is_some()
     }

@@ -195,6 +195,9 @@ pub(super) async fn diverge(
     )?;
     let own = json!({"name": "isolation_other", "type": "text", "unique": true});
     need("a custom field", field(crm, &scope, &own).await)?;
+    // In the tenant itself nothing refers to the module from outside.
+    let own = json!({"name": "isolation_visit_id", "type": "reference", "module": OWN_MODULE});
+    need("a reference", field(crm, &scope, &own).await)?;
     let provider = identity::more(crm, &scope, cast).await;
     cast.provider.other = need("more identity providers", provider)?;
     cast.audit.other = need("the audit log", newest_entry(crm, &scope).await)?;
@@ -227,6 +230,7 @@ async fn declare(crm: &Crm, tenant: TenantId) -> Result<()> {
     ] {
         field(crm, &scope, &declaration).await?;
     }
+    let first = first_module(crm)?;
     let spec = json!({
         "name": OWN_MODULE,
         "singular": "isolation_visit",
@@ -234,6 +238,8 @@ async fn declare(crm: &Crm, tenant: TenantId) -> Result<()> {
             {"name": "day", "type": "date", "sort": true, "required": true},
             {"name": "note", "type": "text", "search": true, "unique": true, "sort": true},
             {"name": "hours", "type": "integer"},
+            {"name": "about_id", "type": "reference", "module": first.name(), "on_delete": "cascade"},
+            {"name": "above_id", "type": "reference", "module": OWN_MODULE, "on_delete": "set_null"},
         ],
     });
     let spec: ModuleSpec = serde_json::from_value(spec).map_err(Error::internal)?;

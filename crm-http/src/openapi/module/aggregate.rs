@@ -1,6 +1,5 @@
 //! The operations that answer figures about records.
 
-use crm_core::Registry;
 use crm_core::module::{CompiledModule, FieldSpec, FieldType, MoneyCurrency};
 use crm_core::record::{Aggregate, Function, GroupKey};
 use serde_json::{Value, json};
@@ -9,8 +8,9 @@ use super::super::field::{filters, operators_of};
 use super::super::{figures, through};
 use super::list::search_parameter;
 use super::{Words, answer, system_fields};
+use crate::openapi::Modules;
 
-pub(super) fn aggregate(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+pub(super) fn aggregate(modules: Modules<'_>, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("aggregate_{}", words.plural);
     let notes = "Counts, exact sums and averages (as text), extremes, by group, of the records that \
         a list with the same conditions shows; the parts of the calendar are those of UTC. ";
@@ -24,7 +24,7 @@ pub(super) fn aggregate(registry: &Registry, words: &Words<'_>, module: &Compile
         true => "Figures about amounts are of one currency: group by it, or filter by one. ",
         false => "",
     };
-    let notes = &format!("{notes}{currencies}{}", through::words(registry, module));
+    let notes = &format!("{notes}{currencies}{}", through::words(modules, module));
     let summary = format!("Figures about {}", words.plural);
     let mut operation = words.operation("read", id, summary, notes);
     let several =
@@ -72,7 +72,7 @@ pub(super) fn aggregate(registry: &Registry, words: &Words<'_>, module: &Compile
     for field in system_fields().iter().chain(module.comparable()) {
         parameters.extend(filters(words.singular, field, operators_of(field)));
     }
-    parameters.extend(through::parameters(registry, module));
+    parameters.extend(through::parameters(modules, module));
     operation["parameters"] = Value::Array(parameters);
     let schema = format!("{}Aggregate", words.record());
     let mut groups = answer("The groups, in the order of their keys.", &schema);
@@ -81,11 +81,11 @@ pub(super) fn aggregate(registry: &Registry, words: &Words<'_>, module: &Compile
     operation
 }
 
-pub(super) fn funnel(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+pub(super) fn funnel(modules: Modules<'_>, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("funnel_{}", words.plural);
     let notes = "How many records are in each state, how many came so far, and what share goes on; \
         of the records that a list with the same conditions shows. ";
-    let notes = &format!("{notes}{}", through::words(registry, module));
+    let notes = &format!("{notes}{}", through::words(modules, module));
     let summary = format!("The funnel of {}", words.plural);
     let mut operation = words.operation("read", id, summary, notes);
     let mut parameters = figures::funnel_parameters(module);
@@ -93,7 +93,7 @@ pub(super) fn funnel(registry: &Registry, words: &Words<'_>, module: &CompiledMo
     for field in system_fields().iter().chain(module.comparable()) {
         parameters.extend(filters(words.singular, field, operators_of(field)));
     }
-    parameters.extend(through::parameters(registry, module));
+    parameters.extend(through::parameters(modules, module));
     operation["parameters"] = Value::Array(parameters);
     let schema = format!("{}Funnel", words.record());
     let mut steps = answer("The steps, in the order of the field's values.", &schema);

@@ -1,6 +1,5 @@
 //! The operations that answer pages of records.
 
-use crm_core::Registry;
 use crm_core::module::CompiledModule;
 use crm_core::record::Query;
 use serde_json::{Value, json};
@@ -8,14 +7,15 @@ use serde_json::{Value, json};
 use super::super::field::{filters, operators_of, reference};
 use super::super::{page as numbered, read, through};
 use super::{Words, answer, body, system_fields};
+use crate::openapi::Modules;
 
-pub(super) fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+pub(super) fn list(modules: Modules<'_>, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("list_{}", words.plural);
     let notes = "Conditions are joined by and; words are searched as parts of texts. \
         Pages follow each other by `cursor`. ";
-    let notes = &format!("{notes}{}", through::words(registry, module));
+    let notes = &format!("{notes}{}", through::words(modules, module));
     let mut operation = words.operation("read", id, format!("List {}", words.plural), notes);
-    operation["parameters"] = Value::Array(list_parameters(registry, words, module));
+    operation["parameters"] = Value::Array(list_parameters(modules, words, module));
     operation["responses"] = json!({
         "200": answer("A page of records.", &format!("{}List", words.record())),
     });
@@ -23,7 +23,7 @@ pub(super) fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModu
 }
 
 pub(super) fn list_parameters(
-    registry: &Registry,
+    modules: Modules<'_>,
     words: &Words<'_>,
     module: &CompiledModule,
 ) -> Vec<Value> {
@@ -48,11 +48,11 @@ pub(super) fn list_parameters(
         ),
     ];
     parameters.extend(numbered::parameters());
-    parameters.extend(read::view_parameters(registry, module));
+    parameters.extend(read::view_parameters(modules, module));
     for field in system_fields().iter().chain(module.comparable()) {
         parameters.extend(filters(words.singular, field, operators_of(field)));
     }
-    parameters.extend(through::parameters(registry, module));
+    parameters.extend(through::parameters(modules, module));
     parameters
 }
 

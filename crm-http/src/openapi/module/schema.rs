@@ -1,6 +1,5 @@
 //! The schemas of a module's records and of what is sent about them.
 
-use crm_core::Registry;
 use crm_core::module::CompiledModule;
 use serde_json::{Map, Value, json};
 
@@ -9,9 +8,10 @@ use super::super::{example, read, write};
 use super::aggregate::groups;
 use super::list::page;
 use super::{Words, bulk, merge, nearest, system_fields, trash};
+use crate::openapi::Modules;
 
 pub(super) fn schemas(
-    registry: &Registry,
+    modules: Modules<'_>,
     words: &Words<'_>,
     module: &CompiledModule,
 ) -> Map<String, Value> {
@@ -46,8 +46,8 @@ pub(super) fn schemas(
             property["nullable"] = json!(true);
         }
     }
-    let view = read::view_schema(registry, module, &stored);
-    let trash = trash::schemas(registry, words, module, &stored);
+    let view = read::view_schema(modules, module, &stored);
+    let trash = trash::schemas(modules, words, module, &stored);
     let words_of = module.spec().description.trim();
     let whole = json!({
         "type": "object",
@@ -102,7 +102,7 @@ pub(super) fn schemas(
     schemas.extend(bulk::schemas(words, module));
     schemas.extend(merge::schemas(words, module));
     schemas.extend(nearest::schemas(words, module));
-    schemas.extend(read::query_schemas(registry, module, &system_fields()));
+    schemas.extend(read::query_schemas(modules, module, &system_fields()));
     schemas.extend(
         module
             .fields()

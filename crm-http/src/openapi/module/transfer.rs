@@ -1,17 +1,17 @@
 //! Import and export of a module in the document.
 
-use crm_core::Registry;
 use crm_core::module::CompiledModule;
 use serde_json::{Map, Value, json};
 
 use super::list::list_parameters;
 use super::{Words, header, reference};
 use crate::modules::{BASE, MEDIA_TYPES, OF_PAGES};
+use crate::openapi::Modules;
 use crate::openapi::write::{idempotency_key, replayed};
 
 /// The paths of a module's import and export.
 pub(super) fn paths(
-    registry: &Registry,
+    modules: Modules<'_>,
     words: &Words<'_>,
     module: &CompiledModule,
 ) -> Map<String, Value> {
@@ -23,7 +23,7 @@ pub(super) fn paths(
         ),
         (
             format!("{path}/export"),
-            json!({"get": export(registry, words, module)}),
+            json!({"get": export(modules, words, module)}),
         ),
     ])
 }
@@ -110,7 +110,7 @@ fn import(words: &Words<'_>, module: &CompiledModule) -> Value {
     operation
 }
 
-fn export(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+fn export(modules: Modules<'_>, words: &Words<'_>, module: &CompiledModule) -> Value {
     let notes = "All records that the conditions match, as a file. In CSV, cells that a spreadsheet \
         would run as a formula (they begin with `=`, `+`, `-`, `@`, a tab or a carriage return) \
         carry an apostrophe in front; an import takes it away again. ";
@@ -127,7 +127,7 @@ fn export(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Va
         OF_PAGES.contains(&name)
     };
     parameters.extend(
-        list_parameters(registry, words, module)
+        list_parameters(modules, words, module)
             .into_iter()
             .filter(|parameter| !of_pages(parameter)),
     );

@@ -1,17 +1,17 @@
 //! What the trash, and required versions, add to the document.
 
-use crm_core::Registry;
 use crm_core::module::CompiledModule;
 use serde_json::{Map, Value, json};
 
 use super::list::{list_parameters, page};
 use super::{Words, answer, id_parameter, if_match, versioned};
 use crate::modules::BASE;
+use crate::openapi::Modules;
 use crate::openapi::{error, read, write};
 
 /// The paths of a module's trash; none for modules without one.
 pub(super) fn paths(
-    registry: &Registry,
+    modules: Modules<'_>,
     words: &Words<'_>,
     module: &CompiledModule,
 ) -> Map<String, Value> {
@@ -22,7 +22,7 @@ pub(super) fn paths(
     Map::from_iter([
         (
             format!("{path}/trash"),
-            json!({"get": list(registry, words, module)}),
+            json!({"get": list(modules, words, module)}),
         ),
         (
             format!("{path}/{{id}}/restore"),
@@ -37,7 +37,7 @@ pub(super) fn paths(
 
 /// The schemas of a module's trash.
 pub(super) fn schemas(
-    registry: &Registry,
+    modules: Modules<'_>,
     words: &Words<'_>,
     module: &CompiledModule,
     stored: &Map<String, Value>,
@@ -52,7 +52,7 @@ pub(super) fn schemas(
         json!({"type": "string", "format": "date-time", "readOnly": true,
             "description": "Since when it is in the trash."}),
     );
-    let mut view = read::view_schema(registry, module, &stored);
+    let mut view = read::view_schema(modules, module, &stored);
     view["required"] = json!(["id", "version", "deleted_at"]);
     Map::from_iter([
         (
@@ -63,7 +63,7 @@ pub(super) fn schemas(
     ])
 }
 
-fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Value {
+fn list(modules: Modules<'_>, words: &Words<'_>, module: &CompiledModule) -> Value {
     let id = format!("list_{}_trash", words.plural);
     let summary = format!("List deleted {}", words.plural);
     let notes = format!(
@@ -71,7 +71,7 @@ fn list(registry: &Registry, words: &Words<'_>, module: &CompiledModule) -> Valu
         words.plural
     );
     let mut operation = words.operation("delete", id, summary, &notes);
-    operation["parameters"] = Value::Array(list_parameters(registry, words, module));
+    operation["parameters"] = Value::Array(list_parameters(modules, words, module));
     operation["responses"] = json!({
         "200": answer("A page of records in the trash.", &format!("{}TrashList", words.record())),
     });

@@ -35,8 +35,7 @@ pub(super) async fn reads(it: &Stage) -> Result<()> {
     let names: Vec<&str> = references.map(|field| field.name.as_str()).collect();
     let mut view = View::default();
     let names = names.into_iter().take(MAX_EXPAND);
-    view.expand(it.crm.registry(), &module, names)
-        .map_err(invalid)?;
+    view.expand(&scope, &module, names).map_err(invalid)?;
     let viewed = it.crm.records().view(&permit, records, &view).await;
     let viewed = viewed.map(|records| serde_json::to_string(&records).unwrap_or_default());
     it.say("expand", viewed);
