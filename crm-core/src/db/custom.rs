@@ -210,7 +210,7 @@ mod tests {
     use crate::custom::CustomField;
     use crate::db::ddl::create_table;
     use crate::db::record::{Part, SearchPath, Statements, Stretch};
-    use crate::id::TenantId;
+    use crate::id::{RecordId, TenantId};
     use crate::module::ModuleSpec;
     use crate::record::{Query, Sort};
 
@@ -231,6 +231,50 @@ mod tests {
             .extended(&fields, Dialect::Sqlite)
     }
 
+    /// The module's table with the indexes of its custom fields.
+    async fn with_indexes(module: &CompiledModule) -> SqliteConnection {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let mut script = vec!["CREATE TABLE tenants (id BLOB PRIMARY KEY)".to_owned()];
+        let mut declared = module.spec().clone();
+        declared.fields.truncate(1);
+        script.extend(create_table(&declared, Dialect::Sqlite));
+        let indexes =
+            (1..module.fields().len()).map(|at| create_index(module, at, Dialect::Sqlite).unwrap());
+        script.extend(indexes.map(|sql| sql.text.as_str().to_owned()));
+        for sql in script {
+            let run = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection);
+            run.await.unwrap();
+        }
+        connection
+    }
+
+    async fn plan(connection: &mut SqliteConnection, sql: &Sql) -> Vec<String> {
+        let explain = format!("EXPLAIN QUERY PLAN {}", sql.text.as_str());
+        let rows = sqlx::query(AssertSqlSafe(explain)).fetch_all(connection);
+        let rows = rows.await.unwrap();
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
+    #[tokio::test]
+    async fn what_refers_by_a_custom_field_is_found_by_its_index() {
+        let module = boxes(&[r#"{"name": "of_id", "type": "reference", "module": "boxes"}"#]);
+        let mut connection = with_indexes(&module).await;
+        let statements = Statements::new(&module, Dialect::Sqlite);
+        let (tenant, id) = (TenantId(Uuid::nil()), RecordId(Uuid::nil()));
+        for ids in [vec![id], vec![id, id]] {
+            let to = (module.name(), ids.as_slice());
+            let asked = [
+                statements.referrers(tenant, 1, to, 9),
+                statements.referring(tenant, 1, to, 9),
+            ];
+            for sql in asked {
+                let plan = plan(&mut connection, &sql).await;
+                let search = "SEARCH boxes USING INDEX boxes.of_id.f7.index";
+                assert!(plan[0].starts_with(search), "{plan:?}");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn an_order_by_a_custom_field_is_read_from_its_index() {
         let module = boxes(&[
@@ -238,17 +282,7 @@ mod tests {
             r#"{"name": "email", "type": "email", "sort": true}"#,
             r#"{"name": "code", "type": "text", "sort": true, "unique": true}"#,
         ]);
-        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        let mut script = vec!["CREATE TABLE tenants (id BLOB PRIMARY KEY)".to_owned()];
-        let mut declared = module.spec().clone();
-        declared.fields.truncate(1);
-        script.extend(create_table(&declared, Dialect::Sqlite));
-        let indexes = (1..4).map(|at| create_index(&module, at, Dialect::Sqlite).unwrap());
-        script.extend(indexes.map(|sql| sql.text.as_str().to_owned()));
-        for sql in script {
-            let run = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection);
-            run.await.unwrap();
-        }
+        let mut connection = with_indexes(&module).await;
         for (sort, index) in [
             ("size", "boxes.size.f7.index"),
             ("-email", "boxes.email.f8.index"),
@@ -272,12 +306,8 @@ mod tests {
                 &query,
                 stretch,
             );
-            let explain = format!("EXPLAIN QUERY PLAN {}", sql.text.as_str());
-            let rows = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut connection);
-            let rows = rows.await.unwrap();
-            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
             assert_eq!(
-                plan,
+                plan(&mut connection, &sql).await,
                 [format!("SEARCH boxes USING INDEX {index} (tenant_id=?)")],
                 "{sort}"
             );

@@ -153,7 +153,12 @@ impl Statements {
     ) -> Sql {
         let mut sql = self.select();
         self.refer(&mut sql, tenant, position, to);
-        sql.push(" ORDER BY id LIMIT ").number(limit as u64);
+        // SQLite would rather read all records of the tenant, which stand in the order of their ids.
+        sql.push(match self.dialect {
+            Dialect::Sqlite => " ORDER BY +id LIMIT ",
+            Dialect::Postgres => " ORDER BY id LIMIT ",
+        });
+        sql.number(limit as u64);
         if self.dialect == Dialect::Postgres {
             sql.push(" FOR UPDATE");
         }
