@@ -166,6 +166,7 @@ impl CustomFields {
 }
 
 /// The inside of a transaction that holds the lock on the tenant's policy.
+#[derive(Clone)]
 struct Write {
     scope: Scope,
     module: Arc<CompiledModule>,

@@ -68,11 +68,11 @@ impl CustomModules {
         let module = scope.module(name).filter(|module| module.is_tenants());
         let module = module.ok_or(Error::NotFound)?.clone();
         let tenant = scope.tenant();
+        let write = Write { scope, module };
         let destroyed = match loss {
-            DataLoss::Accepted => self.destroy(tenant, &module).await?,
+            DataLoss::Accepted => self.destroy(&write).await?,
             DataLoss::Refused => 0,
         };
-        let write = Write { scope, module };
         self.core
             .policy
             .write(tenant, move |tx| Box::pin(write.delete(tx, destroyed)))
@@ -81,8 +81,13 @@ impl CustomModules {
     }
 
     /// Deletes all records, some at a time; answers how many.
-    async fn destroy(&self, tenant: TenantId, module: &Arc<CompiledModule>) -> Result<u64> {
-        let mut destroyed = 0;
+    async fn destroy(&self, write: &Write) -> Result<u64> {
+        let (tenant, module, mut destroyed) = (write.tenant(), &write.module, 0);
+        let cut = write.clone();
+        self.core
+            .policy
+            .write(tenant, |tx| Box::pin(cut.cut(tx)))
+            .await?;
         loop {
             let module = module.clone();
             let batch = self.core.db.write(move |tx| {
@@ -226,6 +231,19 @@ impl Write {
         });
         let entity = (OBJECT, Some(self.name().to_string()));
         journal::audit(tx, &self.scope, "modules.create", entity, None, Some(after)).await
+    }
+
+    /// Takes the module's references to itself out of use, so that none is left to a record that is
+    /// destroyed, whatever keeps the module from its end.
+    async fn cut(self, tx: &mut Tx<'_>) -> Result<()> {
+        refuse_referred(tx, self.tenant(), self.name()).await?;
+        for field in self.fields(tx).await? {
+            let in_use = field.removed_at.is_none();
+            if in_use && field.spec.kind.targets().contains(self.name()) {
+                self.clone().remove(tx, field.spec.name.to_string()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn delete(self, tx: &mut Tx<'_>, destroyed: u64) -> Result<()> {
