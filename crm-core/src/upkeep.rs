@@ -27,7 +27,8 @@ use crate::identity;
 const MOST: usize = 256;
 /// Most numbers that one process relies on; the others are counted.
 const MOST_COUNTED: usize = 100_000;
-/// How often to look for what comes due by itself: impersonations that reach their end.
+/// How often to look for what comes due by itself: impersonations that reach their end, registrations
+/// whose links are out of date.
 const EVERY: Duration = Duration::from_secs(60);
 /// How long a sample tells enough.
 const SAMPLED: TimeDelta = TimeDelta::hours(1);
@@ -125,13 +126,10 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let wait = || tokio::time::timeout(EVERY, core.upkeep.wake.notified());
     while let Some(woken) = stop.run_until_cancelled(wait()).await {
         if woken.is_err()
-            && let Err(error) = identity::tell_expired_impersonations(&core).await
+            && let Err(error) = come_due(&core).await
         {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(
-                error,
-                "ends of impersonations were not told; the next look does"
-            );
+            tracing::warn!(error, "what came due was not done; the next look does");
         }
         while !stop.is_cancelled()
             && let Some(task) = core.upkeep.take()
@@ -146,13 +144,19 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
 
 /// Does what has come due, and takes one step of each task that waits now; answers how many waited.
 pub(crate) async fn round(core: &Arc<Core>) -> Result<usize> {
-    identity::tell_expired_impersonations(core).await?;
+    come_due(core).await?;
     let tasks = std::mem::take(&mut *core.upkeep.waiting.lock());
     let count = tasks.len();
     for task in tasks {
         step(core, task).await?;
     }
     Ok(count)
+}
+
+/// Does what comes due by itself.
+async fn come_due(core: &Core) -> Result<()> {
+    identity::tell_expired_impersonations(core).await?;
+    identity::forget_late_registrations(core).await
 }
 
 /// Takes one step, and asks for the next one where there may be more to do.

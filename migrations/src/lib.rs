@@ -34,6 +34,7 @@ macro_rules! migrations {
             migration!($folder, 22, "0022", "waits_and_counts"),
             migration!($folder, 23, "0023", "custom_references"),
             migration!($folder, 24, "0024", "occasions"),
+            migration!($folder, 25, "0025", "registrations"),
         ]
     };
 }

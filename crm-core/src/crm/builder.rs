@@ -17,7 +17,9 @@ use crate::egress::Egress;
 use crate::error::{Error, Result};
 use crate::field_list::Views;
 use crate::hook::PluginHost;
-use crate::identity::{self, Identity, IdentityOptions, PasswordCost, PasswordPolicy, SigningKeys};
+use crate::identity::{
+    self, Identity, IdentityOptions, PasswordCost, PasswordPolicy, RegistrationPolicy, SigningKeys,
+};
 use crate::job::{JobKind, Jobs};
 use crate::mail::{MailOptions, Post};
 use crate::module::{Module, ModuleSpec};
@@ -202,6 +204,12 @@ impl Builder {
         self
     }
 
+    /// Who may make an account and a tenant without being asked to; nobody unless set.
+    pub fn registration(mut self, policy: RegistrationPolicy) -> Self {
+        self.identity.registration = policy;
+        self
+    }
+
     /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
     pub fn login_limit(mut self, attempts: u32) -> Self {
         self.identity.login_limit = attempts;
@@ -224,6 +232,12 @@ impl Builder {
             "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
         ))?;
         let keys = SigningKeys::from_secret(&secret)?;
+        if self.identity.registration == RegistrationPolicy::Verified && self.mail.mailer.is_none()
+        {
+            return Err(Error::Configuration(
+                "registrations that are confirmed by mail need something that sends mails".into(),
+            ));
+        }
         let registry = Arc::new(Registry::told_by(specs, &self.clock)?);
         self.hooks.check(&registry)?;
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Accounts, Login, NewUser, PasswordCost, Registration, Session};
 use crate::audit::AuditQuery;
 use crate::clock::{Clock, Fixed};
-use crate::crm::Crm;
+use crate::crm::{Builder, Crm};
 use crate::db::{ColumnType, DatabaseOptions, Durability, Sql};
 use crate::error::{Error, Result as CrmResult};
 use crate::id::{TenantId, UserId};
@@ -73,9 +73,18 @@ pub(super) fn refused_field<T>(result: CrmResult<T>) -> (String, &'static str) {
 
 impl World {
     pub(super) async fn empty(backend: Backend) -> Result<Self> {
+        Self::with(backend, |builder| builder).await
+    }
+
+    /// Without anybody, and with more to it.
+    pub(super) async fn with(
+        backend: Backend,
+        more: impl FnOnce(Builder) -> Builder,
+    ) -> Result<Self> {
         let start = DateTime::from_timestamp(1_800_000_000, 0).context("an instant")?;
         let (clock, fixed) = Clock::fixed(start, 1);
-        let crm = Self::build(&backend, clock, PasswordCost::LOWEST).await?;
+        let builder = Self::builder(&backend, clock, PasswordCost::LOWEST);
+        let crm = more(builder).build().await?;
         Ok(Self {
             crm,
             clock: fixed,
@@ -92,17 +101,20 @@ impl World {
     }
 
     async fn build(backend: &Backend, clock: Clock, cost: PasswordCost) -> Result<Crm> {
+        Ok(Self::builder(backend, clock, cost).build().await?)
+    }
+
+    fn builder(backend: &Backend, clock: Clock, cost: PasswordCost) -> Builder {
         let options = DatabaseOptions {
             durability: Durability::Off,
             ..Default::default()
         };
-        let builder = Crm::builder()
+        Crm::builder()
             .database(backend.url())
             .database_options(options)
             .secret("0123456789abcdef0123456789abcdef".into())
             .clock(clock)
-            .password_cost(cost);
-        Ok(builder.build().await?)
+            .password_cost(cost)
     }
 
     /// Another process on the same database, with the same clock; the first one is not told.

@@ -35,6 +35,7 @@ mod second_factor;
 mod service;
 mod session;
 mod setup;
+mod sign_up;
 mod standing;
 mod step_up;
 mod tenant_security;
@@ -86,6 +87,7 @@ pub use reset::PasswordChange;
 pub use second_factor::TotpSecret;
 pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
+pub use sign_up::{RegistrationPolicy, SignUp, SignUpConfirmation, SignedUp};
 pub use step_up::StepUp;
 pub use tenant_security::{TenantSecurity, TenantSecurityChange};
 pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
@@ -104,6 +106,7 @@ pub(crate) use operator_account::OperatorAccount;
 pub(crate) use password::Passwords;
 pub(crate) use seal::Seal;
 pub(crate) use setup::ensure_setup_token;
+pub(crate) use sign_up::forget_late as forget_late_registrations;
 pub(crate) use token::invalid as token_invalid;
 
 /// The tenant of audit rows about the installation itself, which belong to no tenant.
@@ -121,6 +124,7 @@ pub(crate) struct IdentityOptions {
     pub(crate) login_limit: u32,
     pub(crate) password_policy: PasswordPolicy,
     pub(crate) impersonation_lifetime: TimeDelta,
+    pub(crate) registration: RegistrationPolicy,
     #[cfg(feature = "passkeys")]
     pub(crate) relying_party: Option<RelyingParty>,
 }
@@ -135,6 +139,7 @@ impl Default for IdentityOptions {
             login_limit: 5,
             password_policy: PasswordPolicy::default(),
             impersonation_lifetime: IMPERSONATION_LIFETIME,
+            registration: RegistrationPolicy::Closed,
             #[cfg(feature = "passkeys")]
             relying_party: None,
         }
@@ -160,6 +165,8 @@ pub(crate) struct Identity {
     background: TaskTracker,
     /// How long somebody acts in another's name at most.
     impersonation_lifetime: TimeDelta,
+    /// Who makes an account and a tenant without being asked to.
+    registration: RegistrationPolicy,
     /// What hides the addresses of failed logins.
     address_key: SecretBox<[u8; 32]>,
 }
@@ -174,6 +181,7 @@ impl Identity {
         }
         Ok(Self {
             impersonation_lifetime,
+            registration: options.registration,
             address_key: SecretBox::new(Box::new(keys.derive("address"))),
             passwords: Passwords::new(
                 options.password_cost,

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::account::{Accounts, UserRow, gather, insert_membership, insert_user, vouched};
+use super::account::{Accounts, UserRow, gather, vouched};
 use super::address::normalize_username;
 use super::email::normalize_email;
 use super::lockout::{self, Failed};
@@ -18,6 +18,7 @@ use super::password::Verdict;
 use super::refresh::{self, Device, Ended, Exchange, Family};
 use super::second_factor::challenge;
 use super::setup;
+use super::sign_up::found;
 use super::token::invalid;
 use crate::clock::Clock;
 use crate::db::{ColumnType, Sql, Tx};
@@ -26,7 +27,6 @@ use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::platform::PLATFORM;
 use crate::scope::{Actor, RequestContext, Scope};
-use crate::tenant;
 
 /// The first user of an installation, and the tenant they will administer.
 #[derive(Debug, Clone)]
@@ -114,28 +114,14 @@ impl Accounts {
             hash,
         };
         let (clock, setup_token) = (core.clock.clone(), input.setup_token);
-        let (device, lifetime) = self.opening(&request);
+        let opening = self.opening(&request);
         let opened = core
             .db
             .write(move |tx| {
                 Box::pin(async move {
                     setup::consume(tx, &clock, &setup_token).await?;
-                    let (tenant, roles) = tenant::insert(tx, &clock, tenant).await?;
-                    insert_user(tx, &user, clock.now()).await?;
-                    vouched(tx, user.id, false, clock.now()).await?;
-                    insert_membership(tx, (tenant.id, user.id), &[roles.admin], clock.now())
-                        .await?;
-                    let opened = open(tx, &clock, (tenant.id, user.id), lifetime, &device).await?;
-                    let after = json!({ "tenant": tenant.name, "email": user.email });
-                    audit(
-                        tx,
-                        &clock,
-                        &opened.0,
-                        &request,
-                        "auth.register",
-                        Some(after),
-                    )
-                    .await?;
+                    let opened = found(tx, &clock, &(user, tenant), opening, &request).await?;
+                    vouched(tx, opened.0.user, false, clock.now()).await?;
                     Ok(opened)
                 })
             })

@@ -47,6 +47,8 @@ pub enum MailKind {
     EmailChanged,
     /// An address to change to has an account already; sent to that address.
     EmailInUse,
+    /// A link that makes the account and the tenant that somebody registered.
+    Registration,
     /// A link that lets somebody into a tenant.
     Invitation,
     /// Somebody without an account is an operator of the platform now; a link that sets their password.
@@ -96,9 +98,9 @@ pub trait Mailer: Send + Sync + 'static {
 pub struct MailOptions {
     /// What sends them; without one they wait.
     pub mailer: Option<Arc<dyn Mailer>>,
-    /// The URL of the application's own pages: `/reset-password`, `/verify-email` and
-    /// `/accept-invitation` below it get the token behind `#token=`. Without one mails carry the bare
-    /// token.
+    /// The URL of the application's own pages: `/reset-password`, `/verify-email`,
+    /// `/accept-invitation` and `/confirm-registration` below it get the token behind `#token=`. Without
+    /// one mails carry the bare token.
     pub public_url: String,
 }
 

@@ -35,6 +35,7 @@ impl Letter<'_> {
             MailKind::ChangeEmail => "Confirm your new e-mail address".to_owned(),
             MailKind::EmailChanged => "Your e-mail address was changed".to_owned(),
             MailKind::EmailInUse => "You have an account already".to_owned(),
+            MailKind::Registration => "Confirm your registration".to_owned(),
             MailKind::Invitation => format!("You are invited to {tenant}"),
             MailKind::NewOperator => "You are an operator of the CRM now".to_owned(),
             MailKind::SecondFactorChanged => "Your second factor was changed".to_owned(),
@@ -85,6 +86,11 @@ impl Letter<'_> {
                 "Somebody, probably you, wanted to use this address for an account. It has one \
                  already: log in with it, or set a new password."
             }
+            MailKind::Registration => {
+                "Somebody, probably you, wants to make an account for this address. If it was you, \
+                 follow the link and give the password that you chose. If it was not you, do nothing: \
+                 there is no account yet."
+            }
             MailKind::Invitation => invited.as_str(),
             MailKind::NewOperator => {
                 "You were made an operator of this CRM: somebody who looks after its tenants. Set a \
@@ -130,6 +136,7 @@ impl Letter<'_> {
         let page = match self.kind {
             MailKind::PasswordReset | MailKind::NewOperator => "reset-password",
             MailKind::Invitation => "accept-invitation",
+            MailKind::Registration => "confirm-registration",
             _ => "verify-email",
         };
         match options.public_url.trim_end_matches('/') {

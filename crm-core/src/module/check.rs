@@ -27,7 +27,7 @@ const MAX_ENUM_VALUES: usize = 250;
 const MAX_INDEX_BYTES: usize = 2_500;
 
 /// Tables of the library itself.
-const TABLES: [&str; 63] = [
+const TABLES: [&str; 64] = [
     "tenants",
     "users",
     "memberships",
@@ -90,6 +90,7 @@ const TABLES: [&str; 63] = [
     "identity_providers",
     "user_identities",
     "spent_logins",
+    "pending_registrations",
     "crm_migrations",
 ];
 

@@ -55,6 +55,7 @@ fn account(operation: &str) -> Option<Value> {
             "setup_token": TOKEN, "tenant": "acme", "name": "Ada Lovelace", "email": email,
             "password": PASSWORD,
         }),
+        "confirm_registration" => json!({"token": TOKEN, "password": PASSWORD}),
         "login" => json!({"email": email, "password": PASSWORD}),
         "refresh" | "logout" => json!({"refresh_token": TOKEN}),
         "switch_tenant" => json!({"tenant": "acme"}),

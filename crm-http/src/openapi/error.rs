@@ -33,6 +33,11 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
             "The caller lacks the permission.",
         ),
         (
+            "403",
+            path.contains("/auth/register"),
+            "Nobody registers here by themselves.",
+        ),
+        (
             "404",
             has_parameter("in", "path")
                 || path.ends_with("/access/explain")

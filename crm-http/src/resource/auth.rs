@@ -1,9 +1,12 @@
-//! Logging in and out, and who one is. Only `me` needs a credential; the others make or end one.
+//! Registering, logging in and out, and who one is. Only `me` needs a credential; the others make or
+//! end one.
 
 use crm_core::Crm;
-use crm_core::identity::{Login, Me, Registration, Session, TenantRef};
+use crm_core::identity::{
+    Login, Me, Registration, Session, SignUp, SignUpConfirmation, SignedUp, TenantRef,
+};
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{ApiResponse, Object, OpenApi};
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
@@ -18,24 +21,50 @@ pub(crate) struct Auth {
     pub(crate) crm: Crm,
 }
 
-/// The first user of an installation, and the tenant they administer.
+/// A new user, and the tenant they administer.
 #[derive(Object)]
 #[oai(rename = "Register", deny_unknown_fields)]
 struct RegisterBody {
-    /// The token that the server printed at its first start.
-    setup_token: String,
+    /// The token that the server printed at its first start; left out where registration is open.
+    setup_token: Option<String>,
     /// The tenant's name.
     #[oai(validator(max_length = 100))]
     tenant: String,
-    /// The user's name.
+    /// The user's name; needed with a setup token, and else what stands before the @ when left out.
     #[oai(validator(max_length = 100))]
-    name: String,
+    name: Option<String>,
     /// The e-mail address to log in with.
     #[oai(validator(max_length = 254))]
     email: String,
     /// At least 8 characters.
     #[oai(validator(max_length = 128))]
     password: String,
+}
+
+/// A registration whose link has come back.
+#[derive(Object)]
+#[oai(rename = "RegisterConfirm", deny_unknown_fields)]
+struct ConfirmBody {
+    /// The token of the link.
+    #[oai(validator(max_length = 100))]
+    token: String,
+    /// The password that was given with the registration.
+    #[oai(validator(max_length = 128))]
+    password: String,
+    /// Another name for the tenant, where the first one was taken meanwhile.
+    #[oai(validator(max_length = 100))]
+    tenant: Option<String>,
+}
+
+/// What came of a registration.
+#[derive(ApiResponse)]
+enum Registered {
+    /// Account and tenant are made, and this is the session.
+    #[oai(status = 201)]
+    Made(Json<Tokens>),
+    /// A mail is on its way to the address.
+    #[oai(status = 202)]
+    Mailed,
 }
 
 /// Who wants in.
@@ -139,31 +168,63 @@ impl From<TenantRef> for Tenant {
 
 #[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Auth")]
 impl Auth {
-    /// Register the first user
+    /// Register
     ///
-    /// Uses up the setup token that the server printed: makes a tenant with the built-in roles and
-    /// the user as its admin, and logs them in. Needs no other credential.
+    /// Makes a tenant with the built-in roles and the user as its admin, and logs them in. The first
+    /// user of an installation needs the setup token that the server printed, and no other credential.
+    /// Without one the server decides: 403 `registration_closed`, which is the default; 202 and a mail
+    /// with a link for `POST /auth/register/confirm`, the same whether the address has an account or
+    /// not; or 201 at once, where 409 `email_taken` tells who has an account.
     #[oai(path = "/register", method = "post", operation_id = "register")]
     async fn register(
         &self,
         origin: Origin,
         body: Strict<RegisterBody>,
-    ) -> Result<Created<Tokens>, Problem> {
-        let body = body.0;
-        let registration = Registration {
-            setup_token: body.setup_token.into(),
+    ) -> Result<Registered, Problem> {
+        let (body, accounts) = (body.0, origin.accounts(&self.crm));
+        let Some(setup_token) = body.setup_token else {
+            let input = SignUp {
+                tenant: body.tenant,
+                email: body.email,
+                password: body.password.into(),
+                name: body.name,
+            };
+            return Ok(accounts.sign_up(input, origin.0).await?.into());
+        };
+        let first = Registration {
+            setup_token: setup_token.into(),
             tenant: body.tenant,
             email: body.email,
             password: body.password.into(),
-            name: body.name,
+            name: body.name.unwrap_or_default(),
         };
-        Ok(Created(
-            origin
-                .accounts(&self.crm)
-                .register(registration, origin.0)
-                .await?
-                .into(),
-        ))
+        let session = accounts.register(first, origin.0).await?;
+        Ok(Registered::Made(Json(session.into())))
+    }
+
+    /// Confirm a registration
+    ///
+    /// Needs the token of the mail, which works once, for 24 hours, and the password that was given
+    /// with the registration; no other credential. Makes the user and the tenant, and logs them in. 409
+    /// `already_exists` when the tenant's name was taken meanwhile: name another one.
+    #[oai(
+        path = "/register/confirm",
+        method = "post",
+        operation_id = "confirm_registration"
+    )]
+    async fn confirm(
+        &self,
+        origin: Origin,
+        body: Strict<ConfirmBody>,
+    ) -> Result<Created<Tokens>, Problem> {
+        let (body, accounts) = (body.0, origin.accounts(&self.crm));
+        let input = SignUpConfirmation {
+            token: body.token.into(),
+            password: body.password.into(),
+            tenant: body.tenant,
+        };
+        let session = accounts.confirm_sign_up(input, origin.0).await?;
+        Ok(Created(session.into()))
     }
 
     /// Log in
@@ -235,6 +296,15 @@ impl Auth {
     #[oai(path = "/me", method = "get", operation_id = "me")]
     async fn me(&self, caller: Caller) -> Result<Json<MeReply>, Problem> {
         Ok(Json(self.crm.accounts().me(&caller).await?.into()))
+    }
+}
+
+impl From<SignedUp> for Registered {
+    fn from(signed_up: SignedUp) -> Self {
+        match signed_up {
+            SignedUp::Made(session) => Self::Made(Json(session.into())),
+            SignedUp::Mailed => Self::Mailed,
+        }
     }
 }
 

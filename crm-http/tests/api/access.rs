@@ -25,6 +25,7 @@ const OPEN: &[&str] = &[
     "verify_email",
     "read_invitation",
     "accept_invitation",
+    "confirm_registration",
     // The token of the first step is.
     "finish_login",
     "enroll_at_login",

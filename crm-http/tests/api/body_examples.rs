@@ -21,6 +21,7 @@ crate::on_both_databases! {
 const STORY: &[(&str, u16, &str)] = &[
     ("login", 200, ""),
     ("register", 401, "setup_token_invalid"),
+    ("confirm_registration", 403, "registration_closed"),
     ("refresh", 401, "token_invalid"),
     ("logout", 204, ""),
     ("create_role", 201, ""),

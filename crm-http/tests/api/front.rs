@@ -344,6 +344,7 @@ async fn the_operations_are_these() {
     POST /api/v1/auth/password/reset reset_password -
     POST /api/v1/auth/refresh refresh -
     POST /api/v1/auth/register register -
+    POST /api/v1/auth/register/confirm confirm_registration -
     GET /api/v1/auth/requirements get_login_requirements members.read
     PUT /api/v1/auth/requirements set_login_requirements members.update
     GET /api/v1/auth/security get_tenant_security members.read

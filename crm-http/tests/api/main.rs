@@ -61,6 +61,7 @@ mod plugin_versions;
 mod query;
 mod records;
 mod refusals;
+mod register;
 mod relations;
 mod second_factor;
 mod service_account;

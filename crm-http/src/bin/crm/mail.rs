@@ -29,7 +29,7 @@ pub(crate) struct Mail {
     from: Option<String>,
 
     /// The URL of the pages that links in mails lead to, below which are /reset-password,
-    /// /verify-email and /accept-invitation; the public URL when left out
+    /// /verify-email, /accept-invitation and /confirm-registration; the public URL when left out
     #[arg(long, env = "CRM_APP_URL", value_parser = super::serve::public_url, value_name = "URL")]
     app_url: Option<String>,
 }

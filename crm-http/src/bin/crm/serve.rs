@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use crm_core::egress::Egress;
+use crm_core::identity::RegistrationPolicy;
 use crm_core::{Crm, DatabaseOptions};
 use crm_http::{HttpOptions, ServerLimits, TrustedProxies, routes, serve_endpoint, termination};
 use secrecy::ExposeSecret as _;
@@ -149,6 +150,15 @@ pub(crate) struct Serve {
     )]
     min_connections: u32,
 
+    /// Who may make an account and a tenant without being asked to
+    #[arg(
+        long,
+        env = "CRM_REGISTRATION",
+        default_value = "closed",
+        value_name = "WHO"
+    )]
+    registration: Registration,
+
     /// The most bytes of the file of an import
     #[arg(
         long,
@@ -192,6 +202,27 @@ pub(crate) struct Serve {
     #[cfg(feature = "passkeys")]
     #[command(flatten)]
     passkeys: crate::passkeys::Passkeys,
+}
+
+/// Who registers by themselves.
+#[derive(Clone, Copy, ValueEnum)]
+enum Registration {
+    /// Nobody but the first user, with the setup token
+    Closed,
+    /// Whoever reads the mail sent to the address they give; needs --mail
+    Verified,
+    /// Everybody, at once; the answer tells who has an account
+    Open,
+}
+
+impl From<Registration> for RegistrationPolicy {
+    fn from(registration: Registration) -> Self {
+        match registration {
+            Registration::Closed => Self::Closed,
+            Registration::Verified => Self::Verified,
+            Registration::Open => Self::Open,
+        }
+    }
 }
 
 /// An absolute URL of HTTP, or nothing.
@@ -245,6 +276,7 @@ impl Serve {
             .egress(egress.build()?)
             .mail(self.mail.options(&self.public_url)?)
             .login_limit(self.login_limit)
+            .registration(self.registration.into())
             .access_lifetime(self.access_lifetime)
             .session_lifetime(self.session_lifetime)
             .session_idle(self.session_idle);
