@@ -84,7 +84,7 @@ pub use password::{MAX_PASSWORD_CHARS, PasswordCost};
 pub use password_policy::{CharacterClass, MIN_PASSWORD_CHARS, PasswordPolicy};
 pub use refresh::{IDLE_LIFETIME, REFRESH_LIFETIME};
 pub use reset::PasswordChange;
-pub use second_factor::TotpSecret;
+pub use second_factor::{LoginFinish, TotpSecret};
 pub use service::NewServiceAccount;
 pub use session::{Login, Registration, Session};
 pub use sign_up::{RegistrationPolicy, SignUp, SignUpConfirmation, SignedUp};

@@ -28,9 +28,10 @@ use crate::scope::{RequestContext, Scope};
 use codes::{factor, label, none, replace_codes, switch_on, use_totp, wrong_code};
 
 pub(super) use codes::{has_codes, spend};
+pub use login::LoginFinish;
+pub(super) use login::{Reach, challenge, challenge_by};
 #[cfg(feature = "passkeys")]
 pub(super) use login::{Step, try_step, unknown_challenge};
-pub(super) use login::{challenge, challenge_by};
 
 /// A new secret for an authenticator application; shown once.
 #[derive(Debug, Clone)]

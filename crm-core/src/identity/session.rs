@@ -16,12 +16,12 @@ use super::lockout::{self, Failed};
 use super::name::check_name;
 use super::password::Verdict;
 use super::refresh::{self, Device, Ended, Exchange, Family};
-use super::second_factor::challenge;
+use super::second_factor::{Reach, challenge};
 use super::setup;
 use super::sign_up::found;
 use super::token::invalid;
 use crate::clock::Clock;
-use crate::db::{ColumnType, Sql, Tx};
+use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
@@ -137,7 +137,8 @@ impl Accounts {
     /// locked, known or not; [`Error::Invalid`] on `tenant`, listing the
     /// user's own tenants, when the password was right and the tenant is missing or not one of
     /// them; [`Error::SecondFactor`] when the password was right and
-    /// [`finish_login`](Self::finish_login) is to follow.
+    /// [`finish_login`](Self::finish_login) is to follow, which names the tenants in its turn: of whoever
+    /// has a second factor, or is asked for one in any of them, the password alone learns none.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
         // A user name has no @ in it, so that it is never an address.
         let name = match input.email.contains('@') {
@@ -165,14 +166,24 @@ impl Accounts {
                 return Err(invalid_credentials());
             }
         };
-        let tenant = self.place(self.choices(user.id).await?, input.tenant)?;
+        let choices = self.choices(user.id).await?;
+        let mut ids = choices.iter().map(|choice| choice.id);
+        let any = ids.find(|id| *id != PLATFORM);
+        let (tenant, which) = match (self.place(choices, input.tenant), any) {
+            (Err(which @ Error::Invalid(_)), Some(any)) => (any, Some(which)),
+            (place, _) => (place?, None),
+        };
         let rehashed = match verdict {
             Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
             Verdict::Right | Verdict::Wrong => None,
         };
         let core = self.core.clone();
         let (device, lifetime) = self.opening(&request);
-        let roaming = self.roaming;
+        let reach = match (&which, self.roaming) {
+            (Some(_), _) => Reach::Unchosen,
+            (None, true) => Reach::Roaming,
+            (None, false) => Reach::Tenant,
+        };
         // A second factor that is awaited is no failure of the transaction: it must commit.
         let opened = self
             .core
@@ -188,8 +199,11 @@ impl Accounts {
                         replace_hash(tx, user.id, old, new).await?;
                     }
                     let whose = (tenant, user.id);
-                    if let Some(awaited) = challenge(tx, &core, whose, roaming).await? {
+                    if let Some(awaited) = challenge(tx, &core, whose, reach).await? {
                         return Ok(Err(awaited));
+                    }
+                    if let Some(which) = which {
+                        return Ok(Err(which));
                     }
                     let opened =
                         open(tx, &core.clock, (tenant, user.id), lifetime, &device).await?;
@@ -345,26 +359,8 @@ impl Accounts {
     }
 
     pub(super) async fn choices(&self, user: UserId) -> Result<Vec<Choice>> {
-        let own = Sql::new(
-            "SELECT t.id, t.name FROM memberships m \
-             JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
-             WHERE m.user_id = $1 ORDER BY t.name",
-        )
-        .bind(user, ColumnType::Uuid)
-        .returns(&[ColumnType::Uuid, ColumnType::Text]);
-        let read = |mut row: crate::db::Row| {
-            Ok(Choice {
-                id: row.uuid()?,
-                name: row.text()?,
-            })
-        };
-        self.core
-            .db
-            .fetch_all(own)
-            .await?
-            .into_iter()
-            .map(read)
-            .collect()
+        let rows = self.core.db.fetch_all(choices_of(user)).await?;
+        rows.into_iter().map(Choice::read).collect()
     }
 
     /// Where a login leads: to a tenant, or an operator's to the platform.
@@ -450,6 +446,40 @@ impl Accounts {
             write.await
         });
     }
+}
+
+impl Choice {
+    fn read(mut row: Row) -> Result<Self> {
+        Ok(Self {
+            id: row.uuid()?,
+            name: row.text()?,
+        })
+    }
+}
+
+fn choices_of(user: UserId) -> Sql {
+    Sql::new(
+        "SELECT t.id, t.name FROM memberships m \
+         JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
+         WHERE m.user_id = $1 ORDER BY t.name",
+    )
+    .bind(user, ColumnType::Uuid)
+    .returns(&[ColumnType::Uuid, ColumnType::Text])
+}
+
+/// The tenant that a user chooses who has passed the second factor.
+///
+/// # Errors
+/// [`Error::Invalid`] on `tenant`, listing those that there are.
+pub(super) async fn choose_in(
+    tx: &mut Tx<'_>,
+    user: UserId,
+    named: Option<&str>,
+) -> Result<TenantId> {
+    let rows = tx.fetch_all(choices_of(user)).await?.into_iter();
+    let mut choices = rows.map(Choice::read).collect::<Result<Vec<_>>>()?;
+    choices.retain(|choice| choice.id != PLATFORM);
+    choose(choices, named)
 }
 
 /// The tenant to log in to: the one named, or the only one.

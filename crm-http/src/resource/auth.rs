@@ -229,7 +229,9 @@ impl Auth {
 
     /// Log in
     ///
-    /// Needs no credential. A wrong password and an unknown address get the same answer.
+    /// Needs no credential. A wrong password and an unknown address get the same answer. Members of
+    /// several tenants who name none of them get 422 on `tenant`, which lists them; whoever has a second
+    /// factor, or is asked for one in any of them, gets that answer to the second step (`POST /auth/mfa`).
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(
         &self,

@@ -117,6 +117,8 @@ struct StepBody {
     passkey_token: String,
     /// The `AuthenticationResponseJSON` of Web Authentication: what `toJSON()` of the credential gives.
     credential: HashMap<String, Any<Value>>,
+    /// The tenant's name; only members of several who named none with the password need to give it.
+    tenant: Option<String>,
 }
 
 /// What a device is asked for: a new passkey.
@@ -390,7 +392,7 @@ impl Passkeys {
         let login = PasskeyLogin {
             token: body.passkey_token.into(),
             credential: credential(body.credential),
-            tenant: None,
+            tenant: body.tenant,
         };
         let accounts = origin.accounts(&self.crm);
         let challenge = body.mfa_token.into();

@@ -1,6 +1,6 @@
 //! Second factors: setting one up, and the second step of a login.
 
-use crm_core::identity::TotpSecret;
+use crm_core::identity::{LoginFinish, TotpSecret};
 use crm_core::{Crm, Read, Update};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
@@ -50,9 +50,11 @@ struct FinishBody {
     /// The `mfa_token` that the first step answered.
     #[oai(validator(max_length = 100))]
     mfa_token: String,
-    /// Six digits of the device, or a recovery code.
+    /// Six digits of the device, or a recovery code; left out when only the tenant was missing.
     #[oai(validator(max_length = 64))]
-    code: String,
+    code: Option<String>,
+    /// The tenant's name; only members of several who named none with the password need to give it.
+    tenant: Option<String>,
 }
 
 /// A login that needs a second factor which is not there yet.
@@ -167,16 +169,21 @@ impl SecondFactor {
     /// Finish a login
     ///
     /// The second step after 401 `second_factor_required`. Needs its `mfa_token`, good for five
-    /// minutes and five tries, and no other credential. A code works once.
+    /// minutes and five tries, and no other credential. A code works once. 422 on `tenant` when the code
+    /// was right and the user has several tenants, which it names: send one with the same `mfa_token`.
     #[oai(path = "/mfa", method = "post", operation_id = "finish_login")]
     async fn finish(
         &self,
         origin: Origin,
         body: Strict<FinishBody>,
     ) -> Result<Json<Tokens>, Problem> {
-        let (token, code) = (body.0.mfa_token.into(), body.0.code);
-        let accounts = self.crm.accounts();
-        let session = accounts.finish_login(token, &code, origin.0).await?;
+        let (body, accounts) = (body.0, origin.accounts(&self.crm));
+        let finish = LoginFinish {
+            token: body.mfa_token.into(),
+            code: body.code,
+            tenant: body.tenant,
+        };
+        let session = accounts.finish_login(finish, origin.0).await?;
         Ok(Json(session.into()))
     }
 

@@ -9,7 +9,7 @@ use crate::app::{App, Caller, Database, PASSWORD, Reply};
 use crate::attacks::{join, tenant_of};
 use crate::authenticator::{Key, Manner};
 use crate::local_provider::{self, declare, link};
-use crate::passkey::{answer, ask, begin, enter, finish, register, start};
+use crate::passkey::{answer, ask, begin, enter, finish, register, start, step};
 use crate::second_factor::{Device, require, set_up};
 
 const ADA: &str = "ada@acme.example";
@@ -21,6 +21,9 @@ crate::on_both_databases! {
     a_session_without_the_second_factor_changes_nothing_without_a_code
     a_session_without_the_second_factor_links_no_identity
     a_session_that_passed_the_second_factor_has_after_a_new_password
+    tenants_are_named_after_the_second_factor
+    a_passkey_comes_before_the_names_of_tenants
+    a_factor_set_up_at_the_login_comes_before_the_names_of_tenants
 }
 
 /// Ada, a member of `acme`, which is to ask for two factors, and of `globex`, which does not.
@@ -203,5 +206,85 @@ async fn a_session_that_passed_the_second_factor_has_after_a_new_password(databa
     let ada = app.with_token(session["session"]["access_token"].as_str());
     let moved = ada.post("/api/v1/auth/tenant", json!({"tenant": "globex"}));
     moved.await.expect(200);
+    app.close().await;
+}
+
+/// The token of a login that tells no tenant.
+async fn untold(app: &App, tenant: Value) -> Value {
+    let body = json!({"email": ADA, "password": PASSWORD, "tenant": tenant});
+    let first = app.anonymous().post("/api/v1/auth/login", body).await;
+    assert_eq!(first.problem(), (401, "second_factor_required".into()));
+    assert!(!first.body.contains("globex"), "{first}");
+    first.json()["mfa_token"].clone()
+}
+
+async fn second(app: &App, body: Value) -> Reply {
+    app.anonymous().post("/api/v1/auth/mfa", body).await
+}
+
+#[track_caller]
+fn asks_for(reply: &Reply, pointer: &str) {
+    assert_eq!(reply.status, 422, "{reply}");
+    assert_eq!(reply.json()["errors"][0]["pointer"], pointer, "{reply}");
+    let told = reply.body.contains("acme, globex");
+    assert_eq!(told, pointer == "/tenant", "{reply}");
+}
+
+async fn enters(app: &App, session: Reply, tenant: &str) {
+    let session = session.expect(200);
+    let caller = app.with_token(session["access_token"].as_str());
+    let me = caller.get("/api/v1/auth/me").await.expect(200);
+    assert_eq!(me["tenant"]["name"], tenant);
+}
+
+async fn tenants_are_named_after_the_second_factor(database: Database) {
+    let app = world(database).await;
+    let (device, _) = set_up(&app, &app.admin).await;
+    for named in [Value::Null, json!("nowhere")] {
+        let token = untold(&app, named).await;
+        let early = json!({"mfa_token": token, "tenant": "globex"});
+        asks_for(&second(&app, early).await, "/code");
+        let wrong = json!({"mfa_token": token, "code": "000", "tenant": "nowhere"});
+        asks_for(&second(&app, wrong).await, "/code");
+        let passed = json!({"mfa_token": token, "code": device.code(&app)});
+        asks_for(&second(&app, passed).await, "/tenant");
+        let foreign = json!({"mfa_token": token, "tenant": "nowhere"});
+        asks_for(&second(&app, foreign).await, "/tenant");
+        let chosen = json!({"mfa_token": token, "tenant": "globex"});
+        enters(&app, second(&app, chosen.clone()).await, "globex").await;
+        asks_for(&second(&app, chosen).await, "/mfa_token");
+        app.clock.advance(TimeDelta::seconds(30));
+    }
+    let token = untold(&app, Value::Null).await;
+    let at_once = json!({"mfa_token": token, "code": device.code(&app), "tenant": "acme"});
+    enters(&app, second(&app, at_once).await, "acme").await;
+    app.close().await;
+}
+
+async fn a_passkey_comes_before_the_names_of_tenants(database: Database) {
+    let app = world(database).await;
+    let mut key = register(&app.admin).await;
+    let token = untold(&app, Value::Null).await;
+    let passed = step(&app, &token, &mut key, &Manner::default()).await;
+    asks_for(&passed, "/tenant");
+    let chosen = json!({"mfa_token": token, "tenant": "globex"});
+    enters(&app, second(&app, chosen).await, "globex").await;
+    app.close().await;
+}
+
+async fn a_factor_set_up_at_the_login_comes_before_the_names_of_tenants(database: Database) {
+    let app = world(database).await;
+    require(&app, "acme").await;
+    let token = untold(&app, Value::Null).await;
+    let body = json!({"mfa_token": token});
+    let begun = app.anonymous().post("/api/v1/auth/mfa/enroll", body).await;
+    let begun = begun.expect(200);
+    let uri = begun["uri"].as_str().unwrap();
+    assert!(uri.starts_with("otpauth://totp/platform"), "{uri}");
+    let code = Device::new(&begun["secret"]).code(&app);
+    let passed = json!({"mfa_token": token, "code": code});
+    asks_for(&second(&app, passed).await, "/tenant");
+    let chosen = json!({"mfa_token": token, "tenant": "acme"});
+    enters(&app, second(&app, chosen).await, "acme").await;
     app.close().await;
 }

@@ -231,7 +231,7 @@ async fn a_passkey_is_renamed_and_removed_by_its_owner_alone(database: Database)
 }
 
 /// The second step of a login, by a passkey.
-async fn step(app: &App, mfa_token: &Value, key: &mut Key, manner: &Manner) -> Reply {
+pub(crate) async fn step(app: &App, mfa_token: &Value, key: &mut Key, manner: &Manner) -> Reply {
     let body = json!({"mfa_token": mfa_token});
     let path = "/api/v1/auth/mfa/passkey/options";
     let asked = app.anonymous().post(path, body).await.expect(200);

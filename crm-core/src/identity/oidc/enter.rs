@@ -14,7 +14,7 @@ use super::super::account::{Accounts, insert_membership};
 use super::super::check_name;
 use super::super::own::{self, Owner};
 use super::super::refresh::{Device, Family};
-use super::super::second_factor::challenge_by;
+use super::super::second_factor::{Reach, challenge_by};
 use super::super::session::{self, Session};
 use super::flow::{self, Begun};
 use super::id_token::{Expected, IdToken, Subject};
@@ -409,7 +409,7 @@ impl Entering {
         let has_factor = provider.trusts_second_factor && self.subject.second_factor;
         let vouched = Some((provider.id, has_factor));
         let whose = (provider.tenant, user);
-        if let Some(awaited) = challenge_by(tx, core, whose, false, vouched).await? {
+        if let Some(awaited) = challenge_by(tx, core, whose, Reach::Tenant, vouched).await? {
             return Ok(Err(awaited));
         }
         let (device, lifetime) = &self.opening;

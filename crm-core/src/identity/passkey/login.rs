@@ -184,6 +184,7 @@ impl Accounts {
     /// # Errors
     /// [`Error::Invalid`] on `mfa_token` for one that is unknown, used, older than five minutes or was
     /// tried five times; on `credential`, whatever was wrong with the answer or its challenge;
+    /// on `tenant`, as [`finish_login`](Self::finish_login), which goes on from there without the passkey;
     /// [`Error::Conflict`] `passkeys_unavailable`; [`Error::TooMany`].
     pub async fn finish_login_by_passkey(
         &self,
@@ -214,7 +215,10 @@ impl Accounts {
                     None => None,
                 };
                 match passkey {
-                    Some(_) => waiting.pass(tx, core, "passkey", opening, &request).await,
+                    Some(_) => {
+                        let how = ("passkey", login.tenant.as_deref());
+                        waiting.pass(tx, core, how, opening, &request).await
+                    }
                     None => waiting.fail(tx, core, &request).await,
                 }
             })
@@ -222,6 +226,7 @@ impl Accounts {
         match write.await? {
             Step::Opened(opened) => self.session(opened),
             Step::Wrong => Err(refused()),
+            Step::Asked(more) => Err(more),
             Step::Unknown => Err(second_factor::unknown_challenge()),
         }
     }

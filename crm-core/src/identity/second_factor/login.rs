@@ -16,6 +16,7 @@ use crate::identity::refresh::{Device, Family};
 use crate::identity::session::{self, Session};
 use crate::identity::{lockout, oidc, opaque, passkey};
 use crate::journal::{self, Author};
+use crate::platform::PLATFORM;
 use crate::scope::{Actor, RequestContext};
 
 const CHALLENGE_PREFIX: &str = "crm_mf_";
@@ -24,10 +25,34 @@ const CHALLENGE_LIFETIME: TimeDelta = TimeDelta::minutes(5);
 /// Codes that may be tried per challenge.
 const MOST_ATTEMPTS: i64 = 5;
 
+/// The second step of a login.
+#[derive(Debug, Clone)]
+pub struct LoginFinish {
+    /// The token that the first step answered.
+    pub token: SecretString,
+    /// A code of the device or a recovery code; not needed any more where the tenant alone is missing.
+    pub code: Option<String>,
+    /// The tenant's name; needed only by members of several who named none of them before.
+    pub tenant: Option<String>,
+}
+
+/// Where a login whose password was right leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::identity) enum Reach {
+    /// To one tenant.
+    Tenant,
+    /// To one tenant, and from there to all of the user's.
+    Roaming,
+    /// To one that is chosen after the second factor: until then it is any of them.
+    Unchosen,
+}
+
 /// What came of the second step of a login.
 pub(in crate::identity) enum Step {
     Opened((Family, SecretString)),
     Wrong,
+    /// Something more is asked for; what was passed is noted.
+    Asked(Error),
     Unknown,
 }
 
@@ -37,25 +62,25 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Invalid`] on `mfa_token` for one that is unknown, used, older than five minutes or
-    /// was tried five times; on `code`; [`Error::TooMany`].
+    /// was tried five times; on `code`; on `tenant`, listing the user's own tenants, when the code was
+    /// right and the tenant is missing or not one of them, which leaves the token good for another try
+    /// without a code; [`Error::TooMany`].
     pub async fn finish_login(
         &self,
-        challenge: SecretString,
-        code: &str,
+        finish: LoginFinish,
         request: RequestContext,
     ) -> Result<Session> {
         self.limit("mfa", "", &request)?;
-        let (core, code) = (self.core.clone(), code.to_owned());
+        let core = self.core.clone();
         let opening = self.opening(&request);
         // A failed try is no failure of the transaction: its count must commit.
         let write = self.core.db.write(move |tx| {
-            Box::pin(
-                async move { second_step(tx, &core, (&challenge, &code), opening, &request).await },
-            )
+            Box::pin(async move { second_step(tx, &core, &finish, opening, &request).await })
         });
         match write.await? {
             Step::Opened(opened) => self.session(opened),
             Step::Wrong => Err(wrong_code()),
+            Step::Asked(more) => Err(more),
             Step::Unknown => Err(unknown_challenge()),
         }
     }
@@ -72,16 +97,24 @@ impl Accounts {
     ) -> Result<TotpSecret> {
         self.limit("mfa", "", request)?;
         let find = Sql::new(
-            "SELECT c.tenant_id, c.user_id, u.email FROM login_challenges c \
+            "SELECT c.tenant_id, c.chosen, c.user_id, u.email FROM login_challenges c \
              JOIN users u ON u.id = c.user_id \
              WHERE c.hash = $1 AND c.expires_at > $2 AND c.provider_id IS NULL",
         )
         .bind(opaque::hash(challenge), ColumnType::Bytes)
         .bind(self.core.clock.now(), ColumnType::Instant)
-        .returns(&[ColumnType::Uuid, ColumnType::Uuid, ColumnType::Text]);
+        .returns(&[
+            ColumnType::Uuid,
+            ColumnType::Bool,
+            ColumnType::Uuid,
+            ColumnType::Text,
+        ]);
         let row = self.core.db.fetch_optional(find).await?;
         let mut row = row.ok_or_else(unknown_challenge)?;
-        let (tenant, user, email) = (row.uuid()?, row.uuid()?, row.text()?);
+        let (tenant, chosen) = (row.uuid()?, row.bool()?);
+        let (user, email) = (row.uuid()?, row.text()?);
+        // The secret is named after the tenant; one that is not chosen yet is not named.
+        let tenant = if chosen { tenant } else { PLATFORM };
         if passkey::exists(&self.core.db, user).await? {
             return Err(exists());
         }
@@ -116,9 +149,9 @@ pub(in crate::identity) async fn challenge(
     tx: &mut Tx<'_>,
     core: &Core,
     (tenant, user): (TenantId, UserId),
-    roaming: bool,
+    reach: Reach,
 ) -> Result<Option<Error>> {
-    challenge_by(tx, core, (tenant, user), roaming, None).await
+    challenge_by(tx, core, (tenant, user), reach, None).await
 }
 
 /// As [`challenge`], for a login that a tenant's provider vouches for; with whether the provider asked
@@ -129,21 +162,23 @@ pub(in crate::identity) async fn challenge_by(
     tx: &mut Tx<'_>,
     core: &Core,
     (tenant, user): (TenantId, UserId),
-    roaming: bool,
+    reach: Reach,
     provider: Option<(ProviderId, bool)>,
 ) -> Result<Option<Error>> {
     let with_codes = has_codes(tx, user).await?;
     let passkey = passkey::exists_in(tx, user).await?;
-    // A roaming session opens all of the user's tenants.
+    // A roaming session opens all of the user's tenants, and a choice names them.
     let required = Sql::new(
         "SELECT t.id FROM memberships m JOIN tenants t ON t.id = m.tenant_id \
          WHERE m.user_id = $1 AND (m.tenant_id = $2 OR $3) AND t.requires_second_factor LIMIT 1",
     )
     .bind(user, ColumnType::Uuid)
     .bind(tenant, ColumnType::Uuid)
-    .bind(roaming, ColumnType::Bool)
+    .bind(reach != Reach::Tenant, ColumnType::Bool)
     .returns(&[ColumnType::Uuid]);
-    if !with_codes {
+    // Who shows a passkey elsewhere shows it to be told of their tenants too.
+    let asked = with_codes || (passkey && reach == Reach::Unchosen);
+    if !asked {
         if matches!(provider, Some((_, true))) || tx.fetch_optional(required).await?.is_none() {
             return Ok(None);
         }
@@ -165,14 +200,15 @@ pub(in crate::identity) async fn challenge_by(
     tx.execute(ended).await?;
     let token = opaque::generate(&core.clock, CHALLENGE_PREFIX);
     let insert = Sql::new(
-        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id) \
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id, chosen) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(opaque::hash(&token), ColumnType::Bytes)
     .bind(tenant, ColumnType::Uuid)
     .bind(user, ColumnType::Uuid)
     .bind(now + CHALLENGE_LIFETIME, ColumnType::Instant)
-    .bind(provider.map(|(id, _)| id), ColumnType::Uuid);
+    .bind(provider.map(|(id, _)| id), ColumnType::Uuid)
+    .bind(reach != Reach::Unchosen, ColumnType::Bool);
     tx.execute(insert).await?;
     Ok(Some(Error::SecondFactor {
         token,
@@ -185,6 +221,10 @@ pub(in crate::identity) async fn challenge_by(
 pub(in crate::identity) struct Waiting {
     hash: Vec<u8>,
     tenant: TenantId,
+    /// Whether it is for that tenant.
+    chosen: bool,
+    /// How the second factor was passed before.
+    passed: Option<String>,
     pub(in crate::identity) user: UserId,
     email: String,
     /// The tenant's provider that vouched for the first step.
@@ -204,7 +244,8 @@ pub(in crate::identity) async fn try_step(
     let attempt = Sql::new(
         "UPDATE login_challenges SET attempts = attempts + 1 \
          WHERE hash = $1 AND expires_at > $2 AND attempts < $3 \
-         RETURNING tenant_id, user_id, (SELECT email FROM users WHERE id = user_id), provider_id",
+         RETURNING tenant_id, user_id, (SELECT email FROM users WHERE id = user_id), provider_id, \
+         chosen, passed",
     )
     .bind(hash.clone(), ColumnType::Bytes)
     .bind(core.clock.now(), ColumnType::Instant)
@@ -214,6 +255,8 @@ pub(in crate::identity) async fn try_step(
         ColumnType::Uuid,
         ColumnType::Text,
         ColumnType::Uuid,
+        ColumnType::Bool,
+        ColumnType::Text,
     ]);
     let Some(mut row) = tx.fetch_optional(attempt).await? else {
         return Ok(None);
@@ -221,6 +264,7 @@ pub(in crate::identity) async fn try_step(
     let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
     let email: String = row.text()?;
     let provider: Option<ProviderId> = row.opt_uuid()?;
+    let (chosen, passed) = (row.bool()?, row.opt_text()?);
     if let Some(provider) = provider
         && !oidc::hold(tx, core, (tenant, provider)).await?
     {
@@ -233,6 +277,8 @@ pub(in crate::identity) async fn try_step(
     Ok(Some(Waiting {
         hash,
         tenant,
+        chosen,
+        passed,
         user,
         email,
         provider,
@@ -249,29 +295,48 @@ impl Waiting {
         }
     }
 
-    /// Notes a wrong answer.
+    /// Notes a wrong answer, in the tenant that it was about. What is about none is told to the
+    /// platform, with the address made unreadable.
     pub(in crate::identity) async fn fail(
         self,
         tx: &mut Tx<'_>,
         core: &Core,
         request: &RequestContext,
     ) -> Result<Step> {
-        let (author, action) = (self.author(core, request), "auth.second_factor_failed");
-        let entity = ("users", Some(self.user.to_string()));
-        journal::audit_by(tx, author, action, entity, None, None).await?;
+        let action = "auth.second_factor_failed";
+        let mut author = self.author(core, request);
+        let mut user = Some(self.user.to_string());
+        let mut after = None;
+        if !self.chosen {
+            (author.tenant, author.actor, user) = (PLATFORM, Actor::Anonymous, None);
+            let address = core.identity.address_digest(&self.email);
+            after = Some(json!({ "address": crate::audit::hex(&address) }));
+        }
+        journal::audit_by(tx, author, action, ("users", user), None, after).await?;
         lockout::fail_in(tx, &core.clock, &self.email).await?;
         Ok(Step::Wrong)
     }
 
-    /// Finishes the login, by `how`.
+    /// Finishes the login, by `how`, in the tenant that is named where it was not before; asks which
+    /// otherwise.
     pub(in crate::identity) async fn pass(
-        self,
+        mut self,
         tx: &mut Tx<'_>,
         core: &Core,
-        how: &'static str,
+        (how, named): (&str, Option<&str>),
         (device, lifetime): (Device, TimeDelta),
         request: &RequestContext,
     ) -> Result<Step> {
+        if !self.chosen {
+            match session::choose_in(tx, self.user, named).await {
+                Ok(tenant) => self.tenant = tenant,
+                Err(which @ Error::Invalid(_)) => {
+                    self.note_passed(tx, how).await?;
+                    return Ok(Step::Asked(which));
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let author = self.author(core, request);
         let used = Sql::new("DELETE FROM login_challenges WHERE hash = $1");
         tx.execute(used.bind(self.hash.clone(), ColumnType::Bytes))
@@ -289,19 +354,37 @@ impl Waiting {
         journal::audit_by(tx, author, "auth.login", entity, None, after).await?;
         Ok(Step::Opened(opened))
     }
+
+    /// Notes that only the tenant is missing.
+    async fn note_passed(&self, tx: &mut Tx<'_>, how: &str) -> Result<()> {
+        let note = Sql::new("UPDATE login_challenges SET passed = $1 WHERE hash = $2")
+            .bind(how, ColumnType::Text)
+            .bind(self.hash.clone(), ColumnType::Bytes);
+        tx.execute(note).await?;
+        Ok(())
+    }
 }
 
 async fn second_step(
     tx: &mut Tx<'_>,
     core: &Core,
-    (challenge, code): (&SecretString, &str),
+    finish: &LoginFinish,
     opening: (Device, TimeDelta),
     request: &RequestContext,
 ) -> Result<Step> {
-    let Some(waiting) = try_step(tx, core, challenge).await? else {
+    let Some(waiting) = try_step(tx, core, &finish.token).await? else {
         return Ok(Step::Unknown);
     };
-    let user = waiting.user;
+    let (user, named) = (waiting.user, finish.tenant.as_deref());
+    if let Some(how) = waiting.passed.clone() {
+        return waiting
+            .pass(tx, core, (&how, named), opening, request)
+            .await;
+    }
+    let Some(code) = &finish.code else {
+        let message = "Give a code of your second factor.";
+        return Ok(Step::Asked(Error::invalid("code", "required", message)));
+    };
     let enrols = factor(tx, core, user)
         .await?
         .is_some_and(|factor| !factor.confirmed);
@@ -313,7 +396,7 @@ async fn second_step(
         let owner = Owner::read(owner.ok_or_else(unknown_challenge)?)?;
         tell(tx, core, &owner, request, "auth.totp_enabled").await?;
     }
-    waiting.pass(tx, core, how, opening, request).await
+    waiting.pass(tx, core, (how, named), opening, request).await
 }
 
 pub(in crate::identity) fn unknown_challenge() -> Error {
