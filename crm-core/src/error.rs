@@ -90,7 +90,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Too many requests.
-    #[error("too many attempts, or too soon after the last one; try again in {} s", seconds(*.retry_after))]
+    #[error("too many requests, or too soon after the last one; try again in {} s", seconds(*.retry_after))]
     TooMany {
         /// How long to wait.
         retry_after: Duration,

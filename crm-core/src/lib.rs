@@ -21,6 +21,7 @@ pub mod id;
 pub mod identity;
 pub mod job;
 mod journal;
+mod json;
 mod lease;
 pub mod mail;
 mod mask;

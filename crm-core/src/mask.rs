@@ -9,6 +9,8 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value as Json;
 
+use crate::hook::{Output, Verdict};
+
 /// Secrets to hide, each under its name.
 #[derive(Default, Clone)]
 pub struct Mask(Vec<Hidden>);
@@ -51,6 +53,18 @@ impl Mask {
     /// Whether there is nothing to hide.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What a plugin answers, with names in place of secrets.
+    pub fn hide_output(&self, output: &mut Output) {
+        match output {
+            Output::Verdict(Verdict::Reject { code, message, .. }) => {
+                self.hide(code);
+                self.hide(message);
+            }
+            Output::Action(Some(text)) => self.hide(text),
+            _ => {}
+        }
     }
 
     /// The text with names in place of secrets.

@@ -405,10 +405,7 @@ impl Plugins {
                 PluginStatus::Uploaded | PluginStatus::Disabled => {}
             }
         }
-        let settings = match installed.is_empty() {
-            true => PluginSettings::default(),
-            false => settings::get(db, tenant).await?,
-        };
+        let settings = settings::get(db, tenant).await?;
         let signed = match settings.require_signature {
             true => Some(version::trusted(db, tenant).await?),
             false => None,

@@ -123,13 +123,18 @@ impl Upkeep {
 
 /// Does what is asked for, and what comes due by itself, until `stop`.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    let wait = || tokio::time::timeout(EVERY, core.upkeep.wake.notified());
-    while let Some(woken) = stop.run_until_cancelled(wait()).await {
-        if woken.is_err()
-            && let Err(error) = come_due(&core).await
-        {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "what came due was not done; the next look does");
+    let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {
+                if let Err(error) = come_due(&core).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "what came due was not done; the next look does");
+                }
+            }
+            () = core.upkeep.wake.notified() => {}
         }
         while !stop.is_cancelled()
             && let Some(task) = core.upkeep.take()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use crm_core::hook::{Door, LogLine, Mask, Output, Usage, Verdict};
+use crm_core::hook::{Door, LogLine, Mask, Output, Usage};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use wasmtime::ResourceLimiter;
@@ -114,21 +114,9 @@ impl Run {
     }
 
     /// The output without the secrets that the guest was told.
-    pub(crate) fn redacted_output(&self, output: Output) -> Output {
-        match output {
-            _ if self.mask.is_empty() => output,
-            Output::Action(Some(text)) => Output::Action(Some(self.redacted(text))),
-            Output::Verdict(Verdict::Reject {
-                code,
-                message,
-                field,
-            }) => Output::Verdict(Verdict::Reject {
-                code,
-                message: self.redacted(message),
-                field,
-            }),
-            output => output,
-        }
+    pub(crate) fn redacted_output(&self, mut output: Output) -> Output {
+        self.mask.hide_output(&mut output);
+        output
     }
 
     /// The text without the secrets that the guest was told.

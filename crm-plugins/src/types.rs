@@ -60,8 +60,14 @@ fn line(field: &FieldSpec, language: Language) -> String {
                 true => String::new(),
                 false => format!("        /// {about}\n"),
             };
-            let raw = if RUST_WORDS.contains(&name) { "r#" } else { "" };
-            format!("{about}        {raw}{name}: {kind},\n")
+            match name {
+                // These have no raw form.
+                "crate" | "self" | "super" => format!(
+                    "{about}        #[serde(rename = \"{name}\")]\n        {name}_: {kind},\n"
+                ),
+                _ if RUST_WORDS.contains(&name) => format!("{about}        r#{name}: {kind},\n"),
+                _ => format!("{about}        {name}: {kind},\n"),
+            }
         }
         Language::TypeScript => {
             let about = match about.is_empty() {
@@ -108,7 +114,7 @@ fn kind(kind: &FieldType, language: Language) -> String {
         FieldType::Bool => boolean,
         FieldType::Tags { .. } | FieldType::References { .. } => texts,
         FieldType::Vector { .. } => numbers,
-        FieldType::Json { .. } | FieldType::Zoned => json,
+        FieldType::Json { .. } => json,
         _ => text,
     }
     .to_owned()

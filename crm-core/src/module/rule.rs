@@ -495,7 +495,7 @@ fn document(json: Json, max_bytes: u32) -> Ruled {
     Ok(Value::Json(json))
 }
 
-fn has_nul(json: &Json) -> bool {
+pub(crate) fn has_nul(json: &Json) -> bool {
     match json {
         Json::String(text) => text.contains('\0'),
         Json::Array(items) => items.iter().any(has_nul),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::{Plugins, settings};
+use super::Plugins;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::Result;
 use crate::hook::Usage;
@@ -65,11 +65,7 @@ enum Left {
 impl Plugins {
     /// Sets the fuel of a run aside, where the tenant or the operator bounds that of a day.
     pub(super) async fn budget(&self, tenant: TenantId) -> Result<Budget> {
-        let enabled = self.enabled(tenant).await?;
-        let settings = match enabled.installed.is_empty() {
-            true => settings::get(&self.0.core.db, tenant).await?,
-            false => enabled.settings,
-        };
+        let settings = self.enabled(tenant).await?.settings;
         let Some(of) = self.0.limits.fuel(settings.daily_fuel) else {
             return Ok(Budget::Unbounded);
         };

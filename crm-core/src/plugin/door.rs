@@ -18,6 +18,7 @@ use crate::crm::Core;
 use crate::error::{Error, Result};
 use crate::hook::{Door, DoorPage, DoorQuery, DoorRequest, DoorResponse, Fields};
 use crate::id::RecordId;
+use crate::json;
 use crate::record::{Aggregate, Filter, Query, Record, Records, Sort};
 use crate::scope::{Create, Delete, Read, Scope, Update};
 
@@ -246,7 +247,7 @@ impl Door for TenantDoor {
 
 /// The JSON object a guest wrote.
 fn object(field: &str, text: &str) -> Result<Map<String, Json>> {
-    serde_json::from_str(text).map_err(|error| {
+    json::object(text.as_bytes()).map_err(|error| {
         Error::invalid(
             field,
             "malformed_json",

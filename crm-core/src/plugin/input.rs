@@ -137,17 +137,20 @@ fn refusal(field: &Json, value: &Json) -> Option<(&'static str, String)> {
     if let Some(text) = value.as_str() {
         let length = text.chars().count() as u64;
         let bound = |name: &str| field[name].as_u64();
-        if bound("minLength").is_some_and(|least| length < least) {
-            return Some(("too_short", "This is too short.".into()));
+        if let Some(least) = bound("minLength").filter(|least| length < *least) {
+            let message = format!("Give at least {least} characters.");
+            return Some(("too_short", message));
         }
-        if bound("maxLength").is_some_and(|most| length > most) {
-            return Some(("too_long", "This is too long.".into()));
+        if let Some(most) = bound("maxLength").filter(|most| length > *most) {
+            let message = format!("Give at most {most} characters.");
+            return Some(("too_long", message));
         }
         let values = field["enum"].as_array();
-        if values.is_some_and(|values| !values.contains(value)) {
+        if let Some(values) = values.filter(|values| !values.contains(value)) {
+            let values: Vec<_> = values.iter().filter_map(Json::as_str).collect();
             return Some((
                 "not_allowed",
-                "This is none of the values there are.".into(),
+                format!("Give one of: {}.", values.join(", ")),
             ));
         }
         if text.contains('\0') {
@@ -155,9 +158,13 @@ fn refusal(field: &Json, value: &Json) -> Option<(&'static str, String)> {
         }
     }
     let (number, bound) = (value.as_f64(), |name: &str| field[name].as_f64());
-    let below = bound("minimum").is_some_and(|least| number.is_some_and(|one| one < least));
-    let above = bound("maximum").is_some_and(|most| number.is_some_and(|one| one > most));
-    (below || above).then(|| ("out_of_range", "This is out of its range.".into()))
+    let (least, most) = (bound("minimum"), bound("maximum"));
+    let message = match number? {
+        one if least.is_some_and(|least| one < least) => format!("Give at least {}.", least?),
+        one if most.is_some_and(|most| one > most) => format!("Give at most {}.", most?),
+        _ => return None,
+    };
+    Some(("out_of_range", message))
 }
 
 #[cfg(test)]

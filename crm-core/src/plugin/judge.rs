@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Most bytes of the reason for a rejection.
 const MOST_SAID: usize = 500;
+/// Bytes of the code that a plugin refuses with.
+const MOST_CODE: usize = 64;
 
 /// The plugins as judges; they end with the handle they belong to.
 struct Bench(Weak<Shared>);
@@ -175,8 +177,13 @@ impl Plugins {
         let standing = Standing::new(core.clone(), plugin.clone(), Origin::within(&change.scope));
         let reading = standing.clone().reading();
         let trusted = self.enabled(plugin.tenant_id).await?.trusts(plugin);
-        let (true, Ok(scope)) = (trusted, reading.begin().await?) else {
-            return Ok(Judgement::Refused(failed(plugin)));
+        if !trusted {
+            let reason = "is not signed as this tenant insists: have an administrator look at it";
+            return Ok(Judgement::Refused(refusal_for(plugin, reason)));
+        }
+        let Ok(scope) = reading.begin().await? else {
+            let reason = "has nobody behind it any more: have somebody enable it again";
+            return Ok(Judgement::Refused(refusal_for(plugin, reason)));
         };
         let sight = Sight::new(&scope, module, change, new).await?;
         let call = Call {
@@ -288,10 +295,11 @@ async fn said_of(
             Judgement::Amended(amendment(scope, module, change, fields).await?)
         }
         Verdict::Reject {
-            code,
+            mut code,
             mut message,
             field,
         } => {
+            code.truncate(code.floor_char_boundary(MOST_CODE));
             message.truncate(message.floor_char_boundary(MOST_SAID));
             let name = plugin.manifest.name.as_str();
             let refusal =

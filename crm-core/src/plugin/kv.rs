@@ -14,7 +14,7 @@ const MAX_KEYS: i64 = 1_000;
 /// Most bytes of the values of all plugins of a tenant.
 const MAX_BYTES: i64 = 16 * 1024 * 1024;
 /// Most keys of an answer.
-const PAGE: u64 = 100;
+pub(super) const PAGE: u64 = 100;
 
 /// The value under a key.
 pub(super) async fn get(db: &Db, plugin: &Plugin, key: &str) -> Result<Option<Vec<u8>>> {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::signed::{MAX_ID, Signed, invalid};
 use super::{Plugin, PluginStatus, Plugins, WebhookAuth, hook_secret, store};
 use crate::db::{ColumnType, Sql, Tx};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::id::{EventId, PluginId, TenantId};
 use crate::module::Ident;
 use crate::scope::{Create, Permit, RequestContext};
@@ -71,7 +71,7 @@ impl Plugins {
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such plugin or webhook; [`Error::Conflict`]
-    /// `plugin_disabled`, `signed_only` for a webhook whose messages are signed, and
+    /// `plugin_disabled`, `signed_only` for a webhook whose messages are signed; [`Error::Refused`]
     /// `idempotency_key_reused` for a key that another message has; [`Error::Invalid`] for a key that
     /// is none; [`Error::LimitExceeded`] `body_too_large`; [`Error::TooMany`] when too many wait.
     pub async fn receive(
@@ -227,10 +227,11 @@ impl Key {
         let (id, fingerprint) = (row.uuid()?, row.bytes::<Vec<u8>>()?);
         match fingerprint == self.fingerprint {
             true => Ok(id),
-            false => Err(Error::conflict(
+            false => Err(Refusal::invalid(
                 "idempotency_key_reused",
                 "another message with this id came before; give each one of its own",
-            )),
+            )
+            .into()),
         }
     }
 }

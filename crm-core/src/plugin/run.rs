@@ -30,7 +30,8 @@ pub struct Run {
     pub sha256: Option<[u8; 32]>,
     /// The event or the message that woke it.
     pub event_id: Option<EventId>,
-    /// The event's kind, such as `contact.created`.
+    /// What woke it: an event's kind such as `contact.created`, or `before contact.create`,
+    /// `cron nightly`, `job later`, `webhook payments`, `action rescore`.
     pub trigger: String,
     /// Who caused it, as in the audit log: `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`;
     /// `clock` for a cron trigger, `webhook` for a signed message. A job is caused by whose act had the

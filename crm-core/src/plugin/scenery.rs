@@ -54,12 +54,31 @@ pub(super) struct Scenery {
 #[derive(Clone, Default)]
 pub(super) struct Kept(Arc<Mutex<BTreeMap<String, Option<Vec<u8>>>>>);
 
+impl Kept {
+    /// Makes a page of stored keys, which lies behind `after` and ends with `end`, one with what was
+    /// set and without what was deleted.
+    fn page(&self, prefix: &str, after: Option<&str>, end: Option<&str>, keys: &mut Vec<String>) {
+        let kept = self.0.lock();
+        keys.retain(|key| kept.get(key).is_none_or(Option::is_some));
+        let set = kept.iter().filter(|(_, value)| value.is_some());
+        let set = set.map(|(key, _)| key.as_str());
+        let here = set.filter(|key| {
+            key.starts_with(prefix)
+                && after.is_none_or(|after| *key > after)
+                && end.is_none_or(|end| *key <= end)
+        });
+        keys.extend(here.map(str::to_owned));
+        keys.sort_unstable();
+        keys.dedup();
+    }
+}
+
 #[derive(Default)]
 struct Played {
     acts: Vec<Act>,
     changes: Vec<RehearsedChange>,
     /// How the records stand that were written; none of one that is gone.
-    stands: HashMap<RecordId, Option<Json>>,
+    stands: HashMap<(String, RecordId), Option<Json>>,
     withheld: Vec<String>,
 }
 
@@ -181,6 +200,7 @@ impl Scenery {
         let told = ids.iter().find(|(_, id)| **id == written.record.id);
         let record_id = told.map_or(written.record.id, |(told, _)| *told);
         let after = (!gone).then_some(shown);
+        let key = (act.module.clone(), record_id);
         let mut played = self.played.lock();
         played.acts.push(match act.what {
             What::Create(_, body) => Act {
@@ -189,7 +209,7 @@ impl Scenery {
             },
             _ => act.clone(),
         });
-        played.stands.insert(record_id, after.clone());
+        played.stands.insert(key, after.clone());
         played.changes.push(RehearsedChange {
             module: written.record.module().name().to_string(),
             record_id,
@@ -202,8 +222,8 @@ impl Scenery {
 
     /// How a record stands before a write.
     async fn stands(&self, scope: &Scope, act: &Act, id: RecordId) -> Result<Option<Json>> {
-        if let Some(known) = self.played.lock().stands.get(&id) {
-            return Ok(known.clone());
+        if let Some(known) = self.known(&act.module, id) {
+            return Ok(known);
         }
         let Ok(permit) = scope.permit(&act.module) else {
             return Ok(None);
@@ -217,8 +237,9 @@ impl Scenery {
         }
     }
 
-    fn known(&self, id: RecordId) -> Option<Option<Json>> {
-        self.played.lock().stands.get(&id).cloned()
+    fn known(&self, module: &str, id: RecordId) -> Option<Option<Json>> {
+        let key = (module.to_owned(), id);
+        self.played.lock().stands.get(&key).cloned()
     }
 
     async fn fields(&self, module: &str, json: Option<Json>) -> Result<Fields> {
@@ -283,7 +304,7 @@ fn with_told_ids(json: Json, ids: &HashMap<RecordId, RecordId>) -> Result<Json> 
 impl Door for Scenery {
     fn get<'a>(&'a self, module: &'a str, id: RecordId) -> BoxFuture<'a, Result<Fields>> {
         async move {
-            match self.known(id) {
+            match self.known(module, id) {
                 None => self.behind.get(module, id).await,
                 Some(stands) => self.fields(module, stands).await,
             }
@@ -300,7 +321,7 @@ impl Door for Scenery {
                     Value::Uuid(id) if name == "id" => Some(RecordId(*id)),
                     _ => None,
                 });
-                match id.and_then(|id| self.known(id)) {
+                match id.and_then(|id| self.known(module, id)) {
                     None => records.push(record),
                     Some(None) => {}
                     Some(stands) => records.push(self.fields(module, stands).await?),
@@ -406,16 +427,20 @@ impl Door for Scenery {
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<String>>> {
         async move {
-            let mut keys = self.behind.kv_keys(prefix, after).await?;
-            let kept = self.kept.0.lock();
-            keys.retain(|key| kept.get(key).is_none_or(Option::is_some));
-            let own = kept.iter().filter(|(_, value)| value.is_some());
-            let own = own.map(|(key, _)| key.as_str());
-            let own = own.filter(|key| key.starts_with(prefix) && after.is_none_or(|a| *key > a));
-            keys.extend(own.map(str::to_owned));
-            keys.sort_unstable();
-            keys.dedup();
-            Ok(keys)
+            let mut after = after.map(str::to_owned);
+            loop {
+                let mut keys = self.behind.kv_keys(prefix, after.as_deref()).await?;
+                // Behind a whole page there are more: what lies there comes with them.
+                let end = (keys.len() as u64 >= kv::PAGE)
+                    .then(|| keys.last().cloned())
+                    .flatten();
+                self.kept
+                    .page(prefix, after.as_deref(), end.as_deref(), &mut keys);
+                if !keys.is_empty() || end.is_none() {
+                    return Ok(keys);
+                }
+                after = end;
+            }
         }
         .boxed()
     }

@@ -88,7 +88,7 @@ impl Plugins {
                 let known: Vec<_> = known.into_iter().map(self::entry).collect::<Result<_>>()?;
                 let again = known.iter().any(|known| known.name == entry.name);
                 if !again && known.len() >= MAX_SECRETS {
-                    let message = format!("a plugin has at most {MAX_SECRETS} secrets");
+                    let message = format!("a plugin has at most {MAX_SECRETS} secrets; delete one first");
                     return Err(Error::conflict("too_many_secrets", message));
                 }
                 let put = Sql::new(

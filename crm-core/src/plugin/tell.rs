@@ -7,6 +7,8 @@ use crate::db::{self, ColumnType};
 use crate::error::{Error, Result};
 use crate::event::TOLD;
 use crate::id::EventId;
+use crate::json;
+use crate::module::has_nul;
 use crate::scope::Scope;
 
 /// Most bytes of what is told.
@@ -29,11 +31,14 @@ pub(super) fn judge(plugin: &Plugin, name: &str, data: &str) -> Result<Map<Strin
         return Err(Error::invalid("data", "too_long", message));
     }
     // Read whole, so that no database is given what it does not hold.
-    let told: Map<String, Json> = serde_json::from_str(data).map_err(|error| {
+    let told: Map<String, Json> = json::object(data.as_bytes()).map_err(|error| {
         let message = format!("must be a JSON object: {error}");
         Error::invalid("data", "malformed_json", message)
     })?;
-    if data.contains("\\u0000") || data.contains('\0') {
+    if told
+        .iter()
+        .any(|(key, value)| key.contains('\0') || has_nul(value))
+    {
         return Err(Error::invalid(
             "data",
             "invalid_text",

@@ -17,9 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::exchange::{Answered, Asked, Exchange, Kept, answered, given};
 use super::kept::{Base64, KeptEnd, keep};
 use crate::error::{Error, Result};
-use crate::hook::{
-    Door, DoorPage, DoorQuery, DoorRequest, DoorResponse, Fields, Mask, Output, Report, Verdict,
-};
+use crate::hook::{Door, DoorPage, DoorQuery, DoorRequest, DoorResponse, Fields, Mask, Report};
 use crate::id::RecordId;
 
 /// Most bytes of a run's transcript, as JSON.
@@ -65,10 +63,8 @@ pub(super) fn mask_report(mask: &Mask, report: &mut Report) {
     if let Some(error) = &mut report.error {
         mask.hide(error);
     }
-    match &mut report.output {
-        Some(Output::Verdict(Verdict::Reject { message, .. })) => mask.hide(message),
-        Some(Output::Action(Some(text))) => mask.hide(text),
-        _ => {}
+    if let Some(output) = &mut report.output {
+        mask.hide_output(output);
     }
 }
 

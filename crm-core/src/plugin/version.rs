@@ -187,12 +187,18 @@ impl Plugins {
         }
         let meant = sha256.to_ascii_lowercase();
         self.choose((permit, "plugins.canary"), id, move |plugin, choice| {
+            if percent == 0 {
+                // To end a trial takes neither consent nor signature.
+                let ended = chosen(&choice.versions, &meant)?.sha256;
+                plugin.canary = plugin.canary.filter(|canary| canary.sha256 != ended);
+                return Ok(());
+            }
             let sha256 = choice.consented(&meant, plugin.installed_by)?.sha256;
-            if percent > 0 && sha256 == plugin.sha256 {
+            if sha256 == plugin.sha256 {
                 let message = "this version is the active one; try another one beside it";
                 return Err(Error::conflict("version_in_use", message));
             }
-            plugin.canary = (percent > 0).then_some(Canary { sha256, percent });
+            plugin.canary = Some(Canary { sha256, percent });
             Ok(())
         })
         .await

@@ -1,10 +1,8 @@
 //! Reads the entries of a job's file one by one, holding no more than one entry and one stored
 //! piece, from any place where an entry begins.
 
-use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -14,6 +12,7 @@ use super::{csv, fault, vcard};
 use crate::crm::Core;
 use crate::error::{Error, FieldError, Result};
 use crate::job::{Lease, chunk_at};
+use crate::json;
 
 /// A place in a file where an entry begins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -239,33 +238,8 @@ fn line_ends(bytes: &[u8]) -> u64 {
 
 /// A JSON object that names no member twice at its top.
 fn object(text: &[u8]) -> Result<Entry, FieldError> {
-    let mut parser = serde_json::Deserializer::from_slice(text);
-    let object = parser
-        .deserialize_map(Members)
-        .and_then(|object| parser.end().map(|()| object));
-    object.map(Entry::Object).map_err(|error| {
+    json::object(text).map(Entry::Object).map_err(|error| {
         let message = format!("the entry is not a JSON object: {error}");
         fault("malformed_json", message)
     })
-}
-
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Map<String, Json>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            if object.contains_key(&name) {
-                return Err(A::Error::custom(format!("it names {name:?} twice")));
-            }
-            object.insert(name, members.next_value()?);
-        }
-        Ok(object)
-    }
 }

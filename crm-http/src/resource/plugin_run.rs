@@ -34,7 +34,8 @@ struct Run {
     /// The event or the message that woke it.
     #[oai(nullable)]
     event_id: Option<Uuid>,
-    /// The event's kind, such as `contact.created`.
+    /// What woke it: an event's kind such as `contact.created`, or `before contact.create`,
+    /// `cron nightly`, `job later`, `webhook payments`, `action rescore`.
     trigger: String,
     /// Who caused it, as in the audit log: `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`;
     /// `clock` for a cron trigger, `webhook` for a signed message. A job is caused by whose act had the

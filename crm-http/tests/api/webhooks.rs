@@ -191,7 +191,7 @@ async fn a_signed_message_is_bounded_and_taken_once(database: Database) {
     assert_eq!(sent.send(&app).await.expect(202), first);
     sent.body = b"{\"paid\": 8}".to_vec();
     let reused = sent.send(&app).await;
-    assert_eq!(reused.problem(), (409, "idempotency_key_reused".into()));
+    assert_eq!(reused.problem(), (422, "idempotency_key_reused".into()));
     sent.id = "msg_2";
     sent.body = vec![b'x'; 256 * 1024];
     sent.send(&app).await.expect(202);

@@ -175,18 +175,18 @@ macro_rules! record {
             $( $(#[$field_about])* pub $field: ::core::option::Option<$type>, )*
             #[doc(hidden)]
             #[serde(skip)]
-            pub stored: $crate::record::Stored,
+            pub __stored: $crate::record::Stored,
         }
 
         impl $crate::Record for $name {
             const MODULE: &'static str = ::core::stringify!($module);
 
             fn known(&self) -> (&str, i64, &$crate::record::Stored) {
-                (&self.id, self.version, &self.stored)
+                (&self.id, self.version, &self.__stored)
             }
 
             fn stored_mut(&mut self) -> &mut $crate::record::Stored {
-                &mut self.stored
+                &mut self.__stored
             }
         }
     };

@@ -254,8 +254,8 @@ impl HookContext<'_> {
             Judgement::Accepted => Ok(()),
             Judgement::Refused(refusal) => Err(refusal.into()),
             Judgement::Amended(_) if restored => {
-                let message =
-                    "a plugin wants to amend the record, which comes back as it was or not";
+                let message = "a plugin would amend this record, and one from the trash comes back as it was: \
+                     disable the plugin, restore, then change it";
                 Err(Error::conflict("amended_in_trash", message))
             }
             Judgement::Amended(fields) => {

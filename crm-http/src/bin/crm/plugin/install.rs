@@ -34,7 +34,7 @@ impl Install {
         let component = super::read(&self.file)?;
         let (crm, plugins) = super::open(&settings).await?;
         let tenant = tenant(&crm, &self.tenant).await?;
-        let scope = crm.operator(tenant, request(&crm));
+        let scope = crm.operator_in(tenant, request(&crm)).await?;
         let create = scope.permit::<Create>("plugins")?;
         let uploaded = plugins.upload(&create, component, self.signature.as_deref());
         let uploaded = uploaded.await?;
