@@ -117,8 +117,10 @@ async fn an_action_answers_what_the_plugin_says(database: Database) {
         (&run["transcript"]["truncated"], &run["withheld"]),
         (&json!(false), &Value::Null)
     );
-    let viewer = app.member("vi", "viewer").await;
-    let seen = viewer.get(&path_of_run).await.expect(200);
+    let role = json!({"name": "looker", "permissions": ["contacts.read", "plugins.read"]});
+    app.admin.post("/api/v1/roles", role).await.expect(201);
+    let looker = app.member("lo", "looker").await;
+    let seen = looker.get(&path_of_run).await.expect(200);
     assert_eq!(seen["caused_by"], run["caused_by"]);
     assert_eq!(
         (&seen["input"], &seen["transcript"], &seen["withheld"]),
