@@ -8,14 +8,15 @@ use chrono::TimeDelta;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use super::stage::Stage;
-use super::stock::{HOOK, SIGNED, component, first_module, hex, message, plugins};
+use super::stock::{HOOK, SIGNED, VALUE, component, first_module, hex, message, plugins};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::hook::{Call, DoorQuery, Input, LogLevel, LogLine, Outcome, PluginHost, Report};
+use crate::hook::{Call, Door, DoorQuery, Input, LogLevel, LogLine, Outcome, PluginHost, Report};
 use crate::id::TenantId;
 use crate::plugin::inbox::Inbox;
 use crate::plugin::{Ask, Manifest, Plugins, RunQuery, Targets, turns};
@@ -50,11 +51,15 @@ impl PluginHost for Probe {
                 ..DoorQuery::default()
             };
             let page = call.door.list(module, all).await;
-            let lines = [
+            let mut lines = vec![
                 format!("{:?}", call.door.get(module, id).await),
                 format!("{page:?}"),
                 format!("{:?}", call.door.update(module, id, None, Vec::new()).await),
             ];
+            // What is asked for runs one after the other, and so may change what all runs share.
+            if matches!(call.input, Input::Action(_)) {
+                lines.extend(own(&*call.door).await);
+            }
             let mut report = Report::refused("");
             (report.outcome, report.error) = (Outcome::Succeeded, None);
             report.logs = lines
@@ -68,6 +73,20 @@ impl PluginHost for Probe {
         }
         .boxed()
     }
+}
+
+/// What a plugin has of its own: values and a secret.
+async fn own(door: &dyn Door) -> Vec<String> {
+    let secret = door.secret("isolation").await;
+    vec![
+        format!("{:?}", secret.map(|secret| secret.expose_secret().len())),
+        format!("{:?}", door.kv_keys("isolation", None).await),
+        format!("{:?}", door.kv_get("isolation").await),
+        format!("{:?}", door.kv_set("isolation", vec![1; VALUE]).await),
+        format!("{:?}", door.kv_set("isolation-new", vec![1]).await),
+        format!("{:?}", door.kv_delete("isolation").await),
+        format!("{:?}", door.kv_keys("isolation", None).await),
+    ]
 }
 
 /// The plugins of one tenant, and a note of each event that they are given.
@@ -124,7 +143,7 @@ pub(super) async fn events(it: &Stage) -> Result<()> {
     Ok(())
 }
 
-async fn runs(it: &Stage, plugins: &Plugins, read: &Permit<Read>) {
+pub(super) async fn runs(it: &Stage, plugins: &Plugins, read: &Permit<Read>) {
     for id in it.cast.plugin.each() {
         let all = RunQuery {
             limit: 100,
@@ -143,9 +162,34 @@ async fn runs(it: &Stage, plugins: &Plugins, read: &Permit<Read>) {
     }
 }
 
+/// Asks the plugin of this name for its action.
+pub(super) async fn act(it: &Stage, plugins: &Plugins, scope: &Scope, name: &str) -> Result<()> {
+    let module = first_module(&it.crm)?;
+    let run = scope.permit::<Create>("plugin_runs")?;
+    let records = scope.permit::<Read>(module.name().as_str())?;
+    let page = it.crm.records().list(&records, &Default::default()).await?;
+    let Some(record) = page.data.first() else {
+        return Ok(());
+    };
+    let ask = Ask {
+        plugin: name.to_owned(),
+        action: HOOK.to_owned(),
+        on: Targets::One(record.id),
+        input: Default::default(),
+        once: Some(Once::new(scope, name, [b"", b"", b"", b""])?),
+    };
+    let acted = plugins.act(&run, &records, ask).await;
+    let came = acted.map(|answered| match answered {
+        Answered::Now(acted) => format!("now {} {:?}", acted.outcome, acted.error),
+        Answered::Before(acted) => format!("before {} {:?}", acted.outcome, acted.error),
+        other => format!("{other:?}"),
+    });
+    it.say("an action", came);
+    Ok(())
+}
+
 /// What other systems send to plugins, and what people ask of them.
 async fn asked(it: &Stage, plugins: &Plugins, scope: &Scope) -> Result<()> {
-    let module = first_module(&it.crm)?;
     let (read, update) = (
         scope.permit::<Read>("plugins")?,
         scope.permit::<Update>("plugins")?,
@@ -160,30 +204,13 @@ async fn asked(it: &Stage, plugins: &Plugins, scope: &Scope) -> Result<()> {
         it.say("hooks", plugins.hooks(&read, id).await);
     }
     it.say("offered", plugins.offered(scope).await);
-    let records = scope.permit::<Read>(module.name().as_str())?;
-    let page = it.crm.records().list(&records, &Default::default()).await?;
     for name in ["isolation_probe", "isolation_other"] {
         for _ in 0..2 {
             let sent = message::of(name, it.tenant);
             let received = plugins.receive(&run, Some("isolation"), sent).await;
             it.say("a message", received.map(drop));
         }
-        if let Some(record) = page.data.first() {
-            let ask = Ask {
-                plugin: name.to_owned(),
-                action: HOOK.to_owned(),
-                on: Targets::One(record.id),
-                input: Default::default(),
-                once: Some(Once::new(scope, name, [b"", b"", b"", b""])?),
-            };
-            let acted = plugins.act(&run, &records, ask).await;
-            let came = acted.map(|answered| match answered {
-                Answered::Now(acted) => format!("now {} {:?}", acted.outcome, acted.error),
-                Answered::Before(acted) => format!("before {} {:?}", acted.outcome, acted.error),
-                other => format!("{other:?}"),
-            });
-            it.say("an action", came);
-        }
+        act(it, plugins, scope, name).await?;
     }
     let known = message::of("isolation_probe", it.tenant);
     let known = plugins.receive(&run, Some(message::KNOWN), known).await;

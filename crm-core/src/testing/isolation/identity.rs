@@ -21,6 +21,7 @@ pub(super) const CHAPTERS: &[(&str, Play, &[&str])] = &[
     ("identity providers", |it| providers(it).boxed(), &[]),
     ("acting in another's name", |it| acting(it).boxed(), &[]),
     ("rules for members", |it| rules(it).boxed(), &[]),
+    ("unlinking an identity", |it| unlinking(it).boxed(), &[]),
 ];
 
 /// Providers that only the twin has: with the one of both, more than a tenant may have.
@@ -196,6 +197,29 @@ async fn providers(it: &Stage) -> Result<()> {
         it.say("delete", providers.delete(&delete, id).await);
     }
     it.say("list", providers.list(&read).await);
+    Ok(())
+}
+
+/// An identity is unlinked by its user, who may be in any of their tenants: by its id alone, so that it
+/// is a new one here.
+async fn unlinking(it: &Stage) -> Result<()> {
+    let (crm, bob) = (&it.crm, it.cast.bob);
+    let scope = session(crm, it.tenant, bob).await?;
+    let old = Sql::new("DELETE FROM user_identities WHERE tenant_id = $1 AND id = $2")
+        .bind(it.tenant, ColumnType::Uuid)
+        .bind(it.cast.identity, ColumnType::Uuid);
+    let write = crm
+        .core
+        .db
+        .write(move |tx| Box::pin(async move { tx.execute(old).await }));
+    write.await?;
+    let identity = link(crm, it.tenant, it.cast.provider.both, bob).await?;
+    let accounts = crm.accounts();
+    it.say("unlink", accounts.unlink_identity(&scope, identity).await);
+    it.say("unlink", accounts.unlink_identity(&scope, identity).await);
+    let read = it.operator().await?.permit::<Read>("members")?;
+    let open = crm.sessions().list_of(&read, bob).await;
+    it.say("sessions", open.map(|open| open.len()));
     Ok(())
 }
 

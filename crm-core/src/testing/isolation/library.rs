@@ -15,6 +15,7 @@ use super::stage::Play;
 pub(super) const INVITATIONS: &str = "invitations";
 pub(super) const WAITING: &str = "the audit log while it waits";
 pub(super) const LIMITS: &str = "limits";
+pub(super) const PLUGINS: &str = "plugins";
 
 /// The doors by name, and the tables in which they touch all tenants.
 pub(super) const CHAPTERS: &[(&str, Play, &[&str])] = &[
@@ -42,7 +43,7 @@ pub(super) const CHAPTERS: &[(&str, Play, &[&str])] = &[
     ),
     (LIMITS, |it| limits::limits(it).boxed(), &[]),
     ("events", |it| events::events(it).boxed(), &["outbox"]),
-    ("plugins", |it| events::administration(it).boxed(), &[]),
+    (PLUGINS, |it| events::administration(it).boxed(), &[]),
     (
         "the export of a tenant",
         |it| tenant::export(it).boxed(),

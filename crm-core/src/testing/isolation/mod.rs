@@ -21,6 +21,7 @@ mod cast;
 mod events;
 mod identity;
 mod library;
+mod plugin;
 #[cfg(test)]
 mod proof;
 mod records;

@@ -1,7 +1,7 @@
 //! What some doors need the twin to have beside its usual rows: as many rows as a limit allows, a log
 //! that waits to be sealed, an invitation of this minute.
 
-use super::library::{INVITATIONS, LIMITS, WAITING};
+use super::library::{INVITATIONS, LIMITS, PLUGINS, WAITING};
 use crate::crm::Crm;
 use crate::db::twin::{Crowd, Fresh, Layout};
 use crate::db::{ColumnType, Sql};
@@ -46,6 +46,13 @@ const CROWDS: [Crowd; 6] = [
     },
 ];
 
+/// As many values as a plugin keeps.
+const VALUES: Crowd = Crowd {
+    table: "plugin_kv",
+    rows: 1_000,
+    columns: &[("key", Fresh::Text)],
+};
+
 /// Gives the twin what the door needs it to have.
 pub(super) async fn dress(crm: &Crm, layout: &Layout, door: &str, twin: TenantId) -> Result<()> {
     let (db, clock) = (&crm.core.db, crm.clock());
@@ -56,6 +63,7 @@ pub(super) async fn dress(crm: &Crm, layout: &Layout, door: &str, twin: TenantId
             }
             return Ok(());
         }
+        PLUGINS => return db.crowd(layout, twin, &VALUES, clock).await,
         WAITING => Sql::new(
             "INSERT INTO audit_unsealed (tenant_id, entry_id) \
              SELECT tenant_id, id FROM audit_log WHERE tenant_id = $1",

@@ -4,6 +4,7 @@
 mod brand;
 pub(super) mod message;
 mod people;
+mod plugin;
 mod records;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::scope::{Create, Read, Scope, Update};
 use crate::transfer::{Format, ImportOptions};
 
 pub(super) use people::log_in;
+pub(super) use plugin::{NEXT, VALUE, sha256, trusted};
 
 /// Role of a member with rights on some rows.
 const LIMITED: &str = "isolation limited";
@@ -80,7 +82,11 @@ pub(super) async fn fill(crm: &Crm, tenant: TenantId) -> Result<Cast, IsolationB
     let service = need("a service account", service(crm, &scope, "robot").await)?;
     let (key, secret) = need("an API key", key(crm, &scope, "viewer", service).await)?;
     let invitation = need("an invitation", invite(crm, &scope, "first").await)?;
-    let plugin = need("a plugin", plugin(crm, &scope, "isolation_probe").await)?;
+    let plugin = need(
+        "a plugin",
+        self::plugin(crm, &scope, "isolation_probe").await,
+    )?;
+    need("what it has", plugin::stock(crm, &scope, plugin).await)?;
     need("messages", message::many(crm, &scope, plugin).await)?;
     need("a job", message::job(crm, &scope, plugin).await)?;
     let queued = [
@@ -186,7 +192,12 @@ pub(super) async fn diverge(
     let other = key(crm, &scope, "admin", cast.service.other).await;
     cast.key.other = need("an API key", other)?.0;
     cast.invitation.other = need("an invitation", invite(crm, &scope, "second").await)?;
-    cast.plugin.other = need("a plugin", plugin(crm, &scope, "isolation_other").await)?;
+    let owned = plugin::more(crm, &scope, cast.plugin.both).await;
+    need("what a plugin has", owned)?;
+    cast.plugin.other = need(
+        "a plugin",
+        self::plugin(crm, &scope, "isolation_other").await,
+    )?;
     need("a message", message::known(crm, &scope).await)?;
     cast.job.other = need("an import", import(crm, &scope).await)?;
     need(
@@ -269,6 +280,7 @@ pub(super) fn component(crm: &Crm, name: &str, version: &str) -> Result<String> 
         "name = '{name}'\nversion = '{version}'\ntriggers = [{{ on = '{}.created' }}, \
          {{ webhook = '{HOOK}', auth = 'api_key' }}, {{ webhook = '{SIGNED}' }}, \
          {{ action = '{HOOK}', module = '{}', label = 'Look' }}]\n\
+         kv = true\nsecrets = ['isolation']\n\
          [[grants]]\nmodule = '{}'\nactions = ['read', 'create', 'update']\n",
         module.singular(),
         module.name(),
@@ -290,7 +302,7 @@ async fn plugin(crm: &Crm, scope: &Scope, name: &str) -> Result<PluginId> {
 }
 
 /// The signature of a component by a key that the tenant trusts, as others do too.
-async fn signed(crm: &Crm, scope: &Scope, component: &[u8]) -> Result<String> {
+pub(super) async fn signed(crm: &Crm, scope: &Scope, component: &[u8]) -> Result<String> {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).map_err(Error::internal)?;
     let public = STANDARD.encode(pair.public_key().as_ref());
     let permit = scope.permit::<Update>("plugins")?;

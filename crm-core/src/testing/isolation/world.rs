@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::cast::{Cast, tenant_name};
 use super::stage::{Chapter, Stage, request};
 use super::transcript::{Said, Transcript, ids};
-use super::{IsolationBroken, Leak, identity, library, need, records, scenery, stock};
+use super::{IsolationBroken, Leak, identity, library, need, plugin, records, scenery, stock};
 use crate::crm::Crm;
 use crate::db::twin::{Detail, Image, Layout};
 use crate::db::{ColumnType, Sql};
@@ -87,6 +87,7 @@ impl World {
             })
         });
         let library = library::CHAPTERS.iter().chain(identity::CHAPTERS);
+        let library = library.chain(plugin::CHAPTERS);
         let library = library.map(|(door, play, common)| Chapter {
             door,
             module: None,

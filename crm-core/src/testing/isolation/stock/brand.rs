@@ -106,6 +106,8 @@ pub(super) async fn brand(crm: &Crm, tenant: TenantId, cast: &Cast) -> Result<()
          host_calls, logs, started_at) SELECT tenant_id, id, id, 'other', 'succeeded', 0, 0, 0, '[]', \
          created_at FROM plugins WHERE tenant_id = ",
         "UPDATE plugin_versions SET uploaded_by = 'other' WHERE tenant_id = ",
+        "UPDATE plugin_secrets SET set_by = 'other' WHERE tenant_id = ",
+        "UPDATE plugins SET kv_bytes = 16777216 WHERE tenant_id = ",
         "INSERT INTO plugin_settings (tenant_id, require_signature, daily_fuel) \
          SELECT id, (1 = 0), 7 FROM tenants WHERE id = ",
         "UPDATE custom_modules SET description = 'other' WHERE tenant_id = ",
@@ -169,10 +171,22 @@ pub(super) async fn brand(crm: &Crm, tenant: TenantId, cast: &Cast) -> Result<()
         .arg(DateTime::UNIX_EPOCH, ColumnType::Instant)
         .push(" WHERE tenant_id = ");
     forgotten.arg(tenant, ColumnType::Uuid);
+    let mut short = Sql::new("UPDATE plugin_kv SET value = ");
+    short
+        .arg(vec![2_u8], ColumnType::Bytes)
+        .push(" WHERE tenant_id = ");
+    short.arg(tenant, ColumnType::Uuid);
+    let mut used = Sql::new(
+        "INSERT INTO plugin_usage (tenant_id, day, runs, failed, fuel, duration_us, rows_read, \
+         rows_written, requests, request_bytes) SELECT id, ",
+    );
+    used.arg(crm.clock().now().date_naive(), ColumnType::Date)
+        .push(", 7, 7, 7, 7, 7, 7, 7, 7 FROM tenants WHERE id = ");
+    used.arg(tenant, ColumnType::Uuid);
     // It opens every tenant of its user's.
     let mut roaming = Sql::new("UPDATE refresh_families SET roaming = (1 = 1) WHERE user_id = ");
     roaming.arg(cast.carl, ColumnType::Uuid);
-    statements.extend([old, forgotten, roaming]);
+    statements.extend([old, forgotten, short, used, roaming]);
     let write = crm.core.db.write(move |tx| {
         Box::pin(async move {
             for sql in statements {
