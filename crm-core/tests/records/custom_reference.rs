@@ -594,7 +594,7 @@ async fn a_reference_that_cannot_be_is_refused_by_name(backend: Backend) -> anyh
     let theirs = json!({"name": "secrets", "singular": "secret", "fields": [
         {"name": "a", "type": "text"}]});
     it.module(rival, theirs).await?;
-    let required = json!({"name": "a", "type": "reference", "module": "contacts",
+    let required = json!({"name": "a", "type": "reference", "module": "companies",
         "required": true, "on_delete": "set_null"});
     let defaulted = json!({"name": "a", "type": "reference", "module": "contacts",
         "default": "01890a5d-ac96-774b-bcce-b302099a8057"});

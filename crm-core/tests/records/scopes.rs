@@ -68,7 +68,9 @@ impl Fixture {
         name: &str,
         permissions: Vec<PermissionInput>,
     ) -> anyhow::Result<()> {
-        let permit = self.operator().permit::<Create>("roles")?;
+        // With the modules and fields of the tenant's own.
+        let scope = self.crm.operator_in(self.tenant, request()).await?;
+        let permit = scope.permit::<Create>("roles")?;
         let role = NewRole {
             name: name.to_owned(),
             permissions,
