@@ -20,6 +20,8 @@ pub(crate) const CORE_INSTANCES: u32 = 60;
 const HOST_STACK: usize = 512 << 10;
 /// What a pooled memory keeps between runs; halves the cost of a fresh instance.
 const KEEP_RESIDENT: usize = 2 << 20;
+/// What a pooled table keeps: those of usual guests.
+const TABLE_RESIDENT: usize = 64 << 10;
 
 /// An engine with pooled instances, or with instances on demand where the address space for the
 /// pool cannot be had.
@@ -77,7 +79,7 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
         .table_elements(limits.table_elements)
         .max_memory_size(limits.memory_bytes)
         .linear_memory_keep_resident(KEEP_RESIDENT)
-        .table_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(TABLE_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
 }

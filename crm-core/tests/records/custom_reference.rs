@@ -754,9 +754,9 @@ async fn it_is_a_condition_of_rights_on_rows(backend: Backend) -> anyhow::Result
         condition: Some(body(json!({"project_id": {"eq": a.id}}))),
         ..PermissionInput::default()
     };
-    it.role("of a", vec![permission, "projects.read".into()])
+    it.role("of_a", vec![permission, "projects.read".into()])
         .await?;
-    let (near, _) = it.member("of a").await?;
+    let (near, _) = it.member("of_a").await?;
     assert_eq!(
         it.ids(&near, "companies", &Query::default()).await?,
         [one.id]
