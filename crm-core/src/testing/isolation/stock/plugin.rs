@@ -11,6 +11,7 @@ use crate::crm::Crm;
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::id::PluginId;
+use crate::record::Once;
 use crate::scope::{Create, Scope, Update};
 
 /// The version that could run next.
@@ -44,7 +45,7 @@ pub(super) async fn stock(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<
     write.await.map(drop)
 }
 
-/// Secrets, and one more key that is trusted.
+/// Secrets, one more key that is trusted, and an action under way by the same name.
 pub(super) async fn more(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<()> {
     let (permit, plugins) = (scope.permit::<Update>("plugins")?, plugins(crm));
     for name in ["isolation", "isolation_other"] {
@@ -53,7 +54,13 @@ pub(super) async fn more(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<(
     }
     let key = trusted(9)?;
     plugins.trust(&permit, "isolation_other", &key).await?;
-    Ok(())
+    let once = Once::new(scope, "isolation_probe", [b"", b"", b"", b""])?;
+    let now = crm.clock().now();
+    let begin = crm
+        .core
+        .db
+        .write(move |tx| Box::pin(async move { once.begin(tx, now).await }));
+    begin.await.map(drop)
 }
 
 /// A public key, another one for each number.
