@@ -52,7 +52,8 @@ impl Database {
             ]);
         let most = options.max_connections.unwrap_or(16);
         if options.min_connections > most {
-            let line = "there cannot be more connections at least than at most";
+            let least = options.min_connections;
+            let line = format!("min_connections ({least}) is above max_connections ({most})");
             return Err(Error::Configuration(line.into()));
         }
         let (host, port) = (connect.get_host().to_owned(), connect.get_port());

@@ -111,8 +111,7 @@ impl View {
             }
             let steps: Vec<&str> = path.split('.').collect();
             if steps.len() > MAX_EXPAND_DEPTH {
-                let message =
-                    format!("{path} leads over {MAX_EXPAND_DEPTH} references, which is the most");
+                let message = format!("{path} leads over more than {MAX_EXPAND_DEPTH} references");
                 return Err(FieldError::new("expand", "too_deep", message));
             }
             add(&mut self.expand, scope, module, &steps)?;

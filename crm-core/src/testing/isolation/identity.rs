@@ -1,6 +1,7 @@
 //! The doors of what lets people in: identity providers, acting in another's name, and what a tenant
 //! settles for its members.
 
+use chrono::TimeDelta;
 use futures::FutureExt;
 use secrecy::ExposeSecret;
 
@@ -94,10 +95,13 @@ pub(super) async fn act(
 ) -> Result<FamilyId> {
     let id = start(crm, tenant, by, of).await?;
     let operators = Sql::new(
-        "UPDATE refresh_families SET parent_id = NULL, home_id = $1, provider_id = $2 WHERE id = $3",
+        "UPDATE refresh_families SET parent_id = NULL, home_id = $1, provider_id = $2, \
+         expires_at = $3 WHERE id = $4",
     )
     .bind(PLATFORM, ColumnType::Uuid)
     .bind(provider, ColumnType::Uuid)
+    // As long as the suite takes, wherever it runs.
+    .bind(crm.clock().now() + TimeDelta::days(1), ColumnType::Instant)
     .bind(id, ColumnType::Uuid);
     let write = crm
         .core
