@@ -347,6 +347,7 @@ async fn a_reference_of_a_tenants_own_is_in_its_records_and_its_document(databas
     let same = json!({"name": "projects", "singular": "project", "fields": [
         {"name": "title", "type": "text"}]});
     foreign.post("/api/v1/modules", same).await.expect(201);
+    let foreign = foreign.informed().await;
     let theirs = foreign
         .post("/api/v1/projects", json!({"title": "theirs"}))
         .await;
@@ -357,7 +358,6 @@ async fn a_reference_of_a_tenants_own_is_in_its_records_and_its_document(databas
         let error = &refused["errors"][0];
         assert_eq!(error["pointer"], "/project_id");
         assert_eq!(error["code"], "unknown_reference");
-        assert_eq!(error["message"], "there is no such record in projects");
     }
     app.close().await;
 }
