@@ -189,9 +189,14 @@ async fn a_tenants_field_is_refused_by_the_member_that_is_wrong(database: Databa
             "its types are text",
         ),
         (
-            json!({"name": "a", "type": "reference"}),
+            json!({"name": "a", "type": "references"}),
             "/type",
             "its types are text",
+        ),
+        (
+            json!({"name": "a", "type": "reference"}),
+            "/module",
+            "needs",
         ),
         (
             json!({"name": "a", "type": "email", "max": 3}),
