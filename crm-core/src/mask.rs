@@ -41,10 +41,7 @@ impl Mask {
         }
         self.0.push(Hidden {
             name: name.to_owned(),
-            hex: plain
-                .iter()
-                .flat_map(|byte| format!("{byte:02x}").into_bytes())
-                .collect(),
+            hex: hex::encode(plain).into_bytes(),
             base64: base64(plain),
             plain: plain.to_vec(),
         });
@@ -269,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_hidden_in_every_common_form() {
-        let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(SECRET);
         let every: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let some = "p%c3%a4%22ss%2Fw%2brd%0a%3F~1";
         let escaped = r#"p\u00e4\"ss\/w+rd\n?~1"#;

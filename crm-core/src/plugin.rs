@@ -126,7 +126,7 @@ pub struct Plugin {
     /// What the active version says about itself; before anybody enabled it, the one uploaded last.
     pub manifest: Manifest,
     /// SHA-256 of the component of that version.
-    #[serde(serialize_with = "hex")]
+    #[serde(serialize_with = "in_hex")]
     pub sha256: [u8; 32],
     /// Whether it may run.
     pub status: PluginStatus,
@@ -138,7 +138,7 @@ pub struct Plugin {
     /// When an administrator last enabled it.
     pub enabled_at: Option<DateTime<Utc>>,
     /// SHA-256 of the version that ran before.
-    #[serde(serialize_with = "opt_hex")]
+    #[serde(serialize_with = "opt_in_hex")]
     pub previous: Option<[u8; 32]>,
     /// The version that some of the events go to.
     pub canary: Option<Canary>,
@@ -514,28 +514,20 @@ async fn audit<A: Action>(
 /// What the audit log says of a plugin beside what was done to something of its.
 fn named(plugin: &Plugin) -> serde_json::Value {
     let manifest = &plugin.manifest;
-    let sha256 = Hex(&plugin.sha256).to_string();
+    let sha256 = hex::encode(plugin.sha256);
     json!({"plugin": manifest.name, "version": manifest.version, "sha256": sha256})
 }
 
-fn hex<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Hex(bytes))
+fn in_hex<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex::encode(bytes))
 }
 
-struct Hex<'a>(&'a [u8]);
-
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-fn opt_hex<S: serde::Serializer>(
+fn opt_in_hex<S: serde::Serializer>(
     bytes: &Option<[u8; 32]>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     match bytes {
-        Some(bytes) => serializer.collect_str(&Hex(bytes)),
+        Some(bytes) => in_hex(bytes, serializer),
         None => serializer.serialize_none(),
     }
 }

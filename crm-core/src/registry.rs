@@ -4,7 +4,6 @@
 //! there before another can refer to it.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -282,12 +281,7 @@ fn circle(specs: &[ModuleSpec], placed: &HashSet<&Ident>) -> Error {
 
 fn version(specs: &[ModuleSpec]) -> Result<String> {
     let text = serde_json::to_vec(specs).map_err(Error::internal)?;
-    let mut version = String::with_capacity(16);
-    for byte in &Sha256::digest(text)[..8] {
-        // Writing to a String cannot fail.
-        let _ = write!(version, "{byte:02x}");
-    }
-    Ok(version)
+    Ok(hex::encode(&Sha256::digest(text)[..8]))
 }
 
 #[cfg(test)]

@@ -117,8 +117,7 @@ impl Harness {
         let plugins = self.plugins()?;
         let create = self.scope.permit::<Create>("plugins")?;
         let uploaded = plugins.upload(&create, component.into(), None).await?;
-        let sha256 = uploaded.version.sha256.iter();
-        let sha256: String = sha256.map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex::encode(uploaded.version.sha256);
         let update = self.scope.permit::<Update>("plugins")?;
         let enabled = plugins.enable(&update, uploaded.plugin.id, &sha256);
         let id = enabled.await?.id;

@@ -52,12 +52,7 @@ pub(crate) async fn without_plugin(component: &[u8]) {
         .upload(&scope.permit("plugins").unwrap(), component, None)
         .await
         .unwrap();
-    let sha256: String = uploaded
-        .version
-        .sha256
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = hex::encode(uploaded.version.sha256);
     plugins
         .enable(
             &scope.permit("plugins").unwrap(),

@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::chain::{Member, Seal};
-use super::{Audit, PRUNE, Sealer, hex};
+use super::{Audit, PRUNE, Sealer};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
@@ -58,7 +58,7 @@ impl Audit {
         let pruned = PrunedAudit {
             entries: target.sequence - present,
             sequence: target.sequence,
-            hash: hex(&target.hash),
+            hash: hex::encode(target.hash),
         };
         let (told, by) = (announcement(&pruned, before), scope.clone());
         let announced = self.core.db.write(move |tx| {

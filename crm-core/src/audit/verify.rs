@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::chain::{GENESIS, Hash, Member, SEALABLE, Seal, Sealable, sealable};
-use super::{Audit, PRUNE, hex};
+use super::{Audit, PRUNE};
 use crate::db::{ColumnType, Db, Row, Sql};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
@@ -131,10 +131,10 @@ impl Audit {
         let told = seals.into_iter().map(|seal| AuditSeal {
             sequence: seal.sequence,
             entries: seal.entries,
-            members: seal.members.as_deref().map(hex),
+            members: seal.members.as_deref().map(hex::encode),
             newest_at: seal.newest_at,
             sealed_at: seal.sealed_at,
-            hash: hex(&seal.hash),
+            hash: hex::encode(seal.hash),
         });
         Ok(told.collect())
     }
@@ -165,7 +165,7 @@ impl Audit {
 fn head(seal: &Seal) -> AuditHead {
     AuditHead {
         sequence: seal.sequence,
-        hash: hex(&seal.hash),
+        hash: hex::encode(seal.hash),
         sealed_at: seal.sealed_at,
     }
 }
@@ -226,9 +226,10 @@ impl<'a> Walk<'a> {
             let mut page = seals(self.db, self.tenant, self.last.0).await?;
             let Some(newest) = page.last() else { break };
             self.found.head = Some(head(newest));
-            anchored |= page
-                .iter()
-                .any(|seal| self.expected.is_some_and(|one| hex(&seal.hash) == one));
+            anchored |= page.iter().any(|seal| {
+                self.expected
+                    .is_some_and(|one| hex::encode(seal.hash) == one)
+            });
             if self.last.0 == 0 && page[0].members.is_none() {
                 let checkpoint = page.remove(0);
                 self.checkpoint(&checkpoint).await?;
@@ -289,7 +290,7 @@ impl<'a> Walk<'a> {
             };
             let sequence = told["sequence"].as_i64().unwrap_or(0);
             // A pruning goes in steps, each of which leaves a checkpoint.
-            let same = sequence == seal.sequence && told["hash"] == hex(&seal.hash);
+            let same = sequence == seal.sequence && told["hash"] == hex::encode(seal.hash);
             if same || sequence > seal.sequence {
                 return Ok(());
             }

@@ -1,7 +1,6 @@
 //! The modules as one tenant has them: read with its policy, and kept as long.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -131,11 +130,7 @@ impl TenantModules {
                 modules.insert(name, base.extended(&fields, dialect));
             }
         }
-        let mut version = String::with_capacity(16);
-        for byte in &digest.finalize()[..8] {
-            // Writing to a String cannot fail.
-            let _ = write!(version, "{byte:02x}");
-        }
+        let version = hex::encode(&digest.finalize()[..8]);
         let catalogue = match names.is_empty() {
             true => declared.catalogue.clone(),
             false => Arc::new(declared.catalogue.with(&names)?),

@@ -15,7 +15,6 @@ mod search;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
@@ -400,13 +399,8 @@ pub(super) fn name(parts: &[&str]) -> String {
     if name.len() <= MAX_NAME {
         return name;
     }
-    let mut short = name[..MAX_NAME - 34].to_owned();
-    short.push_str(".~");
-    for byte in &Sha256::digest(name)[..16] {
-        // Writing to a String cannot fail.
-        let _ = write!(short, "{byte:02x}");
-    }
-    short
+    let digest = hex::encode(&Sha256::digest(&name)[..16]);
+    format!("{}.~{digest}", &name[..MAX_NAME - 34])
 }
 
 /// A name of our own alphabet (letters, digits, `_`, `.`, `~`) as an identifier.

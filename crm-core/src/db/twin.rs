@@ -345,8 +345,8 @@ fn renewed(row: &str, clock: &Clock, dialect: Dialect) -> String {
 /// Bytes, or a UUID, as a literal.
 fn bytes(bytes: &[u8], dialect: Dialect) -> String {
     match (dialect, uuid::Uuid::from_slice(bytes)) {
-        (Dialect::Sqlite, _) => format!("X'{}'", crate::audit::hex(bytes)),
+        (Dialect::Sqlite, _) => format!("X'{}'", hex::encode(bytes)),
         (Dialect::Postgres, Ok(uuid)) => format!("'{uuid}'"),
-        (Dialect::Postgres, Err(_)) => format!("'\\x{}'", crate::audit::hex(bytes)),
+        (Dialect::Postgres, Err(_)) => format!("'\\x{}'", hex::encode(bytes)),
     }
 }

@@ -121,8 +121,7 @@ mod tests {
         let prk = mac(&(0..=0x0c).collect::<Vec<u8>>(), &[&[0x0b; 22]]);
         let okm = mac(&prk, &[&(0xf0..=0xf9).collect::<Vec<u8>>(), &[1]]);
         let rfc = "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf";
-        let hex: String = okm.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, rfc);
+        assert_eq!(hex::encode(okm), rfc);
     }
 
     #[test]

@@ -410,7 +410,7 @@ impl Accounts {
         request: RequestContext,
         failed: Failed,
     ) {
-        let address = crate::audit::hex(&self.core.identity.address_digest(account));
+        let address = hex::encode(self.core.identity.address_digest(account));
         let accounts = self.clone();
         self.core.identity.afterwards(async move {
             let known = match user {

@@ -286,7 +286,7 @@ async fn put_off(
         actor: Actor::Anonymous,
         request,
     };
-    let after = Some(json!({ "address": crate::audit::hex(&address) }));
+    let after = Some(json!({ "address": hex::encode(address) }));
     let action = "auth.registration_requested";
     journal::audit_by(tx, author, action, ("users", None), None, after).await
 }
@@ -378,7 +378,7 @@ fn refuse_closed(policy: RegistrationPolicy) -> Result<()> {
 
 /// A sealed row opens in its place alone.
 fn label(hash: &[u8]) -> String {
-    format!("registration:{}", crate::audit::hex(hash))
+    format!("registration:{}", hex::encode(hash))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::scenery::{Kept, Scenery};
 use super::seen::Seen;
 use super::standing::Standing;
-use super::{Hex, Manifest, Plugin, PluginStatus, Plugins, ask, store, version};
+use super::{Manifest, Plugin, PluginStatus, Plugins, ask, store, version};
 use crate::db::{ColumnType, Db, Sql};
 use crate::dispatch::{event_from_row, select_events};
 use crate::error::{Error, Result};
@@ -128,7 +128,7 @@ impl Plugins {
         let meant = sha256.to_ascii_lowercase();
         let versions = version::list(db, tenant, id).await?;
         let mut hashes = versions.iter().map(|version| version.sha256);
-        let sha256 = hashes.find(|sha256| Hex(sha256).to_string() == meant);
+        let sha256 = hashes.find(|sha256| hex::encode(sha256) == meant);
         let component = store::component(db, &sha256.ok_or(Error::NotFound)?).await?;
         self.rehearse_within(permit, component, last, MOST_WAITED)
             .await

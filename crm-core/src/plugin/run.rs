@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{OBJECT, Plugin, Plugins, opt_hex};
+use super::{OBJECT, Plugin, Plugins, opt_in_hex};
 use crate::db::{ColumnType, Db, Row, Sql};
 use crate::error::{Error, Result};
 use crate::hook::{LogLine, Outcome};
@@ -26,7 +26,7 @@ pub struct Run {
     /// The plugin.
     pub plugin_id: PluginId,
     /// SHA-256 of the component that ran; absent for runs of an earlier release.
-    #[serde(serialize_with = "opt_hex")]
+    #[serde(serialize_with = "opt_in_hex")]
     pub sha256: Option<[u8; 32]>,
     /// The event or the message that woke it.
     pub event_id: Option<EventId>,

@@ -188,7 +188,7 @@ impl Theatre {
 
 /// The hash of a plugin's component, in hexadecimal.
 fn sha256(plugin: &Plugin) -> String {
-    Hex(&plugin.sha256).to_string()
+    hex::encode(plugin.sha256)
 }
 
 /// The component of a plugin called `actor` that plays a script.

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::signature::Signer;
 use super::{
-    Hex, Manifest, OBJECT, Plugin, PluginStatus, Plugins, audit, hex, settings, store, timer, wait,
+    Manifest, OBJECT, Plugin, PluginStatus, Plugins, audit, in_hex, settings, store, timer, wait,
 };
 use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ pub(super) const UNSIGNED: &str = "this tenant runs signed plugins only, and no 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Version {
     /// SHA-256 of the component.
-    #[serde(serialize_with = "hex")]
+    #[serde(serialize_with = "in_hex")]
     pub sha256: [u8; 32],
     /// What it says about itself.
     pub manifest: Manifest,
@@ -52,7 +52,7 @@ pub struct Version {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Canary {
     /// SHA-256 of its component.
-    #[serde(serialize_with = "hex")]
+    #[serde(serialize_with = "in_hex")]
     pub sha256: [u8; 32],
     /// Of 100 events, how many.
     pub percent: u8,
@@ -160,7 +160,7 @@ impl Plugins {
                     "no other version ran before this one, or it was deleted; activate one";
                 return Err(Error::conflict("unknown_version", message));
             };
-            let version = choice.consented(&Hex(&previous).to_string(), plugin.installed_by)?;
+            let version = choice.consented(&hex::encode(previous), plugin.installed_by)?;
             activate(plugin, version);
             Ok(())
         })
@@ -336,7 +336,7 @@ impl Choice {
 
 fn chosen<'v>(versions: &'v [Version], sha256: &str) -> Result<&'v Version> {
     let mut versions = versions.iter();
-    let chosen = versions.find(|version| Hex(&version.sha256).to_string() == sha256);
+    let chosen = versions.find(|version| hex::encode(version.sha256) == sha256);
     chosen.ok_or_else(|| {
         let message = "there is no such version of this plugin; look at its versions again";
         Error::conflict("unknown_version", message)

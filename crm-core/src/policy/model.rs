@@ -214,10 +214,7 @@ const RELATIONS: [RowScope; 4] = [
 
 /// A condition as a segment: without colons.
 fn label(condition: &str) -> String {
-    condition
-        .bytes()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(condition)
 }
 
 /// Whether every segment of the rule is `*`, equal to the request's, or excepts others.

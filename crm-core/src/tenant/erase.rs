@@ -223,6 +223,6 @@ fn read(mut row: Row) -> Result<Tombstone> {
         erased_at: row.opt_instant()?,
         request_id: row.text()?,
         sequence: row.int()?,
-        hash: crate::audit::hex(&row.bytes::<Vec<u8>>()?),
+        hash: hex::encode(row.bytes::<Vec<u8>>()?),
     })
 }

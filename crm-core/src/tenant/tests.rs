@@ -256,7 +256,7 @@ impl World {
             }
         });
         let columns = columns.returns(&[ColumnType::Text, ColumnType::Text]);
-        let hex = crate::audit::hex(bytes);
+        let hex = hex::encode(bytes);
         let mut places = Vec::new();
         for mut row in db.fetch_all(columns).await? {
             let (table, column): (String, String) = (row.text()?, row.text()?);

@@ -102,10 +102,7 @@ impl Cluster {
     }
 
     fn start_in(programs: &Path, directory: PathBuf) -> Result<Self, String> {
-        let password = Clock::system()
-            .random::<16>()
-            .map(|byte| format!("{byte:02x}"))
-            .concat();
+        let password = hex::encode(Clock::system().random::<16>());
         std::fs::write(directory.join("password"), &password).map_err(|error| error.to_string())?;
         // Free now, and the kernel hands it to nobody else soon.
         let port = TcpListener::bind(("127.0.0.1", 0))

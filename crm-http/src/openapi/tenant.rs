@@ -128,7 +128,7 @@ impl OpenApi {
 fn version(declared: Option<&str>, offered: &[Offered]) -> String {
     let mut version = declared.unwrap_or_default().to_owned();
     for offer in offered {
-        version.extend(offer.sha256.iter().map(|byte| format!("{byte:02x}")));
+        version.push_str(&hex::encode(offer.sha256));
     }
     version
 }

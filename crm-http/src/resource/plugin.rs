@@ -271,10 +271,10 @@ impl From<plugin::Plugin> for Reply {
                 PluginStatus::Disabled => Status::Disabled,
                 PluginStatus::Parked => Status::Parked,
             },
-            sha256: hex(&plugin.sha256),
-            previous_sha256: plugin.previous.map(|sha256| hex(&sha256)),
+            sha256: hex::encode(plugin.sha256),
+            previous_sha256: plugin.previous.map(hex::encode),
             canary: plugin.canary.map(|canary| Canary {
-                sha256: hex(&canary.sha256),
+                sha256: hex::encode(canary.sha256),
                 percent: canary.percent,
             }),
             parked: plugin.parked,
@@ -296,8 +296,4 @@ impl From<plugin::Grant> for Grant {
                 .map(|fields| fields.into_iter().map(String::from).collect()),
         }
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,7 +13,6 @@ use poem_openapi::{Enum, Object, OpenApi};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::plugin::hex;
 use crate::credential::Caller;
 use crate::problem::Problem;
 use crate::wire::{Instant, Tag};
@@ -378,7 +377,7 @@ impl From<plugin::Run> for Run {
     fn from(run: plugin::Run) -> Self {
         Self {
             id: run.id.0,
-            sha256: run.sha256.map(|sha256| hex(&sha256)),
+            sha256: run.sha256.map(hex::encode),
             event_id: run.event_id.map(|id| id.0),
             trigger: run.trigger,
             caused_by: run.caused_by,

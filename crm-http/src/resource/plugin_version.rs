@@ -8,7 +8,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
 
-use super::plugin::{Grant, Reply as Plugin, hex};
+use super::plugin::{Grant, Reply as Plugin};
 use crate::credential::Caller;
 use crate::payload::Strict;
 use crate::problem::Problem;
@@ -187,7 +187,7 @@ impl From<Version> for Reply {
             names.into_iter().map(String::from).collect()
         };
         Self {
-            sha256: hex(&version.sha256),
+            sha256: hex::encode(version.sha256),
             receipt: manifest.receipt(),
             version: manifest.version,
             description: manifest.description,

@@ -181,9 +181,8 @@ impl CodeCache {
     fn name(&self, component: &Hash) -> String {
         let name = Sha256::new()
             .chain_update(component)
-            .chain_update(self.compatibility)
-            .finalize();
-        name.iter().map(|byte| format!("{byte:02x}")).collect()
+            .chain_update(self.compatibility);
+        hex::encode(name.finalize())
     }
 
     fn path(&self, name: &str) -> PathBuf {

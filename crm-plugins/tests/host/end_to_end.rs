@@ -85,8 +85,7 @@ impl Office {
     }
 
     pub(super) async fn install(&self, component: Vec<u8>) -> Result<PluginId> {
-        let digest = Sha256::digest(&component);
-        let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex::encode(Sha256::digest(&component));
         let plugin = self
             .plugins()
             .upload(&self.scope.permit("plugins")?, component.into(), None)

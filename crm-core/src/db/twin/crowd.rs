@@ -80,7 +80,7 @@ impl Db {
         let row = row.replace(EMPTY, "NULL");
         let key = bytes(tenant.0.as_bytes(), dialect);
         let rows = (0..crowd.rows).map(|number| {
-            let text = crate::audit::hex(&clock.random::<16>());
+            let text = hex::encode(clock.random::<16>());
             let row = row.replace(TEXT, &format!("'{text}'"));
             let row = row.replace(NUMBER, &(NUMBERS + number).to_string());
             format!("({key}, {})", renewed(&row, clock, dialect))

@@ -123,7 +123,7 @@ pub(super) async fn take<State: DeserializeOwned>(
 }
 
 fn label(purpose: Purpose, hash: &[u8]) -> String {
-    let hash = crate::audit::hex(hash);
+    let hash = hex::encode(hash);
     format!("passkey:{}:{hash}", purpose.as_str())
 }
 

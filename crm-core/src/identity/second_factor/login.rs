@@ -310,7 +310,7 @@ impl Waiting {
         if !self.chosen {
             (author.tenant, author.actor, user) = (PLATFORM, Actor::Anonymous, None);
             let address = core.identity.address_digest(&self.email);
-            after = Some(json!({ "address": crate::audit::hex(&address) }));
+            after = Some(json!({ "address": hex::encode(address) }));
         }
         journal::audit_by(tx, author, action, ("users", user), None, after).await?;
         lockout::fail_in(tx, &core.clock, &self.email).await?;

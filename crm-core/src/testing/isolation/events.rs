@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use super::stage::Stage;
-use super::stock::{HOOK, SIGNED, VALUE, component, first_module, hex, message, plugins};
+use super::stock::{HOOK, SIGNED, VALUE, component, first_module, message, plugins};
 use crate::dispatch::{Dispatcher, Round, Subscriber};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -239,7 +239,7 @@ pub(super) async fn administration(it: &Stage) -> Result<()> {
         it.say("versions", plugins.versions(&read, id).await);
         it.say("disable", plugins.disable(&update, id).await);
         let known = plugins.get(&read, id).await;
-        let sha256 = known.map_or_else(|_| hex(&[0; 32]), |plugin| hex(&plugin.sha256));
+        let sha256 = hex::encode(known.map_or([0; 32], |plugin| plugin.sha256));
         it.say("enable", plugins.enable(&update, id, &sha256).await);
     }
     asked(it, &plugins, &scope).await?;

@@ -295,7 +295,7 @@ async fn plugin(crm: &Crm, scope: &Scope, name: &str) -> Result<PluginId> {
     let signature = signed(crm, scope, component.as_bytes()).await?;
     let uploaded = plugins.upload(&permit, component.into(), Some(&signature));
     let uploaded = uploaded.await?;
-    let (id, sha256) = (uploaded.plugin.id, hex(&uploaded.version.sha256));
+    let (id, sha256) = (uploaded.plugin.id, hex::encode(uploaded.version.sha256));
     let permit = scope.permit::<Update>("plugins")?;
     plugins.enable(&permit, id, &sha256).await?;
     Ok(id)
@@ -311,11 +311,6 @@ pub(super) async fn signed(crm: &Crm, scope: &Scope, component: &[u8]) -> Result
         Err(error) => return Err(error),
     }
     Ok(STANDARD.encode(pair.sign(component).as_ref()))
-}
-
-/// The hash of a component in hexadecimal.
-pub(super) fn hex(sha256: &[u8; 32]) -> String {
-    sha256.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A finished import with a refused line.

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
-use super::{component, hex, plugins};
+use super::{component, plugins};
 use crate::crm::Crm;
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
@@ -71,5 +71,5 @@ pub(in super::super) fn trusted(number: u8) -> Result<String> {
 
 /// The hash of a component in hexadecimal.
 pub(in super::super) fn sha256(component: &str) -> String {
-    hex(&Sha256::digest(component.as_bytes()).into())
+    hex::encode(Sha256::digest(component))
 }

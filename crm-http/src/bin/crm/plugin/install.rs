@@ -38,8 +38,7 @@ impl Install {
         let create = scope.permit::<Create>("plugins")?;
         let uploaded = plugins.upload(&create, component, self.signature.as_deref());
         let uploaded = uploaded.await?;
-        let bytes = uploaded.version.sha256.iter();
-        let sha256: String = bytes.map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex::encode(uploaded.version.sha256);
         let permit = scope.permit::<Update>("plugins")?;
         let enabled = plugins.enable(&permit, uploaded.plugin.id, &sha256);
         let plugin = enabled.await?;
