@@ -372,10 +372,7 @@ impl Dispatcher {
             sql.arg(tenant, ColumnType::Uuid);
         }
         sql.push(")");
-        let passed = self
-            .db
-            .write(move |tx| Box::pin(async move { tx.execute(sql).await }))
-            .await?;
+        let passed = self.db.execute(sql).await?;
         Ok(usize::try_from(passed).unwrap_or(usize::MAX))
     }
 
@@ -397,9 +394,7 @@ impl Dispatcher {
             sql.arg(*sequence, ColumnType::Int);
         }
         sql.push(")");
-        self.db
-            .write(move |tx| Box::pin(async move { tx.execute(sql).await }))
-            .await?;
+        self.db.execute(sql).await?;
         Ok(())
     }
 }

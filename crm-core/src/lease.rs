@@ -67,10 +67,7 @@ impl Lease {
         let sql = Sql::new("DELETE FROM leases WHERE name = $1 AND holder = $2")
             .bind(self.name, ColumnType::Text)
             .bind(self.holder, ColumnType::Uuid);
-        self.db
-            .write(move |tx| Box::pin(tx.execute(sql)))
-            .await
-            .map(drop)
+        self.db.execute(sql).await.map(drop)
     }
 }
 

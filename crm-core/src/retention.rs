@@ -127,7 +127,7 @@ impl Round<'_> {
             .bind(behind, ColumnType::Int)
             .bind(last, ColumnType::Int)
             .bind(before, ColumnType::Instant);
-            removed += self.execute(delete).await?;
+            removed += self.core.db.execute(delete).await?;
             behind = last;
         }
         Ok(removed)
@@ -152,7 +152,7 @@ impl Round<'_> {
                 .bind(tenant, ColumnType::Uuid)
                 .bind(first, ColumnType::Uuid);
                 delete.number(BATCH).push(")");
-                match self.execute(delete).await? {
+                match self.core.db.execute(delete).await? {
                     0 => break,
                     some => removed += some,
                 }
@@ -182,13 +182,6 @@ impl Round<'_> {
             removed += pruned.map_or(0, |pruned| pruned.entries.unsigned_abs());
         }
         Ok(removed)
-    }
-
-    async fn execute(&self, sql: Sql) -> Result<u64> {
-        self.core
-            .db
-            .write(move |tx| Box::pin(tx.execute(sql)))
-            .await
     }
 }
 

@@ -220,8 +220,7 @@ impl Db {
             for column in self.loose(table).await? {
                 loop {
                     let sql = table.loosen(&column, tenant, self.dialect());
-                    let loosened = self.write(move |tx| Box::pin(tx.execute(sql)));
-                    match loosened.await? {
+                    match self.execute(sql).await? {
                         0 => break,
                         _ => any = true,
                     }

@@ -212,6 +212,11 @@ impl Db {
         }
     }
 
+    /// Runs one statement in a transaction of its own and answers how many rows it touched.
+    pub(crate) async fn execute(&self, sql: Sql) -> Result<u64> {
+        self.write(move |tx| Box::pin(tx.execute(sql))).await
+    }
+
     /// A receiver that changes after commits of this process.
     pub(crate) fn commits(&self) -> watch::Receiver<()> {
         self.committed.signal.subscribe()

@@ -33,13 +33,8 @@ async fn open(backend: &Backend) -> Result<Db> {
 }
 
 async fn numbers(db: &Db) -> Result<()> {
-    db.write(|tx| {
-        Box::pin(async move {
-            tx.execute(Sql::new("CREATE TABLE numbers (n bigint PRIMARY KEY)"))
-                .await
-        })
-    })
-    .await?;
+    db.execute(Sql::new("CREATE TABLE numbers (n bigint PRIMARY KEY)"))
+        .await?;
     Ok(())
 }
 
@@ -252,15 +247,8 @@ async fn migrations_go_down_and_up_again(backend: Backend) -> anyhow::Result<()>
 async fn a_database_newer_than_the_program_is_refused(backend: Backend) -> anyhow::Result<()> {
     let db = open(&backend).await?;
     db.migrate_up(&Clock::system()).await?;
-    db.write(|tx| {
-        Box::pin(async move {
-            tx.execute(Sql::new(
-                "UPDATE crm_migrations SET version = 999 WHERE version = 1",
-            ))
-            .await
-        })
-    })
-    .await?;
+    let newer = Sql::new("UPDATE crm_migrations SET version = 999 WHERE version = 1");
+    db.execute(newer).await?;
     let refused = db
         .migrate_up(&Clock::system())
         .await
@@ -275,14 +263,9 @@ async fn a_database_newer_than_the_program_is_refused(backend: Backend) -> anyho
 async fn an_edited_migration_is_refused(backend: Backend) -> anyhow::Result<()> {
     let db = open(&backend).await?;
     db.migrate_up(&Clock::system()).await?;
-    db.write(|tx| {
-        Box::pin(async move {
-            let sql = Sql::new("UPDATE crm_migrations SET checksum = $1");
-            tx.execute(sql.bind(vec![0_u8; 32], ColumnType::Bytes))
-                .await
-        })
-    })
-    .await?;
+    let edited = Sql::new("UPDATE crm_migrations SET checksum = $1");
+    db.execute(edited.bind(vec![0_u8; 32], ColumnType::Bytes))
+        .await?;
     let refused = db.migration_status().await.map_err(|error| error.code());
     assert_eq!(refused, Err("configuration"));
     Ok(())

@@ -376,21 +376,15 @@ async fn revoke(tx: &mut Tx<'_>, scope: Scope, id: ApiKeyId) -> Result<()> {
 }
 
 async fn note_use(core: &Core, tenant: TenantId, id: ApiKeyId, now: DateTime<Utc>) -> Result<()> {
-    core.db
-        .write(move |tx| {
-            Box::pin(async move {
-                let update = Sql::new(
-                    "UPDATE api_keys SET last_used_at = $1 WHERE tenant_id = $2 AND id = $3 \
-                     AND (last_used_at IS NULL OR last_used_at <= $4)",
-                )
-                .bind(now, ColumnType::Instant)
-                .bind(tenant, ColumnType::Uuid)
-                .bind(id, ColumnType::Uuid)
-                .bind(now - USE_PRECISION, ColumnType::Instant);
-                tx.execute(update).await.map(drop)
-            })
-        })
-        .await
+    let update = Sql::new(
+        "UPDATE api_keys SET last_used_at = $1 WHERE tenant_id = $2 AND id = $3 \
+         AND (last_used_at IS NULL OR last_used_at <= $4)",
+    )
+    .bind(now, ColumnType::Instant)
+    .bind(tenant, ColumnType::Uuid)
+    .bind(id, ColumnType::Uuid)
+    .bind(now - USE_PRECISION, ColumnType::Instant);
+    core.db.execute(update).await.map(drop)
 }
 
 fn read(mut row: Row) -> Result<ApiKey> {

@@ -196,11 +196,7 @@ impl World {
 
     /// Runs a statement that no repository offers.
     pub(super) async fn execute(&self, sql: Sql) -> Result<()> {
-        self.crm
-            .core
-            .db
-            .write(move |tx| Box::pin(async move { tx.execute(sql).await.map(drop) }))
-            .await?;
+        self.crm.core.db.execute(sql).await?;
         Ok(())
     }
 

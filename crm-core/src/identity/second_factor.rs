@@ -211,10 +211,7 @@ impl Accounts {
             ColumnType::Bytes,
         )
         .bind(core.clock.now(), ColumnType::Instant);
-        let stored = core
-            .db
-            .write(move |tx| Box::pin(async move { tx.execute(store).await }));
-        if stored.await? == 0 {
+        if core.db.execute(store).await? == 0 {
             return Err(exists());
         }
         let secret = totp::base32(&bytes);

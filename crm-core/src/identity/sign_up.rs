@@ -355,14 +355,9 @@ pub(crate) async fn forget_late(core: &Core) -> Result<()> {
     if core.db.fetch_optional(late).await?.is_none() {
         return Ok(());
     }
-    let write = core.db.write(move |tx| {
-        Box::pin(async move {
-            let late = Sql::new("DELETE FROM pending_registrations WHERE expires_at <= $1");
-            tx.execute(late.bind(now, ColumnType::Instant)).await?;
-            Ok(())
-        })
-    });
-    write.await
+    let late = Sql::new("DELETE FROM pending_registrations WHERE expires_at <= $1")
+        .bind(now, ColumnType::Instant);
+    core.db.execute(late).await.map(drop)
 }
 
 fn refuse_closed(policy: RegistrationPolicy) -> Result<()> {

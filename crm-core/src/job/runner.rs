@@ -15,7 +15,6 @@ use uuid::Uuid;
 use super::context::{CANCELLED, LEASE_LOST, lease_lost};
 use super::{JobContext, JobKind, JobState, Lease, Shared, actor, drop_chunks_before, row};
 use crate::crm::Core;
-use crate::db::Sql;
 use crate::error::{Error, Result};
 use crate::event::Principal;
 use crate::id::{JobId, TenantId};
@@ -183,7 +182,7 @@ impl Runner {
         }
         self.swept = Some(now);
         for sql in row::sweep(now) {
-            write(&self.core, sql).await?;
+            self.core.db.execute(sql).await?;
         }
         Ok(())
     }
@@ -266,13 +265,9 @@ async fn finish(core: &Core, lease: Lease, outcome: Result<Json>) {
 }
 
 async fn give_back(core: &Core, lease: Lease, at: Option<DateTime<Utc>>) {
-    if let Err(error) = write(core, row::give_back(lease, at)).await {
+    if let Err(error) = core.db.execute(row::give_back(lease, at)).await {
         log(&error, "a job was not given back");
     }
-}
-
-async fn write(core: &Core, sql: Sql) -> Result<u64> {
-    core.db.write(move |tx| Box::pin(tx.execute(sql))).await
 }
 
 fn log(error: &Error, message: &str) {

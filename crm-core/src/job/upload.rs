@@ -145,8 +145,7 @@ impl Upload {
     /// Those of the database.
     pub async fn abandon(self) -> Result<()> {
         let forget = self.forget();
-        let remove = self.core.db.write(move |tx| Box::pin(tx.execute(forget)));
-        remove.await.map(drop)
+        self.core.db.execute(forget).await.map(drop)
     }
 
     async fn store_rest(&mut self) -> Result<()> {
@@ -174,8 +173,7 @@ impl Upload {
     }
 
     async fn write(&self, sql: Sql) -> Result<()> {
-        let written = self.core.db.write(move |tx| Box::pin(tx.execute(sql)));
-        match written.await? {
+        match self.core.db.execute(sql).await? {
             0 => Err(cancelled()),
             _ => Ok(()),
         }

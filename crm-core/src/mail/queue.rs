@@ -261,9 +261,7 @@ async fn remove(core: &Core, id: Uuid) -> Result<()> {
 }
 
 async fn write(core: &Core, sql: Sql) -> Result<()> {
-    core.db
-        .write(move |tx| Box::pin(async move { tx.execute(sql).await.map(drop) }))
-        .await
+    core.db.execute(sql).await.map(drop)
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ impl Plugins {
             Ok(ended) if ended.report.outcome != Outcome::Refused => ended,
             not_run => {
                 let release = once.release();
-                db.write(move |tx| Box::pin(tx.execute(release))).await?;
+                db.execute(release).await?;
                 return self.told(&plugin, not_run?).await.map(Answered::Now);
             }
         };

@@ -100,9 +100,7 @@ impl Plugins {
     /// Gives back what a run did not begin to use.
     pub(super) async fn give_back(&self, reserved: Option<Reserved>) {
         let Some(reserved) = reserved else { return };
-        let job = self.0.core.db.write(move |tx| {
-            Box::pin(async move { tx.execute(reserved.settle()).await.map(drop) })
-        });
+        let job = self.0.core.db.execute(reserved.settle());
         if let Err(error) = job.await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "fuel that was set aside counts as used");
@@ -129,8 +127,7 @@ impl Plugins {
         )
         .bind(reserved.tenant, ColumnType::Uuid)
         .bind(reserved.day, ColumnType::Date);
-        let db = &self.0.core.db;
-        db.write(move |tx| Box::pin(tx.execute(used))).await?;
+        self.0.core.db.execute(used).await?;
         Ok(())
     }
 }

@@ -245,8 +245,7 @@ impl Inbox {
     }
 
     async fn execute(&self, sql: Sql) -> Result<()> {
-        let db = &self.0.0.core.db;
-        db.write(move |tx| Box::pin(tx.execute(sql))).await?;
+        self.0.0.core.db.execute(sql).await?;
         Ok(())
     }
 }

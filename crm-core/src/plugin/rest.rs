@@ -71,8 +71,7 @@ impl Plugins {
         .bind(plugin.tenant_id, ColumnType::Uuid)
         .bind(plugin.id, ColumnType::Uuid)
         .bind(from, ColumnType::Instant);
-        let db = &self.0.core.db;
-        let moved = db.write(move |tx| Box::pin(tx.execute(sql))).await?;
+        let moved = self.0.core.db.execute(sql).await?;
         self.forget(plugin.tenant_id).await;
         Ok(moved == 1)
     }

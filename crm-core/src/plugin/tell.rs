@@ -68,7 +68,6 @@ pub(super) async fn emit(scope: &Scope, plugin: &Plugin, name: &str, data: &str)
         .bind(depth, ColumnType::Int)
         .bind(scope.clock().now(), ColumnType::Instant)
         .bind(scope.told_principal(), ColumnType::Text);
-    let db = &scope.core().db;
-    db.write(move |tx| Box::pin(tx.execute(event))).await?;
+    scope.core().db.execute(event).await?;
     Ok(())
 }

@@ -307,8 +307,7 @@ impl Timer {
     }
 
     async fn execute(&self, sql: Sql) -> Result<u64> {
-        let db = &self.0.0.core.db;
-        db.write(move |tx| Box::pin(tx.execute(sql))).await
+        self.0.0.core.db.execute(sql).await
     }
 }
 
@@ -408,8 +407,7 @@ pub(super) async fn schedule(
     .bind(scope.told_principal(), ColumnType::Text)
     .bind(cause.root_id, ColumnType::Uuid)
     .bind(cause.depth, ColumnType::Int);
-    let db = &scope.core().db;
-    db.write(move |tx| Box::pin(tx.execute(put))).await?;
+    scope.core().db.execute(put).await?;
     Ok(())
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn trim_to(db: &Db, tenant: TenantId, most: i64) -> Result<()> 
     let delete = Sql::new("DELETE FROM plugin_run_details WHERE tenant_id = $1 AND run_id <= $2")
         .bind(tenant, ColumnType::Uuid)
         .bind(last, ColumnType::Uuid);
-    db.write(move |tx| Box::pin(tx.execute(delete))).await?;
+    db.execute(delete).await?;
     Ok(())
 }
 
@@ -63,6 +63,6 @@ pub(super) async fn trim_to(db: &Db, tenant: TenantId, most: i64) -> Result<()> 
 pub(crate) async fn forget_usage(db: &Db, now: DateTime<Utc>) -> Result<()> {
     let before = (now - USAGE).date_naive();
     let delete = Sql::new("DELETE FROM plugin_usage WHERE day < $1").bind(before, ColumnType::Date);
-    db.write(move |tx| Box::pin(tx.execute(delete))).await?;
+    db.execute(delete).await?;
     Ok(())
 }

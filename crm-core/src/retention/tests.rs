@@ -69,10 +69,7 @@ async fn what_is_delivered_run_or_sealed_goes_at_its_age_and_nothing_else(
     )
     .bind(vec![0; 32], ColumnType::Bytes)
     .bind(clock.now(), ColumnType::Instant);
-    crm.core
-        .db
-        .write(move |tx| Box::pin(tx.execute(plugin)))
-        .await?;
+    crm.core.db.execute(plugin).await?;
     let run = || {
         let run = Sql::new(
             "INSERT INTO plugin_runs (tenant_id, id, plugin_id, trigger, outcome, fuel, \
@@ -84,7 +81,7 @@ async fn what_is_delivered_run_or_sealed_goes_at_its_age_and_nothing_else(
         .bind(tenant, ColumnType::Uuid)
         .bind(clock.now(), ColumnType::Instant);
         let db = crm.core.db.clone();
-        async move { db.write(move |tx| Box::pin(tx.execute(run))).await }
+        async move { db.execute(run).await }
     };
     run().await?;
     crm.seal_audit_once().await?;

@@ -131,8 +131,7 @@ impl Tenants {
         .bind(&*request.id, ColumnType::Text)
         .bind(sequence, ColumnType::Int)
         .bind(hash.to_vec(), ColumnType::Bytes);
-        let insert = self.core.db.write(move |tx| Box::pin(tx.execute(insert)));
-        insert.await.map(drop)
+        self.core.db.execute(insert).await.map(drop)
     }
 
     /// Has every entry of the tenant sealed, by this process or the one that seals now.
@@ -158,8 +157,7 @@ impl Tenants {
         // Keys of service accounts hold on to their users.
         let keys = Sql::new("DELETE FROM api_keys WHERE tenant_id = $1");
         let keys = keys.bind(tenant, ColumnType::Uuid);
-        let gone = self.core.db.write(move |tx| Box::pin(tx.execute(keys)));
-        gone.await?;
+        self.core.db.execute(keys).await?;
         loop {
             let mut users = Sql::new(
                 "DELETE FROM users WHERE id IN (SELECT m.user_id FROM memberships m \
@@ -168,8 +166,7 @@ impl Tenants {
             )
             .bind(tenant, ColumnType::Uuid);
             users.number(USERS).push(")");
-            let gone = self.core.db.write(move |tx| Box::pin(tx.execute(users)));
-            if gone.await? == 0 {
+            if self.core.db.execute(users).await? == 0 {
                 return Ok(());
             }
         }

@@ -454,8 +454,7 @@ async fn an_erasure_wants_the_name_once_more(backend: Backend) -> anyhow::Result
     .bind(vec![0; 32], ColumnType::Bytes)
     .bind(it.tenant.id, ColumnType::Uuid);
     tenants.suspend(it.tenant.id, request()).await?;
-    let db = &it.crm.core.db;
-    db.write(move |tx| Box::pin(tx.execute(begun))).await?;
+    it.crm.core.db.execute(begun).await?;
     let resumed = tenants.resume(it.tenant.id, request()).await;
     assert_eq!(code(resumed), "being_erased");
     // And its end comes with another call.

@@ -72,9 +72,7 @@ impl Judge for Careful {
             // On SQLite this would wait for ever while a transaction is open.
             let meddle = self.meddle.lock().take();
             let meddle = meddle.unwrap_or_else(|| Sql::new("DELETE FROM mails WHERE 1 = 0"));
-            core.db
-                .write(move |tx| Box::pin(async move { tx.execute(meddle).await }))
-                .await?;
+            core.db.execute(meddle).await?;
             let text = change.new.as_ref().or(change.old.as_ref()).map(title);
             let text = text.unwrap_or_default();
             self.asked.lock().push(format!("{} {text}", change.kind));

@@ -51,11 +51,7 @@ pub(super) async fn provider(crm: &Crm, scope: &Scope, name: &str) -> Result<Pro
             .bind(true, ColumnType::Bool)
             .bind(scope.tenant(), ColumnType::Uuid)
             .bind(made.id, ColumnType::Uuid);
-    let write = crm
-        .core
-        .db
-        .write(move |tx| Box::pin(async move { tx.execute(on).await }));
-    write.await?;
+    crm.core.db.execute(on).await?;
     Ok(made.id)
 }
 
@@ -77,11 +73,7 @@ pub(super) async fn link(
     .bind(user.to_string(), ColumnType::Text)
     .bind(user, ColumnType::Uuid)
     .bind(crm.clock().now(), ColumnType::Instant);
-    let write = crm
-        .core
-        .db
-        .write(move |tx| Box::pin(async move { tx.execute(link).await }));
-    write.await?;
+    crm.core.db.execute(link).await?;
     Ok(id)
 }
 
@@ -103,11 +95,7 @@ pub(super) async fn act(
     // As long as the suite takes, wherever it runs.
     .bind(crm.clock().now() + TimeDelta::days(1), ColumnType::Instant)
     .bind(id, ColumnType::Uuid);
-    let write = crm
-        .core
-        .db
-        .write(move |tx| Box::pin(async move { tx.execute(operators).await }));
-    write.await?;
+    crm.core.db.execute(operators).await?;
     Ok(id)
 }
 
@@ -154,11 +142,7 @@ pub(super) async fn more(crm: &Crm, scope: &Scope, cast: &Cast) -> Result<Provid
     )
     .bind(scope.tenant(), ColumnType::Uuid)
     .bind(PLATFORM, ColumnType::Uuid);
-    let write = crm
-        .core
-        .db
-        .write(move |tx| Box::pin(async move { tx.execute(again).await }));
-    write.await?;
+    crm.core.db.execute(again).await?;
     Ok(other)
 }
 
@@ -212,11 +196,7 @@ async fn unlinking(it: &Stage) -> Result<()> {
     let old = Sql::new("DELETE FROM user_identities WHERE tenant_id = $1 AND id = $2")
         .bind(it.tenant, ColumnType::Uuid)
         .bind(it.cast.identity, ColumnType::Uuid);
-    let write = crm
-        .core
-        .db
-        .write(move |tx| Box::pin(async move { tx.execute(old).await }));
-    write.await?;
+    crm.core.db.execute(old).await?;
     let identity = link(crm, it.tenant, it.cast.provider.both, bob).await?;
     let accounts = crm.accounts();
     it.say("unlink", accounts.unlink_identity(&scope, identity).await);

@@ -74,6 +74,6 @@ pub(super) async fn dress(crm: &Crm, layout: &Layout, door: &str, twin: TenantId
             .bind(twin, ColumnType::Uuid),
         _ => return Ok(()),
     };
-    db.write(move |tx| Box::pin(tx.execute(change))).await?;
+    db.execute(change).await?;
     Ok(())
 }

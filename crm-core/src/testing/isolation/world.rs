@@ -237,9 +237,6 @@ async fn rename(crm: &Crm, tenant: TenantId) -> Result<()> {
     let sql = Sql::new("UPDATE tenants SET name = $1 WHERE id = $2")
         .bind(tenant_name(tenant), ColumnType::Text)
         .bind(tenant, ColumnType::Uuid);
-    crm.core
-        .db
-        .write(move |tx| Box::pin(tx.execute(sql)))
-        .await?;
+    crm.core.db.execute(sql).await?;
     Ok(())
 }

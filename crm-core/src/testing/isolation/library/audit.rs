@@ -103,12 +103,16 @@ async fn unsealed(it: &Stage) -> Result<()> {
         let erased = it.crm.audit().erase(&permit, &module, &id).await;
         it.say("erase", erased);
     }
-    execute(it, forged(it, it.crm.clock().now())).await?;
+    it.crm
+        .core
+        .db
+        .execute(forged(it, it.crm.clock().now()))
+        .await?;
     it.say("verify", verified(it).await);
     let lost = Sql::new("DELETE FROM audit_log WHERE tenant_id IN ($1) AND id = $2")
         .bind(it.tenant, ColumnType::Uuid)
         .bind(it.cast.audit.both, ColumnType::Uuid);
-    execute(it, lost).await?;
+    it.crm.core.db.execute(lost).await?;
     it.say("verify", verified(it).await);
     Ok(())
 }
@@ -117,11 +121,15 @@ async fn unsealed(it: &Stage) -> Result<()> {
 pub(super) async fn retention(it: &Stage) -> Result<()> {
     let permit = it.operator().await?.permit::<Purge>("audit")?;
     let now = it.crm.clock().now();
-    execute(it, forged(it, now + TimeDelta::days(1))).await?;
+    it.crm
+        .core
+        .db
+        .execute(forged(it, now + TimeDelta::days(1)))
+        .await?;
     let queue = Sql::new("INSERT INTO audit_unsealed (tenant_id, entry_id) VALUES ($1, $2)")
         .bind(it.tenant, ColumnType::Uuid)
         .bind(it.cast.audit.other, ColumnType::Uuid);
-    execute(it, queue).await?;
+    it.crm.core.db.execute(queue).await?;
     it.say("seal", it.crm.seal_audit_once().await);
     let cutoff = now + TimeDelta::hours(1);
     let pruned = it.crm.audit().prune(&permit, cutoff).await;
@@ -136,7 +144,7 @@ pub(super) async fn retention(it: &Stage) -> Result<()> {
     )
     .bind(it.tenant, ColumnType::Uuid)
     .bind(PRUNE, ColumnType::Text);
-    execute(it, silence).await?;
+    it.crm.core.db.execute(silence).await?;
     it.say("verify", verified(it).await);
     Ok(())
 }
@@ -150,10 +158,4 @@ fn forged(it: &Stage, at: DateTime<Utc>) -> Sql {
     .bind(it.tenant, ColumnType::Uuid)
     .bind(it.cast.audit.other, ColumnType::Uuid)
     .bind(at, ColumnType::Instant)
-}
-
-async fn execute(it: &Stage, sql: Sql) -> Result<()> {
-    let db = &it.crm.core.db;
-    db.write(move |tx| Box::pin(tx.execute(sql))).await?;
-    Ok(())
 }

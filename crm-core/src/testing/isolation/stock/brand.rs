@@ -51,8 +51,7 @@ pub(super) async fn run_elsewhere(crm: &Crm, tenant: TenantId, job: JobId) -> Re
     )
     .bind(tenant, ColumnType::Uuid)
     .bind(job, ColumnType::Uuid);
-    let write = crm.core.db.write(move |tx| Box::pin(tx.execute(running)));
-    write.await.map(drop)
+    crm.core.db.execute(running).await.map(drop)
 }
 
 /// How many entries the audit log has.

@@ -75,8 +75,7 @@ pub(super) async fn job(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<()
     .bind(crm.clock().new_id(), ColumnType::Uuid)
     .bind(0, ColumnType::Int)
     .bind(true, ColumnType::Bool);
-    let write = crm.core.db.write(move |tx| Box::pin(tx.execute(job)));
-    write.await.map(drop)
+    crm.core.db.execute(job).await.map(drop)
 }
 
 /// A message that is known by its name, and says something else in each tenant.
@@ -92,7 +91,6 @@ pub(super) async fn known(crm: &Crm, scope: &Scope) -> Result<EventId> {
         )
         .bind(scope.tenant(), ColumnType::Uuid)
         .bind(id, ColumnType::Uuid);
-    let write = crm.core.db.write(move |tx| Box::pin(tx.execute(later)));
-    write.await?;
+    crm.core.db.execute(later).await?;
     Ok(id)
 }
