@@ -154,7 +154,7 @@ fn answer(acted: Acted) -> Result<Response, Problem> {
                 "the plugin did not come to its end ({outcome}); its run record says more, and an \
                  administrator sees it"
             );
-            Err(Problem::new(StatusCode::BAD_GATEWAY, "plugin_failed", detail).of_run(run))
+            Err(Problem::new(StatusCode::BAD_GATEWAY, "action_failed", detail).of_run(run))
         }
     }
 }

@@ -189,7 +189,7 @@ async fn an_action_that_fails_names_its_run(database: Database) {
     let (app, admin, plugin, contact) = begin(database).await;
     for (action, status, code, outcome) in [
         ("refuse", 422, "action_refused", "failed"),
-        ("collapse", 502, "plugin_failed", "trapped"),
+        ("collapse", 502, "action_failed", "trapped"),
     ] {
         let path = format!("/api/v1/contacts/{contact}/actions/nurse/{action}");
         let refused = admin.post(&path, json!({})).await;

@@ -185,7 +185,7 @@ impl Crm {
     ///
     /// # Errors
     ///
-    /// `action_refused` when the plugin refuses, with its words; `plugin_failed` when it does not come to
+    /// `action_refused` when the plugin refuses, with its words; `action_failed` when it does not come to
     /// its end; for an action, record or input that there is not.
     pub fn act(
         &self,

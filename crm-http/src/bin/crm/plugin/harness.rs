@@ -154,7 +154,7 @@ fn answer(acted: Acted) -> Value {
         Ended::Succeeded => json!({ "ok": acted.answer }),
         Ended::Failed => failure("action_refused", &why),
         Ended::Refused => failure("action_not_run", &why),
-        _ => failure("plugin_failed", &why),
+        _ => failure("action_failed", &why),
     }
 }
 
