@@ -125,17 +125,13 @@ impl Upload {
                 Ok(Answered::Now(reply))
             })
         });
-        Ok(match finish.await? {
-            Answered::Now(_) => {
-                self.shared.wake.notify_one();
-                Answered::Now(id)
-            }
-            Answered::Before(reply) => {
-                let known = reply.body.unwrap_or_default();
-                Answered::Before(JobId(known.parse().map_err(Error::internal)?))
-            }
-            Answered::KeyReused => Answered::KeyReused,
-            Answered::UnderWay => Answered::UnderWay,
+        let answered = finish.await?;
+        if let Answered::Now(_) = answered {
+            self.shared.wake.notify_one();
+        }
+        answered.try_map(|reply| {
+            let id = reply.body.unwrap_or_default();
+            Ok(JobId(id.parse().map_err(Error::internal)?))
         })
     }
 

@@ -284,13 +284,8 @@ impl Plugins {
 
 /// What is known of an action that was asked for before with the same key.
 fn again(answered: Answered) -> Result<Answered<Acted>> {
-    Ok(match answered {
-        Answered::Now(reply) | Answered::Before(reply) => {
-            let acted = serde_json::from_str(reply.body.as_deref().unwrap_or_default());
-            Answered::Before(acted.map_err(Error::internal)?)
-        }
-        Answered::KeyReused => Answered::KeyReused,
-        Answered::UnderWay => Answered::UnderWay,
+    answered.try_map(|reply| {
+        serde_json::from_str(reply.body.as_deref().unwrap_or_default()).map_err(Error::internal)
     })
 }
 

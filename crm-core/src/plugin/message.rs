@@ -7,12 +7,13 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
-use super::signed::{MAX_ID, Signed, invalid};
+use super::signed::{Signed, invalid};
 use super::{Plugin, PluginStatus, Plugins, WebhookAuth, hook_secret, store};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{EventId, PluginId, TenantId};
 use crate::module::Ident;
+use crate::record::once;
 use crate::scope::{Create, Permit, RequestContext};
 
 /// The object of the permission to cause runs.
@@ -81,11 +82,7 @@ impl Plugins {
         message: Message,
     ) -> Result<EventId> {
         let scope = permit.on(RUNS)?;
-        let visible = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
-        if key.is_some_and(|key| !(1..=MAX_ID).contains(&key.len()) || !visible(key)) {
-            let message = format!("Give a key of 1 to {MAX_ID} visible ASCII characters.");
-            return Err(Error::invalid("Idempotency-Key", "invalid", message));
-        }
+        key.map_or(Ok(()), once::check_key)?;
         message.check_names()?;
         let plugin = store::find_named(&self.0.core.db, scope.tenant(), &message.plugin).await?;
         let plugin = plugin.ok_or(Error::NotFound)?;
@@ -95,10 +92,7 @@ impl Plugins {
             return Err(Error::conflict("signed_only", message));
         }
         let sender = Sender {
-            name: match scope.impersonator() {
-                Some(by) => format!("{} by {by}", scope.actor()),
-                None => scope.actor().to_string(),
-            },
+            name: once::whose(scope),
             id: key.map(str::to_owned),
             principal: scope.principal().map(|principal| principal.to_string()),
             request_id: scope.request().id.to_string(),

@@ -17,7 +17,7 @@ const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 /// Most signatures of a message that are looked at.
 const MOST_SIGNATURES: usize = 16;
 /// The longest id of a message.
-pub(super) const MAX_ID: usize = 255;
+const MAX_ID: usize = 255;
 
 /// What a message says of itself in its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -83,12 +83,7 @@ impl Groups {
 fn filter(scope: &Scope, module: &CompiledModule, json: &Json) -> Result<Filter, Vec<FieldError>> {
     let refuse = || vec![FieldError::new("filter", "wrong_type", "must be an object")];
     let object = json.as_object().ok_or_else(refuse)?;
-    Filter::from_json_for(scope, module, object).map_err(|mut errors| {
-        for error in &mut errors {
-            error.pointer.insert_str(0, "/filter");
-        }
-        errors
-    })
+    Filter::from_member_for(scope, module, object)
 }
 
 fn each<T>(

@@ -19,7 +19,7 @@ mod moment;
 mod money;
 mod nearest;
 mod on_delete;
-mod once;
+pub(crate) mod once;
 mod page;
 mod perform;
 mod query;

@@ -32,6 +32,23 @@ pub struct Once {
     hash: Sha256,
 }
 
+/// Refuses what is no key.
+pub(crate) fn check_key(key: &str) -> Result<()> {
+    if (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let message = format!("Give a key of 1 to {MAX_KEY} visible ASCII characters.");
+    Err(Error::invalid("Idempotency-Key", "invalid", message))
+}
+
+/// Whose keys are meant: who acts in another's name gets none of their answers.
+pub(crate) fn whose(scope: &Scope) -> String {
+    match scope.impersonator() {
+        Some(by) => format!("{} by {by}", scope.actor()),
+        None => scope.actor().to_string(),
+    }
+}
+
 impl Once {
     /// A request of this scope's actor, known by `key` and told from others by its `parts`: method,
     /// path, query and body.
@@ -39,13 +56,7 @@ impl Once {
     /// # Errors
     /// [`Error::Invalid`] for a key that is not 1 to 255 visible ASCII characters.
     pub fn new(scope: &Scope, key: &str, parts: [&[u8]; 4]) -> Result<Self> {
-        if !(1..=MAX_KEY).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::invalid(
-                "Idempotency-Key",
-                "invalid",
-                format!("Give a key of 1 to {MAX_KEY} visible ASCII characters."),
-            ));
-        }
+        check_key(key)?;
         let mut hash = Sha256::new();
         for part in parts {
             hash.update((part.len() as u64).to_be_bytes());
@@ -53,11 +64,7 @@ impl Once {
         }
         Ok(Self {
             tenant: scope.tenant(),
-            // Who acts in another's name gets none of their answers.
-            actor: match scope.impersonator() {
-                Some(by) => format!("{} by {by}", scope.actor()),
-                None => scope.actor().to_string(),
-            },
+            actor: whose(scope),
             key: key.to_owned(),
             hash,
         })

@@ -52,6 +52,21 @@ pub enum Answered<T = Reply> {
     UnderWay,
 }
 
+impl<T> Answered<T> {
+    /// The same, with what was done made into something else.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(crate) fn try_map<U>(self, make: impl FnOnce(T) -> Result<U>) -> Result<Answered<U>> {
+        Ok(match self {
+            Self::Now(done) => Answered::Now(make(done)?),
+            Self::Before(done) => Answered::Before(make(done)?),
+            Self::KeyReused => Answered::KeyReused,
+            Self::UnderWay => Answered::UnderWay,
+        })
+    }
+}
+
 /// Work that was not done: nothing of it is written.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]

@@ -212,6 +212,24 @@ impl Filter {
         Reader::new(module, Some(scope)).filter(object)
     }
 
+    /// The condition in the member `filter` of a larger object, as [`from_json_for`](Self::from_json_for)
+    /// reads it.
+    ///
+    /// # Errors
+    /// Every [`FieldError`] found, each pointing into the larger object (`/filter/score/gt`).
+    pub fn from_member_for(
+        scope: &Scope,
+        module: &CompiledModule,
+        filter: &Map<String, Json>,
+    ) -> Result<Self, Vec<FieldError>> {
+        Self::from_json_for(scope, module, filter).map_err(|mut refused| {
+            for field in &mut refused {
+                field.pointer.insert_str(0, "/filter");
+            }
+            refused
+        })
+    }
+
     /// The condition `name[op]=text` of a query string, as [`parse`](Self::parse) reads it, or one on
     /// the record that a reference points to: `company_id.name[contains]=acme`.
     ///

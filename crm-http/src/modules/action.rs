@@ -1,10 +1,12 @@
 //! Actions of plugins, asked for on one record or on some: `{input}`, and for some `{ids}` or `{filter}`
 //! beside it.
 
+use std::future::ready;
+
 use crm_core::hook::Outcome;
 use crm_core::module::Ident;
 use crm_core::plugin::{Acted, Ask, Targets};
-use crm_core::record::{Answered, Filter};
+use crm_core::record::Filter;
 use crm_core::{Create, Error, FieldError, Read};
 use poem::http::StatusCode;
 use poem::{Request, Response};
@@ -82,13 +84,9 @@ impl Handler<'_> {
             input,
             once,
         };
-        match plugins.act(&run, &read, ask).await? {
-            Answered::Now(acted) => answer(acted),
-            // A problem that is told again is not marked: it names the run, which is the same.
-            Answered::Before(acted) => answer(acted).map(write::replayed),
-            Answered::KeyReused => Err(write::key_reused()),
-            Answered::UnderWay => Err(write::under_way()),
-        }
+        let answered = plugins.act(&run, &read, ask).await?;
+        // A problem that is told again is not marked: it names the run, which is the same.
+        write::told(answered, |acted| ready(answer(acted))).await
     }
 
     /// The records that a body names.
@@ -113,14 +111,11 @@ impl Handler<'_> {
                     .map(Targets::Some)
             }
             (None, Some(Value::Object(filter))) if !filter.is_empty() => {
-                let filter = Filter::from_json_for(&self.scope, &self.module, &filter);
-                let filter = filter.map_err(|mut errors| {
-                    for error in &mut errors {
-                        error.pointer.insert_str(0, "/filter");
-                    }
-                    refused.append(&mut errors);
-                });
-                filter.ok().map(Targets::Matching)
+                let filter = Filter::from_member_for(&self.scope, &self.module, &filter);
+                filter
+                    .map_err(|errors| refused.extend(errors))
+                    .ok()
+                    .map(Targets::Matching)
             }
             _ => {
                 let message = "Say which records: a list of ids, or a filter with a condition.";

@@ -51,7 +51,8 @@ impl Handler<'_> {
             })
         };
         let records = self.exchange.app.crm.records();
-        self.answered(records.perform_many(many, once, reply).await)
+        let answered = records.perform_many(many, once, reply).await;
+        self.answered(answered).await
     }
 
     /// The condition, and how many records are expected to match it.
@@ -63,14 +64,8 @@ impl Handler<'_> {
         let mut refused = Vec::new();
         let filter = match body.remove("filter") {
             Some(Value::Object(filter)) if !filter.is_empty() => {
-                let filter = Filter::from_json_for(&self.scope, &self.module, &filter);
-                let filter = filter.map_err(|mut errors| {
-                    for error in &mut errors {
-                        error.pointer.insert_str(0, "/filter");
-                    }
-                    refused.append(&mut errors);
-                });
-                filter.ok()
+                let filter = Filter::from_member_for(&self.scope, &self.module, &filter);
+                filter.map_err(|errors| refused.extend(errors)).ok()
             }
             _ => {
                 let message = "Say which records, by at least one condition.";

@@ -96,16 +96,13 @@ fn parse(
     }
     let filter = match sent.get("filter") {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(filter)) => Filter::from_json_for(scope, module, filter).map(Some),
+        Some(Value::Object(filter)) => Filter::from_member_for(scope, module, filter).map(Some),
         Some(_) => {
             refuse("filter", "wrong_type", "This must be an object.");
             Ok(None)
         }
     };
-    let filter = filter.unwrap_or_else(|mut errors| {
-        for error in &mut errors {
-            error.pointer.insert_str(0, "/filter");
-        }
+    let filter = filter.unwrap_or_else(|errors| {
         refused.extend(errors);
         None
     });

@@ -47,12 +47,7 @@ fn condition(
     let object = value
         .as_object()
         .ok_or_else(|| vec![wrong_type("filter", "an object")])?;
-    Filter::from_json_for(scope, module, object).map_err(|mut errors| {
-        for error in &mut errors {
-            error.pointer.insert_str(0, "/filter");
-        }
-        errors
-    })
+    Filter::from_member_for(scope, module, object)
 }
 
 fn member(

@@ -13,7 +13,7 @@ use poem::http::uri::{PathAndQuery, Uri};
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Body, Request, Response};
 
-use super::write::{key_reused, replayed, under_way};
+use super::write::told;
 use super::{Handler, body, query};
 use crate::edge::HttpOptions;
 use crate::json::{interrupted, require, too_large};
@@ -88,12 +88,7 @@ impl Handler<'_> {
             Some(once) => upload.finish_once(once).await?,
             None => Answered::Now(upload.finish().await?),
         };
-        match answered {
-            Answered::Now(id) => self.accepted(id).await,
-            Answered::Before(id) => Ok(replayed(self.accepted(id).await?)),
-            Answered::KeyReused => Err(key_reused()),
-            Answered::UnderWay => Err(under_way()),
-        }
+        told(answered, |id| self.accepted(id)).await
     }
 
     /// The answer to a file that came: its job, as it is now.

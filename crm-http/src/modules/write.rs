@@ -3,6 +3,8 @@
 //! Every write is performed by the library in one transaction together with the answer to it, which
 //! is made here.
 
+use std::future::ready;
+
 use crm_core::id::RecordId;
 use crm_core::module::CompiledModule;
 use crm_core::record::{Answered, Expected, Key, Once, Refused, Reply, Work, Write, Written};
@@ -112,19 +114,17 @@ impl Handler<'_> {
         F: Fn(Vec<crm_core::Result<Written>>) -> crm_core::Result<Reply> + Send + Sync + 'static,
     {
         let records = self.exchange.app.crm.records();
-        self.answered(records.perform(&self.scope, work, once, reply).await)
+        let answered = records.perform(&self.scope, work, once, reply).await;
+        self.answered(answered).await
     }
 
     /// The response to what became of a request.
-    pub(super) fn answered(
+    pub(super) async fn answered(
         &self,
         answered: Result<Answered, Refused>,
     ) -> Result<Response, Problem> {
         match answered {
-            Ok(Answered::Now(reply)) => self.answer(reply),
-            Ok(Answered::Before(reply)) => Ok(replayed(self.answer(reply)?)),
-            Ok(Answered::KeyReused) => Err(key_reused()),
-            Ok(Answered::UnderWay) => Err(under_way()),
+            Ok(answered) => told(answered, |reply| ready(self.answer(reply))).await,
             Err(refused) => Err(match refused.index {
                 None => refused.error.into(),
                 Some(index) => {
@@ -385,8 +385,25 @@ fn operations(mut body: Map<String, Value>) -> Result<(bool, Vec<Value>), Proble
     Ok((atomic, operations))
 }
 
+/// The response to a request that is done once: made from what was done, and marked when that was
+/// before.
+pub(super) async fn told<T, F>(
+    answered: Answered<T>,
+    response: impl FnOnce(T) -> F,
+) -> Result<Response, Problem>
+where
+    F: Future<Output = Result<Response, Problem>>,
+{
+    match answered {
+        Answered::Now(done) => response(done).await,
+        Answered::Before(done) => response(done).await.map(replayed),
+        Answered::KeyReused => Err(key_reused()),
+        Answered::UnderWay => Err(under_way()),
+    }
+}
+
 /// An answer that was given before.
-pub(super) fn replayed(mut response: Response) -> Response {
+fn replayed(mut response: Response) -> Response {
     let replayed = const { HeaderValue::from_static("true") };
     response
         .headers_mut()
@@ -394,7 +411,7 @@ pub(super) fn replayed(mut response: Response) -> Response {
     response
 }
 
-pub(super) fn key_reused() -> Problem {
+fn key_reused() -> Problem {
     Problem::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "idempotency_key_reused",
@@ -402,7 +419,7 @@ pub(super) fn key_reused() -> Problem {
     )
 }
 
-pub(super) fn under_way() -> Problem {
+fn under_way() -> Problem {
     Problem::new(
         StatusCode::CONFLICT,
         "request_under_way",
