@@ -81,7 +81,7 @@ use crate::scope::{Action, Create, Delete, Permit, Read, Scope, Update};
 
 pub use action::{Acted, Ask, Offered, Targets};
 pub use grant::{Grant, GrantAction};
-pub use hook_secret::{Hook, HookSecret, NewHookSecret};
+pub use hook_secret::{HookSecret, NewHookSecret, PluginHook};
 use lane::Lanes;
 pub use limits::PluginLimits;
 pub use manifest::Manifest;

@@ -16,12 +16,12 @@ use crate::{member, policy};
 
 /// Whether a user gets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum AccountStatus {
     Active,
     Suspended,
 }
 
-impl Standing {
+impl AccountStatus {
     fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -46,7 +46,8 @@ impl Accounts {
     /// [`Error::NotFound`] when nobody has the address; [`Error::Conflict`] `last_admin` when one of
     /// their tenants would be left without an admin.
     pub async fn suspend_user(&self, email: &str, request: RequestContext) -> Result<()> {
-        self.set_standing(email, Standing::Suspended, request).await
+        self.set_standing(email, AccountStatus::Suspended, request)
+            .await
     }
 
     /// Lets a suspended user in again; sessions that ended stay so.
@@ -54,13 +55,14 @@ impl Accounts {
     /// # Errors
     /// [`Error::NotFound`] when nobody has the address.
     pub async fn activate_user(&self, email: &str, request: RequestContext) -> Result<()> {
-        self.set_standing(email, Standing::Active, request).await
+        self.set_standing(email, AccountStatus::Active, request)
+            .await
     }
 
     async fn set_standing(
         &self,
         email: &str,
-        standing: Standing,
+        standing: AccountStatus,
         request: RequestContext,
     ) -> Result<()> {
         let (email, clock) = (normalize_email(email)?, self.core.clock.clone());
@@ -81,7 +83,7 @@ async fn change(
     tx: &mut Tx<'_>,
     clock: &Clock,
     email: String,
-    standing: Standing,
+    standing: AccountStatus,
     request: &RequestContext,
 ) -> Result<(Vec<TenantId>, Vec<FamilyId>)> {
     let find = Sql::new("SELECT id, status FROM users WHERE email = $1")
@@ -111,8 +113,8 @@ async fn change(
         }
     }
     let ended = match standing {
-        Standing::Active => Vec::new(),
-        Standing::Suspended => own::end_sessions(tx, clock, user).await?,
+        AccountStatus::Active => Vec::new(),
+        AccountStatus::Suspended => own::end_sessions(tx, clock, user).await?,
     };
     for tenant in &tenants {
         let author = Author {

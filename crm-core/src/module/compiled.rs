@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::value::Value;
 
 use custom::Custom;
-use masked::Mask;
+use masked::FieldMask;
 
 /// A module that passed [`check`](check()), with what its records need worked out once.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub struct CompiledModule {
     pub(super) copies: Vec<Copied>,
     duplicates: Vec<Vec<usize>>,
     custom: Option<Custom>,
-    mask: Option<Mask>,
+    mask: Option<FieldMask>,
 }
 
 impl CompiledModule {

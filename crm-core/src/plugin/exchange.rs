@@ -135,14 +135,14 @@ pub(super) struct KeptRefusal {
 }
 
 /// An answer that has a stored form.
-pub(super) trait Kept: Sized {
+pub(super) trait Storable: Sized {
     fn keep(&self) -> Answered;
 
     /// `None` for an answer of another kind.
     fn give(answer: Answered) -> Option<Self>;
 }
 
-impl Kept for () {
+impl Storable for () {
     fn keep(&self) -> Answered {
         Answered::Nothing
     }
@@ -152,7 +152,7 @@ impl Kept for () {
     }
 }
 
-impl Kept for Fields {
+impl Storable for Fields {
     fn keep(&self) -> Answered {
         Answered::Fields(keep(self.clone()))
     }
@@ -165,7 +165,7 @@ impl Kept for Fields {
     }
 }
 
-impl Kept for DoorPage {
+impl Storable for DoorPage {
     fn keep(&self) -> Answered {
         Answered::Page {
             records: self.records.iter().cloned().map(keep).collect(),
@@ -187,7 +187,7 @@ impl Kept for DoorPage {
     }
 }
 
-impl Kept for String {
+impl Storable for String {
     fn keep(&self) -> Answered {
         Answered::Text(self.clone())
     }
@@ -200,7 +200,7 @@ impl Kept for String {
     }
 }
 
-impl Kept for Option<Vec<u8>> {
+impl Storable for Option<Vec<u8>> {
     fn keep(&self) -> Answered {
         Answered::Value(self.clone().map(Base64))
     }
@@ -213,7 +213,7 @@ impl Kept for Option<Vec<u8>> {
     }
 }
 
-impl Kept for bool {
+impl Storable for bool {
     fn keep(&self) -> Answered {
         Answered::Removed(*self)
     }
@@ -226,7 +226,7 @@ impl Kept for bool {
     }
 }
 
-impl Kept for Vec<String> {
+impl Storable for Vec<String> {
     fn keep(&self) -> Answered {
         Answered::Keys(self.clone())
     }
@@ -239,7 +239,7 @@ impl Kept for Vec<String> {
     }
 }
 
-impl Kept for DoorResponse {
+impl Storable for DoorResponse {
     fn keep(&self) -> Answered {
         Answered::Response {
             status: self.status,
@@ -276,7 +276,7 @@ impl Asked {
 }
 
 /// The stored form of what a call came to.
-pub(super) fn answered<T: Kept>(result: &Result<T>) -> Answered {
+pub(super) fn answered<T: Storable>(result: &Result<T>) -> Answered {
     match result {
         Ok(answer) => answer.keep(),
         Err(error) => Answered::Error(error.into()),
@@ -284,7 +284,7 @@ pub(super) fn answered<T: Kept>(result: &Result<T>) -> Answered {
 }
 
 /// What a call came to, from its stored form.
-pub(super) fn given<T: Kept>(answer: Answered) -> Option<Result<T>> {
+pub(super) fn given<T: Storable>(answer: Answered) -> Option<Result<T>> {
     match answer {
         Answered::Error(error) => Some(Err(error.into())),
         answer => T::give(answer).map(Ok),

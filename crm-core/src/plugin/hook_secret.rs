@@ -28,7 +28,7 @@ const MOST_OVERLAP: TimeDelta = TimeDelta::days(7);
 
 /// A webhook of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Hook {
+pub struct PluginHook {
     /// Its name.
     pub name: Ident,
     /// The name of its plugin.
@@ -85,14 +85,14 @@ impl Plugins {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn hooks(&self, permit: &Permit<Read>, id: PluginId) -> Result<Vec<Hook>> {
+    pub async fn hooks(&self, permit: &Permit<Read>, id: PluginId) -> Result<Vec<PluginHook>> {
         let plugin = self.get(permit, id).await?;
         let (db, now) = (&self.0.core.db, self.0.core.clock.now());
         let mut hooks = Vec::new();
         for webhook in plugin.manifest.webhooks() {
             let known = known(plugin.tenant_id, id, webhook.name.as_str(), now);
             let secrets = db.fetch_all(known).await?.into_iter();
-            hooks.push(Hook {
+            hooks.push(PluginHook {
                 name: webhook.name.clone(),
                 plugin: plugin.manifest.name.clone(),
                 auth: webhook.auth,

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::scenery::{Kept, Scenery};
+use super::scenery::{Scenery, StoreOverlay};
 use super::seen::Seen;
 use super::standing::Standing;
 use super::{Manifest, Plugin, PluginStatus, Plugins, ask, store, version};
@@ -174,7 +174,7 @@ impl Plugins {
         });
         let begun = Instant::now();
         let (mut events, mut runs, mut cut_off) = (0, Vec::new(), false);
-        let (kept, mut bytes) = (Kept::default(), 0);
+        let (kept, mut bytes) = (StoreOverlay::default(), 0);
         let mut ahead = LastEvents::find(&self.0.core.db, plugin.tenant_id, last).await?;
         while let Some(event) = ahead.next(&self.0.core.db).await? {
             if begun.elapsed() > most || bytes > MOST_BYTES {
@@ -206,7 +206,7 @@ impl Plugins {
         plugin: &Arc<Plugin>,
         component: &Bytes,
         event: Event,
-        kept: Kept,
+        kept: StoreOverlay,
     ) -> Result<Option<RehearsedRun>> {
         let core = &self.0.core;
         if plugin.manifest.triggers_for(&event).next().is_none() {

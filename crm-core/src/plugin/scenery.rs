@@ -42,7 +42,7 @@ pub(super) struct Scenery {
     /// The record of the event that woke the run, in the version that it had then.
     of_event: Option<(RecordId, i64)>,
     /// What the plugin kept in its store, here and in earlier runs of a rehearsal.
-    kept: Kept,
+    kept: StoreOverlay,
     rehearses: bool,
     behind: TenantDoor,
     records: Records,
@@ -52,9 +52,9 @@ pub(super) struct Scenery {
 /// The values that a rehearsal's runs leave behind, one after the other; none under keys that were
 /// deleted.
 #[derive(Clone, Default)]
-pub(super) struct Kept(Arc<Mutex<BTreeMap<String, Option<Vec<u8>>>>>);
+pub(super) struct StoreOverlay(Arc<Mutex<BTreeMap<String, Option<Vec<u8>>>>>);
 
-impl Kept {
+impl StoreOverlay {
     /// Makes a page of stored keys, which lies behind `after` and ends with `end`, one with what was
     /// set and without what was deleted.
     fn page(&self, prefix: &str, after: Option<&str>, end: Option<&str>, keys: &mut Vec<String>) {
@@ -97,7 +97,7 @@ enum What {
     Delete(RecordId, Option<i64>),
 }
 
-impl Kept {
+impl StoreOverlay {
     fn set(&self, key: &str, value: Vec<u8>) -> Result<()> {
         let mut kept = self.0.lock();
         let others = || kept.iter().filter(|(other, _)| *other != key);
@@ -118,7 +118,7 @@ impl Scenery {
             records: Records::new(core.clone()),
             standing,
             of_event: None,
-            kept: Kept::default(),
+            kept: StoreOverlay::default(),
             rehearses: false,
             played: Mutex::default(),
         }
@@ -126,7 +126,7 @@ impl Scenery {
 
     /// The same, for a run that this event of the past wakes: the version that its record had then is not
     /// held against the record as it is now, and what earlier runs kept is there.
-    pub(super) fn after(self, event: &Event, kept: Kept) -> Self {
+    pub(super) fn after(self, event: &Event, kept: StoreOverlay) -> Self {
         let state = event.after.as_ref().or(event.before.as_ref());
         let version = state.and_then(|state| state["version"].as_i64());
         let of_event = version.map(|version| (event.record_id, version));

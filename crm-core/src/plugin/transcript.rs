@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
-use super::exchange::{Answered, Asked, Exchange, Kept, answered, given};
+use super::exchange::{Answered, Asked, Exchange, Storable, answered, given};
 use super::kept::{Base64, KeptEnd, keep};
 use crate::error::{Error, Result};
 use crate::hook::{Door, DoorPage, DoorQuery, DoorRequest, DoorResponse, Fields, Mask, Report};
@@ -138,7 +138,7 @@ impl Recorder {
         }
     }
 
-    fn taped<'a, T: Kept + Send + 'a>(
+    fn taped<'a, T: Storable + Send + 'a>(
         &'a self,
         call: Asked,
         answer: BoxFuture<'a, Result<T>>,
@@ -268,7 +268,7 @@ impl Replayer {
         }
     }
 
-    fn played<T: Kept + Send + 'static>(&self, call: Asked) -> BoxFuture<'static, Result<T>> {
+    fn played<T: Storable + Send + 'static>(&self, call: Asked) -> BoxFuture<'static, Result<T>> {
         let answer = self.play(call).and_then(|answer| {
             let other = || Error::internal("a transcript answers with something else");
             given(answer).ok_or_else(other)?

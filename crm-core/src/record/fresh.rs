@@ -73,18 +73,18 @@ struct Key {
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
+struct CachedFigures {
     groups: Arc<Groups>,
     at: DateTime<Utc>,
     writes: u64,
 }
 
 /// The figures that are kept.
-pub(crate) struct KeptFigures(Cache<Key, Kept>);
+pub(crate) struct KeptFigures(Cache<Key, CachedFigures>);
 
 impl KeptFigures {
     pub(crate) fn new() -> Self {
-        let weight = |_: &Key, kept: &Kept| u32::try_from(kept.groups.data.len() + 1);
+        let weight = |_: &Key, kept: &CachedFigures| u32::try_from(kept.groups.data.len() + 1);
         let cache = Cache::builder()
             .max_capacity(MOST_GROUPS)
             .weigher(move |key, kept| weight(key, kept).unwrap_or(u32::MAX))
@@ -157,7 +157,7 @@ impl Records {
         }
         let at = core.clock.now();
         let groups = Arc::new(self.aggregate(permit, ask).await?);
-        let kept = Kept {
+        let kept = CachedFigures {
             groups: groups.clone(),
             at,
             writes: before,

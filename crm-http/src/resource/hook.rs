@@ -38,7 +38,7 @@ pub(crate) struct Inbound {
 /// A webhook of a plugin.
 #[derive(Object)]
 #[oai(rename = "PluginHook")]
-struct Hook {
+struct Reply {
     name: String,
     auth: Auth,
     /// Where messages are sent to.
@@ -74,7 +74,7 @@ struct HookSecret {
 #[oai(rename = "PluginHookList")]
 struct List {
     /// Those of the active version.
-    data: Vec<Hook>,
+    data: Vec<Reply>,
 }
 
 /// A new secret.
@@ -321,12 +321,12 @@ fn path(plugin: &str, hook: &str, tenant: Option<TenantId>) -> String {
     }
 }
 
-fn of(hook: plugin::Hook, tenant: TenantId) -> Hook {
+fn of(hook: plugin::PluginHook, tenant: TenantId) -> Reply {
     let (auth, tenant) = match hook.auth {
         WebhookAuth::Signature => (Auth::Signature, Some(tenant)),
         WebhookAuth::ApiKey => (Auth::ApiKey, None),
     };
-    Hook {
+    Reply {
         path: path(hook.plugin.as_str(), hook.name.as_str(), tenant),
         name: hook.name.into(),
         auth,

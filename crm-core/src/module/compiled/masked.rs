@@ -18,7 +18,7 @@ const ALWAYS: [&str; 6] = [
 
 /// What a reader sees of a module.
 #[derive(Debug, Clone)]
-pub(super) struct Mask {
+pub(super) struct FieldMask {
     /// The module without it.
     base: Arc<CompiledModule>,
     fields: Fields,
@@ -41,7 +41,7 @@ impl CompiledModule {
             spec.write_only = made_of_hidden || !fields.include(spec.name.as_str());
         }
         let fields = fields.clone();
-        module.mask = Some(Mask { base, fields });
+        module.mask = Some(FieldMask { base, fields });
         Arc::new(module)
     }
 
