@@ -62,7 +62,8 @@ fn described(words: &Words<'_>, offer: &Offered, ids: &mut HashSet<String>) -> M
             "{about}\n\nAn action of the plugin `{plugin}`, which does no more than the caller may do \
              and answers within a deadline. What it refuses is answered as `action_refused` with its \
              own words, and one that does not come to its end as `action_failed`. With an \
-             `Idempotency-Key` it is run once, also when it failed: a failure is answered again with the same `run_id`. Also needs `plugin_runs.create`. "
+             `Idempotency-Key` it is run once, also when it failed: a failure is answered again \
+             with the same `run_id`. Also needs `plugin_runs.create`. "
         );
         let mut operation = words.operation("read", id, action.label.clone(), notes.trim_start());
         operation["parameters"] = parameters;
