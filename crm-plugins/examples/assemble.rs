@@ -2,8 +2,7 @@
 //! `cargo run -p crm-plugins --example assemble -- probe.wat plugin.toml probe.wasm`
 
 use crm_core::plugin::Manifest;
-use wit_component::{StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use crm_plugins::testing::assemble;
 
 fn main() -> anyhow::Result<()> {
     let files: Vec<_> = std::env::args().skip(1).collect();
@@ -13,14 +12,7 @@ fn main() -> anyhow::Result<()> {
     let manifest = std::fs::read_to_string(manifest)?;
     let export = "export describe: func() -> description;\n  export handle";
     let world = crm_plugins::world(&Manifest::parse(&manifest)?)?.replace("export handle", export);
-
-    let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", &world)?;
-    let world = resolve.select_world(&[package], None)?;
-    let mut module = wat::parse_file(guest)?;
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
-    let mut component = crm_plugins::componentize(&module)?;
-    crm_plugins::embed_manifest(&mut component, &manifest);
+    let component = assemble(wat::parse_file(guest)?, &world, &manifest)?;
     std::fs::write(out, component)?;
     Ok(())
 }

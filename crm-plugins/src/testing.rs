@@ -22,8 +22,10 @@ use futures::future::{BoxFuture, ready};
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json};
 use tempfile::TempDir;
+use wit_component::{StringEncoding, embed_component_metadata};
 
-use crate::{Host, Limits};
+pub use crate::guest::append_section;
+use crate::{Host, Limits, componentize, embed_manifest};
 
 /// When the time of a harness begins.
 const START: &str = "2030-01-31T12:00:00Z";
@@ -53,6 +55,25 @@ pub struct Harness {
     time: Arc<Fixed>,
     installed: Mutex<Option<PluginId>>,
     _folder: TempDir,
+}
+
+/// A component made of a core module that was written by hand, against this world (such as
+/// [`world`](crate::world()) makes of the manifest) and with this manifest inside.
+///
+/// # Errors
+///
+/// [`Error::Internal`] for a world that is none; those of [`componentize`].
+pub fn assemble(mut module: Vec<u8>, world: &str, manifest: &str) -> Result<Vec<u8>> {
+    let mut resolve = wit_parser::Resolve::default();
+    let package = resolve.push_str("plugin.wit", world);
+    let package = package.map_err(Error::internal)?;
+    let world = resolve.select_world(&[package], None);
+    let world = world.map_err(Error::internal)?;
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .map_err(Error::internal)?;
+    let mut component = componentize(&module)?;
+    embed_manifest(&mut component, manifest);
+    Ok(component)
 }
 
 /// Knows no host.

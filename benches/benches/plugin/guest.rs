@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use crm_core::Result;
 use crm_plugins::Language;
-use wit_component::{StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
 
 const MANIFEST: &str = r#"
     name = "probe"
@@ -76,32 +74,8 @@ pub(crate) fn component(body: &str) -> Vec<u8> {
     );
     let manifest = crm_core::plugin::Manifest::parse(MANIFEST).unwrap();
     let world = crm_plugins::world(&manifest).unwrap();
-    let mut module = wat::parse_str(&text).unwrap();
-    let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", &world).unwrap();
-    let world = resolve.select_world(&[package], None).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    append_section(&mut module, b"crm:manifest", MANIFEST.as_bytes());
-    crm_plugins::componentize(&module).unwrap()
-}
-
-/// Appends a custom section (WebAssembly core specification, 5.5.3).
-pub(crate) fn append_section(binary: &mut Vec<u8>, name: &[u8], data: &[u8]) {
-    let mut section = Vec::new();
-    leb128(&mut section, name.len());
-    section.extend_from_slice(name);
-    section.extend_from_slice(data);
-    binary.push(0);
-    leb128(binary, section.len());
-    binary.extend(section);
-}
-
-fn leb128(out: &mut Vec<u8>, mut value: usize) {
-    while value > 0x7f {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    let module = wat::parse_str(&text).unwrap();
+    crm_plugins::testing::assemble(module, &world, MANIFEST).unwrap()
 }
 
 fn examples() -> PathBuf {

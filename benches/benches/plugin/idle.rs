@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crm_plugins::testing::append_section;
 use crm_plugins::{CacheFolder, Host, Limits};
 use tokio::sync::Semaphore;
 
 use crate::door::Waiting;
 use crate::seen::{grown, memory, percentile, print, samples, shown};
-use crate::{Ready, guest, worker};
+use crate::{Ready, worker};
 
 /// A host that keeps code in this folder.
 fn cached(folder: &Path, limits: Limits) -> Arc<Host> {
@@ -50,7 +51,7 @@ pub(crate) async fn idle(component: &[u8]) {
     let copies: Vec<_> = (0..count)
         .map(|number| {
             let mut copy = component.to_vec();
-            guest::append_section(&mut copy, b"copy", &number.to_le_bytes());
+            append_section(&mut copy, "copy", &number.to_le_bytes());
             copy
         })
         .collect();

@@ -1,8 +1,5 @@
 //! Small plugins for the tests, written in WebAssembly's text form.
 
-use wit_component::{StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
-
 /// A component with this manifest and these functions beside its memory.
 pub(crate) fn component(manifest: &str, functions: &str) -> Vec<u8> {
     component_that_calls(manifest, "", functions)
@@ -10,7 +7,7 @@ pub(crate) fn component(manifest: &str, functions: &str) -> Vec<u8> {
 
 /// As [`component`], with functions of the host that it calls.
 pub(crate) fn component_that_calls(manifest: &str, imports: &str, functions: &str) -> Vec<u8> {
-    let mut module = wat::parse_str(format!(
+    let module = wat::parse_str(format!(
         r#"(module
             {imports}
             (memory (export "memory") 8)
@@ -24,14 +21,8 @@ pub(crate) fn component_that_calls(manifest: &str, imports: &str, functions: &st
     ))
     .unwrap();
     let parsed = crm_core::plugin::Manifest::parse(manifest).unwrap();
-    let wit = crm_plugins::world(&parsed).unwrap();
-    let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", &wit).unwrap();
-    let world = resolve.select_world(&[package], None).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    let mut component = crm_plugins::componentize(&module).unwrap();
-    crm_plugins::embed_manifest(&mut component, manifest);
-    component
+    let world = crm_plugins::world(&parsed).unwrap();
+    crm_plugins::testing::assemble(module, &world, manifest).unwrap()
 }
 
 /// A function that takes in a message and is content.

@@ -156,7 +156,7 @@ fn broken(message: impl Into<String>) -> Error {
 }
 
 /// Appends a custom section (WebAssembly core specification, 5.5.3) to a module or component.
-fn append_section(binary: &mut Vec<u8>, name: &str, content: &[u8]) {
+pub fn append_section(binary: &mut Vec<u8>, name: &str, content: &[u8]) {
     let mut section = Vec::new();
     leb128(&mut section, name.len());
     section.extend_from_slice(name.as_bytes());

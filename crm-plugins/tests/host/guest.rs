@@ -1,6 +1,7 @@
 //! Assembles guests from the text format.
 
 use crm_core::plugin::Manifest;
+use crm_plugins::embed_manifest;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -104,7 +105,7 @@ impl Guest {
         let natural = self.natural_manifest();
         let manifest = self.manifest.as_deref().unwrap_or(&natural);
         let mut module = self.core_module();
-        custom_section(&mut module, "crm:manifest", manifest.as_bytes());
+        embed_manifest(&mut module, manifest);
         encode(&module)
     }
 }
@@ -162,25 +163,6 @@ pub(crate) fn encode(module: &[u8]) -> Vec<u8> {
         .validate(true)
         .encode()
         .unwrap()
-}
-
-/// Appends a custom section to a module or component.
-pub(crate) fn custom_section(binary: &mut Vec<u8>, name: &str, data: &[u8]) {
-    let mut section = Vec::new();
-    leb(&mut section, name.len());
-    section.extend(name.as_bytes());
-    section.extend(data);
-    binary.push(0);
-    leb(binary, section.len());
-    binary.extend(section);
-}
-
-pub(crate) fn leb(out: &mut Vec<u8>, mut value: usize) {
-    while value > 0x7f {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 /// The exports with their parameters in the canonical ABI.

@@ -2,11 +2,10 @@
 
 use crm_core::Error;
 use crm_core::hook::PluginHost;
-use crm_plugins::{Limits, check};
+use crm_plugins::testing::append_section;
+use crm_plugins::{Limits, check, embed_manifest};
 
-use super::guest::{
-    GET_AND_LOG, Guest, LOG_KIND, SUCCEED, component, custom_section, embed, encode, manifest,
-};
+use super::guest::{GET_AND_LOG, Guest, LOG_KIND, SUCCEED, component, embed, encode, manifest};
 use super::host;
 
 async fn refusal(component: Vec<u8>) -> (&'static str, String) {
@@ -21,7 +20,7 @@ async fn refusal(component: Vec<u8>) -> (&'static str, String) {
 fn stranger(wit: &str, module: &str) -> Vec<u8> {
     let mut module = wat::parse_str(module).unwrap();
     embed(&mut module, wit, "w");
-    custom_section(&mut module, "crm:manifest", manifest(["handle"]).as_bytes());
+    embed_manifest(&mut module, &manifest(["handle"]));
     encode(&module)
 }
 
@@ -46,7 +45,7 @@ async fn a_good_component_answers_its_manifest() {
 #[tokio::test]
 async fn the_manifest_is_found_outside_the_core_module_too() {
     let mut bytes = encode(&core_module(SUCCEED));
-    custom_section(&mut bytes, "crm:manifest", manifest(["handle"]).as_bytes());
+    embed_manifest(&mut bytes, &manifest(["handle"]));
     host(Limits::default()).inspect(bytes.into()).await.unwrap();
 }
 
@@ -146,7 +145,7 @@ async fn a_component_without_a_manifest_is_refused() {
 #[tokio::test]
 async fn two_manifests_are_one_too_many() {
     let mut bytes = component(SUCCEED);
-    custom_section(&mut bytes, "crm:manifest", manifest(["handle"]).as_bytes());
+    embed_manifest(&mut bytes, &manifest(["handle"]));
     assert_eq!(refusal(bytes).await.0, "invalid_manifest");
 }
 
@@ -157,7 +156,7 @@ async fn a_broken_manifest_is_refused_with_its_reason() {
     assert_eq!(code, "invalid_manifest");
     assert!(message.contains("colour"), "{message}");
     let mut module = core_module(SUCCEED);
-    custom_section(&mut module, "crm:manifest", b"\xff\xfe");
+    append_section(&mut module, "crm:manifest", b"\xff\xfe");
     assert_eq!(refusal(encode(&module)).await.0, "invalid_manifest");
 }
 

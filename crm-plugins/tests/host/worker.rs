@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use crm_core::Error;
 use crm_core::hook::{Outcome, PluginHost};
-use crm_plugins::{CacheFolder, Host, Limits, Worker};
+use crm_plugins::{CacheFolder, Host, Limits, Worker, embed_manifest};
 use secrecy::SecretBox;
 
 use super::door::Tenant;
-use super::guest::{
-    GET_AND_LOG, Guest, LOG_KIND, SUCCEED, component, custom_section, leb, manifest,
-};
+use super::guest::{GET_AND_LOG, Guest, LOG_KIND, SUCCEED, component, manifest};
 use super::{call, contact_created, run_with};
 
 pub(crate) const COMPILER: &str = env!("CARGO_BIN_EXE_crm-plugin-compiler");
@@ -148,11 +146,7 @@ fn around(module: &[u8]) -> Vec<u8> {
     component.push(1);
     leb(&mut component, module.len());
     component.extend_from_slice(module);
-    custom_section(
-        &mut component,
-        "crm:manifest",
-        manifest(["handle"]).as_bytes(),
-    );
+    embed_manifest(&mut component, &manifest(["handle"]));
     component
 }
 
@@ -160,6 +154,15 @@ fn section(module: &mut Vec<u8>, id: u8, content: &[u8]) {
     module.push(id);
     leb(module, content.len());
     module.extend_from_slice(content);
+}
+
+/// An unsigned number in LEB128.
+fn leb(out: &mut Vec<u8>, mut value: usize) {
+    while value > 0x7f {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 /// A module of so many functions with this body.
@@ -280,7 +283,7 @@ async fn pl_what_unfolds_without_end_is_refused() {
     }
     types.push(')');
     let mut bomb = wat::parse_str(&types).unwrap();
-    custom_section(&mut bomb, "crm:manifest", manifest(["handle"]).as_bytes());
+    embed_manifest(&mut bomb, &manifest(["handle"]));
     assert_eq!(hostile(&host, "types", bomb).await, "invalid_component");
 
     for (what, more) in [
