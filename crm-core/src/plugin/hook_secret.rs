@@ -10,14 +10,14 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::signed::Signed;
-use super::{OBJECT, Plugins, WebhookAuth, named, store};
+use super::{OBJECT, Plugin, Plugins, WebhookAuth, named, store};
 use crate::crm::Core;
-use crate::db::{ColumnType, Row, Sql};
+use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{PluginId, TenantId};
 use crate::journal;
 use crate::module::Ident;
-use crate::scope::{Permit, Read, Update};
+use crate::scope::{Permit, Read, Scope, Update};
 
 /// What stands before the Base64 of a secret, as Standard Webhooks has it.
 const PREFIX: &str = "whsec_";
@@ -122,59 +122,26 @@ impl Plugins {
             let message = format!("must be 0 to {} seconds", MOST_OVERLAP.num_seconds());
             return Err(Error::invalid("overlap", "out_of_range", message));
         }
-        let (core, tenant, hook) = (self.0.core.clone(), scope.tenant(), hook.to_owned());
+        let (tenant, hook) = (scope.tenant(), hook.to_owned());
         let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
                 let plugin = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
-                let mut webhooks = plugin.manifest.webhooks();
-                let webhook = webhooks.find(|webhook| *webhook.name.as_str() == hook);
-                if webhook.ok_or(Error::NotFound)?.auth != WebhookAuth::Signature {
-                    let message = "senders to this webhook send an API key; they sign nothing";
-                    return Err(Error::conflict("not_signed", message));
-                }
+                check_signed(&plugin, &hook)?;
                 let now = scope.clock().now();
                 let until = now + overlap;
                 for sql in ended(tenant, id, &hook, (now, until)) {
                     tx.execute(sql).await?;
                 }
                 let good = tx.fetch_all(known(tenant, id, &hook, now)).await?.len();
-                if good >= MOST {
-                    let message = "five secrets of this webhook are good; wait until one ends, or \
-                                   renew it without an overlap";
-                    return Err(Error::conflict("too_many_secrets", message));
-                }
+                check_room(good)?;
                 let secret: SecretString =
                     format!("{PREFIX}{}", STANDARD.encode(scope.clock().random::<32>())).into();
-                let key = scope.clock().new_id();
-                let label = label(tenant, id, &hook, key);
-                let sealed = core
-                    .identity
-                    .seal
-                    .seal(&label, secret.expose_secret().as_bytes())?;
-                let insert = Sql::new(
-                    "INSERT INTO plugin_hook_secrets (tenant_id, plugin_id, hook, id, sealed, \
-                     created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                )
-                .bind(tenant, ColumnType::Uuid)
-                .bind(id, ColumnType::Uuid)
-                .bind(&hook, ColumnType::Text)
-                .bind(key, ColumnType::Uuid)
-                .bind(sealed, ColumnType::Bytes)
-                .bind(scope.actor().to_string(), ColumnType::Text)
-                .bind(now, ColumnType::Instant);
-                tx.execute(insert).await?;
+                insert(tx, &scope, (id, &hook), (&secret, now)).await?;
                 let mut after = named(&plugin);
                 (after["hook"], after["good"]) = (json!(hook), json!(good + 1));
                 let entity = (OBJECT, Some(id.to_string()));
-                journal::audit(
-                    tx,
-                    &scope,
-                    "plugins.renew_hook_secret",
-                    entity,
-                    None,
-                    Some(after),
-                )
-                .await?;
+                let action = "plugins.renew_hook_secret";
+                journal::audit(tx, &scope, action, entity, None, Some(after)).await?;
                 Ok(NewHookSecret {
                     plugin: plugin.manifest.name.clone(),
                     secret,
@@ -184,6 +151,54 @@ impl Plugins {
         });
         job.await
     }
+}
+
+/// Refuses a webhook whose senders sign nothing.
+fn check_signed(plugin: &Plugin, hook: &str) -> Result<()> {
+    let mut webhooks = plugin.manifest.webhooks();
+    let webhook = webhooks.find(|webhook| *webhook.name.as_str() == *hook);
+    match webhook.ok_or(Error::NotFound)?.auth {
+        WebhookAuth::Signature => Ok(()),
+        WebhookAuth::ApiKey => {
+            let message = "senders to this webhook send an API key; they sign nothing";
+            Err(Error::conflict("not_signed", message))
+        }
+    }
+}
+
+/// Refuses one more secret of a webhook that has so many good ones.
+fn check_room(good: usize) -> Result<()> {
+    if good < MOST {
+        return Ok(());
+    }
+    let message = "five secrets of this webhook are good; wait until one ends, or renew it without \
+                   an overlap";
+    Err(Error::conflict("too_many_secrets", message))
+}
+
+/// Stores a secret of a plugin's webhook, sealed.
+async fn insert(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    (plugin, hook): (PluginId, &str),
+    (secret, now): (&SecretString, DateTime<Utc>),
+) -> Result<()> {
+    let (tenant, key) = (scope.tenant(), scope.clock().new_id());
+    let label = label(tenant, plugin, hook, key);
+    let seal = &scope.core().identity.seal;
+    let sealed = seal.seal(&label, secret.expose_secret().as_bytes())?;
+    let insert = Sql::new(
+        "INSERT INTO plugin_hook_secrets (tenant_id, plugin_id, hook, id, sealed, \
+         created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(plugin, ColumnType::Uuid)
+    .bind(hook, ColumnType::Text)
+    .bind(key, ColumnType::Uuid)
+    .bind(sealed, ColumnType::Bytes)
+    .bind(scope.actor().to_string(), ColumnType::Text)
+    .bind(now, ColumnType::Instant);
+    tx.execute(insert).await.map(drop)
 }
 
 /// The plugin of this name, with the keys of those who sign messages to its webhook: one statement,

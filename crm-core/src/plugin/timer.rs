@@ -55,6 +55,15 @@ pub(crate) struct Due {
     due_at: DateTime<Utc>,
 }
 
+/// A job that was taken, with what its plugin left for it.
+struct Job {
+    /// Due when it was first due.
+    due: Due,
+    payload: Option<String>,
+    principal: Option<String>,
+    cause: Cause,
+}
+
 impl turns::Due for Due {
     fn tenant(&self) -> TenantId {
         self.tenant
@@ -184,9 +193,32 @@ impl Timer {
     }
 
     /// Runs a job that a plugin scheduled, if nobody else does; answers whether it did.
-    async fn job(&self, mut due: Due) -> Result<bool> {
+    async fn job(&self, due: Due) -> Result<bool> {
         let core = &self.0.0.core;
         let until = core.clock.now() + TAKEN;
+        let Some(job) = self.take(due, until).await? else {
+            return Ok(false);
+        };
+        let due = job.due.clone();
+        let Some(plugin) = store::find(&core.db, due.tenant, due.plugin).await? else {
+            // Its jobs went with it.
+            return Ok(false);
+        };
+        let runs = !run::exists(&core.db, &plugin, due.id()).await?;
+        if runs && !self.run_taken(job, plugin, until).await? {
+            return Ok(false);
+        }
+        // One that was scheduled anew meanwhile has another time.
+        let remove = Sql::new(
+            "DELETE FROM plugin_jobs WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 \
+             AND due_at = $4",
+        );
+        self.execute(due.bound(remove, until)).await?;
+        Ok(runs)
+    }
+
+    /// Takes a job `until` then, unless somebody else has it.
+    async fn take(&self, due: Due, until: DateTime<Utc>) -> Result<Option<Job>> {
         let take = Sql::new(
             "UPDATE plugin_jobs SET due_at = $5, first_due_at = coalesce(first_due_at, due_at), \
              put_off = $6 WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 AND due_at = $4 \
@@ -203,44 +235,41 @@ impl Timer {
                 ColumnType::Int,
                 ColumnType::Instant,
             ]);
-        let taken = core.db.write(move |tx| Box::pin(tx.fetch_optional(take)));
+        let db = &self.0.0.core.db;
+        let taken = db.write(move |tx| Box::pin(tx.fetch_optional(take)));
         let Some(mut row) = taken.await? else {
-            return Ok(false);
+            return Ok(None);
         };
-        let payload: Option<String> = row.opt_text()?;
-        let principal: Option<String> = row.opt_text()?;
-        let principal = principal.map(|text| Principal::parse(&text, due.tenant));
+        let (payload, principal) = (row.opt_text()?, row.opt_text()?);
         let (root_id, depth) = (row.uuid()?, row.int::<i64>()?);
-        let cause = root(root_id, u16::try_from(depth).unwrap_or(u16::MAX));
-        due.due_at = row.instant()?;
-        let Some(plugin) = store::find(&core.db, due.tenant, due.plugin).await? else {
-            // Its jobs went with it.
-            return Ok(false);
+        let due_at = row.instant()?;
+        Ok(Some(Job {
+            due: Due { due_at, ..due },
+            payload,
+            principal,
+            cause: root(root_id, u16::try_from(depth).unwrap_or(u16::MAX)),
+        }))
+    }
+
+    /// Runs a job that was taken `until` then; answers whether it ran, and was not put off.
+    async fn run_taken(&self, job: Job, plugin: Plugin, until: DateTime<Utc>) -> Result<bool> {
+        let (clock, due) = (&self.0.0.core.clock, job.due);
+        let principal = job.principal;
+        let principal = principal.map(|text| Principal::parse(&text, due.tenant));
+        let origin = Origin {
+            request_id: format!("job-{}", clock.new_id().simple()).into(),
+            cause: Some(job.cause),
+            principal: principal.transpose()?,
         };
-        let mut ran = false;
-        if !run::exists(&core.db, &plugin, due.id()).await? {
-            let origin = Origin {
-                request_id: format!("job-{}", core.clock.new_id().simple()).into(),
-                cause: Some(cause),
-                principal: principal.transpose()?,
-            };
-            let called = self.call(Arc::new(plugin.clone()), origin, &due, payload);
-            let called = called.await?;
-            let refused = called.ended.report.outcome == Outcome::Refused;
-            if refused && called.may_pass && core.clock.now() - due.due_at < MOST_WAIT {
-                self.put_off(due, plugin, until).await?;
-                return Ok(false);
-            }
-            self.0.keep(&plugin, called.ended).await?;
-            ran = true;
+        let called = self.call(Arc::new(plugin.clone()), origin, &due, job.payload);
+        let called = called.await?;
+        let refused = called.ended.report.outcome == Outcome::Refused;
+        if refused && called.may_pass && clock.now() - due.due_at < MOST_WAIT {
+            self.put_off(due, plugin, until).await?;
+            return Ok(false);
         }
-        // One that was scheduled anew meanwhile has another time.
-        let remove = Sql::new(
-            "DELETE FROM plugin_jobs WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 \
-             AND due_at = $4",
-        );
-        self.execute(due.bound(remove, until)).await?;
-        Ok(ran)
+        self.0.keep(&plugin, called.ended).await?;
+        Ok(true)
     }
 
     /// Puts a job off, taken `until` then, that the plugin, as it was seen, could not do.

@@ -7,8 +7,9 @@ use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use crm_core::egress::Egress;
 use crm_core::identity::RegistrationPolicy;
-use crm_core::{Crm, DatabaseOptions};
+use crm_core::{Builder, Crm, DatabaseOptions};
 use crm_http::{HttpOptions, ServerLimits, TrustedProxies, routes, serve_endpoint, termination};
+use poem::{Endpoint, Response};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -255,17 +256,37 @@ impl Serve {
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|error| format!("{} cannot be listened on: {error}", self.listen))?;
-        let mut proxies = self.trusted_proxies.iter();
+        let options = self.http_options()?;
+        let crm = self.builder(&settings)?.build().await?;
+        let endpoint = routes(&crm, options)?;
+        crm.start();
+        let asked = termination()?;
+        announce(&crm, listener.local_addr()?).await?;
+        serve_until(asked, listener, endpoint).await?;
+        crm.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn http_options(&self) -> Outcome<HttpOptions> {
         let counted = self.trusted_hops.map(TrustedProxies::hops).transpose()?;
+        let mut proxies = self.trusted_proxies.iter();
         let trusted_proxies =
             proxies.try_fold(counted.unwrap_or_default(), |all, one| all.with(one.trim()))?;
-        let mut networks = self.egress_allow.iter();
-        let mut egress = networks.try_fold(Egress::builder(), |all, one| all.allow(one.trim()))?;
-        if let Some(file) = &self.egress_ca {
-            let refuse = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-            let pem = std::fs::read(file).map_err(|error| refuse(&error))?;
-            egress = egress.trust(&pem).map_err(|error| refuse(&error))?;
-        }
+        Ok(HttpOptions {
+            trusted_proxies,
+            sign_in_limit: self.sign_in_limit,
+            rate_limit: self.rate_limit,
+            import_limit: self.import_limit,
+            cors_origins: self.cors_origins.clone(),
+            hsts: self.hsts,
+            public_url: self.public_url.trim_end_matches('/').to_owned(),
+            ..HttpOptions::default()
+        })
+    }
+
+    /// The library as these arguments have it.
+    fn builder(self, settings: &Settings) -> Outcome<Builder> {
         let builder = settings
             .builder()?
             .database_options(DatabaseOptions {
@@ -273,7 +294,7 @@ impl Serve {
                 min_connections: self.min_connections,
                 ..DatabaseOptions::default()
             })
-            .egress(egress.build()?)
+            .egress(self.egress()?)
             .mail(self.mail.options(&self.public_url)?)
             .login_limit(self.login_limit)
             .registration(self.registration.into())
@@ -289,44 +310,47 @@ impl Serve {
         };
         #[cfg(feature = "plugins")]
         let builder = {
-            let host = crate::plugin::host(&settings, self.plugin_cache)?;
+            let host = crate::plugin::host(settings, self.plugin_cache)?;
             let limits = crm_core::plugin::PluginLimits {
                 daily_fuel: self.plugin_daily_fuel,
             };
             let builder = builder.plugins(std::sync::Arc::new(host));
             builder.plugin_limits(limits)
         };
-        let crm = builder.build().await?;
-        let options = HttpOptions {
-            trusted_proxies,
-            sign_in_limit: self.sign_in_limit,
-            rate_limit: self.rate_limit,
-            import_limit: self.import_limit,
-            cors_origins: self.cors_origins,
-            hsts: self.hsts,
-            public_url: self.public_url.trim_end_matches('/').to_owned(),
-            ..HttpOptions::default()
-        };
-        let endpoint = routes(&crm, options)?;
-        crm.start();
-        let asked = termination()?;
-        announce(&crm, listener.local_addr()?).await?;
-
-        let stop = CancellationToken::new();
-        let server = serve_endpoint(listener, endpoint, ServerLimits::default(), stop.clone());
-        let server = tokio::spawn(server);
-        asked.await;
-        tracing::info!("stopping; running requests may finish");
-        stop.cancel();
-        let asked_again = termination()?;
-        tokio::select! {
-            ended = server => ended??,
-            () = asked_again => return Err("stopped at once, with requests still running".into()),
-        }
-        crm.close().await;
-        tracing::info!("stopped");
-        Ok(())
+        Ok(builder)
     }
+
+    /// What the server's own requests may reach, and whom they believe.
+    fn egress(&self) -> Outcome<Egress> {
+        let mut networks = self.egress_allow.iter();
+        let mut egress = networks.try_fold(Egress::builder(), |all, one| all.allow(one.trim()))?;
+        if let Some(file) = &self.egress_ca {
+            let refuse = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+            let pem = std::fs::read(file).map_err(|error| refuse(&error))?;
+            egress = egress.trust(&pem).map_err(|error| refuse(&error))?;
+        }
+        Ok(egress.build()?)
+    }
+}
+
+/// Serves until asked to stop, and the running requests to their end; asked again, it ends at once.
+async fn serve_until(
+    asked: impl Future<Output = ()>,
+    listener: TcpListener,
+    endpoint: impl Endpoint<Output = Response> + 'static,
+) -> Outcome {
+    let stop = CancellationToken::new();
+    let server = serve_endpoint(listener, endpoint, ServerLimits::default(), stop.clone());
+    let server = tokio::spawn(server);
+    asked.await;
+    tracing::info!("stopping; running requests may finish");
+    stop.cancel();
+    let asked_again = termination()?;
+    tokio::select! {
+        ended = server => ended??,
+        () = asked_again => return Err("stopped at once, with requests still running".into()),
+    }
+    Ok(())
 }
 
 /// Says on standard output where the server is, and how the first user gets in.
