@@ -110,12 +110,27 @@ fn kind(kind: &FieldType, language: Language) -> String {
             let union = values.collect::<Vec<_>>().join(" | ");
             return format!("({union})");
         }
+        FieldType::Text { .. }
+        | FieldType::LongText { .. }
+        | FieldType::Url
+        | FieldType::Email
+        | FieldType::Phone
+        | FieldType::Decimal { .. }
+        | FieldType::Money { .. }
+        | FieldType::Currency
+        | FieldType::Instant(_)
+        | FieldType::Date(_)
+        | FieldType::Time(_)
+        | FieldType::Zoned
+        | FieldType::Uuid
+        | FieldType::Enum { .. }
+        | FieldType::Reference { .. }
+        | FieldType::AnyReference { .. } => text,
         FieldType::Integer { .. } => integer,
         FieldType::Bool => boolean,
         FieldType::Tags { .. } | FieldType::References { .. } => texts,
         FieldType::Vector { .. } => numbers,
         FieldType::Json { .. } => json,
-        _ => text,
     }
     .to_owned()
 }

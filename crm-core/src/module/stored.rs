@@ -28,7 +28,18 @@ pub(crate) fn stored(kind: &FieldType, json: Json) -> Value {
         }
         FieldType::Tags { .. } | FieldType::References { .. } => texts(&json).map(Value::Tags),
         FieldType::Vector { .. } => numbers(&json).map(Value::Vector),
-        _ => None,
+        // The type of the JSON is theirs.
+        FieldType::Text { .. }
+        | FieldType::LongText { .. }
+        | FieldType::Url
+        | FieldType::Email
+        | FieldType::Phone
+        | FieldType::Integer { .. }
+        | FieldType::Currency
+        | FieldType::Bool
+        | FieldType::Zoned
+        | FieldType::Enum { .. }
+        | FieldType::AnyReference { .. } => None,
     };
     typed.unwrap_or_else(|| untyped(json))
 }
