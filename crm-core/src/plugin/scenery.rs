@@ -82,6 +82,21 @@ struct Played {
     withheld: Vec<String>,
 }
 
+impl Played {
+    fn remember(&mut self, act: Act, change: RehearsedChange) {
+        let key = (act.module.clone(), change.record_id);
+        self.stands.insert(key, change.after.clone());
+        self.acts.push(match act.what {
+            What::Create(_, body) => Act {
+                what: What::Create(Some(change.record_id), body),
+                ..act
+            },
+            _ => act,
+        });
+        self.changes.push(change);
+    }
+}
+
 /// A write of the run.
 #[derive(Clone)]
 struct Act {
@@ -164,6 +179,29 @@ impl Scenery {
             What::Create(..) => None,
             What::Update(id, ..) | What::Delete(id, _) => self.stands(&scope, &act, id).await?,
         };
+        let (written, ids) = self.rehearse(&scope, &act).await?;
+        let shown = serde_json::to_value(written.record.shown(&scope));
+        let shown = with_told_ids(shown.map_err(Error::internal)?, &ids)?;
+        let after = (written.kind != ChangeKind::Deleted).then_some(shown);
+        let told = ids.iter().find(|(_, id)| **id == written.record.id);
+        let change = RehearsedChange {
+            module: written.record.module().name().to_string(),
+            record_id: told.map_or(written.record.id, |(told, _)| *told),
+            kind: written.kind,
+            before,
+            after: after.clone(),
+        };
+        self.played.lock().remember(act, change);
+        Ok(after)
+    }
+
+    /// Makes all writes of the run again, and this one, in a transaction that is taken back. Answers the
+    /// last, and under which ids those are here that the guest was told.
+    async fn rehearse(
+        &self,
+        scope: &Scope,
+        act: &Act,
+    ) -> Result<(Written, HashMap<RecordId, RecordId>)> {
         let mut acts = self.played.lock().acts.clone();
         if acts.len() >= MOST {
             return Err(Error::LimitExceeded {
@@ -173,51 +211,25 @@ impl Scenery {
         }
         acts.push(act.clone());
         let by = scope.clone();
-        let (written, ids) = self
-            .records
-            .rehearse(move |mut stage| {
-                Box::pin(async move {
-                    let (mut ids, mut last) = (HashMap::new(), None);
-                    for act in acts {
-                        let told = match act.what {
-                            What::Create(told, _) => told,
-                            _ => None,
-                        };
-                        let written: Written = stage.write(write(&by, act, &ids)?).await?;
-                        if let Some(told) = told {
-                            ids.insert(told, written.record.id);
-                        }
-                        last = Some(written);
+        let rehearsed = self.records.rehearse(move |mut stage| {
+            Box::pin(async move {
+                let (mut ids, mut last) = (HashMap::new(), None);
+                for act in acts {
+                    let told = match act.what {
+                        What::Create(told, _) => told,
+                        _ => None,
+                    };
+                    let written: Written = stage.write(write(&by, act, &ids)?).await?;
+                    if let Some(told) = told {
+                        ids.insert(told, written.record.id);
                     }
-                    let last = last.ok_or_else(|| Error::internal("a rehearsal of nothing"))?;
-                    Ok((last, ids))
-                })
+                    last = Some(written);
+                }
+                let last = last.ok_or_else(|| Error::internal("a rehearsal of nothing"))?;
+                Ok((last, ids))
             })
-            .await?;
-        let shown = serde_json::to_value(written.record.shown(&scope));
-        let shown = with_told_ids(shown.map_err(Error::internal)?, &ids)?;
-        let gone = written.kind == ChangeKind::Deleted;
-        let told = ids.iter().find(|(_, id)| **id == written.record.id);
-        let record_id = told.map_or(written.record.id, |(told, _)| *told);
-        let after = (!gone).then_some(shown);
-        let key = (act.module.clone(), record_id);
-        let mut played = self.played.lock();
-        played.acts.push(match act.what {
-            What::Create(_, body) => Act {
-                what: What::Create(Some(record_id), body),
-                ..act
-            },
-            _ => act.clone(),
         });
-        played.stands.insert(key, after.clone());
-        played.changes.push(RehearsedChange {
-            module: written.record.module().name().to_string(),
-            record_id,
-            kind: written.kind,
-            before,
-            after: after.clone(),
-        });
-        Ok(after)
+        rehearsed.await
     }
 
     /// How a record stands before a write.
