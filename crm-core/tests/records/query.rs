@@ -1,5 +1,6 @@
 //! What queries promise: nested conditions, orders of several keys, projection, expansion.
 
+use super::lists::Tree;
 use super::*;
 use crm_core::record::{Count, View};
 use proptest::strategy::ValueTree;
