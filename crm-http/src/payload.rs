@@ -9,7 +9,7 @@ use poem_openapi::payload::{ParsePayload, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::ParseFromJSON;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::edge::Exchange;
 use crate::json;
@@ -107,12 +107,8 @@ fn judge(
     at: &mut String,
     refused: &mut Vec<FieldError>,
 ) {
-    let schema = match schema {
-        MetaSchemaRef::Inline(schema) => schema,
-        MetaSchemaRef::Reference(name) => match registry.schemas.get(name) {
-            Some(schema) => schema,
-            None => return,
-        },
+    let Some(schema) = resolved(registry, schema) else {
+        return;
     };
     // A reference with overrides is written as allOf; its parts carry the rules.
     for part in &schema.all_of {
@@ -122,29 +118,7 @@ fn judge(
         return;
     }
     if !schema.any_of.is_empty() {
-        // Its alternatives differ in their type.
-        let resolved = |part: &MetaSchemaRef| match part {
-            MetaSchemaRef::Inline(schema) => schema.ty,
-            MetaSchemaRef::Reference(name) => {
-                registry.schemas.get(name).map_or("", |schema| schema.ty)
-            }
-        };
-        match schema
-            .any_of
-            .iter()
-            .find(|part| is_of(resolved(part), value))
-        {
-            Some(part) => judge(registry, part, value, at, refused),
-            None => {
-                let types: Vec<_> = schema.any_of.iter().map(resolved).collect();
-                refused.push(FieldError {
-                    pointer: at.clone(),
-                    code: "wrong_type",
-                    message: format!("This must be of type {}.", types.join(" or ")),
-                });
-            }
-        }
-        return;
+        return judge_alternatives(registry, &schema.any_of, value, at, refused);
     }
     if let Some((code, message)) = breach(schema, value) {
         refused.push(FieldError {
@@ -156,25 +130,7 @@ fn judge(
     }
     match value {
         Value::Object(members) if !schema.properties.is_empty() => {
-            for name in &schema.required {
-                if !members.contains_key(*name) {
-                    push(refused, at, name, "required", "This field is required.");
-                }
-            }
-            for (name, member) in members {
-                match schema.properties.iter().find(|(known, _)| known == name) {
-                    // For an optional field, null says the same as leaving it out.
-                    Some(_) if member.is_null() && !schema.required.contains(&name.as_str()) => {}
-                    Some((_, property)) => descend(registry, property, member, at, name, refused),
-                    None => push(
-                        refused,
-                        at,
-                        name,
-                        "unknown_field",
-                        "There is no such field.",
-                    ),
-                }
-            }
+            judge_members(registry, schema, members, at, refused);
         }
         Value::Array(items) => {
             if let Some(item_schema) = &schema.items {
@@ -184,6 +140,65 @@ fn judge(
             }
         }
         _ => {}
+    }
+}
+
+/// The schema itself; none for a reference that leads nowhere.
+fn resolved<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Option<&'a MetaSchema> {
+    match schema {
+        MetaSchemaRef::Inline(schema) => Some(schema),
+        MetaSchemaRef::Reference(name) => registry.schemas.get(name),
+    }
+}
+
+/// Judges by the one of these that is of the value's type, for they differ in it.
+fn judge_alternatives(
+    registry: &Registry,
+    alternatives: &[MetaSchemaRef],
+    value: &Value,
+    at: &mut String,
+    refused: &mut Vec<FieldError>,
+) {
+    let of_type = |part: &MetaSchemaRef| resolved(registry, part).map_or("", |schema| schema.ty);
+    let mut parts = alternatives.iter();
+    match parts.find(|part| is_of(of_type(part), value)) {
+        Some(part) => judge(registry, part, value, at, refused),
+        None => {
+            let types: Vec<_> = alternatives.iter().map(of_type).collect();
+            refused.push(FieldError {
+                pointer: at.clone(),
+                code: "wrong_type",
+                message: format!("This must be of type {}.", types.join(" or ")),
+            });
+        }
+    }
+}
+
+fn judge_members(
+    registry: &Registry,
+    schema: &MetaSchema,
+    members: &Map<String, Value>,
+    at: &mut String,
+    refused: &mut Vec<FieldError>,
+) {
+    for name in &schema.required {
+        if !members.contains_key(*name) {
+            push(refused, at, name, "required", "This field is required.");
+        }
+    }
+    for (name, member) in members {
+        match schema.properties.iter().find(|(known, _)| known == name) {
+            // For an optional field, null says the same as leaving it out.
+            Some(_) if member.is_null() && !schema.required.contains(&name.as_str()) => {}
+            Some((_, property)) => descend(registry, property, member, at, name, refused),
+            None => push(
+                refused,
+                at,
+                name,
+                "unknown_field",
+                "There is no such field.",
+            ),
+        }
     }
 }
 

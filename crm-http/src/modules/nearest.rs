@@ -72,56 +72,57 @@ fn parse(
             "Give the vector as a list of numbers.",
         );
     }
-    let limit = match sent.get("limit") {
-        None => Some(Nearest::DEFAULT_LIMIT),
-        Some(limit) => limit
-            .as_u64()
-            .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
-    };
-    if limit.is_none() {
-        refuse(
-            "limit",
-            "wrong_type",
-            "This must be a whole number from 1 to 100.",
-        );
-    }
-    let min_score = sent.get("min_score").filter(|score| !score.is_null());
-    let score = min_score.and_then(Value::as_f64);
-    if score.is_none() && min_score.is_some() {
-        refuse(
-            "min_score",
-            "wrong_type",
-            "This must be a number from -1 to 1.",
-        );
-    }
-    let filter = match sent.get("filter") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(filter)) => Filter::from_member_for(scope, module, filter).map(Some),
-        Some(_) => {
-            refuse("filter", "wrong_type", "This must be an object.");
-            Ok(None)
-        }
-    };
-    let filter = filter.unwrap_or_else(|errors| {
-        refused.extend(errors);
-        None
-    });
+    let limit = limit(sent).map_err(|error| refused.push(error));
+    let min_score = min_score(sent).map_err(|error| refused.push(error));
+    let filter = filter(scope, module, sent).map_err(|errors| refused.extend(errors));
     let ask = match (field, vector) {
-        (Some(field), Some(vector)) => match Nearest::new(module, field, vector) {
-            Ok(ask) => Some(ask),
-            Err(error) => {
-                refused.push(error);
-                None
-            }
-        },
+        (Some(field), Some(vector)) => Nearest::new(module, field, vector)
+            .map_err(|error| refused.push(error))
+            .ok(),
         _ => None,
     };
-    match (ask, limit) {
-        (Some(mut ask), Some(limit)) if refused.is_empty() => {
-            (ask.filter, ask.limit, ask.min_score) = (filter, limit, score);
+    match (ask, limit, min_score, filter) {
+        (Some(mut ask), Ok(limit), Ok(min_score), Ok(filter)) if refused.is_empty() => {
+            (ask.filter, ask.limit, ask.min_score) = (filter, limit, min_score);
             Ok(ask)
         }
         _ => Err(refused),
+    }
+}
+
+fn limit(sent: &Map<String, Value>) -> Result<u32, FieldError> {
+    let Some(limit) = sent.get("limit") else {
+        return Ok(Nearest::DEFAULT_LIMIT);
+    };
+    let limit = limit.as_u64().ok_or_else(|| {
+        let message = "This must be a whole number from 1 to 100.";
+        FieldError::new("limit", "wrong_type", message)
+    })?;
+    Ok(u32::try_from(limit).unwrap_or(u32::MAX))
+}
+
+fn min_score(sent: &Map<String, Value>) -> Result<Option<f64>, FieldError> {
+    match sent.get("min_score") {
+        None | Some(Value::Null) => Ok(None),
+        Some(score) => score.as_f64().map(Some).ok_or_else(|| {
+            let message = "This must be a number from -1 to 1.";
+            FieldError::new("min_score", "wrong_type", message)
+        }),
+    }
+}
+
+fn filter(
+    scope: &Scope,
+    module: &CompiledModule,
+    sent: &Map<String, Value>,
+) -> Result<Option<Filter>, Vec<FieldError>> {
+    match sent.get("filter") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(filter)) => Filter::from_member_for(scope, module, filter).map(Some),
+        Some(_) => {
+            let message = "This must be an object.";
+            Err(vec![FieldError::new("filter", "wrong_type", message)])
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use crm_core::id::TenantId;
-use crm_core::identity::{CharacterClass, TenantSecurityChange};
+use crm_core::identity::{CharacterClass, PasswordPolicy, TenantSecurityChange};
 use crm_core::{Crm, Read, Update};
 
 use crate::Outcome;
@@ -97,13 +97,7 @@ impl Tenant {
                 say!("{} {}", tenant.id, tenant.name);
             }
             Self::List { erased: true } => {
-                for tomb in crm.tenants().erased().await? {
-                    let state = match tomb.erased_at {
-                        Some(at) => format!("erased {}", at.to_rfc3339()),
-                        None => "being erased".to_owned(),
-                    };
-                    say!("{} {state} {} {}", tomb.id, tomb.sequence, tomb.hash);
-                }
+                list_erased(&crm).await?;
             }
             Self::Suspend { name } => {
                 let id = tenant(&crm, &name).await?;
@@ -132,12 +126,8 @@ impl Tenant {
                     password_policy: no_password_policy.then_some(None),
                 };
                 if min_chars.is_some() || !classes.is_empty() || min_score.is_some() {
-                    let mut policy = security.password_policy.unwrap_or_default();
-                    policy.min_chars = min_chars.unwrap_or(policy.min_chars);
-                    policy.min_score = min_score.unwrap_or(policy.min_score);
-                    if !classes.is_empty() {
-                        policy.classes = classes;
-                    }
+                    let policy = security.password_policy.unwrap_or_default();
+                    let policy = changed(policy, min_chars, min_score, classes);
                     change.password_policy = Some(Some(policy));
                 }
                 let permit = scope.permit::<Update>("members")?;
@@ -158,19 +148,50 @@ impl Tenant {
                 );
             }
             Self::List { erased: false } => {
-                for tenant in crm.tenants().list().await? {
-                    let state = if tenant.is_active {
-                        "active"
-                    } else {
-                        "suspended"
-                    };
-                    say!("{} {} {state}", tenant.id, tenant.name);
-                }
+                list(&crm).await?;
             }
         }
         crm.close().await;
         Ok(())
     }
+}
+
+async fn list(crm: &Crm) -> Outcome {
+    for tenant in crm.tenants().list().await? {
+        let state = if tenant.is_active {
+            "active"
+        } else {
+            "suspended"
+        };
+        say!("{} {} {state}", tenant.id, tenant.name);
+    }
+    Ok(())
+}
+
+async fn list_erased(crm: &Crm) -> Outcome {
+    for tomb in crm.tenants().erased().await? {
+        let state = match tomb.erased_at {
+            Some(at) => format!("erased {}", at.to_rfc3339()),
+            None => "being erased".to_owned(),
+        };
+        say!("{} {state} {} {}", tomb.id, tomb.sequence, tomb.hash);
+    }
+    Ok(())
+}
+
+/// The policy with what was asked for.
+fn changed(
+    mut policy: PasswordPolicy,
+    min_chars: Option<usize>,
+    min_score: Option<u8>,
+    classes: Vec<CharacterClass>,
+) -> PasswordPolicy {
+    policy.min_chars = min_chars.unwrap_or(policy.min_chars);
+    policy.min_score = min_score.unwrap_or(policy.min_score);
+    if !classes.is_empty() {
+        policy.classes = classes;
+    }
+    policy
 }
 
 fn class(text: &str) -> Result<CharacterClass, String> {
