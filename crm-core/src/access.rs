@@ -247,41 +247,10 @@ impl Access {
         };
         let account = key.as_ref().and_then(|key| key.account.as_ref());
         let owner = account.map_or(subject.user(), |(account, _)| Some(*account));
-        let roles = self.roles(scope).await?;
-        let roots = match &key {
-            Some(key) => key.root().into_iter().collect(),
-            None => self.roots(scope, subject).await?,
-        };
-        let speaks = |rule: &Permission| scope.catalogue().includes(rule, module, action);
-        let mut rules = Vec::new();
-        for root in &roots {
-            gather(&mut rules, root, subject, &roles, speaks);
-        }
-        if let Some((account, name)) = account {
-            let of_account = Subject::User(*account);
-            let mut more = Vec::new();
-            match self.roots(scope, of_account).await {
-                Ok(roots) => {
-                    let roots = roots.iter();
-                    roots.for_each(|root| gather(&mut more, root, of_account, &roles, speaks));
-                }
-                // A member no more: its key opens nothing.
-                Err(Error::NotFound) => {}
-                Err(error) => return Err(error),
-            }
-            rules.extend(more.into_iter().map(|rule| rule.of(*account, name)));
-        }
-        rules.sort_by_key(|rule| rule.permission.effect() == Effect::Allow);
+        let about = (module, action);
+        let mut rules = self.rules(scope, subject, key.as_ref(), about).await?;
         if let Some(record) = &record {
-            for rule in &mut rules {
-                if !may_know(record, &rule.permission) {
-                    continue;
-                }
-                let rows = Rows::of(&rule.permission);
-                let module = record.module().base();
-                let reach = Reach::of(scope, owner, Some(module), &rows);
-                rule.covers = Some(covered(&self.core, scope.tenant(), &reach, record).await?);
-            }
+            self.tell_covers(scope, owner, record, &mut rules).await?;
         }
         let operation = scope.catalogue().operation(module, action);
         let rights = self.rights(scope, subject).await?;
@@ -305,6 +274,62 @@ impl Access {
             reason,
             rules,
         })
+    }
+
+    /// The rules about this operation that reach the subject, those that deny it first.
+    async fn rules(
+        &self,
+        scope: &Scope,
+        subject: Subject,
+        key: Option<&Key>,
+        (module, action): (&str, &str),
+    ) -> Result<Vec<ExplainedRule>> {
+        let roles = self.roles(scope).await?;
+        let roots = match key {
+            Some(key) => key.root().into_iter().collect(),
+            None => self.roots(scope, subject).await?,
+        };
+        let speaks = |rule: &Permission| scope.catalogue().includes(rule, module, action);
+        let mut rules = Vec::new();
+        for root in &roots {
+            gather(&mut rules, root, subject, &roles, speaks);
+        }
+        if let Some((account, name)) = key.and_then(|key| key.account.as_ref()) {
+            let of_account = Subject::User(*account);
+            let mut more = Vec::new();
+            match self.roots(scope, of_account).await {
+                Ok(roots) => {
+                    let roots = roots.iter();
+                    roots.for_each(|root| gather(&mut more, root, of_account, &roles, speaks));
+                }
+                // A member no more: its key opens nothing.
+                Err(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+            rules.extend(more.into_iter().map(|rule| rule.of(*account, name)));
+        }
+        rules.sort_by_key(|rule| rule.permission.effect() == Effect::Allow);
+        Ok(rules)
+    }
+
+    /// Says of each rule whether it covers this record, where the asking one may know.
+    async fn tell_covers(
+        &self,
+        scope: &Scope,
+        owner: Option<UserId>,
+        record: &Record,
+        rules: &mut [ExplainedRule],
+    ) -> Result<()> {
+        for rule in rules {
+            if !may_know(record, &rule.permission) {
+                continue;
+            }
+            let rows = Rows::of(&rule.permission);
+            let module = record.module().base();
+            let reach = Reach::of(scope, owner, Some(module), &rows);
+            rule.covers = Some(covered(&self.core, scope.tenant(), &reach, record).await?);
+        }
+        Ok(())
     }
 
     /// The rights that a request of the subject is decided by.

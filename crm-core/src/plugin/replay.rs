@@ -13,7 +13,7 @@ use super::kept::{KeptAnswer, KeptInput};
 use super::standing::Standing;
 use super::transcript::{Divergence, Replayer, Transcript};
 use super::version::UNSIGNED;
-use super::{Plugin, Plugins, run, secret, store, version};
+use super::{Plugin, Plugins, Run, run, secret, store, version};
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::hook::{Call, Door, Input, LogLine, Outcome};
@@ -66,18 +66,7 @@ impl Plugins {
         let recorded = run::find(&core.db, tenant, id, run).await?;
         let (seed, input, mut transcript) = self.kept(&plugin, run).await?;
         let kept_end = transcript.end.take();
-        let versions = version::list(&core.db, tenant, id).await?;
-        let mut versions = versions.into_iter();
-        let version = versions.find(|version| Some(version.sha256) == recorded.sha256);
-        let version = version.ok_or_else(|| not_replayable("its version is gone"))?;
-        let plugin = Arc::new(Plugin {
-            sha256: version.sha256,
-            manifest: version.manifest,
-            ..plugin
-        });
-        if !self.enabled(tenant).await?.trusts(&plugin) {
-            return Err(not_replayable(UNSIGNED));
-        }
+        let plugin = self.as_it_ran(plugin, &recorded).await?;
         let origin = Origin {
             request_id: scope.request().id.clone(),
             cause: None,
@@ -126,6 +115,24 @@ impl Plugins {
             logs: report.logs,
             answer: end.answer.map(KeptAnswer::shown),
         })
+    }
+
+    /// The plugin in the version of this run.
+    async fn as_it_ran(&self, plugin: Plugin, run: &Run) -> Result<Arc<Plugin>> {
+        let (db, tenant) = (&self.0.core.db, plugin.tenant_id);
+        let versions = version::list(db, tenant, plugin.id).await?;
+        let mut versions = versions.into_iter();
+        let version = versions.find(|version| Some(version.sha256) == run.sha256);
+        let version = version.ok_or_else(|| not_replayable("its version is gone"))?;
+        let plugin = Arc::new(Plugin {
+            sha256: version.sha256,
+            manifest: version.manifest,
+            ..plugin
+        });
+        match self.enabled(tenant).await?.trusts(&plugin) {
+            true => Ok(plugin),
+            false => Err(not_replayable(UNSIGNED)),
+        }
     }
 
     /// What a run answered, as far as that is kept: the `kind` is `accept`, `amend` with the `fields`,
