@@ -25,9 +25,11 @@ mod sqlite;
 pub(crate) mod twin;
 mod writes;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -250,6 +252,20 @@ fn watched<T: Send + 'static>(watch: seen::Watch, job: impl Job<T>) -> impl Job<
 /// The number counts how many writes stand around what is written now, each one causing the next;
 /// the list is of what has been written to; the hearing is for judges of what is written.
 pub(crate) struct Tx<'c>(Connection<'c>, u8, &'c mut Vec<Touched>, Hearing);
+
+/// Runs a job in the transaction that is open on this connection, and notes what it writes to. A job
+/// that panics fails.
+async fn run<T>(
+    connection: Connection<'_>,
+    touched: &mut Vec<Touched>,
+    job: impl Job<T>,
+) -> Result<T> {
+    let mut tx = Tx(connection, 0, touched, Hearing::NONE);
+    let run = AssertUnwindSafe(async { job(&mut tx).await })
+        .catch_unwind()
+        .await;
+    run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
+}
 
 /// Most writes that cause each other inside one transaction.
 const MAX_NESTING: u8 = 8;

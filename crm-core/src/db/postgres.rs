@@ -1,10 +1,9 @@
 //! PostgreSQL: one pool; every write is a task that owns its connection until commit or rollback.
 
-use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
 use sqlx::pool::PoolConnection;
@@ -15,9 +14,8 @@ use uuid::Uuid;
 
 use super::error::Translate;
 use super::sql::Text;
-use super::{ColumnType, Committed, Connection, DatabaseOptions, Job, Row, Sql, Tx, Writes};
+use super::{ColumnType, Committed, Connection, DatabaseOptions, Job, Row, Sql, Writes};
 use crate::error::{Error, Result};
-use crate::record::Hearing;
 use crate::value::Value;
 
 /// Statements a connection keeps prepared.
@@ -134,18 +132,8 @@ async fn transaction<T: Send + 'static>(
 ) -> Result<T> {
     lent.get()?.execute("BEGIN").await.translate()?;
     let mut touched = Vec::new();
-    let result = {
-        let mut tx = Tx(
-            Connection::Postgres(lent.get()?),
-            0,
-            &mut touched,
-            Hearing::NONE,
-        );
-        let run = AssertUnwindSafe(async { job(&mut tx).await })
-            .catch_unwind()
-            .await;
-        run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
-    };
+    let connection = Connection::Postgres(lent.get()?);
+    let result = super::run(connection, &mut touched, job).await;
     match result {
         Ok(value) => {
             lent.get()?.execute("COMMIT").await.translate()?;

@@ -4,12 +4,10 @@
 //! It has a thread of its own and calls SQLite there, through rusqlite. sqlx would carry every
 //! statement to a thread of its connection and back, which cost more than most statements do.
 
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use rusqlite::{CachedStatement, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,10 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::{BUSY, STATEMENT_CACHE, value};
 use crate::db::error::Translate;
 use crate::db::{
-    ColumnType, Committed, Connection, DatabaseOptions, Durability, Job, Row, Sql, Tx, Writes,
+    ColumnType, Committed, Connection, DatabaseOptions, Durability, Job, Row, Sql, Writes,
 };
 use crate::error::{Error, Result};
-use crate::record::Hearing;
 use crate::value::Value;
 
 /// How long a commit waits for callers of the last one who write again.
@@ -384,18 +381,7 @@ async fn attempt<T: Send + 'static>(
 ) -> Done {
     let mut touched = Vec::new();
     let result = match begun {
-        Ok(connection) => {
-            let mut tx = Tx(
-                Connection::Sqlite(connection),
-                0,
-                &mut touched,
-                Hearing::NONE,
-            );
-            let run = AssertUnwindSafe(async { job(&mut tx).await })
-                .catch_unwind()
-                .await;
-            run.unwrap_or_else(|_| Err(Error::internal("a write panicked and was rolled back")))
-        }
+        Ok(connection) => crate::db::run(Connection::Sqlite(connection), &mut touched, job).await,
         Err(cause) => Err(lost(cause)),
     };
     Done {
