@@ -56,7 +56,7 @@ pub(crate) struct Due {
 }
 
 /// A job that was taken, with what its plugin left for it.
-struct Job {
+struct TakenJob {
     /// Due when it was first due.
     due: Due,
     payload: Option<String>,
@@ -218,7 +218,7 @@ impl Timer {
     }
 
     /// Takes a job `until` then, unless somebody else has it.
-    async fn take(&self, due: Due, until: DateTime<Utc>) -> Result<Option<Job>> {
+    async fn take(&self, due: Due, until: DateTime<Utc>) -> Result<Option<TakenJob>> {
         let take = Sql::new(
             "UPDATE plugin_jobs SET due_at = $5, first_due_at = coalesce(first_due_at, due_at), \
              put_off = $6 WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 AND due_at = $4 \
@@ -243,7 +243,7 @@ impl Timer {
         let (payload, principal) = (row.opt_text()?, row.opt_text()?);
         let (root_id, depth) = (row.uuid()?, row.int::<i64>()?);
         let due_at = row.instant()?;
-        Ok(Some(Job {
+        Ok(Some(TakenJob {
             due: Due { due_at, ..due },
             payload,
             principal,
@@ -252,7 +252,7 @@ impl Timer {
     }
 
     /// Runs a job that was taken `until` then; answers whether it ran, and was not put off.
-    async fn run_taken(&self, job: Job, plugin: Plugin, until: DateTime<Utc>) -> Result<bool> {
+    async fn run_taken(&self, job: TakenJob, plugin: Plugin, until: DateTime<Utc>) -> Result<bool> {
         let (clock, due) = (&self.0.0.core.clock, job.due);
         let principal = job.principal;
         let principal = principal.map(|text| Principal::parse(&text, due.tenant));
