@@ -121,6 +121,9 @@ pub struct ExplainedRule {
     /// Whether it is about the record; absent when none was asked about, and when fields decide that
     /// the asking one may not read in it.
     pub covers: Option<bool>,
+    /// Why it gives nothing to anybody: its condition is not one of the module as it is now, such as
+    /// one about a field that is gone.
+    pub void: Option<String>,
 }
 
 /// One step from a subject to the role that states a rule.
@@ -309,6 +312,9 @@ impl Access {
             rules.extend(more.into_iter().map(|rule| rule.of(*account, name)));
         }
         rules.sort_by_key(|rule| rule.permission.effect() == Effect::Allow);
+        for rule in &mut rules {
+            rule.void = void(scope, &rule.permission);
+        }
         Ok(rules)
     }
 
@@ -499,8 +505,19 @@ fn gather(
             role: role.name.clone(),
             through: through.clone(),
             covers: None,
+            void: None,
         }));
     }
+}
+
+/// Why the rule gives nothing, if its condition is none of its module's.
+fn void(scope: &Scope, rule: &Permission) -> Option<String> {
+    let condition = serde_json::from_str(rule.condition()?).unwrap_or_default();
+    let Some(module) = scope.module(rule.module()) else {
+        return Some(format!("there is no module {}", rule.module()));
+    };
+    let refused = Filter::from_json(module, &condition).err()?;
+    Some(refused.into_iter().next()?.message)
 }
 
 /// Whether the asking one reads in the record what decides that the rule covers it.
@@ -564,7 +581,10 @@ fn decide_one(rules: &[&ExplainedRule], case: &Case) -> Reason {
         return Reason::Denied;
     }
     let reaches = |rule: &ExplainedRule| case.personal || rule.permission.rows() == RowScope::All;
-    let allows = |rule: &ExplainedRule| rule.covers.unwrap_or(!case.record && reaches(rule));
+    let allows = |rule: &ExplainedRule| {
+        let may = || !case.record && reaches(rule);
+        rule.void.is_none() && rule.covers.unwrap_or_else(may)
+    };
     if of(Effect::Allow).next().is_none() {
         Reason::NoRule
     } else if of(Effect::Allow).any(allows) {

@@ -10,6 +10,10 @@
 //! refers to: the write that names a record locks it, and a removal asks in its transaction which
 //! references there are by then, so that whoever removes does not have to know of them.
 //!
+//! A rule of a role is about the field that its author meant, never about a later one of the same
+//! name: a field that a condition asks of stays until the role is changed, and no field is declared
+//! by a name that a role still has of one that is gone. So it is with modules and denials.
+//!
 //! A removed field is gone at once, its values stay: declared again, it has them again. Purging
 //! them is a step of its own. A removed reference is purged before its name is declared again, for
 //! nobody watched over what it refers to meanwhile.
@@ -17,6 +21,7 @@
 mod check;
 mod index;
 mod module;
+mod named;
 mod purge;
 mod rows;
 mod tenant;
@@ -108,8 +113,9 @@ impl CustomFields {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a declaration that breaks a rule; [`Error::Conflict`]
-    /// `already_exists`, `too_many_fields`, `too_many_indexes`, and `field_not_purged` for a name
-    /// whose removed field had other values.
+    /// `already_exists`, `too_many_fields`, `too_many_indexes`, `field_not_purged` for a name whose
+    /// removed field had other values, and `named_by_roles` for one that roles have of a field that is
+    /// gone.
     pub async fn declare(
         &self,
         permit: &Permit<Update>,
@@ -148,7 +154,8 @@ impl CustomFields {
     /// Takes a field out of use; its values stay until they are purged.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the module has no such custom field.
+    /// [`Error::NotFound`] when the module has no such custom field; [`Error::Conflict`]
+    /// `named_by_roles` while a condition of a role is about it.
     pub async fn remove(&self, permit: &Permit<Update>, module: &str, name: &str) -> Result<()> {
         let write = self.write(permit, module)?;
         let (tenant, name) = (write.tenant(), name.to_owned());
@@ -198,6 +205,7 @@ impl Write {
             }
             None => {
                 check::room(fields.len(), rows::count(tx, self.tenant()).await?)?;
+                named::refuse_field(tx, self.tenant(), self.name(), &spec.name).await?;
                 CustomField {
                     number: rows::new_number(tx, self.tenant(), 0).await?,
                     spec: spec.clone(),
@@ -280,6 +288,7 @@ impl Write {
 
     async fn remove(self, tx: &mut Tx<'_>, name: String) -> Result<()> {
         let before = self.in_use(tx, &name).await?;
+        named::refuse_asked(tx, self.tenant(), self.name(), &before.spec.name).await?;
         let after = CustomField {
             indexed: false,
             removed_at: Some(self.scope.clock().now()),

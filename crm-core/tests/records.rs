@@ -36,6 +36,8 @@ mod custom;
 mod custom_module;
 #[path = "records/custom_reference.rs"]
 mod custom_reference;
+#[path = "records/custom_rules.rs"]
+mod custom_rules;
 #[path = "records/deals.rs"]
 mod deals;
 #[path = "records/derived.rs"]

@@ -6,6 +6,7 @@ use super::*;
 use crate::group::{GroupMember, GroupRecord, NewGroup};
 use crate::identity::{NewApiKey, NewServiceAccount};
 use crate::member::RoleGrant;
+use crate::policy::PermissionInput;
 use crate::policy::fixture::{World, on_both_databases, refusal};
 use crate::role::NewRole;
 use crate::scope::Create;
@@ -14,6 +15,7 @@ on_both_databases! {
     an_explanation_says_what_the_policy_decides
     an_explanation_names_rule_role_and_the_way_to_it
     an_explanation_of_a_record_says_which_rules_cover_it
+    a_rule_about_a_field_that_is_gone_gives_nothing_and_is_explained_so
     foreign_subjects_and_records_are_absent
     keys_of_every_kind_are_explained_as_their_requests_are_decided
     a_key_that_has_ended_is_explained_so
@@ -238,6 +240,47 @@ async fn an_explanation_of_a_record_says_which_rules_cover_it(world: World) {
             vec![(own, false), (parent, false), (team, true)]
         )
     );
+}
+
+async fn a_rule_about_a_field_that_is_gone_gives_nothing_and_is_explained_so(world: World) {
+    let new = NewRole {
+        name: "titled".into(),
+        permissions: vec![PermissionInput {
+            permission: "contacts.read".into(),
+            condition: serde_json::from_str(r#"{"title": "x"}"#).ok(),
+            ..PermissionInput::default()
+        }],
+        ..NewRole::default()
+    };
+    let permit = world.permit::<Create>(world.admin, "roles").await;
+    let role = world.crm.roles().create(&permit, new).await.unwrap().id;
+    let permit = world.permit::<Create>(world.admin, "contacts").await;
+    let input = serde_json::from_str(r#"{"title": "x"}"#).unwrap();
+    let record = world.crm.records().create(&permit, input).await.unwrap();
+    let subject = Subject::Role(role);
+    for record in [None, Some(record.id)] {
+        let explained = world.explain(subject, "contacts.read", record).await;
+        let explained = explained.unwrap();
+        assert!(explained.allowed && explained.rules[0].void.is_none());
+    }
+
+    let gone =
+        Sql::new("UPDATE policy_rules SET condition = $1 WHERE tenant_id = $2 AND role_id = $3")
+            .bind(r#"{"gone":"x"}"#, ColumnType::Text)
+            .bind(world.tenant, ColumnType::Uuid)
+            .bind(role, ColumnType::Uuid);
+    world.execute(gone).await;
+    for record in [None, Some(record.id)] {
+        let explained = world.explain(subject, "contacts.read", record).await;
+        let explained = explained.unwrap();
+        assert_eq!(
+            (explained.allowed, explained.reason),
+            (false, Reason::OtherRows)
+        );
+        let rule = &explained.rules[0];
+        assert_eq!(rule.covers, record.map(|_| false));
+        assert_eq!(rule.void.as_deref(), Some("contacts has no field gone"));
+    }
 }
 
 async fn foreign_subjects_and_records_are_absent(world: World) {

@@ -160,6 +160,19 @@ impl Permission {
         &self.fields
     }
 
+    /// Whether its condition is about this field.
+    pub(crate) fn asks_of(&self, field: &str) -> bool {
+        let condition = self.condition().map(serde_json::from_str::<Json>);
+        condition.is_some_and(|condition| condition.is_ok_and(|json| asks_of(&json, field)))
+    }
+
+    /// Whether its list of fields names this one.
+    pub(crate) fn lists(&self, field: &str) -> bool {
+        let mut listed = self.fields.listed().into_iter().flatten();
+        let mut left_out = self.fields.left_out().into_iter().flatten();
+        listed.any(|name| name == field) || left_out.any(|name| name == field)
+    }
+
     /// The same permission for these fields only. Whether the module has them is for the caller to
     /// check.
     #[must_use]
@@ -213,6 +226,18 @@ impl Permission {
                 .map(Into::into),
             fields: Fields::read(fields),
         })
+    }
+}
+
+/// Whether a JSON filter is about this field.
+fn asks_of(filter: &Json, field: &str) -> bool {
+    match filter {
+        Json::Object(members) => members.iter().any(|(name, json)| match name.as_str() {
+            "and" | "or" | "not" => asks_of(json, field),
+            name => name == field,
+        }),
+        Json::Array(parts) => parts.iter().any(|part| asks_of(part, field)),
+        _ => false,
     }
 }
 
@@ -395,5 +420,25 @@ mod tests {
         );
         let plain: Permission = "deals.read".parse().unwrap();
         assert_eq!(serde_json::to_string(&plain).unwrap(), r#""deals.read""#);
+    }
+
+    #[test]
+    fn a_permission_knows_the_fields_that_it_names() {
+        let plain: Permission = "deals.read".parse().unwrap();
+        assert!(!plain.asks_of("title") && !plain.lists("title"));
+        let condition = r#"{"title": {"in": ["stage"]}, "or": [{"not": {"amount": {"gt": 1}}}]}"#;
+        let under = plain
+            .clone()
+            .under(&serde_json::from_str(condition).unwrap());
+        assert!(under.asks_of("title") && under.asks_of("amount"));
+        assert!(
+            !["stage", "in", "gt", "or"]
+                .iter()
+                .any(|name| under.asks_of(name))
+        );
+        for fields in [Fields::only(["title"]), Fields::except(["title"])] {
+            let some = plain.clone().limited(fields);
+            assert!(some.lists("title") && !some.lists("amount") && !some.asks_of("title"));
+        }
     }
 }

@@ -15,7 +15,7 @@ on_both_databases!(
 );
 
 impl Fixture {
-    async fn found_module(&self, tenant: TenantId, json: Json) -> crm_core::Result<()> {
+    pub(super) async fn found_module(&self, tenant: TenantId, json: Json) -> crm_core::Result<()> {
         let permit = self
             .operator_in(tenant)
             .await?
@@ -24,7 +24,7 @@ impl Fixture {
         self.crm.custom_modules().create(&permit, spec).await
     }
 
-    async fn end_module(&self, name: &str, loss: DataLoss) -> crm_core::Result<u64> {
+    pub(super) async fn end_module(&self, name: &str, loss: DataLoss) -> crm_core::Result<u64> {
         let scope = self.operator_in(self.tenant).await?;
         let permit = scope.permit::<Delete>("modules")?;
         self.crm.custom_modules().delete(&permit, name, loss).await

@@ -66,6 +66,10 @@ struct Rule {
     /// the caller may not read in it.
     #[oai(nullable)]
     covers: Option<bool>,
+    /// Why it gives nothing to anybody, where its condition does not fit its module any more: it is
+    /// about a field that is gone. Null for every other rule.
+    #[oai(nullable)]
+    void: Option<String>,
 }
 
 /// One step from a subject to the role that states a rule.
@@ -225,6 +229,7 @@ impl From<ExplainedRule> for Rule {
             role: rule.role,
             through: rule.through.into_iter().map(Through::from).collect(),
             covers: rule.covers,
+            void: rule.void,
         }
     }
 }

@@ -83,6 +83,9 @@ impl Access {
                 Some(false) => line.push_str(", does not cover the record"),
                 None => {}
             }
+            if let Some(void) = rule.void {
+                line.push_str(&format!(", void: {void}"));
+            }
             say!("{line}");
         }
         crm.close().await;
