@@ -10,6 +10,7 @@ mod condition;
 mod funnel;
 mod merge;
 mod nearest;
+mod nested;
 mod query;
 mod query_body;
 mod read;
@@ -36,6 +37,7 @@ use crate::resource::allow;
 
 pub(crate) use funnel::has_funnel;
 pub(crate) use nearest::has_vectors;
+pub(crate) use nested::Children;
 pub(crate) use query::OF_PAGES;
 pub(crate) use transfer::{MEDIA_TYPES, deadline};
 
@@ -82,6 +84,8 @@ enum Target {
     Action(Option<Named>, action::Action),
     /// Something to do with one record: the path goes on behind its id or number.
     Act(Named, Act),
+    /// The records that refer to one.
+    Children(Named, Children),
     /// Figures about the collection.
     Aggregate,
     /// How far its records come.
@@ -155,8 +159,13 @@ impl Act {
 }
 
 impl Target {
-    /// What the path behind a module's name asks for.
-    fn of(module: &CompiledModule, below: Option<&str>) -> Self {
+    /// What the path behind a module's name asks for; `children` are those that a segment behind a
+    /// record names.
+    fn of(
+        module: &CompiledModule,
+        below: Option<&str>,
+        children: impl Fn(&str) -> Option<Children>,
+    ) -> Self {
         match below {
             None => Self::Collection,
             Some(aggregate::AGGREGATE) => Self::Aggregate,
@@ -179,9 +188,11 @@ impl Target {
                 Some((id, act)) => match (Named::read(module, id), act.split_once('/')) {
                     (Some(named), Some((action::ACTIONS, path))) => action::Action::of(path)
                         .map_or(Self::Nothing, |action| Self::Action(Some(named), action)),
-                    (Some(named), _) => {
-                        Act::named(module, act).map_or(Self::Nothing, |act| Self::Act(named, act))
-                    }
+                    (Some(named), _) => match (Act::named(module, act), children(act)) {
+                        (Some(act), _) => Self::Act(named, act),
+                        (None, Some(children)) => Self::Children(named, children),
+                        (None, None) => Self::Nothing,
+                    },
                     _ => Self::Nothing,
                 },
             },
@@ -200,6 +211,7 @@ impl Target {
             Self::Trash => (READ, trash::TRASH),
             Self::Duplicates => (READ, merge::DUPLICATES),
             Self::Act(_, act) => (act.methods(), act.below()),
+            Self::Children(..) => (READ, "{id}/{children}"),
             Self::Action(Some(_), _) => (BODY, "{id}/actions/{plugin}/{action}"),
             Self::Action(None, _) => (BODY, "actions/{plugin}/{action}"),
             Self::Aggregate => (AGGREGATE, aggregate::AGGREGATE),
@@ -253,7 +265,9 @@ impl Call {
         };
         let own = scope.as_ref().and_then(|scope| scope.readable(&name));
         let module = own.or(declared).ok_or(Error::NotFound)?;
-        let target = Target::of(&module, below.as_deref());
+        let crm = &exchange.app.crm;
+        let children = |segment: &str| Children::named(crm, scope.as_ref(), &module, segment);
+        let target = Target::of(&module, below.as_deref(), children);
         let (methods, below) = target.serves();
         exchange.note_template(Template::Module {
             module: module.clone(),
@@ -276,6 +290,9 @@ impl Call {
             (_, Target::Trash) => handler.trash(&request).await,
             (_, Target::Duplicates) => handler.duplicates(&request).await,
             (_, Target::Act(named, act)) => handler.act(request, named, act).await,
+            (_, Target::Children(named, children)) => {
+                handler.children(&request, named, &children).await
+            }
             (_, Target::Action(on, action)) => handler.run_action(request, on, action).await,
             (_, Target::Aggregate) => handler.aggregate(&request).await,
             (_, Target::Funnel) => handler.funnel(&request).await,

@@ -21,12 +21,25 @@ pub(crate) fn parse(
     module: &CompiledModule,
     request: &Request,
 ) -> Result<(Query, View), Problem> {
+    parse_among(scope, module, request, Vec::new())
+}
+
+/// Reads the query string of a list among the records of `module` that meet these conditions.
+///
+/// # Errors
+/// 422 naming every parameter that is unknown, repeated or does not fit.
+pub(super) fn parse_among(
+    scope: &Scope,
+    module: &CompiledModule,
+    request: &Request,
+    mut conditions: Vec<Filter>,
+) -> Result<(Query, View), Problem> {
     let (mut query, mut view) = (Query::default(), View::default());
-    if request.uri().query().is_none_or(str::is_empty) {
-        return Ok((query, view));
-    }
-    let parameters: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
-    let (mut conditions, mut refused, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let parameters: Vec<(String, String)> = match request.uri().query() {
+        None | Some("") => Vec::new(),
+        Some(_) => request.params().map_err(|_| unreadable_query())?,
+    };
+    let (mut refused, mut seen) = (Vec::new(), HashSet::new());
     for (name, text) in &parameters {
         let outcome = if seen.insert(name) {
             match show(scope, module, &mut view, name, text) {

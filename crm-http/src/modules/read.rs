@@ -49,7 +49,7 @@ impl Handler<'_> {
         Ok(tagged(response, &tag))
     }
 
-    async fn page(
+    pub(super) async fn page(
         &self,
         permit: crm_core::Permit<Read>,
         query: &Query,

@@ -72,6 +72,9 @@ pub(super) fn describe(modules: Modules<'_>, module: &CompiledModule) -> Describ
     described
         .paths
         .extend(transfer::paths(modules, &words, module));
+    described
+        .paths
+        .extend(list::nested(modules, &words, module));
     described.paths.extend(bulk::paths(&words));
     described.paths.extend(merge::paths(&words, module));
     described.paths.extend(nearest::paths(&words, module));

@@ -60,6 +60,7 @@ async fn each_permission_that_an_operation_states_is_needed(database: Database) 
         ("batch_contacts", "updates and deletes"),
         ("import_contacts", "updates"),
         ("list_papers_trash", "reads"),
+        ("list_deals_of_company", "reads the company"),
         ("create_api_key", "speaks for a member"),
         ("upload_plugin", "replaces"),
         ("create_identity_provider", "lets everybody in"),

@@ -46,6 +46,7 @@ mod local_provider;
 mod mail;
 mod mass_assignment;
 mod merge;
+mod nested;
 mod oidc;
 mod oidc_attacks;
 mod oidc_declared;

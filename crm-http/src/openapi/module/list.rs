@@ -2,11 +2,12 @@
 
 use crm_core::module::CompiledModule;
 use crm_core::record::Query;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::field::{filters, operators_of, reference};
 use super::super::{page as numbered, read, through};
-use super::{Words, answer, body, system_fields};
+use super::{Words, answer, body, id_parameter, system_fields};
+use crate::modules::{BASE, Children};
 use crate::openapi::Modules;
 
 pub(super) fn list(modules: Modules<'_>, words: &Words<'_>, module: &CompiledModule) -> Value {
@@ -16,6 +17,56 @@ pub(super) fn list(modules: Modules<'_>, words: &Words<'_>, module: &CompiledMod
     let notes = &format!("{notes}{}", through::words(modules, module));
     let mut operation = words.operation("read", id, format!("List {}", words.plural), notes);
     operation["parameters"] = Value::Array(list_parameters(modules, words, module));
+    operation["responses"] = json!({
+        "200": answer("A page of records.", &format!("{}List", words.record())),
+    });
+    operation
+}
+
+/// The lists of what refers to a record of `parent`.
+pub(super) fn nested(
+    modules: Modules<'_>,
+    words: &Words<'_>,
+    parent: &CompiledModule,
+) -> Map<String, Value> {
+    let mut paths = Map::new();
+    for module in modules.0 {
+        for children in Children::of(parent, module) {
+            let path = format!("{BASE}{}/{{id}}/{}", words.plural, children.segment());
+            let get = list_of(modules, words, module, &children);
+            paths.insert(path, json!({"get": get}));
+        }
+    }
+    paths
+}
+
+fn list_of(
+    modules: Modules<'_>,
+    parent: &Words<'_>,
+    module: &CompiledModule,
+    children: &Children,
+) -> Value {
+    let words = Words {
+        plural: module.name().as_str(),
+        singular: module.singular().as_str(),
+    };
+    let mut id = format!("list_{}_of_{}", words.plural, parent.singular);
+    if children.one_of_several {
+        id.push_str(&format!("_by_{}", children.field));
+    }
+    let also = match parent.plural == words.plural {
+        true => String::new(),
+        false => format!("Also needs `{}.read`. ", parent.plural),
+    };
+    let notes = format!(
+        "The list of {} whose `{}` refers to the {}, with the parameters of the list. {also}",
+        words.plural, children.field, parent.singular,
+    );
+    let summary = format!("List {} of a {}", words.plural, parent.singular);
+    let mut operation = words.operation("read", id, summary, &notes);
+    let mut parameters = vec![id_parameter()];
+    parameters.extend(list_parameters(modules, &words, module));
+    operation["parameters"] = Value::Array(parameters);
     operation["responses"] = json!({
         "200": answer("A page of records.", &format!("{}List", words.record())),
     });
