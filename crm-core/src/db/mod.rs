@@ -100,6 +100,18 @@ impl Default for DatabaseOptions {
     }
 }
 
+impl DatabaseOptions {
+    /// The most connections, `usual` of them where nothing is said.
+    fn most_connections(&self, usual: u32) -> Result<u32> {
+        let (least, most) = (self.min_connections, self.max_connections.unwrap_or(usual));
+        if least <= most {
+            return Ok(most);
+        }
+        let line = format!("min_connections ({least}) is above max_connections ({most})");
+        Err(Error::Configuration(line.into()))
+    }
+}
+
 /// A transaction's work: it borrows the transaction and answers once.
 pub(crate) trait Job<T>:
     for<'t> FnOnce(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + 'static

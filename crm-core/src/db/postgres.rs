@@ -48,12 +48,7 @@ impl Database {
                 ("lock_timeout", "10s"),
                 ("idle_in_transaction_session_timeout", "30s"),
             ]);
-        let most = options.max_connections.unwrap_or(16);
-        if options.min_connections > most {
-            let least = options.min_connections;
-            let line = format!("min_connections ({least}) is above max_connections ({most})");
-            return Err(Error::Configuration(line.into()));
-        }
+        let most = options.most_connections(16)?;
         let (host, port) = (connect.get_host().to_owned(), connect.get_port());
         let pool = PgPoolOptions::new()
             .max_connections(most)

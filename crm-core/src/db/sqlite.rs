@@ -50,9 +50,9 @@ impl Database {
         committed: Committed,
     ) -> Result<Self> {
         let file = connect_options(url)?.get_filename().to_owned();
+        let most = options.most_connections(4)?;
         let writer = writer::Writer::open(file.to_path_buf(), options, committed).await?;
         let point_readers = point::PointReaders::open(&file).translate()?;
-        let most = options.max_connections.unwrap_or(4);
         let readers = reader::Readers::new(file.to_path_buf(), most, options.acquire_timeout);
         Ok(Self {
             readers,

@@ -22,6 +22,7 @@ on_both_databases!(
     a_database_newer_than_the_program_is_refused,
     an_edited_migration_is_refused,
     waiting_writes_finish_before_the_database_closes,
+    fewest_connections_above_the_most_are_refused,
 );
 
 async fn open(backend: &Backend) -> Result<Db> {
@@ -30,6 +31,23 @@ async fn open(backend: &Backend) -> Result<Db> {
         ..DatabaseOptions::default()
     };
     Db::open(backend.url(), &options).await
+}
+
+async fn fewest_connections_above_the_most_are_refused(backend: Backend) -> anyhow::Result<()> {
+    for (least, most) in [(3, Some(2)), (100, None)] {
+        let options = DatabaseOptions {
+            min_connections: least,
+            max_connections: most,
+            ..DatabaseOptions::default()
+        };
+        match Db::open(backend.url(), &options).await {
+            Err(Error::Configuration(line)) => {
+                assert!(line.contains("min_connections"), "{line}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    Ok(())
 }
 
 async fn numbers(db: &Db) -> Result<()> {
