@@ -129,9 +129,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// A single refused field.
+    /// A single refused field; an empty name stands for the whole input.
     pub fn invalid(field: &str, code: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid(vec![FieldError::new(field, code, message)])
+        let mut refused = FieldError::new(field, code, message);
+        if field.is_empty() {
+            refused.pointer.clear();
+        }
+        Self::Invalid(vec![refused])
     }
 
     /// The same error once more: a refusal as it is, of a failure only its sentence.
@@ -231,8 +235,11 @@ fn summary(fields: &[FieldError]) -> String {
         if index > 0 {
             text.push_str("; ");
         }
-        text.push_str(field.pointer.trim_start_matches('/'));
-        text.push_str(": ");
+        let name = field.pointer.trim_start_matches('/');
+        if !name.is_empty() {
+            text.push_str(name);
+            text.push_str(": ");
+        }
         text.push_str(&field.message);
     }
     text

@@ -4,7 +4,7 @@
 //! `not` negates what was decided. Text compares by code points, e-mail addresses and texts that
 //! ignore it without ASCII case; `contains` and `starts` ignore ASCII case.
 
-use super::moment::{Moment, Relation};
+use super::moment::{self, Moment, Relation};
 use super::through::alone;
 use crate::clock::Clock;
 use crate::error::{FieldError, Result};
@@ -195,7 +195,10 @@ impl Filter {
             ));
         }
         let value = |text: &str| {
-            parse_text(&kind, text).map_err(|refusal| refuse(refusal.code, refusal.message))
+            parse_text(&kind, text).map_err(|refusal| {
+                let refusal = moment::told(&kind, refusal);
+                refuse(refusal.code, refusal.message)
+            })
         };
         let compare = |comparison| Self::Compare(field, comparison);
         if let Some(read) = clock(&kind, op, text) {

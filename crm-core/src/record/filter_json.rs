@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::filter::{self, MAX_LIST, fits, operator_list};
 use super::through::{self, MAX_THROUGH, Way, alone};
-use super::{Comparison, Field, Filter};
+use super::{Comparison, Field, Filter, moment};
 use crate::error::FieldError;
 use crate::module::input::{from_json_filter, operand_entry, operand_text};
 use crate::module::{CompiledModule, FieldType};
@@ -306,9 +306,12 @@ fn comparison(kind: &FieldType, op: &str, operand: &Json) -> Result<(Comparison,
         message: format!("{op} takes {expected}"),
     };
     let value = |json: &Json| {
-        let value = from_json_filter(kind, json).map_err(|refusal| Refused {
-            code: refusal.code,
-            message: refusal.message,
+        let value = from_json_filter(kind, json).map_err(|refusal| {
+            let refusal = moment::told(kind, refusal);
+            Refused {
+                code: refusal.code,
+                message: refusal.message,
+            }
         })?;
         match value {
             Value::Null => Err(wrong("a value; absence is asked for by is_null")),

@@ -64,15 +64,13 @@ impl Moment {
                 whole_day,
                 offset,
             }),
-            None => Err(Refusal {
-                code: "invalid",
-                message: match as_date {
-                    true => "must be a date, or today, today+7d, today-2w".to_owned(),
-                    false => {
-                        "must be an instant, or now, now-90m, now+24h, today, today-7d".to_owned()
-                    }
+            None => Err(told(
+                kind,
+                Refusal {
+                    code: "invalid",
+                    message: String::new(),
                 },
-            }),
+            )),
         })
     }
 
@@ -94,6 +92,25 @@ impl Moment {
             Relation::Gt => Comparison::Gt(value),
             Relation::Gte => Comparison::Gte(value),
         }
+    }
+}
+
+/// The refusal of what a field of this kind is compared with, with the words that there are.
+pub(super) fn told(kind: &FieldType, refusal: Refusal) -> Refusal {
+    let words = match kind {
+        FieldType::Date(_) => {
+            "must be a date such as 2026-03-01, or with eq, ne, lt, lte, gt and gte: today, \
+             today+7d, today-2w"
+        }
+        FieldType::Instant(_) => {
+            "must be an instant such as 2026-03-01T09:30:00Z, or with eq, ne, lt, lte, gt and gte: \
+             now, now-90m, now+24h, today, today-7d"
+        }
+        _ => return refusal,
+    };
+    Refusal {
+        message: words.to_owned(),
+        ..refusal
     }
 }
 
@@ -188,6 +205,7 @@ mod tests {
         ] {
             assert!(matches!(Moment::read(kind, text), Some(Err(_))), "{text}");
         }
+        assert!(Moment::read(&DATE, "tomorrow").is_none());
         assert!(Moment::read(&DATE, "2030-01-31").is_none());
         assert!(Moment::read(&FieldType::Email, "today").is_none());
     }

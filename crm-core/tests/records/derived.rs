@@ -295,6 +295,27 @@ async fn fields_are_compared_with_the_present_day_and_instant(
         let refused = Filter::parse(module, name, "lt", text);
         assert_eq!(refused.is_err(), name != "title", "{name} {text}");
     }
+    // Whatever is wrong with it, the answer says which words there are.
+    for (name, op, text) in [
+        ("due", "lt", "tomorrow"),
+        ("due", "lt", "now"),
+        ("due", "in", "today"),
+        ("seen_at", "gt", "yesterday"),
+        ("seen_at", "nin", "2025-01-15T09:30:00Z,now"),
+    ] {
+        let refused = Filter::parse(module, name, op, text);
+        let message = refused.err().context("refused")?.message;
+        assert!(message.contains("today"), "{name} {op} {text}: {message}");
+        let json = match op {
+            "in" | "nin" => json!(text.split(',').collect::<Vec<_>>()),
+            _ => json!(text),
+        };
+        let condition = body(json!({name: {op: json}}));
+        let refused = Filter::from_json(module, &condition)
+            .err()
+            .context("refused")?;
+        assert_eq!(refused[0].message, message);
+    }
     Ok(())
 }
 

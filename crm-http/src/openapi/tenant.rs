@@ -70,8 +70,19 @@ impl OpenApi {
         scope: &Scope,
         candidate: &CompiledModule,
     ) -> Result<(), Problem> {
-        let mut document = self.of(scope);
         let modules: Vec<_> = scope.modules().map(AsRef::as_ref).collect();
+        for module in &modules {
+            let (member, name) = if module.name() == candidate.name() {
+                ("name", candidate.name())
+            } else if module.singular() == candidate.singular() {
+                ("singular", candidate.singular())
+            } else {
+                continue;
+            };
+            let message = format!("a module is called {name} already; choose another name");
+            return Err(Error::invalid(member, "duplicate", message).into());
+        }
+        let mut document = self.of(scope);
         let described = module::describe(Modules(&modules), candidate);
         let schemas = &document["components"]["schemas"];
         let mut taken = described

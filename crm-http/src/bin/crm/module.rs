@@ -80,7 +80,8 @@ fn check(settings: &Settings, files: &[PathBuf]) -> Outcome {
     match Registry::new(specs) {
         Ok(registry) => {
             for module in registry.iter() {
-                say!("{}: {} fields", module.name(), module.fields().len());
+                let fields = module.fields().len() + module.computed().count();
+                say!("{}: {fields} fields", module.name());
             }
             Ok(())
         }
