@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::index::drop_all;
-use super::{CustomField, OBJECT, Write, check, rows};
+use super::{CustomField, OBJECT, Write, check, named, rows};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
@@ -41,7 +41,8 @@ impl CustomModules {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a declaration that breaks a rule, or that only the application can
-    /// make; [`Error::Conflict`] `already_exists` for a name in use, and `too_many_modules`,
+    /// make; [`Error::Conflict`] `already_exists` for a name in use, `named_by_roles`
+    /// for that of a module that is gone and that roles still name, and `too_many_modules`,
     /// `too_many_fields`, `too_many_indexes`.
     pub async fn create(&self, permit: &Permit<Create>, spec: ModuleSpec) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
@@ -61,14 +62,12 @@ impl CustomModules {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant declared no such module; [`Error::Conflict`]
-    /// `module_in_use` while a field of another module refers to it, and `module_not_empty` while it
-    /// has records, without consent to their loss.
+    /// `module_in_use` while a field of another module refers to it, `named_by_roles` while a role
+    /// denies something on it, and `module_not_empty` while it has records, without consent to their
+    /// loss.
     pub async fn delete(&self, permit: &Permit<Delete>, name: &str, loss: DataLoss) -> Result<u64> {
-        let scope = permit.on(OBJECT)?.clone();
-        let module = scope.module(name).filter(|module| module.is_tenants());
-        let module = module.ok_or(Error::NotFound)?.clone();
-        let tenant = scope.tenant();
-        let write = Write { scope, module };
+        let write = Self::ending(permit, name)?;
+        let tenant = write.tenant();
         let destroyed = match loss {
             DataLoss::Accepted => self.destroy(&write).await?,
             DataLoss::Refused => 0,
@@ -78,6 +77,27 @@ impl CustomModules {
             .write(tenant, move |tx| Box::pin(write.delete(tx, destroyed)))
             .await?;
         Ok(destroyed)
+    }
+
+    /// How many records a [`delete`](Self::delete) would destroy; it destroys none.
+    ///
+    /// # Errors
+    /// Those of the delete, but for `module_not_empty`.
+    pub async fn destroyable(&self, permit: &Permit<Delete>, name: &str) -> Result<u64> {
+        let write = Self::ending(permit, name)?;
+        let left = self
+            .core
+            .db
+            .write(move |tx| Box::pin(write.destroyable(tx)));
+        left.await
+    }
+
+    /// The end of a module that the tenant declared.
+    fn ending(permit: &Permit<Delete>, name: &str) -> Result<Write> {
+        let scope = permit.on(OBJECT)?.clone();
+        let module = scope.module(name).filter(|module| module.is_tenants());
+        let module = module.ok_or(Error::NotFound)?.clone();
+        Ok(Write { scope, module })
     }
 
     /// Deletes all records, some at a time; answers how many.
@@ -196,6 +216,7 @@ impl Write {
                 format!("a tenant declares at most {MAX_MODULES} modules; delete one first");
             return Err(Error::conflict("too_many_modules", message));
         }
+        named::refuse_module(tx, tenant, self.name()).await?;
         let spec = self.module.spec();
         let insert = Sql::new(
             "INSERT INTO custom_modules (tenant_id, name, singular, description, created_at) \
@@ -237,6 +258,7 @@ impl Write {
     /// destroyed, whatever keeps the module from its end.
     async fn cut(self, tx: &mut Tx<'_>) -> Result<()> {
         refuse_referred(tx, self.tenant(), self.name()).await?;
+        named::refuse_denied(tx, self.tenant(), self.name()).await?;
         for field in self.fields(tx).await? {
             let in_use = field.removed_at.is_none();
             if in_use && field.spec.kind.targets().contains(self.name()) {
@@ -248,13 +270,9 @@ impl Write {
 
     async fn delete(self, tx: &mut Tx<'_>, destroyed: u64) -> Result<()> {
         refuse_referred(tx, self.tenant(), self.name()).await?;
+        named::refuse_denied(tx, self.tenant(), self.name()).await?;
         let fields = self.fields(tx).await?;
-        let left = "SELECT COUNT(*) FROM custom_records WHERE tenant_id = $1 AND module = $2";
-        let left = self.bound(Sql::new(left)).returns(&[ColumnType::Int]);
-        let left: i64 = match tx.fetch_optional(left).await? {
-            Some(mut row) => row.int()?,
-            None => 0,
-        };
+        let left = self.left(tx).await?;
         if left > 0 {
             let message = format!(
                 "{} has {left} records, those in the trash counted; delete them first, or say that \
@@ -277,6 +295,22 @@ impl Write {
         let entity = (OBJECT, Some(self.name().to_string()));
         let (before, after) = (Some(before), Some(after));
         journal::audit(tx, &self.scope, "modules.delete", entity, before, after).await
+    }
+
+    async fn destroyable(self, tx: &mut Tx<'_>) -> Result<u64> {
+        refuse_referred(tx, self.tenant(), self.name()).await?;
+        named::refuse_denied(tx, self.tenant(), self.name()).await?;
+        self.left(tx).await
+    }
+
+    /// How many records there are.
+    async fn left(&self, tx: &mut Tx<'_>) -> Result<u64> {
+        let left = "SELECT COUNT(*) FROM custom_records WHERE tenant_id = $1 AND module = $2";
+        let left = self.bound(Sql::new(left)).returns(&[ColumnType::Int]);
+        match tx.fetch_optional(left).await? {
+            Some(mut row) => Ok(row.int::<i64>()?.unsigned_abs()),
+            None => Ok(0),
+        }
     }
 
     fn bound(&self, sql: Sql) -> Sql {

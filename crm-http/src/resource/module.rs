@@ -177,7 +177,7 @@ struct Purged {
     purged_records: u64,
 }
 
-/// What the end of a module did.
+/// What the end of a module did, or would do.
 #[derive(Object)]
 #[oai(rename = "ModuleDestroyed")]
 struct Destroyed {
@@ -231,8 +231,9 @@ impl Modules {
     /// Delete a module
     ///
     /// Only modules that the tenant declared. Refused as `module_in_use` while a field of another
-    /// module refers to it, and as `module_not_empty` while there are records, unless
-    /// `destroy_data=true` says that they go with it. Permission: `modules.delete`.
+    /// module refers to it, as `named_by_roles` while a role denies something on it, and as
+    /// `module_not_empty` while there are records, unless `destroy_data=true` says that they go with
+    /// it. `dry_run=true` only tells how many they are. Permission: `modules.delete`.
     #[oai(path = "/:module", method = "delete", operation_id = "delete_module")]
     async fn delete(
         &self,
@@ -240,6 +241,8 @@ impl Modules {
         module: Path<String>,
         /// Whether the module's records are destroyed.
         destroy_data: Query<Option<bool>>,
+        /// Whether the records are counted and everything stays.
+        dry_run: Query<Option<bool>>,
     ) -> Result<Json<Destroyed>, Problem> {
         let permit = caller.permit::<Delete>("modules")?;
         let loss = match destroy_data.0 {
@@ -247,9 +250,11 @@ impl Modules {
             _ => DataLoss::Refused,
         };
         let modules = self.crm.custom_modules();
-        Ok(Json(Destroyed {
-            destroyed_records: modules.delete(&permit, &module.0, loss).await?,
-        }))
+        let destroyed_records = match dry_run.0 {
+            Some(true) => modules.destroyable(&permit, &module.0).await?,
+            _ => modules.delete(&permit, &module.0, loss).await?,
+        };
+        Ok(Json(Destroyed { destroyed_records }))
     }
 
     /// List a module's custom fields
@@ -334,7 +339,8 @@ impl Modules {
 
     /// Remove a custom field
     ///
-    /// It is gone at once; its values stay until they are purged. Permission: `modules.update`.
+    /// It is gone at once; its values stay until they are purged. Refused as `named_by_roles` while a
+    /// condition of a role is about it. Permission: `modules.update`.
     #[oai(
         path = "/:module/fields/:name",
         method = "delete",

@@ -197,7 +197,11 @@ async fn a_module_is_declared_used_and_destroyed_over_the_api(database: Database
         (&json!(true), &json!("date"))
     );
     let again = app.admin.post("/api/v1/modules", visits).await;
-    assert_eq!(again.expect(422)["errors"][0]["pointer"], "/singular");
+    let error = again.expect(422)["errors"][0].clone();
+    assert_eq!(
+        (&error["pointer"], &error["code"]),
+        (&json!("/name"), &json!("duplicate"))
+    );
 
     let ada = app.admin.informed().await;
     let list = ada.get("/api/v1/modules").await.expect(200);
@@ -266,6 +270,11 @@ async fn a_module_is_declared_used_and_destroyed_over_the_api(database: Database
         detail.contains(&format!("visits has {count} records")),
         "{detail}"
     );
+    for more in ["", "&destroy_data=true"] {
+        let trial = format!("/api/v1/modules/visits?dry_run=true{more}");
+        let told = ada.delete(&trial).await.expect(200);
+        assert_eq!(told["destroyed_records"], count, "nothing is gone");
+    }
     let gone = ada
         .delete("/api/v1/modules/visits?destroy_data=true")
         .await
@@ -331,10 +340,11 @@ async fn a_reference_of_a_tenants_own_is_in_its_records_and_its_document(databas
 
     let refused = ada.delete(&path).await;
     assert_eq!(refused.problem(), (409, "has_dependents".into()));
-    let refused = ada
-        .delete("/api/v1/modules/projects?destroy_data=true")
-        .await;
-    assert_eq!(refused.problem(), (409, "module_in_use".into()));
+    for asked in ["destroy_data=true", "dry_run=true"] {
+        let path = format!("/api/v1/modules/projects?{asked}");
+        let refused = ada.delete(&path).await;
+        assert_eq!(refused.problem(), (409, "module_in_use".into()), "{asked}");
+    }
     let grace = format!("/api/v1/contacts/{}", grace["id"].as_str().unwrap());
     ada.delete(&grace).await.expect(204);
     let left = ada.get(&path).await.expect(200);
@@ -424,6 +434,8 @@ async fn declarations_that_cannot_be_are_refused_with_their_place(database: Data
     }
     for (name, singular, pointer) in [
         ("roles", "rank", "/name"),
+        ("contacts", "person", "/name"),
+        ("visits", "contact", "/singular"),
         ("visits", "member", "/singular"),
         ("visits", "contact_create", "/singular"),
         ("visits", "Visit", "/singular"),

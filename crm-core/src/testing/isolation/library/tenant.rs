@@ -82,6 +82,10 @@ pub(super) async fn modules(it: &Stage) -> Result<()> {
     let spec: ModuleSpec = serde_json::from_value(spec).map_err(Error::internal)?;
     it.say("create", modules.create(&create, spec).await);
     it.say(
+        "destroyable",
+        modules.destroyable(&delete, OWN_MODULE).await,
+    );
+    it.say(
         "delete",
         modules.delete(&delete, OWN_MODULE, DataLoss::Refused).await,
     );
