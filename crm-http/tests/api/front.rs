@@ -379,6 +379,8 @@ async fn the_operations_are_these() {
     GET /api/v1/companies/{id} get_company companies.read
     PATCH /api/v1/companies/{id} update_company companies.update
     PUT /api/v1/companies/{id} replace_company companies.update
+    GET /api/v1/companies/{id}/contacts list_contacts_of_company contacts.read + companies.read
+    GET /api/v1/companies/{id}/deals list_deals_of_company deals.read + companies.read
     POST /api/v1/companies/{id}/merge merge_companies companies.update + companies.delete + companies.read
     GET /api/v1/contacts list_contacts contacts.read
     POST /api/v1/contacts create_contact contacts.create
@@ -395,6 +397,7 @@ async fn the_operations_are_these() {
     GET /api/v1/contacts/{id} get_contact contacts.read
     PATCH /api/v1/contacts/{id} update_contact contacts.update
     PUT /api/v1/contacts/{id} replace_contact contacts.update
+    GET /api/v1/contacts/{id}/deals list_deals_of_contact deals.read + contacts.read
     POST /api/v1/contacts/{id}/merge merge_contacts contacts.update + contacts.delete + contacts.read
     GET /api/v1/deals list_deals deals.read
     POST /api/v1/deals create_deal deals.create
