@@ -24,6 +24,13 @@ fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_somethi
     }
     let checked = done(&folder, &["module", "check", "tickets.toml"]);
     assert!(checked.contains("tickets: 3 fields"), "{checked}");
+    let path = folder.path().join("tickets.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let label = "[[fields]]\nname = \"label\"\ntype = \"text\"\ncomputed = \"{title}\"\n";
+    std::fs::write(&path, format!("{text}\n{label}")).unwrap();
+    let checked = done(&folder, &["module", "check", "tickets.toml"]);
+    assert!(checked.contains("tickets: 4 fields"), "{checked}");
+    std::fs::write(&path, &text).unwrap();
     done(&folder, &with(&["migrate", "up"]));
     done(&folder, &with(&["tenant", "create", "acme"]));
     let file = folder.path().join("tickets.csv");
@@ -38,8 +45,6 @@ fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_somethi
     ];
     done(&folder, &with(&import));
 
-    let path = folder.path().join("tickets.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
     let (kept, _) = text.split_once("[[fields]]\nname = \"due\"").unwrap();
     std::fs::write(&path, kept).unwrap();
     let plan = done(&folder, &with(&["migrate", "plan"]));
