@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::edge::Exchange;
 use crate::json;
 use crate::problem::Problem;
+use crate::resource::{FIELD_UPDATE, is_declared};
 
 /// A JSON request body that obeys the schema of `T`.
 pub(crate) struct Strict<T>(pub(crate) T);
@@ -107,8 +108,12 @@ fn judge(
     at: &mut String,
     refused: &mut Vec<FieldError>,
 ) {
-    let Some(schema) = resolved(registry, schema) else {
+    let Some((name, schema)) = resolved(registry, schema) else {
         return;
+    };
+    let refuse_unknown: Unknown = match name {
+        FIELD_UPDATE => unknown_of_field,
+        _ => unknown,
     };
     // A reference with overrides is written as allOf; its parts carry the rules.
     for part in &schema.all_of {
@@ -130,7 +135,7 @@ fn judge(
     }
     match value {
         Value::Object(members) if !schema.properties.is_empty() => {
-            judge_members(registry, schema, members, at, refused);
+            judge_members(registry, schema, members, refuse_unknown, at, refused);
         }
         Value::Array(items) => {
             if let Some(item_schema) = &schema.items {
@@ -143,11 +148,14 @@ fn judge(
     }
 }
 
-/// The schema itself; none for a reference that leads nowhere.
-fn resolved<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Option<&'a MetaSchema> {
+/// The schema itself with its name, if it has one; none for a reference that leads nowhere.
+fn resolved<'a>(
+    registry: &'a Registry,
+    schema: &'a MetaSchemaRef,
+) -> Option<(&'a str, &'a MetaSchema)> {
     match schema {
-        MetaSchemaRef::Inline(schema) => Some(schema),
-        MetaSchemaRef::Reference(name) => registry.schemas.get(name),
+        MetaSchemaRef::Inline(schema) => Some(("", schema)),
+        MetaSchemaRef::Reference(name) => Some((name, registry.schemas.get(name)?)),
     }
 }
 
@@ -159,7 +167,8 @@ fn judge_alternatives(
     at: &mut String,
     refused: &mut Vec<FieldError>,
 ) {
-    let of_type = |part: &MetaSchemaRef| resolved(registry, part).map_or("", |schema| schema.ty);
+    let of_type =
+        |part: &MetaSchemaRef| resolved(registry, part).map_or("", |(_, schema)| schema.ty);
     let mut parts = alternatives.iter();
     match parts.find(|part| is_of(of_type(part), value)) {
         Some(part) => judge(registry, part, value, at, refused),
@@ -178,6 +187,7 @@ fn judge_members(
     registry: &Registry,
     schema: &MetaSchema,
     members: &Map<String, Value>,
+    refuse_unknown: Unknown,
     at: &mut String,
     refused: &mut Vec<FieldError>,
 ) {
@@ -191,14 +201,29 @@ fn judge_members(
             // For an optional field, null says the same as leaving it out.
             Some(_) if member.is_null() && !schema.required.contains(&name.as_str()) => {}
             Some((_, property)) => descend(registry, property, member, at, name, refused),
-            None => push(
-                refused,
-                at,
-                name,
-                "unknown_field",
-                "There is no such field.",
-            ),
+            None => {
+                let (code, message) = refuse_unknown(name);
+                push(refused, at, name, code, message);
+            }
         }
+    }
+}
+
+/// The code and the words that refuse a member by its name.
+type Unknown = fn(&str) -> (&'static str, &'static str);
+
+/// Why a body has no such member.
+fn unknown(_: &str) -> (&'static str, &'static str) {
+    ("unknown_field", "There is no such field.")
+}
+
+/// Why the change of a tenant's field has no such member: most of what is declared stays.
+fn unknown_of_field(member: &str) -> (&'static str, &'static str) {
+    let message = "This cannot be changed afterwards: declare another field, or remove and purge this \
+                   one and declare it anew.";
+    match is_declared(member) {
+        true => ("immutable", message),
+        false => unknown(member),
     }
 }
 

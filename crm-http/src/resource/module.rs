@@ -1,7 +1,7 @@
 //! The modules as the tenant has them: fields of its own, and modules of its own.
 
 use crm_core::custom::{CustomField, FieldChange};
-use crm_core::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
+use crm_core::module::{CompiledModule, FIELD_FLAGS, FIELD_TYPES, FieldSpec, Ident, ModuleSpec};
 use crm_core::{Create, Crm, DataLoss, Delete, Error, FieldError, Read, Update};
 use poem::Request;
 use poem_openapi::param::{Path, Query};
@@ -126,6 +126,18 @@ struct FieldBody {
     /// is that it cannot be, `cascade` or `set_null`.
     #[oai(validator(max_length = 8))]
     on_delete: Option<String>,
+}
+
+/// The schema of [`FieldChangeBody`].
+pub(crate) const FIELD_UPDATE: &str = "ModuleFieldUpdate";
+
+/// Whether the declaration of a field may have this member.
+pub(crate) fn is_declared(member: &str) -> bool {
+    let mut keys = FIELD_TYPES.iter().flat_map(|word| word.keys);
+    let mut flags = FIELD_FLAGS.iter().map(|(flag, _)| flag);
+    ["name", "type"].contains(&member)
+        || keys.any(|key| *key == member)
+        || flags.any(|flag| *flag == member)
 }
 
 /// Changes of a field; absent members stay.

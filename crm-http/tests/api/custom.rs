@@ -135,6 +135,18 @@ async fn a_custom_field_is_declared_changed_removed_brought_back_and_purged(data
     );
     let narrower = app.admin.patch(&path, json!({"values": ["free"]})).await;
     assert_eq!(narrower.expect(422)["errors"][0]["code"], "narrowed");
+    for (member, code) in [
+        ("sort", "immutable"),
+        ("on_delete", "immutable"),
+        ("size", "unknown_field"),
+    ] {
+        let refused = app.admin.patch(&path, json!({member: true})).await;
+        let error = refused.expect(422)["errors"][0].clone();
+        assert_eq!(
+            (&error["pointer"], &error["code"]),
+            (&json!(format!("/{member}")), &json!(code))
+        );
+    }
     let cleared = app
         .admin
         .patch(&path, json!({"default": null}))
