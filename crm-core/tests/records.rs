@@ -38,6 +38,8 @@ mod custom_module;
 mod custom_reference;
 #[path = "records/custom_rules.rs"]
 mod custom_rules;
+#[path = "records/custom_trash.rs"]
+mod custom_trash;
 #[path = "records/deals.rs"]
 mod deals;
 #[path = "records/derived.rs"]

@@ -2,7 +2,7 @@
 //!
 //! Their records share one table of the library, and all their fields are custom fields, so that
 //! neither a new module nor a new field makes a table. Permissions, audit, events, endpoints and
-//! everything else follow from the declaration as for any module. Lists of references, state
+//! everything else follow from the declaration as for any module, and a trash where it says so. Lists of references, state
 //! machines, indexes over several fields and an indexed search belong to modules that the
 //! application declares.
 
@@ -181,7 +181,8 @@ fn judge(scope: &Scope, spec: &ModuleSpec, module: &CompiledModule) -> Result<()
         .into_iter()
         .flat_map(|members| members.keys())
     {
-        if !["name", "singular", "description", "fields"].contains(&name.as_str()) {
+        let known = ["name", "singular", "description", "soft_delete", "fields"];
+        if !known.contains(&name.as_str()) {
             let message = "belongs to modules that the application declares; leave it out";
             refuse(name, "not_supported", message);
         }
@@ -219,13 +220,15 @@ impl Write {
         named::refuse_module(tx, tenant, self.name()).await?;
         let spec = self.module.spec();
         let insert = Sql::new(
-            "INSERT INTO custom_modules (tenant_id, name, singular, description, created_at) \
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO custom_modules \
+             (tenant_id, name, singular, description, soft_delete, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(tenant, ColumnType::Uuid)
         .bind(spec.name.as_str(), ColumnType::Text)
         .bind(spec.singular.as_str(), ColumnType::Text)
         .bind(spec.description.as_str(), ColumnType::Text)
+        .bind(spec.soft_delete, ColumnType::Bool)
         .bind(now, ColumnType::Instant);
         tx.execute(insert).await?;
         let mut fields: Vec<CustomField> = Vec::with_capacity(specs.len());
@@ -248,7 +251,7 @@ impl Write {
         let declared: Vec<&FieldSpec> = fields.iter().map(|field| &field.spec).collect();
         let after = json!({
             "name": spec.name, "singular": spec.singular, "description": spec.description,
-            "fields": declared,
+            "soft_delete": spec.soft_delete, "fields": declared,
         });
         let entity = (OBJECT, Some(self.name().to_string()));
         journal::audit(tx, &self.scope, "modules.create", entity, None, Some(after)).await

@@ -177,11 +177,13 @@ pub(super) fn declaration(spec: &FieldSpec) -> Result<String> {
 
 /// The tenant's own modules by name, without their fields.
 pub(super) fn modules(tenant: TenantId) -> Sql {
+    use ColumnType::{Bool, Text, Uuid};
     Sql::new(
-        "SELECT name, singular, description FROM custom_modules WHERE tenant_id = $1 ORDER BY name",
+        "SELECT name, singular, description, soft_delete FROM custom_modules \
+         WHERE tenant_id = $1 ORDER BY name",
     )
-    .bind(tenant, ColumnType::Uuid)
-    .returns(&[ColumnType::Text, ColumnType::Text, ColumnType::Text])
+    .bind(tenant, Uuid)
+    .returns(&[Text, Text, Text, Bool])
 }
 
 pub(super) fn parse_module(mut row: Row) -> Result<ModuleSpec> {
@@ -190,8 +192,11 @@ pub(super) fn parse_module(mut row: Row) -> Result<ModuleSpec> {
         column: column.into(),
     };
     let mut text = || row.text::<String>();
+    let (name, singular, description) = (text()?, text()?, text()?);
+    let soft_delete: bool = row.bool()?;
     let spec = serde_json::json!({
-        "name": text()?, "singular": text()?, "description": text()?, "fields": [],
+        "name": name, "singular": singular, "description": description,
+        "soft_delete": soft_delete, "fields": [],
     });
     serde_json::from_value(spec).map_err(|_| broken("name"))
 }

@@ -140,8 +140,8 @@ impl Records {
 }
 
 impl Crm {
-    /// Removes for good what was deleted before this moment, in one tenant or in all of them, those
-    /// modules first that refer to others.
+    /// Removes for good what was deleted before this moment, in one tenant or in all of them: of the
+    /// tenant's own modules, then of the application's, those first that refer to others.
     ///
     /// # Errors
     /// Those of the database.
@@ -165,7 +165,9 @@ impl Crm {
         for tenant in tenants {
             let scope = self.operator_in(tenant, request.clone()).await?;
             let declared = self.registry().by_dependency().rev();
-            let names: Vec<_> = declared
+            let own = scope.modules().filter(|module| module.is_tenants());
+            let names: Vec<_> = own
+                .chain(declared)
                 .filter(|module| module.spec().soft_delete)
                 .map(|module| module.name().as_str())
                 .collect();

@@ -33,6 +33,8 @@ struct ModuleReply {
     description: String,
     /// Whether the tenant declared it.
     is_custom: bool,
+    /// Whether deleted records go to its trash, from where they can be restored.
+    soft_delete: bool,
     /// The declarations of its fields.
     fields: Vec<Any<Value>>,
 }
@@ -58,6 +60,9 @@ struct ModuleBody {
     /// What it is about.
     #[oai(default, validator(max_length = 1000))]
     description: String,
+    /// Whether deleted records go to a trash, from where they can be restored.
+    #[oai(default)]
+    soft_delete: bool,
     /// Its fields.
     #[oai(validator(max_items = 100))]
     fields: Vec<FieldBody>,
@@ -428,7 +433,7 @@ fn module_spec(body: ModuleBody) -> Result<ModuleSpec, Problem> {
     }
     let json = json!({
         "name": body.name, "singular": body.singular, "description": body.description,
-        "fields": fields,
+        "soft_delete": body.soft_delete, "fields": fields,
     });
     Ok(serde_json::from_value(json).map_err(Error::internal)?)
 }
@@ -445,6 +450,7 @@ impl From<&CompiledModule> for ModuleReply {
             singular: module.singular().to_string(),
             description: module.spec().description.clone(),
             is_custom: module.is_tenants(),
+            soft_delete: module.spec().soft_delete,
             fields: declarations.collect(),
         }
     }

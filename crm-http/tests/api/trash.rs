@@ -9,6 +9,7 @@ use crate::app::{App, Caller, Database};
 crate::on_both_databases! {
     a_deleted_record_is_listed_in_the_trash_restored_and_purged
     a_module_without_a_trash_has_none
+    a_tenants_own_module_has_the_trash_it_declares
     a_restore_is_repeated_by_its_idempotency_key
     a_taken_unique_value_keeps_a_record_in_the_trash
     a_change_without_a_version_is_428_where_one_is_required
@@ -117,6 +118,40 @@ async fn a_deleted_record_is_listed_in_the_trash_restored_and_purged(database: D
         ]
     );
     assert_eq!(admin.get(&purge).await.status, 405);
+    app.close().await;
+}
+
+async fn a_tenants_own_module_has_the_trash_it_declares(database: Database) {
+    let app = start(database).await;
+    let visits = json!({"name": "visits", "singular": "visit", "soft_delete": true,
+        "fields": [{"name": "place", "type": "text"}]});
+    let made = app.admin.post("/api/v1/modules", visits).await.expect(201);
+    assert_eq!(made["soft_delete"], true);
+    // Every reply is held against the tenant's document from here on.
+    let ada = app.admin.informed().await;
+    let made = ada.post("/api/v1/visits", json!({"place": "Ulm"})).await;
+    let path = format!(
+        "/api/v1/visits/{}",
+        made.expect(201)["id"].as_str().unwrap()
+    );
+    ada.delete(&path).await.expect(204);
+    assert_eq!(ada.get(&path).await.problem(), (404, "not_found".into()));
+    let trash = ada.get("/api/v1/visits/trash").await.expect(200);
+    assert_eq!(trash["data"][0]["place"], "Ulm");
+    let restore = format!("{path}/restore");
+    ada.send(Method::POST, &restore, None).await.expect(200);
+    assert_eq!(ada.get(&path).await.expect(200)["version"], 3);
+    let purge = format!("{path}/purge");
+    assert_eq!(
+        ada.delete(&purge).await.problem(),
+        (409, "not_in_trash".into())
+    );
+    ada.delete(&path).await.expect(204);
+    ada.delete(&purge).await.expect(204);
+    let trash = ada.get("/api/v1/visits/trash").await.expect(200);
+    assert_eq!(trash["data"], json!([]));
+    let foreign = app.foreign_admin().await;
+    assert_eq!(foreign.get("/api/v1/visits/trash").await.status, 404);
     app.close().await;
 }
 
