@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::event::ChangeKind;
 use crate::id::{RecordId, TenantId};
 use crate::journal::{self, Change};
-use crate::module::CompiledModule;
+use crate::module::{CompiledModule, Ident};
 use crate::scope::{Action, Delete, Permit, Purge, Read, RequestContext};
 
 /// Records of one transaction of a large purge.
@@ -166,13 +166,12 @@ impl Crm {
             let scope = self.operator_in(tenant, request.clone()).await?;
             let declared = self.registry().by_dependency().rev();
             let own = scope.modules().filter(|module| module.is_tenants());
-            let names: Vec<_> = own
-                .chain(declared)
-                .filter(|module| module.spec().soft_delete)
-                .map(|module| module.name().as_str())
-                .collect();
-            for name in names {
-                let permit = scope.permit::<Purge>(name)?;
+            let own = referrers_first(own.map(AsRef::as_ref).collect());
+            let modules = own.into_iter().chain(declared.map(AsRef::as_ref));
+            let modules: Vec<&CompiledModule> =
+                modules.filter(|module| module.spec().soft_delete).collect();
+            for module in modules {
+                let permit = scope.permit::<Purge>(module.name().as_str())?;
                 let purged = self.records().purge_before(&permit, before).await?;
                 all.removed += purged.removed;
                 all.kept += purged.kept;
@@ -180,6 +179,22 @@ impl Crm {
         }
         Ok(all)
     }
+}
+
+/// A tenant's own modules, those first that refer to others of them.
+fn referrers_first(mut modules: Vec<&CompiledModule>) -> Vec<&CompiledModule> {
+    let mut ordered = Vec::with_capacity(modules.len());
+    while !modules.is_empty() {
+        let refers = |by: &CompiledModule, to: &Ident| {
+            let mut references = by.custom_references();
+            by.name() != to && references.any(|(_, field)| field.kind.targets().contains(to))
+        };
+        let is_referred = |one: &CompiledModule| modules.iter().any(|&by| refers(by, one.name()));
+        // Of a circle, any.
+        let next = modules.iter().position(|&one| !is_referred(one));
+        ordered.push(modules.remove(next.unwrap_or(0)));
+    }
+    ordered
 }
 
 /// One transaction of a large purge, and where the next one begins.
