@@ -35,6 +35,7 @@ macro_rules! migrations {
             migration!($folder, 23, "0023", "custom_references"),
             migration!($folder, 24, "0024", "occasions"),
             migration!($folder, 25, "0025", "registrations"),
+            migration!($folder, 26, "0026", "first_passwords"),
             migration!($folder, 27, "0027", "custom_trash"),
         ]
     };

@@ -179,10 +179,9 @@ impl Accounts {
         };
         let core = self.core.clone();
         let (device, lifetime) = self.opening(&request);
-        let reach = match (&which, self.roaming) {
-            (Some(_), _) => Reach::Unchosen,
-            (None, true) => Reach::Roaming,
-            (None, false) => Reach::Tenant,
+        let reach = Reach {
+            chosen: which.is_none(),
+            roaming: self.roaming,
         };
         // A second factor that is awaited is no failure of the transaction: it must commit.
         let opened = self

@@ -24,6 +24,7 @@ crate::on_both_databases! {
     tenants_are_named_after_the_second_factor
     a_passkey_comes_before_the_names_of_tenants
     a_factor_set_up_at_the_login_comes_before_the_names_of_tenants
+    a_roaming_login_is_one_behind_its_second_step_too
 }
 
 /// Ada, a member of `acme`, which is to ask for two factors, and of `globex`, which does not.
@@ -286,5 +287,62 @@ async fn a_factor_set_up_at_the_login_comes_before_the_names_of_tenants(database
     asks_for(&second(&app, passed).await, "/tenant");
     let chosen = json!({"mfa_token": token, "tenant": "acme"});
     enters(&app, second(&app, chosen).await, "acme").await;
+    app.close().await;
+}
+
+/// Where a session of Ada's gets in that names this tenant.
+async fn named(app: &App, session: &Value, tenant: &str) -> u16 {
+    let caller = app.with_token(session["access_token"].as_str());
+    let request = caller.request(Method::GET, "/api/v1/auth/me");
+    caller
+        .finish(request.header("X-Tenant", tenant))
+        .await
+        .status
+}
+
+async fn a_roaming_login_is_one_behind_its_second_step_too(database: Database) {
+    let (app, _) = start(database).await;
+    let hank = app.foreign_admin().await;
+    let globex = tenant_of(&hank).await;
+    join(&app, &globex, ADA).await.unwrap();
+    require(&app, "globex").await;
+    let mut key = register(&app.admin).await;
+    let waits = async |tenant: Value, roaming: bool| {
+        let body = json!({"email": ADA, "password": PASSWORD, "tenant": tenant,
+            "roaming": roaming});
+        let first = app.anonymous().post("/api/v1/auth/login", body).await;
+        assert_eq!(first.problem(), (401, "second_factor_required".into()));
+        first.json()["mfa_token"].clone()
+    };
+    let manner = Manner::default();
+
+    let token = waits(json!("acme"), true).await;
+    let session = step(&app, &token, &mut key, &manner).await.expect(200);
+    assert_eq!(named(&app, &session, &globex).await, 200);
+    let refresh = json!({"refresh_token": session["refresh_token"]});
+    let refreshed = app.anonymous().post("/api/v1/auth/refresh", refresh).await;
+    assert_eq!(named(&app, &refreshed.expect(200), &globex).await, 200);
+
+    // The tenant is chosen after the factor.
+    let token = waits(json!("nowhere"), true).await;
+    asks_for(&step(&app, &token, &mut key, &manner).await, "/tenant");
+    let chosen = json!({"mfa_token": token, "tenant": "acme"});
+    let session = second(&app, chosen).await.expect(200);
+    assert_eq!(named(&app, &session, &globex).await, 200);
+
+    // By a code.
+    let ada = app.with_token(session["access_token"].as_str());
+    let (device, _): (Device, _) = set_up(&app, &ada).await;
+    let token = waits(Value::Null, true).await;
+    let body = json!({"mfa_token": token, "code": device.code(&app)});
+    let session = second(&app, body).await.expect(200);
+    assert_eq!(named(&app, &session, &globex).await, 200);
+
+    // Whoever did not ask gets one tenant.
+    app.clock.advance(TimeDelta::seconds(30));
+    let token = waits(json!("acme"), false).await;
+    let body = json!({"mfa_token": token, "code": device.code(&app)});
+    let session = second(&app, body).await.expect(200);
+    assert_eq!(named(&app, &session, &globex).await, 401);
     app.close().await;
 }

@@ -409,7 +409,7 @@ impl Entering {
         let has_factor = provider.trusts_second_factor && self.subject.second_factor;
         let vouched = Some((provider.id, has_factor));
         let whose = (provider.tenant, user);
-        if let Some(awaited) = challenge_by(tx, core, whose, Reach::Tenant, vouched).await? {
+        if let Some(awaited) = challenge_by(tx, core, whose, Reach::TENANT, vouched).await? {
             return Ok(Err(awaited));
         }
         let (device, lifetime) = &self.opening;

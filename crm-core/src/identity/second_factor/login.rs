@@ -37,14 +37,21 @@ pub struct LoginFinish {
 }
 
 /// Where a login whose password was right leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::identity) enum Reach {
-    /// To one tenant.
-    Tenant,
-    /// To one tenant, and from there to all of the user's.
-    Roaming,
-    /// To one that is chosen after the second factor: until then it is any of them.
-    Unchosen,
+#[derive(Debug, Clone, Copy)]
+pub(in crate::identity) struct Reach {
+    /// Whether to the tenant: otherwise one is chosen after the second factor, and until then it is any
+    /// of the user's.
+    pub(in crate::identity) chosen: bool,
+    /// Whether from there to all of the user's.
+    pub(in crate::identity) roaming: bool,
+}
+
+impl Reach {
+    /// To one tenant alone.
+    pub(in crate::identity) const TENANT: Self = Self {
+        chosen: true,
+        roaming: false,
+    };
 }
 
 /// What came of the second step of a login.
@@ -174,10 +181,10 @@ pub(in crate::identity) async fn challenge_by(
     )
     .bind(user, ColumnType::Uuid)
     .bind(tenant, ColumnType::Uuid)
-    .bind(reach != Reach::Tenant, ColumnType::Bool)
+    .bind(reach.roaming || !reach.chosen, ColumnType::Bool)
     .returns(&[ColumnType::Uuid]);
     // Who shows a passkey elsewhere shows it to be told of their tenants too.
-    let asked = with_codes || (passkey && reach == Reach::Unchosen);
+    let asked = with_codes || (passkey && !reach.chosen);
     if !asked {
         if matches!(provider, Some((_, true))) || tx.fetch_optional(required).await?.is_none() {
             return Ok(None);
@@ -200,15 +207,16 @@ pub(in crate::identity) async fn challenge_by(
     tx.execute(ended).await?;
     let token = opaque::generate(&core.clock, CHALLENGE_PREFIX);
     let insert = Sql::new(
-        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id, chosen) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id, chosen, \
+         roaming) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(opaque::hash(&token), ColumnType::Bytes)
     .bind(tenant, ColumnType::Uuid)
     .bind(user, ColumnType::Uuid)
     .bind(now + CHALLENGE_LIFETIME, ColumnType::Instant)
     .bind(provider.map(|(id, _)| id), ColumnType::Uuid)
-    .bind(reach != Reach::Unchosen, ColumnType::Bool);
+    .bind(reach.chosen, ColumnType::Bool)
+    .bind(reach.roaming, ColumnType::Bool);
     tx.execute(insert).await?;
     Ok(Some(Error::SecondFactor {
         token,
@@ -221,8 +229,8 @@ pub(in crate::identity) async fn challenge_by(
 pub(in crate::identity) struct Waiting {
     hash: Vec<u8>,
     tenant: TenantId,
-    /// Whether it is for that tenant.
-    chosen: bool,
+    /// What was asked for with the password.
+    reach: Reach,
     /// How the second factor was passed before.
     passed: Option<String>,
     pub(in crate::identity) user: UserId,
@@ -245,7 +253,7 @@ pub(in crate::identity) async fn try_step(
         "UPDATE login_challenges SET attempts = attempts + 1 \
          WHERE hash = $1 AND expires_at > $2 AND attempts < $3 \
          RETURNING tenant_id, user_id, (SELECT email FROM users WHERE id = user_id), provider_id, \
-         chosen, passed",
+         chosen, roaming, passed",
     )
     .bind(hash.clone(), ColumnType::Bytes)
     .bind(core.clock.now(), ColumnType::Instant)
@@ -256,6 +264,7 @@ pub(in crate::identity) async fn try_step(
         ColumnType::Text,
         ColumnType::Uuid,
         ColumnType::Bool,
+        ColumnType::Bool,
         ColumnType::Text,
     ]);
     let Some(mut row) = tx.fetch_optional(attempt).await? else {
@@ -264,7 +273,11 @@ pub(in crate::identity) async fn try_step(
     let (tenant, user): (TenantId, UserId) = (row.uuid()?, row.uuid()?);
     let email: String = row.text()?;
     let provider: Option<ProviderId> = row.opt_uuid()?;
-    let (chosen, passed) = (row.bool()?, row.opt_text()?);
+    let reach = Reach {
+        chosen: row.bool()?,
+        roaming: row.bool()?,
+    };
+    let passed = row.opt_text()?;
     if let Some(provider) = provider
         && !oidc::hold(tx, core, (tenant, provider)).await?
     {
@@ -277,7 +290,7 @@ pub(in crate::identity) async fn try_step(
     Ok(Some(Waiting {
         hash,
         tenant,
-        chosen,
+        reach,
         passed,
         user,
         email,
@@ -307,7 +320,7 @@ impl Waiting {
         let mut author = self.author(core, request);
         let mut user = Some(self.user.to_string());
         let mut after = None;
-        if !self.chosen {
+        if !self.reach.chosen {
             (author.tenant, author.actor, user) = (PLATFORM, Actor::Anonymous, None);
             let address = core.identity.address_digest(&self.email);
             after = Some(json!({ "address": hex::encode(address) }));
@@ -318,16 +331,16 @@ impl Waiting {
     }
 
     /// Finishes the login, by `how`, in the tenant that is named where it was not before; asks which
-    /// otherwise.
+    /// otherwise. The session reaches as far as the login asked for, whatever `device` says.
     pub(in crate::identity) async fn pass(
         mut self,
         tx: &mut Tx<'_>,
         core: &Core,
         (how, named): (&str, Option<&str>),
-        (device, lifetime): (Device, TimeDelta),
+        (mut device, lifetime): (Device, TimeDelta),
         request: &RequestContext,
     ) -> Result<Step> {
-        if !self.chosen {
+        if !self.reach.chosen {
             match session::choose_in(tx, self.user, named).await {
                 Ok(tenant) => self.tenant = tenant,
                 Err(which @ Error::Invalid(_)) => {
@@ -342,6 +355,7 @@ impl Waiting {
         tx.execute(used.bind(self.hash.clone(), ColumnType::Bytes))
             .await?;
         let whose = (self.tenant, self.user);
+        device.roaming = self.reach.roaming;
         let device = match self.provider {
             Some(provider) => device.vouched_by(provider),
             None => device,
