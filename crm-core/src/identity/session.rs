@@ -487,7 +487,7 @@ fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
         (_, []) => return Err(invalid_credentials()),
         (None, [only]) => Some(only),
         (None, _) => None,
-        (Some(name), choices) => choices.iter().find(|choice| choice.name == name),
+        (Some(name), choices) => called(choices, name),
     };
     if let Some(choice) = found {
         return Ok(choice.id);
@@ -526,6 +526,15 @@ pub(super) async fn note_two_factors(tx: &mut Tx<'_>, session: FamilyId) -> Resu
         .bind(session, ColumnType::Uuid);
     tx.execute(note).await?;
     Ok(())
+/// The one of this name, in any case of its letters: no other tenant gets such a name. Of older ones that
+/// differ in nothing else, the exact one.
+fn called<'c>(choices: &'c [Choice], name: &str) -> Option<&'c Choice> {
+    let exact = choices.iter().find(|choice| choice.name == name);
+    let alike = |choice: &&Choice| choice.name.eq_ignore_ascii_case(name);
+    let mut alike = choices.iter().filter(alike);
+    exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
+}
+
 }
 
 /// Whether both factors were shown in a session.
