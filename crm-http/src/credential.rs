@@ -13,6 +13,7 @@ use poem::http::header::{AUTHORIZATION, USER_AGENT};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use uuid::Uuid;
 
 use crate::edge::Exchange;
 use crate::openapi::{BEARER, SIGNED};
@@ -24,7 +25,7 @@ pub(crate) const TENANT: &str = "x-tenant";
 /// The scope of the request's credential.
 ///
 /// # Errors
-/// 401 when there is none, or it does not hold.
+/// 401 when there is none, or it does not hold; 422 when it does, and the tenant is not named by an id.
 pub(crate) async fn scope(exchange: &Exchange, request: &Request) -> Result<Scope, Problem> {
     let mut headers = request.headers().get_all(AUTHORIZATION).iter();
     // Of two credentials another part of the way may have looked at the other one.
@@ -33,11 +34,14 @@ pub(crate) async fn scope(exchange: &Exchange, request: &Request) -> Result<Scop
         (_, Some(_)) => Some(""),
     };
     let app = &exchange.app;
+    let named = named_tenant(request);
+    let is_id = named
+        .as_deref()
+        .is_none_or(|named| named.parse::<Uuid>().is_ok());
     let found = match bearer(header) {
         Ok(credential) => {
             let context = context(exchange, request);
-            let named = named_tenant(request);
-            let named = named.as_deref();
+            let named = named.as_deref().filter(|_| is_id);
             app.crm.authenticate_in(credential, named, context).await
         }
         Err(error) => Err(error),
@@ -46,7 +50,10 @@ pub(crate) async fn scope(exchange: &Exchange, request: &Request) -> Result<Scop
         Ok(scope) => {
             exchange.note_tenant(scope.tenant());
             exchange.pass(app.guard.caller(&scope))?;
-            Ok(scope)
+            match is_id {
+                true => Ok(scope),
+                false => Err(no_id().into()),
+            }
         }
         Err(error) => {
             exchange.pass(app.guard.stranger(address(exchange, request)))?;
@@ -63,7 +70,7 @@ pub(crate) fn context(exchange: &Exchange, request: &Request) -> RequestContext 
     }
 }
 
-/// The tenant that a request names; what cannot be read names none there is.
+/// The tenant that a request names; what cannot be read is no id.
 fn named_tenant(request: &Request) -> Option<String> {
     let mut headers = request.headers().get_all(TENANT).iter();
     let first = headers.next()?.to_str().unwrap_or("");
@@ -73,6 +80,13 @@ fn named_tenant(request: &Request) -> Option<String> {
     } else {
         String::new()
     })
+}
+
+/// The refusal of a header that is no id, whether or not a tenant is called so.
+fn no_id() -> Error {
+    let message = "Send X-Tenant once, with a tenant's id, such as the one of `tenant` in GET \
+                   /api/v1/auth/me; a name is none.";
+    Error::invalid("X-Tenant", "invalid", message)
 }
 
 /// The client's address.

@@ -191,7 +191,7 @@ pub(crate) fn platform_permission_in(words: &str) -> Option<&str> {
     rest.split_once('`').map(|(permission, _)| permission)
 }
 
-/// Every operation with a credential takes the tenant's name, but for those of the platform.
+/// Every operation with a credential takes the tenant's id, but for those of the platform.
 fn declare_tenant(operation: &mut Map<String, Value>) {
     if !operation.contains_key("security") || operation.contains_key("x-platform-permission") {
         return;
@@ -203,7 +203,7 @@ fn declare_tenant(operation: &mut Map<String, Value>) {
             "schema": {"type": "string", "format": "uuid"},
             "description": "The id of the tenant that the request is about. Only tokens of roaming \
                 sessions leave a choice, and mean the tenant of their login without it; others refuse \
-                any but their own.",
+                any but their own. A name is answered 422.",
         }));
     }
 }

@@ -202,15 +202,28 @@ async fn a_tenant_is_named_by_header_or_by_the_session(database: Database) {
     let refused = named(&roaming, &[&nowhere]).await;
     assert_eq!(refused.problem(), (401, "token_invalid".into()));
     assert_eq!(named(&app.admin, &[&acme]).await.status, 200);
+    let reply = named(&app.admin, &[&globex]).await;
+    assert_eq!(reply.body, refused.body);
+    let mut answers = Vec::new();
     for tenants in [
-        vec![globex.as_str()],
         vec!["acme"],
+        vec!["globex"],
+        vec!["nowhere"],
         vec![&acme, &acme],
         vec![""],
     ] {
-        let reply = named(&app.admin, &tenants).await;
-        assert_eq!(reply.body, refused.body, "{tenants:?}");
+        for caller in [&app.admin, &roaming] {
+            let reply = named(caller, &tenants).await;
+            assert_eq!(reply.problem(), (422, "validation_failed".into()));
+            answers.push(reply.body);
+        }
     }
+    assert!(answers[0].contains("/X-Tenant"), "{}", answers[0]);
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "they tell of no tenant: {answers:?}");
+    let unknown = app.with_token(Some("crm_ak_none"));
+    let unknown = named(&unknown, &["acme"]).await;
+    assert_eq!(unknown.problem(), (401, "token_invalid".into()));
 
     let body = json!({"tenant": "globex"});
     let moved = app
