@@ -6,7 +6,7 @@
 //! address that has an account gets the same answer, by the same work; its owner is told by mail.
 //! What a stranger wrote stands in no mail.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -107,8 +107,9 @@ impl Accounts {
     /// Makes an account and a tenant, or sends the link that does, as the application allows.
     ///
     /// # Errors
-    /// [`Error::Refused`] `registration_closed`; [`Error::TooMany`]; [`Error::Invalid`] for values that
-    /// break a rule. Where registration is open, [`Error::Conflict`] `already_exists` for a tenant's
+    /// [`Error::Refused`] `registration_closed`; [`Error::TooMany`], also for the second registration of
+    /// one address within a minute where it is confirmed by mail, whether or not it has an account;
+    /// [`Error::Invalid`] for values that break a rule. Where registration is open, [`Error::Conflict`] `already_exists` for a tenant's
     /// name and `email_taken` for an address that is known; otherwise neither is told here.
     pub async fn sign_up(&self, input: SignUp, request: RequestContext) -> Result<SignedUp> {
         let policy = self.core.identity.registration;
@@ -277,8 +278,8 @@ async fn put_off(
     .bind(now, ColumnType::Instant)
     .bind(now + LIFETIME, ColumnType::Instant)
     .bind(now - MAIL_PAUSE, ColumnType::Instant);
-    if tx.execute(insert).await? > 0 {
-        write_to(tx, core, &applicant.email, &token).await?;
+    if tx.execute(insert).await? == 0 {
+        return Err(too_soon(tx, &address, now).await?);
     }
     let author = Author {
         clock: &core.clock,
@@ -288,6 +289,10 @@ async fn put_off(
     };
     let after = Some(json!({ "address": hex::encode(address) }));
     let action = "auth.registration_requested";
+///
+/// # Errors
+/// [`Error::TooMany`] where one of the same address came less than a minute before: of two passwords
+/// nobody would know which one counts.
     journal::audit_by(tx, author, action, ("users", None), None, after).await
 }
 
@@ -317,6 +322,7 @@ async fn write_to(tx: &mut Tx<'_>, core: &Core, email: &str, token: &SecretStrin
 async fn refuse_full(tx: &mut Tx<'_>) -> Result<()> {
     let waiting = Sql::new(
         "SELECT count(*) FROM (SELECT hash FROM pending_registrations LIMIT $1) AS waiting",
+    write_to(tx, core, &applicant.email, &token).await?;
     )
     .bind(MOST_WAITING, ColumnType::Int)
     .returns(&[ColumnType::Int]);
@@ -328,6 +334,19 @@ async fn refuse_full(tx: &mut Tx<'_>) -> Result<()> {
         "too many registrations wait for their links; try again tomorrow",
     ))
 }
+/// How long an address waits that has just been registered.
+async fn too_soon(tx: &mut Tx<'_>, address: &[u8], now: DateTime<Utc>) -> Result<Error> {
+    let last = Sql::new("SELECT created_at FROM pending_registrations WHERE address = $1")
+        .bind(address.to_vec(), ColumnType::Bytes)
+        .returns(&[ColumnType::Instant]);
+    let last: DateTime<Utc> = match tx.fetch_optional(last).await? {
+        Some(mut row) => row.instant()?,
+        None => now,
+    };
+    let retry_after = (last + MAIL_PAUSE - now).to_std().unwrap_or_default();
+    Ok(Error::TooMany { retry_after })
+}
+
 
 /// Tells the platform that there is another tenant, without its name.
 async fn tell_platform(
