@@ -48,7 +48,7 @@ pub(crate) async fn scope(exchange: &Exchange, request: &Request) -> Result<Scop
     };
     match found {
         Ok(scope) => {
-            exchange.note_tenant(scope.tenant());
+            exchange.note_caller(&scope);
             exchange.pass(app.guard.caller(&scope))?;
             match is_id {
                 true => Ok(scope),

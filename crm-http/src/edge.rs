@@ -4,13 +4,14 @@
 //! live here and nowhere else.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crm_core::id::TenantId;
 use crm_core::module::CompiledModule;
-use crm_core::{Crm, Error};
+use crm_core::{Actor, Crm, Error, Scope};
 use futures::FutureExt as _;
 use poem::http::header::AUTHORIZATION;
 use poem::http::{Method, StatusCode};
@@ -91,7 +92,8 @@ pub(crate) struct App {
 pub(crate) struct Exchange {
     pub(crate) app: Arc<App>,
     pub(crate) request_id: Arc<str>,
-    tenant: OnceLock<TenantId>,
+    /// Who asks, and in which tenant.
+    caller: OnceLock<(Actor, TenantId)>,
     template: OnceLock<Template>,
     left: OnceLock<Left>,
     /// How long it may take, where its operation says that this is longer than usual.
@@ -125,7 +127,7 @@ impl Exchange {
         Arc::new(Self {
             request_id: request_id::of(request.headers(), app.crm.clock()).into(),
             app: app.clone(),
-            tenant: OnceLock::new(),
+            caller: OnceLock::new(),
             template: OnceLock::new(),
             left: OnceLock::new(),
             longer: OnceLock::new(),
@@ -141,10 +143,10 @@ impl Exchange {
         request.extensions().get::<Arc<Self>>().ok_or_else(missing)
     }
 
-    /// Notes whose data the request is about.
-    pub(crate) fn note_tenant(&self, tenant: TenantId) {
+    /// Notes who asks, and whose data the request is about.
+    pub(crate) fn note_caller(&self, scope: &Scope) {
         // A second credential in one request cannot happen; the first would stand.
-        let _ = self.tenant.set(tenant);
+        let _ = self.caller.set((scope.actor(), scope.tenant()));
     }
 
     /// Lets the request pass or not, and keeps what is left of the limit for the answer.
@@ -183,6 +185,7 @@ impl Endpoint for Edge {
         let exchange = Exchange::new(&self.app, &request);
         let origin = self.app.cors.allowed(request.headers());
         let method = request.method().clone();
+        let address = credential::address(&exchange, &request);
         if method == Method::HEAD {
             // RFC 9110 §9.3.2: as GET; the connection leaves the body out.
             request.set_method(Method::GET);
@@ -192,11 +195,11 @@ impl Endpoint for Edge {
             Some(answer) => Ok(answer),
             None => run(&exchange, request).await,
         };
-        let (mut response, code) = match outcome {
-            Ok(response) => (response, ""),
+        let (mut response, problem) = match outcome {
+            Ok(response) => (response, None),
             Err(problem) => {
                 problem.log(&exchange.request_id);
-                (problem.response(&exchange.request_id), problem.code())
+                (problem.response(&exchange.request_id), Some(problem))
             }
         };
 
@@ -209,13 +212,8 @@ impl Endpoint for Edge {
         if let Some(origin) = origin {
             Cors::expose(headers, origin);
         }
-        log(
-            &exchange,
-            &method,
-            response.status(),
-            code,
-            started.elapsed(),
-        );
+        let told = (response.status(), problem.as_ref());
+        log(&exchange, &method, told, address, started.elapsed());
         Ok(response)
     }
 }
@@ -272,15 +270,27 @@ async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Resp
     app.fixed.call(request).await.map_err(problem::from_poem)
 }
 
-fn log(exchange: &Exchange, method: &Method, status: StatusCode, code: &str, took: Duration) {
+/// The line of the access log. Of a refusal it tells the code, the permission that lacks and the client's
+/// address, which no other line has.
+fn log(
+    exchange: &Exchange,
+    method: &Method,
+    (status, problem): (StatusCode, Option<&Problem>),
+    address: Option<IpAddr>,
+    took: Duration,
+) {
+    let caller = exchange.caller.get();
     tracing::info!(
         target: "crm::access",
         method = method.as_str(),
         path = exchange.template.get().map(tracing::field::display),
         status = status.as_u16(),
-        code,
+        code = problem.map_or("", Problem::code),
+        permission = problem.and_then(Problem::permission),
+        address = address.filter(|_| problem.is_some()).map(tracing::field::display),
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        tenant = exchange.tenant.get().map(tracing::field::display),
+        actor = caller.map(|(actor, _)| tracing::field::display(actor)),
+        tenant = caller.map(|(_, tenant)| tracing::field::display(tenant)),
         request_id = &*exchange.request_id,
     );
 }

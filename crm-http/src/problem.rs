@@ -132,6 +132,14 @@ impl Problem {
         self.0.code
     }
 
+    /// The permission that lacks, for the access log.
+    pub(crate) fn permission(&self) -> Option<&str> {
+        match &self.0.source {
+            Some(Error::Forbidden { permission }) => Some(permission),
+            _ => None,
+        }
+    }
+
     /// The refused fields.
     #[cfg(test)]
     pub(crate) fn into_fields(self) -> Vec<FieldError> {

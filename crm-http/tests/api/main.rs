@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod access_log;
 mod account;
 mod actions;
 mod aggregate;
