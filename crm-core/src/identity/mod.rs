@@ -111,6 +111,8 @@ pub(crate) use token::invalid as token_invalid;
 
 /// The tenant of audit rows about the installation itself, which belong to no tenant.
 const INSTALLATION: TenantId = crate::platform::PLATFORM;
+/// What devices show people as the place that a factor is for, unless it has another name.
+const APPLICATION: &str = "CRM";
 /// Keys whose latest use is remembered.
 const MOST_KEY_USES: u64 = 100_000;
 
@@ -146,6 +148,17 @@ impl Default for IdentityOptions {
     }
 }
 
+impl IdentityOptions {
+    /// The application's name, as passkeys have it.
+    fn application(&self) -> &str {
+        #[cfg(feature = "passkeys")]
+        if let Some(relying_party) = &self.relying_party {
+            return relying_party.shown_name();
+        }
+        APPLICATION
+    }
+}
+
 /// What identity holds in memory.
 pub(crate) struct Identity {
     pub(crate) passwords: Passwords,
@@ -167,6 +180,8 @@ pub(crate) struct Identity {
     impersonation_lifetime: TimeDelta,
     /// Who makes an account and a tenant without being asked to.
     registration: RegistrationPolicy,
+    /// What devices show people as the place that a factor is for.
+    application: String,
     /// What hides the addresses of failed logins.
     address_key: SecretBox<[u8; 32]>,
 }
@@ -182,6 +197,7 @@ impl Identity {
         Ok(Self {
             impersonation_lifetime,
             registration: options.registration,
+            application: options.application().to_owned(),
             address_key: SecretBox::new(Box::new(keys.derive("address"))),
             passwords: Passwords::new(
                 options.password_cost,

@@ -22,7 +22,7 @@ use super::totp;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{TenantId, UserId};
+use crate::id::UserId;
 use crate::mail::MailKind;
 use crate::scope::{RequestContext, Scope};
 use codes::{factor, label, none, replace_codes, switch_on, use_totp, wrong_code};
@@ -51,7 +51,7 @@ impl Accounts {
     pub async fn begin_totp(&self, scope: &Scope, password: SecretString) -> Result<TotpSecret> {
         let owner = self.owner(scope).await?;
         self.confirm(&owner, "password", password, scope).await?;
-        self.new_secret(owner.id, owner.email, scope.tenant()).await
+        self.new_secret(owner.id, owner.email).await
     }
 
     /// Switches the second factor on, with a first code of the device, which the session so passes;
@@ -187,19 +187,11 @@ impl Accounts {
         throttle.attempt(None, &format!("code {user}"))
     }
 
-    pub(super) async fn new_secret(
-        &self,
-        user: UserId,
-        email: String,
-        tenant: TenantId,
-    ) -> Result<TotpSecret> {
+    /// A new secret, in place of an unconfirmed one. It is the user's in all of their tenants, and named
+    /// after none of them.
+    pub(super) async fn new_secret(&self, user: UserId, email: String) -> Result<TotpSecret> {
         let core = self.core.clone();
         let bytes = core.clock.random::<{ totp::SECRET_BYTES }>();
-        let issuer = Sql::new("SELECT name FROM tenants WHERE id = $1")
-            .bind(tenant, ColumnType::Uuid)
-            .returns(&[ColumnType::Text]);
-        let issuer = core.db.fetch_optional(issuer).await?;
-        let issuer: String = issuer.ok_or(Error::NotFound)?.text()?;
         let store = Sql::new(
             "INSERT INTO totp_factors (user_id, sealed, created_at) VALUES ($1, $2, $3) \
              ON CONFLICT (user_id) DO UPDATE SET sealed = excluded.sealed, last_step = 0, \
@@ -216,8 +208,7 @@ impl Accounts {
         }
         let secret = totp::base32(&bytes);
         Ok(TotpSecret {
-            // The platform's name begins with a space, as no tenant's does.
-            uri: totp::uri(issuer.trim(), &email, &secret).into(),
+            uri: totp::uri(&self.core.identity.application, &email, &secret).into(),
             secret: secret.into(),
         })
     }

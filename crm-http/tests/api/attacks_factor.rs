@@ -281,7 +281,7 @@ async fn a_factor_set_up_at_the_login_comes_before_the_names_of_tenants(database
     let begun = app.anonymous().post("/api/v1/auth/mfa/enroll", body).await;
     let begun = begun.expect(200);
     let uri = begun["uri"].as_str().unwrap();
-    assert!(uri.starts_with("otpauth://totp/platform"), "{uri}");
+    assert!(uri.starts_with("otpauth://totp/Acme%20CRM:ada@"), "{uri}");
     let code = Device::new(&begun["secret"]).code(&app);
     let passed = json!({"mfa_token": token, "code": code});
     asks_for(&second(&app, passed).await, "/tenant");

@@ -57,7 +57,11 @@ pub(crate) async fn set_up(app: &App, caller: &Caller) -> (Device, Vec<String>) 
     let body = json!({"password": PASSWORD});
     let begun = caller.post("/api/v1/auth/totp", body).await.expect(200);
     let uri = begun["uri"].as_str().unwrap();
-    assert!(uri.starts_with("otpauth://totp/"), "{uri}");
+    // The application's name, and no tenant's: the factor is good in all of them.
+    assert!(
+        uri.starts_with("otpauth://totp/") && uri.contains("CRM:"),
+        "{uri}"
+    );
     let device = Device::new(&begun["secret"]);
     let body = json!({"code": device.code(app)});
     let path = "/api/v1/auth/totp/confirm";

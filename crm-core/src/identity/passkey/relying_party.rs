@@ -6,9 +6,7 @@ use webauthn_rs::{Webauthn, WebauthnBuilder};
 
 use super::ceremony::LIFETIME;
 use crate::error::{Error, Result};
-
-/// What devices show people as the place that a passkey is for.
-const NAME: &str = "CRM";
+use crate::identity::APPLICATION;
 
 /// The application that passkeys are made for: the *relying party* of Web Authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +22,7 @@ impl RelyingParty {
     pub fn new(origin: impl Into<String>) -> Self {
         Self {
             domain: None,
-            name: NAME.to_owned(),
+            name: APPLICATION.to_owned(),
             origins: vec![origin.into()],
         }
     }
@@ -38,11 +36,17 @@ impl RelyingParty {
         Self { domain, ..self }
     }
 
-    /// Calls the application so on the screens of devices; `CRM` unless set.
+    /// Calls the application so on the screens of devices, for passkeys and time-based codes alike; `CRM`
+    /// unless set.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         Self { name, ..self }
+    }
+
+    /// What the application is called.
+    pub(in crate::identity) fn shown_name(&self) -> &str {
+        &self.name
     }
 
     /// Lets the pages of one more origin use them.

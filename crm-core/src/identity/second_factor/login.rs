@@ -104,28 +104,19 @@ impl Accounts {
     ) -> Result<TotpSecret> {
         self.limit("mfa", "", request)?;
         let find = Sql::new(
-            "SELECT c.tenant_id, c.chosen, c.user_id, u.email FROM login_challenges c \
-             JOIN users u ON u.id = c.user_id \
+            "SELECT c.user_id, u.email FROM login_challenges c JOIN users u ON u.id = c.user_id \
              WHERE c.hash = $1 AND c.expires_at > $2 AND c.provider_id IS NULL",
         )
         .bind(opaque::hash(challenge), ColumnType::Bytes)
         .bind(self.core.clock.now(), ColumnType::Instant)
-        .returns(&[
-            ColumnType::Uuid,
-            ColumnType::Bool,
-            ColumnType::Uuid,
-            ColumnType::Text,
-        ]);
+        .returns(&[ColumnType::Uuid, ColumnType::Text]);
         let row = self.core.db.fetch_optional(find).await?;
         let mut row = row.ok_or_else(unknown_challenge)?;
-        let (tenant, chosen) = (row.uuid()?, row.bool()?);
         let (user, email) = (row.uuid()?, row.text()?);
-        // The secret is named after the tenant; one that is not chosen yet is not named.
-        let tenant = if chosen { tenant } else { PLATFORM };
         if passkey::exists(&self.core.db, user).await? {
             return Err(exists());
         }
-        self.new_secret(user, email, tenant).await
+        self.new_secret(user, email).await
     }
 
     /// Whose login waits for its second step.
