@@ -210,6 +210,22 @@ impl Builder {
         self
     }
 
+    /// Authenticates as strictly as the rows of [ASVS 5](crate::guide::asvs) ask that are met by this alone:
+    ///
+    /// - V6.3.3: every member and operator needs a second factor, as where a tenant requires one, and no
+    ///   tenant takes that back. Whoever registers gets their session behind it; sessions that began
+    ///   without one end with [`build`](Self::build).
+    /// - V6.4.1: a first password that somebody else set is replaced at the first login
+    ///   ([`Login::new_password`](identity::Login::new_password)), and holds for 7 days.
+    /// - V6.5.5: a time-based code is taken of its own 30 seconds alone, not of those beside them.
+    /// - V7.5.2: whoever ends other sessions of theirs logged in at most 5 minutes ago.
+    ///
+    /// API keys, tokens of the server's own command line and sessions in another's name go on as they do.
+    pub fn strict_authentication(mut self) -> Self {
+        self.identity.strict = true;
+        self
+    }
+
     /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
     pub fn login_limit(mut self, attempts: u32) -> Self {
         self.identity.login_limit = attempts;
@@ -280,6 +296,9 @@ impl Builder {
             clock: self.clock,
         };
         let core = Arc::new(core);
+        if self.identity.strict {
+            identity::end_unproven(&core).await?;
+        }
         identity::follow(&core).await?;
         let mut subscribers = self.subscribers;
         let limits = self.plugin_limits;

@@ -43,7 +43,8 @@ pub struct NewUser {
     pub email: String,
     /// Their name, 1 to 100 characters.
     pub name: String,
-    /// Their first password; not used when the user exists already.
+    /// Their first password; not used when the user exists already. Where the application
+    /// [authenticates strictly](crate::Builder::strict_authentication), it is replaced at the first login.
     pub password: SecretString,
     /// Roles of the tenant, by name or id.
     pub roles: Vec<String>,
@@ -160,7 +161,12 @@ impl Accounts {
         let name = gather(&mut errors, check_name("name", &input.name))?;
         let context = vec![input.email.clone(), input.name.clone()];
         let checked = self
-            .check_password(&input.password, context, Whose::Tenant(scope.tenant()))
+            .check_password(
+                "password",
+                &input.password,
+                context,
+                Whose::Tenant(scope.tenant()),
+            )
             .await;
         gather(&mut errors, checked)?;
         if !errors.is_empty() {
@@ -172,6 +178,7 @@ impl Accounts {
             email,
             name,
             hash,
+            given: true,
         };
         let (tenant, roles) = (scope.tenant(), input.roles);
         self.core
@@ -383,6 +390,8 @@ pub(super) struct UserRow {
     pub(super) email: String,
     pub(super) name: String,
     pub(super) hash: String,
+    /// Whether somebody else knows the password.
+    pub(super) given: bool,
 }
 
 /// Makes a membership, and the user when there is none. Runs under the lock on the tenant's policy.
@@ -468,14 +477,16 @@ pub(super) async fn insert_user(
     let made = tx
         .execute(
             Sql::new(
-                "INSERT INTO users (id, email, name, password_hash, created_at) \
-                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (email) DO NOTHING",
+                "INSERT INTO users (id, email, name, password_hash, created_at, \
+                 password_given_at) VALUES ($1, $2, $3, $4, $5, $6) \
+                 ON CONFLICT (email) DO NOTHING",
             )
             .bind(user.id, ColumnType::Uuid)
             .bind(user.email.as_str(), ColumnType::Text)
             .bind(user.name.as_str(), ColumnType::Text)
             .bind(user.hash.as_str(), ColumnType::Text)
-            .bind(now, ColumnType::Instant),
+            .bind(now, ColumnType::Instant)
+            .bind(user.given.then_some(now), ColumnType::Instant),
         )
         .await?;
     Ok(made > 0)

@@ -15,6 +15,7 @@ use super::impersonator::Impersonator;
 use super::own::bound_session;
 use super::refresh::{self, Ended};
 use super::second_factor;
+use super::step_up::check_recent;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
@@ -132,7 +133,7 @@ impl Sessions {
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let to = Sql::new(
-                    "SELECT t.id, t.requires_second_factor AND NOT EXISTS (\
+                    "SELECT t.id, (t.requires_second_factor OR $4) AND NOT EXISTS (\
                          SELECT 1 FROM refresh_families f WHERE f.id = $1 AND f.two_factors) \
                      FROM memberships m \
                      JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
@@ -141,6 +142,7 @@ impl Sessions {
                 .bind(id, ColumnType::Uuid)
                 .bind(user, ColumnType::Uuid)
                 .bind(name, ColumnType::Text)
+                .bind(core.identity.strict, ColumnType::Bool)
                 .returns(&[ColumnType::Uuid, ColumnType::Bool]);
                 let found = tx.fetch_optional(to).await?;
                 let unknown =
@@ -180,11 +182,16 @@ impl Sessions {
     /// Ends one of the caller's own sessions.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the caller has no such session.
+    /// [`Error::NotFound`] when the caller has no such session; [`Error::Refused`]
+    /// `recent_login_required` for another one than the present, where the application authenticates
+    /// strictly and the present one began more than five minutes ago.
     pub async fn end(&self, scope: &Scope, id: FamilyId) -> Result<()> {
         let own = self.list(scope).await?;
         if !own.iter().any(|session| session.id == id) {
             return Err(Error::NotFound);
+        }
+        if scope.session() != Some(id) {
+            check_recent(&self.core, scope).await?;
         }
         match self
             .finish(scope, Ended::One(id), "auth.session_end")
@@ -198,7 +205,7 @@ impl Sessions {
     /// Ends all of the caller's own sessions, in every tenant; answers how many.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::Refused`] `recent_login_required`, as [`end`](Self::end).
     pub async fn end_all(&self, scope: &Scope) -> Result<u64> {
         self.end_own(scope, None).await
     }
@@ -206,13 +213,14 @@ impl Sessions {
     /// Ends all of the caller's own sessions but the present one; answers how many.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::Refused`] `recent_login_required`, as [`end`](Self::end).
     pub async fn end_others(&self, scope: &Scope) -> Result<u64> {
         self.end_own(scope, scope.session()).await
     }
 
     async fn end_own(&self, scope: &Scope, kept: Option<FamilyId>) -> Result<u64> {
         scope.refuse_impersonator()?;
+        check_recent(&self.core, scope).await?;
         if scope.is_bound() {
             let mut ended = 0;
             for session in self.list(scope).await? {
@@ -338,6 +346,7 @@ impl Sessions {
                         }
                         Ended::OfUser(user, _) | Ended::OfMember(_, user, None) => user.to_string(),
                         Ended::OfOperators(tenant) | Ended::Unproven(tenant) => tenant.to_string(),
+                        Ended::EveryUnproven => PLATFORM.to_string(),
                         Ended::OfProvider(_, provider, _) => provider.to_string(),
                     };
                     let entity = ("sessions", Some(entity));

@@ -50,6 +50,7 @@ pub(super) fn login_of(email: &str) -> Login {
         email: email.into(),
         password: PASSWORD.into(),
         tenant: None,
+        new_password: None,
     }
 }
 
@@ -128,6 +129,15 @@ impl World {
         let clock = self.crm.clock().clone();
         self.crm.close().await;
         let crm = Self::build(&self.backend, clock, cost).await?;
+        Ok(Self { crm, ..self })
+    }
+
+    /// The same installation after a restart that made it strict.
+    pub(super) async fn made_strict(self) -> Result<Self> {
+        let clock = self.crm.clock().clone();
+        self.crm.close().await;
+        let builder = Self::builder(&self.backend, clock, PasswordCost::LOWEST);
+        let crm = builder.strict_authentication().build().await?;
         Ok(Self { crm, ..self })
     }
 

@@ -72,6 +72,7 @@ impl Accounts {
             email,
             name,
             hash: input.password_hash,
+            given: false,
         };
         let (tenant, roles) = (scope.tenant(), input.roles);
         self.core

@@ -230,12 +230,14 @@ impl Accounts {
                 let name = check_name("name", input.name.as_ref().unwrap_or(&open.name))?;
                 let words = vec![open.email.clone(), name.clone(), open.tenant_name.clone()];
                 let whose = Whose::Tenant(open.tenant);
-                self.check_password(&input.password, words, whose).await?;
+                self.check_password("password", &input.password, words, whose)
+                    .await?;
                 Account::New(UserRow {
                     id: UserId(core.clock.new_id()),
                     email: open.email.clone(),
                     name,
                     hash: passwords.hash(input.password).await?,
+                    given: false,
                 })
             }
         };

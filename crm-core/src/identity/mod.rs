@@ -7,6 +7,7 @@ mod address;
 mod api_key;
 mod device;
 mod email;
+mod first_password;
 #[cfg(test)]
 mod fixture;
 mod impersonation;
@@ -105,6 +106,7 @@ pub(crate) use name::check_name;
 pub(crate) use operator_account::OperatorAccount;
 pub(crate) use password::Passwords;
 pub(crate) use seal::Seal;
+pub(crate) use second_factor::end_unproven;
 pub(crate) use setup::ensure_setup_token;
 pub(crate) use sign_up::forget_late as forget_late_registrations;
 pub(crate) use token::invalid as token_invalid;
@@ -127,6 +129,7 @@ pub(crate) struct IdentityOptions {
     pub(crate) password_policy: PasswordPolicy,
     pub(crate) impersonation_lifetime: TimeDelta,
     pub(crate) registration: RegistrationPolicy,
+    pub(crate) strict: bool,
     #[cfg(feature = "passkeys")]
     pub(crate) relying_party: Option<RelyingParty>,
 }
@@ -142,6 +145,7 @@ impl Default for IdentityOptions {
             password_policy: PasswordPolicy::default(),
             impersonation_lifetime: IMPERSONATION_LIFETIME,
             registration: RegistrationPolicy::Closed,
+            strict: false,
             #[cfg(feature = "passkeys")]
             relying_party: None,
         }
@@ -180,6 +184,8 @@ pub(crate) struct Identity {
     impersonation_lifetime: TimeDelta,
     /// Who makes an account and a tenant without being asked to.
     registration: RegistrationPolicy,
+    /// Whether what [`Builder::strict_authentication`](crate::Builder::strict_authentication) tells holds.
+    strict: bool,
     /// What devices show people as the place that a factor is for.
     application: String,
     /// What hides the addresses of failed logins.
@@ -197,6 +203,7 @@ impl Identity {
         Ok(Self {
             impersonation_lifetime,
             registration: options.registration,
+            strict: options.strict,
             application: options.application().to_owned(),
             address_key: SecretBox::new(Box::new(keys.derive("address"))),
             passwords: Passwords::new(

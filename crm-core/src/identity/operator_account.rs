@@ -40,12 +40,14 @@ impl OperatorAccount {
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
+        let given = password.is_some();
         let password = password.unwrap_or_else(|| opaque::generate(&core.clock, ""));
         Ok(Self(UserRow {
             id: UserId(core.clock.new_id()),
             email,
             name,
             hash: passwords.hash(password).await?,
+            given,
         }))
     }
 

@@ -14,6 +14,7 @@ use super::own::{self, Owner};
 use super::passkey;
 use super::password::Verdict;
 use super::session::{self, Session};
+use super::step_up::check_recent;
 use super::tenant_security::Whose;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
@@ -113,7 +114,7 @@ impl Accounts {
             .ok_or_else(one_time::invalid)?;
         let row = core.db.fetch_optional(Owner::by_id(row.uuid()?)).await?;
         let owner = Owner::read(row.ok_or_else(one_time::invalid)?)?;
-        let (score, hash) = self.new_hash(&owner, password).await?;
+        let (score, hash) = self.new_hash(&owner, "password", password).await?;
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 one_time::redeem(tx, &core.clock, Purpose::ResetPassword, &token).await?;
@@ -161,7 +162,7 @@ impl Accounts {
             let message = "Choose another password than the current one.";
             return Err(Error::invalid("password", "unchanged", message));
         }
-        let (score, hash) = self.new_hash(&owner, password).await?;
+        let (score, hash) = self.new_hash(&owner, "password", password).await?;
         let (core, scope) = (self.core.clone(), scope.clone());
         let (device, lifetime) = self.opening(scope.request());
         let write = self.core.db.write(move |tx| {
@@ -190,9 +191,11 @@ impl Accounts {
     /// Ends all sessions of the caller, in every tenant, this one too.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `not_a_user`.
+    /// [`Error::Conflict`] `not_a_user`; [`Error::Refused`] `recent_login_required` for a session that
+    /// began more than five minutes ago, where the application authenticates strictly.
     pub async fn logout_everywhere(&self, scope: &Scope) -> Result<()> {
         let owner = self.person(scope).await?;
+        check_recent(&self.core, scope).await?;
         let (clock, scope) = (self.core.clock.clone(), scope.clone());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
@@ -239,11 +242,16 @@ impl Accounts {
     }
 
     /// Strength and hash of a password that the user may have from now on.
-    async fn new_hash(&self, owner: &Owner, password: SecretString) -> Result<(u8, String)> {
+    pub(super) async fn new_hash(
+        &self,
+        owner: &Owner,
+        field: &'static str,
+        password: SecretString,
+    ) -> Result<(u8, String)> {
         let mut words = owner.words();
         words.extend(self.tenants_of(owner.id).await?);
         let whose = Whose::User(owner.id);
-        let score = self.check_password(&password, words, whose).await?;
+        let score = self.check_password(field, &password, words, whose).await?;
         Ok((score, self.core.identity.passwords.hash(password).await?))
     }
 
@@ -257,17 +265,21 @@ impl Accounts {
 /// Stores a new hash in place of the one that was read; every link of the user dies.
 async fn set_password(tx: &mut Tx<'_>, user: UserId, new: String, old: Option<&str>) -> Result<()> {
     let set = Sql::new(
-        "UPDATE users SET password_hash = $1 WHERE id = $2 AND status = 'active' \
-         AND COALESCE(password_hash, '') = $3",
+        "UPDATE users SET password_hash = $1, password_given_at = NULL \
+         WHERE id = $2 AND status = 'active' AND COALESCE(password_hash, '') = $3",
     )
     .bind(new, ColumnType::Text)
     .bind(user, ColumnType::Uuid)
     .bind(old.unwrap_or_default(), ColumnType::Text);
     if tx.execute(set).await? == 0 {
-        return Err(Error::conflict(
-            "password_changed",
-            "the password was changed by another request; log in with that one",
-        ));
+        return Err(changed_meanwhile());
     }
     one_time::kill(tx, user).await
+}
+
+pub(super) fn changed_meanwhile() -> Error {
+    Error::conflict(
+        "password_changed",
+        "the password was changed by another request; log in with that one",
+    )
 }

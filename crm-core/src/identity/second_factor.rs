@@ -32,6 +32,7 @@ pub use login::LoginFinish;
 pub(super) use login::{Reach, challenge, challenge_by};
 #[cfg(feature = "passkeys")]
 pub(super) use login::{Step, try_step, unknown_challenge};
+pub(crate) use requirement::end_unproven;
 
 /// A new secret for an authenticator application; shown once.
 #[derive(Debug, Clone)]

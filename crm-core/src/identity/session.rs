@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -52,6 +53,9 @@ pub struct Login {
     pub password: SecretString,
     /// The tenant's name; needed only by members of several.
     pub tenant: Option<String>,
+    /// The password of their own that takes the place of one that somebody else set, where the
+    /// application [authenticates strictly](crate::Builder::strict_authentication).
+    pub new_password: Option<SecretString>,
 }
 
 /// An open session.
@@ -75,6 +79,8 @@ struct Known {
     email: String,
     hash: Option<String>,
     active: bool,
+    /// When somebody else set the password.
+    given_at: Option<DateTime<Utc>>,
 }
 
 /// A tenant that a user may log in to.
@@ -90,7 +96,8 @@ impl Accounts {
     /// # Errors
     /// [`Error::Invalid`] for values that break a rule; [`Error::Unauthenticated`]
     /// `setup_token_invalid` for a token that is unknown, used, expired or late: of any number of
-    /// callers with one token, one succeeds.
+    /// callers with one token, one succeeds; [`Error::SecondFactor`] when all is made and the session
+    /// awaits [`finish_login`](Self::finish_login), where the application authenticates strictly.
     pub async fn register(&self, input: Registration, request: RequestContext) -> Result<Session> {
         let core = &self.core;
         let mut errors = Vec::new();
@@ -112,21 +119,19 @@ impl Accounts {
             email,
             name,
             hash,
+            given: false,
         };
-        let (clock, setup_token) = (core.clock.clone(), input.setup_token);
+        let (core, setup_token) = (core.clone(), input.setup_token);
         let opening = self.opening(&request);
-        let opened = core
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    setup::consume(tx, &clock, &setup_token).await?;
-                    let opened = found(tx, &clock, &(user, tenant), opening, &request).await?;
-                    vouched(tx, opened.0.user, false, clock.now()).await?;
-                    Ok(opened)
-                })
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                setup::consume(tx, &core.clock, &setup_token).await?;
+                let founded = found(tx, &core, &(user, tenant), opening, &request).await?;
+                vouched(tx, founded.user, false, core.clock.now()).await?;
+                Ok(founded)
             })
-            .await?;
-        self.session(opened)
+        });
+        self.session(write.await?.session?)
     }
 
     /// Opens a session for whoever knows the password.
@@ -138,7 +143,9 @@ impl Accounts {
     /// user's own tenants, when the password was right and the tenant is missing or not one of
     /// them; [`Error::SecondFactor`] when the password was right and
     /// [`finish_login`](Self::finish_login) is to follow, which names the tenants in its turn: of whoever
-    /// has a second factor, or is asked for one in any of them, the password alone learns none.
+    /// has a second factor, or is asked for one in any of them, the password alone learns none;
+    /// [`Error::Refused`] `password_change_required` when the password was right and somebody else set
+    /// it, where the application authenticates strictly, and [`Error::Invalid`] on `new_password`.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
         // A user name has no @ in it, so that it is never an address.
         let name = match input.email.contains('@') {
@@ -158,7 +165,11 @@ impl Accounts {
             .verify(input.password.clone(), hash.clone())
             .await?;
         let user = match known {
-            Some(user) if user.active && verdict != Verdict::Wrong => user,
+            Some(user)
+                if user.active && verdict != Verdict::Wrong && !self.is_late(user.given_at) =>
+            {
+                user
+            }
             other => {
                 let failed = lockout::fail(&self.core.db, &self.core.clock, &account).await?;
                 let user = other.map(|user| user.id);
@@ -166,6 +177,15 @@ impl Accounts {
                 return Err(invalid_credentials());
             }
         };
+        let given = user.given_at.is_some();
+        let replacement = self
+            .replacement(
+                (user.id, &account),
+                given,
+                &input.password,
+                input.new_password,
+            )
+            .await?;
         let choices = self.choices(user.id).await?;
         let mut ids = choices.iter().map(|choice| choice.id);
         let any = ids.find(|id| *id != PLATFORM);
@@ -198,7 +218,8 @@ impl Accounts {
                         replace_hash(tx, user.id, old, new).await?;
                     }
                     let whose = (tenant, user.id);
-                    if let Some(awaited) = challenge(tx, &core, whose, reach).await? {
+                    // What replaces a password comes from a strict login, which always waits here.
+                    if let Some(awaited) = challenge(tx, &core, whose, reach, replacement).await? {
                         return Ok(Err(awaited));
                     }
                     if let Some(which) = which {
@@ -337,7 +358,8 @@ impl Accounts {
 
     async fn known(&self, name: &str) -> Result<Option<Known>> {
         let user = Sql::new(
-            "SELECT id, email, password_hash, status FROM users WHERE email = $1 OR username = $1",
+            "SELECT id, email, password_hash, status, password_given_at FROM users \
+             WHERE email = $1 OR username = $1",
         )
         .bind(name, ColumnType::Text)
         .returns(&[
@@ -345,6 +367,7 @@ impl Accounts {
             ColumnType::Text,
             ColumnType::Text,
             ColumnType::Text,
+            ColumnType::Instant,
         ]);
         let Some(mut row) = self.core.db.fetch_optional(user).await? else {
             return Ok(None);
@@ -354,6 +377,7 @@ impl Accounts {
             email: row.text()?,
             hash: row.opt_text()?,
             active: row.text::<String>()? == "active",
+            given_at: row.opt_instant()?,
         }))
     }
 
@@ -502,6 +526,15 @@ fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
     Err(Error::invalid("tenant", code, message))
 }
 
+/// The one of this name, in any case of its letters: no other tenant gets such a name. Of older ones that
+/// differ in nothing else, the exact one.
+fn called<'c>(choices: &'c [Choice], name: &str) -> Option<&'c Choice> {
+    let exact = choices.iter().find(|choice| choice.name == name);
+    let alike = |choice: &&Choice| choice.name.eq_ignore_ascii_case(name);
+    let mut alike = choices.iter().filter(alike);
+    exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
+}
+
 /// Begins a session of an active user.
 pub(super) async fn open(
     tx: &mut Tx<'_>,
@@ -526,15 +559,6 @@ pub(super) async fn note_two_factors(tx: &mut Tx<'_>, session: FamilyId) -> Resu
         .bind(session, ColumnType::Uuid);
     tx.execute(note).await?;
     Ok(())
-/// The one of this name, in any case of its letters: no other tenant gets such a name. Of older ones that
-/// differ in nothing else, the exact one.
-fn called<'c>(choices: &'c [Choice], name: &str) -> Option<&'c Choice> {
-    let exact = choices.iter().find(|choice| choice.name == name);
-    let alike = |choice: &&Choice| choice.name.eq_ignore_ascii_case(name);
-    let mut alike = choices.iter().filter(alike);
-    exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
-}
-
 }
 
 /// Whether both factors were shown in a session.

@@ -17,13 +17,14 @@ use super::name::check_name;
 use super::password::Verdict;
 use super::refresh::{Device, Family};
 use super::reset::MAIL_PAUSE;
+use super::second_factor::{Reach, challenge};
 use super::session::{self, Session, invalid_credentials};
 use super::{one_time, opaque};
 use crate::clock::Clock;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Refusal, Result};
-use crate::id::UserId;
+use crate::id::{TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::mail::{self, Letter, Link, MailKind};
 use crate::platform::PLATFORM;
@@ -98,9 +99,18 @@ impl Applicant {
             email: self.email,
             name: self.name,
             hash: self.hash,
+            given: false,
         };
         (user, self.tenant)
     }
+}
+
+/// A new tenant and its admin.
+pub(super) struct Founded {
+    tenant: TenantId,
+    pub(super) user: UserId,
+    /// The admin's session, or what is awaited before it opens.
+    pub(super) session: Result<(Family, SecretString)>,
 }
 
 impl Accounts {
@@ -111,6 +121,8 @@ impl Accounts {
     /// one address within a minute where it is confirmed by mail, whether or not it has an account;
     /// [`Error::Invalid`] for values that break a rule. Where registration is open, [`Error::Conflict`] `already_exists` for a tenant's
     /// name and `email_taken` for an address that is known; otherwise neither is told here.
+    /// [`Error::SecondFactor`] when both are made and the session awaits
+    /// [`finish_login`](Self::finish_login), where the application authenticates strictly.
     pub async fn sign_up(&self, input: SignUp, request: RequestContext) -> Result<SignedUp> {
         let policy = self.core.identity.registration;
         refuse_closed(policy)?;
@@ -122,12 +134,12 @@ impl Accounts {
             let write = self.core.db.write(move |tx| {
                 Box::pin(async move {
                     let new = applicant.user(&core.clock);
-                    let opened = found(tx, &core.clock, &new, opening, &request).await?;
-                    tell_platform(tx, &core.clock, &opened.0, &request).await?;
-                    Ok(opened)
+                    let founded = found(tx, &core, &new, opening, &request).await?;
+                    tell_platform(tx, &core.clock, &founded, &request).await?;
+                    Ok(founded)
                 })
             });
-            return Ok(SignedUp::Made(self.session(write.await?)?));
+            return Ok(SignedUp::Made(self.session(write.await?.session?)?));
         }
         let core = self.core.clone();
         let write = self.core.db.write(move |tx| {
@@ -147,6 +159,7 @@ impl Accounts {
     /// token one succeeds; [`Error::Unauthenticated`] `invalid_credentials` for another password;
     /// [`Error::Conflict`] `already_exists` for the tenant's name, and `email_taken` when the address
     /// has got an account meanwhile. All but the first of these leave the link good.
+    /// [`Error::SecondFactor`], as [`sign_up`](Self::sign_up).
     pub async fn confirm_sign_up(
         &self,
         input: SignUpConfirmation,
@@ -178,13 +191,13 @@ impl Accounts {
                     return Err(one_time::invalid());
                 }
                 let new = applicant.user(&core.clock);
-                let opened = found(tx, &core.clock, &new, opening, &request).await?;
-                vouched(tx, opened.0.user, false, now).await?;
-                tell_platform(tx, &core.clock, &opened.0, &request).await?;
-                Ok(opened)
+                let founded = found(tx, &core, &new, opening, &request).await?;
+                vouched(tx, founded.user, false, now).await?;
+                tell_platform(tx, &core.clock, &founded, &request).await?;
+                Ok(founded)
             })
         });
-        self.session(write.await?)
+        self.session(write.await?.session?)
     }
 
     /// Judges every value at once, and hashes the password whoever it is.
@@ -227,14 +240,16 @@ impl Accounts {
     }
 }
 
-/// Makes a tenant with its built-in roles, the user as its admin, and their session.
+/// Makes a tenant with its built-in roles, the user as its admin, and their session; where the application
+/// authenticates strictly, that awaits a second factor.
 pub(super) async fn found(
     tx: &mut Tx<'_>,
-    clock: &Clock,
+    core: &Core,
     (user, tenant): &(UserRow, String),
     (device, lifetime): (Device, TimeDelta),
     request: &RequestContext,
-) -> Result<(Family, SecretString)> {
+) -> Result<Founded> {
+    let clock = &core.clock;
     let (tenant, roles) = tenant::insert(tx, clock, tenant.clone()).await?;
     if !insert_user(tx, user, clock.now()).await? {
         return Err(Error::conflict(
@@ -244,14 +259,40 @@ pub(super) async fn found(
     }
     let whose = (tenant.id, user.id);
     insert_membership(tx, whose, &[roles.admin], clock.now()).await?;
-    let opened = session::open(tx, clock, whose, lifetime, &device).await?;
+    let author = Author {
+        clock,
+        tenant: tenant.id,
+        actor: Actor::User(user.id),
+        request,
+    };
+    let entity = ("users", Some(user.id.to_string()));
     let after = Some(json!({ "tenant": tenant.name, "email": user.email }));
-    session::audit(tx, clock, &opened.0, request, "auth.register", after).await?;
-    Ok(opened)
+    journal::audit_by(tx, author, "auth.register", entity, None, after).await?;
+    let reach = Reach {
+        roaming: device.roaming,
+        ..Reach::TENANT
+    };
+    let awaited = match core.identity.strict {
+        true => challenge(tx, core, whose, reach, None).await?,
+        false => None,
+    };
+    let session = match awaited {
+        Some(awaited) => Err(awaited),
+        None => Ok(session::open(tx, clock, whose, lifetime, &device).await?),
+    };
+    Ok(Founded {
+        tenant: tenant.id,
+        user: user.id,
+        session,
+    })
 }
 
 /// Keeps a registration until its link comes back, and sends the link; of an address that has an
 /// account nobody gets one, and its owner is told.
+///
+/// # Errors
+/// [`Error::TooMany`] where one of the same address came less than a minute before: of two passwords
+/// nobody would know which one counts.
 async fn put_off(
     tx: &mut Tx<'_>,
     core: &Core,
@@ -281,6 +322,7 @@ async fn put_off(
     if tx.execute(insert).await? == 0 {
         return Err(too_soon(tx, &address, now).await?);
     }
+    write_to(tx, core, &applicant.email, &token).await?;
     let author = Author {
         clock: &core.clock,
         tenant: PLATFORM,
@@ -289,11 +331,20 @@ async fn put_off(
     };
     let after = Some(json!({ "address": hex::encode(address) }));
     let action = "auth.registration_requested";
-///
-/// # Errors
-/// [`Error::TooMany`] where one of the same address came less than a minute before: of two passwords
-/// nobody would know which one counts.
     journal::audit_by(tx, author, action, ("users", None), None, after).await
+}
+
+/// How long an address waits that has just been registered.
+async fn too_soon(tx: &mut Tx<'_>, address: &[u8], now: DateTime<Utc>) -> Result<Error> {
+    let last = Sql::new("SELECT created_at FROM pending_registrations WHERE address = $1")
+        .bind(address.to_vec(), ColumnType::Bytes)
+        .returns(&[ColumnType::Instant]);
+    let last: DateTime<Utc> = match tx.fetch_optional(last).await? {
+        Some(mut row) => row.instant()?,
+        None => now,
+    };
+    let retry_after = (last + MAIL_PAUSE - now).to_std().unwrap_or_default();
+    Ok(Error::TooMany { retry_after })
 }
 
 async fn write_to(tx: &mut Tx<'_>, core: &Core, email: &str, token: &SecretString) -> Result<()> {
@@ -322,7 +373,6 @@ async fn write_to(tx: &mut Tx<'_>, core: &Core, email: &str, token: &SecretStrin
 async fn refuse_full(tx: &mut Tx<'_>) -> Result<()> {
     let waiting = Sql::new(
         "SELECT count(*) FROM (SELECT hash FROM pending_registrations LIMIT $1) AS waiting",
-    write_to(tx, core, &applicant.email, &token).await?;
     )
     .bind(MOST_WAITING, ColumnType::Int)
     .returns(&[ColumnType::Int]);
@@ -334,34 +384,21 @@ async fn refuse_full(tx: &mut Tx<'_>) -> Result<()> {
         "too many registrations wait for their links; try again tomorrow",
     ))
 }
-/// How long an address waits that has just been registered.
-async fn too_soon(tx: &mut Tx<'_>, address: &[u8], now: DateTime<Utc>) -> Result<Error> {
-    let last = Sql::new("SELECT created_at FROM pending_registrations WHERE address = $1")
-        .bind(address.to_vec(), ColumnType::Bytes)
-        .returns(&[ColumnType::Instant]);
-    let last: DateTime<Utc> = match tx.fetch_optional(last).await? {
-        Some(mut row) => row.instant()?,
-        None => now,
-    };
-    let retry_after = (last + MAIL_PAUSE - now).to_std().unwrap_or_default();
-    Ok(Error::TooMany { retry_after })
-}
-
 
 /// Tells the platform that there is another tenant, without its name.
 async fn tell_platform(
     tx: &mut Tx<'_>,
     clock: &Clock,
-    family: &Family,
+    founded: &Founded,
     request: &RequestContext,
 ) -> Result<()> {
     let author = Author {
         clock,
         tenant: PLATFORM,
-        actor: Actor::User(family.user),
+        actor: Actor::User(founded.user),
         request,
     };
-    let entity = ("tenants", Some(family.tenant.to_string()));
+    let entity = ("tenants", Some(founded.tenant.to_string()));
     journal::audit_by(tx, author, "tenants.create", entity, None, None).await
 }
 

@@ -1,16 +1,21 @@
 //! Showing again who one is, before something that outlives the session: with the password, and a code
-//! where time-based codes are on. Who has passkeys alone shows them by logging in with one.
+//! where time-based codes are on. Who has passkeys alone shows them by logging in with one. Where the
+//! application authenticates strictly, a login of just now lets end the other sessions, however it was.
 
+use chrono::TimeDelta;
 use secrecy::SecretString;
 
 use super::account::Accounts;
 use super::own::{self, Owner};
 use super::second_factor;
 use crate::crm::Core;
-use crate::db::Tx;
-use crate::error::{Error, Result};
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Refusal, Result};
 use crate::id::UserId;
 use crate::scope::Scope;
+
+/// How long a login counts as one of just now.
+const RECENT: TimeDelta = TimeDelta::minutes(5);
 
 /// What shows that it is still the owner who sits before the session.
 #[derive(Debug, Clone)]
@@ -67,5 +72,27 @@ pub(super) async fn pass_second_factor(
             let message = "Give a code of your second factor.";
             Err(Error::invalid("code", "required", message))
         }
+    }
+}
+
+/// Refuses a session that began a while ago, where the application authenticates strictly.
+///
+/// # Errors
+/// [`Error::Refused`] `recent_login_required`.
+pub(super) async fn check_recent(core: &Core, scope: &Scope) -> Result<()> {
+    let Some(session) = scope.session().filter(|_| core.identity.strict) else {
+        return Ok(());
+    };
+    let recent = Sql::new("SELECT id FROM refresh_families WHERE id = $1 AND created_at > $2")
+        .bind(session, ColumnType::Uuid)
+        .bind(core.clock.now() - RECENT, ColumnType::Instant)
+        .returns(&[ColumnType::Uuid]);
+    match core.db.fetch_optional(recent).await? {
+        Some(_) => Ok(()),
+        None => Err(Refusal::forbidden(
+            "recent_login_required",
+            "log in again, and end your other sessions within five minutes of that",
+        )
+        .into()),
     }
 }

@@ -119,9 +119,10 @@ impl Accounts {
     /// Judges a new password by the installation's rules and those of the tenants it opens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `password`.
+    /// [`Error::Invalid`] on `field`.
     pub(super) async fn check_password(
         &self,
+        field: &'static str,
         password: &SecretString,
         context: Vec<String>,
         whose: Whose,
@@ -129,7 +130,7 @@ impl Accounts {
         let policies = self.policies(whose).await?;
         let passwords = &self.core.identity.passwords;
         passwords
-            .check_beyond("password", password, context, &policies)
+            .check_beyond(field, password, context, &policies)
             .await
     }
 

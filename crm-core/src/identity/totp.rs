@@ -2,7 +2,7 @@
 //! is what every authenticator application understands.
 //!
 //! A code is accepted of the present step and its two neighbours, so that clocks may differ by half a
-//! minute (RFC 6238 §5.2).
+//! minute (RFC 6238 §5.2); of the present one alone where the application authenticates strictly.
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
@@ -19,10 +19,10 @@ pub(super) fn is_code(text: &str) -> bool {
     text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The step whose code this is, when that is near `now`.
-pub(super) fn step_of(secret: &[u8], code: &str, now: DateTime<Utc>) -> Option<i64> {
+/// The step whose code this is, when that is at most `drift` steps from `now`.
+pub(super) fn step_of(secret: &[u8], code: &str, now: DateTime<Utc>, drift: i64) -> Option<i64> {
     let present = now.timestamp() / STEP_SECONDS;
-    let mut steps = ((present - 1)..=(present + 1)).rev();
+    let mut steps = ((present - drift)..=(present + drift)).rev();
     steps.find(|step| bool::from(code_at(secret, *step).as_bytes().ct_eq(code.as_bytes())))
 }
 
@@ -89,9 +89,12 @@ mod tests {
         ] {
             assert_eq!(code_at(secret, second / 30), code);
             for shift in [-30, 0, 30] {
-                assert_eq!(step_of(secret, code, at(second + shift)), Some(second / 30));
+                let step = step_of(secret, code, at(second + shift), 1);
+                assert_eq!(step, Some(second / 30));
+                let own = step_of(secret, code, at(second + shift), 0);
+                assert_eq!(own, step.filter(|_| shift == 0));
             }
-            assert_eq!(step_of(secret, code, at(second + 60)), None);
+            assert_eq!(step_of(secret, code, at(second + 60), 1), None);
         }
     }
 

@@ -140,7 +140,7 @@ impl Operators {
     /// program itself can change that. What is asked for ends the sessions that began without it.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::Conflict`] `strict_authentication` where nobody is let in without one.
     pub async fn require_second_factor(
         &self,
         required: bool,

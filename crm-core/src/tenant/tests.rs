@@ -141,6 +141,7 @@ impl World {
             email: email.into(),
             password: PASSWORD.into(),
             tenant: None,
+            new_password: None,
         };
         self.crm.accounts().login(login, request()).await
     }

@@ -38,6 +38,11 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
             "Nobody registers here by themselves.",
         ),
         (
+            "403",
+            path.ends_with("/auth/login"),
+            "Somebody else set the password: log in with a `new_password`.",
+        ),
+        (
             "404",
             has_parameter("in", "path")
                 || path.ends_with("/access/explain")

@@ -161,7 +161,8 @@ impl Account {
 
     /// Log out everywhere
     ///
-    /// Ends all sessions of the caller, in every tenant. Permission: none.
+    /// Ends all sessions of the caller, in every tenant. Where the server authenticates strictly, 403
+    /// `recent_login_required` for a session that began more than five minutes ago. Permission: none.
     #[oai(
         path = "/logout-everywhere",
         method = "post",

@@ -78,6 +78,9 @@ struct LoginBody {
     password: String,
     /// The tenant's name; only members of several need to give it.
     tenant: Option<String>,
+    /// The password to have instead, after 403 `password_change_required`; at least 8 characters.
+    #[oai(validator(max_length = 128))]
+    new_password: Option<String>,
     /// Whether each request names its tenant by `X-Tenant`: one token for all tenants of the user.
     #[oai(default)]
     roaming: bool,
@@ -174,7 +177,8 @@ impl Auth {
     /// user of an installation needs the setup token that the server printed, and no other credential.
     /// Without one the server decides: 403 `registration_closed`, which is the default; 202 and a mail
     /// with a link for `POST /auth/register/confirm`, the same whether the address has an account or
-    /// not; or 201 at once, where 409 `email_taken` tells who has an account.
+    /// not, or 429 when it was registered less than a minute before; or 201 at once, where 409 `email_taken` tells who has an account. Where the server
+    /// authenticates strictly, the session comes after a second step: 401 `second_factor_required`.
     #[oai(path = "/register", method = "post", operation_id = "register")]
     async fn register(
         &self,
@@ -232,6 +236,8 @@ impl Auth {
     /// Needs no credential. A wrong password and an unknown address get the same answer. Members of
     /// several tenants who name none of them get 422 on `tenant`, which lists them; whoever has a second
     /// factor, or is asked for one in any of them, gets that answer to the second step (`POST /auth/mfa`).
+    /// Where the server authenticates strictly, a password that somebody else set is answered 403
+    /// `password_change_required`, until a login brings a `new_password`, and holds for 7 days.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(
         &self,
@@ -250,6 +256,7 @@ impl Auth {
             email: body.email,
             password: body.password.into(),
             tenant: body.tenant,
+            new_password: body.new_password.map(Into::into),
         };
         Ok(Json(accounts.login(login, origin.0).await?.into()))
     }

@@ -73,7 +73,8 @@ struct CreateBody {
     /// Their name.
     #[oai(validator(max_length = 100))]
     name: String,
-    /// Their first password, at least 8 characters.
+    /// Their first password, at least 8 characters. Where the server authenticates strictly, they replace
+    /// it at their first login.
     #[oai(validator(max_length = 128))]
     password: String,
     /// The roles they get, by name or id.

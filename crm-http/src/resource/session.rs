@@ -103,7 +103,9 @@ impl Sessions {
 
     /// End all my sessions
     ///
-    /// In every tenant: the next request with one of their tokens is refused. Permission: none.
+    /// In every tenant: the next request with one of their tokens is refused. Where the server authenticates
+    /// strictly, 403 `recent_login_required` for a session that began more than five minutes ago, unless it
+    /// ends itself alone (`POST /auth/logout`). Permission: none.
     #[oai(
         path = "/auth/sessions",
         method = "delete",
@@ -126,7 +128,9 @@ impl Sessions {
 
     /// End one of my sessions
     ///
-    /// The next request with one of its tokens is refused. Permission: none.
+    /// The next request with one of its tokens is refused. Where the server authenticates strictly, 403
+    /// `recent_login_required` for another one than that which asks, where this one began more than five
+    /// minutes ago. Permission: none.
     #[oai(
         path = "/auth/sessions/:id",
         method = "delete",

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::contract::Contract;
+use crate::second_factor::enroll;
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
@@ -97,12 +98,13 @@ impl App {
                 "email": "ada@acme.example", "password": PASSWORD,
             }),
         );
-        admin.token = Some(
-            session.await.expect(201)["access_token"]
-                .as_str()
-                .unwrap()
-                .to_owned(),
-        );
+        let session = session.await;
+        let session = match session.status {
+            // An application that authenticates strictly asks for a second factor first.
+            401 => enroll(&crm, &admin, &session.json()).await.1,
+            _ => session.expect(201),
+        };
+        admin.token = session["access_token"].as_str().map(str::to_owned);
         Self {
             crm,
             clock: hands,

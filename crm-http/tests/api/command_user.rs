@@ -73,6 +73,7 @@ async fn xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_name
             email: name.into(),
             password: password.into(),
             tenant: None,
+            new_password: None,
         };
         let request = RequestContext {
             id: "test".into(),

@@ -70,6 +70,7 @@ mod service_account;
 mod session;
 mod shutdown;
 mod step_up;
+mod strict;
 mod tenant_security;
 mod through;
 mod transfer;

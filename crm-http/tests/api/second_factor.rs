@@ -39,7 +39,11 @@ impl Device {
     }
 
     pub(crate) fn code(&self, app: &App) -> String {
-        let step = app.crm.clock().now().timestamp() / 30;
+        self.code_of(&app.crm)
+    }
+
+    fn code_of(&self, crm: &crm_core::Crm) -> String {
+        let step = crm.clock().now().timestamp() / 30;
         let mut mac = Hmac::<Sha1>::new_from_slice(&self.0).unwrap();
         mac.update(&step.to_be_bytes());
         let digest: [u8; 20] = mac.finalize().into_bytes().into();
@@ -70,6 +74,21 @@ pub(crate) async fn set_up(app: &App, caller: &Caller) -> (Device, Vec<String>) 
     let codes = codes.map(|code| code.as_str().unwrap().to_owned());
     app.clock.advance(chrono::TimeDelta::seconds(30));
     (device, codes.collect())
+}
+
+/// Sets a factor up in the middle of a login that waits for one; answers the device and the session.
+pub(crate) async fn enroll(
+    crm: &crm_core::Crm,
+    caller: &Caller,
+    waiting: &Value,
+) -> (Device, Value) {
+    assert_eq!(waiting["mfa_enrolled"], false);
+    let token = &waiting["mfa_token"];
+    let begun = caller.post("/api/v1/auth/mfa/enroll", json!({"mfa_token": token}));
+    let device = Device::new(&begun.await.expect(200)["secret"]);
+    let body = json!({"mfa_token": token, "code": device.code_of(crm)});
+    let session = caller.post("/api/v1/auth/mfa", body).await.expect(200);
+    (device, session)
 }
 
 /// Has the operator ask for a second factor in a tenant.

@@ -20,6 +20,7 @@ on_both_databases!(
     permissions_on_own_rows_are_marked,
     an_operator_token_opens_the_scope_of_a_member,
     a_tenant_has_a_name_of_its_own,
+    a_first_password_is_ones_own_once_its_owner_has_set_another,
 );
 
 fn new_user(email: &str, roles: &[&str]) -> NewUser {
@@ -218,5 +219,32 @@ async fn a_tenant_has_a_name_of_its_own(backend: Backend) -> Result<()> {
     let mut names: Vec<_> = roles.iter().map(|role| role.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["admin", "manager", "member", "viewer"]);
+    Ok(())
+}
+
+async fn a_first_password_is_ones_own_once_its_owner_has_set_another(
+    backend: Backend,
+) -> Result<()> {
+    const CARL: &str = "carl@example.com";
+    let (world, ann) = World::new(backend).await?;
+    for email in [BOB, CARL] {
+        world.member(ann.tenant_id, email, &["viewer"]).await?;
+    }
+    let accounts = world.accounts();
+    let session = accounts.login(login_of(BOB), request()).await?;
+    let scope = world.scope(&session.access_token).await?;
+    let own = "purple harpsichord";
+    let change = accounts.change_password(&scope, PASSWORD.into(), own.into());
+    change.await?;
+
+    let world = world.made_strict().await?;
+    let bob = Login {
+        password: own.into(),
+        ..login_of(BOB)
+    };
+    let bob = world.accounts().login(bob, request()).await;
+    assert_eq!(code(bob), "second_factor_required");
+    let carl = world.accounts().login(login_of(CARL), request()).await;
+    assert_eq!(code(carl), "password_change_required");
     Ok(())
 }

@@ -224,7 +224,7 @@ impl Accounts {
             })
         });
         match write.await? {
-            Step::Opened(opened) => self.session(opened),
+            Step::Opened(opened, ended) => self.finished(opened, ended),
             Step::Wrong => Err(refused()),
             Step::Asked(more) => Err(more),
             Step::Unknown => Err(second_factor::unknown_challenge()),

@@ -113,7 +113,8 @@ pub(super) async fn use_totp(
     if !totp::is_code(code) {
         return Ok(false);
     }
-    let Some(step) = totp::step_of(&factor.secret, code, core.clock.now()) else {
+    let drift = i64::from(!core.identity.strict);
+    let Some(step) = totp::step_of(&factor.secret, code, core.clock.now(), drift) else {
         return Ok(false);
     };
     let advance =

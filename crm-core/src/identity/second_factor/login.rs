@@ -9,8 +9,9 @@ use super::{TotpSecret, exists, tell};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{ProviderId, TenantId, UserId};
+use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 use crate::identity::account::Accounts;
+use crate::identity::first_password::replace_given;
 use crate::identity::own::Owner;
 use crate::identity::refresh::{Device, Family};
 use crate::identity::session::{self, Session};
@@ -56,7 +57,8 @@ impl Reach {
 
 /// What came of the second step of a login.
 pub(in crate::identity) enum Step {
-    Opened((Family, SecretString)),
+    /// With the sessions that ended with the password that was replaced.
+    Opened((Family, SecretString), Vec<FamilyId>),
     Wrong,
     /// Something more is asked for; what was passed is noted.
     Asked(Error),
@@ -85,11 +87,22 @@ impl Accounts {
             Box::pin(async move { second_step(tx, &core, &finish, opening, &request).await })
         });
         match write.await? {
-            Step::Opened(opened) => self.session(opened),
+            Step::Opened(opened, ended) => self.finished(opened, ended),
             Step::Wrong => Err(wrong_code()),
             Step::Asked(more) => Err(more),
             Step::Unknown => Err(unknown_challenge()),
         }
+    }
+
+    /// The session that a second step opened, once those that ended by it are forgotten.
+    pub(in crate::identity) fn finished(
+        &self,
+        opened: (Family, SecretString),
+        ended: Vec<FamilyId>,
+    ) -> Result<Session> {
+        self.forget(ended);
+        self.core.post.wake();
+        self.session(opened)
     }
 
     /// Makes a secret in the middle of a login, for a user without a second factor whose tenant
@@ -142,14 +155,22 @@ impl Accounts {
 }
 
 /// Begins the second step of a login where one is needed: a factor is set up, or the tenant requires
-/// one.
+/// one. The password whose hash is given takes the place of the present one with the session.
 pub(in crate::identity) async fn challenge(
     tx: &mut Tx<'_>,
     core: &Core,
     (tenant, user): (TenantId, UserId),
     reach: Reach,
+    replacement: Option<String>,
 ) -> Result<Option<Error>> {
-    challenge_by(tx, core, (tenant, user), reach, None).await
+    let awaited = challenge_by(tx, core, (tenant, user), reach, None).await?;
+    if let (Some(Error::SecondFactor { token, .. }), Some(hash)) = (&awaited, replacement) {
+        let keep = Sql::new("UPDATE login_challenges SET password_hash = $1 WHERE hash = $2")
+            .bind(hash, ColumnType::Text)
+            .bind(opaque::hash(token), ColumnType::Bytes);
+        tx.execute(keep).await?;
+    }
+    Ok(awaited)
 }
 
 /// As [`challenge`], for a login that a tenant's provider vouches for; with whether the provider asked
@@ -168,11 +189,13 @@ pub(in crate::identity) async fn challenge_by(
     // A roaming session opens all of the user's tenants, and a choice names them.
     let required = Sql::new(
         "SELECT t.id FROM memberships m JOIN tenants t ON t.id = m.tenant_id \
-         WHERE m.user_id = $1 AND (m.tenant_id = $2 OR $3) AND t.requires_second_factor LIMIT 1",
+         WHERE m.user_id = $1 AND (m.tenant_id = $2 OR $3) AND (t.requires_second_factor OR $4) \
+         LIMIT 1",
     )
     .bind(user, ColumnType::Uuid)
     .bind(tenant, ColumnType::Uuid)
     .bind(reach.roaming || !reach.chosen, ColumnType::Bool)
+    .bind(core.identity.strict, ColumnType::Bool)
     .returns(&[ColumnType::Uuid]);
     // Who shows a passkey elsewhere shows it to be told of their tenants too.
     let asked = with_codes || (passkey && !reach.chosen);
@@ -228,6 +251,8 @@ pub(in crate::identity) struct Waiting {
     email: String,
     /// The tenant's provider that vouched for the first step.
     provider: Option<ProviderId>,
+    /// The hash of the password that takes the place of the present one.
+    replacement: Option<String>,
 }
 
 /// Counts a try of the second step; none for a login that is unknown, late, or was tried too often.
@@ -244,7 +269,7 @@ pub(in crate::identity) async fn try_step(
         "UPDATE login_challenges SET attempts = attempts + 1 \
          WHERE hash = $1 AND expires_at > $2 AND attempts < $3 \
          RETURNING tenant_id, user_id, (SELECT email FROM users WHERE id = user_id), provider_id, \
-         chosen, roaming, passed",
+         chosen, roaming, passed, password_hash",
     )
     .bind(hash.clone(), ColumnType::Bytes)
     .bind(core.clock.now(), ColumnType::Instant)
@@ -257,6 +282,7 @@ pub(in crate::identity) async fn try_step(
         ColumnType::Bool,
         ColumnType::Bool,
         ColumnType::Text,
+        ColumnType::Text,
     ]);
     let Some(mut row) = tx.fetch_optional(attempt).await? else {
         return Ok(None);
@@ -268,7 +294,7 @@ pub(in crate::identity) async fn try_step(
         chosen: row.bool()?,
         roaming: row.bool()?,
     };
-    let passed = row.opt_text()?;
+    let (passed, replacement) = (row.opt_text()?, row.opt_text()?);
     if let Some(provider) = provider
         && !oidc::hold(tx, core, (tenant, provider)).await?
     {
@@ -286,6 +312,7 @@ pub(in crate::identity) async fn try_step(
         user,
         email,
         provider,
+        replacement,
     }))
 }
 
@@ -341,10 +368,15 @@ impl Waiting {
                 Err(error) => return Err(error),
             }
         }
+        let replacement = self.replacement.take();
         let author = self.author(core, request);
         let used = Sql::new("DELETE FROM login_challenges WHERE hash = $1");
         tx.execute(used.bind(self.hash.clone(), ColumnType::Bytes))
             .await?;
+        let ended = match replacement {
+            Some(hash) => replace_given(tx, core, self.user, hash, request).await?,
+            None => Vec::new(),
+        };
         let whose = (self.tenant, self.user);
         device.roaming = self.reach.roaming;
         let device = match self.provider {
@@ -357,7 +389,7 @@ impl Waiting {
         let entity = ("users", Some(self.user.to_string()));
         let after = Some(json!({ "second_factor": how }));
         journal::audit_by(tx, author, "auth.login", entity, None, after).await?;
-        Ok(Step::Opened(opened))
+        Ok(Step::Opened(opened, ended))
     }
 
     /// Notes that only the tenant is missing.

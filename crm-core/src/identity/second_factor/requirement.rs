@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::codes::has_codes;
+use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::identity::account::Accounts;
@@ -12,7 +13,8 @@ use crate::journal;
 use crate::scope::{Permit, Read, Scope, Update};
 
 impl Accounts {
-    /// Whether the tenant lets members in only with a second factor.
+    /// Whether the tenant lets members in only with a second factor, by itself or because
+    /// [all do](crate::Builder::strict_authentication).
     ///
     /// # Errors
     /// [`Error::Forbidden`] for a permit of another object than `members`.
@@ -22,7 +24,8 @@ impl Accounts {
             .bind(scope.tenant(), ColumnType::Uuid)
             .returns(&[ColumnType::Bool]);
         let row = self.core.db.fetch_optional(read).await?;
-        row.ok_or(Error::NotFound)?.bool()
+        let own = row.ok_or(Error::NotFound)?.bool()?;
+        Ok(own || self.core.identity.strict)
     }
 
     /// Lets members in only with a second factor, or without one again. Sessions in the tenant that began
@@ -31,13 +34,20 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Forbidden`] for a permit of another object than `members`; [`Error::Conflict`]
-    /// `second_factor_missing`, `second_factor_required` for a caller whose own session would end.
+    /// `second_factor_missing`, `second_factor_required` for a caller whose own session would end,
+    /// `strict_authentication` where nobody is let in without one.
     pub async fn require_second_factor(
         &self,
         permit: &Permit<Update>,
         required: bool,
     ) -> Result<()> {
         let scope = permit.on("members")?.clone();
+        if self.core.identity.strict && !required {
+            return Err(Error::conflict(
+                "strict_authentication",
+                "this server asks everybody for a second factor, whatever a tenant settles",
+            ));
+        }
         let write = self.core.policy.write(scope.tenant(), move |tx| {
             Box::pin(async move {
                 let set = Sql::new(
@@ -69,6 +79,15 @@ impl Accounts {
         self.forget(write.await?);
         Ok(())
     }
+}
+
+/// Ends the sessions that began without a second factor, now that all need one.
+pub(crate) async fn end_unproven(core: &Core) -> Result<()> {
+    let clock = core.clock.clone();
+    let write = core.db.write(move |tx| {
+        Box::pin(async move { refresh::end(tx, &clock, Ended::EveryUnproven).await })
+    });
+    write.await.map(drop)
 }
 
 /// Refuses to ask for what the caller's own session began without: it would end, and perhaps nobody

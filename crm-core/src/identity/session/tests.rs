@@ -12,6 +12,7 @@ use crate::on_both_databases;
 use crate::testing::Backend;
 
 on_both_databases!(
+    sessions_without_a_second_factor_end_where_one_becomes_needed,
     registering_makes_tenant_user_and_admin_at_once,
     of_racing_registrations_with_one_token_one_succeeds,
     a_registration_that_fails_leaves_no_trace_and_the_token_unused,
@@ -686,4 +687,18 @@ async fn deactivate(world: &World, email: &str) -> Result<()> {
     let update = Sql::new("UPDATE users SET status = 'inactive' WHERE email = $1")
         .bind(email, ColumnType::Text);
     world.execute(update).await
+}
+
+async fn sessions_without_a_second_factor_end_where_one_becomes_needed(
+    backend: Backend,
+) -> Result<()> {
+    let (world, ann) = World::new(backend).await?;
+    let world = world.made_strict().await?;
+    let scope = world.scope(&ann.access_token).await;
+    assert_eq!(code(scope), "token_invalid");
+    let refreshed = world.accounts().refresh(ann.refresh_token, request()).await;
+    assert_eq!(code(refreshed), "token_invalid");
+    let login = world.accounts().login(login_of(ANN), request()).await;
+    assert_eq!(code(login), "second_factor_required");
+    Ok(())
 }

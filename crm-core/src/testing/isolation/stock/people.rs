@@ -83,6 +83,7 @@ pub(in crate::testing::isolation) async fn log_in(
         email: email(crm, user).await?,
         password: SecretString::from(PASSWORD),
         tenant: Some(tenant_name(tenant)),
+        new_password: None,
     };
     crm.accounts().login(input, request()).await
 }
