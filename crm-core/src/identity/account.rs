@@ -129,7 +129,8 @@ impl Accounts {
     }
 
     /// The same, for sessions whose access tokens name no tenant: each request may name one that the
-    /// user is a member of, and is otherwise about the session's active one.
+    /// user is a member of, and is otherwise about the session's active one. The second step of a login
+    /// opens what its first step asked for, however it is called.
     #[must_use]
     pub fn roaming(self) -> Self {
         Self {
