@@ -10,10 +10,10 @@
     reason = "a bench that cannot run has nobody to answer"
 )]
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
-use std::io::{BufRead as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
@@ -26,12 +26,31 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Runtime;
 
-/// As in `crm`.
+/// As in `crm`, and counting.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counting = Counting(mimalloc::MiMalloc);
 
-/// Set for the process that measures memory, to the database.
-const MEMORY_OF: &str = "PERMISSION_BENCH_MEMORY_OF";
+/// Bytes in use. What the allocator keeps for later, and SQLite has of its own, is not the cache's.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting(mimalloc::MiMalloc);
+
+#[expect(
+    unsafe_code,
+    reason = "an allocator is asked so; every call is passed on as it is"
+)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        unsafe { self.0.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { self.0.dealloc(pointer, layout) }
+    }
+}
+
 const TENANTS: usize = 10_000;
 /// Tenants whose members have an access token.
 const TOKENS: usize = 100;
@@ -109,62 +128,26 @@ async fn tokens(crm: &Crm) -> crm_core::Result<Vec<SecretString>> {
         .await
 }
 
-/// Bytes of anonymous memory: the mapped pages of a database file are not the cache's.
-fn anonymous() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.unwrap().trim().strip_suffix("kB").unwrap().trim();
-    kib.parse::<usize>().unwrap() * 1024
-}
-
-/// In a process of its own, which has freed nothing before: fills the cache of a library on the
-/// database with the tenants that standard input names. The first half warms the database's own
-/// caches; the second half is measured.
-async fn print_memory(url: &str) {
+/// Fills the cache of another library on the same database: the first half makes what there is once,
+/// the second half is measured.
+async fn print_memory(url: &str, members: &[(TenantId, UserId)]) {
     let crm = library(url, DatabaseOptions::default()).await.unwrap();
-    let lines = std::io::stdin().lock().lines();
-    let members = lines.map(|line| {
-        let line = line.unwrap();
-        let (tenant, user) = line.split_once(' ').unwrap();
-        (tenant.parse().unwrap(), user.parse().unwrap())
-    });
-    let members: Vec<_> = members.collect();
     let (first, second) = members.split_at(members.len() / 2);
     let mut before = 0;
     for half in [first, second] {
-        before = anonymous();
+        before = IN_USE.load(Ordering::Relaxed);
         for &(tenant, user) in half {
             let scope = testing::scope(&crm, tenant, user, request()).await;
             assert!(scope.unwrap().is_some());
         }
     }
-    let bytes = anonymous().saturating_sub(before) / second.len();
+    let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(before) / second.len();
     println!("memory of a cached tenant with its member: {bytes} bytes (target: 4,096 or less)");
     crm.close().await;
 }
 
-/// Runs this program again to measure memory.
-fn measure_memory(url: &str, members: &[(TenantId, UserId)]) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .env(MEMORY_OF, url)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    for (tenant, user) in members {
-        writeln!(input, "{tenant} {user}").unwrap();
-    }
-    drop(input);
-    assert!(child.wait().unwrap().success());
-}
-
 fn main() {
     let runtime = Runtime::new().unwrap();
-    if let Ok(url) = std::env::var(MEMORY_OF) {
-        return runtime.block_on(print_memory(&url));
-    }
     let options = DatabaseOptions {
         durability: Durability::Off,
         ..DatabaseOptions::default()
@@ -237,6 +220,6 @@ fn main() {
         },
     );
     group.finish();
-    measure_memory(&fixture.url, &members);
+    runtime.block_on(print_memory(&fixture.url, &members));
     criterion.final_summary();
 }
