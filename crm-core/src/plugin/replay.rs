@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::door::TenantDoor;
 use super::kept::{KeptAnswer, KeptInput};
 use super::standing::Standing;
+use super::story::reads_all;
 use super::transcript::{Divergence, Replayer, Transcript};
 use super::version::UNSIGNED;
 use super::{Plugin, Plugins, Run, run, secret, store, version};
@@ -106,9 +107,10 @@ impl Plugins {
             && ended_so
             && i64::try_from(report.usage.fuel) == Ok(recorded.fuel)
             && report.logs == recorded.logs;
+        let shown = reads_all(scope, &plugin.manifest, &recorded);
         Ok(Replay {
             identical: same,
-            divergence,
+            divergence: divergence.map(|one| if shown { one } else { one.untold() }),
             outcome: report.outcome,
             error: report.error,
             fuel: report.usage.fuel,

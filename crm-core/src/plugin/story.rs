@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::kept::KeptInput;
-use super::{OBJECT, Plugin, Plugins, secret, version};
+use super::{Manifest, OBJECT, Plugin, Plugins, Run, secret, version};
 use crate::error::{Error, Result};
 use crate::id::{PluginId, RunId};
 use crate::scope::{Permit, Read, Scope, Update};
@@ -62,13 +62,7 @@ impl Plugins {
         let Some(version) = versions.find(|version| Some(version.sha256) == run.sha256) else {
             return Ok(Err(Withheld::VersionGone));
         };
-        let granted = version.manifest.grants.iter();
-        let mut modules = granted
-            .map(|grant| grant.module.as_str())
-            .chain(run.module.as_deref());
-        let updates = scope.permit::<Update>(OBJECT);
-        let updates = updates.is_ok_and(|permit| permit.on(OBJECT).is_ok());
-        if !updates || !modules.all(|module| reads_all_of(scope, module)) {
+        if !reads_all(scope, &version.manifest, &run) {
             return Ok(Err(Withheld::Rights));
         }
         let Some((_, input, transcript)) = self.details(&plugin, run.id).await? else {
@@ -93,6 +87,16 @@ impl Plugins {
             truncated: transcript.truncated,
         }))
     }
+}
+
+/// Whether the scope may replay this run of a version with this manifest, and reads all that it could
+/// have met.
+pub(super) fn reads_all(scope: &Scope, manifest: &Manifest, run: &Run) -> bool {
+    let granted = manifest.grants.iter().map(|grant| grant.module.as_str());
+    let mut modules = granted.chain(run.module.as_deref());
+    let updates = scope.permit::<Update>(OBJECT);
+    updates.is_ok_and(|permit| permit.on(OBJECT).is_ok())
+        && modules.all(|module| reads_all_of(scope, module))
 }
 
 /// Whether the scope reads every row of the module, with all its fields.

@@ -164,10 +164,21 @@ impl Recorder {
 pub struct Divergence {
     /// The number of the call, from 0.
     pub at: usize,
-    /// What the run asked; absent where it asked nothing more.
+    /// What the run asked; absent where it asked nothing more, and for whom the run's story is withheld.
     pub recorded: Option<Json>,
-    /// What the replay asked; absent where it asked nothing more.
+    /// What the replay asked; absent where it asked nothing more, and for whom the run's story is withheld.
     pub replayed: Option<Json>,
+}
+
+impl Divergence {
+    /// The place alone.
+    pub(super) fn untold(self) -> Self {
+        Self {
+            at: self.at,
+            recorded: None,
+            replayed: None,
+        }
+    }
 }
 
 /// A door that answers from a transcript, and opens nothing.

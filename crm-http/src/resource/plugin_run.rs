@@ -224,10 +224,11 @@ struct Replay {
 struct Divergence {
     /// The number of the call, from 0.
     at: u32,
-    /// What the run asked; null where it asked nothing more.
+    /// What the run asked; null where it asked nothing more, and for whom the run's transcript is withheld.
     #[oai(nullable)]
     recorded: Option<Any<Value>>,
-    /// What the replay asked; null where it asked nothing more.
+    /// What the replay asked; null where it asked nothing more, and for whom the run's transcript is
+    /// withheld.
     #[oai(nullable)]
     replayed: Option<Any<Value>>,
 }

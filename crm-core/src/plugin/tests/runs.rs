@@ -169,6 +169,15 @@ async fn a_replay_names_the_first_call_that_differs(world: World) {
     assert_eq!(divergence.at, 0);
     assert!(divergence.recorded.unwrap().get("get").is_some());
     assert!(divergence.replayed.unwrap().get("list").is_some());
+
+    let member = theatre
+        .member_with(&["plugins.*", "contacts.read:own"])
+        .await;
+    let permit = theatre.world.permit(member, OBJECT).await;
+    let replay = theatre.plugins.replay(&permit, plugin.id, run.id).await;
+    let divergence = replay.unwrap().divergence.unwrap();
+    assert_eq!(divergence.at, 0);
+    assert_eq!((divergence.recorded, divergence.replayed), (None, None));
 }
 
 async fn a_run_that_never_began_is_not_replayed(world: World) {
