@@ -12,7 +12,9 @@
 //!
 //! A rule of a role is about the field that its author meant, never about a later one of the same
 //! name: a field that a condition asks of stays until the role is changed, and no field is declared
-//! by a name that a role still has of one that is gone. So it is with modules and denials.
+//! by a name that a role still has of one that is gone. So it is with modules and denials. API keys'
+//! permissions and plugins' grants are about names alone: they allow, and so end with what they name,
+//! until something is called so again.
 //!
 //! A removed field is gone at once, its values stay: declared again, it has them again. Purging
 //! them is a step of its own. A removed reference is purged before its name is declared again, for

@@ -128,8 +128,8 @@ pub(super) fn returns(old: &FieldType, new: &FieldSpec) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "a removed field `{}` of type {} has values that do not fit this declaration; purge it \
-         first, or declare it as it was",
+        "a removed field `{}` of type {} could have values that do not fit this declaration; purge \
+         it first, or declare it as it was",
         new.name,
         old.name()
     );

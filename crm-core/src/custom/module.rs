@@ -2,9 +2,9 @@
 //!
 //! Their records share one table of the library, and all their fields are custom fields, so that
 //! neither a new module nor a new field makes a table. Permissions, audit, events, endpoints and
-//! everything else follow from the declaration as for any module, and a trash where it says so. Lists of references, state
-//! machines, indexes over several fields and an indexed search belong to modules that the
-//! application declares.
+//! everything else follow from the declaration as for any module, and a trash where it says so. Lists
+//! of references, state machines, indexes over several fields and an indexed search belong to modules
+//! that the application declares.
 
 use std::sync::Arc;
 

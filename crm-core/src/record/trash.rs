@@ -140,8 +140,8 @@ impl Records {
 }
 
 impl Crm {
-    /// Removes for good what was deleted before this moment, in one tenant or in all of them: of the
-    /// tenant's own modules, then of the application's, those first that refer to others.
+    /// Removes for good what was deleted before this moment, in one tenant or in all of them, those
+    /// modules first that refer to others.
     ///
     /// # Errors
     /// Those of the database.
@@ -164,13 +164,9 @@ impl Crm {
         let mut all = Purged::default();
         for tenant in tenants {
             let scope = self.operator_in(tenant, request.clone()).await?;
-            let declared = self.registry().by_dependency().rev();
-            let own = scope.modules().filter(|module| module.is_tenants());
-            let own = referrers_first(own.map(AsRef::as_ref).collect());
-            let modules = own.into_iter().chain(declared.map(AsRef::as_ref));
-            let modules: Vec<&CompiledModule> =
-                modules.filter(|module| module.spec().soft_delete).collect();
-            for module in modules {
+            let modules = referrers_first(scope.modules().map(AsRef::as_ref).collect());
+            let with_trash = modules.iter().filter(|module| module.spec().soft_delete);
+            for module in with_trash {
                 let permit = scope.permit::<Purge>(module.name().as_str())?;
                 let purged = self.records().purge_before(&permit, before).await?;
                 all.removed += purged.removed;
@@ -181,13 +177,13 @@ impl Crm {
     }
 }
 
-/// A tenant's own modules, those first that refer to others of them.
+/// A tenant's modules, those first that refer to others.
 fn referrers_first(mut modules: Vec<&CompiledModule>) -> Vec<&CompiledModule> {
     let mut ordered = Vec::with_capacity(modules.len());
     while !modules.is_empty() {
         let refers = |by: &CompiledModule, to: &Ident| {
-            let mut references = by.custom_references();
-            by.name() != to && references.any(|(_, field)| field.kind.targets().contains(to))
+            let mut fields = by.spec().fields.iter();
+            by.name() != to && fields.any(|field| field.kind.targets().contains(to))
         };
         let is_referred = |one: &CompiledModule| modules.iter().any(|&by| refers(by, one.name()));
         // Of a circle, any.

@@ -16,6 +16,7 @@ mod tenant;
 mod through;
 mod write;
 
+use std::collections::HashSet;
 use std::sync::RwLock;
 
 use bytes::Bytes;
@@ -145,6 +146,7 @@ impl OpenApi {
             }
         }
         module::add_actions(&mut document, modules, offered);
+        number_namesakes(&mut document);
         for_each_operation(&mut document, |_, _, operation| body::declare(operation));
         for_each_operation(&mut document, |_, _, operation| further::declare(operation));
         for_each_operation(&mut document, error::declare);
@@ -170,6 +172,28 @@ fn for_each_operation(
                 visit(path, method, operation);
             }
         }
+    }
+}
+
+/// Modules may be called so that the list of one has the name of another's list under a record: no
+/// declaration is refused for that, so the latter gets a number.
+fn number_namesakes(document: &mut Value) {
+    let mut taken = HashSet::new();
+    for nested in [false, true] {
+        for_each_operation(document, |path, _, operation| {
+            let id = operation.get("operationId").and_then(Value::as_str);
+            let Some(id) = id.filter(|_| path.contains("/{id}/") == nested) else {
+                return;
+            };
+            let mut name = id.to_owned();
+            for number in 2.. {
+                if taken.insert(name.clone()) {
+                    break;
+                }
+                name = format!("{id}_{number}");
+            }
+            operation.insert("operationId".to_owned(), name.into());
+        });
     }
 }
 

@@ -11,6 +11,7 @@ crate::on_both_databases! {
     a_module_that_refers_by_several_fields_is_named_with_one
     who_may_not_see_the_record_or_what_refers_to_it_is_told_nothing
     a_tenants_own_module_is_listed_under_what_it_refers_to
+    no_two_operations_of_a_document_have_one_name
 }
 
 const CALLS: &str = r#"
@@ -234,5 +235,29 @@ async fn a_tenants_own_module_is_listed_under_what_it_refers_to(database: Databa
     }
     let foreign = app.foreign_admin().await;
     assert_eq!(titles(&foreign, &path).await, Err(404));
+    app.close().await;
+}
+
+async fn no_two_operations_of_a_document_have_one_name(database: Database) {
+    let app = App::start(database).await;
+    let title = json!({"name": "title", "type": "text"});
+    let company = json!({"name": "company_id", "type": "reference", "module": "companies"});
+    for (name, field) in [("visits_of_company", title), ("visits", company)] {
+        let module = json!({"name": name, "singular": format!("{name}_one"), "fields": [field]});
+        app.admin.post("/api/v1/modules", module).await.expect(201);
+    }
+    let document = app.admin.get("/openapi.json").await.expect(200);
+    let name = |path: &str| &document["paths"][format!("/api/v1/{path}")]["get"]["operationId"];
+    assert_eq!(name("visits_of_company"), "list_visits_of_company");
+    assert_eq!(name("companies/{id}/visits"), "list_visits_of_company_2");
+    let items = document["paths"].as_object().unwrap().values();
+    let operations = items.flat_map(|item| item.as_object().unwrap().values());
+    let mut ids: Vec<_> = operations
+        .filter_map(|operation| operation["operationId"].as_str())
+        .collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all);
     app.close().await;
 }

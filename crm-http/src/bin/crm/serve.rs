@@ -372,7 +372,9 @@ async fn announce(crm: &Crm, address: SocketAddr) -> Outcome {
         say!(
             "             with it, POST /api/v1/auth/register makes the first tenant and its admin"
         );
-        say!("             good once, for 24 hours; a start without any user prints a new one");
+        say!(
+            "             good once, for 24 hours and while there is no user; the next start prints a new one"
+        );
     }
     Ok(())
 }

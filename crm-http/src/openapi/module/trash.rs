@@ -82,7 +82,7 @@ fn restore(words: &Words<'_>) -> Value {
     let id = format!("restore_{}", words.singular);
     let summary = format!("Restore a deleted {}", words.singular);
     let notes = "This record alone: those that went to the trash with it (`on_delete`) stay there \
-        and are restored one by one; references that its delete \
+        and are restored one by one, and it refers to them there meanwhile; references that its delete \
         cleared stay cleared. Refused as `already_exists` when another record took its unique value \
         meanwhile. ";
     let mut operation = words.operation("delete", id, summary, notes);
@@ -95,8 +95,10 @@ fn restore(words: &Words<'_>) -> Value {
 fn purge(words: &Words<'_>) -> Value {
     let id = format!("purge_{}", words.singular);
     let summary = format!("Remove a deleted {} for good", words.singular);
-    let notes = "Refused as `not_in_trash` for a live record, and as `has_dependents` while others \
-        refer to it, also from the trash. ";
+    let notes = "What refers to it follows `on_delete`: a reference is cleared, records in the trash that \
+        go with it are gone for good, too. Refused as `not_in_trash` for a live record, and as \
+        `has_dependents` while a live record that would go with it refers to it, or, where that \
+        restricts, any. ";
     let mut operation = words.operation("purge", id, summary, notes);
     operation["parameters"] = json!([id_parameter(), if_match(), write::idempotency_key()]);
     operation["responses"] = json!({"204": {"description": "It is gone."}});
