@@ -215,8 +215,9 @@ impl Builder {
     /// - V6.3.3: every member and operator needs a second factor, as where a tenant requires one, and no
     ///   tenant takes that back. Whoever registers gets their session behind it; sessions that began
     ///   without one end with [`build`](Self::build).
-    /// - V6.4.1: a first password that somebody else set is replaced at the first login
-    ///   ([`Login::new_password`](identity::Login::new_password)), and holds for 7 days.
+    /// - V6.4.1: a first password that somebody else sets from now on is replaced at the first login
+    ///   ([`Login::new_password`](identity::Login::new_password)), and holds for 7 days; to replace those
+    ///   set before is their owners' matter.
     /// - V6.5.5: a time-based code is taken of its own 30 seconds alone, not of those beside them.
     /// - V7.5.2: whoever ends other sessions of theirs logged in at most 5 minutes ago.
     ///

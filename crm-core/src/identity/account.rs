@@ -179,7 +179,7 @@ impl Accounts {
             email,
             name,
             hash,
-            given: true,
+            given: self.core.identity.strict,
         };
         let (tenant, roles) = (scope.tenant(), input.roles);
         self.core
@@ -391,7 +391,7 @@ pub(super) struct UserRow {
     pub(super) email: String,
     pub(super) name: String,
     pub(super) hash: String,
-    /// Whether somebody else knows the password.
+    /// Whether somebody else set the password, where the application authenticates strictly.
     pub(super) given: bool,
 }
 

@@ -193,10 +193,8 @@ impl Sessions {
         if scope.session() != Some(id) {
             check_recent(&self.core, scope).await?;
         }
-        match self
-            .finish(scope, Ended::One(id), "auth.session_end")
-            .await?
-        {
+        let told = ("auth.session_end", id.to_string());
+        match self.finish(scope, Ended::One(id), told).await? {
             0 => Err(Error::NotFound),
             _ => Ok(()),
         }
@@ -226,7 +224,8 @@ impl Sessions {
             for session in self.list(scope).await? {
                 if Some(session.id) != kept {
                     let which = Ended::One(session.id);
-                    ended += self.finish(scope, which, "auth.session_end").await?;
+                    let told = ("auth.session_end", session.id.to_string());
+                    ended += self.finish(scope, which, told).await?;
                 }
             }
             return Ok(ended);
@@ -234,7 +233,8 @@ impl Sessions {
         match scope.actor().user() {
             Some(user) => {
                 let which = Ended::OfUser(user, kept);
-                self.finish(scope, which, "auth.session_end").await
+                let told = ("auth.session_end", user.to_string());
+                self.finish(scope, which, told).await
             }
             None => Ok(0),
         }
@@ -311,44 +311,51 @@ impl Sessions {
     /// Ends all sessions of a member in the permit's tenant; answers how many.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the user is no member.
+    /// [`Error::NotFound`] when the user is no member; [`Error::Refused`] `recent_login_required` for the
+    /// caller's own, as [`end`](Self::end).
     pub async fn end_all_of(&self, permit: &Permit<Update>, user: UserId) -> Result<u64> {
         let scope = permit.on(OBJECT)?;
         self.check_member(scope, user).await?;
+        if scope.actor().user() == Some(user) {
+            check_recent(&self.core, scope).await?;
+        }
         let which = Ended::OfMember(scope.tenant(), user, None);
-        self.finish(scope, which, "members.session_end").await
+        let told = ("members.session_end", user.to_string());
+        self.finish(scope, which, told).await
     }
 
     /// Ends one session of a member in the permit's tenant.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the member has no such session there.
+    /// [`Error::NotFound`] when the member has no such session there; [`Error::Refused`]
+    /// `recent_login_required` for another one of the caller's own, as [`end`](Self::end).
     pub async fn end_of(&self, permit: &Permit<Update>, user: UserId, id: FamilyId) -> Result<()> {
         let scope = permit.on(OBJECT)?;
         self.check_member(scope, user).await?;
+        if scope.actor().user() == Some(user) && scope.session() != Some(id) {
+            check_recent(&self.core, scope).await?;
+        }
         let which = Ended::OfMember(scope.tenant(), user, Some(id));
-        match self.finish(scope, which, "members.session_end").await? {
+        let told = ("members.session_end", id.to_string());
+        match self.finish(scope, which, told).await? {
             0 => Err(Error::NotFound),
             _ => Ok(()),
         }
     }
 
-    /// Ends sessions, leaves an audit row when there were any, and forgets them here.
-    async fn finish(&self, scope: &Scope, which: Ended, action: &'static str) -> Result<u64> {
+    /// Ends sessions, leaves an audit row of this action about this entity when there were any, and
+    /// forgets them here.
+    async fn finish(
+        &self,
+        scope: &Scope,
+        which: Ended,
+        (action, entity): (&'static str, String),
+    ) -> Result<u64> {
         let scope = scope.clone();
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let ended = refresh::end(tx, scope.clock(), which).await?;
                 if !ended.is_empty() {
-                    let entity = match which {
-                        Ended::One(id) | Ended::OfMember(_, _, Some(id)) | Ended::InName(_, id) => {
-                            id.to_string()
-                        }
-                        Ended::OfUser(user, _) | Ended::OfMember(_, user, None) => user.to_string(),
-                        Ended::OfOperators(tenant) | Ended::Unproven(tenant) => tenant.to_string(),
-                        Ended::EveryUnproven => PLATFORM.to_string(),
-                        Ended::OfProvider(_, provider, _) => provider.to_string(),
-                    };
                     let entity = ("sessions", Some(entity));
                     let after = json!({ "sessions": ended });
                     journal::audit(tx, &scope, action, entity, None, Some(after)).await?;

@@ -2,7 +2,7 @@
 //!
 //! Where the application authenticates strictly, such a password opens nothing by itself. The login that
 //! is made with it brings one of the user's own, which takes its place with the session, behind the
-//! second factor; and it dies early.
+//! second factor; and it dies early. What was set before the application did so counts as the user's own.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -44,7 +44,7 @@ impl Accounts {
         new: Option<SecretString>,
     ) -> Result<Option<String>> {
         let due = given && self.core.identity.strict;
-        if due {
+        if due || new.is_some() {
             // Failures that were judged at the same time count against what is told here.
             lockout::check(&self.core.db, &self.core.clock, account).await?;
         }

@@ -288,7 +288,7 @@ pub(super) enum Ended {
     OfOperators(TenantId),
     /// Those in a tenant that began without a second factor; roaming ones elsewhere stay out of it.
     Unproven(TenantId),
-    /// Those that began without a second factor, here or at a provider whose word a tenant takes for it.
+    /// Those that began without a second factor, in every tenant.
     EveryUnproven,
     /// Those that a provider vouched for: all, or those of a user.
     OfProvider(TenantId, ProviderId, Option<UserId>),
@@ -337,11 +337,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<
             update("impersonator_id IS NULL AND tenant_id = $3 AND NOT two_factors")
                 .bind(tenant, ColumnType::Uuid)
         }
-        Ended::EveryUnproven => update(
-            "impersonator_id IS NULL AND NOT two_factors AND NOT EXISTS (\
-             SELECT 1 FROM identity_providers p WHERE p.tenant_id = refresh_families.tenant_id \
-             AND p.id = refresh_families.provider_id AND p.trusts_second_factor)",
-        ),
+        Ended::EveryUnproven => update("impersonator_id IS NULL AND NOT two_factors"),
         Ended::OfProvider(tenant, provider, None) => update("tenant_id = $3 AND provider_id = $4")
             .bind(tenant, ColumnType::Uuid)
             .bind(provider, ColumnType::Uuid),

@@ -148,7 +148,8 @@ impl Accounts {
     /// # Errors
     /// [`Error::Invalid`] on `current_password` when it is not; on `password` for one that breaks the
     /// policy or is the current one; [`Error::TooMany`]; [`Error::Conflict`] `not_a_user`,
-    /// `bound_session`, `second_factor_required`.
+    /// `bound_session`, `second_factor_required`, the last also for every session that began without one
+    /// where the application authenticates strictly.
     pub async fn change_password(
         &self,
         scope: &Scope,
@@ -167,11 +168,15 @@ impl Accounts {
         let (device, lifetime) = self.opening(scope.request());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
+                let two_factors = session::passed_two_factors(tx, &scope).await?;
+                if core.identity.strict && !two_factors {
+                    return Err(own::second_factor_required());
+                }
                 set_password(tx, owner.id, hash, owner.hash.as_deref()).await?;
                 let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 let place = (scope.tenant(), owner.id);
                 let opened = session::open(tx, &core.clock, place, lifetime, &device).await?;
-                if session::passed_two_factors(tx, &scope).await? {
+                if two_factors {
                     session::note_two_factors(tx, opened.0.id).await?;
                 }
                 let to = (owner.email.as_str(), owner.name.as_str());

@@ -178,7 +178,7 @@ impl Sessions {
 
     /// End all sessions of a member
     ///
-    /// Those in the caller's tenant. Permission: `members.update`.
+    /// Those in the caller's tenant; one's own as by `DELETE /auth/sessions`. Permission: `members.update`.
     #[oai(
         path = "/members/:user_id/sessions",
         method = "delete",
@@ -213,7 +213,8 @@ impl Sessions {
 
     /// End one session of a member
     ///
-    /// One in the caller's tenant. Permission: `members.update`.
+    /// One in the caller's tenant; of one's own as by `DELETE /auth/sessions/{id}`. Permission:
+    /// `members.update`.
     #[oai(
         path = "/members/:user_id/sessions/:session_id",
         method = "delete",

@@ -257,8 +257,14 @@ async fn a_providers_second_factor_counts_where_the_tenant_says_so(database: Dat
         "name": "trusting", "domains": ["acme.example"], "trusts_second_factor": true,
     });
     let trusting = declare(&app.admin, &provider, trusting).await;
-    require(&app, "acme").await;
     let with_factor = json!({"amr": ["pwd", "otp", "mfa"]});
+    provider.set(|state| state.claims = with_factor.clone());
+    let shown = entered(&app, login(&app, &provider, &trusting).await);
+    provider.set(|state| state.claims = json!({}));
+    let unshown = entered(&app, login(&app, &provider, &trusting).await);
+    require(&app, "acme").await;
+    shown.get("/api/v1/contacts").await.expect(200);
+    assert_eq!(unshown.get("/api/v1/contacts").await.status, 401);
     for (path, claims, status) in [
         (&strict, json!({}), 409),
         (&strict, with_factor.clone(), 409),

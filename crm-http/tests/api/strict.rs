@@ -228,6 +228,13 @@ async fn asvs_7_5_2_other_sessions_end_by_a_login_of_just_now(database: Database
     }
     let everywhere = second.send(Method::POST, "/api/v1/auth/logout-everywhere", None);
     assert_eq!(everywhere.await.problem(), required);
+    // Nor by the right to end those of all members.
+    let me = app.admin.get("/api/v1/auth/me").await.expect(200);
+    let ada = format!(
+        "/api/v1/members/{}/sessions",
+        me["user"]["id"].as_str().unwrap()
+    );
+    assert_eq!(app.admin.delete(&ada).await.problem(), required);
     first.get("/api/v1/auth/me").await.expect(200);
     // One's own ends at any time.
     let own = id(&second, true).await;

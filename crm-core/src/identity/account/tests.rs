@@ -1,11 +1,12 @@
 //! The promises of users and of what they are told about themselves, on both databases.
 
 use anyhow::Result;
+use chrono::TimeDelta;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::identity::Login;
 use crate::identity::fixture::*;
+use crate::identity::{Login, PasswordCost};
 use crate::on_both_databases;
 use crate::testing::Backend;
 
@@ -20,7 +21,7 @@ on_both_databases!(
     permissions_on_own_rows_are_marked,
     an_operator_token_opens_the_scope_of_a_member,
     a_tenant_has_a_name_of_its_own,
-    a_first_password_is_ones_own_once_its_owner_has_set_another,
+    a_first_password_is_somebody_elses_where_it_was_set_strictly,
 );
 
 fn new_user(email: &str, roles: &[&str]) -> NewUser {
@@ -222,29 +223,41 @@ async fn a_tenant_has_a_name_of_its_own(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-async fn a_first_password_is_ones_own_once_its_owner_has_set_another(
+async fn a_first_password_is_somebody_elses_where_it_was_set_strictly(
     backend: Backend,
 ) -> Result<()> {
     const CARL: &str = "carl@example.com";
+    const DORA: &str = "dora@example.com";
     let (world, ann) = World::new(backend).await?;
-    for email in [BOB, CARL] {
+    world.member(ann.tenant_id, BOB, &["viewer"]).await?;
+    let world = world.made_strict().await?;
+    for email in [CARL, DORA] {
         world.member(ann.tenant_id, email, &["viewer"]).await?;
+        let login = world.accounts().login(login_of(email), request()).await;
+        assert_eq!(code(login), "password_change_required");
     }
+
+    // What its owner has set meanwhile is theirs.
+    let world = world.restarted(PasswordCost::LOWEST).await?;
     let accounts = world.accounts();
-    let session = accounts.login(login_of(BOB), request()).await?;
+    let session = accounts.login(login_of(DORA), request()).await?;
     let scope = world.scope(&session.access_token).await?;
     let own = "purple harpsichord";
     let change = accounts.change_password(&scope, PASSWORD.into(), own.into());
     change.await?;
 
     let world = world.made_strict().await?;
-    let bob = Login {
+    let dora = Login {
         password: own.into(),
-        ..login_of(BOB)
+        ..login_of(DORA)
     };
-    let bob = world.accounts().login(bob, request()).await;
-    assert_eq!(code(bob), "second_factor_required");
+    // Long after seven days, too.
+    world.clock.advance(TimeDelta::days(8));
+    for login in [login_of(BOB), dora] {
+        let login = world.accounts().login(login, request()).await;
+        assert_eq!(code(login), "second_factor_required");
+    }
     let carl = world.accounts().login(login_of(CARL), request()).await;
-    assert_eq!(code(carl), "password_change_required");
+    assert_eq!(code(carl), "invalid_credentials");
     Ok(())
 }

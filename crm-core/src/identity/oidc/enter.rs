@@ -414,6 +414,9 @@ impl Entering {
         }
         let (device, lifetime) = &self.opening;
         let opened = session::open(tx, &core.clock, whose, *lifetime, device).await?;
+        if has_factor {
+            session::note_two_factors(tx, opened.0.id).await?;
+        }
         self.audit(tx, user, "auth.login").await?;
         Ok(Ok(opened))
     }
