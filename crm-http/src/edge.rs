@@ -92,8 +92,8 @@ pub(crate) struct App {
 pub(crate) struct Exchange {
     pub(crate) app: Arc<App>,
     pub(crate) request_id: Arc<str>,
-    /// Who asks, and in which tenant.
-    caller: OnceLock<(Actor, TenantId)>,
+    /// Who asks, who acts in their name if somebody does, and in which tenant.
+    caller: OnceLock<(Actor, Option<Actor>, TenantId)>,
     template: OnceLock<Template>,
     left: OnceLock<Left>,
     /// How long it may take, where its operation says that this is longer than usual.
@@ -146,7 +146,8 @@ impl Exchange {
     /// Notes who asks, and whose data the request is about.
     pub(crate) fn note_caller(&self, scope: &Scope) {
         // A second credential in one request cannot happen; the first would stand.
-        let _ = self.caller.set((scope.actor(), scope.tenant()));
+        let caller = (scope.actor(), scope.impersonator(), scope.tenant());
+        let _ = self.caller.set(caller);
     }
 
     /// Lets the request pass or not, and keeps what is left of the limit for the answer.
@@ -289,8 +290,9 @@ fn log(
         permission = problem.and_then(Problem::permission),
         address = address.filter(|_| problem.is_some()).map(tracing::field::display),
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        actor = caller.map(|(actor, _)| tracing::field::display(actor)),
-        tenant = caller.map(|(_, tenant)| tracing::field::display(tenant)),
+        actor = caller.map(|(actor, ..)| tracing::field::display(actor)),
+        impersonator = caller.and_then(|(_, by, _)| by.map(tracing::field::display)),
+        tenant = caller.map(|(.., tenant)| tracing::field::display(tenant)),
         request_id = &*exchange.request_id,
     );
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tracing::subscriber::{DefaultGuard, set_default};
 
 use crate::app::{App, Caller, Database};
+use crate::impersonation::{acting, id_of};
 
 const ME: &str = "/api/v1/auth/me";
 
@@ -64,17 +65,21 @@ async fn a_refusal_is_one_line_that_says_who_lacked_what(database: Database) {
     let bo = app.member("bo", "viewer").await;
     let (ada, tenant) = who(&app.admin).await;
     let (actor, _) = who(&bo).await;
+    let (by_ada, _) = acting(&app, &id_of(&bo).await).await;
     let before = audited(&app).await;
     let log = Log::default();
     let _listening = log.listen();
 
     bo.get(ME).await.expect(200);
     let line = log.latest();
-    let quiet = ["permission", "address"].map(|name| line.get(name));
+    let quiet = ["permission", "address", "impersonator"].map(|name| line.get(name));
     assert_eq!(
         (&line["actor"], &line["code"], quiet),
-        (&actor, &json!(""), [None; 2])
+        (&actor, &json!(""), [None; 3])
     );
+    by_ada.get(ME).await.expect(200);
+    let line = log.latest();
+    assert_eq!((&line["actor"], &line["impersonator"]), (&actor, &ada));
 
     let body = json!({"name": "key", "role": "viewer"});
     bo.post("/api/v1/api_keys", body).await.expect(403);
