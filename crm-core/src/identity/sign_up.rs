@@ -119,8 +119,9 @@ impl Accounts {
     /// # Errors
     /// [`Error::Refused`] `registration_closed`; [`Error::TooMany`], also for the second registration of
     /// one address within a minute where it is confirmed by mail, whether or not it has an account;
-    /// [`Error::Invalid`] for values that break a rule. Where registration is open, [`Error::Conflict`] `already_exists` for a tenant's
-    /// name and `email_taken` for an address that is known; otherwise neither is told here.
+    /// [`Error::Invalid`] for values that break a rule. Where registration is open, [`Error::Conflict`]
+    /// `already_exists` for a tenant's name and `email_taken` for an address that is known; otherwise
+    /// neither is told here.
     /// [`Error::SecondFactor`] when both are made and the session awaits
     /// [`finish_login`](Self::finish_login), where the application authenticates strictly.
     pub async fn sign_up(&self, input: SignUp, request: RequestContext) -> Result<SignedUp> {

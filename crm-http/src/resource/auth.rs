@@ -177,8 +177,9 @@ impl Auth {
     /// user of an installation needs the setup token that the server printed, and no other credential.
     /// Without one the server decides: 403 `registration_closed`, which is the default; 202 and a mail
     /// with a link for `POST /auth/register/confirm`, the same whether the address has an account or
-    /// not, or 429 when it was registered less than a minute before; or 201 at once, where 409 `email_taken` tells who has an account. Where the server
-    /// authenticates strictly, the session comes after a second step: 401 `second_factor_required`.
+    /// not, or 429 when it was registered less than a minute before; or 201 at once, where 409
+    /// `email_taken` tells who has an account. Where the server authenticates strictly, the session comes
+    /// after a second step: 401 `second_factor_required`.
     #[oai(path = "/register", method = "post", operation_id = "register")]
     async fn register(
         &self,

@@ -60,7 +60,7 @@ Examples:
     /// Take away the second factor of a user who has lost it, and their passkeys
     ///
     /// Make sure that it is the user who asks. Their next login needs the password alone, unless the
-    /// tenant requires a second factor, which they then set up anew.
+    /// tenant requires a second factor or the server authenticates strictly; then they set one up anew.
     ResetSecondFactor {
         /// The e-mail address of the user
         #[arg(long)]
