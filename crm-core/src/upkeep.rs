@@ -27,8 +27,8 @@ use crate::identity;
 const MOST: usize = 256;
 /// Most numbers that one process relies on; the others are counted.
 const MOST_COUNTED: usize = 100_000;
-/// How often to look for what comes due by itself: impersonations that reach their end, registrations
-/// whose links are out of date.
+/// How often to look for what comes due by itself: impersonations that reach their end, sessions that
+/// lack a second factor, logins and registrations that are out of date.
 const EVERY: Duration = Duration::from_secs(60);
 /// How long a sample tells enough.
 const SAMPLED: TimeDelta = TimeDelta::hours(1);
@@ -161,6 +161,8 @@ pub(crate) async fn round(core: &Arc<Core>) -> Result<usize> {
 /// Does what comes due by itself.
 async fn come_due(core: &Core) -> Result<()> {
     identity::tell_expired_impersonations(core).await?;
+    identity::end_unproven(core).await?;
+    identity::forget_late_logins(core).await?;
     identity::forget_late_registrations(core).await
 }
 

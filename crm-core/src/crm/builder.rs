@@ -214,14 +214,16 @@ impl Builder {
     ///
     /// - V6.3.3: every member and operator needs a second factor, as where a tenant requires one, and no
     ///   tenant takes that back. Whoever registers gets their session behind it; sessions that began
-    ///   without one end with [`build`](Self::build).
-    /// - V6.4.1: a first password that somebody else sets from now on is replaced at the first login
-    ///   ([`Login::new_password`](identity::Login::new_password)), and holds for 7 days; to replace those
-    ///   set before is their owners' matter.
+    ///   without one end with [`build`](Self::build), and within a minute where another process opens
+    ///   them that is not strict.
+    /// - V6.4.1: a first password that somebody else set is replaced at the first login
+    ///   ([`Login::new_password`](identity::Login::new_password)), and holds for 7 days; one that let its
+    ///   user in before this was set counts as their own.
     /// - V6.5.5: a time-based code is taken of its own 30 seconds alone, not of those beside them.
     /// - V7.5.2: whoever ends other sessions of theirs logged in at most 5 minutes ago.
     ///
-    /// API keys, tokens of the server's own command line and sessions in another's name go on as they do.
+    /// API keys, tokens of the server's own command line and sessions in another's name go on without a
+    /// second factor.
     pub fn strict_authentication(mut self) -> Self {
         self.identity.strict = true;
         self
@@ -297,9 +299,7 @@ impl Builder {
             clock: self.clock,
         };
         let core = Arc::new(core);
-        if self.identity.strict {
-            identity::end_unproven(&core).await?;
-        }
+        identity::end_unproven(&core).await?;
         identity::follow(&core).await?;
         let mut subscribers = self.subscribers;
         let limits = self.plugin_limits;

@@ -15,6 +15,7 @@ use super::impersonator::Impersonator;
 use super::own::bound_session;
 use super::refresh::{self, Ended};
 use super::second_factor;
+use super::session;
 use super::step_up::check_recent;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql};
@@ -132,24 +133,21 @@ impl Sessions {
         let (core, code) = (self.core.clone(), code.map(str::to_owned));
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                let to = Sql::new(
-                    "SELECT t.id, (t.requires_second_factor OR $4) AND NOT EXISTS (\
-                         SELECT 1 FROM refresh_families f WHERE f.id = $1 AND f.two_factors) \
-                     FROM memberships m \
-                     JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
-                     WHERE m.user_id = $2 AND t.name = $3",
-                )
-                .bind(id, ColumnType::Uuid)
-                .bind(user, ColumnType::Uuid)
-                .bind(name, ColumnType::Text)
-                .bind(core.identity.strict, ColumnType::Bool)
-                .returns(&[ColumnType::Uuid, ColumnType::Bool]);
-                let found = tx.fetch_optional(to).await?;
                 let unknown =
                     || Error::invalid("tenant", "unknown", "You are no member of such a tenant.");
-                let mut found = found.ok_or_else(unknown)?;
-                let tenant = found.uuid()?;
-                match (found.bool()?, code) {
+                let choices = session::choices_in(tx, user).await?;
+                let tenant = session::called(&choices, &name).ok_or_else(unknown)?;
+                let asks = Sql::new(
+                    "SELECT (t.requires_second_factor OR $3) AND NOT EXISTS (\
+                         SELECT 1 FROM refresh_families f WHERE f.id = $1 AND f.two_factors) \
+                     FROM tenants t WHERE t.id = $2",
+                )
+                .bind(id, ColumnType::Uuid)
+                .bind(tenant, ColumnType::Uuid)
+                .bind(core.identity.strict, ColumnType::Bool)
+                .returns(&[ColumnType::Bool]);
+                let asks = tx.fetch_optional(asks).await?;
+                match (asks.ok_or_else(unknown)?.bool()?, code) {
                     (true, Some(code)) => {
                         second_factor::spend(tx, &core, &of, user, &code).await?;
                     }

@@ -2,7 +2,8 @@
 //!
 //! Where the application authenticates strictly, such a password opens nothing by itself. The login that
 //! is made with it brings one of the user's own, which takes its place with the session, behind the
-//! second factor; and it dies early. What was set before the application did so counts as the user's own.
+//! second factor; and it dies early. One that let its user in before the application did so counts as
+//! their own.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};

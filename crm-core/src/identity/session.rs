@@ -22,6 +22,7 @@ use super::setup;
 use super::sign_up::found;
 use super::token::invalid;
 use crate::clock::Clock;
+use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, TenantId, UserId};
@@ -211,16 +212,19 @@ impl Accounts {
                 Box::pin(async move {
                     // Failures that were judged at the same time count against this one too.
                     lockout::check_in(tx, &core.clock, &account).await?;
-                    if !keeps_hash(tx, user.id, hash).await? {
+                    if !keeps_hash(tx, &core, user.id, hash).await? {
                         return Err(invalid_credentials());
                     }
                     if let Some((old, new)) = rehashed {
                         replace_hash(tx, user.id, old, new).await?;
                     }
                     let whose = (tenant, user.id);
-                    // What replaces a password comes from a strict login, which always waits here.
                     if let Some(awaited) = challenge(tx, &core, whose, reach, replacement).await? {
                         return Ok(Err(awaited));
+                    }
+                    // A strict login always waits there, but of who is no member any more.
+                    if core.identity.strict {
+                        return Err(invalid_credentials());
                     }
                     if let Some(which) = which {
                         return Ok(Err(which));
@@ -490,6 +494,12 @@ fn choices_of(user: UserId) -> Sql {
     .returns(&[ColumnType::Uuid, ColumnType::Text])
 }
 
+/// The tenants that a user may log in to.
+pub(super) async fn choices_in(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<Choice>> {
+    let rows = tx.fetch_all(choices_of(user)).await?;
+    rows.into_iter().map(Choice::read).collect()
+}
+
 /// The tenant that a user chooses who has passed the second factor.
 ///
 /// # Errors
@@ -499,8 +509,7 @@ pub(super) async fn choose_in(
     user: UserId,
     named: Option<&str>,
 ) -> Result<TenantId> {
-    let rows = tx.fetch_all(choices_of(user)).await?.into_iter();
-    let mut choices = rows.map(Choice::read).collect::<Result<Vec<_>>>()?;
+    let mut choices = choices_in(tx, user).await?;
     choices.retain(|choice| choice.id != PLATFORM);
     choose(choices, named)
 }
@@ -509,12 +518,12 @@ pub(super) async fn choose_in(
 fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
     let found = match (named.map(str::trim), choices.as_slice()) {
         (_, []) => return Err(invalid_credentials()),
-        (None, [only]) => Some(only),
+        (None, [only]) => Some(only.id),
         (None, _) => None,
         (Some(name), choices) => called(choices, name),
     };
-    if let Some(choice) = found {
-        return Ok(choice.id);
+    if let Some(id) = found {
+        return Ok(id);
     }
     let names: Vec<_> = choices.iter().map(|choice| choice.name.as_str()).collect();
     let code = if named.is_some() {
@@ -528,11 +537,12 @@ fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
 
 /// The one of this name, in any case of its letters: no other tenant gets such a name. Of older ones that
 /// differ in nothing else, the exact one.
-fn called<'c>(choices: &'c [Choice], name: &str) -> Option<&'c Choice> {
+pub(super) fn called(choices: &[Choice], name: &str) -> Option<TenantId> {
     let exact = choices.iter().find(|choice| choice.name == name);
     let alike = |choice: &&Choice| choice.name.eq_ignore_ascii_case(name);
     let mut alike = choices.iter().filter(alike);
-    exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
+    let found = exact.or_else(|| alike.next().filter(|_| alike.next().is_none()));
+    found.map(|choice| choice.id)
 }
 
 /// Begins a session of an active user.
@@ -570,13 +580,21 @@ pub(super) async fn passed_two_factors(tx: &mut Tx<'_>, scope: &Scope) -> Result
 }
 
 /// Whether the password that was judged is the user's still, and stays so until the transaction
-/// ends: a change that commits meanwhile would not know of the session.
-async fn keeps_hash(tx: &mut Tx<'_>, user: UserId, hash: Option<String>) -> Result<bool> {
+/// ends: a change that commits meanwhile would not know of the session. One that somebody else set is
+/// the user's own by its use, unless the application authenticates strictly.
+async fn keeps_hash(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    user: UserId,
+    hash: Option<String>,
+) -> Result<bool> {
     let hold = Sql::new(
-        "UPDATE users SET password_hash = password_hash WHERE id = $1 AND password_hash = $2",
+        "UPDATE users SET password_given_at = CASE WHEN $3 THEN password_given_at END \
+         WHERE id = $1 AND password_hash = $2",
     )
     .bind(user, ColumnType::Uuid)
-    .bind(hash.unwrap_or_default(), ColumnType::Text);
+    .bind(hash.unwrap_or_default(), ColumnType::Text)
+    .bind(core.identity.strict, ColumnType::Bool);
     Ok(tx.execute(hold).await? > 0)
 }
 

@@ -225,7 +225,7 @@ async fn a_tenant_is_named_by_header_or_by_the_session(database: Database) {
     let unknown = named(&unknown, &["acme"]).await;
     assert_eq!(unknown.problem(), (401, "token_invalid".into()));
 
-    let body = json!({"tenant": "globex"});
+    let body = json!({"tenant": "Globex"});
     let moved = app
         .admin
         .post("/api/v1/auth/tenant", body.clone())

@@ -212,13 +212,6 @@ pub(in crate::identity) async fn challenge_by(
         }
     }
     let now = core.clock.now();
-    let ended = Sql::new(
-        "DELETE FROM login_challenges WHERE tenant_id = $1 AND user_id = $2 AND expires_at <= $3",
-    )
-    .bind(tenant, ColumnType::Uuid)
-    .bind(user, ColumnType::Uuid)
-    .bind(now, ColumnType::Instant);
-    tx.execute(ended).await?;
     let token = opaque::generate(&core.clock, CHALLENGE_PREFIX);
     let insert = Sql::new(
         "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id, chosen, \
@@ -237,6 +230,20 @@ pub(in crate::identity) async fn challenge_by(
         enrolled: with_codes || passkey,
         passkey,
     }))
+}
+
+/// Forgets logins whose second step comes too late, and the passwords that they brought.
+pub(crate) async fn forget_late(core: &Core) -> Result<()> {
+    let now = core.clock.now();
+    let late = Sql::new("SELECT hash FROM login_challenges WHERE expires_at <= $1 LIMIT 1")
+        .bind(now, ColumnType::Instant)
+        .returns(&[ColumnType::Bytes]);
+    if core.db.fetch_optional(late).await?.is_none() {
+        return Ok(());
+    }
+    let late = Sql::new("DELETE FROM login_challenges WHERE expires_at <= $1")
+        .bind(now, ColumnType::Instant);
+    core.db.execute(late).await.map(drop)
 }
 
 /// A login that waits for its second step, of which one try has been counted.

@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::identity::account::Accounts;
 use crate::identity::refresh::{self, Ended};
 use crate::identity::{own, passkey, session};
-use crate::journal;
-use crate::scope::{Permit, Read, Scope, Update};
+use crate::journal::{self, Author};
+use crate::platform::PLATFORM;
+use crate::scope::{Actor, Permit, Read, RequestContext, Scope, Update};
 
 impl Accounts {
     /// Whether the tenant lets members in only with a second factor, by itself or because
@@ -81,13 +82,45 @@ impl Accounts {
     }
 }
 
-/// Ends the sessions that began without a second factor, now that all need one.
+/// Where the application authenticates strictly, ends the sessions that began without a second factor:
+/// those of before it did, and what a process that does not has opened since. The platform is told of
+/// how many.
 pub(crate) async fn end_unproven(core: &Core) -> Result<()> {
+    let any = Sql::new(
+        "SELECT id FROM refresh_families \
+         WHERE revoked_at IS NULL AND impersonator_id IS NULL AND NOT two_factors LIMIT 1",
+    )
+    .returns(&[ColumnType::Uuid]);
+    if !core.identity.strict || core.db.fetch_optional(any).await?.is_none() {
+        return Ok(());
+    }
     let clock = core.clock.clone();
+    let request = RequestContext {
+        id: format!("upkeep-{}", clock.new_id().simple()).into(),
+        address: None,
+    };
     let write = core.db.write(move |tx| {
-        Box::pin(async move { refresh::end(tx, &clock, Ended::EveryUnproven).await })
+        Box::pin(async move {
+            let ended = refresh::end(tx, &clock, Ended::EveryUnproven).await?;
+            // Another process may have been first.
+            if !ended.is_empty() {
+                let author = Author {
+                    clock: &clock,
+                    tenant: PLATFORM,
+                    actor: Actor::Operator,
+                    request: &request,
+                };
+                let after = Some(json!({ "second_factor": false, "sessions_ended": ended.len() }));
+                let entity = ("sessions", None);
+                journal::audit_by(tx, author, "auth.session_end", entity, None, after).await?;
+            }
+            Ok(ended)
+        })
     });
-    write.await.map(drop)
+    for id in write.await? {
+        core.identity.live.forget(id);
+    }
+    Ok(())
 }
 
 /// Refuses to ask for what the caller's own session began without: it would end, and perhaps nobody

@@ -700,5 +700,32 @@ async fn sessions_without_a_second_factor_end_where_one_becomes_needed(
     assert_eq!(code(refreshed), "token_invalid");
     let login = world.accounts().login(login_of(ANN), request()).await;
     assert_eq!(code(login), "second_factor_required");
+    let told = world.audited(PLATFORM).await?;
+    assert!(told.iter().any(|action| action == "auth.session_end"));
+
+    // A process that is not strict yet opens another one, which gets no further, and ends soon.
+    let old = world.other_process().await?;
+    let ann = old.accounts().login(login_of(ANN), request()).await?;
+    let scope = world.scope(&ann.access_token).await?;
+    let own = "purple harpsichord";
+    let change = world.accounts();
+    let change = change.change_password(&scope, PASSWORD.into(), own.into());
+    assert_eq!(code(change.await), "second_factor_required");
+    let token = old.accounts().operator_token("ACME", ANN, request());
+    let token = token.await?;
+    world.crm.upkeep_once().await?;
+    assert_eq!(code(world.scope(&ann.access_token).await), "token_invalid");
+    assert_eq!(
+        world.count("SELECT count(*) FROM login_challenges").await?,
+        1
+    );
+    world.clock.advance(TimeDelta::minutes(5));
+    world.crm.upkeep_once().await?;
+    assert_eq!(
+        world.count("SELECT count(*) FROM login_challenges").await?,
+        0
+    );
+    world.scope(&token).await?;
+    old.close().await;
     Ok(())
 }

@@ -121,7 +121,8 @@ pub(super) async fn brand(crm: &Crm, tenant: TenantId, cast: &Cast) -> Result<()
         "UPDATE api_keys SET role_id = (SELECT r.id FROM roles r \
          WHERE r.tenant_id = api_keys.tenant_id AND r.name = 'admin') WHERE tenant_id = ",
         "INSERT INTO login_challenges (hash, tenant_id, user_id, expires_at, provider_id) \
-         SELECT k.hash, k.tenant_id, m.user_id, k.created_at, (SELECT p.id \
+         SELECT k.hash, k.tenant_id, m.user_id, COALESCE((SELECT max(f.expires_at) \
+         FROM refresh_families f WHERE f.tenant_id = k.tenant_id), k.created_at), (SELECT p.id \
          FROM identity_providers p WHERE p.tenant_id = k.tenant_id AND p.name = 'isolation') \
          FROM api_keys k \
          JOIN memberships m ON m.tenant_id = k.tenant_id WHERE m.user_id = \
