@@ -708,11 +708,11 @@ async fn sessions_without_a_second_factor_end_where_one_becomes_needed(
     let ann = old.accounts().login(login_of(ANN), request()).await?;
     let scope = world.scope(&ann.access_token).await?;
     let own = "purple harpsichord";
-    let change = world.accounts();
-    let change = change.change_password(&scope, PASSWORD.into(), own.into());
+    let accounts = world.accounts();
+    let change = accounts.change_password(&scope, PASSWORD.into(), own.into());
     assert_eq!(code(change.await), "second_factor_required");
-    let token = old.accounts().operator_token("ACME", ANN, request());
-    let token = token.await?;
+    let accounts = old.accounts();
+    let token = accounts.operator_token("ACME", ANN, request()).await?;
     world.crm.upkeep_once().await?;
     assert_eq!(code(world.scope(&ann.access_token).await), "token_invalid");
     assert_eq!(
