@@ -213,8 +213,8 @@ impl Sessions {
 
     /// End one session of a member
     ///
-    /// One in the caller's tenant; of one's own as by `DELETE /auth/sessions/{id}`. Permission:
-    /// `members.update`.
+    /// One in the caller's tenant; of one's own as by `DELETE /auth/sessions/{id}`.
+    /// Permission: `members.update`.
     #[oai(
         path = "/members/:user_id/sessions/:session_id",
         method = "delete",
