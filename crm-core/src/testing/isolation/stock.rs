@@ -245,7 +245,6 @@ async fn declare(crm: &Crm, tenant: TenantId) -> Result<()> {
     let spec = json!({
         "name": OWN_MODULE,
         "singular": "isolation_visit",
-        "soft_delete": true,
         "fields": [
             {"name": "day", "type": "date", "sort": true, "required": true},
             {"name": "note", "type": "text", "search": true, "unique": true, "sort": true},
