@@ -223,7 +223,7 @@ async fn a_tenant_is_named_by_header_or_by_the_session(database: Database) {
     assert_eq!(answers.len(), 1, "they tell of no tenant: {answers:?}");
     let unknown = app.with_token(Some("crm_ak_none"));
     let unknown = named(&unknown, &["acme"]).await;
-    assert_eq!(unknown.problem(), (401, "token_invalid".into()));
+    assert_eq!(unknown.problem(), (401, "api_key_invalid".into()));
 
     let body = json!({"tenant": "Globex"});
     let moved = app

@@ -102,7 +102,7 @@ async fn at_07_an_operator_belongs_to_no_tenant_and_logs_in_with_a_second_factor
     let body = json!({"mfa_token": token});
     let enrolled = app.anonymous().post("/api/v1/auth/mfa/enroll", body).await;
     let enrolled = enrolled.expect(200);
-    assert!(enrolled["uri"].as_str().unwrap().contains("/platform:"));
+    assert!(enrolled["uri"].as_str().unwrap().contains("/CRM:"));
     let device = Device::new(&enrolled["secret"]);
     let body = json!({"mfa_token": token, "code": device.code(&app)});
     let session = app
