@@ -5,11 +5,11 @@ type, headers and body.
 """
 
 import argparse
-import contextlib
 import json
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from postgres import Postgres
@@ -27,7 +27,7 @@ CHECKS = (
 def post(url: str, body: dict[str, str], **headers: str) -> dict[str, str]:
     headers["Content-Type"] = "application/json"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)
 
 
@@ -43,8 +43,8 @@ def admin_key(server: Server) -> str:
     return post(f"{api}/api_keys", body, Authorization=authorization)["key"]
 
 
-def fuzz(crm: Path, work: Path, database: str, phases: str, examples: int) -> int:
-    """Runs schemathesis on a new server; answers its exit status."""
+def fuzz(crm: Path, work: Path, database: str, phases: str, examples: int) -> tuple[int, str]:
+    """Runs schemathesis on a new server; answers its exit status and what it printed."""
     work.mkdir(parents=True)
     with Server(crm, work, database) as server:
         command = [
@@ -52,29 +52,39 @@ def fuzz(crm: Path, work: Path, database: str, phases: str, examples: int) -> in
             "--header", f"Authorization: Bearer {admin_key(server)}",
             "--phases", phases, "--max-examples", str(examples), "--seed", "1",
             "--checks", ",".join(CHECKS), "--continue-on-failure", "--warnings", "off",
-            # How fast a busy machine makes up requests says nothing about the answers.
-            "--suppress-health-check", "too_slow",
+            # How fast a busy machine makes up requests, or answers, says nothing about the answers.
+            "--suppress-health-check", "too_slow", "--request-timeout", "120",
         ]
-        return subprocess.run(command, cwd=work).returncode
+        done = subprocess.run(
+            command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return done.returncode, done.stdout
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crm", type=Path, required=True, help="the crm program")
     parser.add_argument("--work", type=Path, required=True, help="a folder that does not exist")
-    parser.add_argument("--examples", type=int, default=15, help="requests of each operation")
+    parser.add_argument("--examples", type=int, default=5, help="requests of each operation")
     # The phase `coverage` goes through tens of thousands of requests: for a quiet hour.
     parser.add_argument("--phases", default="examples,fuzzing", help="those of schemathesis")
     arguments = parser.parse_args()
     crm = arguments.crm.resolve()
 
-    with contextlib.ExitStack() as stack:
-        postgres = stack.enter_context(Postgres())
-        failed = [
-            name
-            for name, database in (("SQLite", "sqlite://crm.db"), ("PostgreSQL", postgres.url))
-            if fuzz(crm, arguments.work / name, database, arguments.phases, arguments.examples)
-        ]
+    failed = []
+    with Postgres() as postgres, ThreadPoolExecutor() as pool:
+        databases = {"SQLite": "sqlite://crm.db", "PostgreSQL": postgres.url}
+        runs = {
+            name: pool.submit(
+                fuzz, crm, arguments.work / name, database, arguments.phases, arguments.examples
+            )
+            for name, database in databases.items()
+        }
+        for name, run in runs.items():
+            status, printed = run.result()
+            print(f"---- {name}\n{printed}", flush=True)
+            if status != 0:
+                failed.append(name)
     if failed:
         print("schemathesis found faults on " + " and ".join(failed))
     return len(failed)

@@ -12,8 +12,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-START_SECONDS = 60
-STOP_SECONDS = 60
+START_SECONDS = 300
+STOP_SECONDS = 120
 
 
 class Server:

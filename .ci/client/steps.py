@@ -10,7 +10,7 @@ from typing import Any
 import crm_client.api
 from crm_client import AuthenticatedClient, Client, models, types
 
-SCORE_SECONDS = 60
+SCORE_SECONDS = 300
 
 
 def operation(name: str) -> Any:

@@ -34,7 +34,7 @@ def main() -> None:
 
     arguments.work.mkdir(parents=True)
     with Server(arguments.crm.resolve(), arguments.work) as server:
-        with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=10) as answer:
+        with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=120) as answer:
             document = json.load(answer)
         openapi_spec_validator.validate(document)
         operations = sum(

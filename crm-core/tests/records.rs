@@ -12,8 +12,8 @@ use crm_core::module::{ModuleSpec, default_modules};
 use crm_core::record::{Count, Direction, Field, Filter, Query, Record, Sort};
 use crm_core::testing::Backend;
 use crm_core::{
-    AuditQuery, Create, Crm, DatabaseOptions, Delete, Durability, Error, Read, RequestContext,
-    Scope, Subscriber, Update, on_both_databases,
+    AuditQuery, Create, Crm, DatabaseOptions, Delete, Error, Read, RequestContext, Scope,
+    Subscriber, Update, on_both_databases,
 };
 use futures::future::BoxFuture;
 use proptest::prelude::*;
@@ -181,10 +181,7 @@ impl Fixture {
         let (clock, _) = Clock::fixed(start, 1);
         let builder = Crm::builder()
             .database(backend.url())
-            .database_options(DatabaseOptions {
-                durability: Durability::Off,
-                ..DatabaseOptions::default()
-            })
+            .database_options(crm_core::testing::database_options())
             .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
             .clock(clock)
             .password_cost(PasswordCost::LOWEST)

@@ -18,8 +18,7 @@ use crm_core::record::{Filter, Query, Record};
 use crm_core::testing::Backend;
 use crm_core::transfer::{Format, ImportMode, ImportOptions, MappingOption, OnError};
 use crm_core::{
-    AuditQuery, Create, Crm, DatabaseOptions, Durability, Error, Read, RequestContext, Scope,
-    Update, on_both_databases,
+    AuditQuery, Create, Crm, Error, Read, RequestContext, Scope, Update, on_both_databases,
 };
 use futures::future::BoxFuture;
 use secrecy::SecretString;
@@ -62,10 +61,7 @@ impl Fixture {
         let (clock, hands) = Clock::fixed(start, 1);
         let mut builder = Crm::builder()
             .database(backend.url())
-            .database_options(DatabaseOptions {
-                durability: Durability::Off,
-                ..DatabaseOptions::default()
-            })
+            .database_options(crm_core::testing::database_options())
             .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
             .clock(clock)
             .password_cost(PasswordCost::LOWEST)

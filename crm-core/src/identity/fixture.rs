@@ -12,7 +12,7 @@ use super::{Accounts, Login, NewUser, PasswordCost, Registration, Session};
 use crate::audit::AuditQuery;
 use crate::clock::{Clock, Fixed};
 use crate::crm::{Builder, Crm};
-use crate::db::{ColumnType, DatabaseOptions, Durability, Sql};
+use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result as CrmResult};
 use crate::id::{TenantId, UserId};
 use crate::scope::{Create, RequestContext, Scope};
@@ -106,10 +106,7 @@ impl World {
     }
 
     fn builder(backend: &Backend, clock: Clock, cost: PasswordCost) -> Builder {
-        let options = DatabaseOptions {
-            durability: Durability::Off,
-            ..Default::default()
-        };
+        let options = crate::testing::database_options();
         Crm::builder()
             .database(backend.url())
             .database_options(options)

@@ -27,6 +27,7 @@ fn builder(backend: &Backend) -> Builder {
     let (clock, _) = Clock::fixed(DateTime::UNIX_EPOCH + TimeDelta::days(20_000), 1);
     Crm::builder()
         .database(backend.url())
+        .database_options(crate::testing::database_options())
         .secret("0123456789abcdef0123456789abcdef".into())
         .clock(clock)
 }

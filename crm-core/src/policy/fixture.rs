@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use secrecy::SecretString;
-use tempfile::TempDir;
 
 use super::{Grants, Subject};
 use crate::crm::Crm;
-use crate::db::{ColumnType, DatabaseOptions, Durability, Sql, Tx};
+use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 use crate::identity::PasswordCost;
 use crate::module::ModuleSpec;
 use crate::scope::{Action, Actor, Permit, RequestContext, Scope};
+use crate::testing::Backend;
 use crate::{clock, member, role, tenant};
 
 /// Declares each test on SQLite and on PostgreSQL.
@@ -42,21 +42,19 @@ pub(crate) struct World {
     pub(crate) manager: UserId,
     pub(crate) member: UserId,
     pub(crate) viewer: UserId,
-    _folder: Option<TempDir>,
+    _backend: Backend,
 }
 
 impl World {
     pub(crate) async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("crm.db").display());
-        Self::open(&url, Some(folder)).await
+        Self::open(Backend::sqlite()).await
     }
 
     pub(crate) async fn postgres() -> Self {
-        Self::open(&crate::testing::postgres::database().await, None).await
+        Self::open(Backend::postgres().await).await
     }
 
-    async fn open(url: &str, folder: Option<TempDir>) -> Self {
+    async fn open(backend: Backend) -> Self {
         let start = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
         let modules = ["contacts", "deals"].map(|name| {
             let singular = name.trim_end_matches('s');
@@ -67,11 +65,8 @@ impl World {
             ModuleSpec::from_toml(&text).unwrap()
         });
         let crm = Crm::builder()
-            .database(url)
-            .database_options(DatabaseOptions {
-                durability: Durability::Off,
-                ..DatabaseOptions::default()
-            })
+            .database(backend.url())
+            .database_options(crate::testing::database_options())
             .clock(clock::Clock::fixed(start, 1).0)
             .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
             .password_cost(PasswordCost::LOWEST)
@@ -86,7 +81,7 @@ impl World {
             manager: UserId(uuid::Uuid::nil()),
             member: UserId(uuid::Uuid::nil()),
             viewer: UserId(uuid::Uuid::nil()),
-            _folder: folder,
+            _backend: backend,
         };
         world.tenant = world.new_tenant("acme").await;
         world.admin = world.new_member(&["admin"]).await;

@@ -32,6 +32,7 @@ async fn what_is_delivered_run_or_sealed_goes_at_its_age_and_nothing_else(
     let (clock, hands) = Clock::fixed(DateTime::UNIX_EPOCH + TimeDelta::days(20_000), 1);
     let crm = Crm::builder()
         .database(backend.url())
+        .database_options(crate::testing::database_options())
         .secret("0123456789abcdef0123456789abcdef".into())
         .clock(clock.clone())
         .modules(default_modules())

@@ -96,6 +96,7 @@ async fn node(backend: &Backend) -> anyhow::Result<(Crm, Arc<Fixed>)> {
     let (clock, hands) = Clock::fixed(start, 1);
     let crm = Crm::builder()
         .database(backend.url())
+        .database_options(crate::testing::database_options())
         .secret("0123456789abcdef0123456789abcdef".into())
         .clock(clock)
         .password_cost(PasswordCost::LOWEST)

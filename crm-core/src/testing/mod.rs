@@ -4,15 +4,27 @@ mod isolation;
 pub mod postgres;
 mod suite;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
 pub use isolation::{IsolationBroken, Leak, isolation_suite};
 pub use suite::{Broken, module_suite};
 use tempfile::TempDir;
 
 use crate::crm::Crm;
+use crate::db::{DatabaseOptions, Durability};
 use crate::error::Result;
 use crate::id::{TenantId, UserId};
 use crate::policy::Subject;
 use crate::scope::{Actor, RequestContext, Scope};
+
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
+
+/// A cluster takes about 100 MB, and 10 MB for every test that runs at the time.
+const ROOM: u64 = 2 << 30;
 
 /// The scope of a user in a tenant as [`Crm::authenticate`] makes it, without a credential; `None`
 /// when they are no active member there.
@@ -36,11 +48,51 @@ pub async fn reads<T>(work: impl Future<Output = T>) -> (T, u64) {
     crate::db::counted::reads(work).await
 }
 
-/// An empty database of one test, gone after it.
+/// How tests open their database: nothing is synced to the disk, and nobody is refused because the
+/// machine is busy.
+pub fn database_options() -> DatabaseOptions {
+    DatabaseOptions {
+        durability: Durability::Off,
+        acquire_timeout: Duration::from_secs(60),
+        ..DatabaseOptions::default()
+    }
+}
+
+/// Where databases live: in memory, when there is room for them.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| match room(MEMORY) {
+        Some(room) if room >= ROOM => MEMORY.into(),
+        _ => std::env::temp_dir(),
+    })
+}
+
+/// The free bytes of a file system; `None` where `df` does not tell.
+fn room(folder: &str) -> Option<u64> {
+    let told = Command::new("df").args(["-Pk", folder]).output().ok()?;
+    let told = String::from_utf8(told.stdout).ok()?;
+    let kibibytes: u64 = told
+        .lines()
+        .nth(1)?
+        .split_whitespace()
+        .nth(3)?
+        .parse()
+        .ok()?;
+    Some(kibibytes << 10)
+}
+
+/// The database of one test, gone behind it.
 #[derive(Debug)]
 pub struct Backend {
     url: String,
-    _directory: Option<TempDir>,
+    _kept: Kept,
+}
+
+/// What is removed with it.
+#[derive(Debug)]
+enum Kept {
+    Folder(#[expect(dead_code, reason = "dropped with the test")] TempDir),
+    Database(#[expect(dead_code, reason = "dropped with the test")] postgres::Database),
 }
 
 impl Backend {
@@ -53,22 +105,23 @@ impl Backend {
         reason = "a test without a place for its database cannot pass"
     )]
     pub fn sqlite() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir_in(folder()).expect("a temporary directory");
         let url = format!("sqlite://{}", directory.path().join("crm.db").display());
         Self {
             url,
-            _directory: Some(directory),
+            _kept: Kept::Folder(directory),
         }
     }
 
-    /// A new database of the test server.
+    /// A new database of the test server, which has the library's tables already.
     ///
     /// # Panics
     /// When there is no server, see [`postgres::url`].
     pub async fn postgres() -> Self {
+        let database = postgres::Database::new().await;
         Self {
-            url: postgres::database().await,
-            _directory: None,
+            url: database.url().to_owned(),
+            _kept: Kept::Database(database),
         }
     }
 

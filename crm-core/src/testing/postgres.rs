@@ -1,8 +1,10 @@
 //! A throwaway PostgreSQL for tests: one cluster per test process, one database per test.
 //!
 //! The cluster listens on a free loopback port with a random password, and trades durability for
-//! speed. (A Unix socket would refuse connections whenever its short backlog is full.) Its watchdog holds a pipe to the test process and removes everything as
-//! soon as that process is gone, even when it was killed.
+//! speed: it lives in memory where there is room, and a new database is a copy of one that was
+//! migrated once. (A Unix socket would refuse connections whenever its short backlog is full.) Its
+//! watchdog holds a pipe to the test process and removes everything as soon as that process is
+//! gone, even when it was killed.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -11,10 +13,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, Sender};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::OnceCell;
 
 use crate::clock::Clock;
+use crate::db::Db;
 
 /// The URL of the test server's maintenance database.
 ///
@@ -39,26 +44,100 @@ pub fn url() -> &'static str {
     })
 }
 
-/// The URL of a new, empty database of the test server.
+/// A database of the test server for one test, removed behind it.
 ///
-/// It vanishes with the cluster; on a server named by `CRM_TEST_POSTGRES` it stays, under a name
-/// that starts with `crm_test_`.
-///
-/// # Panics
-/// When there is no server, or it refuses to create the database.
-pub async fn database() -> String {
-    let name = format!("crm_test_{}", Clock::system().new_id().simple());
-    let create = async {
-        let mut connection = PgConnection::connect(url()).await?;
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut connection)
-            .await?;
-        connection.close().await
-    };
-    if let Err(error) = create.await {
-        panic!("the test server refuses to create a database: {error}");
+/// On a server named by `CRM_TEST_POSTGRES` it is called `crm_test_…`; what a process that ends
+/// leaves behind there stays.
+#[derive(Debug)]
+pub struct Database {
+    name: String,
+    url: String,
+}
+
+impl Database {
+    /// A new one with the tables of this library.
+    ///
+    /// # Panics
+    /// When there is no server, or it refuses to create the database.
+    pub async fn new() -> Self {
+        /// Never removed: the last test may need it.
+        static MIGRATED: OnceCell<String> = OnceCell::const_new();
+        let template = MIGRATED.get_or_init(async || {
+            let database = Self::empty().await;
+            if let Err(error) = migrate(&database.url).await {
+                panic!("the library's tables cannot be made: {error}");
+            }
+            let name = database.name.clone();
+            std::mem::forget(database);
+            name
+        });
+        Self::copy_of(template.await).await
     }
-    with_database(url(), &name)
+
+    /// A new one without the tables.
+    ///
+    /// # Panics
+    /// As [`Database::new`].
+    pub async fn empty() -> Self {
+        Self::copy_of("template1").await
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn copy_of(template: &str) -> Self {
+        let name = format!("crm_test_{}", Clock::system().new_id().simple());
+        if let Err(error) = execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await {
+            panic!("the test server refuses to create a database: {error}");
+        }
+        let url = with_database(url(), &name);
+        Self { name, url }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Without the thread, the database stays until the cluster ends.
+        let _ = remover().send(std::mem::take(&mut self.name));
+    }
+}
+
+/// Removes the databases it is told of, one after another, on a thread of its own: a test that is
+/// over has no runtime left to wait with.
+fn remover() -> &'static Sender<String> {
+    static REMOVER: OnceLock<Sender<String>> = OnceLock::new();
+    REMOVER.get_or_init(|| {
+        let (sender, names) = mpsc::channel::<String>();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            for name in names {
+                let remove = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                // Nobody is left to hear of a server that went away.
+                let _ = runtime.block_on(execute(&remove));
+            }
+            std::io::Result::Ok(())
+        });
+        sender
+    })
+}
+
+async fn execute(statement: &str) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect(url()).await?;
+    sqlx::raw_sql(AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await?;
+    connection.close().await
+}
+
+async fn migrate(url: &str) -> crate::error::Result<()> {
+    let db = Db::open(url, &super::database_options()).await?;
+    db.migrate_up(&Clock::system()).await?;
+    db.close().await;
+    Ok(())
 }
 
 /// The same server, another database.
@@ -88,7 +167,7 @@ impl Cluster {
         )?;
         let directory = tempfile::Builder::new()
             .prefix("crm-pg-")
-            .tempdir()
+            .tempdir_in(super::folder())
             .map_err(|error| format!("No directory for a test server: {error}"))?
             .keep();
         Self::start_in(&programs, directory.clone()).map_err(|reason| {
@@ -211,11 +290,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_database_is_empty_and_another_one() -> anyhow::Result<()> {
-        let (one, other) = (database().await, database().await);
-        assert_ne!(one, other);
-        for url in [one, other] {
-            let mut connection = PgConnection::connect(&url).await?;
+    async fn every_database_is_migrated_another_one_and_gone_behind_its_test() -> anyhow::Result<()>
+    {
+        let (one, other) = (Database::new().await, Database::new().await);
+        assert_ne!(one.url(), other.url());
+        let gone = one.url().to_owned();
+        for database in [one, other] {
+            let mut connection = PgConnection::connect(database.url()).await?;
+            let tenants: i64 = sqlx::query_scalar("SELECT count(*) FROM tenants")
+                .fetch_one(&mut connection)
+                .await?;
+            assert_eq!(tenants, 0);
             sqlx::raw_sql("CREATE TABLE contacts (id bigint)")
                 .execute(&mut connection)
                 .await?;
@@ -223,6 +308,9 @@ mod tests {
                 .fetch_one(&mut connection)
                 .await?;
             assert_eq!(lower, "äé");
+        }
+        while PgConnection::connect(&gone).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         Ok(())
     }

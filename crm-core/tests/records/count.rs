@@ -75,6 +75,7 @@ async fn a_kept_number_is_the_number_of_records_after_every_kind_of_write(
     // Another program on the same database, which counts nothing, is counted all the same.
     let other = Crm::builder()
         .database(it._backend.url())
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .modules(default_modules());
     let other = other.build().await?;

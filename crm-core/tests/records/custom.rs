@@ -763,6 +763,7 @@ async fn a_changed_declaration_keeps_custom_values_and_indexes(
     let start = DateTime::parse_from_rfc3339("2025-02-15T09:30:00Z")?.to_utc();
     let crm = Crm::builder()
         .database(it._backend.url())
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .clock(Clock::fixed(start, 2).0)
         .modules(default_modules())

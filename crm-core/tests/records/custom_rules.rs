@@ -145,6 +145,7 @@ async fn a_name_that_a_role_still_has_of_a_module_is_no_new_modules(
     let start = DateTime::parse_from_rfc3339("2025-02-15T09:30:00Z")?.to_utc();
     let crm = Crm::builder()
         .database(it._backend.url())
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .clock(Clock::fixed(start, 2).0)
         .modules(default_modules())

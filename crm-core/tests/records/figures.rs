@@ -34,6 +34,7 @@ async fn figures_are_kept_until_they_are_too_old_or_somebody_writes(
     let (clock, time) = Clock::fixed(start, 1);
     let crm = Crm::builder()
         .database(backend.url())
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .clock(clock)
         .modules(default_modules())

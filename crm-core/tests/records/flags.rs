@@ -311,6 +311,7 @@ async fn a_text_learns_to_ignore_case_by_a_plan(backend: Backend) -> anyhow::Res
     for (spec, outcome) in [(strict, "ok"), (folding, "already_exists")] {
         let crm = Crm::builder()
             .database(backend.url())
+            .database_options(crm_core::testing::database_options())
             .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
             .modules([spec])
             .build()

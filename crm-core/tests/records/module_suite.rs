@@ -55,10 +55,7 @@ async fn every_built_in_module_keeps_its_promises(backend: Backend) -> anyhow::R
 pub(super) async fn open(backend: &Backend, modules: Vec<ModuleSpec>) -> crm_core::Result<Crm> {
     Crm::builder()
         .database(backend.url())
-        .database_options(DatabaseOptions {
-            durability: Durability::Off,
-            ..DatabaseOptions::default()
-        })
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .password_cost(PasswordCost::LOWEST)
         .modules(modules)

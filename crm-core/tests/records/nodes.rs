@@ -14,6 +14,7 @@ async fn pl_23_a_change_holds_here_at_once_and_on_every_other_node_within_a_seco
     let modules = it.crm.registry().iter().map(|module| module.spec().clone());
     let other = Crm::builder()
         .database(it._backend.url())
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .password_cost(PasswordCost::LOWEST)
         .modules(modules.collect::<Vec<_>>())

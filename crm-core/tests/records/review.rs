@@ -37,6 +37,7 @@ async fn schema(backend: &Backend) -> crm_core::Result<Schema> {
 async fn open(backend: &Backend) -> anyhow::Result<(Crm, TenantId)> {
     let crm = Crm::builder()
         .database(backend.url())
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .modules(default_modules())
         .modules([ModuleSpec::from_toml(JARS)?])

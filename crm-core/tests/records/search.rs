@@ -295,6 +295,7 @@ async fn a_module_gets_its_search_index_and_loses_it_with_records_there(
     let open = async |text: &str| -> anyhow::Result<Crm> {
         let crm = Crm::builder()
             .database(backend.url())
+            .database_options(crm_core::testing::database_options())
             .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
             .modules([ModuleSpec::from_toml(text)?]);
         Ok(crm.build().await?)

@@ -18,9 +18,8 @@ async fn open(backend: &Backend) -> anyhow::Result<Crm> {
     let crm = Crm::builder()
         .database(backend.url())
         .database_options(DatabaseOptions {
-            durability: Durability::Off,
             large_tenant: LARGE,
-            ..DatabaseOptions::default()
+            ..crm_core::testing::database_options()
         })
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .modules([ModuleSpec::from_toml(search::NOTES)?]);

@@ -57,6 +57,7 @@ async fn a_key_of_a_request_survives_a_restart(backend: Backend) -> anyhow::Resu
         let (clock, _) = Clock::fixed(start, seed);
         let builder = Crm::builder()
             .database(backend.url())
+            .database_options(crm_core::testing::database_options())
             .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
             .clock(clock)
             .modules([ModuleSpec::from_toml(THINGS)?]);

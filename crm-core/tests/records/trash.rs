@@ -574,6 +574,7 @@ async fn a_table_gets_a_trash_and_loses_it_only_with_its_data(
         let (clock, _) = Clock::fixed(start, first);
         let builder = Crm::builder()
             .database(backend.url())
+            .database_options(crm_core::testing::database_options())
             .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
             .clock(clock)
             .password_cost(PasswordCost::LOWEST);

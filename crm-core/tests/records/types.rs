@@ -24,10 +24,7 @@ pub(super) async fn open(backend: Backend) -> anyhow::Result<Fixture> {
     let (clock, _) = Clock::fixed(start, 1);
     let crm = Crm::builder()
         .database(backend.url())
-        .database_options(DatabaseOptions {
-            durability: Durability::Off,
-            ..DatabaseOptions::default()
-        })
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .clock(clock)
         .password_cost(PasswordCost::LOWEST)

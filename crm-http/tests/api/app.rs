@@ -6,6 +6,7 @@ use chrono::DateTime;
 use crm_core::clock::{Clock, Fixed};
 use crm_core::identity::{NewUser, PasswordCost};
 use crm_core::module::default_modules;
+use crm_core::testing::Backend;
 use crm_core::{Create, Crm, RequestContext};
 use crm_http::{HttpOptions, ServerLimits, routes, serve_endpoint};
 use reqwest::Method;
@@ -39,7 +40,7 @@ pub(crate) struct App {
     contract: Arc<OnceLock<Contract>>,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
-    _folder: tempfile::TempDir,
+    _backend: Backend,
 }
 
 impl App {
@@ -52,17 +53,17 @@ impl App {
         database: Database,
         more: impl FnOnce(crm_core::Builder) -> crm_core::Builder,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = match database {
-            Database::Sqlite => format!("sqlite://{}", folder.path().join("crm.db").display()),
-            Database::Postgres => crm_core::testing::postgres::database().await,
+        let backend = match database {
+            Database::Sqlite => Backend::sqlite(),
+            Database::Postgres => Backend::postgres().await,
         };
         let start = DateTime::parse_from_rfc3339("2026-01-31T09:30:00Z")
             .unwrap()
             .to_utc();
         let (clock, hands) = Clock::fixed(start, 1);
         let builder = Crm::builder()
-            .database(url)
+            .database(backend.url())
+            .database_options(crm_core::testing::database_options())
             .secret("a secret of the tests, long enough for any of them".into())
             .clock(clock)
             .password_cost(PasswordCost::LOWEST)
@@ -113,7 +114,7 @@ impl App {
             contract,
             stop,
             server,
-            _folder: folder,
+            _backend: backend,
         }
     }
 

@@ -53,6 +53,7 @@ fn request() -> RequestContext {
 async fn library(backend: &Backend, limits: Limits) -> Result<Crm> {
     let crm = Crm::builder()
         .database(backend.url())
+        .database_options(crm_core::testing::database_options())
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .modules(default_modules())
         .plugins(Arc::new(host(limits)));

@@ -150,8 +150,8 @@ mod tests {
 
     #[tokio::test]
     async fn without_its_extensions_postgres_gets_no_search_index_and_no_error() {
-        let url = crate::testing::postgres::database().await;
-        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let database = crate::testing::postgres::Database::empty().await;
+        let mut connection = PgConnection::connect(database.url()).await.unwrap();
         let spec = ModuleSpec::from_toml(NOTES).unwrap();
         let role = format!("plain_{}", std::process::id());
         let begin = format!(

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use super::*;
 use crate::error::Error;
 use crate::module::arbitrary;
+use crate::testing::postgres::Database;
 
 /// A module with a field of every type.
 const THINGS: &str = r#"
@@ -279,9 +280,8 @@ fn the_plan_of_each_kind_of_change() {
 }
 
 /// A PostgreSQL database with one tenant, the module's table and one thing in it.
-async fn postgres() -> PgConnection {
-    let url = crate::testing::postgres::database().await;
-    let mut connection = PgConnection::connect(&url).await.unwrap();
+async fn postgres(empty: &Database) -> PgConnection {
+    let mut connection = PgConnection::connect(empty.url()).await.unwrap();
     let others = "name = 'others'\nsingular = 'other'\nfields = [{ name = 'a', type = 'bool' }]";
     let mut script = vec![
         "CREATE TABLE tenants (id uuid PRIMARY KEY)".to_owned(),
@@ -312,7 +312,8 @@ async fn run_postgres(connection: &mut PgConnection, sql: &str) -> Result<(), sq
 
 #[tokio::test]
 async fn each_kind_of_change_runs_on_both_databases_with_a_row_there() {
-    let mut postgres = postgres().await;
+    let empty = Database::empty().await;
+    let mut postgres = postgres(&empty).await;
     for (title, new) in changes() {
         let mut sqlite = database(&things()).await;
         run(
@@ -338,7 +339,8 @@ async fn each_kind_of_change_runs_on_both_databases_with_a_row_there() {
 
 #[tokio::test]
 async fn a_check_on_postgresql_refuses_what_the_input_rules_refuse() {
-    let mut connection = postgres().await;
+    let empty = Database::empty().await;
+    let mut connection = postgres(&empty).await;
     for (column, literal) in [
         ("version", "0"),
         ("title", "''"),

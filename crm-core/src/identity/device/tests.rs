@@ -278,6 +278,7 @@ async fn a_session_stays_within_its_configured_lifetime(backend: Backend) -> Res
     let (clock, hands) = crate::clock::Clock::fixed(DateTime::UNIX_EPOCH, 1);
     let crm = Crm::builder()
         .database(backend.url())
+        .database_options(crate::testing::database_options())
         .secret("0123456789abcdef0123456789abcdef".into())
         .clock(clock)
         .password_cost(crate::identity::PasswordCost::LOWEST)

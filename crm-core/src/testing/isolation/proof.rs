@@ -13,8 +13,8 @@ use super::stage::Chapter;
 use super::transcript::Said;
 use super::world::{World, leaks};
 use crate::crm::Crm;
+use crate::db::DatabaseOptions;
 use crate::db::seen::{Mutant, conditions};
-use crate::db::{DatabaseOptions, Durability};
 use crate::identity::PasswordCost;
 use crate::module::ModuleSpec;
 use crate::testing::Backend;
@@ -103,10 +103,9 @@ async fn open(backend: &Backend) -> Result<Crm> {
     let builder = Crm::builder()
         .database(backend.url())
         .database_options(DatabaseOptions {
-            durability: Durability::Off,
             // Few records are many, so that the index is used.
             large_tenant: 2,
-            ..DatabaseOptions::default()
+            ..crate::testing::database_options()
         })
         .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
         .password_cost(PasswordCost::LOWEST)

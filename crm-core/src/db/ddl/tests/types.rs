@@ -111,7 +111,8 @@ async fn checks_of_the_further_types_hold_on_sqlite() {
 
 #[tokio::test]
 async fn checks_of_the_further_types_hold_on_postgresql() {
-    let mut connection = postgres().await;
+    let empty = Database::empty().await;
+    let mut connection = postgres(&empty).await;
     let mut script = create_table(&kinds(), Dialect::Postgres);
     script.push(
         "INSERT INTO kinds (tenant_id, id, version, created_at, updated_at)
