@@ -302,7 +302,7 @@ async fn waiting_writes_finish_before_the_database_closes(backend: Backend) -> a
 
 #[tokio::test]
 async fn sqlite_readers_cannot_write() -> anyhow::Result<()> {
-    let backend = Backend::sqlite();
+    let backend = Backend::sqlite().await;
     let db = open(&backend).await?;
     numbers(&db).await?;
     let refused = db

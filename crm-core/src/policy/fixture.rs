@@ -47,7 +47,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn sqlite() -> Self {
-        Self::open(Backend::sqlite()).await
+        Self::open(Backend::sqlite().await).await
     }
 
     pub(crate) async fn postgres() -> Self {

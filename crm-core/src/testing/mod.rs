@@ -12,9 +12,11 @@ use std::time::Duration;
 pub use isolation::{IsolationBroken, Leak, isolation_suite};
 pub use suite::{Broken, module_suite};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
+use crate::clock::Clock;
 use crate::crm::Crm;
-use crate::db::{DatabaseOptions, Durability};
+use crate::db::{DatabaseOptions, Db, Durability};
 use crate::error::Result;
 use crate::id::{TenantId, UserId};
 use crate::policy::Subject;
@@ -81,6 +83,13 @@ fn room(folder: &str) -> Option<u64> {
     Some(kibibytes << 10)
 }
 
+async fn migrate(url: &str) -> Result<()> {
+    let db = Db::open(url, &database_options()).await?;
+    db.migrate_up(&Clock::system()).await?;
+    db.close().await;
+    Ok(())
+}
+
 /// The database of one test, gone behind it.
 #[derive(Debug)]
 pub struct Backend {
@@ -96,7 +105,7 @@ enum Kept {
 }
 
 impl Backend {
-    /// A new SQLite file in a directory of its own.
+    /// A new SQLite file in a directory of its own, which has the library's tables already.
     ///
     /// # Panics
     /// When there is no place for temporary files.
@@ -104,11 +113,20 @@ impl Backend {
         clippy::expect_used,
         reason = "a test without a place for its database cannot pass"
     )]
-    pub fn sqlite() -> Self {
+    pub async fn sqlite() -> Self {
+        static MIGRATED: OnceCell<Vec<u8>> = OnceCell::const_new();
+        let migrated = MIGRATED.get_or_init(async || {
+            let directory = tempfile::tempdir_in(folder()).expect("a temporary directory");
+            let file = directory.path().join("crm.db");
+            let made = migrate(&format!("sqlite://{}", file.display())).await;
+            made.expect("the library's tables");
+            std::fs::read(file).expect("a migrated file")
+        });
         let directory = tempfile::tempdir_in(folder()).expect("a temporary directory");
-        let url = format!("sqlite://{}", directory.path().join("crm.db").display());
+        let file = directory.path().join("crm.db");
+        std::fs::write(&file, migrated.await).expect("room for a database");
         Self {
-            url,
+            url: format!("sqlite://{}", file.display()),
             _kept: Kept::Folder(directory),
         }
     }
@@ -139,7 +157,7 @@ macro_rules! on_both_databases {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() -> anyhow::Result<()> {
-                    super::$name($crate::testing::Backend::sqlite()).await
+                    super::$name($crate::testing::Backend::sqlite().await).await
                 }
             )+
         }

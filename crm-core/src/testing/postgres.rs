@@ -19,7 +19,6 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 
 use crate::clock::Clock;
-use crate::db::Db;
 
 /// The URL of the test server's maintenance database.
 ///
@@ -64,7 +63,7 @@ impl Database {
         static MIGRATED: OnceCell<String> = OnceCell::const_new();
         let template = MIGRATED.get_or_init(async || {
             let database = Self::empty().await;
-            if let Err(error) = migrate(&database.url).await {
+            if let Err(error) = super::migrate(&database.url).await {
                 panic!("the library's tables cannot be made: {error}");
             }
             let name = database.name.clone();
@@ -131,13 +130,6 @@ async fn execute(statement: &str) -> Result<(), sqlx::Error> {
         .execute(&mut connection)
         .await?;
     connection.close().await
-}
-
-async fn migrate(url: &str) -> crate::error::Result<()> {
-    let db = Db::open(url, &super::database_options()).await?;
-    db.migrate_up(&Clock::system()).await?;
-    db.close().await;
-    Ok(())
 }
 
 /// The same server, another database.

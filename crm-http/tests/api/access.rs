@@ -82,6 +82,7 @@ const ANY_CALLER: &[&str] = &[
 ];
 
 /// One operation of the document, ready to be called.
+#[derive(Clone)]
 pub(crate) struct Operation {
     pub(crate) id: String,
     method: Method,
@@ -94,6 +95,7 @@ pub(crate) struct Operation {
     body: Option<Body>,
 }
 
+#[derive(Clone)]
 enum Body {
     Json(Value),
     Bytes(Vec<u8>),
@@ -169,10 +171,9 @@ impl Operation {
 }
 
 /// The operations of the document.
-pub(crate) fn operations(document: &Value) -> Vec<Operation> {
-    let contract = Contract::new(document.clone());
+pub(crate) fn operations(contract: &Contract) -> Vec<Operation> {
     let mut operations = Vec::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
+    for (path, item) in contract.document()["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let content = operation["requestBody"]["content"].as_object();
             let body = content.and_then(|content| content.iter().next());
@@ -287,7 +288,7 @@ crate::on_both_databases! {
 async fn every_operation_refuses_a_caller_without_a_credential(database: Database) {
     let app = start(database).await;
     let ids = something_of_each(&app).await;
-    for operation in operations(app.document()) {
+    for operation in operations(app.contract()) {
         let reply = operation.call(&app.anonymous(), &ids).await;
         let open = OPEN.contains(&operation.id.as_str());
         let refused = reply.body.contains("token_missing");
@@ -309,7 +310,7 @@ async fn every_operation_hides_what_belongs_to_another_tenant(database: Database
         .collect();
     let foreign = app.foreign_admin().await;
     let before = snapshot(&app).await;
-    for operation in operations(app.document())
+    for operation in operations(app.contract())
         .iter()
         .filter(|one| one.names_a_resource() && !OPEN.contains(&one.id.as_str()))
     {
@@ -334,7 +335,7 @@ async fn every_operation_refuses_a_role_that_lacks_the_permission(database: Data
     let app = start(database).await;
     let ids = something_of_each(&app).await;
     let powerless = app.member("nobody", "own role").await;
-    for operation in operations(app.document()) {
+    for operation in operations(app.contract()) {
         let Some(permission) = &operation.permission else {
             continue;
         };
@@ -356,7 +357,7 @@ async fn every_operation_refuses_a_role_that_lacks_the_permission(database: Data
 
 async fn operations_have_unique_ids_and_declare_what_they_need(database: Database) {
     let app = start(database).await;
-    let operations = operations(app.document());
+    let operations = operations(app.contract());
     let mut ids: Vec<&str> = operations
         .iter()
         .map(|operation| operation.id.as_str())

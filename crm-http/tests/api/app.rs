@@ -14,6 +14,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,7 @@ pub(crate) struct App {
     pub(crate) clock: Arc<Fixed>,
     pub(crate) url: String,
     pub(crate) admin: Caller,
-    contract: Arc<OnceLock<Contract>>,
+    contract: Arc<Contract>,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
     _backend: Backend,
@@ -45,7 +46,10 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) async fn start(database: Database) -> Self {
-        Self::with(database, |builder| builder).await
+        /// Made once: half of what a test costs is the document.
+        static STOCK: OnceCell<Arc<Contract>> = OnceCell::const_new();
+        let stock = async |url: String| STOCK.get_or_init(|| contract(url)).await.clone();
+        Self::open(database, |builder| builder, stock).await
     }
 
     /// An application with more to it.
@@ -53,8 +57,16 @@ impl App {
         database: Database,
         more: impl FnOnce(crm_core::Builder) -> crm_core::Builder,
     ) -> Self {
+        Self::open(database, more, contract).await
+    }
+
+    async fn open(
+        database: Database,
+        more: impl FnOnce(crm_core::Builder) -> crm_core::Builder,
+        contract: impl AsyncFnOnce(String) -> Arc<Contract>,
+    ) -> Self {
         let backend = match database {
-            Database::Sqlite => Backend::sqlite(),
+            Database::Sqlite => Backend::sqlite().await,
             Database::Postgres => Backend::postgres().await,
         };
         let start = DateTime::parse_from_rfc3339("2026-01-31T09:30:00Z")
@@ -83,14 +95,12 @@ impl App {
             stop.clone(),
         ));
 
-        let contract = Arc::new(OnceLock::new());
+        let contract = contract(url.clone()).await;
         let mut admin = Caller {
             url: url.clone(),
             token: None,
             contract: contract.clone(),
         };
-        let document = admin.get("/openapi.json").await.json();
-        assert!(contract.set(Contract::new(document)).is_ok());
         let token = crm.ensure_setup_token().await.unwrap().unwrap();
         let session = admin.post(
             "/api/v1/auth/register",
@@ -217,7 +227,7 @@ impl App {
 
     /// What every reply is held against.
     pub(crate) fn contract(&self) -> &Contract {
-        self.contract.get().unwrap()
+        &self.contract
     }
 
     /// Stops the server of an application whose database is closed already.
@@ -240,6 +250,12 @@ impl App {
     }
 }
 
+/// What the application at this URL promises of its replies.
+async fn contract(url: String) -> Arc<Contract> {
+    let reply = client().get(format!("{url}/openapi.json")).send().await;
+    Arc::new(Contract::new(reply.unwrap().json().await.unwrap()))
+}
+
 /// One host for all tests: it reserves address space.
 pub(crate) fn plugin_host() -> Arc<crm_plugins::Host> {
     static HOST: OnceLock<Arc<crm_plugins::Host>> = OnceLock::new();
@@ -252,7 +268,7 @@ pub(crate) fn plugin_host() -> Arc<crm_plugins::Host> {
 pub(crate) struct Caller {
     pub(crate) url: String,
     pub(crate) token: Option<String>,
-    contract: Arc<OnceLock<Contract>>,
+    contract: Arc<Contract>,
 }
 
 impl Caller {
@@ -286,7 +302,7 @@ impl Caller {
     pub(crate) async fn informed(&self) -> Self {
         let document = self.get("/openapi.json").await.expect(200);
         Self {
-            contract: Arc::new(OnceLock::from(Contract::new(document))),
+            contract: Arc::new(Contract::new(document)),
             ..self.clone()
         }
     }
@@ -312,9 +328,7 @@ impl Caller {
             headers,
             body: response.text().await.unwrap(),
         };
-        if let Some(contract) = self.contract.get() {
-            contract.hold(method.as_str(), &path, &reply);
-        }
+        self.contract.hold(method.as_str(), &path, &reply);
         reply
     }
 }

@@ -22,10 +22,8 @@ async fn each_permission_that_an_operation_states_is_needed(database: Database) 
     ids.insert("robot", robot);
     let (mut stated, mut count) = (BTreeSet::new(), 0);
     let further = |operation: &Operation| !operation.further.is_empty();
-    let mut all: Vec<_> = operations(app.document())
-        .into_iter()
-        .filter(further)
-        .collect();
+    let mut all = operations(app.contract());
+    all.retain(further);
     // What one deletes the others need.
     all.sort_by_key(|operation| operation.id.starts_with("delete_"));
     for operation in all {
@@ -35,9 +33,7 @@ async fn each_permission_that_an_operation_states_is_needed(database: Database) 
         for lacking in needed.iter().map(Some).chain([None]) {
             count += 1;
             let caller = holder(&app, &format!("holder {count}"), &needed, lacking).await;
-            let mut document = operations(app.document()).into_iter();
-            let operation = document.find(|one| one.id == id).unwrap();
-            let asked = asked(operation, lacking, &ids);
+            let asked = asked(operation.clone(), lacking, &ids);
             let reply = asked.call(&caller, &ids).await;
             match lacking {
                 // Whose job it is, is not told.

@@ -141,7 +141,7 @@ async fn an_operators_token_opens_no_tenants_data(database: Database) {
     app.admin.post("/api/v1/roles", body).await.expect(201);
     let powerless = app.member("nobody", "nothing").await;
     let ops = operator(&app, OPS, &everything()).await;
-    for operation in access::operations(app.document()) {
+    for operation in access::operations(app.contract()) {
         if let Some(permission) = operation.permission() {
             let refused = operation.call(&ops, &ids).await;
             let other = operation.call(&powerless, &ids).await;
@@ -175,7 +175,7 @@ async fn whoever_is_no_operator_finds_no_platform(database: Database) {
         .expect(201);
     let acting = app.with_token(begun["access_token"].as_str());
     let mut seen = 0;
-    for operation in access::operations(app.document()) {
+    for operation in access::operations(app.contract()) {
         if operation.platform.is_none() {
             continue;
         }
@@ -197,7 +197,7 @@ async fn an_operator_does_what_they_hold_and_nothing_else(database: Database) {
     let app = access::start(database).await;
     let ids = access::something_of_each(&app).await;
     let ops = operator(&app, OPS, &["audit.read"]).await;
-    for operation in access::operations(app.document()) {
+    for operation in access::operations(app.contract()) {
         let Some(permission) = &operation.platform else {
             continue;
         };

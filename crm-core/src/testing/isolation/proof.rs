@@ -308,7 +308,7 @@ fn explained(survivors: &[String], redundant: &str) -> Result<()> {
 async fn the_suite_fails_without_any_one_tenant_condition() -> Result<()> {
     let workers = (0..WORKERS).map(|worker| {
         tokio::spawn(async move {
-            let backend = Backend::sqlite();
+            let backend = Backend::sqlite().await;
             let plan = Plan::new(&backend).await?;
             unnoticed(&plan, |at| at % WORKERS == worker).await
         })
@@ -325,7 +325,7 @@ async fn the_suite_fails_without_any_one_tenant_condition() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_tenant_reaches_another_by_any_door() -> Result<()> {
-    let backend = Backend::sqlite();
+    let backend = Backend::sqlite().await;
     let crm = open(&backend).await?;
     super::isolation_suite(&crm).await?;
     // Nothing is left of it.
