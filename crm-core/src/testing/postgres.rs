@@ -289,10 +289,10 @@ mod tests {
         let gone = one.url().to_owned();
         for database in [one, other] {
             let mut connection = PgConnection::connect(database.url()).await?;
-            let tenants: i64 = sqlx::query_scalar("SELECT count(*) FROM tenants")
+            let users: i64 = sqlx::query_scalar("SELECT count(*) FROM users")
                 .fetch_one(&mut connection)
                 .await?;
-            assert_eq!(tenants, 0);
+            assert_eq!(users, 0);
             sqlx::raw_sql("CREATE TABLE contacts (id bigint)")
                 .execute(&mut connection)
                 .await?;
