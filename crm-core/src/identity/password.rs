@@ -130,6 +130,13 @@ impl Passwords {
         self.hashes.load(std::sync::atomic::Ordering::SeqCst)
     }
 
+    /// Every turn: nobody hashes until it is dropped.
+    #[cfg(test)]
+    pub(crate) async fn busy(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
+        let all = self.turns.clone().acquire_many_owned(HASHES_AT_ONCE as u32);
+        all.await.map_err(Error::internal)
+    }
+
     /// Judges a new password; see [`PasswordPolicy::check`].
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! What the access log tells of refusals, which leave no entry in the audit log: whoever floods the server
 //! with them would make its chain grow.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use crm_http::HttpOptions;
 use serde_json::{Value, json};
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::subscriber::set_global_default;
 
 use crate::app::{App, Caller, Database};
 use crate::impersonation::{acting, id_of};
@@ -17,13 +18,16 @@ crate::on_both_databases! {
     a_refusal_is_one_line_that_says_who_lacked_what
 }
 
-/// What is logged on this thread, which the server runs on too.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What was logged on this thread, which the server runs on too, since it listens.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOG.with_borrow_mut(|log| log.as_mut().map(|log| log.extend_from_slice(bytes)));
         Ok(bytes.len())
     }
 
@@ -34,15 +38,23 @@ impl io::Write for Log {
 
 impl Log {
     /// Listens in the form that `crm serve` has for machines.
-    fn listen(&self) -> DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
-        set_default(subscriber.with_writer(move || log.clone()).finish())
+    ///
+    /// One subscriber hears all threads: were there one for each test, the first thread to come by
+    /// a line, which may have none, would decide for all whether it is of interest.
+    fn listen() -> Self {
+        static HEARD: Once = Once::new();
+        HEARD.call_once(|| {
+            let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
+            let subscriber = subscriber.with_writer(|| Self).finish();
+            set_global_default(subscriber).unwrap();
+        });
+        LOG.set(Some(Vec::new()));
+        Self
     }
 
     /// The latest line of a request.
     fn latest(&self) -> Value {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let text = LOG.with_borrow(|log| String::from_utf8(log.clone().unwrap()).unwrap());
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
         let mut requests = lines.filter(|line: &Value| line["target"] == "crm::access");
         requests.next_back().unwrap()
@@ -67,8 +79,7 @@ async fn a_refusal_is_one_line_that_says_who_lacked_what(database: Database) {
     let (actor, _) = who(&bo).await;
     let (by_ada, _) = acting(&app, &id_of(&bo).await).await;
     let before = audited(&app).await;
-    let log = Log::default();
-    let _listening = log.listen();
+    let log = Log::listen();
 
     bo.get(ME).await.expect(200);
     let line = log.latest();
