@@ -273,7 +273,9 @@ impl Call {
             module: module.clone(),
             below,
         });
-        if !methods.contains(request.method()) {
+        // What is not there knows no methods: it is not found, whatever is asked of it.
+        let there = !matches!(target, Target::Nothing);
+        if there && !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
         let scope = match scope {
