@@ -268,14 +268,15 @@ impl Call {
         let crm = &exchange.app.crm;
         let children = |segment: &str| Children::named(crm, scope.as_ref(), &module, segment);
         let target = Target::of(&module, below.as_deref(), children);
+        let nested = below.is_some_and(|below| below.contains('/'));
         let (methods, below) = target.serves();
         exchange.note_template(Template::Module {
             module: module.clone(),
             below,
         });
-        // What is not there knows no methods: it is not found, whatever is asked of it.
-        let there = !matches!(target, Target::Nothing);
-        if there && !methods.contains(request.method()) {
+        // A path below no record knows no methods: it is not found, whatever is asked of it.
+        let nowhere = nested && matches!(target, Target::Nothing);
+        if !nowhere && !methods.contains(request.method()) {
             return Err(Problem::method_not_allowed(allow(methods.iter())));
         }
         let scope = match scope {
