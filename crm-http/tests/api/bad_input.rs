@@ -125,6 +125,9 @@ async fn protocol_errors_have_the_same_shape(database: Database) {
     ] {
         let reply = app.admin.get(&format!("/api/v1/contacts/{odd}")).await;
         assert_eq!((reply.status, &reply.body), (404, &absent.body), "{odd}");
+        let merge = format!("/api/v1/contacts/{odd}/merge");
+        let reply = app.admin.post(&merge, json!({})).await;
+        assert_eq!(reply.problem(), (404, "not_found".into()), "{merge}");
         let reply = app.admin.get(&format!("/api/v1/roles/{odd}")).await;
         assert_eq!(
             reply.status,
