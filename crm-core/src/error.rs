@@ -36,6 +36,13 @@ impl FieldError {
             message: message.into(),
         }
     }
+
+    /// The same refusal in a larger input: its pointer begins with `prefix`.
+    #[must_use]
+    pub fn under(mut self, prefix: &str) -> Self {
+        self.pointer.insert_str(0, prefix);
+        self
+    }
 }
 
 /// What went wrong, as one of a closed set of kinds.
@@ -165,11 +172,9 @@ impl Error {
     #[must_use]
     pub fn under(self, prefix: &str) -> Self {
         match self {
-            Self::Invalid(mut refused) => {
-                for field in &mut refused {
-                    field.pointer.insert_str(0, prefix);
-                }
-                Self::Invalid(refused)
+            Self::Invalid(refused) => {
+                let refused = refused.into_iter().map(|field| field.under(prefix));
+                Self::Invalid(refused.collect())
             }
             Self::Refused(refusal) => Self::Refused(refusal.under(prefix)),
             error => error,

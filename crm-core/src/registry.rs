@@ -61,10 +61,8 @@ impl Registry {
         for spec in &specs {
             match crate::module::check(spec) {
                 Err(Error::Invalid(found)) => {
-                    problems.extend(found.into_iter().map(|mut problem| {
-                        problem.pointer = format!("/{}{}", spec.name, problem.pointer);
-                        problem
-                    }))
+                    let module = format!("/{}", spec.name);
+                    problems.extend(found.into_iter().map(|problem| problem.under(&module)));
                 }
                 result => result?,
             }

@@ -242,9 +242,7 @@ fn descend(
 }
 
 fn push(refused: &mut Vec<FieldError>, at: &str, name: &str, code: &'static str, message: &str) {
-    let mut field = FieldError::new(name, code, message);
-    field.pointer.insert_str(0, at);
-    refused.push(field);
+    refused.push(FieldError::new(name, code, message).under(at));
 }
 
 /// The one rule of `schema` itself that `value` breaks.

@@ -168,11 +168,9 @@ pub(super) fn check_conditions(spec: &ModuleSpec) -> Vec<FieldError> {
                 code: "not_supported",
                 message: "a computed field is made of declared fields alone".to_owned(),
             }],
-            Err(mut refused) => {
-                for problem in &mut refused {
-                    problem.pointer.insert_str(0, &at);
-                }
-                refused
+            Err(refused) => {
+                let refused = refused.into_iter();
+                refused.map(|problem| problem.under(&at)).collect()
             }
         }
     });

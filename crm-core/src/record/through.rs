@@ -222,11 +222,9 @@ impl Filter {
         module: &CompiledModule,
         filter: &Map<String, Json>,
     ) -> Result<Self, Vec<FieldError>> {
-        Self::from_json_for(scope, module, filter).map_err(|mut refused| {
-            for field in &mut refused {
-                field.pointer.insert_str(0, "/filter");
-            }
-            refused
+        Self::from_json_for(scope, module, filter).map_err(|refused| {
+            let refused = refused.into_iter();
+            refused.map(|field| field.under("/filter")).collect()
         })
     }
 

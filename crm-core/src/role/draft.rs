@@ -133,10 +133,10 @@ fn read_permissions(
     for (index, input) in inputs.iter().enumerate() {
         match read_permission(scope, input, stated) {
             Ok(permission) => permissions.push(permission),
-            Err(refused) => errors.extend(refused.into_iter().map(|refused| FieldError {
-                pointer: format!("/permissions/{index}{}", refused.pointer),
-                ..refused
-            })),
+            Err(refused) => {
+                let place = format!("/permissions/{index}");
+                errors.extend(refused.into_iter().map(|refused| refused.under(&place)));
+            }
         }
     }
     permissions.sort_unstable();

@@ -27,11 +27,7 @@ pub(super) fn checked(
     };
     let within = |refused: Vec<FieldError>| -> Vec<FieldError> {
         let refused = refused.into_iter();
-        let refused = refused.map(|refused| FieldError {
-            pointer: format!("/where{}", refused.pointer),
-            ..refused
-        });
-        refused.collect()
+        refused.map(|refused| refused.under("/where")).collect()
     };
     let permission = permission.under(condition);
     if stated.contains(&permission) {
