@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::edge::Exchange;
 use crate::json;
 use crate::problem::Problem;
-use crate::resource::{FIELD_UPDATE, is_declared};
+use crate::resource::{is_declared, is_field_change};
 
 /// A JSON request body that obeys the schema of `T`.
 pub(crate) struct Strict<T>(pub(crate) T);
@@ -111,9 +111,9 @@ fn judge(
     let Some((name, schema)) = resolved(registry, schema) else {
         return;
     };
-    let refuse_unknown: Unknown = match name {
-        FIELD_UPDATE => unknown_of_field,
-        _ => unknown,
+    let refuse_unknown: Unknown = match is_field_change(name) {
+        true => unknown_of_field,
+        false => unknown,
     };
     // A reference with overrides is written as allOf; its parts carry the rules.
     for part in &schema.all_of {

@@ -36,7 +36,7 @@ use crm_core::{Crm, plugin::Plugins};
 use poem_openapi::OpenApi;
 
 pub(crate) use job::job_reply;
-pub(crate) use module::{FIELD_UPDATE, is_declared};
+pub(crate) use module::{is_declared, is_field_change};
 pub(crate) use route::{allow, routes, unreadable_query};
 
 /// The fixed resources of an application with plugins.

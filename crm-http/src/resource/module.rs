@@ -6,7 +6,7 @@ use crm_core::{Create, Crm, DataLoss, Delete, Error, FieldError, Read, Update};
 use poem::Request;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::types::{Any, MaybeUndefined, ToJSON as _};
+use poem_openapi::types::{Any, MaybeUndefined, ToJSON as _, Type as _};
 use poem_openapi::{Object, OpenApi};
 use serde_json::{Value, json};
 
@@ -133,8 +133,10 @@ struct FieldBody {
     on_delete: Option<String>,
 }
 
-/// The schema of [`FieldChangeBody`].
-pub(crate) const FIELD_UPDATE: &str = "ModuleFieldUpdate";
+/// Whether this is the schema of a field's change.
+pub(crate) fn is_field_change(schema: &str) -> bool {
+    FieldChangeBody::name() == schema
+}
 
 /// Whether the declaration of a field may have this member.
 pub(crate) fn is_declared(member: &str) -> bool {
