@@ -1,11 +1,12 @@
-//! Request bodies of the fixed resources: strict JSON whose every refused field is named.
+//! Request bodies of the fixed resources: strict JSON whose every refused field is named, or bytes.
 //!
 //! The schema in the OpenAPI document is the rule that is enforced; there is no second list. A value
 //! that was refused is never repeated in the answer, since it may be a password.
 
+use bytes::Bytes;
 use crm_core::{Error, FieldError};
 use poem::{Request, RequestBody};
-use poem_openapi::payload::{ParsePayload, Payload};
+use poem_openapi::payload::{Binary, ParsePayload, Payload};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::ParseFromJSON;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -68,6 +69,18 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Strict<T> {
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         <Self as ParsePayload>::from_request(request, body).await
+    }
+}
+
+/// A body of bytes in the document. Client generators know this media type, whatever others are taken.
+pub(crate) fn binary(description: &'static str) -> MetaRequest {
+    MetaRequest {
+        description: Some(description),
+        content: vec![MetaMediaType {
+            content_type: <Binary<Bytes> as Payload>::CONTENT_TYPE,
+            schema: <Binary<Bytes> as Payload>::schema_ref(),
+        }],
+        required: true,
     }
 }
 

@@ -10,8 +10,8 @@ use crm_core::{Create, Error, Read, RequestContext, Update};
 use poem::http::header::CONTENT_TYPE;
 use poem::{Request, RequestBody};
 use poem_openapi::param::{Header, Path, Query};
-use poem_openapi::payload::{Binary, Json, Payload};
-use poem_openapi::registry::{MetaMediaType, MetaRequest};
+use poem_openapi::payload::Json;
+use poem_openapi::registry::MetaRequest;
 use poem_openapi::{ApiExtractor, ApiExtractorType, Enum, ExtractParamOptions, Object, OpenApi};
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::credential::{self, Caller, Sender};
 use crate::edge::Exchange;
 use crate::json;
+use crate::payload::binary;
 use crate::problem::Problem;
 use crate::wire::{Accepted, Created, Instant, Tag};
 
@@ -283,14 +284,7 @@ impl<'a> ApiExtractor<'a> for Body {
     type ParamRawType = ();
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(MetaRequest {
-            description: Some("The message, at most 256 KiB, of any media type."),
-            content: vec![MetaMediaType {
-                content_type: <Binary<Bytes> as Payload>::CONTENT_TYPE,
-                schema: <Binary<Bytes> as Payload>::schema_ref(),
-            }],
-            required: true,
-        })
+        Some(binary("The message, at most 256 KiB, of any media type."))
     }
 
     async fn from_request(

@@ -6,8 +6,8 @@ use crm_core::plugin::{self, PluginStatus};
 use crm_core::{Create, Delete, Read, Update};
 use poem::{Request, RequestBody};
 use poem_openapi::param::{Header, Path, Query};
-use poem_openapi::payload::{Binary, Json, Payload};
-use poem_openapi::registry::{MetaMediaType, MetaRequest};
+use poem_openapi::payload::Json;
+use poem_openapi::registry::MetaRequest;
 use poem_openapi::{ApiExtractor, ApiExtractorType, Enum, ExtractParamOptions, Object, OpenApi};
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use super::plugin_version as version;
 use crate::credential::Caller;
 use crate::edge::Exchange;
 use crate::json;
+use crate::payload::binary;
 use crate::problem::Problem;
 use crate::wire::{Created, Instant, NoContent, Tag};
 
@@ -223,15 +224,7 @@ impl<'a> ApiExtractor<'a> for Component {
     type ParamRawType = ();
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(MetaRequest {
-            description: Some("The component."),
-            content: vec![MetaMediaType {
-                // Client generators know this one; see the operation's words for the other.
-                content_type: <Binary<Bytes> as Payload>::CONTENT_TYPE,
-                schema: <Binary<Bytes> as Payload>::schema_ref(),
-            }],
-            required: true,
-        })
+        Some(binary("The component."))
     }
 
     async fn from_request(
