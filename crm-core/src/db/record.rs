@@ -204,20 +204,21 @@ impl Statements {
         query: &Query,
         path: SearchPath,
     ) -> Sql {
-        let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
-        sql.ident(self.module.table());
-        self.conditions(
-            &mut sql,
-            tenant,
-            reach,
-            query.filter.as_ref(),
-            query.search.as_deref().map(|text| (text, path)),
-        );
+        let mut sql = self.counted(tenant, reach, query, path);
         if query.count != Count::Exact {
             sql.push(" LIMIT ").number(u64::from(COUNT_CAP) + 1);
         }
         sql.push(") AS matches");
         sql.returns(&[ColumnType::Int])
+    }
+
+    /// A count of the records that match, as far as their WHERE.
+    fn counted(&self, tenant: TenantId, reach: &Reach, query: &Query, path: SearchPath) -> Sql {
+        let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
+        sql.ident(self.module.table());
+        let search = query.search.as_deref().map(|text| (text, path));
+        self.conditions(&mut sql, tenant, reach, query.filter.as_ref(), search);
+        sql
     }
 
     /// All records that match, in no order.

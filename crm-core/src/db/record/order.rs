@@ -136,10 +136,7 @@ impl Statements {
         query: &Query,
         path: SearchPath,
     ) -> Sql {
-        let mut sql = Sql::new("SELECT count(*) FROM (SELECT 1 AS one FROM ");
-        sql.ident(self.module.table());
-        let search = query.search.as_deref().map(|text| (text, path));
-        self.conditions(&mut sql, tenant, reach, query.filter.as_ref(), search);
+        let mut sql = self.counted(tenant, reach, query, path);
         if let Some(first) = query.order().keys.first() {
             sql.push(" AND ");
             self.folded(&mut sql, first.field);
