@@ -104,7 +104,7 @@ async fn lasting_admins(world: &World) -> usize {
 }
 
 /// Makes `world.admin` the only admin again.
-async fn restore(world: &World) {
+pub(super) async fn restore(world: &World) {
     let (user, tenant, now) = (world.admin, world.tenant, world.crm.clock().now());
     let write = world.crm.core.policy.write(tenant, move |tx| {
         Box::pin(async move {
