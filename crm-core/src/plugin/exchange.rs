@@ -16,7 +16,7 @@ use crate::id::RecordId;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Exchange {
     pub(super) call: Asked,
-    pub(super) answer: Answered,
+    pub(super) answer: KeptAnswer,
 }
 
 /// What a guest asked.
@@ -87,7 +87,7 @@ pub(super) enum Asked {
 /// What it was answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answered {
+pub(super) enum KeptAnswer {
     Nothing,
     Fields(KeptFields),
     Page {
@@ -136,46 +136,46 @@ pub(super) struct KeptRefusal {
 
 /// An answer that has a stored form.
 pub(super) trait Storable: Sized {
-    fn keep(&self) -> Answered;
+    fn keep(&self) -> KeptAnswer;
 
     /// `None` for an answer of another kind.
-    fn give(answer: Answered) -> Option<Self>;
+    fn give(answer: KeptAnswer) -> Option<Self>;
 }
 
 impl Storable for () {
-    fn keep(&self) -> Answered {
-        Answered::Nothing
+    fn keep(&self) -> KeptAnswer {
+        KeptAnswer::Nothing
     }
 
-    fn give(answer: Answered) -> Option<Self> {
-        matches!(answer, Answered::Nothing).then_some(())
+    fn give(answer: KeptAnswer) -> Option<Self> {
+        matches!(answer, KeptAnswer::Nothing).then_some(())
     }
 }
 
 impl Storable for Fields {
-    fn keep(&self) -> Answered {
-        Answered::Fields(keep(self.clone()))
+    fn keep(&self) -> KeptAnswer {
+        KeptAnswer::Fields(keep(self.clone()))
     }
 
-    fn give(answer: Answered) -> Option<Self> {
+    fn give(answer: KeptAnswer) -> Option<Self> {
         match answer {
-            Answered::Fields(fields) => Some(give(fields)),
+            KeptAnswer::Fields(fields) => Some(give(fields)),
             _ => None,
         }
     }
 }
 
 impl Storable for DoorPage {
-    fn keep(&self) -> Answered {
-        Answered::Page {
+    fn keep(&self) -> KeptAnswer {
+        KeptAnswer::Page {
             records: self.records.iter().cloned().map(keep).collect(),
             next_cursor: self.next_cursor.clone(),
         }
     }
 
-    fn give(answer: Answered) -> Option<Self> {
+    fn give(answer: KeptAnswer) -> Option<Self> {
         match answer {
-            Answered::Page {
+            KeptAnswer::Page {
                 records,
                 next_cursor,
             } => Some(Self {
@@ -188,69 +188,69 @@ impl Storable for DoorPage {
 }
 
 impl Storable for String {
-    fn keep(&self) -> Answered {
-        Answered::Text(self.clone())
+    fn keep(&self) -> KeptAnswer {
+        KeptAnswer::Text(self.clone())
     }
 
-    fn give(answer: Answered) -> Option<Self> {
+    fn give(answer: KeptAnswer) -> Option<Self> {
         match answer {
-            Answered::Text(text) => Some(text),
+            KeptAnswer::Text(text) => Some(text),
             _ => None,
         }
     }
 }
 
 impl Storable for Option<Vec<u8>> {
-    fn keep(&self) -> Answered {
-        Answered::Value(self.clone().map(Base64))
+    fn keep(&self) -> KeptAnswer {
+        KeptAnswer::Value(self.clone().map(Base64))
     }
 
-    fn give(answer: Answered) -> Option<Self> {
+    fn give(answer: KeptAnswer) -> Option<Self> {
         match answer {
-            Answered::Value(value) => Some(value.map(|bytes| bytes.0)),
+            KeptAnswer::Value(value) => Some(value.map(|bytes| bytes.0)),
             _ => None,
         }
     }
 }
 
 impl Storable for bool {
-    fn keep(&self) -> Answered {
-        Answered::Removed(*self)
+    fn keep(&self) -> KeptAnswer {
+        KeptAnswer::Removed(*self)
     }
 
-    fn give(answer: Answered) -> Option<Self> {
+    fn give(answer: KeptAnswer) -> Option<Self> {
         match answer {
-            Answered::Removed(removed) => Some(removed),
+            KeptAnswer::Removed(removed) => Some(removed),
             _ => None,
         }
     }
 }
 
 impl Storable for Vec<String> {
-    fn keep(&self) -> Answered {
-        Answered::Keys(self.clone())
+    fn keep(&self) -> KeptAnswer {
+        KeptAnswer::Keys(self.clone())
     }
 
-    fn give(answer: Answered) -> Option<Self> {
+    fn give(answer: KeptAnswer) -> Option<Self> {
         match answer {
-            Answered::Keys(keys) => Some(keys),
+            KeptAnswer::Keys(keys) => Some(keys),
             _ => None,
         }
     }
 }
 
 impl Storable for DoorResponse {
-    fn keep(&self) -> Answered {
-        Answered::Response {
+    fn keep(&self) -> KeptAnswer {
+        KeptAnswer::Response {
             status: self.status,
             headers: self.headers.clone(),
             body: Base64(self.body.to_vec()),
         }
     }
 
-    fn give(answer: Answered) -> Option<Self> {
+    fn give(answer: KeptAnswer) -> Option<Self> {
         match answer {
-            Answered::Response {
+            KeptAnswer::Response {
                 status,
                 headers,
                 body,
@@ -276,17 +276,17 @@ impl Asked {
 }
 
 /// The stored form of what a call came to.
-pub(super) fn answered<T: Storable>(result: &Result<T>) -> Answered {
+pub(super) fn answered<T: Storable>(result: &Result<T>) -> KeptAnswer {
     match result {
         Ok(answer) => answer.keep(),
-        Err(error) => Answered::Error(error.into()),
+        Err(error) => KeptAnswer::Error(error.into()),
     }
 }
 
 /// What a call came to, from its stored form.
-pub(super) fn given<T: Storable>(answer: Answered) -> Option<Result<T>> {
+pub(super) fn given<T: Storable>(answer: KeptAnswer) -> Option<Result<T>> {
     match answer {
-        Answered::Error(error) => Some(Err(error.into())),
+        KeptAnswer::Error(error) => Some(Err(error.into())),
         answer => T::give(answer).map(Ok),
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
-use super::exchange::{Answered, Asked, Exchange, Storable, answered, given};
+use super::exchange::{Asked, Exchange, KeptAnswer, Storable, answered, given};
 use super::kept::{Base64, KeptEnd, keep};
 use crate::error::{Error, Result};
 use crate::hook::{Door, DoorPage, DoorQuery, DoorRequest, DoorResponse, Fields, Mask, Report};
@@ -45,8 +45,8 @@ fn masked(mask: &Mask, exchange: &mut Exchange) -> Result<()> {
         _ => {}
     }
     match &mut exchange.answer {
-        Answered::Response { body, .. } => mask.hide_bytes(&mut body.0),
-        Answered::Value(Some(value)) => mask.hide_bytes(&mut value.0),
+        KeptAnswer::Response { body, .. } => mask.hide_bytes(&mut body.0),
+        KeptAnswer::Value(Some(value)) => mask.hide_bytes(&mut value.0),
         _ => {}
     }
     let mut json = serde_json::to_value(&*exchange).map_err(Error::internal)?;
@@ -243,12 +243,12 @@ impl Replayer {
     }
 
     /// The recorded answer to this call.
-    fn play(&self, call: Asked) -> Result<Answered> {
+    fn play(&self, call: Asked) -> Result<KeptAnswer> {
         let mut state = self.state.lock();
         let recorded = state.left.pop_front();
         let mut asked = Exchange {
             call,
-            answer: Answered::Nothing,
+            answer: KeptAnswer::Nothing,
         };
         // What is larger than any transcript is not in this one.
         if size(&asked).is_some_and(|size| size <= MOST) {
@@ -309,9 +309,9 @@ macro_rules! doors {
                     let told = match &answer {
                         Ok(secret) => {
                             self.tape.lock().mask.learn(name, secret);
-                            Answered::Secret
+                            KeptAnswer::Secret
                         }
-                        Err(error) => Answered::Error(error.into()),
+                        Err(error) => KeptAnswer::Error(error.into()),
                     };
                     self.write(Exchange { call, answer: told });
                     answer
@@ -333,7 +333,7 @@ macro_rules! doors {
                 async move {
                     let call = Asked::Secret { name: name.to_owned() };
                     match self.play(call)? {
-                        Answered::Error(error) => Err(error.into()),
+                        KeptAnswer::Error(error) => Err(error.into()),
                         _ => {
                             let secret = self.secrets.secret(name).await?;
                             self.state.lock().mask.learn(name, &secret);
