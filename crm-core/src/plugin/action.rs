@@ -256,12 +256,9 @@ impl Plugins {
             Err(withdrawn) => ended.report = Report::refused(withdrawn.to_string()),
             Ok(_) => {
                 let input = Input::Action(Arc::new(call));
-                let start = (ended.seed, ended.started_at);
-                let performed = self.perform(standing, input.clone(), start).await?;
-                if let Some(busy) = performed.busy {
+                if let Some(busy) = self.perform(standing, input, &mut ended).await? {
                     return Err(Error::unavailable(busy.to_string()));
                 }
-                ended.performed(performed, input);
             }
         }
         Ok(ended)

@@ -220,9 +220,7 @@ impl Inbox {
             ended.report = Report::refused(withdrawn.to_string());
         } else {
             let input = Input::Webhook(Arc::new(taken.webhook.clone()));
-            let start = (ended.seed, ended.started_at);
-            let performed = self.0.perform(standing, input.clone(), start).await?;
-            ended.performed(performed, input);
+            self.0.perform(standing, input, &mut ended).await?;
         }
         let waited = core.clock.now() - taken.webhook.received_at;
         if may_pass && ended.report.outcome == Outcome::Refused && waited < MOST_WAIT {

@@ -136,10 +136,7 @@ impl Plugins {
             Ok(scope) => {
                 let sight = Sight::new(&scope, module, change, new).await?;
                 let input = Input::Before(Arc::new(sight.shown(module, change)));
-                let start = (ended.seed, ended.started_at);
-                let performed = self.perform(reading, input.clone(), start).await?;
-                busy = performed.busy;
-                ended.performed(performed, input);
+                busy = self.perform(reading, input, &mut ended).await?;
                 if ended.report.outcome == Outcome::Succeeded {
                     let said = ended.report.output.clone();
                     let said = match standing.scope().await {

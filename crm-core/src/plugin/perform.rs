@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::budget::{Budget, Reserved};
 use super::door::TenantDoor;
 use super::lane::{Busy, Lane};
+use super::ledger::Ended;
 use super::rest::Rest;
 use super::standing::Standing;
 use super::transcript::{Recorder, Transcript};
@@ -72,8 +73,21 @@ impl Plugins {
         ended.map_err(Error::internal)?
     }
 
-    /// Runs a plugin on the host.
+    /// Runs a plugin on the host, and notes what became of it; answers why there was no place for it.
     pub(super) async fn perform(
+        &self,
+        standing: Standing,
+        input: Input,
+        ended: &mut Ended,
+    ) -> Result<Option<Busy>> {
+        let start = (ended.seed, ended.started_at);
+        let performed = self.attempt(standing, input.clone(), start).await?;
+        let busy = performed.busy;
+        ended.performed(performed, input);
+        Ok(busy)
+    }
+
+    async fn attempt(
         &self,
         standing: Standing,
         input: Input,

@@ -102,13 +102,10 @@ impl Plugins {
                     self.note_end_of_chain(plugin, event).await?;
                 } else {
                     let input = Input::Event(Arc::new(seen.woken_by(event, &scope)));
-                    let start = (ended.seed, ended.started_at);
-                    let performed = self.perform(standing, input.clone(), start).await?;
-                    if let Some(busy) = performed.busy {
+                    if let Some(busy) = self.perform(standing, input, &mut ended).await? {
                         // The outbox is the longer queue: the event is delivered again.
                         return Err(Error::unavailable(busy.to_string()));
                     }
-                    ended.performed(performed, input);
                 }
             }
         }

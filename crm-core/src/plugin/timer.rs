@@ -328,10 +328,7 @@ impl Timer {
             payload,
         };
         let input = Input::Tick(Arc::new(tick));
-        let start = (ended.seed, ended.started_at);
-        let performed = self.0.perform(standing, input.clone(), start).await?;
-        called.busy = performed.busy.is_some();
-        ended.performed(performed, input);
+        called.busy = self.0.perform(standing, input, ended).await?.is_some();
         Ok(called)
     }
 
