@@ -1,8 +1,8 @@
 //! What modules with a trash promise, and those that require versions.
 
 use super::*;
-use crm_core::record::{Aggregate, Comparison, Expected, Function, Metric, View};
-use crm_core::{Purge, Schema};
+use crm_core::Purge;
+use crm_core::record::{Aggregate, Comparison, Function, Metric};
 
 on_both_databases!(
     a_deleted_record_is_absent_for_every_read_and_write,
@@ -10,16 +10,8 @@ on_both_databases!(
     a_unique_value_is_free_while_its_record_is_in_the_trash,
     a_restored_record_is_what_it_was_with_two_more_versions,
     every_way_in_and_out_leaves_an_audit_row_and_an_event,
-    a_record_that_live_ones_refer_to_is_not_deleted,
-    a_reference_into_the_trash_stays_and_expands_to_null,
     purging_removes_for_good_and_needs_its_own_right,
-    an_old_trash_is_purged_referrers_first_and_what_is_referred_to_stays,
     own_rows_are_all_that_a_member_sees_of_the_trash,
-    hooks_run_around_the_trash_too,
-    racing_references_and_deletes_leave_no_new_reference_into_the_trash,
-    a_table_gets_a_trash_and_loses_it_only_with_its_data,
-    a_module_that_requires_versions_refuses_changes_without_one,
-    fields_of_a_tenant_go_through_the_trash_bulk_writes_and_hooks,
 );
 
 pub(super) const FOLDERS: &str = r#"
@@ -55,7 +47,7 @@ require_version = true
 fields = [{ name = "title", type = "text", required = true, unique = true }]
 "#;
 
-async fn open(backend: Backend) -> anyhow::Result<Fixture> {
+pub(super) async fn open(backend: Backend) -> anyhow::Result<Fixture> {
     let modules = [
         ModuleSpec::from_toml(FOLDERS)?,
         ModuleSpec::from_toml(SHEETS)?,
@@ -65,7 +57,11 @@ async fn open(backend: Backend) -> anyhow::Result<Fixture> {
 }
 
 /// Titles of the trash, as this scope sees it.
-async fn trash(it: &Fixture, scope: &Scope, query: &Query) -> crm_core::Result<Vec<String>> {
+pub(super) async fn trash(
+    it: &Fixture,
+    scope: &Scope,
+    query: &Query,
+) -> crm_core::Result<Vec<String>> {
     let (read, delete) = (
         scope.permit::<Read>("folders")?,
         scope.permit::<Delete>("folders")?,
@@ -75,17 +71,21 @@ async fn trash(it: &Fixture, scope: &Scope, query: &Query) -> crm_core::Result<V
     Ok(page.data.iter().map(title).collect())
 }
 
-fn title(record: &Record) -> String {
+pub(super) fn title(record: &Record) -> String {
     let title = record.get("title").and_then(|title| title.as_text());
     title.unwrap_or_default().to_owned()
 }
 
-async fn restore(it: &Fixture, scope: &Scope, record: &Record) -> crm_core::Result<Record> {
+pub(super) async fn restore(
+    it: &Fixture,
+    scope: &Scope,
+    record: &Record,
+) -> crm_core::Result<Record> {
     let permit = scope.permit::<Delete>(record.module().name().as_str())?;
     it.crm.records().restore(&permit, record.id, None).await
 }
 
-async fn purge(it: &Fixture, scope: &Scope, record: &Record) -> crm_core::Result<()> {
+pub(super) async fn purge(it: &Fixture, scope: &Scope, record: &Record) -> crm_core::Result<()> {
     let permit = scope.permit::<Purge>(record.module().name().as_str())?;
     it.crm.records().purge(&permit, record.id, None).await
 }
@@ -345,77 +345,6 @@ impl Subscriber for Seen {
     }
 }
 
-async fn a_record_that_live_ones_refer_to_is_not_deleted(backend: Backend) -> anyhow::Result<()> {
-    let it = open(backend).await?;
-    let scope = it.operator();
-    let file = it.create(&scope, "folders", json!({"title": "x"})).await?;
-    let sheet = it
-        .create(
-            &scope,
-            "sheets",
-            json!({"title": "y", "folder_id": file.id}),
-        )
-        .await?;
-    assert_eq!(code(it.delete(&scope, &file).await), "has_dependents");
-    it.delete(&scope, &sheet).await?;
-    it.delete(&scope, &file).await?;
-    // The sheet in the trash still refers to it.
-    assert_eq!(code(purge(&it, &scope, &file).await), "has_dependents");
-    // One that refers to itself stands in nobody's way.
-    let own = it
-        .create(&scope, "folders", json!({"title": "own"}))
-        .await?;
-    it.update(&scope, &own, None, json!({"parent_id": own.id}))
-        .await?;
-    it.delete(&scope, &own).await?;
-    purge(&it, &scope, &own).await?;
-    Ok(())
-}
-
-async fn a_reference_into_the_trash_stays_and_expands_to_null(
-    backend: Backend,
-) -> anyhow::Result<()> {
-    let it = open(backend).await?;
-    let scope = it.operator();
-    let file = it.create(&scope, "folders", json!({"title": "x"})).await?;
-    let sheet = it
-        .create(
-            &scope,
-            "sheets",
-            json!({"title": "y", "folder_id": file.id}),
-        )
-        .await?;
-    it.delete(&scope, &sheet).await?;
-    it.delete(&scope, &file).await?;
-    let sheet = restore(&it, &scope, &sheet).await?;
-    let mut view = View::default();
-    let module = it.crm.registry().get("sheets").context("sheets")?;
-    view.expand(&scope, module, ["folder_id"])
-        .map_err(|error| anyhow::anyhow!(error.message))?;
-    let permit = scope.permit::<Read>("sheets")?;
-    let viewed = it
-        .crm
-        .records()
-        .view(&permit, vec![sheet.clone()], &view)
-        .await?;
-    let json = serde_json::to_value(&viewed[0])?;
-    assert_eq!(
-        (&json["folder_id"], &json["folder"]),
-        (&json!(file.id), &Json::Null)
-    );
-    // Other fields change, with the reference as it is.
-    let changed = it
-        .update(
-            &scope,
-            &sheet,
-            None,
-            json!({"title": "z", "folder_id": file.id}),
-        )
-        .await?;
-    assert_eq!(title(&changed), "z");
-    Ok(())
-}
-
 async fn purging_removes_for_good_and_needs_its_own_right(backend: Backend) -> anyhow::Result<()> {
     let it = open(backend).await?;
     let permit = it.operator().permit::<Create>("roles")?;
@@ -446,48 +375,6 @@ async fn purging_removes_for_good_and_needs_its_own_right(backend: Backend) -> a
     Ok(())
 }
 
-async fn an_old_trash_is_purged_referrers_first_and_what_is_referred_to_stays(
-    backend: Backend,
-) -> anyhow::Result<()> {
-    let it = open(backend).await?;
-    let scope = it.operator();
-    let file = |n: i64| json!({"title": format!("file {n}")});
-    let mut files = Vec::new();
-    for n in 0..3 {
-        files.push(it.create(&scope, "folders", file(n)).await?);
-    }
-    let sheet = async |file: &Record| {
-        it.create(
-            &scope,
-            "sheets",
-            json!({"title": "s", "folder_id": file.id}),
-        )
-        .await
-    };
-    let (gone, stays) = (sheet(&files[0]).await?, sheet(&files[1]).await?);
-    for sheet in [&gone, &stays] {
-        it.delete(&scope, sheet).await?;
-    }
-    for file in &files {
-        it.delete(&scope, file).await?;
-    }
-    restore(&it, &scope, &stays).await?;
-    let now = it.crm.clock().now();
-    let none = it
-        .crm
-        .purge_trash(None, now - TimeDelta::days(1), request())
-        .await?;
-    assert_eq!((none.removed, none.kept), (0, 0));
-    let rival = it.crm.tenants().create("Rival", request()).await?.id;
-    let later = now + TimeDelta::days(1);
-    let none = it.crm.purge_trash(Some(rival), later, request()).await?;
-    assert_eq!((none.removed, none.kept), (0, 0));
-    let purged = it.crm.purge_trash(None, later, request()).await?;
-    assert_eq!((purged.removed, purged.kept), (3, 1));
-    assert_eq!(trash(&it, &scope, &Query::default()).await?, ["file 1"]);
-    Ok(())
-}
-
 async fn own_rows_are_all_that_a_member_sees_of_the_trash(backend: Backend) -> anyhow::Result<()> {
     let it = open(backend).await?;
     let (member, _) = it.member("member").await?;
@@ -510,236 +397,5 @@ async fn own_rows_are_all_that_a_member_sees_of_the_trash(backend: Backend) -> a
         "forbidden"
     );
     assert_eq!(code(restore(&it, &member, &other).await), "not_found");
-    Ok(())
-}
-
-async fn hooks_run_around_the_trash_too(backend: Backend) -> anyhow::Result<()> {
-    use crm_core::event::ChangeKind;
-    use crm_core::record::When;
-
-    let modules = [ModuleSpec::from_toml(FOLDERS)?];
-    let it = Fixture::built(backend, |builder| {
-        let refuse = |code: &'static str| crm_core::Refusal::conflict(code, "not this one");
-        builder
-            .modules(modules)
-            .hook("folders", When::Before, ChangeKind::Restored, move |cx| {
-                Box::pin(async move {
-                    assert!(cx.old().is_some_and(|old| old.deleted_at.is_some()));
-                    match cx.record().map(title).as_deref() {
-                        Some("stays") => Err(refuse("stays_deleted").into()),
-                        _ => Ok(()),
-                    }
-                })
-            })
-            .hook("folders", When::After, ChangeKind::Purged, move |_| {
-                Box::pin(async move { Err(refuse("never_purged").into()) })
-            })
-    })
-    .await?;
-    let scope = it.operator();
-    let made = it
-        .create(&scope, "folders", json!({"title": "stays"}))
-        .await?;
-    it.delete(&scope, &made).await?;
-    assert_eq!(code(restore(&it, &scope, &made).await), "stays_deleted");
-    assert_eq!(code(purge(&it, &scope, &made).await), "never_purged");
-    let later = it.crm.clock().now() + TimeDelta::days(1);
-    let purged = it.crm.purge_trash(None, later, request()).await?;
-    assert_eq!((purged.removed, purged.kept), (0, 1));
-    assert_eq!(trash(&it, &scope, &Query::default()).await?, ["stays"]);
-    Ok(())
-}
-
-async fn racing_references_and_deletes_leave_no_new_reference_into_the_trash(
-    backend: Backend,
-) -> anyhow::Result<()> {
-    let it = open(backend).await?;
-    let scope = it.operator();
-    for _ in 0..12 {
-        let file = it.create(&scope, "folders", json!({"title": "x"})).await?;
-        let sheet = json!({"title": "y", "folder_id": file.id});
-        let (made, deleted) =
-            tokio::join!(it.create(&scope, "sheets", sheet), it.delete(&scope, &file));
-        assert!(made.is_ok() != deleted.is_ok(), "{made:?} {deleted:?}");
-    }
-    Ok(())
-}
-
-async fn a_table_gets_a_trash_and_loses_it_only_with_its_data(
-    backend: Backend,
-) -> anyhow::Result<()> {
-    let hard = |text: &str| ModuleSpec::from_toml(&text.replace("soft_delete = true", ""));
-    let start = DateTime::parse_from_rfc3339("2025-01-15T09:30:00Z")?.to_utc();
-    let open = async |spec: ModuleSpec, first: u64| {
-        let (clock, _) = Clock::fixed(start, first);
-        let builder = Crm::builder()
-            .database(backend.url())
-            .database_options(crm_core::testing::database_options())
-            .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
-            .clock(clock)
-            .password_cost(PasswordCost::LOWEST);
-        builder.modules([spec]).build().await
-    };
-    let create = async |crm: &Crm, tenant: TenantId, code: &str| {
-        let permit = crm
-            .operator(tenant, request())
-            .permit::<Create>("folders")?;
-        let sent = body(json!({"title": "x", "code": code}));
-        crm.records().create(&permit, sent).await
-    };
-    let crm = open(hard(FOLDERS)?, 1).await?;
-    let tenant = crm.tenants().create("Acme", request()).await?.id;
-    let made = create(&crm, tenant, "A").await?;
-    crm.close().await;
-
-    let crm = open(ModuleSpec::from_toml(FOLDERS)?, 1_000).await?;
-    let scope = crm.operator(tenant, request());
-    let delete = scope.permit::<Delete>("folders")?;
-    crm.records().delete(&delete, made.id, None).await?;
-    create(&crm, tenant, "A").await?;
-    assert_eq!(code(create(&crm, tenant, "A").await), "already_exists");
-    crm.close().await;
-
-    let Err(refused) = open(hard(FOLDERS)?, 2_000).await else {
-        anyhow::bail!("a trash was dropped");
-    };
-    assert!(refused.to_string().contains("drop the trash"), "{refused}");
-    let (clock, _) = Clock::fixed(start, 3_000);
-    let schema = Schema::open(backend.url(), &DatabaseOptions::default(), clock).await?;
-    let steps = schema
-        .plan(&crm_core::Registry::new(vec![hard(FOLDERS)?])?)
-        .await?;
-    assert!(steps.iter().any(|step| step.destructive), "{steps:?}");
-    schema.close().await;
-    Ok(())
-}
-
-async fn a_module_that_requires_versions_refuses_changes_without_one(
-    backend: Backend,
-) -> anyhow::Result<()> {
-    let it = open(backend).await?;
-    let scope = it.operator();
-    let made = it.create(&scope, "seals", json!({"title": "x"})).await?;
-    let changed = it.update(&scope, &made, None, json!({"title": "y"})).await;
-    assert_eq!(code(changed), "precondition_required");
-    assert_eq!(
-        code(it.delete(&scope, &made).await),
-        "precondition_required"
-    );
-    // Who may not know of the record learns nothing of it.
-    let rival = it.crm.tenants().create("Rival", request()).await?.id;
-    let rival = it.crm.operator(rival, request());
-    assert_eq!(code(it.delete(&rival, &made).await), "not_found");
-    let changed = it
-        .update(&scope, &made, Some(1), json!({"title": "y"}))
-        .await?;
-    assert_eq!(changed.version, 2);
-    // What is found by its value needs no version.
-    let (create, update) = (
-        scope.permit::<Create>("seals")?,
-        scope.permit::<Update>("seals")?,
-    );
-    let sent = body(json!({"title": "y"}));
-    it.crm
-        .records()
-        .upsert(&create, &update, "title", sent)
-        .await?;
-    let permit = scope.permit::<Delete>("seals")?;
-    it.crm
-        .records()
-        .delete(&permit, made.id, Expected::OneOf(vec![1, 2]))
-        .await?;
-    Ok(())
-}
-
-async fn fields_of_a_tenant_go_through_the_trash_bulk_writes_and_hooks(
-    backend: Backend,
-) -> anyhow::Result<()> {
-    use crm_core::event::ChangeKind;
-    use crm_core::record::{Many, Merge, When, Write};
-
-    let modules = [ModuleSpec::from_toml(FOLDERS)?];
-    let it = Fixture::built(backend, |builder| {
-        builder
-            .modules(modules)
-            .hook("folders", When::Before, ChangeKind::Created, |cx| {
-                Box::pin(async move {
-                    let set = cx.module().position("seal").is_some();
-                    if set {
-                        cx.set("seal", "by a hook")
-                    } else {
-                        Ok(())
-                    }
-                })
-            })
-    })
-    .await?;
-    let permit = it.operator().permit::<Update>("modules")?;
-    for field in [
-        json!({"name": "seal", "type": "text"}),
-        json!({"name": "colour", "type": "text"}),
-        json!({"name": "marks", "type": "tags"}),
-    ] {
-        let field = serde_json::from_value(field)?;
-        it.crm
-            .custom_fields()
-            .declare(&permit, "folders", field)
-            .await?;
-    }
-    let scope = it.crm.operator_in(it.tenant, request()).await?;
-    let get = |record: &Record, field: &str| serde_json::to_value(record.get(field));
-    let first = it
-        .create(&scope, "folders", json!({"title": "A", "marks": ["a"]}))
-        .await?;
-    assert_eq!(get(&first, "seal")?, json!("by a hook"));
-    let second = json!({"title": "B", "colour": "red", "marks": ["b"]});
-    let second = it.create(&scope, "folders", second).await?;
-
-    let module = scope.module("folders").context("folders")?;
-    let filter = Filter::from_json(module, &body(json!({"colour": {"eq": "red"}})));
-    let filter = filter.map_err(Error::Invalid)?;
-    let (read, update) = (
-        scope.permit::<Read>("folders")?,
-        scope.permit::<Update>("folders")?,
-    );
-    let delete = scope.permit::<Delete>("folders")?;
-    let set = body(json!({"room": 3, "colour": "blue", "seal": null}));
-    let records = it.crm.records();
-    let done = records
-        .write_many(Many::update(&read, &update, filter, set, Some(1))?)
-        .await?;
-    assert_eq!((done.matched, done.changed), (1, 1));
-    let now = it.get(&scope, "folders", second.id).await?;
-    let values = ["room", "colour", "seal", "marks"].map(|field| get(&now, field).ok());
-    assert_eq!(
-        values,
-        [json!(3), json!("blue"), Json::Null, json!(["b"])].map(Some)
-    );
-
-    it.delete(&scope, &second).await?;
-    let back = restore(&it, &scope, &second).await?;
-    assert_eq!(back.values(), now.values());
-    let merge = Merge {
-        from: vec![(second.id, None)],
-        take: vec![],
-    };
-    let merge = Write::merge(&read, &update, &delete, first.id, None, merge)?;
-    let merged = records.merge(merge).await?;
-    assert_eq!(get(&merged, "colour")?, json!("blue"));
-    assert_eq!(get(&merged, "marks")?, json!(["a", "b"]));
-
-    // The values of what is in the trash are purged, too.
-    it.crm
-        .custom_fields()
-        .remove(&permit, "folders", "colour")
-        .await?;
-    let permit = it.operator().permit::<Delete>("modules")?;
-    assert_eq!(
-        it.crm
-            .custom_fields()
-            .purge(&permit, "folders", "colour")
-            .await?,
-        2
-    );
     Ok(())
 }
