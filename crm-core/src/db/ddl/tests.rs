@@ -1,3 +1,7 @@
+//! The statements that plans are made of, and that they run on tables with rows, on both databases.
+
+mod check;
+mod rebuild;
 mod types;
 
 use proptest::prelude::*;
@@ -121,86 +125,6 @@ fn the_tables_of_a_module_with_every_type() {
     let text = |dialect| create_table(&things(), dialect).join(";\n");
     insta::assert_snapshot!("sqlite", text(Dialect::Sqlite));
     insta::assert_snapshot!("postgres", text(Dialect::Postgres));
-}
-
-#[tokio::test]
-async fn a_check_refuses_what_the_input_rules_refuse() {
-    let mut connection = database(&things()).await;
-    for (column, literal) in [
-        ("owner_id", "x'01'"),
-        ("phone", "'call me'"),
-        ("phone", "''"),
-        ("email", "'nobody'"),
-        ("email", "''"),
-        ("score", "-6"),
-        ("score", "101"),
-        ("score", "'many'"),
-        ("age", "-1"),
-        ("debt", "1"),
-        ("amount", "1000000000000"),
-        ("amount", "1.5"),
-        ("seen_at", "'2024-01-01'"),
-        ("due", "'2023-02-29'"),
-        ("due", "'2023-2-9'"),
-        ("due", "'now'"),
-        ("due", "'2460000'"),
-        ("stage", "'old'"),
-        ("stage", "''"),
-        ("tags", "'{}'"),
-        ("tags", "'x'"),
-        ("tags", "'[1,2,3]'"),
-        ("extra", "'{'"),
-        ("parent_id", "x'00'"),
-    ] {
-        let refused = insert(&mut connection, 1, column, literal).await;
-        let error = refused
-            .err()
-            .unwrap_or_else(|| panic!("{column} takes {literal}"))
-            .to_string();
-        let check = format!("CHECK constraint failed: things.{column}.check");
-        let expected = [
-            &check,
-            "cannot store",
-            "malformed JSON",
-            "non-deterministic",
-        ];
-        assert!(
-            expected.iter().any(|text| error.contains(*text)),
-            "{column} {literal}: {error}"
-        );
-    }
-    for (id, (column, literal)) in (1..).zip([
-        ("title", "'a'"),
-        ("title, tags", "'b', '[\"x\"]'"),
-        ("title, due", "'c', '2024-02-29'"),
-        ("title, amount", "'d', -999999999999"),
-        ("title, extra", "'e', 'null'"),
-    ]) {
-        let sql = format!(
-            "INSERT INTO things (tenant_id, id, version, created_at, updated_at, done, {column})
-             VALUES (x'01', CAST(zeroblob(15) || x'{id:02x}' AS BLOB), 1, 0, 0, 1, {literal})"
-        );
-        run(&mut connection, &sql)
-            .await
-            .unwrap_or_else(|error| panic!("{column}: {error}"));
-    }
-}
-
-#[tokio::test]
-async fn uniqueness_holds_without_case_for_addresses() {
-    let mut connection = database(&things()).await;
-    insert(&mut connection, 1, "email", "'Ada@example.com'")
-        .await
-        .unwrap();
-    let sql = "UPDATE things SET title = 'other'";
-    run(&mut connection, sql).await.unwrap();
-    let error = insert(&mut connection, 2, "email", "'ada@EXAMPLE.com'")
-        .await
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("index 'things.email.unique'"),
-        "{error}"
-    );
 }
 
 /// One change of each kind that can be planned.
@@ -337,46 +261,6 @@ async fn each_kind_of_change_runs_on_both_databases_with_a_row_there() {
     }
 }
 
-#[tokio::test]
-async fn a_check_on_postgresql_refuses_what_the_input_rules_refuse() {
-    let empty = Database::empty().await;
-    let mut connection = postgres(&empty).await;
-    for (column, literal) in [
-        ("version", "0"),
-        ("title", "''"),
-        ("title", "repeat('x', 41)"),
-        ("phone", "'call me'"),
-        ("phone", "E'12\\n'"),
-        ("email", "'nobody'"),
-        ("score", "-6"),
-        ("age", "-1"),
-        ("debt", "1"),
-        ("amount", "10000000000"),
-        ("stage", "'old'"),
-        ("tags", "'{a,b,c}'"),
-        ("tags", "'{a,NULL}'"),
-    ] {
-        let sql = format!("UPDATE things SET {column} = {literal}");
-        let refused = run_postgres(&mut connection, &sql).await;
-        let error = refused
-            .err()
-            .unwrap_or_else(|| panic!("{column} takes {literal}"))
-            .to_string();
-        let check = format!("things.{column}.check");
-        assert!(
-            error.contains(&check) || error.contains("numeric field overflow"),
-            "{error}"
-        );
-    }
-    let good = r#"UPDATE things SET phone = '+1 (2)', email = 'Ä@b.c', score = 100, amount = -9999999999.99,
-        stage = 'closed won', tags = '{a,b}', extra = '[null]', parent_id = id, due = '0001-01-01'"#;
-    run_postgres(&mut connection, good).await.unwrap();
-    let error = run_postgres(&mut connection, "DELETE FROM tenants")
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("foreign key"), "{error}");
-}
-
 #[test]
 fn a_declaration_that_changes_no_column_plans_nothing() {
     let mut new = things();
@@ -429,90 +313,6 @@ fn changes_that_would_guess_at_data_are_refused_with_a_way_out() {
             ("/things/amount", "type_changed"),
         ]
     );
-}
-
-#[tokio::test]
-async fn a_rebuild_keeps_the_rows_and_those_that_refer_to_them() {
-    let mut connection = database(&things()).await;
-    let others = ModuleSpec::from_toml(
-        "name = 'others'\nsingular = 'other'\n
-         fields = [{ name = 'thing_id', type = 'reference', module = 'things' }]",
-    )
-    .unwrap();
-    for sql in create_table(&others, Dialect::Sqlite) {
-        run(&mut connection, &sql).await.unwrap();
-    }
-    insert(&mut connection, 1, "stage", "'new'").await.unwrap();
-    run(&mut connection, "UPDATE things SET title = 'first'")
-        .await
-        .unwrap();
-    insert(&mut connection, 2, "parent_id", "(SELECT id FROM things)")
-        .await
-        .unwrap();
-    run(
-        &mut connection,
-        "INSERT INTO others SELECT tenant_id, id, 1, null, 0, 0, null, id FROM things",
-    )
-    .await
-    .unwrap();
-
-    let wider = changed(
-        r#"["new", "closed won"], default"#,
-        r#"["new", "lost"], required = true, default"#,
-    );
-    apply(
-        &mut connection,
-        &planned(&things(), &wider, Dialect::Sqlite),
-    )
-    .await
-    .unwrap();
-
-    let count = |sql: &'static str| sqlx::query_scalar::<_, i64>(sql);
-    let broken = sqlx::query("PRAGMA foreign_key_check")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
-    assert!(broken.is_empty());
-    let kept = count("SELECT count(*) FROM things JOIN others USING (tenant_id, id)");
-    assert_eq!(kept.fetch_one(&mut connection).await.unwrap(), 2);
-    let filled = count("SELECT count(*) FROM things WHERE stage = 'new'");
-    assert_eq!(filled.fetch_one(&mut connection).await.unwrap(), 2);
-    run(&mut connection, "UPDATE things SET stage = 'lost'")
-        .await
-        .unwrap();
-    run(&mut connection, "UPDATE things SET stage = 'closed won'")
-        .await
-        .unwrap_err();
-    let error = run(&mut connection, "DELETE FROM things")
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
-    assert_eq!(
-        schema(&mut connection).await,
-        schema(&mut database_with(&wider, &others).await).await
-    );
-}
-
-async fn database_with(spec: &ModuleSpec, other: &ModuleSpec) -> SqliteConnection {
-    let mut connection = database(spec).await;
-    for sql in create_table(other, Dialect::Sqlite) {
-        run(&mut connection, &sql).await.unwrap();
-    }
-    connection
-}
-
-#[tokio::test]
-async fn a_rebuild_that_a_row_does_not_survive_changes_nothing() {
-    let mut connection = database(&things()).await;
-    insert(&mut connection, 1, "score", "90").await.unwrap();
-    let before = schema(&mut connection).await;
-    let narrower = changed("max = 100", "max = 50");
-    let steps = planned(&things(), &narrower, Dialect::Sqlite);
-    let error = apply(&mut connection, &steps).await.unwrap_err();
-    assert!(error.to_string().contains("things.score.check"), "{error}");
-    assert_eq!(schema(&mut connection).await, before);
-    let kept = sqlx::query_scalar::<_, i64>("SELECT score FROM things");
-    assert_eq!(kept.fetch_one(&mut connection).await.unwrap(), 90);
 }
 
 /// Columns and indexes, without the order of columns.
