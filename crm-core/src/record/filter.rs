@@ -194,18 +194,19 @@ impl Filter {
                 format!("{name} can be compared by: {}", operator_list(&kind)),
             ));
         }
-        let value = |text: &str| {
-            parse_text(&kind, text).map_err(|refusal| {
-                let refusal = moment::told(&kind, refusal);
-                refuse(refusal.code, refusal.message)
-            })
-        };
+        let condition = Self::compared(field, &kind, op, text);
+        condition.map_err(|refusal| refusal.of(&parameter))
+    }
+
+    /// The condition `op=text` on a field that the operator fits.
+    fn compared(field: Field, kind: &FieldType, op: &str, text: &str) -> Result<Self, Refusal> {
         let compare = |comparison| Self::Compare(field, comparison);
-        if let Some(read) = clock(&kind, op, text) {
-            let (comparison, holds) =
-                read.map_err(|refusal| refuse(refusal.code, refusal.message))?;
+        if let Some(read) = clock(kind, op, text) {
+            let (comparison, holds) = read?;
             return Ok(compare(comparison).holding(holds));
         }
+        let value =
+            |text: &str| parse_text(kind, text).map_err(|refusal| moment::told(kind, refusal));
         Ok(match op {
             "eq" => compare(Comparison::Eq(value(text)?)),
             "ne" => compare(Comparison::Eq(value(text)?)).holding(false),
@@ -214,33 +215,14 @@ impl Filter {
             "gt" => compare(Comparison::Gt(value(text)?)),
             "gte" => compare(Comparison::Gte(value(text)?)),
             "in" | "nin" => {
-                let values = text.split(',').map(value).collect::<Result<Vec<_>, _>>()?;
-                if values.len() > MAX_LIST {
-                    return Err(refuse("too_many", format!("at most {MAX_LIST} values")));
-                }
+                let values = listed(text, value)?;
                 compare(Comparison::In(values)).holding(op == "in")
             }
-            "contains" | "starts" | "has" => {
-                let text = match op {
-                    "has" => operand_entry(&kind, text),
-                    _ => operand_text(text),
-                }
-                .map_err(|refusal| refuse(refusal.code, refusal.message))?;
-                compare(match op {
-                    "contains" => Comparison::Contains(text),
-                    "starts" => Comparison::Starts(text),
-                    _ => Comparison::Has(text),
-                })
-            }
+            "contains" => compare(Comparison::Contains(operand_text(text)?)),
+            "starts" => compare(Comparison::Starts(operand_text(text)?)),
+            "has" => compare(Comparison::Has(operand_entry(kind, text)?)),
             "has_any" | "has_all" => {
-                let tags = text
-                    .split(',')
-                    .map(|text| operand_entry(&kind, text))
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|refusal| refuse(refusal.code, refusal.message))?;
-                if tags.len() > MAX_LIST {
-                    return Err(refuse("too_many", format!("at most {MAX_LIST} values")));
-                }
+                let tags = listed(text, |text| operand_entry(kind, text))?;
                 compare(match op {
                     "has_any" => Comparison::HasAny(tags),
                     _ => Comparison::HasAll(tags),
@@ -249,7 +231,12 @@ impl Filter {
             _ => match text {
                 "true" => compare(Comparison::IsNull),
                 "false" => compare(Comparison::IsNull).holding(false),
-                _ => return Err(refuse("invalid", "must be true or false".to_owned())),
+                _ => {
+                    return Err(Refusal {
+                        code: "invalid",
+                        message: "must be true or false".to_owned(),
+                    });
+                }
             },
         })
     }
@@ -281,6 +268,18 @@ impl Filter {
             false => Self::Not(Box::new(self)),
         }
     }
+}
+
+/// The operands of a list, as far as there may be so many.
+fn listed<T>(text: &str, read: impl Fn(&str) -> Result<T, Refusal>) -> Result<Vec<T>, Refusal> {
+    let operands = text.split(',').map(read).collect::<Result<Vec<_>, _>>()?;
+    if operands.len() > MAX_LIST {
+        return Err(Refusal {
+            code: "too_many",
+            message: format!("at most {MAX_LIST} values"),
+        });
+    }
+    Ok(operands)
 }
 
 /// The comparison with a moment that `text` stands for, and whether it is to hold; `None` for what

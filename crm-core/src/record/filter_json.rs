@@ -11,7 +11,7 @@ use super::through::{self, MAX_THROUGH, Way, alone};
 use super::{Comparison, Field, Filter, moment};
 use crate::error::FieldError;
 use crate::module::input::{from_json_filter, operand_entry, operand_text};
-use crate::module::{CompiledModule, FieldType};
+use crate::module::{CompiledModule, FieldType, Refusal};
 use crate::scope::Scope;
 use crate::value::Value;
 
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
             return;
         };
         if operators.is_empty() {
-            let Refused { code, message } = unfit("required", name, &kind);
+            let Refusal { code, message } = unfit("required", name, &kind);
             self.refuse(at, code, message);
         }
         for (op, operand) in operators {
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
         parts: &mut Vec<Filter>,
     ) {
         if !fits(kind, op) {
-            let Refused { code, message } =
+            let Refusal { code, message } =
                 unfit("unknown_operator", field.name(self.module), kind);
             return self.refuse(at, code, message);
         }
@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
             Ok((comparison, holds)) => {
                 parts.push(Filter::Compare(field, comparison).holding(holds));
             }
-            Err(Refused { code, message }) => self.refuse(at, code, message),
+            Err(Refusal { code, message }) => self.refuse(at, code, message),
         }
     }
 
@@ -269,19 +269,13 @@ fn too_many() -> String {
     format!("a filter has at most {MAX_CONDITIONS} conditions")
 }
 
-/// Why an operator does not fit a field, or its operand the operator.
-pub(crate) struct Refused {
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
-}
-
 /// What a field of this kind is compared with by each of these operators, and whether that is to
 /// hold.
 pub(crate) fn comparisons(
     name: &str,
     kind: &FieldType,
     operators: &Map<String, Json>,
-) -> Result<Vec<(Comparison, bool)>, Refused> {
+) -> Result<Vec<(Comparison, bool)>, Refusal> {
     if operators.is_empty() {
         return Err(unfit("required", name, kind));
     }
@@ -292,50 +286,38 @@ pub(crate) fn comparisons(
     operators.collect()
 }
 
-fn unfit(code: &'static str, name: &str, kind: &FieldType) -> Refused {
-    Refused {
+fn unfit(code: &'static str, name: &str, kind: &FieldType) -> Refusal {
+    Refusal {
         code,
         message: format!("{name} can be compared by: {}", operator_list(kind)),
     }
 }
 
 /// The comparison that `op` stands for, and whether it is to hold.
-fn comparison(kind: &FieldType, op: &str, operand: &Json) -> Result<(Comparison, bool), Refused> {
-    let wrong = |expected: &str| Refused {
+fn comparison(kind: &FieldType, op: &str, operand: &Json) -> Result<(Comparison, bool), Refusal> {
+    let wrong = |expected: &str| Refusal {
         code: "wrong_type",
         message: format!("{op} takes {expected}"),
     };
     let value = |json: &Json| {
-        let value = from_json_filter(kind, json).map_err(|refusal| {
-            let refusal = moment::told(kind, refusal);
-            Refused {
-                code: refusal.code,
-                message: refusal.message,
-            }
-        })?;
-        match value {
+        let value = from_json_filter(kind, json);
+        match value.map_err(|refusal| moment::told(kind, refusal))? {
             Value::Null => Err(wrong("a value; absence is asked for by is_null")),
             value => Ok(value),
         }
     };
     let text = |json: &Json| {
         let text = json.as_str().ok_or_else(|| wrong("a text"))?;
-        operand_text(text).map_err(|refusal| Refused {
-            code: refusal.code,
-            message: refusal.message,
-        })
+        operand_text(text)
     };
     let entry = |json: &Json| {
         let text = json.as_str().ok_or_else(|| wrong("a text"))?;
-        operand_entry(kind, text).map_err(|refusal| Refused {
-            code: refusal.code,
-            message: refusal.message,
-        })
+        operand_entry(kind, text)
     };
     let items = || {
         let items = operand.as_array().ok_or_else(|| wrong("a list"))?;
         if items.len() > MAX_LIST {
-            return Err(Refused {
+            return Err(Refusal {
                 code: "too_many",
                 message: format!("at most {MAX_LIST} values"),
             });
@@ -346,10 +328,7 @@ fn comparison(kind: &FieldType, op: &str, operand: &Json) -> Result<(Comparison,
         .as_str()
         .and_then(|text| filter::clock(kind, op, text))
     {
-        return read.map_err(|refusal| Refused {
-            code: refusal.code,
-            message: refusal.message,
-        });
+        return read;
     }
     Ok(match op {
         "eq" | "ne" if operand.is_null() => (Comparison::IsNull, op == "eq"),
