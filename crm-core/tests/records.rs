@@ -312,6 +312,11 @@ impl Collector {
         std::mem::take(&mut self.events.lock().expect("not poisoned"))
     }
 
+    /// The kinds of the events that came since the last look.
+    fn kinds(&self) -> Vec<String> {
+        self.take().iter().map(|event| event.kind.clone()).collect()
+    }
+
     fn refuse(&self, record: Option<RecordId>) {
         *self.refuse.lock().expect("not poisoned") = record;
     }

@@ -233,7 +233,7 @@ async fn a_merge_fills_what_is_absent_unites_tags_and_takes_what_it_is_told(
 async fn a_merge_leaves_audit_rows_and_events_for_everything_that_changed(
     backend: Backend,
 ) -> anyhow::Result<()> {
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(Collector::default());
     let (modules, subscriber) = (modules()?, seen.clone());
     let it = Fixture::built(backend, |builder| {
         builder.modules(modules).subscribe(subscriber)
@@ -249,10 +249,7 @@ async fn a_merge_leaves_audit_rows_and_events_for_everything_that_changed(
         .create(&user, "firms", json!({"title": "C", "mother_id": other.id}))
         .await?;
     it.crm.dispatch_once().await?;
-    seen.0
-        .lock()
-        .map_err(|_| anyhow::anyhow!("poisoned"))?
-        .clear();
+    seen.take();
     let merged = merge(&it, &user, &survivor, from(&[&other])).await?;
     let audit = it.audit().await?;
     let told = |at: usize| {
@@ -283,32 +280,10 @@ async fn a_merge_leaves_audit_rows_and_events_for_everything_that_changed(
     assert_eq!(audit[2].after, Some(json!({"merged_into": survivor.id})));
     assert_eq!(told(3), ("firms.update", child.id.to_string(), actor));
     it.crm.dispatch_once().await?;
-    let mut kinds = seen
-        .0
-        .lock()
-        .map_err(|_| anyhow::anyhow!("poisoned"))?
-        .clone();
+    let mut kinds = seen.kinds();
     kinds.sort_unstable();
     assert_eq!(kinds, ["firm.deleted", "firm.merged", "firm.updated"]);
     Ok(())
-}
-
-#[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
-
-impl Subscriber for Seen {
-    fn name(&self) -> &'static str {
-        "seen"
-    }
-
-    fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, crm_core::Result<()>> {
-        Box::pin(async move {
-            if let Ok(mut kinds) = self.0.lock() {
-                kinds.push(event.kind.clone());
-            }
-            Ok(())
-        })
-    }
 }
 
 async fn a_merge_is_refused_for_what_the_caller_may_not_do_and_nothing_changes(

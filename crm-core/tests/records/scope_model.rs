@@ -6,7 +6,7 @@ use super::scopes::{open, open_only};
 use super::*;
 use crm_core::policy::PermissionInput;
 
-on_both_databases!(lists_and_single_records_agree_for_random_rules,);
+on_both_databases!(lists_and_single_records_agree_for_random_rules);
 
 /// Numbers that look random and are the same in every run (Marsaglia, "Xorshift RNGs", 2003).
 struct Dice(u64);

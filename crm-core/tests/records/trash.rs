@@ -283,7 +283,7 @@ async fn a_restored_record_is_what_it_was_with_two_more_versions(
 async fn every_way_in_and_out_leaves_an_audit_row_and_an_event(
     backend: Backend,
 ) -> anyhow::Result<()> {
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(Collector::default());
     let modules = [ModuleSpec::from_toml(FOLDERS)?];
     let subscriber = seen.clone();
     let it = Fixture::built(backend, |builder| {
@@ -313,9 +313,8 @@ async fn every_way_in_and_out_leaves_an_audit_row_and_an_event(
         ]
     );
     it.crm.dispatch_once().await?;
-    let kinds = seen.0.lock().map(|kinds| kinds.clone()).unwrap_or_default();
     assert_eq!(
-        kinds,
+        seen.kinds(),
         [
             "folder.created",
             "folder.deleted",
@@ -325,24 +324,6 @@ async fn every_way_in_and_out_leaves_an_audit_row_and_an_event(
         ]
     );
     Ok(())
-}
-
-#[derive(Default)]
-struct Seen(Mutex<Vec<String>>);
-
-impl Subscriber for Seen {
-    fn name(&self) -> &'static str {
-        "seen"
-    }
-
-    fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, crm_core::Result<()>> {
-        Box::pin(async move {
-            if let Ok(mut kinds) = self.0.lock() {
-                kinds.push(event.kind.clone());
-            }
-            Ok(())
-        })
-    }
 }
 
 async fn purging_removes_for_good_and_needs_its_own_right(backend: Backend) -> anyhow::Result<()> {
