@@ -73,20 +73,8 @@ impl Statements {
             query.filter.as_ref(),
             query.search.as_deref().map(|text| (text, path)),
         );
-        if let Some(first) = order.keys.first()
-            && self.nullable(first.field)
-        {
-            sql.push(" AND ");
-            match part {
-                Part::Present => {
-                    self.folded(&mut sql, first.field);
-                    sql.push(" IS NOT NULL");
-                }
-                Part::Absent => {
-                    self.column(&mut sql, first.field);
-                    sql.push(" IS NULL");
-                }
-            }
+        if let Some(first) = order.keys.first() {
+            self.in_part(&mut sql, first.field, part);
         }
         let skipped = usize::from(part == Part::Absent);
         let mut keys: Vec<Key> = order.keys.iter().map(|sort| self.sort_key(sort)).collect();
@@ -108,10 +96,37 @@ impl Statements {
             sql.push(" AND ");
             self.behind(&mut sql, keys, values, ids.map(|ids| (ids, position.id)));
         }
+        self.ordered(&mut sql, keys, ids);
+        sql.push(" LIMIT ").number(u64::from(limit));
+        if skip > 0 {
+            sql.push(" OFFSET ").number(u64::from(skip));
+        }
+        sql.returns_shared(&self.columns)
+    }
+
+    /// The condition of a part, if the first key can be absent at all.
+    fn in_part(&self, sql: &mut Sql, first: Field, part: Part) {
+        if !self.nullable(first) {
+            return;
+        }
+        sql.push(" AND ");
+        match part {
+            Part::Present => {
+                self.folded(sql, first);
+                sql.push(" IS NOT NULL");
+            }
+            Part::Absent => {
+                self.column(sql, first);
+                sql.push(" IS NULL");
+            }
+        }
+    }
+
+    fn ordered(&self, sql: &mut Sql, keys: &[Key], ids: Option<Direction>) {
         sql.push(" ORDER BY ");
         for (count, key) in keys.iter().enumerate() {
             sql.push(if count > 0 { ", " } else { "" });
-            self.folded(&mut sql, key.field);
+            self.folded(sql, key.field);
             sql.push(direction(key.direction));
             if key.nullable {
                 sql.push(" NULLS LAST");
@@ -121,11 +136,6 @@ impl Statements {
             sql.push(if keys.is_empty() { "id" } else { ", id" })
                 .push(direction(ids));
         }
-        sql.push(" LIMIT ").number(u64::from(limit));
-        if skip > 0 {
-            sql.push(" OFFSET ").number(u64::from(skip));
-        }
-        sql.returns_shared(&self.columns)
     }
 
     /// How many records of a list have its first key, up to those that numbered pages reach.
