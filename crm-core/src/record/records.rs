@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::hearing::Hearing;
 use super::reach;
+use super::search::Way;
 use super::write::{Expected, Write, Written};
 use super::{Count, Filter, Page, PageNumber, Position, Query, Record, Total};
 use crate::crm::Core;
@@ -80,49 +81,17 @@ impl Records {
     ) -> Result<Page> {
         query.check()?;
         let module = permit.module()?;
-        let tenant = permit.tenant();
-        let has_absent = statements.has_absent(&query.order());
-        let mut after = match &query.cursor {
+        let after = match &query.cursor {
             Some(cursor) => Some(Position::decode(module, query, cursor)?),
             None => None,
         };
-        let mut part = match &after {
-            Some(position) if has_absent && position.keys.first().is_some_and(Value::is_null) => {
-                Part::Absent
-            }
-            _ => Part::Present,
-        };
         let way = self
-            .search_way(module, tenant, query.search.as_deref())
+            .search_way(module, permit.tenant(), query.search.as_deref())
             .await?;
-        let wanted = query.limit as usize + 1;
-        let mut skip = query.skipped();
-        let mut data: Vec<Record> = Vec::with_capacity(wanted);
-        loop {
-            let stretch = Stretch {
-                path: way.page,
-                part,
-                after: after.as_ref(),
-                skip,
-                limit: (wanted - data.len()) as u32,
-            };
-            let sql = statements.list(tenant, reach, query, stretch);
-            for row in self.core.db.fetch_all(sql).await? {
-                data.push(Record::from_row(module, row)?);
-            }
-            if part == Part::Absent || !has_absent || data.len() == wanted {
-                break;
-            }
-            if data.is_empty() && skip > 0 {
-                // The page begins among the records without the first key.
-                let present = statements.count_present(tenant, reach, query, way.all);
-                skip -= self.number(present).await?.min(u64::from(skip)) as u32;
-            } else {
-                skip = 0;
-            }
-            (part, after) = (Part::Absent, None);
-        }
-        let more = data.len() == wanted;
+        let mut data = self
+            .stretches(statements, permit, reach, query, (way, after))
+            .await?;
+        let more = data.len() > query.limit as usize;
         data.truncate(query.limit as usize);
         let next_cursor = match data.last() {
             Some(last) if more => Some(Position::after(last, query).encode(module, query)?),
@@ -148,6 +117,52 @@ impl Records {
             total,
             number,
         })
+    }
+
+    /// The records of a page and the one behind it: those with the first key, then those without.
+    async fn stretches(
+        &self,
+        statements: &Statements,
+        permit: &Permit<Read>,
+        reach: &Reach,
+        query: &Query,
+        (way, mut after): (Way, Option<Position>),
+    ) -> Result<Vec<Record>> {
+        let (module, tenant) = (permit.module()?, permit.tenant());
+        let has_absent = statements.has_absent(&query.order());
+        let mut part = match &after {
+            Some(position) if has_absent && position.keys.first().is_some_and(Value::is_null) => {
+                Part::Absent
+            }
+            _ => Part::Present,
+        };
+        let wanted = query.limit as usize + 1;
+        let mut skip = query.skipped();
+        let mut data: Vec<Record> = Vec::with_capacity(wanted);
+        loop {
+            let stretch = Stretch {
+                path: way.page,
+                part,
+                after: after.as_ref(),
+                skip,
+                limit: (wanted - data.len()) as u32,
+            };
+            let sql = statements.list(tenant, reach, query, stretch);
+            for row in self.core.db.fetch_all(sql).await? {
+                data.push(Record::from_row(module, row)?);
+            }
+            if part == Part::Absent || !has_absent || data.len() == wanted {
+                return Ok(data);
+            }
+            if data.is_empty() && skip > 0 {
+                // The page begins among the records without the first key.
+                let present = statements.count_present(tenant, reach, query, way.all);
+                skip -= self.number(present).await?.min(u64::from(skip)) as u32;
+            } else {
+                skip = 0;
+            }
+            (part, after) = (Part::Absent, None);
+        }
     }
 
     /// The whole number that a statement answers.
