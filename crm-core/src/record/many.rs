@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json};
 
 use super::activity::has_effects;
@@ -200,21 +201,88 @@ async fn update_all(
     sent: &UpdateInput,
 ) -> Result<u64> {
     let module = permit.module()?;
-    let mut changed = 0;
     let linked = |(at, _): &(usize, Value)| module.linked().contains(at);
     let one_by_one =
         has_effects(tx, core, module) || !module.copies().is_empty() || !permit.reach().is_simple();
-    if one_by_one || sent.changes.iter().any(linked) {
-        for before in records {
-            let (id, version) = (before.id, before.version);
-            let after = change_in(tx, core, permit, before, sent).await;
-            let after = after.map_err(|error| named(error, &id))?;
-            changed += u64::from(after.version != version);
-        }
-        return Ok(changed);
+    match one_by_one || sent.changes.iter().any(linked) {
+        true => update_each(tx, core, permit, records, sent).await,
+        false => update_together(tx, core, permit, records, sent).await,
     }
+}
+
+/// Changes one record after the other, as single writes do.
+async fn update_each(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Update>,
+    records: Vec<Record>,
+    sent: &UpdateInput,
+) -> Result<u64> {
+    let mut changed = 0;
+    for before in records {
+        let (id, version) = (before.id, before.version);
+        let after = change_in(tx, core, permit, before, sent).await;
+        let after = after.map_err(|error| named(error, &id))?;
+        changed += u64::from(after.version != version);
+    }
+    Ok(changed)
+}
+
+/// Changes many records by one statement, where no write causes another.
+async fn update_together(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    permit: &Permit<Update>,
+    records: Vec<Record>,
+    sent: &UpdateInput,
+) -> Result<u64> {
+    let module = permit.module()?;
     let now = core.clock.now();
-    let (mut group, mut pairs) = (Groups::default(), Vec::new());
+    let (groups, pairs) = grouped(permit, records, sent, now)?;
+    let Some((_, first)) = pairs.first() else {
+        return Ok(0);
+    };
+    if sent.owner.is_some() {
+        let owner = first.owner_id;
+        check_owner(tx, permit.tenant(), owner)
+            .await
+            .map_err(|error| error.under("/set"))?;
+    }
+    for Group { changes, .. } in &groups.0 {
+        let named = changes
+            .iter()
+            .filter_map(|(at, value)| reference::named(module, *at, value, None));
+        let named = named.collect();
+        let checked = reference::check(tx, core, permit.scope(), module, named).await;
+        checked.map_err(|error| error.under("/set"))?;
+    }
+    let statements = core.statements(module);
+    for Group { changes, ids } in &groups.0 {
+        for ids in ids.chunks(CHUNK) {
+            let tenant = permit.tenant();
+            tx.execute(statements.update_many(tenant, ids, sent.owner, now, changes))
+                .await?;
+        }
+    }
+    let changes = pairs.iter().map(|(before, after)| Change {
+        kind: ChangeKind::Updated,
+        record: before.id,
+        before: Some(before.to_json()),
+        after: Some(after.to_json()),
+    });
+    trace(tx, permit.scope(), module, changes).await?;
+    Ok(pairs.len() as u64)
+}
+
+/// The records that change, each as it was and as it will be, and in groups what they are set to.
+fn grouped(
+    permit: &Permit<Update>,
+    records: Vec<Record>,
+    sent: &UpdateInput,
+    now: DateTime<Utc>,
+) -> Result<(Groups, Vec<(Record, Record)>)> {
+    let module = permit.module()?;
+    let (mut groups, mut pairs) = (Groups::default(), Vec::new());
     for before in records {
         let (mut after, forced) =
             judged(permit, &before, sent).map_err(|error| named(error, &before.id))?;
@@ -231,43 +299,10 @@ async fn update_all(
             changes.push((position, after.values[position].clone()));
         }
         changes.sort_unstable_by_key(|(position, _)| *position);
-        group.add(changes, &after);
+        groups.add(changes, &after);
         pairs.push((before, after));
     }
-    let Some((_, first)) = pairs.first() else {
-        return Ok(0);
-    };
-    if sent.owner.is_some() {
-        let owner = first.owner_id;
-        check_owner(tx, permit.tenant(), owner)
-            .await
-            .map_err(|error| error.under("/set"))?;
-    }
-    for Group { changes, .. } in &group.0 {
-        let named = changes
-            .iter()
-            .filter_map(|(at, value)| reference::named(module, *at, value, None));
-        let named = named.collect();
-        let checked = reference::check(tx, core, permit.scope(), module, named).await;
-        checked.map_err(|error| error.under("/set"))?;
-    }
-    let statements = core.statements(module);
-    for Group { changes, ids } in &group.0 {
-        for ids in ids.chunks(CHUNK) {
-            let tenant = permit.tenant();
-            tx.execute(statements.update_many(tenant, ids, sent.owner, now, changes))
-                .await?;
-        }
-    }
-    changed = pairs.len() as u64;
-    let changes = pairs.iter().map(|(before, after)| Change {
-        kind: ChangeKind::Updated,
-        record: before.id,
-        before: Some(before.to_json()),
-        after: Some(after.to_json()),
-    });
-    trace(tx, permit.scope(), module, changes).await?;
-    Ok(changed)
+    Ok((groups, pairs))
 }
 
 async fn delete_all(
