@@ -31,10 +31,15 @@ impl FieldError {
     /// A refusal of the field called `name`.
     pub fn new(name: &str, code: &'static str, message: impl Into<String>) -> Self {
         Self {
-            pointer: format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+            pointer: Self::pointer_to(name),
             code,
             message: message.into(),
         }
+    }
+
+    /// The pointer to the member of an object with this name (RFC 6901, section 4).
+    pub fn pointer_to(name: &str) -> String {
+        format!("/{}", name.replace('~', "~0").replace('/', "~1"))
     }
 
     /// The same refusal in a larger input: its pointer begins with `prefix`.

@@ -249,7 +249,7 @@ fn descend(
     refused: &mut Vec<FieldError>,
 ) {
     let length = at.len();
-    at.push_str(&FieldError::new(name, "", "").pointer);
+    at.push_str(&FieldError::pointer_to(name));
     judge(registry, schema, value, at, refused);
     at.truncate(length);
 }

@@ -67,7 +67,7 @@ impl Refusal {
     /// The same refusal, of this field.
     #[must_use]
     pub fn on(mut self, field: &str) -> Self {
-        self.pointer = Some(FieldError::new(field, self.code, "").pointer);
+        self.pointer = Some(FieldError::pointer_to(field));
         self
     }
 

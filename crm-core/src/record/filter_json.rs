@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         }
         let mut parts = Vec::with_capacity(object.len());
         for (name, json) in object {
-            let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+            let at = format!("{at}{}", FieldError::pointer_to(name));
             match name.as_str() {
                 "and" | "or" | "not" if !self.joins(&at) => break,
                 "and" => parts.push(Filter::And(self.list(json, &at, depth))),
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
             self.refuse(at, code, message);
         }
         for (op, operand) in operators {
-            let at = format!("{at}/{}", op.replace('~', "~0").replace('/', "~1"));
+            let at = format!("{at}{}", FieldError::pointer_to(op));
             if !self.counts(&at) {
                 return;
             }
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
             Json::Object(operators) if operators.is_empty() => read("", json, at),
             Json::Object(operators) => {
                 for (op, operand) in operators {
-                    let at = format!("{at}/{}", op.replace('~', "~0").replace('/', "~1"));
+                    let at = format!("{at}{}", FieldError::pointer_to(op));
                     read(op, operand, &at);
                 }
             }

@@ -94,7 +94,7 @@ impl Write {
         }
         let mut take = HashMap::new();
         for (name, id) in &merge.take {
-            let pointer = FieldError::new(name, "", "").pointer;
+            let pointer = FieldError::pointer_to(name);
             let known = *id == survivor || merge.from.iter().any(|(other, _)| other == id);
             match module.position(name) {
                 None => {

@@ -78,7 +78,7 @@ fn merge(mut sent: Map<String, Value>) -> Result<Merge, Problem> {
                 match id(&value) {
                     Some(id) => merge.take.push((name, id)),
                     None => {
-                        let place = FieldError::new(&name, "", "").pointer;
+                        let place = FieldError::pointer_to(&name);
                         let message = "Give the id of the record that has the value.";
                         refuse(format!("/take{place}"), "invalid", message);
                     }
@@ -91,7 +91,7 @@ fn merge(mut sent: Map<String, Value>) -> Result<Merge, Problem> {
         None => {}
         Some(Value::Object(versions)) => {
             for (name, value) in versions {
-                let place = FieldError::new(&name, "", "").pointer;
+                let place = FieldError::pointer_to(&name);
                 let known = record_id(&name);
                 let known = merge.from.iter_mut().find(|(id, _)| Some(*id) == known);
                 match (known, value.as_i64()) {
@@ -110,7 +110,7 @@ fn merge(mut sent: Map<String, Value>) -> Result<Merge, Problem> {
         Some(_) => refuse("/versions".into(), "wrong_type", "Give ids with versions."),
     }
     if let Some(name) = sent.keys().next() {
-        let place = FieldError::new(name, "", "").pointer;
+        let place = FieldError::pointer_to(name);
         refuse(
             place,
             "unknown_field",
