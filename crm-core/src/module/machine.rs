@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CompiledModule, FieldType, Ident, ModuleSpec, rule};
+use super::{CompiledModule, FieldSpec, FieldType, Ident, ModuleSpec, rule};
 use crate::error::{Error, FieldError, Result};
 use crate::value::Value;
 
@@ -77,88 +77,84 @@ pub(crate) struct Machine {
 
 /// Finds what is wrong with the machines of a declaration.
 pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
-    let mut problems = Vec::new();
-    for (position, machine) in spec.machines.iter().enumerate() {
+    let machines = spec.machines.iter().enumerate();
+    let problems = machines.flat_map(|(position, machine)| {
         let place = format!("/machines/{position}");
-        let mut add = |key: &str, code, message: String| {
-            problems.push(FieldError {
-                pointer: format!("{place}/{key}"),
-                code,
-                message,
-            });
-        };
-        let known = |name: &Ident| spec.fields.iter().find(|field| field.name == *name);
-        let field = known(&machine.field);
-        let states = match field.map(|field| (&field.kind, field.required)) {
-            Some((FieldType::Enum { values }, true)) => values,
-            _ => {
-                let message = "a state machine names a required enum field of its module";
-                add("field", "invalid", message.to_owned());
-                continue;
-            }
-        };
-        let earlier = &spec.machines[..position];
-        if earlier.iter().any(|other| other.field == machine.field) {
-            let message = "a field has one state machine".to_owned();
-            add("field", "duplicate", message);
-        }
-        let targets = machine.edges.values().flatten();
-        let named = [
-            ("initial", machine.initial.iter().collect::<Vec<_>>()),
-            ("edges", machine.edges.keys().chain(targets).collect()),
-            ("needs", machine.needs.keys().collect()),
-            ("sets", machine.sets.keys().collect()),
-        ];
-        for (key, used) in named {
-            for state in used.into_iter().filter(|state| !states.contains(state)) {
-                let message = format!("{state:?} is not a value of the field");
-                add(key, "unknown_state", message);
-            }
-        }
-        let set = machine.sets.values().flat_map(BTreeMap::keys);
-        let used = [
-            (
-                "needs",
-                machine.needs.values().flatten().map(Need::field).collect(),
-            ),
-            ("sets", set.collect::<Vec<_>>()),
-            ("open", machine.open.iter().flatten().collect()),
-        ];
-        for (key, names) in used {
-            for name in names.into_iter().filter(|name| known(name).is_none()) {
-                let message = format!("`{name}` is not a declared field of {}", spec.name);
-                add(key, "unknown_field", message);
-            }
-        }
-        for need in machine.needs.values().flatten() {
-            let unfit = known(need.field()).and_then(|field| need.problem(field));
-            if let Some((code, message)) = unfit {
-                add("needs", code, message);
-            }
-        }
-        if let Some(message) = machine.back.problem() {
-            add("back", "unknown_action", message);
-        }
-        for (name, json) in machine.sets.values().flatten() {
-            let Some(target) = known(name) else { continue };
-            match rule::from_json(&target.kind, json.clone()) {
-                Ok(Value::Null) if target.required => {
-                    add("sets", "required", format!("`{name}` needs a value"));
-                }
-                Ok(_) if machine.field == *name => {
-                    let message = "a state does not set its own field".to_owned();
-                    add("sets", "invalid", message);
-                }
-                Ok(_) => {}
-                Err(refusal) => add(
-                    "sets",
-                    refusal.code,
-                    format!("`{name}` {}", refusal.message),
-                ),
-            }
+        let found = problems(spec, &spec.machines[..position], machine).into_iter();
+        found.map(move |problem| problem.under(&place))
+    });
+    problems.collect()
+}
+
+/// What is wrong with a machine that stands behind these.
+fn problems(spec: &ModuleSpec, earlier: &[MachineSpec], machine: &MachineSpec) -> Vec<FieldError> {
+    let known = |name: &Ident| spec.fields.iter().find(|field| field.name == *name);
+    let field = known(&machine.field);
+    let Some((FieldType::Enum { values: states }, true)) =
+        field.map(|field| (&field.kind, field.required))
+    else {
+        let message = "a state machine names a required enum field of its module";
+        return vec![FieldError::new("field", "invalid", message)];
+    };
+    let mut problems = Vec::new();
+    if earlier.iter().any(|other| other.field == machine.field) {
+        let message = "a field has one state machine";
+        problems.push(FieldError::new("field", "duplicate", message));
+    }
+    let targets = machine.edges.values().flatten();
+    let named = [
+        ("initial", machine.initial.iter().collect::<Vec<_>>()),
+        ("edges", machine.edges.keys().chain(targets).collect()),
+        ("needs", machine.needs.keys().collect()),
+        ("sets", machine.sets.keys().collect()),
+    ];
+    for (key, used) in named {
+        for state in used.into_iter().filter(|state| !states.contains(state)) {
+            let message = format!("{state:?} is not a value of the field");
+            problems.push(FieldError::new(key, "unknown_state", message));
         }
     }
+    let set = machine.sets.values().flat_map(BTreeMap::keys);
+    let needed = machine.needs.values().flatten();
+    let used = [
+        ("needs", needed.clone().map(Need::field).collect::<Vec<_>>()),
+        ("sets", set.collect()),
+        ("open", machine.open.iter().flatten().collect()),
+    ];
+    for (key, names) in used {
+        for name in names.into_iter().filter(|name| known(name).is_none()) {
+            let message = format!("`{name}` is not a declared field of {}", spec.name);
+            problems.push(FieldError::new(key, "unknown_field", message));
+        }
+    }
+    for need in needed {
+        let unfit = known(need.field()).and_then(|field| need.problem(field));
+        problems.extend(unfit.map(|(code, message)| FieldError::new("needs", code, message)));
+    }
+    if let Some(message) = machine.back.problem() {
+        problems.push(FieldError::new("back", "unknown_action", message));
+    }
+    for (name, json) in machine.sets.values().flatten() {
+        let unfit = known(name).and_then(|target| machine.unfit(target, json));
+        problems.extend(unfit);
+    }
     problems
+}
+
+impl MachineSpec {
+    /// Why a state does not set this field to this value.
+    fn unfit(&self, target: &FieldSpec, json: &serde_json::Value) -> Option<FieldError> {
+        let name = &target.name;
+        let (code, message) = match rule::from_json(&target.kind, json.clone()) {
+            Ok(Value::Null) if target.required => ("required", format!("`{name}` needs a value")),
+            Ok(_) if self.field == *name => {
+                ("invalid", "a state does not set its own field".to_owned())
+            }
+            Ok(_) => return None,
+            Err(refusal) => (refusal.code, format!("`{name}` {}", refusal.message)),
+        };
+        Some(FieldError::new("sets", code, message))
+    }
 }
 
 /// Turns the names of checked machines into positions.
