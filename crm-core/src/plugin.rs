@@ -24,6 +24,7 @@ mod manifest;
 mod message;
 mod notice;
 mod occasion;
+mod overlay;
 mod perform;
 mod receipt;
 mod rehearse;

@@ -15,7 +15,8 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::scenery::{Scenery, StoreOverlay};
+use super::overlay::StoreOverlay;
+use super::scenery::Scenery;
 use super::seen::Seen;
 use super::standing::Standing;
 use super::{Manifest, Plugin, PluginStatus, Plugins, ask, store, version};

@@ -4,7 +4,7 @@
 //! behind the earlier writes of the run, and all are taken back; what they answered is remembered for
 //! the run's later reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use serde_json::{Map, Value as Json};
 
 use super::door::TenantDoor;
 use super::fields::{body, typed};
+use super::overlay::StoreOverlay;
 use super::rehearse::RehearsedChange;
 use super::standing::Standing;
 use super::{kv, tell, timer};
@@ -47,30 +48,6 @@ pub(super) struct Scenery {
     behind: TenantDoor,
     records: Records,
     played: Mutex<Played>,
-}
-
-/// The values that a rehearsal's runs leave behind, one after the other; none under keys that were
-/// deleted.
-#[derive(Clone, Default)]
-pub(super) struct StoreOverlay(Arc<Mutex<BTreeMap<String, Option<Vec<u8>>>>>);
-
-impl StoreOverlay {
-    /// Makes a page of stored keys, which lies behind `after` and ends with `end`, one with what was
-    /// set and without what was deleted.
-    fn page(&self, prefix: &str, after: Option<&str>, end: Option<&str>, keys: &mut Vec<String>) {
-        let kept = self.0.lock();
-        keys.retain(|key| kept.get(key).is_none_or(Option::is_some));
-        let set = kept.iter().filter(|(_, value)| value.is_some());
-        let set = set.map(|(key, _)| key.as_str());
-        let here = set.filter(|key| {
-            key.starts_with(prefix)
-                && after.is_none_or(|after| *key > after)
-                && end.is_none_or(|end| *key <= end)
-        });
-        keys.extend(here.map(str::to_owned));
-        keys.sort_unstable();
-        keys.dedup();
-    }
 }
 
 #[derive(Default)]
@@ -110,20 +87,6 @@ enum What {
     Create(Option<RecordId>, Map<String, Json>),
     Update(RecordId, Option<i64>, Map<String, Json>),
     Delete(RecordId, Option<i64>),
-}
-
-impl StoreOverlay {
-    fn set(&self, key: &str, value: Vec<u8>) -> Result<()> {
-        let mut kept = self.0.lock();
-        let others = || kept.iter().filter(|(other, _)| *other != key);
-        let others = || others().filter_map(|(_, value)| value.as_ref());
-        let bytes = others().map(Vec::len);
-        let bytes: usize = bytes.chain([value.len()]).sum();
-        kv::check_keys(i64::try_from(others().count() + 1).unwrap_or(i64::MAX))?;
-        kv::check_bytes(i64::try_from(bytes).unwrap_or(i64::MAX))?;
-        kept.insert(key.to_owned(), Some(value));
-        Ok(())
-    }
 }
 
 impl Scenery {
@@ -406,8 +369,7 @@ impl Door for Scenery {
     fn kv_get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
         async move {
             let behind = self.behind.kv_get(key).await?;
-            let known = self.kept.0.lock().get(key).cloned();
-            Ok(known.unwrap_or(behind))
+            Ok(self.kept.get(key).unwrap_or(behind))
         }
         .boxed()
     }
@@ -426,7 +388,7 @@ impl Door for Scenery {
         async move {
             let was = self.kv_get(key).await?.is_some();
             if was {
-                self.kept.0.lock().insert(key.to_owned(), None);
+                self.kept.delete(key);
             }
             Ok(was)
         }
