@@ -10,6 +10,9 @@
 //! refers to: the write that names a record locks it, and a removal asks in its transaction which
 //! references there are by then, so that whoever removes does not have to know of them.
 //!
+//! A state machine of a tenant's own module may name any of its fields: such a field stays, and stays
+//! what the machine needs it to be, until the machine is changed.
+//!
 //! A rule of a role is about the field that its author meant, never about a later one of the same
 //! name: a field that a condition asks of stays until the role is changed, and no field is declared
 //! by a name that a role still has of one that is gone. So it is with modules and denials. API keys'
@@ -22,6 +25,7 @@
 
 mod check;
 mod index;
+mod machine;
 mod module;
 mod named;
 mod purge;
@@ -45,7 +49,7 @@ use crate::scope::{Permit, Read, Scope, Update};
 #[cfg(test)]
 pub(crate) use check::declaration as check_declaration;
 pub(crate) use index::create_indexes;
-pub use module::{CustomModules, MAX_MODULES};
+pub use module::{CustomModules, MAX_MODULES, ModuleChange};
 pub(crate) use tenant::TenantModules;
 
 /// Most custom fields of one module and tenant, removed ones counted until they are purged.
@@ -137,7 +141,8 @@ impl CustomFields {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the module has no such custom field; [`Error::Invalid`] for what
-    /// breaks a rule, such as an enum that loses a value.
+    /// breaks a rule, such as an enum that loses a value; [`Error::Conflict`] `named_by_machine` for
+    /// what a state machine of the module cannot go on with, such as states that are not required.
     pub async fn change(
         &self,
         permit: &Permit<Update>,
@@ -157,7 +162,8 @@ impl CustomFields {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the module has no such custom field; [`Error::Conflict`]
-    /// `named_by_roles` while a condition of a role is about it.
+    /// `named_by_roles` while a condition of a role is about it, and `named_by_machine` while a state
+    /// machine of the module names it.
     pub async fn remove(&self, permit: &Permit<Update>, module: &str, name: &str) -> Result<()> {
         let write = self.write(permit, module)?;
         let (tenant, name) = (write.tenant(), name.to_owned());
@@ -282,14 +288,41 @@ impl Write {
         if after == before {
             return Ok(before);
         }
+        self.keep_machines(tx, &fields, &after.spec).await?;
         rows::put(tx, self.tenant(), self.name(), &after).await?;
         self.audit(tx, "modules.update", Some(&before), Some(&after))
             .await?;
         Ok(after)
     }
 
+    /// Refuses a change of a field that a state machine of the module could not go on with.
+    async fn keep_machines(
+        &self,
+        tx: &mut Tx<'_>,
+        fields: &[CustomField],
+        changed: &FieldSpec,
+    ) -> Result<()> {
+        if !self.module.is_tenants() {
+            return Ok(());
+        }
+        let in_use = fields.iter().filter(|field| field.removed_at.is_none());
+        let fields = in_use.map(|field| match field.spec.name == changed.name {
+            true => changed.clone(),
+            false => field.spec.clone(),
+        });
+        let declared = self.declared(tx).await?;
+        machine::refuse_broken(&module::with(&declared, fields.collect()))
+    }
+
     async fn remove(self, tx: &mut Tx<'_>, name: String) -> Result<()> {
-        let before = self.in_use(tx, &name).await?;
+        let field = self.in_use(tx, &name).await?;
+        if self.module.is_tenants() {
+            machine::refuse_named(&self.declared(tx).await?, &field.spec.name)?;
+        }
+        self.take_out(tx, field).await
+    }
+
+    async fn take_out(self, tx: &mut Tx<'_>, before: CustomField) -> Result<()> {
         named::refuse_asked(tx, self.tenant(), self.name(), &before.spec.name).await?;
         let after = CustomField {
             indexed: false,

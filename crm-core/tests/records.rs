@@ -33,6 +33,8 @@ mod completed;
 mod count;
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/custom_machine.rs"]
+mod custom_machine;
 #[path = "records/custom_module.rs"]
 mod custom_module;
 #[path = "records/custom_reference.rs"]

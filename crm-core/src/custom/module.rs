@@ -2,16 +2,18 @@
 //!
 //! Their records share one table of the library, and all their fields are custom fields, so that
 //! neither a new module nor a new field makes a table. Permissions, audit, events, endpoints and
-//! everything else follow from the declaration as for any module, and a trash where it says so. Lists
-//! of references, state machines, indexes over several fields and an indexed search belong to modules
-//! that the application declares.
+//! everything else follow from the declaration as for any module, and a trash and state machines where
+//! it says so. Lists of references, logs of state machines, indexes over several fields and an indexed
+//! search belong to modules that the application declares.
+
+mod change;
 
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::index::drop_all;
-use super::{CustomField, OBJECT, Write, check, named, rows};
+use super::{CustomField, OBJECT, Write, check, machine, named, rows};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
@@ -21,10 +23,22 @@ use crate::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
 use crate::schema::DataLoss;
 use crate::scope::{Create, Delete, Permit, Scope};
 
+pub use change::ModuleChange;
+pub(super) use change::with;
+
 /// Most modules that one tenant declares.
 pub const MAX_MODULES: usize = 50;
 /// Records deleted in one transaction.
 const BATCH: u64 = 1_000;
+/// What a tenant declares of a module.
+const KNOWN: [&str; 6] = [
+    "name",
+    "singular",
+    "description",
+    "soft_delete",
+    "fields",
+    "machines",
+];
 
 /// The modules that the tenant of a permit declared.
 #[derive(Clone)]
@@ -41,7 +55,7 @@ impl CustomModules {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a declaration that breaks a rule, or that only the application can
-    /// make; [`Error::Conflict`] `already_exists` for a name in use, `named_by_roles`
+    /// make, such as the log of a state machine; [`Error::Conflict`] `already_exists` for a name in use, `named_by_roles`
     /// for that of a module that is gone and that roles still name, and `too_many_modules`,
     /// `too_many_fields`, `too_many_indexes`.
     pub async fn create(&self, permit: &Permit<Create>, spec: ModuleSpec) -> Result<()> {
@@ -95,8 +109,7 @@ impl CustomModules {
     /// The end of a module that the tenant declared.
     fn ending(permit: &Permit<Delete>, name: &str) -> Result<Write> {
         let scope = permit.on(OBJECT)?.clone();
-        let module = scope.module(name).filter(|module| module.is_tenants());
-        let module = module.ok_or(Error::NotFound)?.clone();
+        let module = own(&scope, name)?;
         Ok(Write { scope, module })
     }
 
@@ -127,6 +140,12 @@ impl CustomModules {
             }
         }
     }
+}
+
+/// The module called `name`, where the tenant declared it.
+fn own(scope: &Scope, name: &str) -> Result<Arc<CompiledModule>> {
+    let module = scope.module(name).filter(|module| module.is_tenants());
+    module.cloned().ok_or(Error::NotFound)
 }
 
 /// Refuses the end of a module that a field of another one refers to.
@@ -164,6 +183,7 @@ fn judge(scope: &Scope, spec: &ModuleSpec, module: &CompiledModule) -> Result<()
             checked => checked?,
         }
     }
+    problems.extend(machine::problems(spec));
     let mut refuse = |name: &str, code, message: &str| {
         problems.push(FieldError::new(name, code, message));
     };
@@ -181,8 +201,7 @@ fn judge(scope: &Scope, spec: &ModuleSpec, module: &CompiledModule) -> Result<()
         .into_iter()
         .flat_map(|members| members.keys())
     {
-        let known = ["name", "singular", "description", "soft_delete", "fields"];
-        if !known.contains(&name.as_str()) {
+        if !KNOWN.contains(&name.as_str()) {
             let message = "belongs to modules that the application declares; leave it out";
             refuse(name, "not_supported", message);
         }
@@ -221,15 +240,16 @@ impl Write {
         let spec = self.module.spec();
         let insert = Sql::new(
             "INSERT INTO custom_modules \
-             (tenant_id, name, singular, description, soft_delete, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+             (tenant_id, name, singular, description, soft_delete, created_at, machines) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(tenant, ColumnType::Uuid)
         .bind(spec.name.as_str(), ColumnType::Text)
         .bind(spec.singular.as_str(), ColumnType::Text)
         .bind(spec.description.as_str(), ColumnType::Text)
         .bind(spec.soft_delete, ColumnType::Bool)
-        .bind(now, ColumnType::Instant);
+        .bind(now, ColumnType::Instant)
+        .bind(rows::machines(&spec.machines)?, ColumnType::Text);
         tx.execute(insert).await?;
         let mut fields: Vec<CustomField> = Vec::with_capacity(specs.len());
         for (position, spec) in (0..).zip(specs) {
@@ -251,7 +271,7 @@ impl Write {
         let declared: Vec<&FieldSpec> = fields.iter().map(|field| &field.spec).collect();
         let after = json!({
             "name": spec.name, "singular": spec.singular, "description": spec.description,
-            "soft_delete": spec.soft_delete, "fields": declared,
+            "soft_delete": spec.soft_delete, "fields": declared, "machines": spec.machines,
         });
         let entity = (OBJECT, Some(self.name().to_string()));
         journal::audit(tx, &self.scope, "modules.create", entity, None, Some(after)).await
@@ -265,7 +285,7 @@ impl Write {
         for field in self.fields(tx).await? {
             let in_use = field.removed_at.is_none();
             if in_use && field.spec.kind.targets().contains(self.name()) {
-                self.clone().remove(tx, field.spec.name.to_string()).await?;
+                self.clone().take_out(tx, field).await?;
             }
         }
         Ok(())
@@ -274,6 +294,7 @@ impl Write {
     async fn delete(self, tx: &mut Tx<'_>, destroyed: u64) -> Result<()> {
         refuse_referred(tx, self.tenant(), self.name()).await?;
         named::refuse_denied(tx, self.tenant(), self.name()).await?;
+        let machines = self.declared(tx).await?.machines;
         let fields = self.fields(tx).await?;
         let left = self.left(tx).await?;
         if left > 0 {
@@ -293,7 +314,7 @@ impl Write {
             tx.execute(self.bound(Sql::new(statement))).await?;
         }
         let fields: Vec<&FieldSpec> = fields.iter().map(|field| &field.spec).collect();
-        let before = json!({"fields": fields});
+        let before = json!({"fields": fields, "machines": machines});
         let after = json!({"destroyed_records": destroyed});
         let entity = (OBJECT, Some(self.name().to_string()));
         let (before, after) = (Some(before), Some(after));

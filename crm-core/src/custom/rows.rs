@@ -4,7 +4,7 @@ use super::CustomField;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
+use crate::module::{CompiledModule, FieldSpec, Ident, MachineSpec, ModuleSpec};
 
 const COLUMNS: &[ColumnType] = &[
     ColumnType::Text,
@@ -179,11 +179,11 @@ pub(super) fn declaration(spec: &FieldSpec) -> Result<String> {
 pub(super) fn modules(tenant: TenantId) -> Sql {
     use ColumnType::{Bool, Text, Uuid};
     Sql::new(
-        "SELECT name, singular, description, soft_delete FROM custom_modules \
+        "SELECT name, singular, description, soft_delete, machines FROM custom_modules \
          WHERE tenant_id = $1 ORDER BY name",
     )
     .bind(tenant, Uuid)
-    .returns(&[Text, Text, Text, Bool])
+    .returns(&[Text, Text, Text, Bool, Text])
 }
 
 pub(super) fn parse_module(mut row: Row) -> Result<ModuleSpec> {
@@ -194,9 +194,18 @@ pub(super) fn parse_module(mut row: Row) -> Result<ModuleSpec> {
     let mut text = || row.text::<String>();
     let (name, singular, description) = (text()?, text()?, text()?);
     let soft_delete: bool = row.bool()?;
+    let machines: String = row.text()?;
     let spec = serde_json::json!({
         "name": name, "singular": singular, "description": description,
         "soft_delete": soft_delete, "fields": [],
     });
-    serde_json::from_value(spec).map_err(|_| broken("name"))
+    let spec = serde_json::from_value(spec).map_err(|_| broken("name"))?;
+    // Records must not change against a machine that only another version of this program can read.
+    let machines = serde_json::from_str(&machines).map_err(|_| broken("machines"))?;
+    Ok(ModuleSpec { machines, ..spec })
+}
+
+/// Machines as they are kept.
+pub(super) fn machines(machines: &[MachineSpec]) -> Result<String> {
+    serde_json::to_string(machines).map_err(Error::internal)
 }

@@ -8,6 +8,7 @@ mod writer;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 
 use super::{CompiledModule, FieldSpec, FieldType, Ident, ModuleSpec, rule};
 use crate::error::{Error, FieldError, Result};
@@ -20,6 +21,9 @@ pub use writer::Back;
 pub(crate) use writer::Writer;
 
 use need::Needed;
+
+/// The state of a record that has none: no value of an enum is empty.
+const NO_STATE: &str = "";
 
 /// The state machine of one required enum field.
 ///
@@ -206,12 +210,7 @@ pub(super) fn compile(spec: &ModuleSpec) -> Vec<Machine> {
 pub(crate) fn begin(module: &CompiledModule, values: &[Value]) -> Result<()> {
     for machine in module.machines() {
         let state = machine.state(values);
-        let initial = &machine.spec.initial;
-        if !initial.is_empty() && !initial.iter().any(|known| known == state) {
-            let field = module.fields()[machine.field].name.as_str();
-            let message = format!("must be {} at first", initial.join(" or "));
-            return Err(Error::invalid(field, "invalid_initial_state", message));
-        }
+        machine.begins(module, state)?;
         machine.needed(module, state, values)?;
     }
     Ok(())
@@ -220,7 +219,8 @@ pub(crate) fn begin(module: &CompiledModule, values: &[Value]) -> Result<()> {
 /// Judges a change of a record, and adds what its new states bring with them; answers the positions
 /// of the fields that got their value so.
 ///
-/// `sent` is what the caller sent.
+/// `sent` is what the caller sent. A record of before a tenant declared the field has no state: its
+/// first one is one that records begin in.
 ///
 /// # Errors
 /// [`Error::Conflict`] `invalid_transition` or `final_state`, [`Error::Forbidden`] for who may not go
@@ -249,7 +249,10 @@ pub(crate) fn proceed(
         if from == to || forced.contains(&machine.field) {
             continue;
         }
-        machine.allows(module, writer, from, &to)?;
+        match from {
+            NO_STATE => machine.begins(module, &to)?,
+            from => machine.allows(module, writer, from, &to)?,
+        }
         for (at, value) in machine.sets.get(&to).into_iter().flatten() {
             if sent
                 .iter()
@@ -271,11 +274,27 @@ pub(crate) fn proceed(
 
 impl Machine {
     fn state<'v>(&self, values: &'v [Value]) -> &'v str {
-        values[self.field].as_text().unwrap_or_default()
+        values[self.field].as_text().unwrap_or(NO_STATE)
     }
 
     fn is_final(&self, state: &str) -> bool {
-        !self.spec.edges.is_empty() && self.spec.edges.get(state).is_none_or(Vec::is_empty)
+        let leads_on = self
+            .spec
+            .edges
+            .get(state)
+            .is_some_and(|next| !next.is_empty());
+        !self.spec.edges.is_empty() && state != NO_STATE && !leads_on
+    }
+
+    /// Refuses a first state that no record begins in.
+    fn begins(&self, module: &CompiledModule, state: &str) -> Result<()> {
+        let initial = &self.spec.initial;
+        if initial.is_empty() || initial.iter().any(|known| known == state) {
+            return Ok(());
+        }
+        let field = module.fields()[self.field].name.as_str();
+        let message = format!("must be {} at first", initial.join(" or "));
+        Err(Error::invalid(field, "invalid_initial_state", message))
     }
 
     fn allows(
@@ -318,6 +337,30 @@ impl Machine {
 }
 
 impl MachineSpec {
+    /// Reads the declaration of a machine of a tenant's own module from JSON. That it breaks no rule is
+    /// for the [module](crate::custom::CustomModules) to say.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with each member that cannot be read.
+    pub fn of_tenant(declaration: Map<String, Json>) -> Result<Self> {
+        let mut refused = Vec::new();
+        if !declaration.contains_key("field") {
+            refused.push(FieldError::new("field", "required", "is required"));
+        }
+        for (key, value) in &declaration {
+            // Beside a field that can be read, for that alone is required.
+            let mut one = Map::from_iter([("field".to_owned(), Json::from("state"))]);
+            one.insert(key.clone(), value.clone());
+            if let Err(error) = serde_json::from_value::<Self>(Json::Object(one)) {
+                refused.push(FieldError::new(key, "invalid", error.to_string()));
+            }
+        }
+        if !refused.is_empty() {
+            return Err(Error::Invalid(refused));
+        }
+        serde_json::from_value(Json::Object(declaration)).map_err(Error::internal)
+    }
+
     /// The machine in words, for the documentation.
     pub fn words(&self) -> String {
         let edges = self.edges.iter().filter(|(_, next)| !next.is_empty());

@@ -10,7 +10,10 @@ use crate::value::Value;
 
 /// What a state needs of a field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "name a field, or write an object of a field and its operators"
+)]
 pub enum Need {
     /// A value: `"amount"`.
     Present(Ident),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::custom::FieldChange;
+use crate::custom::{FieldChange, ModuleChange};
 use crate::error::{Error, Result};
 use crate::module::{FieldSpec, ModuleSpec};
 use crate::schema::DataLoss;
@@ -71,6 +71,7 @@ pub(super) async fn modules(it: &Stage) -> Result<()> {
         scope.permit::<Create>("modules")?,
         scope.permit::<Delete>("modules")?,
     );
+    let update = scope.permit::<Update>("modules")?;
     let modules = it.crm.custom_modules();
     let declared = scope.modules().map(|module| module.spec().clone());
     it.say("modules", Ok(declared.collect::<Vec<_>>()));
@@ -81,6 +82,12 @@ pub(super) async fn modules(it: &Stage) -> Result<()> {
     });
     let spec: ModuleSpec = serde_json::from_value(spec).map_err(Error::internal)?;
     it.say("create", modules.create(&create, spec).await);
+    let change = ModuleChange {
+        description: Some("changed".into()),
+        machines: Some(Vec::new()),
+    };
+    let changed = modules.change(&update, OWN_MODULE, change).await;
+    it.say("change", changed.map(|module| module.spec().clone()));
     it.say(
         "destroyable",
         modules.destroyable(&delete, OWN_MODULE).await,
