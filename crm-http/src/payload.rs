@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::edge::Exchange;
 use crate::json;
 use crate::problem::Problem;
-use crate::resource::{is_declared, is_field_change};
+use crate::resource::{MACHINE, is_declared, is_field_change, unknown_of_machine};
 
 /// A JSON request body that obeys the schema of `T`.
 pub(crate) struct Strict<T>(pub(crate) T);
@@ -124,9 +124,10 @@ fn judge(
     let Some((name, schema)) = resolved(registry, schema) else {
         return;
     };
-    let refuse_unknown: Unknown = match is_field_change(name) {
-        true => unknown_of_field,
-        false => unknown,
+    let refuse_unknown: Unknown = match name {
+        name if is_field_change(name) => unknown_of_field,
+        MACHINE => |member| unknown_of_machine(member).unwrap_or_else(|| unknown(member)),
+        _ => unknown,
     };
     // A reference with overrides is written as allOf; its parts carry the rules.
     for part in &schema.all_of {
@@ -149,6 +150,13 @@ fn judge(
     match value {
         Value::Object(members) if !schema.properties.is_empty() => {
             judge_members(registry, schema, members, refuse_unknown, at, refused);
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                if let Some(part) = &schema.additional_properties {
+                    descend(registry, part, member, at, name, refused);
+                }
+            }
         }
         Value::Array(items) => {
             if let Some(item_schema) = &schema.items {

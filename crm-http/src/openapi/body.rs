@@ -166,8 +166,20 @@ fn administration(operation: &str) -> Option<Value> {
         "create_group" => json!({"name": "field sales", "roles": ["seller"]}),
         "update_group" => json!({"roles": ["viewer"]}),
         "create_module" => json!({
-            "name": "visits", "singular": "visit", "fields": [{"name": "day", "type": "date", "sort": true}],
+            "name": "visits", "singular": "visit", "fields": [
+                {"name": "day", "type": "date", "sort": true},
+                {"name": "status", "type": "enum", "values": ["planned", "made", "missed"],
+                    "required": true, "default": "planned"},
+            ],
+            "machines": [{
+                "field": "status", "initial": ["planned"], "edges": {"planned": ["made", "missed"]},
+            }],
         }),
+        "update_module" => json!({"machines": [{
+            "field": "status", "initial": ["planned"],
+            "edges": {"planned": ["made", "missed"], "missed": ["planned"]},
+            "needs": {"made": ["day"]}, "open": [],
+        }]}),
         "create_module_field" => {
             json!({"name": "plan", "type": "enum", "values": ["free", "paid"], "sort": true})
         }

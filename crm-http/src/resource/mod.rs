@@ -15,6 +15,7 @@ mod invitation;
 mod job;
 mod member;
 mod module;
+mod module_machine;
 mod operator;
 #[cfg(feature = "passkeys")]
 mod passkey;
@@ -37,6 +38,7 @@ use poem_openapi::OpenApi;
 
 pub(crate) use job::job_reply;
 pub(crate) use module::{is_declared, is_field_change};
+pub(crate) use module_machine::{MACHINE, unknown_of_machine};
 pub(crate) use route::{allow, routes, unreadable_query};
 
 /// The fixed resources of an application with plugins.

@@ -1,6 +1,6 @@
 //! The modules as the tenant has them: fields of its own, and modules of its own.
 
-use crm_core::custom::{CustomField, FieldChange};
+use crm_core::custom::{CustomField, FieldChange, ModuleChange};
 use crm_core::module::{CompiledModule, FIELD_FLAGS, FIELD_TYPES, FieldSpec, Ident, ModuleSpec};
 use crm_core::{Create, Crm, DataLoss, Delete, Error, FieldError, Read, Update};
 use poem::Request;
@@ -15,6 +15,8 @@ use crate::edge::Exchange;
 use crate::payload::Strict;
 use crate::problem::Problem;
 use crate::wire::{Created, Instant, NoContent, Tag};
+
+use super::module_machine::{MachineBody, machine_specs};
 
 /// The operations on modules.
 pub(crate) struct Modules {
@@ -37,6 +39,8 @@ struct ModuleReply {
     soft_delete: bool,
     /// The declarations of its fields.
     fields: Vec<Any<Value>>,
+    /// The declarations of its state machines.
+    machines: Vec<Any<Value>>,
 }
 
 /// The modules of the tenant.
@@ -66,6 +70,21 @@ struct ModuleBody {
     /// Its fields.
     #[oai(validator(max_items = 100))]
     fields: Vec<FieldBody>,
+    /// The state machines of its enum fields.
+    #[oai(validator(max_items = 100))]
+    machines: Option<Vec<MachineBody>>,
+}
+
+/// Changes of a module; absent members stay.
+#[derive(Object)]
+#[oai(rename = "ModuleUpdate", deny_unknown_fields)]
+struct ModuleChangeBody {
+    /// What it is about.
+    #[oai(validator(max_length = 1000))]
+    description: Option<String>,
+    /// All its state machines: they take the place of those of before.
+    #[oai(validator(max_items = 100))]
+    machines: Option<Vec<MachineBody>>,
 }
 
 /// A new field. Which rules it takes depends on its type.
@@ -223,8 +242,8 @@ impl Modules {
     /// Declare a module
     ///
     /// Its operations are there at once, for whoever gets its permissions, and in the document that
-    /// callers of the tenant are answered at `/openapi.json`. It has no state machines and no further
-    /// indexes. Permission: `modules.create`.
+    /// callers of the tenant are answered at `/openapi.json`. Its state machines log to no other module,
+    /// and it has no further indexes. Permission: `modules.create`.
     #[oai(path = "/", method = "post", operation_id = "create_module")]
     async fn create(
         &self,
@@ -245,6 +264,29 @@ impl Modules {
         };
         self.crm.custom_modules().create(&permit, spec).await?;
         Ok(Created(reply))
+    }
+
+    /// Change a module
+    ///
+    /// Only modules that the tenant declared. New state machines hold for every write from then on; no
+    /// record is touched: one keeps a state that none begins in any more, leaves it by the new edges, and
+    /// what its state needs by now is asked of its next change. Permission: `modules.update`.
+    #[oai(path = "/:module", method = "patch", operation_id = "update_module")]
+    async fn update(
+        &self,
+        caller: Caller,
+        module: Path<String>,
+        body: Strict<ModuleChangeBody>,
+    ) -> Result<Json<ModuleReply>, Problem> {
+        let permit = caller.permit::<Update>("modules")?;
+        let body = body.0;
+        let change = ModuleChange {
+            description: body.description,
+            machines: body.machines.map(machine_specs).transpose()?,
+        };
+        let modules = self.crm.custom_modules();
+        let changed = modules.change(&permit, &module.0, change).await?;
+        Ok(Json(changed.as_ref().into()))
     }
 
     /// Delete a module
@@ -326,6 +368,7 @@ impl Modules {
 
     /// Change a custom field
     ///
+    /// Refused as `named_by_machine` where a state machine of the module could not go on.
     /// Permission: `modules.update`.
     #[oai(
         path = "/:module/fields/:name",
@@ -359,7 +402,8 @@ impl Modules {
     /// Remove a custom field
     ///
     /// It is gone at once; its values stay until they are purged. Refused as `named_by_roles` while a
-    /// condition of a role is about it. Permission: `modules.update`.
+    /// condition of a role is about it, and as `named_by_machine` while a state machine of the module
+    /// names it. Permission: `modules.update`.
     #[oai(
         path = "/:module/fields/:name",
         method = "delete",
@@ -430,12 +474,19 @@ fn module_spec(body: ModuleBody) -> Result<ModuleSpec, Problem> {
             Err(error) => return Err(error.into()),
         }
     }
+    let machines = match machine_specs(body.machines.unwrap_or_default()) {
+        Err(Error::Invalid(errors)) => {
+            refused.extend(errors);
+            Vec::new()
+        }
+        machines => machines?,
+    };
     if !refused.is_empty() {
         return Err(Error::Invalid(refused).into());
     }
     let json = json!({
         "name": body.name, "singular": body.singular, "description": body.description,
-        "soft_delete": body.soft_delete, "fields": fields,
+        "soft_delete": body.soft_delete, "fields": fields, "machines": machines,
     });
     Ok(serde_json::from_value(json).map_err(Error::internal)?)
 }
@@ -447,6 +498,7 @@ impl From<&CompiledModule> for ModuleReply {
             .iter()
             .chain(module.computed())
             .map(|field| Any(json!(field)));
+        let machines = module.spec().machines.iter();
         Self {
             name: module.name().to_string(),
             singular: module.singular().to_string(),
@@ -454,6 +506,7 @@ impl From<&CompiledModule> for ModuleReply {
             is_custom: module.is_tenants(),
             soft_delete: module.spec().soft_delete,
             fields: declarations.collect(),
+            machines: machines.map(|machine| Any(json!(machine))).collect(),
         }
     }
 }

@@ -37,6 +37,7 @@ const STORY: &[(&str, u16, &str)] = &[
     ("create_api_key", 201, ""),
     ("create_impersonation", 201, ""),
     ("create_module", 201, ""),
+    ("update_module", 200, ""),
     ("create_module_field", 201, ""),
     ("update_module_field", 200, ""),
     ("merge_contacts", 422, "/from/0"),
@@ -188,7 +189,7 @@ async fn every_body_of_a_fixed_resource_is_sent_as_it_stands(database: Database)
             path,
             example,
         } = &shown[*operation];
-        let is_module = path.starts_with("/api/v1/modules/");
+        let is_module = path.starts_with("/api/v1/modules/{module}/fields");
         let target = match is_module {
             true => path
                 .replace("{module}", "contacts")

@@ -27,6 +27,7 @@ mod command_plugin;
 mod command_user;
 mod contract;
 mod custom;
+mod custom_machine;
 mod examples;
 mod explain;
 mod extremes;
