@@ -43,6 +43,8 @@ mod custom_reference;
 mod custom_rules;
 #[path = "records/custom_trash.rs"]
 mod custom_trash;
+#[path = "records/custom_trash_writes.rs"]
+mod custom_trash_writes;
 #[path = "records/deals.rs"]
 mod deals;
 #[path = "records/derived.rs"]

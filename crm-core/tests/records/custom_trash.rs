@@ -9,7 +9,7 @@ on_both_databases!(
     an_old_trash_of_a_tenants_own_module_is_purged,
 );
 
-fn visits() -> Json {
+pub(super) fn visits() -> Json {
     json!({"name": "visits", "singular": "visit", "soft_delete": true, "fields": [
         {"name": "place", "type": "text", "search": true, "sort": true},
         {"name": "code", "type": "text", "unique": true},
@@ -18,7 +18,7 @@ fn visits() -> Json {
 }
 
 impl Fixture {
-    async fn in_trash(&self, scope: &Scope) -> crm_core::Result<Vec<RecordId>> {
+    pub(super) async fn in_trash(&self, scope: &Scope) -> crm_core::Result<Vec<RecordId>> {
         let (read, delete) = (
             scope.permit::<Read>("visits")?,
             scope.permit::<Delete>("visits")?,
@@ -31,7 +31,11 @@ impl Fixture {
         Ok(ids)
     }
 
-    async fn bring_back(&self, scope: &Scope, record: &Record) -> crm_core::Result<Record> {
+    pub(super) async fn bring_back(
+        &self,
+        scope: &Scope,
+        record: &Record,
+    ) -> crm_core::Result<Record> {
         let permit = scope.permit::<Delete>("visits")?;
         self.crm.records().restore(&permit, record.id, None).await
     }
