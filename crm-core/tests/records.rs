@@ -33,12 +33,20 @@ mod completed;
 mod count;
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/custom_declaration.rs"]
+mod custom_declaration;
 #[path = "records/custom_machine.rs"]
 mod custom_machine;
 #[path = "records/custom_module.rs"]
 mod custom_module;
+#[path = "records/custom_query.rs"]
+mod custom_query;
 #[path = "records/custom_reference.rs"]
 mod custom_reference;
+#[path = "records/custom_reference_declaration.rs"]
+mod custom_reference_declaration;
+#[path = "records/custom_reference_follow.rs"]
+mod custom_reference_follow;
 #[path = "records/custom_rules.rs"]
 mod custom_rules;
 #[path = "records/custom_trash.rs"]
