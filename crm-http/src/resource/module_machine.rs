@@ -74,7 +74,7 @@ struct BackPermission {
 #[oai(rename = "ModuleMachineNeed")]
 enum NeedForm {
     Field(String),
-    Compared(Compared),
+    Compared(Box<Compared>),
 }
 
 /// A field that must compare so in a state, by the operators of the query language, all of them.
