@@ -15,9 +15,9 @@
 //!
 //! A rule of a role is about the field that its author meant, never about a later one of the same
 //! name: a field that a condition asks of stays until the role is changed, and no field is declared
-//! by a name that a role still has of one that is gone. So it is with modules and denials. API keys'
-//! permissions and plugins' grants are about names alone: they allow, and so end with what they name,
-//! until something is called so again.
+//! by a name that a role still has of one that is gone. So it is with modules and denials. What API
+//! keys and plugins are allowed ends with what it names, and nothing new is called so until those
+//! keys are revoked or have ended, and those plugins are disabled.
 //!
 //! A removed field is gone at once, its values stay: declared again, it has them again. Purging
 //! them is a step of its own. A removed reference is purged before its name is declared again, for
@@ -120,8 +120,8 @@ impl CustomFields {
     /// # Errors
     /// [`Error::Invalid`] for a declaration that breaks a rule; [`Error::Conflict`]
     /// `already_exists`, `too_many_fields`, `too_many_indexes`, `field_not_purged` for a name whose
-    /// removed field had other values, and `named_by_roles` for one that roles have of a field that is
-    /// gone.
+    /// removed field had other values, and `still_named` for one that roles or plugins have of a field
+    /// that is gone.
     pub async fn declare(
         &self,
         permit: &Permit<Update>,
@@ -162,7 +162,7 @@ impl CustomFields {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the module has no such custom field; [`Error::Conflict`]
-    /// `named_by_roles` while a condition of a role is about it, and `named_by_machine` while a state
+    /// `still_named` while a condition of a role is about it, and `named_by_machine` while a state
     /// machine of the module names it.
     pub async fn remove(&self, permit: &Permit<Update>, module: &str, name: &str) -> Result<()> {
         let write = self.write(permit, module)?;
@@ -213,7 +213,7 @@ impl Write {
             }
             None => {
                 check::room(fields.len(), rows::count(tx, self.tenant()).await?)?;
-                named::refuse_field(tx, self.tenant(), self.name(), &spec.name).await?;
+                named::refuse_field(tx, &self.scope, self.name(), &spec.name).await?;
                 CustomField {
                     number: rows::new_number(tx, self.tenant(), 0).await?,
                     spec: spec.clone(),

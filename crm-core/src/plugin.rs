@@ -81,6 +81,7 @@ use crate::record::Interest;
 use crate::scope::{Action, Create, Delete, Permit, Read, Scope, Update};
 
 pub use action::{Acted, Ask, Offered, Targets};
+pub(crate) use grant::granted;
 pub use grant::{Grant, GrantAction};
 pub use hook_secret::{HookSecret, NewHookSecret, PluginHook};
 use lane::Lanes;
@@ -332,17 +333,31 @@ impl Plugins {
             .ok_or(Error::NotFound)
     }
 
-    /// Stops the plugin from running.
+    /// Stops the plugin from running, and takes back what was consented to: whoever enables it again
+    /// consents anew.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn disable(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
-        self.change((permit, "plugins.disable"), id, |plugin| {
-            plugin.status = PluginStatus::Disabled;
-            plugin.parked = None;
-            Ok(())
-        })
-        .await
+        let scope = permit.on(OBJECT)?.clone();
+        let tenant = scope.tenant();
+        let job = self.0.core.db.write(move |tx| {
+            Box::pin(async move {
+                let before = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
+                let mut after = before.clone();
+                after.status = PluginStatus::Disabled;
+                after.parked = None;
+                store::put(tx, &after).await?;
+                tx.execute(version::withdrawn(tenant, id)).await?;
+                timer::settle(tx, &after, scope.clock().now(), Some(&before)).await?;
+                let states = (Some(&before), Some(&after));
+                audit::<Update>(tx, &scope, "plugins.disable", states).await?;
+                Ok(after)
+            })
+        });
+        let plugin = job.await?;
+        self.forget(tenant).await;
+        Ok(plugin)
     }
 
     /// Removes the plugin with its run records.
@@ -366,30 +381,6 @@ impl Plugins {
         job.await?;
         self.forget(tenant).await;
         Ok(())
-    }
-
-    async fn change(
-        &self,
-        (permit, action): (&Permit<Update>, &'static str),
-        id: PluginId,
-        change: impl FnOnce(&mut Plugin) -> Result<()> + Send + 'static,
-    ) -> Result<Plugin> {
-        let scope = permit.on(OBJECT)?.clone();
-        let tenant = scope.tenant();
-        let job = self.0.core.db.write(move |tx| {
-            Box::pin(async move {
-                let before = store::lock(tx, tenant, id).await?.ok_or(Error::NotFound)?;
-                let mut after = before.clone();
-                change(&mut after)?;
-                store::put(tx, &after).await?;
-                timer::settle(tx, &after, scope.clock().now(), Some(&before)).await?;
-                audit::<Update>(tx, &scope, action, (Some(&before), Some(&after))).await?;
-                Ok(after)
-            })
-        });
-        let plugin = job.await?;
-        self.forget(tenant).await;
-        Ok(plugin)
     }
 
     /// The tenant's enabled plugins.

@@ -55,8 +55,9 @@ impl CustomModules {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a declaration that breaks a rule, or that only the application can
-    /// make, such as the log of a state machine; [`Error::Conflict`] `already_exists` for a name in use, `named_by_roles`
-    /// for that of a module that is gone and that roles still name, and `too_many_modules`,
+    /// make, such as the log of a state machine; [`Error::Conflict`] `already_exists` for a name in
+    /// use, `still_named` for that of a module that is gone and that roles, API keys or plugins still
+    /// name, and `too_many_modules`,
     /// `too_many_fields`, `too_many_indexes`.
     pub async fn create(&self, permit: &Permit<Create>, spec: ModuleSpec) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
@@ -76,7 +77,7 @@ impl CustomModules {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant declared no such module; [`Error::Conflict`]
-    /// `module_in_use` while a field of another module refers to it, `named_by_roles` while a role
+    /// `module_in_use` while a field of another module refers to it, `still_named` while a role
     /// denies something on it, and `module_not_empty` while it has records, without consent to their
     /// loss.
     pub async fn delete(&self, permit: &Permit<Delete>, name: &str, loss: DataLoss) -> Result<u64> {
@@ -236,7 +237,7 @@ impl Write {
                 format!("a tenant declares at most {MAX_MODULES} modules; delete one first");
             return Err(Error::conflict("too_many_modules", message));
         }
-        named::refuse_module(tx, tenant, self.name()).await?;
+        named::refuse_module(tx, &self.scope, self.name()).await?;
         let spec = self.module.spec();
         let insert = Sql::new(
             "INSERT INTO custom_modules \

@@ -257,7 +257,7 @@ pub(super) async fn find(core: &Core, tenant: TenantId, id: ApiKeyId) -> Result<
     }))
 }
 
-fn read_permissions(stored: serde_json::Value) -> Result<Vec<String>> {
+pub(super) fn read_permissions(stored: serde_json::Value) -> Result<Vec<String>> {
     serde_json::from_value(stored).map_err(|_| Error::Inconsistent {
         table: OBJECT.into(),
         column: "permissions".into(),

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use super::{api_key, impersonator};
 use crate::crm::Core;
+use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::event::{Party, Principal};
 use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
+use crate::module::Ident;
 use crate::policy::{Catalogue, Effect, Grants, Permission, Rights, RowScope, Subject};
-use crate::scope::Actor;
+use crate::scope::{Actor, Scope};
 
 /// Most permissions that one key lists.
 const MOST_PERMISSIONS: usize = 200;
@@ -83,6 +85,33 @@ fn listed(catalogue: &Catalogue, permissions: &[String]) -> Grants {
         .iter()
         .filter_map(|permission| permission.split_once('.'));
     Grants::of(catalogue, pairs)
+}
+
+/// The keys of the scope's tenant that are good and name the module in permissions of their own: what
+/// they are called, and the first characters of each.
+pub(crate) async fn keys_naming(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    module: &Ident,
+) -> Result<Vec<String>> {
+    let good = Sql::new(
+        "SELECT name, prefix, permissions FROM api_keys WHERE tenant_id = $1 \
+         AND permissions IS NOT NULL AND revoked_at IS NULL \
+         AND (expires_at IS NULL OR expires_at > $2)",
+    )
+    .bind(scope.tenant(), ColumnType::Uuid)
+    .bind(scope.clock().now(), ColumnType::Instant)
+    .returns(&[ColumnType::Text, ColumnType::Text, ColumnType::Json]);
+    let mut naming = Vec::new();
+    for mut row in tx.fetch_all(good).await? {
+        let (name, prefix): (String, String) = (row.text()?, row.text()?);
+        let permissions = api_key::read_permissions(row.json()?)?;
+        let mut pairs = permissions.iter().filter_map(|one| one.split_once('.'));
+        if pairs.any(|(named, _)| named == module.as_str()) {
+            naming.push(format!("{name} ({prefix})"));
+        }
+    }
+    Ok(naming)
 }
 
 /// The permissions of a new key, as stored.

@@ -100,7 +100,7 @@ pub(crate) use impersonation_end::tell_expired as tell_expired_impersonations;
 pub(crate) use impersonator::{Impersonator, rights as impersonated_rights};
 pub(crate) use invitation::{check_invited, invite_first_admin};
 pub(crate) use key::mac;
-pub(crate) use key_rights::{key_rights, principal_rights};
+pub(crate) use key_rights::{key_rights, keys_naming, principal_rights};
 pub(crate) use live::{check_factors, find as find_live, follow, run as follow_until};
 pub(crate) use name::check_name;
 pub(crate) use operator_account::OperatorAccount;

@@ -1,10 +1,14 @@
-//! The rights that a manifest asks for on one module.
+//! The rights that a manifest asks for on one module, and who has such.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Manifest;
+use crate::db::{ColumnType, Sql, Tx};
+use crate::error::{Error, Result};
+use crate::id::TenantId;
 use crate::module::Ident;
 
 /// Rights asked for on one module.
@@ -80,4 +84,31 @@ impl Grant {
         let twice = fields.iter().find(|field| !seen.insert(*field))?;
         Some(format!("the grant on {module} names {twice} twice"))
     }
+}
+
+/// The names of the plugins that are switched on, or parked, and ask for such a grant in any of their
+/// versions: one may run by a consent that was given to another.
+pub(crate) async fn granted(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    such: impl Fn(&Grant) -> bool,
+) -> Result<Vec<String>> {
+    let manifests = Sql::new(
+        "SELECT manifest FROM plugin_versions WHERE tenant_id = $1 AND plugin_id IN (SELECT id \
+         FROM plugins WHERE tenant_id = $1 AND (status = 'enabled' OR parked IS NOT NULL))",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .returns(&[ColumnType::Json]);
+    let mut names = Vec::new();
+    for mut row in tx.fetch_all(manifests).await? {
+        let manifest: Manifest =
+            serde_json::from_value(row.json()?).map_err(|_| Error::Inconsistent {
+                table: "plugin_versions".into(),
+                column: "manifest".into(),
+            })?;
+        if manifest.grants.iter().any(&such) {
+            names.push(manifest.name.to_string());
+        }
+    }
+    Ok(names)
 }

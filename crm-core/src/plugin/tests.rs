@@ -23,6 +23,7 @@ mod install;
 mod judges;
 mod keys;
 mod limits;
+mod names;
 mod nodes;
 mod notices;
 mod rehearsal;

@@ -42,7 +42,7 @@ pub struct Version {
     pub uploaded_by: String,
     /// When.
     pub created_at: DateTime<Utc>,
-    /// The user who consented to it; absent for the operator.
+    /// The user who consented to it, until the plugin is disabled; absent for the operator.
     pub consented_by: Option<UserId>,
     /// When somebody consented to it.
     pub consented_at: Option<DateTime<Utc>>,
@@ -527,6 +527,16 @@ fn consented(tenant: TenantId, plugin: PluginId, (sha256, user, now): Consent) -
     .bind(tenant, ColumnType::Uuid)
     .bind(plugin, ColumnType::Uuid)
     .bind(sha256.to_vec(), ColumnType::Bytes)
+}
+
+/// Takes back what was consented to.
+pub(super) fn withdrawn(tenant: TenantId, plugin: PluginId) -> Sql {
+    Sql::new(
+        "UPDATE plugin_versions SET consented_by = NULL, consented_at = NULL \
+         WHERE tenant_id = $1 AND plugin_id = $2",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(plugin, ColumnType::Uuid)
 }
 
 fn version(mut row: Row) -> Result<Version> {

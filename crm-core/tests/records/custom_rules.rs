@@ -43,7 +43,7 @@ impl Fixture {
 fn told<T: std::fmt::Debug>(answer: crm_core::Result<T>) -> String {
     match answer {
         Err(Error::Conflict { code, message }) => {
-            assert_eq!(code, "named_by_roles", "{message}");
+            assert_eq!(code, "still_named", "{message}");
             message.into_owned()
         }
         other => panic!("{other:?}"),

@@ -243,7 +243,8 @@ impl Modules {
     ///
     /// Its operations are there at once, for whoever gets its permissions, and in the document that
     /// callers of the tenant are answered at `/openapi.json`. Its state machines log to no other module,
-    /// and it has no further indexes. Permission: `modules.create`.
+    /// and it has no further indexes. Refused as `still_named` while roles, API keys or enabled plugins
+    /// name a module of this name that is gone. Permission: `modules.create`.
     #[oai(path = "/", method = "post", operation_id = "create_module")]
     async fn create(
         &self,
@@ -292,7 +293,7 @@ impl Modules {
     /// Delete a module
     ///
     /// Only modules that the tenant declared. Refused as `module_in_use` while a field of another
-    /// module refers to it, as `named_by_roles` while a role denies something on it, and as
+    /// module refers to it, as `still_named` while a role denies something on it, and as
     /// `module_not_empty` while there are records, unless `destroy_data=true` says that they go with
     /// it. `dry_run=true` only tells how many they are. Permission: `modules.delete`.
     #[oai(path = "/:module", method = "delete", operation_id = "delete_module")]
@@ -401,7 +402,7 @@ impl Modules {
 
     /// Remove a custom field
     ///
-    /// It is gone at once; its values stay until they are purged. Refused as `named_by_roles` while a
+    /// It is gone at once; its values stay until they are purged. Refused as `still_named` while a
     /// condition of a role is about it, and as `named_by_machine` while a state machine of the module
     /// names it. Permission: `modules.update`.
     #[oai(

@@ -190,7 +190,7 @@ impl Plugins {
 
     /// Disable a plugin
     ///
-    /// Permission: `plugins.update`.
+    /// What was consented to is taken back: enabling it again consents anew. Permission: `plugins.update`.
     #[oai(
         path = "/:id/disable",
         method = "post",

@@ -133,6 +133,9 @@ pub(super) async fn brand(crm: &Crm, tenant: TenantId, cast: &Cast) -> Result<()
          SELECT k.tenant_id, 1, 1, k.created_at, k.created_at, k.hash FROM api_keys k \
          WHERE k.id = (SELECT o.id FROM api_keys o WHERE o.tenant_id = k.tenant_id \
          ORDER BY o.id LIMIT 1) AND k.tenant_id = ",
+        // A module that is gone: the name is still taken here.
+        "UPDATE api_keys SET permissions = '[\"isolation_more.read\"]' \
+         WHERE user_id IS NULL AND tenant_id = ",
     ]
     .into_iter()
     .map(Sql::new)
@@ -183,10 +186,27 @@ pub(super) async fn brand(crm: &Crm, tenant: TenantId, cast: &Cast) -> Result<()
     used.arg(crm.clock().now().date_naive(), ColumnType::Date)
         .push(", 7, 7, 7, 7, 7, 7, 7, 7 FROM tenants WHERE id = ");
     used.arg(tenant, ColumnType::Uuid);
+    // A version that asks for a module that is gone: the name is still taken here.
+    let mut asking = Sql::new(
+        "INSERT INTO plugin_versions (tenant_id, plugin_id, sha256, manifest, uploaded_by, created_at) \
+         SELECT tenant_id, id, ",
+    );
+    asking
+        .arg(vec![7_u8; 32], ColumnType::Bytes)
+        .push(", ")
+        .arg(
+            json!({
+                "name": "isolation_probe", "version": "7.0.0", "triggers": [],
+                "grants": [{"module": "isolation_more", "actions": ["read"]}],
+            }),
+            ColumnType::Json,
+        )
+        .push(", 'other', created_at FROM plugins WHERE name = 'isolation_probe' AND tenant_id = ");
+    asking.arg(tenant, ColumnType::Uuid);
     // It opens every tenant of its user's.
     let mut roaming = Sql::new("UPDATE refresh_families SET roaming = (1 = 1) WHERE user_id = ");
     roaming.arg(cast.carl, ColumnType::Uuid);
-    statements.extend([old, forgotten, short, used, roaming]);
+    statements.extend([old, forgotten, short, used, asking, roaming]);
     let write = crm.core.db.write(move |tx| {
         Box::pin(async move {
             for sql in statements {
