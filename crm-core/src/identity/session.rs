@@ -1,8 +1,11 @@
-//! Sessions: registering the first user, logging in, exchanging refresh tokens, logging out.
+//! Sessions: registering the first user, and logging in.
 //!
 //! Refuses to tell an unknown e-mail from a wrong password or an inactive user: answer, work and
 //! waiting time are the same. Failed attempts are therefore audited after the answer, by a task of
 //! their own; everything else is audited in the transaction that does it.
+
+mod choice;
+mod exchange;
 
 use std::net::IpAddr;
 
@@ -16,19 +19,19 @@ use super::email::normalize_email;
 use super::lockout::{self, Failed};
 use super::name::check_name;
 use super::password::Verdict;
-use super::refresh::{self, Device, Ended, Exchange, Family};
+use super::refresh::{self, Device, Family};
 use super::second_factor::{Reach, challenge};
 use super::setup;
 use super::sign_up::found;
-use super::token::invalid;
 use crate::clock::Clock;
 use crate::crm::Core;
-use crate::db::{ColumnType, Row, Sql, Tx};
+use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::platform::PLATFORM;
 use crate::scope::{Actor, RequestContext, Scope};
+pub(super) use choice::{called, choices_in, choose_in};
 
 /// The first user of an installation, and the tenant they will administer.
 #[derive(Debug, Clone)]
@@ -82,12 +85,6 @@ struct Known {
     active: bool,
     /// When somebody else set the password.
     given_at: Option<DateTime<Utc>>,
-}
-
-/// A tenant that a user may log in to.
-pub(super) struct Choice {
-    id: TenantId,
-    name: String,
 }
 
 impl Accounts {
@@ -240,96 +237,6 @@ impl Accounts {
         self.session(opened?)
     }
 
-    /// Exchanges a refresh token for a new pair; the old one is spent.
-    ///
-    /// A spent token that comes back within 10 seconds, while its successor is unused, gets that same
-    /// successor: of any number of parallel exchanges all get the one token that lives.
-    ///
-    /// # Errors
-    /// [`Error::Unauthenticated`]: `token_reused` for a token that was spent otherwise, which ends
-    /// the session for all who hold one of its tokens; `token_expired` when the session is too old,
-    /// or was not used for too long; `token_invalid` otherwise.
-    pub async fn refresh(
-        &self,
-        refresh_token: SecretString,
-        request: RequestContext,
-    ) -> Result<Session> {
-        let core = self.core.clone();
-        let device = self.on_device_of(&request);
-        // The end of a family is no failure of the transaction: it must commit.
-        let exchange = self
-            .core
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    let refreshing = &core.identity.refreshing;
-                    let exchange =
-                        refresh::exchange(tx, &core.clock, refreshing, &refresh_token, &device)
-                            .await?;
-                    if let Exchange::Reused(family) = &exchange {
-                        audit(
-                            tx,
-                            &core.clock,
-                            family,
-                            &request,
-                            "auth.refresh_reuse",
-                            None,
-                        )
-                        .await?;
-                    }
-                    Ok(exchange)
-                })
-            })
-            .await?;
-        match exchange {
-            Exchange::Rotated(family, token) => self.session((family, token)),
-            Exchange::Reused(family) => {
-                self.core.identity.live.forget(family.id);
-                tracing::warn!(user = %family.user, session = %family.id, "refresh token reused");
-                Err(Error::unauthenticated(
-                    "token_reused",
-                    "this refresh token was used before, so the session has ended; log in again",
-                ))
-            }
-            Exchange::Expired => Err(Error::unauthenticated(
-                "token_expired",
-                "the session has reached its end; log in again",
-            )),
-            Exchange::Refused => Err(invalid()),
-        }
-    }
-
-    /// Ends the session that a refresh token belongs to, whether the token is spent or not; its
-    /// access tokens end with it.
-    ///
-    /// A token that opens nothing is no error (RFC 7009 §2.2).
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn logout(&self, refresh_token: SecretString, request: RequestContext) -> Result<()> {
-        let clock = self.core.clock.clone();
-        let ended = self
-            .core
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    let Some(family) = refresh::family_of(tx, &refresh_token).await? else {
-                        return Ok(Vec::new());
-                    };
-                    let ended = refresh::end(tx, &clock, Ended::One(family.id)).await?;
-                    if !ended.is_empty() {
-                        audit(tx, &clock, &family, &request, "auth.logout", None).await?;
-                    }
-                    Ok(ended)
-                })
-            })
-            .await?;
-        ended
-            .into_iter()
-            .for_each(|id| self.core.identity.live.forget(id));
-        Ok(())
-    }
-
     pub(super) fn session(
         &self,
         (family, refresh_token): (Family, SecretString),
@@ -383,34 +290,6 @@ impl Accounts {
             active: row.text::<String>()? == "active",
             given_at: row.opt_instant()?,
         }))
-    }
-
-    pub(super) async fn choices(&self, user: UserId) -> Result<Vec<Choice>> {
-        let rows = self.core.db.fetch_all(choices_of(user)).await?;
-        rows.into_iter().map(Choice::read).collect()
-    }
-
-    /// Where a login leads: to a tenant, or an operator's to the platform.
-    pub(super) fn place(
-        &self,
-        mut choices: Vec<Choice>,
-        named: Option<String>,
-    ) -> Result<TenantId> {
-        let all = choices.len();
-        choices.retain(|choice| choice.id != PLATFORM);
-        let operator = choices.len() < all;
-        if self.platform && !operator {
-            return Err(invalid_credentials());
-        }
-        if operator && (self.platform || (choices.is_empty() && named.is_none())) {
-            return Ok(PLATFORM);
-        }
-        let named = match choices.first() {
-            // Every request names its tenant; one of them must be the active one all the same.
-            Some(first) if self.roaming => named.or_else(|| Some(first.name.clone())),
-            _ => named,
-        };
-        choose(choices, named.as_deref())
     }
 
     /// A hash at today's cost beside the one it replaces; none when the password breaks today's
@@ -473,76 +352,6 @@ impl Accounts {
             write.await
         });
     }
-}
-
-impl Choice {
-    fn read(mut row: Row) -> Result<Self> {
-        Ok(Self {
-            id: row.uuid()?,
-            name: row.text()?,
-        })
-    }
-}
-
-fn choices_of(user: UserId) -> Sql {
-    Sql::new(
-        "SELECT t.id, t.name FROM memberships m \
-         JOIN tenants t ON t.id = m.tenant_id AND t.status = 'active' \
-         WHERE m.user_id = $1 ORDER BY t.name",
-    )
-    .bind(user, ColumnType::Uuid)
-    .returns(&[ColumnType::Uuid, ColumnType::Text])
-}
-
-/// The tenants that a user may log in to.
-pub(super) async fn choices_in(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<Choice>> {
-    let rows = tx.fetch_all(choices_of(user)).await?;
-    rows.into_iter().map(Choice::read).collect()
-}
-
-/// The tenant that a user chooses who has passed the second factor.
-///
-/// # Errors
-/// [`Error::Invalid`] on `tenant`, listing those that there are.
-pub(super) async fn choose_in(
-    tx: &mut Tx<'_>,
-    user: UserId,
-    named: Option<&str>,
-) -> Result<TenantId> {
-    let mut choices = choices_in(tx, user).await?;
-    choices.retain(|choice| choice.id != PLATFORM);
-    choose(choices, named)
-}
-
-/// The tenant to log in to: the one named, or the only one.
-fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
-    let found = match (named.map(str::trim), choices.as_slice()) {
-        (_, []) => return Err(invalid_credentials()),
-        (None, [only]) => Some(only.id),
-        (None, _) => None,
-        (Some(name), choices) => called(choices, name),
-    };
-    if let Some(id) = found {
-        return Ok(id);
-    }
-    let names: Vec<_> = choices.iter().map(|choice| choice.name.as_str()).collect();
-    let code = if named.is_some() {
-        "unknown"
-    } else {
-        "required"
-    };
-    let message = format!("Name one of your tenants: {}.", names.join(", "));
-    Err(Error::invalid("tenant", code, message))
-}
-
-/// The one of this name, in any case of its letters: no other tenant gets such a name. Of older ones that
-/// differ in nothing else, the exact one.
-pub(super) fn called(choices: &[Choice], name: &str) -> Option<TenantId> {
-    let exact = choices.iter().find(|choice| choice.name == name);
-    let alike = |choice: &&Choice| choice.name.eq_ignore_ascii_case(name);
-    let mut alike = choices.iter().filter(alike);
-    let found = exact.or_else(|| alike.next().filter(|_| alike.next().is_none()));
-    found.map(|choice| choice.id)
 }
 
 /// Begins a session of an active user.
