@@ -1,14 +1,13 @@
-//! Acting in another's name: what it shows, what it cannot do, and how it ends.
+//! Acting in another's name: what it shows, and what it cannot do.
 
-use chrono::TimeDelta;
 use crm_core::Read;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::{App, Caller, Database, PASSWORD, Reply};
-use crate::platform::{acme, claims, everything, operator, request};
+use crate::platform::{acme, claims, request};
 
-const BEGIN: &str = "/api/v1/impersonations";
+pub(crate) const BEGIN: &str = "/api/v1/impersonations";
 pub(crate) const BOB: &str = "bob@acme.example";
 
 crate::on_both_databases! {
@@ -16,11 +15,6 @@ crate::on_both_databases! {
     nobody_gains_by_acting_in_anothers_name
     own_rows_of_the_one_are_not_own_rows_of_the_other
     nobody_administers_in_anothers_name
-    an_impersonation_ends_at_once_with_whatever_it_rests_on
-    an_impersonation_lasts_a_quarter_of_an_hour_and_cannot_be_prolonged
-    an_operator_acts_in_a_members_name_and_the_tenant_sees_it
-    a_tenant_forbids_operators_to_act_in_its_members_names
-    an_operators_impersonation_ends_with_the_operator_and_the_tenant
     answers_kept_for_somebody_are_not_given_to_who_acts_in_their_name
 }
 
@@ -36,7 +30,7 @@ pub(crate) async fn acting(app: &App, user: &str) -> (Caller, Value) {
     (caller, begun["impersonation"].clone())
 }
 
-async fn me(caller: &Caller) -> Value {
+pub(crate) async fn me(caller: &Caller) -> Value {
     caller.get("/api/v1/auth/me").await.expect(200)
 }
 
@@ -45,7 +39,7 @@ pub(crate) async fn id_of(caller: &Caller) -> String {
 }
 
 #[track_caller]
-fn out(reply: &Reply) {
+pub(crate) fn out(reply: &Reply) {
     assert_eq!(reply.problem(), (401, "token_invalid".into()), "{reply}");
 }
 
@@ -369,245 +363,6 @@ async fn nobody_administers_in_anothers_name(database: Database) {
     assert_eq!(upload.status, 403, "{upload}");
     acting.get("/api/v1/contacts").await.expect(200);
     app.login("eve@acme.example").await;
-    app.close().await;
-}
-
-async fn an_impersonation_ends_at_once_with_whatever_it_rests_on(database: Database) {
-    let app = App::start(database).await;
-    let bob = app.member("bob", "member").await;
-    let permissions = ["*.*"];
-    let body = json!({"name": "second admin", "permissions": permissions});
-    app.admin.post("/api/v1/roles", body).await.expect(201);
-    let eve = app.member("eve", "second admin").await;
-    let (bob_id, eve_id) = (id_of(&bob).await, id_of(&eve).await);
-    let as_bob = async |by: &Caller| {
-        let begun = begin(by, BOB).await.expect(201);
-        let caller = app.with_token(begun["access_token"].as_str());
-        caller.get("/api/v1/contacts").await.expect(200);
-        (
-            caller,
-            begun["impersonation"]["id"].as_str().unwrap().to_owned(),
-        )
-    };
-    let dead = async |caller: &Caller| out(&caller.get("/api/v1/contacts").await);
-
-    let (caller, id) = as_bob(&eve).await;
-    let path = format!("{BEGIN}/{id}");
-    app.admin.delete(&path).await.expect(204);
-    dead(&caller).await;
-    assert_eq!(app.admin.delete(&path).await.status, 404);
-    let own = app.admin.get("/api/v1/auth/sessions").await.expect(200);
-    let own = own["data"][0]["id"].as_str().unwrap();
-    assert_eq!(
-        app.admin.delete(&format!("{BEGIN}/{own}")).await.status,
-        404,
-        "a plain session"
-    );
-
-    let (caller, id) = as_bob(&eve).await;
-    bob.delete(&format!("/api/v1/auth/sessions/{id}"))
-        .await
-        .expect(204);
-    dead(&caller).await;
-
-    let (caller, _) = as_bob(&eve).await;
-    app.admin
-        .delete(&format!("/api/v1/members/{bob_id}/sessions"))
-        .await
-        .expect(204);
-    dead(&caller).await;
-
-    let (caller, _) = as_bob(&eve).await;
-    app.admin
-        .delete(&format!("/api/v1/members/{eve_id}/sessions"))
-        .await
-        .expect(204);
-    dead(&caller).await;
-
-    let eve = app.login("eve@acme.example").await;
-    let (caller, _) = as_bob(&eve).await;
-    eve.delete("/api/v1/auth/sessions").await.expect(204);
-    dead(&caller).await;
-
-    let eve = app.login("eve@acme.example").await;
-    let (caller, _) = as_bob(&eve).await;
-    let path = format!("/api/v1/members/{eve_id}/roles");
-    let body = Some(json!({"roles": ["viewer"]}));
-    app.admin.send(Method::PUT, &path, body).await.expect(200);
-    dead(&caller).await;
-    let body = Some(json!({"roles": ["second admin"]}));
-    app.admin.send(Method::PUT, &path, body).await.expect(200);
-
-    let (caller, _) = as_bob(&eve).await;
-    app.admin
-        .delete(&format!("/api/v1/members/{eve_id}"))
-        .await
-        .expect(204);
-    dead(&caller).await;
-
-    let (caller, _) = as_bob(&app.admin).await;
-    app.admin
-        .delete(&format!("/api/v1/members/{bob_id}"))
-        .await
-        .expect(204);
-    dead(&caller).await;
-    app.close().await;
-}
-
-async fn an_impersonation_lasts_a_quarter_of_an_hour_and_cannot_be_prolonged(database: Database) {
-    let app = App::with(database, |builder| {
-        builder.access_lifetime(TimeDelta::hours(1))
-    })
-    .await;
-    app.member("bob", "member").await;
-    let (caller, impersonation) = acting(&app, BOB).await;
-    app.clock.advance(TimeDelta::minutes(14));
-    caller.get("/api/v1/contacts").await.expect(200);
-    let further = begin(&caller, BOB).await;
-    assert_eq!(further.status, 403, "{further}");
-    app.clock.advance(TimeDelta::minutes(1));
-    assert_eq!(caller.get("/api/v1/contacts").await.status, 401);
-    assert_eq!(app.admin.get(BEGIN).await.expect(200)["data"], json!([]));
-    let path = format!("{BEGIN}/{}", impersonation["id"].as_str().unwrap());
-    app.admin.delete(&path).await.expect(204);
-    app.close().await;
-}
-
-async fn an_operator_acts_in_a_members_name_and_the_tenant_sees_it(database: Database) {
-    let app = App::start(database).await;
-    let bob = app.member("bob", "member").await;
-    let ops = operator(&app, "ops@crm.example", &everything()).await;
-    let ops_id = id_of(&ops).await;
-    let path = format!(
-        "/api/v1/platform/tenants/{}/impersonations",
-        acme(&app).await
-    );
-    let body = json!({"user": BOB, "reason": "ticket 7"});
-    let begun = ops.post(&path, body).await.expect(201);
-    let acting = app.with_token(begun["access_token"].as_str());
-    let by = json!(format!("operator:{ops_id}"));
-    assert_eq!(
-        me(&acting).await["impersonated_by"],
-        json!({"actor": by, "name": "Olga"})
-    );
-    acting
-        .post("/api/v1/contacts", json!({"name": "Grace"}))
-        .await
-        .expect(201);
-    let log = app
-        .admin
-        .get("/api/v1/audit?action=contacts.create")
-        .await
-        .expect(200);
-    assert_eq!(log["data"][0]["impersonator"], by);
-    assert_eq!(
-        log["data"][0]["actor"],
-        json!(format!("user:{}", id_of(&bob).await))
-    );
-    let start = app
-        .admin
-        .get("/api/v1/audit?action=auth.impersonation_start")
-        .await;
-    assert_eq!(start.expect(200)["data"][0]["actor"], by);
-    let own = ops
-        .get("/api/v1/platform/audit?action=auth.impersonation_start")
-        .await;
-    let own = own.expect(200);
-    assert_eq!(own["data"][0]["entity_id"], json!(acme(&app).await));
-    assert!(!own.to_string().contains(BOB));
-    assert_eq!(acting.get("/api/v1/platform/tenants").await.status, 404);
-    assert_eq!(
-        acting
-            .post("/api/v1/roles", json!({"name": "x", "permissions": []}))
-            .await
-            .status,
-        403
-    );
-    assert_eq!(
-        ops.get("/api/v1/contacts").await.status,
-        403,
-        "only in a member's name"
-    );
-
-    // The member's rights bound it, also when they are less than the operator's.
-    let viewer = json!({"email": "vi@acme.example", "name": "Vi", "password": PASSWORD,
-        "roles": ["viewer"]});
-    app.admin.post("/api/v1/members", viewer).await.expect(201);
-    let body = json!({"user": "vi@acme.example", "reason": "ticket 8"});
-    let begun = ops.post(&path, body).await.expect(201);
-    let viewing = app.with_token(begun["access_token"].as_str());
-    assert_eq!(
-        viewing
-            .post("/api/v1/contacts", json!({"name": "x"}))
-            .await
-            .status,
-        403
-    );
-
-    let listed = app.admin.get(BEGIN).await.expect(200);
-    assert_eq!(listed["data"].as_array().unwrap().len(), 2);
-    let id = listed["data"][1]["id"].as_str().unwrap();
-    app.admin.delete(&format!("{BEGIN}/{id}")).await.expect(204);
-    out(&acting.get("/api/v1/auth/me").await);
-    app.close().await;
-}
-
-async fn a_tenant_forbids_operators_to_act_in_its_members_names(database: Database) {
-    let app = App::start(database).await;
-    app.member("bob", "member").await;
-    let ops = operator(&app, "ops@crm.example", &everything()).await;
-    let path = format!(
-        "/api/v1/platform/tenants/{}/impersonations",
-        acme(&app).await
-    );
-    let body = json!({"user": BOB, "reason": "ticket 7"});
-    let begun = ops.post(&path, body.clone()).await.expect(201);
-    let operating = app.with_token(begun["access_token"].as_str());
-    let (helping, _) = acting(&app, BOB).await;
-    let settings = "/api/v1/auth/security";
-    let forbid = json!({"operator_impersonation": false});
-    app.admin.patch(settings, forbid).await.expect(200);
-    out(&operating.get("/api/v1/contacts").await);
-    helping.get("/api/v1/contacts").await.expect(200);
-    let refused = ops.post(&path, body.clone()).await;
-    assert_eq!(refused.problem(), (403, "operators_excluded".into()));
-    let admit = json!({"operator_impersonation": true});
-    app.admin.patch(settings, admit).await.expect(200);
-    out(&operating.get("/api/v1/contacts").await);
-    ops.post(&path, body).await.expect(201);
-    app.close().await;
-}
-
-async fn an_operators_impersonation_ends_with_the_operator_and_the_tenant(database: Database) {
-    let app = App::start(database).await;
-    app.member("bob", "member").await;
-    let chief = operator(&app, "chief@crm.example", &everything()).await;
-    let ops = operator(&app, "ops@crm.example", &everything()).await;
-    let tenant = format!("/api/v1/platform/tenants/{}", acme(&app).await);
-    let path = format!("{tenant}/impersonations");
-    let body = || json!({"user": BOB, "reason": "ticket 7"});
-    let begun = ops.post(&path, body()).await.expect(201);
-    let acting = app.with_token(begun["access_token"].as_str());
-    chief
-        .post(&format!("{tenant}/suspend"), json!({}))
-        .await
-        .expect(200);
-    out(&acting.get("/api/v1/contacts").await);
-    chief
-        .post(&format!("{tenant}/resume"), json!({}))
-        .await
-        .expect(200);
-    acting.get("/api/v1/contacts").await.expect(200);
-
-    // Nobody acts in the name of an operator, also where they are a member.
-    operator(&app, "ada@acme.example", &["tenants.read"]).await;
-    let body_of_ada = json!({"user": "ada@acme.example", "reason": "ticket 9"});
-    let refused = ops.post(&path, body_of_ada).await;
-    assert_eq!(refused.problem(), (403, "not_impersonable".into()));
-    let path_of_ops = format!("/api/v1/platform/operators/{}", id_of(&ops).await);
-    chief.delete(&path_of_ops).await.expect(204);
-    out(&acting.get("/api/v1/contacts").await);
-    out(&ops.post(&path, body()).await);
     app.close().await;
 }
 
