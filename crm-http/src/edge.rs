@@ -22,7 +22,7 @@ use crate::guard::{Guard, Left, Outcome};
 use crate::openapi::OpenApi;
 use crate::problem::Problem;
 use crate::proxy::TrustedProxies;
-use crate::resource::allow;
+use crate::resource::{allow, check_query};
 use crate::{credential, docs, modules, problem, request_id, security_headers};
 
 /// Where sessions are opened and refreshed.
@@ -96,6 +96,8 @@ pub(crate) struct Exchange {
     caller: OnceLock<(Actor, Option<Actor>, TenantId)>,
     template: OnceLock<Template>,
     left: OnceLock<Left>,
+    /// The limit that refused the request.
+    refused: OnceLock<Left>,
     /// How long it may take, where its operation says that this is longer than usual.
     longer: OnceLock<Duration>,
 }
@@ -130,6 +132,7 @@ impl Exchange {
             caller: OnceLock::new(),
             template: OnceLock::new(),
             left: OnceLock::new(),
+            refused: OnceLock::new(),
             longer: OnceLock::new(),
         })
     }
@@ -156,10 +159,23 @@ impl Exchange {
     /// [`Error::TooMany`] when nothing is left.
     pub(crate) fn pass(&self, (left, outcome): Outcome) -> Result<(), Error> {
         if let Some(left) = left {
-            // The first limit that a request meets is the one it is told of.
-            let _ = self.left.set(left);
+            // The first limit that a request meets is the one it is told of, or the one that refuses.
+            let told = match outcome {
+                Ok(()) => &self.left,
+                Err(_) => &self.refused,
+            };
+            let _ = told.set(left);
         }
         outcome
+    }
+
+    /// The limit that an answer of this status tells of. The library's own waits, of an account or of
+    /// registrations, are no limits of requests: they have `Retry-After` alone.
+    fn told(&self, status: StatusCode) -> Option<&Left> {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => self.refused.get(),
+            _ => self.left.get(),
+        }
     }
 
     /// Lets the request take as long as an upload may.
@@ -204,9 +220,10 @@ impl Endpoint for Edge {
             }
         };
 
+        let told = exchange.told(response.status());
         let headers = response.headers_mut();
         headers.insert(request_id::HEADER, request_id::header(&exchange.request_id));
-        if let Some(left) = exchange.left.get() {
+        if let Some(left) = told {
             left.apply(headers);
         }
         security_headers::apply(headers, self.app.options.hsts);
@@ -240,6 +257,7 @@ async fn run(exchange: &Arc<Exchange>, request: Request) -> Result<Response, Pro
 }
 
 async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Response, Problem> {
+    check_query(&request)?;
     let app = &exchange.app;
     if let Some(call) = modules::Call::of(app, &request) {
         return call.answer(exchange, request).await;

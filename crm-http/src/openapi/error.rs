@@ -99,7 +99,7 @@ pub(super) fn response(description: &str) -> Value {
             |words: &str, kind: &str| json!({"description": words, "schema": {"type": kind}});
         response["headers"] = json!({
             "Retry-After": header("Seconds to wait.", "integer"),
-            "RateLimit": header("What is left of a limit: `r` requests, all of it in `t` s.", "string"),
+            "RateLimit": header("What is left of a limit, or of the one that refused: `r` requests, all of it in `t` s.", "string"),
             "RateLimit-Policy": header("The limit: `q` requests in `w` s.", "string"),
         });
     }

@@ -8,6 +8,7 @@ use crate::app::{App, Database, PASSWORD};
 
 crate::on_both_databases! {
     xc_15_sign_in_is_limited_by_address
+    a_refusal_tells_of_the_limit_that_refused
     xc_15_requests_are_limited_by_user_and_by_key
     xc_15_forwarded_addresses_count_only_behind_a_trusted_proxy
     bad_credentials_are_limited_by_address
@@ -45,6 +46,19 @@ async fn xc_15_sign_in_is_limited_by_address(database: Database) {
     assert_eq!(caller.get("/health").await.status, 200);
     app.clock.advance(chrono::TimeDelta::seconds(20));
     assert_eq!(caller.post("/api/v1/auth/login", body).await.status, 200);
+    app.close().await;
+}
+
+async fn a_refusal_tells_of_the_limit_that_refused(database: Database) {
+    let app = App::start(database).await;
+    let caller = app.also(options(100, 1)).await;
+    assert_eq!(caller.get("/api/v1/auth/me").await.status, 200);
+    let path = "/api/v1/auth/logout-everywhere";
+    // It is of the sign-ins too, of which there are many left.
+    let reply = caller.post(path, json!({})).await;
+    assert_eq!(reply.problem(), (429, "rate_limited".into()));
+    assert_eq!(reply.header("ratelimit-policy"), "\"requests\";q=1;w=60");
+    assert_eq!(reply.header("ratelimit"), "\"requests\";r=0;t=60");
     app.close().await;
 }
 
