@@ -236,6 +236,9 @@ pub(crate) fn refuse_any(request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     let parameters: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
-    let refused = parameters.iter().map(|(name, _)| unknown(name));
-    Err(Error::Invalid(refused.collect()).into())
+    let refused: Vec<_> = parameters.iter().map(|(name, _)| unknown(name)).collect();
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Invalid(refused).into()),
+    }
 }

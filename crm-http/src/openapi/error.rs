@@ -20,8 +20,10 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
         (
             "400",
             takes_body || has_parameter("name", "Idempotency-Key"),
-            "The body is not JSON, or names a member twice, or a rule of the application refuses it.",
+            "The body is not JSON, or names a member twice, or a rule of the application refuses it; or \
+             the query string is not UTF-8.",
         ),
+        ("400", true, "The query string is not UTF-8."),
         (
             "401",
             declares("security") || makes_session,

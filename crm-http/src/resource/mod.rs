@@ -39,7 +39,7 @@ use poem_openapi::OpenApi;
 pub(crate) use job::job_reply;
 pub(crate) use module::{is_declared, is_field_change};
 pub(crate) use module_machine::{MACHINE, unknown_of_machine};
-pub(crate) use route::{allow, routes, unreadable_query};
+pub(crate) use route::{allow, check_query, routes, unreadable_query};
 
 /// The fixed resources of an application with plugins.
 pub(crate) fn api_with_plugins(crm: &Crm, plugins: &Plugins) -> impl OpenApi + use<> {

@@ -12,7 +12,7 @@ use crm_core::policy::{self, Catalogue};
 use crm_core::{Error, FieldError, Scope};
 use poem::endpoint::{BoxEndpoint, Endpoint};
 use poem::http::header::AUTHORIZATION;
-use poem::http::{HeaderValue, Method};
+use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Request, Response, Route};
 use poem_openapi::__private::UrlQuery;
 use poem_openapi::OpenApi;
@@ -202,7 +202,7 @@ impl Endpoint for Resource {
             request.extensions_mut().insert(platform);
         }
         let query: Vec<(String, String)> = request.params().map_err(|_| unreadable_query())?;
-        refuse_unknown(&query, &operation.query)?;
+        check_names(&query, &operation.query)?;
         request.extensions_mut().insert(UrlQuery(query));
         operation.endpoint.call(request).await
     }
@@ -218,27 +218,53 @@ pub(crate) fn allow<'a>(methods: impl Iterator<Item = &'a Method>) -> HeaderValu
     HeaderValue::try_from(names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// A query string that is not `application/x-www-form-urlencoded`.
-pub(crate) fn unreadable_query() -> Problem {
-    Error::invalid("", "malformed", "The query string cannot be read.").into()
+/// Refuses a query string that is not UTF-8 once its escapes are read: whoever decodes it would take
+/// other text for it.
+pub(crate) fn check_query(request: &Request) -> Result<(), Problem> {
+    let query = request.uri().query().unwrap_or_default();
+    let mut parts = query.split('%');
+    let mut read = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let part = part.as_bytes();
+        let mut byte = [0];
+        match part.split_at_checked(2) {
+            Some((digits, behind)) if hex::decode_to_slice(digits, &mut byte).is_ok() => {
+                read.extend(byte);
+                read.extend(behind);
+            }
+            _ => read.extend(part),
+        }
+    }
+    std::str::from_utf8(&read).map_err(|_| unreadable_query())?;
+    Ok(())
 }
 
-fn refuse_unknown(query: &[(String, String)], known: &[String]) -> Result<(), Problem> {
-    let unknown = query
-        .iter()
-        .filter(|(name, _)| !known.contains(name))
-        .map(|(name, _)| {
-            FieldError::new(
+/// A query string that is not `application/x-www-form-urlencoded`.
+pub(crate) fn unreadable_query() -> Problem {
+    let detail = "the query string is not percent-encoded UTF-8";
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_query", detail)
+}
+
+/// Refuses parameters that the operation does not know, and those that are given again.
+fn check_names(query: &[(String, String)], known: &[String]) -> Result<(), Problem> {
+    let (mut seen, mut refused) = (Vec::new(), Vec::new());
+    for (name, _) in query {
+        if !known.contains(name) {
+            let message = "This operation has no such parameter.";
+            refused.push(FieldError::new(name, "unknown_parameter", message));
+        } else if seen.contains(&name) {
+            refused.push(FieldError::new(
                 name,
-                "unknown_parameter",
-                "This operation has no such parameter.",
-            )
-        });
-    let unknown: Vec<FieldError> = unknown.collect();
-    if unknown.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid(unknown).into())
+                "repeated",
+                "Give this parameter once.",
+            ));
+        } else {
+            seen.push(name);
+        }
+    }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Invalid(refused).into()),
     }
 }
 

@@ -13,6 +13,8 @@ crate::on_both_databases! {
     a_body_that_is_too_large_is_refused_announced_or_not
     protocol_errors_have_the_same_shape
     a_query_that_breaks_a_rule_names_every_parameter
+    a_query_string_that_is_no_utf_8_is_refused_everywhere
+    the_parts_of_a_query_string_mean_the_same_everywhere
     odd_text_is_kept_or_refused_but_never_breaks_anything
     a_reference_into_another_tenant_is_refused_like_none
 }
@@ -213,6 +215,82 @@ async fn a_query_that_breaks_a_rule_names_every_parameter(database: Database) {
         .await;
     assert_eq!(pointers_of(&reply), ["/a"]);
     nothing_was_written(&app).await;
+    app.close().await;
+}
+
+async fn a_query_string_that_is_no_utf_8_is_refused_everywhere(database: Database) {
+    let app = App::start(database).await;
+    for path in [
+        "/api/v1/contacts",
+        "/api/v1/contacts/aggregate",
+        "/api/v1/contacts/export",
+        "/api/v1/roles",
+        "/api/v1/audit",
+        "/api/v1/auth/me",
+        "/openapi.json",
+        "/health",
+    ] {
+        for query in [
+            "name=%ff",
+            "%C3=1",
+            "name=%c3%28",
+            "a=%ed%a0%80",
+            "a=%c3&b=%a9",
+        ] {
+            let reply = app.admin.get(&format!("{path}?{query}")).await;
+            let told = reply.problem();
+            assert_eq!(told, (400, "malformed_query".into()), "{path}?{query}");
+        }
+    }
+    for query in [
+        "name=%c3%a9",
+        "name=100%",
+        "name=%zz",
+        "name=%2",
+        "name=a%25ff",
+    ] {
+        let reply = app.admin.get(&format!("/api/v1/contacts?{query}")).await;
+        assert_eq!(reply.status, 200, "{query}");
+    }
+    app.close().await;
+}
+
+async fn the_parts_of_a_query_string_mean_the_same_everywhere(database: Database) {
+    let app = App::start(database).await;
+    let contact = json!({"name": "Ada"});
+    let contact = app
+        .admin
+        .post("/api/v1/contacts", contact)
+        .await
+        .expect(201);
+    let contact = format!("/api/v1/contacts/{}", contact["id"].as_str().unwrap());
+    for path in [
+        "/api/v1/contacts",
+        &*contact,
+        "/api/v1/audit",
+        "/api/v1/roles",
+    ] {
+        for nothing in ["", "&", "&&"] {
+            let reply = app.admin.get(&format!("{path}?{nothing}")).await;
+            assert_eq!(reply.status, 200, "{path}?{nothing}");
+        }
+        let reply = app.admin.get(&format!("{path}?=1")).await;
+        assert_eq!(reply.status, 422, "{path}");
+    }
+    for path in ["/api/v1/contacts", "/api/v1/audit"] {
+        for (query, code) in [
+            ("limit=", "invalid"),
+            ("limit", "invalid"),
+            ("limit=5&limit=5", "repeated"),
+        ] {
+            let reply = app.admin.get(&format!("{path}?{query}")).await;
+            let errors = reply.expect(422)["errors"].clone();
+            let told = json!([errors[0]["pointer"], errors[0]["code"]]);
+            assert_eq!(told, json!(["/limit", code]), "{path}?{query}");
+        }
+        let reply = app.admin.get(&format!("{path}?cursor=")).await;
+        assert_eq!(reply.status, 422, "{path}: {reply}");
+    }
     app.close().await;
 }
 
