@@ -104,7 +104,7 @@ impl Sessions {
     /// Moves the caller's session to another of their tenants: an access token for that one, and for
     /// how many seconds it holds. Those issued before hold no more, and the next refresh is about the
     /// new tenant. A code of the caller's second factor lets a session that began without one in to
-    /// tenants that ask for it, from now on.
+    /// tenants that ask for it, from now on; a wrong one is refused also where none is needed.
     ///
     /// # Errors
     /// [`Error::Conflict`] `no_session` for whoever has none, `bound_session` for a session that a
@@ -148,7 +148,8 @@ impl Sessions {
                 .returns(&[ColumnType::Bool]);
                 let asks = tx.fetch_optional(asks).await?;
                 match (asks.ok_or_else(unknown)?.bool()?, code) {
-                    (true, Some(code)) => {
+                    // A code is judged whether it is needed or not: what is sent is never ignored.
+                    (_, Some(code)) => {
                         second_factor::spend(tx, &core, &of, user, &code).await?;
                     }
                     (true, None) => {
@@ -158,7 +159,7 @@ impl Sessions {
                              one: give a code of yours with the tenant's name, or log in to it",
                         ));
                     }
-                    (false, _) => {}
+                    (false, None) => {}
                 }
                 let family = refresh::switch(tx, id, tenant).await?;
                 let author = Author {

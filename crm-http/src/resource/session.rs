@@ -64,7 +64,7 @@ struct SwitchBody {
     /// Its name.
     tenant: String,
     /// A code of the second factor, or a recovery code: for a session that began without it, where the
-    /// tenant asks for it.
+    /// tenant asks for it. It must be right in any case.
     #[oai(validator(max_length = 64))]
     code: Option<String>,
 }
@@ -146,7 +146,8 @@ impl Sessions {
     /// Answers an access token for it; those issued before hold no more, and the refresh token goes
     /// on. Where the tenant asks for a second factor and the session began without (409
     /// `second_factor_required`, or 403 for a roaming session that names the tenant), a code of it makes
-    /// up for that, for as long as the session lasts. Permission: none.
+    /// up for that, for as long as the session lasts. A code that is sent counts as an attempt and must
+    /// be right, whether it is needed or not. Permission: none.
     #[oai(path = "/auth/tenant", method = "post", operation_id = "switch_tenant")]
     async fn switch(
         &self,

@@ -18,6 +18,7 @@ crate::on_both_databases! {
     a_login_without_a_factor_says_where_to_set_one_up
     a_tenant_that_asks_for_a_second_factor_leaves_sessions_elsewhere_alone
     a_code_moves_a_session_to_a_tenant_that_asks_for_it
+    a_wrong_code_moves_no_session_where_none_is_needed
 }
 
 async fn what_a_tenant_settles_and_a_change_leaves_out_stays(database: Database) {
@@ -107,6 +108,30 @@ async fn a_tenant_that_asks_for_a_second_factor_leaves_sessions_elsewhere_alone(
     app.crm.follow_once().await.unwrap();
     assert_eq!(there(&ada, &globex).await.problem(), refused);
     ada.get("/api/v1/contacts").await.expect(200);
+    app.close().await;
+}
+
+async fn a_wrong_code_moves_no_session_where_none_is_needed(database: Database) {
+    let app = App::start(database).await;
+    let (ada, globex) = roaming(&app).await;
+    let moves = async |code: Option<&str>| {
+        let body = json!({"tenant": "globex", "code": code});
+        ada.post("/api/v1/auth/tenant", body).await
+    };
+    let none = moves(Some("123 456")).await;
+    assert_eq!(none.problem(), (409, "no_second_factor".into()));
+    let (_, recovery): (Device, _) = set_up(&app, &app.admin).await;
+    let wrong = async || {
+        let wrong = moves(Some("123 456")).await;
+        assert_eq!(wrong.status, 422, "{wrong}");
+        assert_eq!(wrong.json()["errors"][0]["pointer"], "/code", "{wrong}");
+    };
+    wrong().await;
+    moves(Some(&recovery[0])).await.expect(200);
+    // Now the session has shown both factors.
+    wrong().await;
+    moves(None).await.expect(200);
+    there(&ada, &globex).await.expect(200);
     app.close().await;
 }
 
