@@ -445,8 +445,8 @@ pub(super) async fn vouched(
     }
 }
 
-/// Refuses to add somebody who has an account: they have not been asked.
-async fn refuse_existing(tx: &mut Tx<'_>, tenant: TenantId, email: &str) -> Result<()> {
+/// Whether a member of the tenant has this address.
+pub(super) async fn is_member(tx: &mut Tx<'_>, tenant: TenantId, email: &str) -> Result<bool> {
     let member = Sql::new(
         "SELECT m.user_id FROM memberships m JOIN users u ON u.id = m.user_id \
          WHERE m.tenant_id = $1 AND u.email = $2",
@@ -454,10 +454,15 @@ async fn refuse_existing(tx: &mut Tx<'_>, tenant: TenantId, email: &str) -> Resu
     .bind(tenant, ColumnType::Uuid)
     .bind(email, ColumnType::Text)
     .returns(&[ColumnType::Uuid]);
+    Ok(tx.fetch_optional(member).await?.is_some())
+}
+
+/// Refuses to add somebody who has an account: they have not been asked.
+async fn refuse_existing(tx: &mut Tx<'_>, tenant: TenantId, email: &str) -> Result<()> {
     // The membership that is there already is refused by itself.
-    match tx.fetch_optional(member).await? {
-        Some(_) => Ok(()),
-        None => Err(Error::conflict(
+    match is_member(tx, tenant, email).await? {
+        true => Ok(()),
+        false => Err(Error::conflict(
             "user_exists",
             "this address has an account; invite it, so that its owner may accept",
         )),

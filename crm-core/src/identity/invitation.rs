@@ -12,7 +12,9 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::json;
 
-use super::account::{Accounts, Joined, UserRow, gather, insert_membership, insert_user};
+use super::account::{
+    Accounts, Joined, UserRow, gather, insert_membership, insert_user, is_member,
+};
 use super::email::normalize_email;
 use super::name::check_name;
 use super::one_time;
@@ -420,16 +422,9 @@ async fn pause(tx: &mut Tx<'_>, tenant: TenantId, invitation: &Invitation) -> Re
 }
 
 async fn refuse_member(tx: &mut Tx<'_>, tenant: TenantId, email: &str) -> Result<()> {
-    let member = Sql::new(
-        "SELECT m.user_id FROM memberships m JOIN users u ON u.id = m.user_id \
-         WHERE m.tenant_id = $1 AND u.email = $2",
-    )
-    .bind(tenant, ColumnType::Uuid)
-    .bind(email, ColumnType::Text)
-    .returns(&[ColumnType::Uuid]);
-    match tx.fetch_optional(member).await? {
-        None => Ok(()),
-        Some(_) => Err(Error::conflict(
+    match is_member(tx, tenant, email).await? {
+        false => Ok(()),
+        true => Err(Error::conflict(
             "already_member",
             "this user is a member of the tenant already; change their roles instead",
         )),

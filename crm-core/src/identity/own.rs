@@ -221,6 +221,18 @@ pub(super) async fn end_sessions(
     refresh::end(tx, clock, Ended::OfUser(user, None)).await
 }
 
+/// Tells the owner by a letter, and every tenant of theirs, what was done to their account.
+pub(super) async fn tell(
+    tx: &mut Tx<'_>,
+    core: &crate::crm::Core,
+    owner: &Owner,
+    request: &RequestContext,
+    (kind, action): (mail::MailKind, &str),
+) -> Result<()> {
+    notify(tx, core, kind, (owner.email.as_str(), owner.name.as_str())).await?;
+    audit(tx, &core.clock, owner.id, request, action).await
+}
+
 /// A letter that only tells something; it makes sense for a day.
 pub(super) async fn notify(
     tx: &mut Tx<'_>,

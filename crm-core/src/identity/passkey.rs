@@ -27,14 +27,13 @@ use serde::Serialize;
 
 use super::account::Accounts;
 use super::name::check_name;
-use super::own::{self, Owner};
+use super::own;
 use super::step_up::{StepUp, pass_second_factor};
-use crate::crm::Core;
 use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{PasskeyId, UserId};
 use crate::mail::MailKind;
-use crate::scope::{RequestContext, Scope};
+use crate::scope::Scope;
 
 #[cfg(feature = "passkeys")]
 pub use ceremony::PasskeyCeremony;
@@ -176,7 +175,14 @@ impl Accounts {
                 if tx.execute(delete).await? == 0 {
                     return Err(Error::NotFound);
                 }
-                tell(tx, &core, &owner, scope.request(), "auth.passkey_removed").await
+                own::tell(
+                    tx,
+                    &core,
+                    &owner,
+                    scope.request(),
+                    (MailKind::PasskeysChanged, "auth.passkey_removed"),
+                )
+                .await
             })
         });
         write.await?;
@@ -212,18 +218,6 @@ pub(super) async fn end_ceremonies(tx: &mut Tx<'_>, user: UserId) -> Result<()> 
     let waiting = Sql::new("DELETE FROM passkey_ceremonies WHERE user_id = $1");
     tx.execute(waiting.bind(user, ColumnType::Uuid)).await?;
     Ok(())
-}
-
-async fn tell(
-    tx: &mut Tx<'_>,
-    core: &Core,
-    owner: &Owner,
-    request: &RequestContext,
-    action: &str,
-) -> Result<()> {
-    let to = (owner.email.as_str(), owner.name.as_str());
-    own::notify(tx, core, MailKind::PasskeysChanged, to).await?;
-    own::audit(tx, &core.clock, owner.id, request, action).await
 }
 
 #[cfg(test)]

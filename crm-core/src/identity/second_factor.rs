@@ -19,8 +19,7 @@ use super::own::{self, Owner};
 use super::passkey;
 use super::session;
 use super::totp;
-use crate::crm::Core;
-use crate::db::{ColumnType, Sql, Tx};
+use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::mail::MailKind;
@@ -82,7 +81,14 @@ impl Accounts {
                     session::note_two_factors(tx, session).await?;
                 }
                 let codes = replace_codes(tx, &core, owner.id).await?;
-                tell(tx, &core, &owner, scope.request(), "auth.totp_enabled").await?;
+                own::tell(
+                    tx,
+                    &core,
+                    &owner,
+                    scope.request(),
+                    (MailKind::SecondFactorChanged, "auth.totp_enabled"),
+                )
+                .await?;
                 Ok(codes)
             })
         });
@@ -113,7 +119,14 @@ impl Accounts {
                 ] {
                     tx.execute(delete.bind(owner.id, ColumnType::Uuid)).await?;
                 }
-                tell(tx, &core, &owner, scope.request(), "auth.totp_disabled").await
+                own::tell(
+                    tx,
+                    &core,
+                    &owner,
+                    scope.request(),
+                    (MailKind::SecondFactorChanged, "auth.totp_disabled"),
+                )
+                .await
             })
         });
         write.await?;
@@ -167,7 +180,14 @@ impl Accounts {
                 if removed == 0 {
                     return Err(Error::NotFound);
                 }
-                tell(tx, &core, &owner, &request, "auth.totp_reset").await
+                own::tell(
+                    tx,
+                    &core,
+                    &owner,
+                    &request,
+                    (MailKind::SecondFactorChanged, "auth.totp_reset"),
+                )
+                .await
             })
         });
         write.await?;
@@ -214,18 +234,6 @@ impl Accounts {
             secret: secret.into(),
         })
     }
-}
-
-async fn tell(
-    tx: &mut Tx<'_>,
-    core: &Core,
-    owner: &Owner,
-    request: &RequestContext,
-    action: &str,
-) -> Result<()> {
-    let to = (owner.email.as_str(), owner.name.as_str());
-    own::notify(tx, core, MailKind::SecondFactorChanged, to).await?;
-    own::audit(tx, &core.clock, owner.id, request, action).await
 }
 
 fn exists() -> Error {

@@ -6,8 +6,8 @@ use webauthn_rs::prelude::{
     CredentialID, Passkey as Credential, PasskeyRegistration, RegisterPublicKeyCredential,
 };
 
+use super::Passkey;
 use super::ceremony::{self, PasskeyCeremony, Purpose, credential_hash, unreadable};
-use super::{Passkey, tell};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
@@ -16,6 +16,7 @@ use crate::identity::account::Accounts;
 use crate::identity::name::check_name;
 use crate::identity::step_up::{StepUp, pass_second_factor};
 use crate::identity::{own, session};
+use crate::mail::MailKind;
 use crate::scope::Scope;
 
 /// Most passkeys of one user.
@@ -102,7 +103,14 @@ impl Accounts {
                 if let Some(session) = scope.session() {
                     session::note_two_factors(tx, session).await?;
                 }
-                tell(tx, core, &owner, scope.request(), "auth.passkey_registered").await?;
+                own::tell(
+                    tx,
+                    core,
+                    &owner,
+                    scope.request(),
+                    (MailKind::PasskeysChanged, "auth.passkey_registered"),
+                )
+                .await?;
                 Ok(Ok(made))
             })
         });

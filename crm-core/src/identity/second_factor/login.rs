@@ -5,18 +5,19 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::codes::{factor, has_codes, passes, wrong_code};
-use super::{TotpSecret, exists, tell};
+use super::{TotpSecret, exists};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 use crate::identity::account::Accounts;
 use crate::identity::first_password::replace_given;
-use crate::identity::own::Owner;
+use crate::identity::own::{self, Owner};
 use crate::identity::refresh::{Device, Family};
 use crate::identity::session::{self, Session};
 use crate::identity::{lockout, oidc, opaque, passkey};
 use crate::journal::{self, Author};
+use crate::mail::MailKind;
 use crate::platform::PLATFORM;
 use crate::scope::{Actor, RequestContext};
 
@@ -438,7 +439,14 @@ async fn second_step(
     if enrols {
         let owner = tx.fetch_optional(Owner::by_id(user)).await?;
         let owner = Owner::read(owner.ok_or_else(unknown_challenge)?)?;
-        tell(tx, core, &owner, request, "auth.totp_enabled").await?;
+        own::tell(
+            tx,
+            core,
+            &owner,
+            request,
+            (MailKind::SecondFactorChanged, "auth.totp_enabled"),
+        )
+        .await?;
     }
     waiting.pass(tx, core, (how, named), opening, request).await
 }
