@@ -25,8 +25,12 @@ pub(crate) struct Letter<'a> {
 }
 
 impl Letter<'_> {
-    /// The mail, with its link below the public URL.
+    /// The mail, with its link below the public URL; without one it carries a code.
     pub(super) fn write(&self, id: Uuid, options: &MailOptions) -> Mail {
+        let (word, follow) = match base(options) {
+            "" => ("code", "enter the code"),
+            _ => ("link", "follow the link"),
+        };
         let tenant = self.tenant.unwrap_or("the CRM");
         let subject = match self.kind {
             MailKind::PasswordReset => "Set a new password".to_owned(),
@@ -63,6 +67,16 @@ impl Letter<'_> {
                 "You are invited to become a member of {tenant}. If you do not know why, do nothing."
             ),
         };
+        let registered = format!(
+            "Somebody, probably you, wants to make an account for this address. If it was you, \
+             {follow} and give the password that you chose. If it was not you, do nothing: there is no \
+             account yet."
+        );
+        let appointed = format!(
+            "You were made an operator of this CRM: somebody who looks after its tenants. Set a \
+             password first, then log in with this address; you set up a second factor there. Once the \
+             {word} has ended, ask for a new password."
+        );
         let body = match self.kind {
             MailKind::PasswordReset => {
                 "Somebody, probably you, asked for a new password of your account. If it was not \
@@ -86,17 +100,9 @@ impl Letter<'_> {
                 "Somebody, probably you, wanted to use this address for an account. It has one \
                  already: log in with it, or set a new password."
             }
-            MailKind::Registration => {
-                "Somebody, probably you, wants to make an account for this address. If it was you, \
-                 follow the link and give the password that you chose. If it was not you, do nothing: \
-                 there is no account yet."
-            }
+            MailKind::Registration => registered.as_str(),
             MailKind::Invitation => invited.as_str(),
-            MailKind::NewOperator => {
-                "You were made an operator of this CRM: somebody who looks after its tenants. Set a \
-                 password first, then log in with this address; you set up a second factor there. \
-                 Once the link has ended, ask for a new password."
-            }
+            MailKind::NewOperator => appointed.as_str(),
             MailKind::SecondFactorChanged => {
                 "The second factor of your account was set up or taken away. If it was not you, \
                  set a new password at once and tell your administrator."
@@ -115,7 +121,10 @@ impl Letter<'_> {
         let link = self.link.as_ref().map(|link| self.url(link, options));
         let action = match (&link, &self.link) {
             (Some(url), Some(link)) => {
-                format!("\n\n{url}\n\nThis works once, for {}.", link.holds)
+                format!(
+                    "\n\nThe {word}:\n\n{url}\n\nIt works once, for {}.",
+                    link.holds
+                )
             }
             _ => String::new(),
         };
@@ -139,9 +148,62 @@ impl Letter<'_> {
             MailKind::Registration => "confirm-registration",
             _ => "verify-email",
         };
-        match options.public_url.trim_end_matches('/') {
+        match base(options) {
             "" => token.to_owned(),
             base => format!("{base}/{page}#token={token}"),
+        }
+    }
+}
+
+/// The URL below which links lead; empty where mails carry codes.
+fn base(options: &MailOptions) -> &str {
+    options.public_url.trim_end_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(kind: MailKind, public_url: &str) -> String {
+        let token = SecretString::from("crm_xx_token");
+        let letter = Letter {
+            kind,
+            to: "eve@globex.example",
+            name: "Eve",
+            tenant: None,
+            by: None,
+            link: Some(Link {
+                token: &token,
+                holds: "24 hours",
+            }),
+        };
+        let options = MailOptions {
+            mailer: None,
+            public_url: public_url.to_owned(),
+        };
+        letter.write(Uuid::nil(), &options).text
+    }
+
+    #[test]
+    fn a_mail_says_link_where_it_has_one_and_code_otherwise() {
+        for kind in [
+            MailKind::PasswordReset,
+            MailKind::VerifyEmail,
+            MailKind::ChangeEmail,
+            MailKind::Registration,
+            MailKind::Invitation,
+            MailKind::NewOperator,
+        ] {
+            let linked = text(kind, "https://app.example/");
+            assert!(
+                linked.contains("\nThe link:\n\nhttps://app.example/"),
+                "{linked}"
+            );
+            assert!(linked.contains("#token=crm_xx_token\n"), "{linked}");
+            assert!(!linked.contains("code"), "{linked}");
+            let bare = text(kind, "");
+            assert!(bare.contains("\nThe code:\n\ncrm_xx_token\n"), "{bare}");
+            assert!(!bare.contains("link"), "{bare}");
         }
     }
 }
