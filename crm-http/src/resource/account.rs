@@ -139,7 +139,9 @@ impl Account {
 
     /// Change one's password
     ///
-    /// Needs the current one. All sessions end, and the answer is a new one. Permission: none.
+    /// Needs the current one, and a session that passed the second factor where the caller has one or the
+    /// server authenticates strictly (409 `second_factor_required`): it takes effect at once. All sessions
+    /// end, and the answer is a new one. Permission: none.
     #[oai(
         path = "/password/change",
         method = "post",

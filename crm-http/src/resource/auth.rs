@@ -78,7 +78,8 @@ struct LoginBody {
     password: String,
     /// The tenant's name; only members of several need to give it.
     tenant: Option<String>,
-    /// The password to have instead, after 403 `password_change_required`; at least 8 characters.
+    /// The password to have instead, after 403 `password_change_required`; at least 8 characters. It
+    /// takes effect with the second step (`POST /auth/mfa`).
     #[oai(validator(max_length = 128))]
     new_password: Option<String>,
     /// Whether each request names its tenant by `X-Tenant`: one token for all tenants of the user.
@@ -237,8 +238,10 @@ impl Auth {
     /// Needs no credential. A wrong password and an unknown address get the same answer. Members of
     /// several tenants who name none of them get 422 on `tenant`, which lists them; whoever has a second
     /// factor, or is asked for one in any of them, gets that answer to the second step (`POST /auth/mfa`).
+    /// A roaming login is asked for one where any tenant of its user's requires it, whichever it names.
     /// Where the server authenticates strictly, a password that somebody else set is answered 403
-    /// `password_change_required`, until a login brings a `new_password`, and holds for 7 days.
+    /// `password_change_required`, until a login brings a `new_password`, and holds for 7 days. The new one
+    /// holds once the second step is passed; until then the old one does.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(
         &self,

@@ -171,6 +171,8 @@ impl SecondFactor {
     /// The second step after 401 `second_factor_required`. Needs its `mfa_token`, good for five
     /// minutes and five tries, and no other credential. A code works once. 422 on `tenant` when the code
     /// was right and the user has several tenants, which it names: send one with the same `mfa_token`.
+    /// Tries count for the limit of logins (429), and wrong codes as failed logins of the account; a
+    /// `new_password` of the first step takes effect here.
     #[oai(path = "/mfa", method = "post", operation_id = "finish_login")]
     async fn finish(
         &self,
@@ -190,7 +192,7 @@ impl SecondFactor {
     /// Set a second factor up in the middle of a login
     ///
     /// For who has none in a tenant that requires one: `mfa_enrolled` was false. The first code of the
-    /// device finishes the login (`POST /auth/mfa`) and confirms it.
+    /// device finishes the login (`POST /auth/mfa`) and confirms it. Counts for the limit of logins (429).
     #[oai(
         path = "/mfa/enroll",
         method = "post",
