@@ -114,24 +114,26 @@ async fn a_tenant_that_asks_for_a_second_factor_leaves_sessions_elsewhere_alone(
 async fn a_wrong_code_moves_no_session_where_none_is_needed(database: Database) {
     let app = App::start(database).await;
     let (ada, globex) = roaming(&app).await;
-    let moves = async |code: Option<&str>| {
+    let moves = async |caller: &Caller, code: Option<&str>| {
         let body = json!({"tenant": "globex", "code": code});
-        ada.post("/api/v1/auth/tenant", body).await
+        caller.post("/api/v1/auth/tenant", body).await
     };
-    let none = moves(Some("123 456")).await;
-    assert_eq!(none.problem(), (409, "no_second_factor".into()));
-    let (_, recovery): (Device, _) = set_up(&app, &app.admin).await;
-    let wrong = async || {
-        let wrong = moves(Some("123 456")).await;
+    let wrong = async |caller: &Caller| {
+        let wrong = moves(caller, Some("123 456")).await;
         assert_eq!(wrong.status, 422, "{wrong}");
         assert_eq!(wrong.json()["errors"][0]["pointer"], "/code", "{wrong}");
     };
-    wrong().await;
-    moves(Some(&recovery[0])).await.expect(200);
-    // Now the session has shown both factors.
-    wrong().await;
-    moves(None).await.expect(200);
-    there(&ada, &globex).await.expect(200);
+    let none = moves(&ada, Some("123 456")).await;
+    assert_eq!(none.problem(), (409, "no_second_factor".into()));
+    let (_, recovery): (Device, _) = set_up(&app, &app.admin).await;
+    wrong(&ada).await;
+    let moved = moves(&ada, Some(&recovery[0])).await.expect(200);
+    // This session has shown both factors now.
+    let moved = app.with_token(moved["access_token"].as_str());
+    wrong(&moved).await;
+    let moved = moves(&moved, None).await.expect(200);
+    let moved = app.with_token(moved["access_token"].as_str());
+    there(&moved, &globex).await.expect(200);
     app.close().await;
 }
 
