@@ -77,13 +77,13 @@ pub(super) async fn make(
     Ok((tx.execute(write).await? > 0).then_some(token))
 }
 
-/// The statement that finds a link without using it: user and address.
+/// The statement that finds a link without using it: its user, and whether it holds still.
 pub(super) fn find(clock: &Clock, purpose: Purpose, token: &SecretString) -> Sql {
     by_token(
-        "SELECT user_id, email FROM user_tokens \
-         WHERE hash = $1 AND purpose = $2 AND expires_at > $3",
+        "SELECT user_id, expires_at > $3 FROM user_tokens WHERE hash = $1 AND purpose = $2",
         (clock, purpose, token),
     )
+    .returns(&[ColumnType::Uuid, ColumnType::Bool])
 }
 
 /// Uses a link up.
@@ -97,7 +97,8 @@ pub(super) async fn redeem(
         "DELETE FROM user_tokens WHERE hash = $1 AND purpose = $2 AND expires_at > $3 \
          RETURNING user_id, email",
         (clock, purpose, token),
-    );
+    )
+    .returns(&[ColumnType::Uuid, ColumnType::Text]);
     let mut row = tx.fetch_optional(delete).await?.ok_or_else(invalid)?;
     Ok(Used {
         user: row.uuid()?,
@@ -110,7 +111,6 @@ fn by_token(text: &'static str, (clock, purpose, token): (&Clock, Purpose, &Secr
         .bind(opaque::hash(token), ColumnType::Bytes)
         .bind(purpose.as_str(), ColumnType::Text)
         .bind(clock.now(), ColumnType::Instant)
-        .returns(&[ColumnType::Uuid, ColumnType::Text])
 }
 
 /// Kills the links of a user: what they were sent for has changed.

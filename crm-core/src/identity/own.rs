@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::mail::{self, Letter};
+use crate::platform::PLATFORM;
 use crate::scope::{Actor, RequestContext, Scope};
 
 /// Most tenants whose audit log tells of an event of a user's account.
@@ -206,6 +207,27 @@ pub(super) async fn audit(
         journal::audit_by(tx, author, action, entity, None, None).await?;
     }
     Ok(())
+}
+
+/// Tells the tenants of a user's that somebody failed to be them; the platform, where nobody knows who
+/// that was to be.
+pub(super) async fn audit_failure(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    user: Option<UserId>,
+    request: &RequestContext,
+    action: &str,
+) -> Result<()> {
+    if let Some(user) = user {
+        return audit(tx, clock, user, request, action).await;
+    }
+    let author = Author {
+        clock,
+        tenant: PLATFORM,
+        actor: Actor::Anonymous,
+        request,
+    };
+    journal::audit_by(tx, author, action, ("users", None), None, None).await
 }
 
 /// Ends all sessions of a user, in every tenant, and what waits for a second step or a device; the

@@ -105,16 +105,9 @@ impl Accounts {
         request: RequestContext,
     ) -> Result<u8> {
         self.limit("reset", "", &request)?;
-        let core = self.core.clone();
-        let found = one_time::find(&core.clock, Purpose::ResetPassword, &token);
-        let mut row = core
-            .db
-            .fetch_optional(found)
-            .await?
-            .ok_or_else(one_time::invalid)?;
-        let row = core.db.fetch_optional(Owner::by_id(row.uuid()?)).await?;
-        let owner = Owner::read(row.ok_or_else(one_time::invalid)?)?;
+        let owner = self.owner_of_link(&token, &request).await?;
         let (score, hash) = self.new_hash(&owner, "password", password).await?;
+        let (core, user, asked) = (self.core.clone(), owner.id, request.clone());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 one_time::redeem(tx, &core.clock, Purpose::ResetPassword, &token).await?;
@@ -138,9 +131,48 @@ impl Accounts {
                 Ok(ended)
             })
         });
-        self.forget(write.await?);
+        let ended = match write.await {
+            // Another caller with the token was first.
+            Err(Error::Invalid(_)) => return Err(self.dead_link(Some(user), asked).await?),
+            ended => ended?,
+        };
+        self.forget(ended);
         self.core.post.wake();
         Ok(score)
+    }
+
+    /// Whose password the token of a link sets.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `token`, which is audited.
+    async fn owner_of_link(&self, token: &SecretString, request: &RequestContext) -> Result<Owner> {
+        let (db, clock) = (&self.core.db, &self.core.clock);
+        let link = one_time::find(clock, Purpose::ResetPassword, token);
+        let (user, holds) = match db.fetch_optional(link).await? {
+            Some(mut row) => (Some(row.uuid()?), row.bool()?),
+            None => (None, false),
+        };
+        let owner = match user.filter(|_| holds) {
+            Some(user) => db.fetch_optional(Owner::by_id(user)).await?,
+            None => None,
+        };
+        match owner {
+            Some(row) => Owner::read(row),
+            None => Err(self.dead_link(user, request.clone()).await?),
+        }
+    }
+
+    /// Audits the use of a link that sets no password any more, or never did; what its caller is told.
+    async fn dead_link(&self, user: Option<UserId>, request: RequestContext) -> Result<Error> {
+        let clock = self.core.clock.clone();
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let action = "auth.password_reset_failed";
+                own::audit_failure(tx, &clock, user, &request, action).await
+            })
+        });
+        write.await?;
+        Ok(one_time::invalid())
     }
 
     /// Changes the caller's password. Every session ends, and a new one begins for the caller.

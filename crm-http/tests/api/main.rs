@@ -13,6 +13,7 @@ mod app;
 mod attacks;
 mod attacks_factor;
 mod audit;
+mod audit_auth;
 mod authenticator;
 mod bad_input;
 mod bad_token;

@@ -79,18 +79,19 @@ impl Accounts {
                 let core = &accounts.core;
                 let state: Option<DiscoverableAuthentication> =
                     ceremony::take(tx, core, (Purpose::Login, None), &token).await?;
-                let (Some(state), Some(user)) = (state, user) else {
-                    return Ok(None);
+                let judged = match (state, user) {
+                    (Some(state), Some(user)) => {
+                        let by = (accounts.party()?, &request);
+                        let passkey = judge(tx, core, by, user, (state, &answer)).await?;
+                        passkey.map(|passkey| (user, passkey))
+                    }
+                    _ => None,
                 };
-                let by = (accounts.party()?, &request);
-                let Some(passkey) = judge(tx, core, by, user, (state, &answer)).await? else {
+                let Some((user, passkey)) = judged.filter(|_| !choices.is_empty()) else {
                     let action = "auth.login_failed";
-                    own::audit(tx, &core.clock, user, &request, action).await?;
+                    own::audit_failure(tx, &core.clock, user, &request, action).await?;
                     return Ok(None);
                 };
-                if choices.is_empty() {
-                    return Ok(None);
-                }
                 let tenant = accounts.place(choices, named)?;
                 let opened =
                     session::open(tx, &core.clock, (tenant, user), lifetime, &device).await?;
@@ -128,12 +129,18 @@ impl Accounts {
                 let core = &accounts.core;
                 let state: Option<DiscoverableAuthentication> =
                     ceremony::take(tx, core, (Purpose::Login, None), &token).await?;
-                let Some(state) = state else {
-                    return Ok(Err(unknown_ceremony()));
-                };
                 let by = (accounts.party()?, scope.request());
-                if judge(tx, core, by, user, (state, &answer)).await?.is_none() {
-                    return Ok(Err(refused()));
+                let refusal = match state {
+                    None => Some(unknown_ceremony()),
+                    Some(state) => {
+                        let shown = judge(tx, core, by, user, (state, &answer)).await?;
+                        shown.is_none().then(refused)
+                    }
+                };
+                if let Some(refusal) = refusal {
+                    let action = "auth.confirmation_failed";
+                    own::audit(tx, &core.clock, user, scope.request(), action).await?;
+                    return Ok(Err(refusal));
                 }
                 if let Some(session) = scope.session() {
                     session::note_two_factors(tx, session).await?;
