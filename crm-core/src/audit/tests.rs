@@ -1,12 +1,15 @@
 //! What the hash chain makes evident, on both databases: each test does to the tables what the
 //! library never would.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, json};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{AuditFaultKind, AuditQuery, Verification};
-use crate::db::{ColumnType, Sql};
+use crate::db::{ColumnType, Row, Sql};
 use crate::id::TenantId;
 use crate::policy::fixture::{World, missing, on_both_databases};
 use crate::scope::{Create, Delete, Purge, Read, Update};
@@ -14,6 +17,8 @@ use crate::scope::{Create, Delete, Purge, Read, Update};
 on_both_databases! {
     an_untouched_log_verifies_and_its_head_moves_with_every_seal
     an_altered_entry_is_named_with_what_differs
+    no_column_of_an_entry_is_altered_unseen
+    digests_are_made_as_the_guide_tells
     an_entry_that_is_gone_is_named_sealed_or_not
     an_entry_written_past_the_library_is_named
     a_changed_or_missing_seal_breaks_the_chain
@@ -166,6 +171,170 @@ async fn an_altered_entry_is_named_with_what_differs(world: World) {
         "{}",
         fault.message
     );
+}
+
+async fn no_column_of_an_entry_is_altered_unseen(world: World) {
+    let changes = [
+        "UPDATE audit_log SET occurred_at = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE audit_log SET actor = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE audit_log SET action = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE audit_log SET entity = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE audit_log SET entity_id = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE audit_log SET request_id = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE audit_log SET address = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE audit_log SET rule = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE audit_log SET impersonator = $3 WHERE tenant_id = $1 AND id = $2",
+    ];
+    world.contacts(changes.len()).await;
+    world.seal().await;
+    let ids = world.ids().await;
+    let later = world.crm.clock().now() + TimeDelta::days(1);
+    // The first that differs is named, so the last is changed first.
+    for (at, change) in changes.into_iter().enumerate().rev() {
+        let sql = Sql::new(change)
+            .bind(world.tenant, ColumnType::Uuid)
+            .bind(ids[at], ColumnType::Uuid);
+        world
+            .execute(match at {
+                0 => sql.bind(later, ColumnType::Instant),
+                _ => sql.bind("user:nobody", ColumnType::Text),
+            })
+            .await;
+        let fault = world.verify().await.fault.unwrap();
+        assert_eq!(fault.kind, AuditFaultKind::Altered, "{change}");
+        assert_eq!(fault.entry_id, Some(ids[at]), "{change}");
+        assert!(fault.message.contains("rule"), "{}", fault.message);
+    }
+}
+
+/// What the guide tells to hash, written anew from its words.
+struct Parts(Vec<u8>);
+
+impl Parts {
+    fn of(label: &str) -> Self {
+        Self(Vec::new()).bytes(label)
+    }
+
+    fn bytes(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        self.0.extend((bytes.len() as u64).to_be_bytes());
+        self.0.extend(bytes);
+        self
+    }
+
+    fn number(mut self, number: i64) -> Self {
+        self.0.extend(number.to_be_bytes());
+        self
+    }
+
+    fn optional(mut self, text: Option<String>) -> Self {
+        self.0.push(u8::from(text.is_some()));
+        match text {
+            Some(text) => self.bytes(text),
+            None => self,
+        }
+    }
+
+    fn hash(self) -> Vec<u8> {
+        Sha256::digest(self.0).to_vec()
+    }
+}
+
+/// The member of a seal that stands for an entry.
+fn member(tenant: TenantId, mut row: Row) -> (Uuid, Vec<u8>) {
+    let id: Uuid = row.uuid().unwrap();
+    let at: DateTime<Utc> = row.instant().unwrap();
+    let mut fields = Parts::of("crm audit entry 1")
+        .bytes(tenant.0)
+        .bytes(id)
+        .number(at.timestamp_micros());
+    for _ in ["actor", "action", "entity"] {
+        fields = fields.bytes(row.text::<String>().unwrap());
+    }
+    let mut fields = fields
+        .optional(row.opt_text().unwrap())
+        .bytes(row.text::<String>().unwrap())
+        .optional(row.opt_text().unwrap());
+    if let Some(rule) = row.opt_text::<String>().unwrap() {
+        fields = fields.bytes(rule);
+    }
+    if let Some(impersonator) = row.opt_text::<String>().unwrap() {
+        fields = fields.bytes("impersonator").bytes(impersonator);
+    }
+    let payload = Parts::of("crm audit payload 1")
+        .optional(row.opt_text().unwrap())
+        .optional(row.opt_text().unwrap());
+    let member = [id.as_bytes().to_vec(), fields.hash(), payload.hash()];
+    (id, member.concat())
+}
+
+async fn digests_are_made_as_the_guide_tells(world: World) {
+    use ColumnType::{Bytes, Instant, Int, Text, Uuid as Id};
+    world.contacts(5).await;
+    let ids = world.ids().await;
+    for (sql, id) in [
+        (
+            "UPDATE audit_log SET rule = NULL WHERE tenant_id = $1 AND id = $2",
+            ids[0],
+        ),
+        (
+            "UPDATE audit_log SET rule = NULL, impersonator = 'user:2', address = '203.0.113.7' \
+             WHERE tenant_id = $1 AND id = $2",
+            ids[1],
+        ),
+        (
+            "UPDATE audit_log SET impersonator = 'operator:3', entity_id = NULL, before = after \
+             WHERE tenant_id = $1 AND id = $2",
+            ids[2],
+        ),
+    ] {
+        world.tamper(sql, id).await;
+    }
+    world.seal().await;
+    world.contacts(1).await;
+    world.seal().await;
+
+    let db = &world.crm.core.db;
+    let entries = Sql::new(
+        "SELECT id, occurred_at, actor, action, entity, entity_id, request_id, address, rule, \
+         impersonator, CAST(before AS text), CAST(after AS text) FROM audit_log \
+         WHERE tenant_id = $1",
+    )
+    .bind(world.tenant, Id)
+    .returns(&[
+        Id, Instant, Text, Text, Text, Text, Text, Text, Text, Text, Text, Text,
+    ]);
+    let entries = db.fetch_all(entries).await.unwrap().into_iter();
+    let entries: BTreeMap<_, _> = entries.map(|row| member(world.tenant, row)).collect();
+    let seals = Sql::new(
+        "SELECT sequence, entries, newest_at, sealed_at, members, hash FROM audit_seals \
+         WHERE tenant_id = $1 ORDER BY sequence",
+    )
+    .bind(world.tenant, Id)
+    .returns(&[Int, Int, Instant, Instant, Bytes, Bytes]);
+    let (mut previous, mut count) = (vec![0; 32], 0);
+    for mut row in db.fetch_all(seals).await.unwrap() {
+        let seal = Parts::of("crm audit seal 1")
+            .bytes(&previous)
+            .bytes(world.tenant.0)
+            .number(row.int().unwrap())
+            .number(row.int().unwrap());
+        let newest: DateTime<Utc> = row.instant().unwrap();
+        let sealed: DateTime<Utc> = row.instant().unwrap();
+        let (members, hash): (Vec<u8>, Vec<u8>) = (row.bytes().unwrap(), row.bytes().unwrap());
+        for (at, member) in members[1..].chunks(80).enumerate() {
+            let id = Uuid::from_slice(&member[..16]).unwrap();
+            assert_eq!(member, entries[&id], "entry {at} of a seal");
+            count += 1;
+        }
+        let seal = seal
+            .number(newest.timestamp_micros())
+            .number(sealed.timestamp_micros())
+            .bytes(&members);
+        assert_eq!((members[0], seal.hash()), (1, hash.clone()));
+        previous = hash;
+    }
+    assert_eq!(count, 6);
 }
 
 async fn an_entry_that_is_gone_is_named_sealed_or_not(world: World) {

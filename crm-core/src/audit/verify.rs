@@ -353,7 +353,8 @@ impl<'a> Walk<'a> {
             }
             (true, false) => Some("its before or after is not what was sealed"),
             (false, true) => Some(
-                "its time, actor, action, entity, request, address or rule is not what was sealed",
+                "its time, actor, action, entity, request, address, rule or impersonator is not what \
+                 was sealed",
             ),
             (false, false) => Some("neither its before and after nor the rest is what was sealed"),
         };
