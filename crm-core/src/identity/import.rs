@@ -27,7 +27,8 @@ pub struct ImportedUser {
     #[serde(default)]
     pub username: Option<String>,
     /// The hash of their password: bcrypt (`$2b$12$…`, cost 4 to 15) or argon2id (`$argon2id$…`).
-    /// It is replaced by one made here at their first login.
+    /// It is replaced by one made here at their first login; a bcrypt hash only by a password below 72
+    /// bytes, since bcrypt looks at no more: others stay until they are changed.
     pub password_hash: String,
     /// Roles of the tenant, by name or id.
     #[serde(default)]
@@ -118,3 +119,6 @@ async fn import(
     journal::audit(tx, &scope, "members.create", entity, None, Some(after)).await?;
     Ok(Joined { user_id, existed })
 }
+
+#[cfg(test)]
+mod tests;
