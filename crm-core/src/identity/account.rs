@@ -58,6 +58,8 @@ pub struct Joined {
     pub user_id: UserId,
     /// Whether the user existed before: name and password stay as they were.
     pub existed: bool,
+    /// The strength of the password of a user who was made, 0 to 4, as zxcvbn estimates it.
+    pub password_score: Option<u8>,
 }
 
 /// Who the caller is, and what they may do where they are.
@@ -170,7 +172,7 @@ impl Accounts {
                 Whose::Tenant(scope.tenant()),
             )
             .await;
-        gather(&mut errors, checked)?;
+        let score = gather(&mut errors, checked)?;
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
@@ -183,10 +185,15 @@ impl Accounts {
             given: true,
         };
         let (tenant, roles) = (scope.tenant(), input.roles);
-        self.core
+        let write = self
+            .core
             .policy
-            .write(tenant, move |tx| Box::pin(join(tx, scope, row, roles)))
-            .await
+            .write(tenant, move |tx| Box::pin(join(tx, scope, row, roles)));
+        let joined = write.await?;
+        Ok(Joined {
+            password_score: (!joined.existed).then_some(score),
+            ..joined
+        })
     }
 
     /// An access token of a member, without a login: for the operator's own use. It lets in where a second
@@ -418,7 +425,11 @@ async fn join(tx: &mut Tx<'_>, scope: Scope, new: UserRow, roles: Vec<String>) -
     let entity = ("members", Some(user_id.to_string()));
     let after = json!({ "email": new.email, "roles": roles });
     journal::audit(tx, &scope, "members.create", entity, None, Some(after)).await?;
-    Ok(Joined { user_id, existed })
+    Ok(Joined {
+        user_id,
+        existed,
+        password_score: None,
+    })
 }
 
 /// Takes the operator's word for the address of a new user. For that of a user who existed, somebody

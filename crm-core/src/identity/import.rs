@@ -117,7 +117,11 @@ async fn import(
     let entity = ("members", Some(user_id.to_string()));
     let after = json!({ "email": row.email, "roles": roles, "imported": true });
     journal::audit(tx, &scope, "members.create", entity, None, Some(after)).await?;
-    Ok(Joined { user_id, existed })
+    Ok(Joined {
+        user_id,
+        existed,
+        password_score: None,
+    })
 }
 
 #[cfg(test)]

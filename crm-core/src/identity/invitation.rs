@@ -232,15 +232,17 @@ impl Accounts {
                 let name = check_name("name", input.name.as_ref().unwrap_or(&open.name))?;
                 let words = vec![open.email.clone(), name.clone(), open.tenant_name.clone()];
                 let whose = Whose::Tenant(open.tenant);
-                self.check_password("password", &input.password, words, whose)
+                let score = self
+                    .check_password("password", &input.password, words, whose)
                     .await?;
-                Account::New(UserRow {
+                let user = UserRow {
                     id: UserId(core.clock.new_id()),
                     email: open.email.clone(),
                     name,
                     hash: passwords.hash(input.password).await?,
                     given: false,
-                })
+                };
+                Account::New(user, score)
             }
         };
         let (tenant, hash) = (open.tenant, opaque::hash(&input.token));
@@ -287,7 +289,8 @@ struct Open {
 /// Who accepts.
 enum Account {
     Known(UserId),
-    New(UserRow),
+    /// With the strength of their password.
+    New(UserRow, u8),
 }
 
 /// The address and the name of somebody to be invited, in the form they are stored in.
@@ -477,16 +480,16 @@ async fn accept(
     ]);
     let row = tx.fetch_optional(redeem).await?;
     let invitation = read(row.ok_or_else(one_time::invalid)?)?;
-    let (user_id, existed) = match account {
-        Account::Known(user) => (user, true),
-        Account::New(user) => {
+    let (user_id, password_score) = match account {
+        Account::Known(user) => (user, None),
+        Account::New(user, score) => {
             if !insert_user(tx, &user, now).await? {
                 return Err(Error::conflict(
                     "email_taken",
                     "the address has got an account meanwhile; accept with its password",
                 ));
             }
-            (user.id, false)
+            (user.id, Some(score))
         }
     };
     let verified = Sql::new(
@@ -510,7 +513,11 @@ async fn accept(
         "email": invitation.email, "roles": roles, "invited_by": invitation.invited_by,
     });
     journal::audit_by(tx, author, "members.create", entity, None, Some(after)).await?;
-    Ok(Joined { user_id, existed })
+    Ok(Joined {
+        user_id,
+        existed: password_score.is_none(),
+        password_score,
+    })
 }
 
 /// The roles that have not been deleted since.

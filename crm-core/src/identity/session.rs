@@ -75,6 +75,9 @@ pub struct Session {
     pub user_id: UserId,
     /// Where.
     pub tenant_id: TenantId,
+    /// The strength of the password that the account was made with, 0 to 4, as zxcvbn estimates it; none
+    /// but where it was made just now.
+    pub password_score: Option<u8>,
 }
 
 /// A user as the login reads it.
@@ -105,7 +108,7 @@ impl Accounts {
         let context = [&input.email, &input.name, &input.tenant].map(String::clone);
         let passwords = &core.identity.passwords;
         let checked = passwords.check("password", &input.password, context.to_vec());
-        gather(&mut errors, checked.await)?;
+        let score = gather(&mut errors, checked.await)?;
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
@@ -129,7 +132,20 @@ impl Accounts {
                 Ok(founded)
             })
         });
-        self.session(write.await?.session?)
+        self.first_session(write.await?.session?, Some(score))
+    }
+
+    /// The session of an account that was made with a password of this strength.
+    pub(super) fn first_session(
+        &self,
+        opened: (Family, SecretString),
+        password_score: Option<u8>,
+    ) -> Result<Session> {
+        let session = self.session(opened)?;
+        Ok(Session {
+            password_score,
+            ..session
+        })
     }
 
     /// Opens a session for whoever knows the password.
@@ -250,6 +266,7 @@ impl Accounts {
             expires_in: u64::try_from(seconds).unwrap_or(0),
             user_id: family.user,
             tenant_id: family.tenant,
+            password_score: None,
         })
     }
 

@@ -90,6 +90,9 @@ struct Applicant {
     name: String,
     /// Of the password.
     hash: String,
+    /// Its strength; absent in what waits since before it was kept.
+    #[serde(default)]
+    score: Option<u8>,
 }
 
 impl Applicant {
@@ -130,7 +133,7 @@ impl Accounts {
         self.limit("register", "", &request)?;
         let applicant = self.check_sign_up(input).await?;
         if policy == RegistrationPolicy::Open {
-            let opening = self.opening(&request);
+            let (opening, score) = (self.opening(&request), applicant.score);
             let core = self.core.clone();
             let write = self.core.db.write(move |tx| {
                 Box::pin(async move {
@@ -140,7 +143,8 @@ impl Accounts {
                     Ok(founded)
                 })
             });
-            return Ok(SignedUp::Made(self.session(write.await?.session?)?));
+            let session = self.first_session(write.await?.session?, score)?;
+            return Ok(SignedUp::Made(session));
         }
         let core = self.core.clone();
         let write = self.core.db.write(move |tx| {
@@ -179,7 +183,7 @@ impl Accounts {
         if verdict.await? == Verdict::Wrong {
             return Err(invalid_credentials());
         }
-        let opening = self.opening(&request);
+        let (opening, score) = (self.opening(&request), applicant.score);
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let now = core.clock.now();
@@ -198,7 +202,7 @@ impl Accounts {
                 Ok(founded)
             })
         });
-        self.session(write.await?.session?)
+        self.first_session(write.await?.session?, score)
     }
 
     /// Judges every value at once, and hashes the password whoever it is.
@@ -212,7 +216,7 @@ impl Accounts {
         let context = vec![input.email, name.clone(), tenant.clone()];
         let passwords = &self.core.identity.passwords;
         let checked = passwords.check("password", &input.password, context);
-        gather(&mut errors, checked.await)?;
+        let score = gather(&mut errors, checked.await)?;
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
@@ -221,6 +225,7 @@ impl Accounts {
             email,
             name,
             hash: passwords.hash(input.password).await?,
+            score: Some(score),
         })
     }
 

@@ -108,6 +108,9 @@ pub(crate) struct Tokens {
     refresh_token: String,
     /// Seconds that the access token holds.
     expires_in: u64,
+    /// The strength of the password, 0 to 4, as zxcvbn estimates it; in the answer to a registration.
+    #[oai(skip_serializing_if_is_none)]
+    password_score: Option<u8>,
 }
 
 /// Who the caller is, and what they may do.
@@ -327,6 +330,7 @@ impl From<Session> for Tokens {
             access_token: session.access_token.expose_secret().to_owned(),
             refresh_token: session.refresh_token.expose_secret().to_owned(),
             expires_in: session.expires_in,
+            password_score: session.password_score,
         }
     }
 }

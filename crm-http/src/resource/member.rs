@@ -89,6 +89,9 @@ pub(crate) struct Joined {
     user_id: Uuid,
     /// Whether the user existed before: name and password stay as they were.
     existed: bool,
+    /// The strength of the password of a user who was made, 0 to 4, as zxcvbn estimates it.
+    #[oai(skip_serializing_if_is_none)]
+    password_score: Option<u8>,
 }
 
 /// The roles of a member.
@@ -243,6 +246,7 @@ impl From<crm_core::identity::Joined> for Joined {
         Self {
             user_id: joined.user_id.0,
             existed: joined.existed,
+            password_score: joined.password_score,
         }
     }
 }

@@ -388,7 +388,9 @@ async fn an_invited_person_comes_in_with_a_new_account(database: Database) {
         app.anonymous().post(path, body).await
     };
     assert_eq!(refused(&accept("12345678").await).0, "/password");
-    assert_eq!(accept(NEW).await.expect(201)["existed"], false);
+    let accepted = accept(NEW).await.expect(201);
+    assert_eq!(accepted["existed"], false);
+    assert!(accepted["password_score"].as_u64().unwrap() >= 3);
     assert_eq!(refused(&accept(NEW).await).0, "/token");
     let session = login(&app, "cy@new.example", NEW).await.expect(200);
     let cy = app.with_token(session["access_token"].as_str());
@@ -422,7 +424,9 @@ async fn an_invited_user_of_another_tenant_agrees_with_their_password(database: 
         accept(NEW).await.problem(),
         (401, "invalid_credentials".into())
     );
-    assert_eq!(accept(PASSWORD).await.expect(201)["existed"], true);
+    let accepted = accept(PASSWORD).await.expect(201);
+    assert_eq!(accepted["existed"], true);
+    assert_eq!(accepted["password_score"], Value::Null, "it set none");
     let body = json!({"email": hank, "password": PASSWORD, "tenant": "acme"});
     app.anonymous()
         .post("/api/v1/auth/login", body)

@@ -65,6 +65,7 @@ async fn every_administrative_act_leaves_an_entry_with_before_and_after(database
     let member = json!({"email": "bo@acme.example", "name": "Bo", "password": PASSWORD,
         "roles": ["viewer"]});
     let member = admin.post("/api/v1/members", member).await.expect(201);
+    assert!(member["password_score"].as_u64().unwrap() >= 3);
     let member = member["user_id"].as_str().unwrap();
     let member = format!("/api/v1/members/{member}");
     let roles = Some(json!({"roles": ["member"]}));

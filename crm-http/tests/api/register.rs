@@ -51,6 +51,7 @@ async fn sa_49_open_registration_answers_tokens_and_tells_who_is_known(database:
     let known = register(&app, "ada@acme.example").await;
     assert_eq!(known.problem(), (409, "email_taken".into()));
     let session = register(&app, EVE).await.expect(201);
+    assert!(session["password_score"].as_u64().unwrap() >= 3);
     let eve = app.with_token(session["access_token"].as_str());
     let me = me(&eve).await;
     assert_eq!(
@@ -107,6 +108,7 @@ async fn a_verified_registration_answers_alike_and_is_made_by_its_link(database:
     let wrong = confirm(&token, "seven harpsichords, tuned").await;
     assert_eq!(wrong.problem(), (401, "invalid_credentials".into()));
     let session = confirm(&token, PASSWORD).await.expect(201);
+    assert!(session["password_score"].as_u64().unwrap() >= 3);
     let me = me(&app.with_token(session["access_token"].as_str())).await;
     assert_eq!(me["tenant"]["name"], "globex");
     assert_ne!(me["user"]["email_verified_at"], Value::Null);

@@ -64,7 +64,8 @@ async fn an_existing_user_joins_and_keeps_name_and_password(backend: Backend) ->
         joined,
         Joined {
             user_id: ann.user_id,
-            existed: true
+            existed: true,
+            password_score: None,
         }
     );
 
