@@ -166,6 +166,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn asvs_6_5_3_secrets_come_from_the_operating_systems_generator() {
+        let clock = Clock::system();
+        let many: Vec<[u8; 16]> = (0..64).map(|_| clock.random()).collect();
+        for at in 0..16 {
+            let values: std::collections::BTreeSet<_> = many.iter().map(|one| one[at]).collect();
+            assert!(values.len() > 32, "byte {at} repeats itself");
+        }
+        // Nothing else in the library draws random bytes, so that no secret comes from elsewhere.
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let generators = [
+            "getrandom",
+            " rand::",
+            "thread_rng",
+            "SystemRandom",
+            "OsRng",
+        ];
+        let mut drawn = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if name.ends_with(".rs") && name != "tests.rs" {
+                    let source = std::fs::read_to_string(&path).unwrap();
+                    let draws = generators.iter().any(|one| source.contains(one));
+                    drawn.extend(draws.then_some(name));
+                }
+            }
+        }
+        assert_eq!(drawn, ["clock.rs"]);
+    }
+
+    #[test]
     fn ids_made_one_after_the_other_are_in_order_and_hold_their_millisecond() {
         let clock = Clock::system();
         let ids: Vec<_> = (0..1_000)
