@@ -41,8 +41,8 @@ Every answer carries `X-Request-Id`. Errors are `application/problem+json` (RFC 
 `code`; refused input lists each field by JSON Pointer in `errors`. What belongs to another tenant \
 is answered like what does not exist. Whoever asks for this document with a credential gets that of \
 their tenant, with the fields and modules it declared itself (`/api/v1/modules`). An operation needs \
-its `x-permission`, and the `x-further-permissions` beside it, always or in the case that `when` \
-names. Actions that the tenant's plugins offer on records are operations of that document. Lists are paged by `cursor`. A record's `ETag` says its version; \
+its `x-permission`, none where that is null, and the `x-further-permissions` beside it, always or in the \
+case that `when` names. Actions that the tenant's plugins offer on records are operations of that document. Lists are paged by `cursor`. A record's `ETag` says its version; \
 send it back as `If-Match` to change only what you have seen.";
 
 /// The modules of a document, among which references lead.
@@ -232,14 +232,15 @@ fn declare_tenant(operation: &mut Map<String, Value>) {
     }
 }
 
-/// Repeats the permission that a handler's words declare, for programs to read.
+/// Repeats the permission that a handler's words declare, for programs to read; null where none is needed.
 fn declare_permission(operation: &mut Map<String, Value>) {
     let words = operation
         .get("description")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    let own = permission_in(words).map(|permission| json!(permission));
     let platform = platform_permission_in(words).map(|permission| json!(permission));
+    let own = permission_in(words).map(|permission| json!(permission));
+    let own = own.or_else(|| platform.is_none().then_some(Value::Null));
     for (name, permission) in [("x-permission", own), ("x-platform-permission", platform)] {
         if let Some(permission) = permission {
             operation.insert(name.into(), permission);

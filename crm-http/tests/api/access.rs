@@ -374,6 +374,12 @@ async fn operations_have_unique_ids_and_declare_what_they_need(database: Databas
         let exempt = OPEN.contains(&id) || ANY_CALLER.contains(&id) || operation.platform.is_some();
         assert_eq!(operation.permission.is_none(), exempt, "{id}");
     }
+    let items = app.document()["paths"].as_object().unwrap().values();
+    for operation in items.flat_map(|item| item.as_object().unwrap().values()) {
+        let said = |name: &str| operation.get(name).is_some();
+        let said = said("x-permission") ^ said("x-platform-permission");
+        assert!(said, "null at least: {}", operation["operationId"]);
+    }
     app.close().await;
 }
 
