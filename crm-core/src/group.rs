@@ -186,7 +186,8 @@ impl Groups {
     /// Changes a group.
     ///
     /// # Errors
-    /// As [`Groups::create`]; [`Error::NotFound`].
+    /// As [`Groups::create`]; [`Error::NotFound`]; [`Error::Refused`] `beyond_your_rights` when another
+    /// member would lose a right that the actor does not hold.
     pub async fn update(
         &self,
         permit: &Permit<Update>,
@@ -208,7 +209,7 @@ impl Groups {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Forbidden`] when somebody would be freed of a denial of what the
-    /// actor does not hold.
+    /// actor does not hold; [`Error::Refused`] `beyond_your_rights`, as [`update`](Self::update).
     pub async fn delete(&self, permit: &Permit<Delete>, id: GroupId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
         let write = Write(scope.clone(), self.core.clone());

@@ -1,5 +1,6 @@
 //! The members of a tenant and the roles they hold. Refuses to hand out rights that the actor
-//! lacks, and to leave a tenant without an admin. Users themselves belong to `identity`.
+//! lacks, to act on members who hold such rights, and to leave a tenant without an admin. Users
+//! themselves belong to `identity`.
 
 mod rows;
 
@@ -14,7 +15,7 @@ use crate::db::Tx;
 use crate::error::{Error, FieldError, Result};
 use crate::id::{RoleId, TenantId, UserId};
 use crate::journal;
-use crate::policy::{Holdings, Sharing, check_gained};
+use crate::policy::{Holdings, Sharing, check_gained, check_rank};
 use crate::role;
 use crate::scope::{Delete, Permit, Read, Scope, Update};
 
@@ -148,8 +149,9 @@ impl Members {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] for an unknown role; [`Error::Forbidden`] for a
-    /// right that the member would gain and the actor does not hold; [`Error::Conflict`]
-    /// `last_admin` when the tenant would be left without one.
+    /// right that the member would gain and the actor does not hold; [`Error::Refused`]
+    /// `beyond_your_rights` for another member who holds a right that the actor does not;
+    /// [`Error::Conflict`] `last_admin` when the tenant would be left without one.
     pub async fn set_roles(
         &self,
         permit: &Permit<Update>,
@@ -181,7 +183,8 @@ impl Members {
     /// Takes a user out of the tenant, with all their sessions there; what they own stays.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] `last_admin`.
+    /// [`Error::NotFound`]; [`Error::Refused`] `beyond_your_rights`, as
+    /// [`set_roles`](Self::set_roles); [`Error::Conflict`] `last_admin`.
     pub async fn remove(&self, permit: &Permit<Delete>, user: UserId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
         let (tenant, write) = (scope.tenant(), Write(scope));
@@ -210,6 +213,7 @@ impl Write {
         if new == held {
             return Ok(old);
         }
+        check_rank(tx, &self.0, user).await?;
         let users = BTreeSet::from([user]);
         let before = Holdings::read(tx, tenant, &users).await?;
         rows::clear(tx, tenant, user).await?;
@@ -224,6 +228,7 @@ impl Write {
 
     async fn remove(self, tx: &mut Tx<'_>, user: UserId) -> Result<()> {
         let old = self.member(tx, user).await?;
+        check_rank(tx, &self.0, user).await?;
         rows::remove(tx, self.0.tenant(), user).await?;
         self.keep_an_admin(tx, &old).await?;
         self.audit(tx, "members.delete", &old, None).await

@@ -143,7 +143,9 @@ impl Roles {
     /// Changes a role.
     ///
     /// # Errors
-    /// As [`Roles::create`]; [`Error::NotFound`], and [`Error::Conflict`] `system_role`.
+    /// As [`Roles::create`]; [`Error::NotFound`], [`Error::Conflict`] `system_role`, and
+    /// [`Error::Refused`] `beyond_your_rights` when the role would lose a right that the actor does not
+    /// hold.
     pub async fn update(
         &self,
         permit: &Permit<Update>,

@@ -11,6 +11,7 @@ on_both_databases! {
     pl_18_members_hold_the_roles_of_their_groups
     every_broken_rule_of_a_group_is_named
     pl_22_nobody_gives_through_a_group_what_they_do_not_hold
+    nobody_takes_through_a_group_what_they_do_not_hold
     whoever_moves_people_between_teams_holds_what_teams_reach
     another_tenants_groups_do_not_exist
 }
@@ -210,6 +211,40 @@ async fn pl_22_nobody_gives_through_a_group_what_they_do_not_hold(world: World) 
     let refused = world.groups().delete(&delete, banned.id).await;
     assert_eq!(missing(refused), "deals.delete");
     assert_eq!(world.decided(world.manager, "deals", "delete").await, None);
+}
+
+async fn nobody_takes_through_a_group_what_they_do_not_hold(world: World) {
+    world.role("lead", &["groups.*", "contacts.read"]).await;
+    world.role("closer", &["deals.delete"]).await;
+    let lead = world.new_member(&["lead"]).await;
+    let closers = new("closers", &["closer"], &[world.viewer, lead]);
+    let made = world.group(world.admin, closers).await.unwrap();
+    let readers = new("readers", &["viewer"], &[world.member]);
+    let other = world.group(world.admin, readers).await.unwrap();
+    let taken = [
+        GroupChange {
+            members: Some(Vec::new()),
+            ..GroupChange::default()
+        },
+        GroupChange {
+            roles: Some(Vec::new()),
+            ..GroupChange::default()
+        },
+    ];
+    for change in taken {
+        let refused = world.change(lead, other.id, change).await;
+        assert_eq!(refusal(refused), "beyond_your_rights");
+    }
+    let delete = world.permit(lead, OBJECT).await;
+    let refused = world.groups().delete(&delete, other.id).await;
+    assert_eq!(refusal(refused), "beyond_your_rights");
+    // Who is in the group themselves holds what it gives.
+    let without = GroupChange {
+        members: Some(vec![member(lead)]),
+        ..GroupChange::default()
+    };
+    world.change(lead, made.id, without).await.unwrap();
+    world.groups().delete(&delete, made.id).await.unwrap();
 }
 
 async fn whoever_moves_people_between_teams_holds_what_teams_reach(world: World) {

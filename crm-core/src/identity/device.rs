@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::id::{FamilyId, UserId};
 use crate::journal::{self, Author};
 use crate::platform::PLATFORM;
+use crate::policy::check_rank;
 use crate::scope::{Permit, Read, Scope, Update};
 
 /// The object of the permissions asked for here.
@@ -311,7 +312,8 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the user is no member; [`Error::Refused`] `recent_login_required` for the
-    /// caller's own, as [`end`](Self::end).
+    /// caller's own, as [`end`](Self::end), and `beyond_your_rights` for those of another member who holds
+    /// a right that the caller does not.
     pub async fn end_all_of(&self, permit: &Permit<Update>, user: UserId) -> Result<u64> {
         let scope = permit.on(OBJECT)?;
         self.check_member(scope, user).await?;
@@ -327,7 +329,8 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the member has no such session there; [`Error::Refused`]
-    /// `recent_login_required` for another one of the caller's own, as [`end`](Self::end).
+    /// `recent_login_required` for another one of the caller's own, as [`end`](Self::end), and
+    /// `beyond_your_rights`, as [`end_all_of`](Self::end_all_of).
     pub async fn end_of(&self, permit: &Permit<Update>, user: UserId, id: FamilyId) -> Result<()> {
         let scope = permit.on(OBJECT)?;
         self.check_member(scope, user).await?;
@@ -353,6 +356,9 @@ impl Sessions {
         let scope = scope.clone();
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
+                if let Ended::OfMember(_, user, _) = which {
+                    check_rank(tx, &scope, user).await?;
+                }
                 let ended = refresh::end(tx, scope.clock(), which).await?;
                 if !ended.is_empty() {
                     let entity = ("sessions", Some(entity));

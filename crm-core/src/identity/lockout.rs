@@ -15,6 +15,7 @@ use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::journal;
+use crate::policy::check_rank;
 use crate::scope::{Actor, Permit, Update};
 
 /// Failures in a row that cost nothing but themselves.
@@ -145,7 +146,9 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the user is no member of the permit's tenant; [`Error::Conflict`]
-    /// `member_elsewhere` for a member of other tenants too, whose account is not this one's alone.
+    /// `member_elsewhere` for a member of other tenants too, whose account is not this one's alone;
+    /// [`Error::Refused`] `beyond_your_rights` for another member who holds a right that the actor does
+    /// not.
     pub async fn unlock(&self, permit: &Permit<Update>, user: UserId) -> Result<()> {
         let scope = permit.on("members")?.clone();
         let member = Sql::new(
@@ -169,6 +172,7 @@ impl Accounts {
                          15 minutes",
                     ));
                 }
+                check_rank(tx, &scope, user).await?;
                 if clear(tx, &email).await? {
                     let entity = ("members", Some(user.to_string()));
                     journal::audit(tx, &scope, "members.unlock", entity, None, None).await?;

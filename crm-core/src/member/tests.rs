@@ -12,6 +12,7 @@ on_both_databases! {
     paging_visits_each_member_once
     roles_are_replaced_by_name_or_id
     nobody_hands_out_rights_they_do_not_hold
+    at_20_nobody_changes_or_removes_a_member_who_holds_more
     a_removed_member_has_no_rights_left
     the_last_admin_stays
     an_inactive_admin_does_not_count
@@ -151,16 +152,65 @@ async fn nobody_hands_out_rights_they_do_not_hold(world: World) {
         .await
         .unwrap();
     world.set_roles(lead, user, &["member"]).await.unwrap();
-    // What a member has already, they may keep; a denial of more than that stays.
-    let manager = world
-        .set_roles(lead, world.manager, &["manager", "ban"])
-        .await
-        .unwrap();
-    assert_eq!(names(&manager), ["manager", "ban"]);
+    // What they have already, they may keep; a denial of it stays.
+    let own = world.set_roles(lead, lead, &["lead", "ban"]).await;
+    assert_eq!(names(&own.unwrap()), ["lead", "ban"]);
     assert_eq!(
-        missing(world.set_roles(lead, world.manager, &["manager"]).await),
+        missing(world.set_roles(lead, lead, &["lead"]).await),
         "deals.delete"
     );
+}
+
+async fn at_20_nobody_changes_or_removes_a_member_who_holds_more(world: World) {
+    let beyond = "beyond_your_rights";
+    let role = role::NewRole {
+        name: "lead".into(),
+        permissions: vec!["members.*".into(), "records.*:own".into()],
+        ..role::NewRole::default()
+    };
+    let permit = world.permit(world.admin, "roles").await;
+    world.crm.roles().create(&permit, role).await.unwrap();
+    let lead = world.new_member(&["lead"]).await;
+    let equal = world.new_member(&["lead"]).await;
+    for user in [world.admin, world.manager, world.viewer] {
+        assert_eq!(refusal(world.remove(lead, user).await), beyond);
+        for roles in [&[][..], &["member"], &["lead", "member"]] {
+            assert_eq!(refusal(world.set_roles(lead, user, roles).await), beyond);
+        }
+    }
+    assert_eq!(world.audit().await, ["roles.create"]);
+    // Whoever holds as much at most, and oneself.
+    world
+        .set_roles(lead, world.member, &["lead"])
+        .await
+        .unwrap();
+    for user in [world.member, equal, lead] {
+        world.remove(lead, user).await.unwrap();
+    }
+
+    // A right until some instant counts for as long as it lasts, on either side.
+    let deputy = world.new_member(&["lead"]).await;
+    let above = world.new_member(&["lead"]).await;
+    let until = async |user: UserId| {
+        let end = world.crm.clock().now() + chrono::TimeDelta::hours(1);
+        let grants = ["lead", "viewer"].map(|role| RoleGrant {
+            role: role.to_owned(),
+            until: Some(end),
+        });
+        let permit = world.permit(world.admin, OBJECT).await;
+        let members = world.crm.members();
+        members.set_roles(&permit, user, grants).await.unwrap();
+    };
+    until(above).await;
+    assert_eq!(refusal(world.remove(deputy, above).await), beyond);
+    until(deputy).await;
+    world.remove(deputy, above).await.unwrap();
+    world.remove(deputy, world.viewer).await.unwrap();
+    assert_eq!(refusal(world.remove(deputy, world.manager).await), beyond);
+    // The program itself is limited by nothing.
+    let operator = world.operator(world.tenant).permit(OBJECT).unwrap();
+    let members = world.crm.members();
+    members.remove(&operator, world.manager).await.unwrap();
 }
 
 async fn a_removed_member_has_no_rights_left(world: World) {

@@ -1,4 +1,5 @@
-//! What people gain by a change of who holds which roles: nobody hands on what they do not hold.
+//! What people gain and lose by a change of who holds which roles: nobody hands on what they do not
+//! hold, nor takes it from others.
 //!
 //! The change is written first and judged then, inside its transaction: what the same people hold
 //! before and after it is compared at every instant at which an assignment ends.
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::compile::CompiledPolicy;
+use super::rank::check_within;
 use super::stored::{check_held, rules};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::Result;
@@ -43,7 +45,7 @@ impl Holdings {
         Ok(holdings)
     }
 
-    fn at(&self, user: UserId, instant: Option<DateTime<Utc>>) -> Vec<RoleId> {
+    pub(super) fn at(&self, user: UserId, instant: Option<DateTime<Utc>>) -> Vec<RoleId> {
         let held = self.0.get(&user).map(Vec::as_slice).unwrap_or_default();
         let holds = |until: &Option<DateTime<Utc>>| match (until, instant) {
             (None, _) => true,
@@ -81,10 +83,12 @@ pub(crate) enum Sharing {
     Changed,
 }
 
-/// Refuses a change that gives any of these users rights which the actor does not hold for good.
+/// Refuses a change that gives any of these users rights which the actor does not hold for good, or
+/// takes from others rights which the actor does not hold.
 ///
 /// # Errors
-/// [`Error::Forbidden`](crate::Error::Forbidden) naming one permission that the actor lacks.
+/// [`Error::Forbidden`](crate::Error::Forbidden) naming one permission that the actor lacks, and
+/// [`Error::Refused`](crate::Error::Refused) `beyond_your_rights`.
 pub(crate) async fn check_gained(
     tx: &mut Tx<'_>,
     scope: &Scope,
@@ -105,6 +109,9 @@ pub(crate) async fn check_gained(
             }
             let (old, new) = (compiled.grants(&change.0), compiled.grants(&change.1));
             check_held(scope, &new.beyond(&old))?;
+            if scope.actor().user() != Some(*user) {
+                check_within(scope, &old.beyond(&new))?;
+            }
             if sharing == Sharing::Changed {
                 check_held(scope, &new.beyond_groups().beyond(&new))?;
             }

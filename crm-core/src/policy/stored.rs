@@ -9,6 +9,7 @@ use crate::scope::Scope;
 use super::compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
 use super::grants::Grants;
 use super::permission::Permission;
+use super::rank::check_within;
 
 /// Where the ids of tenants are told whose policy has changed.
 pub(super) const CHANNEL: &str = "crm_policy";
@@ -89,12 +90,14 @@ pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRul
         .ok_or(Error::NotFound)
 }
 
-/// Refuses what was just written when it lets any role do more than `scope` may do itself.
+/// Refuses what was just written when it lets any role do more than `scope` may do itself, or takes
+/// from a role what `scope` may not do.
 ///
 /// More is an operation, a wider row scope, another field, or a denial that is lifted.
 ///
 /// # Errors
-/// [`Error::Forbidden`] naming one permission that the actor lacks.
+/// [`Error::Forbidden`] naming one permission that the actor lacks, and [`Error::Refused`]
+/// `beyond_your_rights`.
 pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRules) -> Result<()> {
     let catalogue = scope.catalogue();
     let after = rules(tx, before.tenant).await?;
@@ -103,9 +106,10 @@ pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRu
         CompiledPolicy::new(catalogue, &after),
     );
     for role in &after.roles {
-        let gained = new.grants(&[role.id]).beyond(&old.grants(&[role.id]));
-        check_held(scope, &gained)?;
+        let (before, now) = (old.grants(&[role.id]), new.grants(&[role.id]));
+        check_held(scope, &now.beyond(&before))?;
         check_held(scope, &old.denied(role.id).beyond(&new.denied(role.id)))?;
+        check_within(scope, &before.beyond(&now))?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ on_both_databases! {
     built_in_roles_stay_as_they_are
     a_role_in_use_stays
     nobody_grants_what_they_do_not_hold
+    nobody_takes_from_a_role_what_they_do_not_hold
     another_tenants_roles_do_not_exist
     a_permit_of_another_object_opens_nothing
     a_refused_change_leaves_nothing_behind
@@ -333,6 +334,24 @@ async fn nobody_grants_what_they_do_not_hold(world: World) {
         .update(user, ban.id, permissions(&["!contacts.delete"]))
         .await
         .unwrap();
+}
+
+async fn nobody_takes_from_a_role_what_they_do_not_hold(world: World) {
+    let boss = new("boss", &["roles.*", "contacts.read"]);
+    world.create(world.admin, boss).await.unwrap();
+    let user = world.new_member(&["boss"]).await;
+    let seller = new("seller", &["contacts.read", "contacts.update"]);
+    let seller = world.create(world.admin, seller).await.unwrap();
+    for fewer in [
+        &["contacts.read"][..],
+        &["contacts.read", "contacts.update:own"],
+        &["contacts.read", "contacts.update", "!contacts.update"],
+    ] {
+        let refused = world.update(user, seller.id, permissions(fewer)).await;
+        assert_eq!(refusal(refused), "beyond_your_rights", "{fewer:?}");
+    }
+    let fewer = permissions(&["contacts.update"]);
+    world.update(user, seller.id, fewer).await.unwrap();
 }
 
 async fn another_tenants_roles_do_not_exist(world: World) {

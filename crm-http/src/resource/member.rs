@@ -201,7 +201,8 @@ impl Members {
     /// Set the roles of a member
     ///
     /// Replaces all of them. Nobody gives away a permission they do not hold for good, and a tenant
-    /// keeps an admin without an end. Permission: `members.update`.
+    /// keeps an admin without an end. Of another member who holds a permission that the caller does not,
+    /// nobody changes anything (403 `beyond_your_rights`). Permission: `members.update`.
     #[oai(
         path = "/:user_id/roles",
         method = "put",
@@ -225,7 +226,8 @@ impl Members {
 
     /// Remove a member
     ///
-    /// Ends their sessions here; what they own stays. Permission: `members.delete`.
+    /// Ends their sessions here; what they own stays. Refused (403 `beyond_your_rights`) for another member
+    /// who holds a permission that the caller does not. Permission: `members.delete`.
     #[oai(path = "/:user_id", method = "delete", operation_id = "delete_member")]
     async fn delete(&self, caller: Caller, user_id: Path<Uuid>) -> Result<NoContent, Problem> {
         let permit = caller.permit::<Delete>("members")?;

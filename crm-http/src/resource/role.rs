@@ -203,7 +203,8 @@ impl Roles {
 
     /// Update a role
     ///
-    /// Nobody gives away a permission they do not hold. Permission: `roles.update`.
+    /// Nobody gives away a permission they do not hold, or takes one from a role that others may hold (403
+    /// `beyond_your_rights`). Permission: `roles.update`.
     #[oai(path = "/:id", method = "patch", operation_id = "update_role")]
     async fn update(
         &self,

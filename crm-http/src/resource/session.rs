@@ -179,7 +179,9 @@ impl Sessions {
 
     /// End all sessions of a member
     ///
-    /// Those in the caller's tenant; one's own as by `DELETE /auth/sessions`. Permission: `members.update`.
+    /// Those in the caller's tenant; one's own as by `DELETE /auth/sessions`. Refused (403
+    /// `beyond_your_rights`) for another member who holds a permission that the caller does not.
+    /// Permission: `members.update`.
     #[oai(
         path = "/members/:user_id/sessions",
         method = "delete",
@@ -199,6 +201,7 @@ impl Sessions {
     /// Unlock a member
     ///
     /// Lets them log in again at once after failed attempts; their open sessions were never locked.
+    /// Refused (403 `beyond_your_rights`) for another member who holds a permission that the caller does not.
     /// Permission: `members.update`.
     #[oai(
         path = "/members/:user_id/unlock",
@@ -214,7 +217,8 @@ impl Sessions {
 
     /// End one session of a member
     ///
-    /// One in the caller's tenant; of one's own as by `DELETE /auth/sessions/{id}`.
+    /// One in the caller's tenant; of one's own as by `DELETE /auth/sessions/{id}`. Refused (403
+    /// `beyond_your_rights`) for another member who holds a permission that the caller does not.
     /// Permission: `members.update`.
     #[oai(
         path = "/members/:user_id/sessions/:session_id",

@@ -65,6 +65,7 @@ mod platform_use;
 mod plugin;
 mod plugin_versions;
 mod query;
+mod rank;
 mod records;
 mod refusals;
 mod register;

@@ -1,0 +1,49 @@
+//! Whom somebody may act on: nobody takes rights away that they do not hold, nor changes the account
+//! or the membership of a member who holds such rights.
+//!
+//! Rank needs no numbers: whoever may do more stands above. Rights are compared as they are at this
+//! instant, those until some later one too, so that a deputy does what they stand in for.
+
+use std::collections::BTreeSet;
+
+use super::compile::CompiledPolicy;
+use super::gain::Holdings;
+use super::grants::Grants;
+use super::stored::rules;
+use crate::db::Tx;
+use crate::error::{Refusal, Result};
+use crate::id::UserId;
+use crate::scope::Scope;
+
+/// Refuses to change the account or the membership of another member who may do anything that the
+/// actor may not.
+///
+/// # Errors
+/// [`Error::Refused`](crate::Error::Refused) `beyond_your_rights`, naming one permission that the
+/// actor lacks.
+pub(crate) async fn check_rank(tx: &mut Tx<'_>, scope: &Scope, user: UserId) -> Result<()> {
+    if scope.actor().user() == Some(user) {
+        return Ok(());
+    }
+    let tenant = scope.tenant();
+    let holdings = Holdings::read(tx, tenant, &BTreeSet::from([user])).await?;
+    let roles = holdings.at(user, Some(scope.clock().now()));
+    let compiled = CompiledPolicy::new(scope.catalogue(), &rules(tx, tenant).await?);
+    check_within(scope, &compiled.grants(&roles))
+}
+
+/// Refuses to touch rights that the actor does not hold.
+///
+/// # Errors
+/// As [`check_rank`].
+pub(super) fn check_within(scope: &Scope, rights: &Grants) -> Result<()> {
+    let catalogue = scope.catalogue();
+    let Some(operation) = rights.beyond(scope.grants()).first(catalogue) else {
+        return Ok(());
+    };
+    let permission = catalogue.name(operation);
+    let message = format!(
+        "this concerns somebody who holds {permission}, which you do not: ask a member who holds as much"
+    );
+    Err(Refusal::forbidden("beyond_your_rights", message).into())
+}
