@@ -32,10 +32,12 @@ async fn sa_33_whoever_holds_more_is_not_removed_changed_unlocked_or_logged_out(
             assert_eq!(bo.delete(path).await.problem(), beyond, "{path}");
         }
         let roles = Some(json!({"roles": ["clerk"]}));
-        let set = bo.send(Method::PUT, &format!("{member}/roles"), roles);
-        assert_eq!(set.await.problem(), beyond);
-        let unlocked = bo.send(Method::POST, &format!("{member}/unlock"), None);
-        assert_eq!(unlocked.await.problem(), beyond);
+        let path = format!("{member}/roles");
+        let set = bo.send(Method::PUT, &path, roles).await;
+        assert_eq!(set.problem(), beyond);
+        let path = format!("{member}/unlock");
+        let unlocked = bo.send(Method::POST, &path, None).await;
+        assert_eq!(unlocked.problem(), beyond);
     }
     cy.get("/api/v1/contacts").await.expect(200);
     app.admin.get("/api/v1/contacts").await.expect(200);
