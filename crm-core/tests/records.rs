@@ -111,6 +111,8 @@ mod relations;
 mod repoint;
 #[path = "records/review.rs"]
 mod review;
+#[path = "records/role_systems.rs"]
+mod role_systems;
 #[path = "records/scope_model.rs"]
 mod scope_model;
 #[path = "records/scopes.rs"]
