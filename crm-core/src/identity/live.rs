@@ -1,9 +1,10 @@
 //! Which sessions live: asked with every access token, and answered from memory.
 //!
 //! A session is looked up once and then known to live until it is forgotten here: at once when this
-//! process ends it, within half a second when another one does, which every process learns from the
-//! number that each change of a session takes from `session_epochs`. No clock takes part in that, so
-//! one that jumps revives nothing; and what a killed process knew is read again from the rows.
+//! process ends it, and within half a second when another one does, at once where the database can tell.
+//! Every process learns it from the number that each change of a session takes from `session_epochs`. No
+//! clock takes part in that, so one that jumps revives nothing; and what a killed process knew is read
+//! again from the rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::impersonator::Impersonator;
@@ -20,8 +22,9 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Db, Sql, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{FamilyId, TenantId, UserId};
+use crate::policy;
 
-/// How often to look for changes of other processes.
+/// How often to look for changes of other processes at least.
 const POLL: Duration = Duration::from_millis(500);
 /// Most sessions known to live.
 const MOST: usize = 262_144;
@@ -59,6 +62,8 @@ pub(crate) struct LiveSessions {
     generations: Box<[AtomicU64]>,
     /// The newest epoch whose changes have been taken up.
     seen: AtomicI64,
+    /// Another process has told of a change.
+    told: Notify,
 }
 
 impl LiveSessions {
@@ -67,6 +72,7 @@ impl LiveSessions {
             known: Cache::new(MOST),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
             seen: AtomicI64::new(-1),
+            told: Notify::new(),
         }
     }
 
@@ -201,7 +207,9 @@ async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {
 pub(super) async fn next_epoch(tx: &mut Tx<'_>) -> Result<i64> {
     let next = Sql::new("UPDATE session_epochs SET value = value + 1 RETURNING value")
         .returns(&[ColumnType::Int]);
-    tx.fetch_optional(next).await?.ok_or_else(missing)?.int()
+    let epoch = tx.fetch_optional(next).await?.ok_or_else(missing)?.int()?;
+    policy::tell_of_sessions(tx).await?;
+    Ok(epoch)
 }
 
 fn missing() -> Error {
@@ -236,9 +244,14 @@ pub(crate) async fn follow(core: &Core) -> Result<()> {
     Ok(())
 }
 
+/// Has [`run`] look for changes now.
+pub(crate) fn look(core: &Core) {
+    core.identity.live.told.notify_one();
+}
+
 /// Follows the changes of other processes until `stop`.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
-    let pause = || tokio::time::sleep(POLL);
+    let pause = || tokio::time::timeout(POLL, core.identity.live.told.notified());
     while stop.run_until_cancelled(pause()).await.is_some() {
         if let Err(error) = follow(&core).await {
             let error = &error as &dyn std::error::Error;

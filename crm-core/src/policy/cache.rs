@@ -275,21 +275,21 @@ impl PolicyCache {
     }
 
     /// Waits for one change of another process and forgets what it is about; everything, when
-    /// changes may have been missed.
+    /// changes may have been missed. Answers what was heard: sessions are not its matter.
     ///
     /// # Errors
     /// Those of the database.
-    pub(crate) async fn hear(&self, listener: &mut Listener) -> Result<()> {
+    pub(crate) async fn hear(&self, listener: &mut Listener) -> Result<Heard> {
         let heard = listener.next().await;
-        let tenant = match &heard {
-            Ok(Heard::Message(tenant)) => tenant.parse().ok(),
-            Ok(Heard::Gap) | Err(_) => None,
-        };
-        match tenant {
-            Some(tenant) => self.invalidate(tenant),
-            None => self.invalidate_all(),
+        match &heard {
+            Ok(Heard::Message(text)) if text == stored::SESSIONS => {}
+            Ok(Heard::Message(text)) => match text.parse() {
+                Ok(tenant) => self.invalidate(tenant),
+                Err(_) => self.invalidate_all(),
+            },
+            Ok(Heard::Gap) | Err(_) => self.invalidate_all(),
         }
-        heard.map(drop)
+        heard
     }
 
     /// Forgets the tenants whose policy another process has changed since the last call.

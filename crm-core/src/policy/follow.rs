@@ -1,21 +1,23 @@
-//! Hears of policy changes by other processes as they commit. The poll of epochs is its backstop: a
-//! listener that is away only makes changes hold later.
+//! Hears of changes of the policy, of sessions and of signing keys by other processes as they commit.
+//! The polls of epochs are its backstop: a listener that is away only makes changes hold later.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::cache::PolicyCache;
+use super::stored::SESSIONS;
 use crate::crm::Core;
+use crate::db::Heard;
 use crate::error::Result;
+use crate::identity;
 
 /// How long to wait before listening again after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Listens until `stop`.
 pub(crate) async fn follow(core: Arc<Core>, stop: CancellationToken) {
-    while let Some(Err(error)) = stop.run_until_cancelled(listen(&core.policy)).await {
+    while let Some(Err(error)) = stop.run_until_cancelled(listen(&core)).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "not listening to policy changes; polling goes on"
@@ -31,11 +33,14 @@ pub(crate) async fn follow(core: Arc<Core>, stop: CancellationToken) {
 }
 
 /// Listens until it fails; answers where there is nothing to listen to.
-async fn listen(policy: &PolicyCache) -> Result<()> {
-    let Some(mut listener) = policy.listen().await? else {
+async fn listen(core: &Core) -> Result<()> {
+    let Some(mut listener) = core.policy.listen().await? else {
         return Ok(());
     };
     loop {
-        policy.hear(&mut listener).await?;
+        match core.policy.hear(&mut listener).await? {
+            Heard::Message(text) if text != SESSIONS => {}
+            Heard::Message(_) | Heard::Gap => identity::look(core),
+        }
     }
 }

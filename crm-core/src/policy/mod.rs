@@ -32,7 +32,9 @@ pub use permission::{Effect, InvalidPermission, Permission, PermissionInput, Row
 pub(crate) use rank::check_rank;
 pub use rows::{RowRule, Rows};
 pub(crate) use source::rule_of;
-pub(crate) use stored::{bump_epoch, check_gain, check_held, read_permission, rules};
+pub(crate) use stored::{
+    bump_epoch, check_gain, check_held, read_permission, rules, tell_of_sessions,
+};
 
 #[cfg(test)]
 pub(crate) mod fixture;

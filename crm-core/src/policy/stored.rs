@@ -11,8 +11,10 @@ use super::grants::Grants;
 use super::permission::Permission;
 use super::rank::check_within;
 
-/// Where the ids of tenants are told whose policy has changed.
+/// Where the ids of tenants are told whose policy has changed, and [`SESSIONS`].
 pub(super) const CHANNEL: &str = "crm_policy";
+/// What is told there when sessions or signing keys have changed.
+pub(super) const SESSIONS: &str = "sessions";
 
 /// The statement that reads a tenant's status, roles and rules at one moment.
 pub(super) fn read(tenant: TenantId) -> Sql {
@@ -126,6 +128,12 @@ pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
         }),
         None => Ok(()),
     }
+}
+
+/// Has other processes look for changes of sessions and signing keys with the commit, where the
+/// database can tell.
+pub(crate) async fn tell_of_sessions(tx: &mut Tx<'_>) -> Result<()> {
+    tx.notify(CHANNEL, SESSIONS.to_owned()).await
 }
 
 /// Announces a change of a tenant's roles, rules, assignments, memberships, keys, status or demand for
