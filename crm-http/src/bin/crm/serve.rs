@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use crm_core::egress::Egress;
 use crm_core::identity::RegistrationPolicy;
-use crm_core::{Builder, Crm, DatabaseOptions};
+use crm_core::{Builder, Crm, DatabaseOptions, Retention};
 use crm_http::{HttpOptions, ServerLimits, TrustedProxies, routes, serve_endpoint, termination};
 use poem::{Endpoint, Response};
 use secrecy::ExposeSecret as _;
@@ -188,6 +188,10 @@ pub(crate) struct Serve {
     #[arg(long, env = "CRM_SESSION_IDLE", default_value = "14d", value_parser = age, value_name = "TIME")]
     session_idle: TimeDelta,
 
+    /// How long audit entries are kept, a day at least; when left out, for ever
+    #[arg(long, env = "CRM_AUDIT_RETENTION", value_parser = retention, value_name = "TIME")]
+    audit_retention: Option<TimeDelta>,
+
     /// Networks that are not public and that requests of this server may reach all the same, also by
     /// plain HTTP: identity providers and the like inside; networks or addresses, separated by commas
     #[arg(
@@ -230,6 +234,15 @@ impl From<Registration> for RegistrationPolicy {
             Registration::Open => Self::Open,
         }
     }
+}
+
+/// How long to keep entries: a slip of the unit takes no log away.
+fn retention(text: &str) -> Result<TimeDelta, String> {
+    let kept = age(text)?;
+    if kept < TimeDelta::days(1) {
+        return Err("keep audit entries for a day at least, such as 365d".to_owned());
+    }
+    Ok(kept)
 }
 
 /// An absolute URL of HTTP, or nothing.
@@ -306,7 +319,11 @@ impl Serve {
             .registration(self.registration.into())
             .access_lifetime(self.access_lifetime)
             .session_lifetime(self.session_lifetime)
-            .session_idle(self.session_idle);
+            .session_idle(self.session_idle)
+            .retention(Retention {
+                audit: self.audit_retention,
+                ..Retention::default()
+            });
         let builder = match self.strict_authentication {
             true => builder.strict_authentication(),
             false => builder,
