@@ -4,20 +4,105 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crm_core::testing::postgres;
 use tempfile::TempDir;
 
-pub(crate) fn crm(folder: &TempDir, arguments: &[&str]) -> Command {
+/// The secret of an [`Installation`].
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Where commands run: in a folder, on the SQLite file there unless a database is named.
+pub(crate) trait Place {
+    fn folder(&self) -> &Path;
+
+    fn database(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Place for TempDir {
+    fn folder(&self) -> &Path {
+        self.path()
+    }
+}
+
+/// A folder and a database of either kind.
+pub(crate) struct Installation {
+    folder: TempDir,
+    pub(crate) url: String,
+    _database: Option<postgres::Database>,
+}
+
+impl Installation {
+    pub(crate) fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            url: format!("sqlite://{}", folder.path().join("crm.db").display()),
+            folder,
+            _database: None,
+        }
+    }
+
+    pub(crate) fn postgres() -> Self {
+        let database = block_on(postgres::Database::new());
+        Self {
+            url: database.url().to_owned(),
+            folder: tempfile::tempdir().unwrap(),
+            _database: Some(database),
+        }
+    }
+}
+
+impl Place for Installation {
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn database(&self) -> Option<&str> {
+        Some(&self.url)
+    }
+}
+
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(work)
+}
+
+/// Runs each scenario once per database, as `sqlite::…` and `postgres::…`.
+macro_rules! commands_on_both_databases {
+    ($($scenario:ident)*) => {
+        mod sqlite {
+            $(#[test]
+            fn $scenario() {
+                super::$scenario(crate::command::Installation::sqlite());
+            })*
+        }
+
+        mod postgres {
+            $(#[test]
+            fn $scenario() {
+                super::$scenario(crate::command::Installation::postgres());
+            })*
+        }
+    };
+}
+pub(crate) use commands_on_both_databases;
+
+pub(crate) fn crm(place: &impl Place, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crm"));
     command
         .args(arguments)
-        .current_dir(folder.path())
+        .current_dir(place.folder())
         .env_clear()
         .stdin(Stdio::null());
+    if let Some(url) = place.database() {
+        command
+            .env("CRM_DATABASE_URL", url)
+            .env("CRM_SECRET_KEY", SECRET);
+    }
     command
 }
 
-pub(crate) fn done(folder: &TempDir, arguments: &[&str]) -> String {
-    let output = crm(folder, arguments).output().unwrap();
+pub(crate) fn done(place: &impl Place, arguments: &[&str]) -> String {
+    let output = crm(place, arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     text(&output.stdout)
 }

@@ -1,13 +1,26 @@
 //! The audit log and the life of a tenant from the command line.
 
-use std::io::Write as _;
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
 
-use tempfile::TempDir;
+use chrono::DateTime;
+use crm_core::clock::Clock;
+use crm_core::module::default_modules;
+use crm_core::{Crm, RequestContext};
+use serde_json::Value;
+use sqlx::Connection as _;
 
-use crate::command::{crm, done, refused};
+use crate::command::{Installation, Place, SECRET, block_on, crm, done, refused};
 
-fn with_user(folder: &TempDir) {
+crate::command::commands_on_both_databases! {
+    a_log_is_verified_exported_and_pruned
+    the_first_altered_entry_is_named
+    a_server_prunes_what_is_older_than_its_retention
+    a_tenant_is_suspended_exported_and_erased
+    a_reader_that_closes_the_output_ends_a_command_in_silence
+}
+
+fn with_user(folder: &impl Place) {
     done(folder, &["tenant", "create", "acme"]);
     let email = "ada@acme.example";
     let arguments = [
@@ -24,9 +37,7 @@ fn with_user(folder: &TempDir) {
     assert!(child.wait_with_output().unwrap().status.success());
 }
 
-#[test]
-fn a_log_is_verified_exported_and_pruned() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_log_is_verified_exported_and_pruned(folder: Installation) {
     with_user(&folder);
     let of = ["--tenant", "acme"];
     let run = |arguments: &[&str]| done(&folder, &[&["audit"], arguments, &of].concat());
@@ -79,15 +90,96 @@ fn a_log_is_verified_exported_and_pruned() {
     );
 }
 
-#[test]
-fn a_tenant_is_suspended_exported_and_erased() {
-    let folder = tempfile::tempdir().unwrap();
+/// Runs a statement on the database while no command does.
+async fn execute(url: &str, statement: &'static str) {
+    macro_rules! run {
+        ($connection:ty) => {{
+            let mut connection = <$connection>::connect(url).await.unwrap();
+            sqlx::query(statement)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            connection.close().await.unwrap();
+        }};
+    }
+    match url.starts_with("sqlite") {
+        true => run!(sqlx::SqliteConnection),
+        false => run!(sqlx::PgConnection),
+    }
+}
+
+fn the_first_altered_entry_is_named(place: Installation) {
+    with_user(&place);
+    let of = ["--tenant", "acme"];
+    let entries = done(&place, &[&["audit", "export"][..], &of].concat());
+    // The newest come first.
+    let first = entries.lines().next_back().unwrap();
+    let first: Value = serde_json::from_str(first).unwrap();
+    let id = first["id"].as_str().unwrap();
+    let verify = ["audit", "verify", "--tenant", "acme"];
+    assert!(done(&place, &verify).contains("2 entries are as they were sealed"));
+    block_on(execute(
+        &place.url,
+        "UPDATE audit_log SET actor = 'user:eve'",
+    ));
+    let line = refused(&crm(&place, &verify).output().unwrap());
+    assert!(line.contains(&format!("altered entry {id}")), "{line}");
+}
+
+fn a_server_prunes_what_is_older_than_its_retention(place: Installation) {
+    let request = RequestContext {
+        id: "test".into(),
+        address: None,
+    };
+    block_on(async {
+        let start = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let builder = Crm::builder()
+            .database(&place.url)
+            .secret(SECRET.into())
+            .clock(Clock::fixed(start, 1).0)
+            .modules(default_modules());
+        let crm = builder.build().await.unwrap();
+        crm.tenants().create("acme", request).await.unwrap();
+        crm.close().await;
+    });
+    let verify = ["audit", "verify", "--tenant", "acme"];
+    assert!(done(&place, &verify).contains("1 entries are as they were sealed"));
+    let slip = ["serve", "--audit-retention", "12m"];
+    assert_eq!(crm(&place, &slip).output().unwrap().status.code(), Some(2));
+
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--audit-retention",
+        "30d",
+    ];
+    let mut server = crm(&place, &serve)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    // The first round begins with the server; nothing but the log tells of its end.
+    let pruned = (0..200).any(|_| {
+        let output = crm(&place, &verify).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains("1 before them have been pruned")
+    });
+    let pid = server.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(told.unwrap().success());
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    assert!(pruned);
+}
+
+fn a_tenant_is_suspended_exported_and_erased(folder: Installation) {
     with_user(&folder);
     assert!(done(&folder, &["tenant", "suspend", "acme"]).contains("acme suspended"));
     assert!(done(&folder, &["tenant", "list"]).contains("acme suspended"));
     assert!(done(&folder, &["tenant", "resume", "acme"]).contains("acme active"));
     done(&folder, &["tenant", "export", "acme", "out"]);
-    let members = std::fs::read_to_string(folder.path().join("out/members.ndjson")).unwrap();
+    let members = std::fs::read_to_string(folder.folder().join("out/members.ndjson")).unwrap();
     assert!(members.contains("ada@acme.example"));
     let again = crm(&folder, &["tenant", "export", "acme", "out"]).output();
     assert!(refused(&again.unwrap()).contains("not empty"));
@@ -100,9 +192,7 @@ fn a_tenant_is_suspended_exported_and_erased() {
     assert!(done(&folder, &["tenant", "list", "--erased"]).contains("erased"));
 }
 
-#[test]
-fn a_reader_that_closes_the_output_ends_a_command_in_silence() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_reader_that_closes_the_output_ends_a_command_in_silence(folder: Installation) {
     with_user(&folder);
     for arguments in [
         &["audit", "verify", "--tenant", "acme"][..],

@@ -1,0 +1,44 @@
+//! The keys that sign access tokens, from the command line.
+
+use crate::command::{Installation, crm, done, refused};
+
+crate::command::commands_on_both_databases! {
+    keys_are_rotated_listed_and_revoked
+    a_rotation_that_makes_no_sense_is_refused
+}
+
+fn keys_are_rotated_listed_and_revoked(place: Installation) {
+    done(&place, &["tenant", "create", "acme"]);
+    let run = |arguments: &[&str]| done(&place, &[&["key"], arguments].concat());
+    let made = run(&["rotate", "--algorithm", "EdDSA", "--lead", "0s"]);
+    let (kid, rest) = made.split_once(' ').unwrap();
+    assert!(rest.starts_with("EdDSA signs from "), "{made}");
+    assert!(run(&["list"]).contains(&made), "{made}");
+    let line_of = |kid: &str| {
+        let list = run(&["list"]);
+        let line = list.lines().find(|line| line.starts_with(kid));
+        line.unwrap().to_owned()
+    };
+
+    // The algorithm stays unless another one is named.
+    let next = run(&["rotate", "--lead", "0s", "--overlap", "2h"]);
+    assert!(next.contains(" EdDSA signs from "), "{next}");
+    assert!(line_of(kid).contains(" verifies until "));
+    let (next, _) = next.split_once(' ').unwrap();
+    assert!(!line_of(next).contains(" verifies until "));
+
+    assert_eq!(run(&["revoke", kid]), "");
+    assert!(line_of(kid).contains(" revoked "));
+    assert!(!line_of(next).contains(" revoked "));
+    let unknown = crm(&place, &["key", "revoke", "nothing"]).output().unwrap();
+    assert!(refused(&unknown).contains("crm key list"));
+}
+
+fn a_rotation_that_makes_no_sense_is_refused(place: Installation) {
+    let before = done(&place, &["key", "list"]);
+    let short = crm(&place, &["key", "rotate", "--overlap", "1s"]).output();
+    assert!(refused(&short.unwrap()).contains("overlap"));
+    let unknown = crm(&place, &["key", "rotate", "--algorithm", "RS256"]).output();
+    assert_eq!(unknown.unwrap().status.code(), Some(2));
+    assert_eq!(done(&place, &["key", "list"]), before);
+}
