@@ -4,7 +4,6 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crm_core::testing::postgres;
 use tempfile::TempDir;
 
 /// The secret of an [`Installation`].
@@ -29,7 +28,7 @@ impl Place for TempDir {
 pub(crate) struct Installation {
     folder: TempDir,
     pub(crate) url: String,
-    _database: Option<postgres::Database>,
+    _database: Option<crm_core::testing::postgres::Database>,
 }
 
 impl Installation {
@@ -43,7 +42,7 @@ impl Installation {
     }
 
     pub(crate) fn postgres() -> Self {
-        let database = block_on(postgres::Database::new());
+        let database = block_on(crm_core::testing::postgres::Database::new());
         Self {
             url: database.url().to_owned(),
             folder: tempfile::tempdir().unwrap(),
@@ -85,6 +84,14 @@ macro_rules! commands_on_both_databases {
     };
 }
 pub(crate) use commands_on_both_databases;
+
+commands_on_both_databases! {
+    migrations_with_data_are_reverted_with_consent_only_and_come_back
+    an_operator_sets_up_a_tenant_and_gets_a_token
+    a_folder_of_declarations_adds_to_the_built_in_modules
+    a_file_is_imported_and_exported
+    an_old_trash_is_purged_by_its_age
+}
 
 pub(crate) fn crm(place: &impl Place, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crm"));
@@ -153,9 +160,7 @@ fn after_a_command_the_database_file_holds_everything_and_is_the_owners() {
     assert!(done(&copy, &["tenant", "list"]).contains(" acme active"));
 }
 
-#[test]
-fn migrations_with_data_are_reverted_with_consent_only_and_come_back() {
-    let folder = tempfile::tempdir().unwrap();
+fn migrations_with_data_are_reverted_with_consent_only_and_come_back(folder: Installation) {
     done(&folder, &["tenant", "create", "acme"]);
     let output = crm(&folder, &["migrate", "down"]).output().unwrap();
     assert!(refused(&output).contains("--destroy-data"));
@@ -213,9 +218,7 @@ fn an_origin_that_is_none_is_wrong_usage() {
     }
 }
 
-#[test]
-fn an_operator_sets_up_a_tenant_and_gets_a_token() {
-    let folder = tempfile::tempdir().unwrap();
+fn an_operator_sets_up_a_tenant_and_gets_a_token(folder: Installation) {
     assert!(done(&folder, &["tenant", "create", "acme"]).ends_with(" acme\n"));
     let create = [
         "user",
@@ -341,10 +344,8 @@ fn migrations_are_planned_applied_and_told() {
     assert!(!done(&folder, &["migrate", "status"]).contains("pending"));
 }
 
-#[test]
-fn a_folder_of_declarations_adds_to_the_built_in_modules() {
-    let folder = tempfile::tempdir().unwrap();
-    let modules = folder.path().join("modules");
+fn a_folder_of_declarations_adds_to_the_built_in_modules(folder: Installation) {
+    let modules = folder.folder().join("modules");
     std::fs::create_dir(&modules).unwrap();
     let moons = "name = 'moons'\nsingular = 'moon'\n[[fields]]\nname = 'title'\ntype = 'text'\n";
     std::fs::write(modules.join("moons.toml"), moons).unwrap();
@@ -492,9 +493,7 @@ fn the_server_says_where_it_is_and_stops_when_told() {
     assert!(Path::exists(&folder.path().join("crm.db")));
 }
 
-#[test]
-fn a_file_is_imported_and_exported() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_file_is_imported_and_exported(folder: Installation) {
     done(&folder, &["tenant", "create", "acme"]);
     let to = ["--tenant", "acme", "--module", "contacts"];
     let run = |arguments: &[&str]| {
@@ -502,7 +501,7 @@ fn a_file_is_imported_and_exported() {
         crm(&folder, &arguments).output().unwrap()
     };
     std::fs::write(
-        folder.path().join("people.csv"),
+        folder.folder().join("people.csv"),
         "Name,email\nAda,a@example.com\n",
     )
     .unwrap();
@@ -530,10 +529,8 @@ fn a_file_is_imported_and_exported() {
     assert!(refused(&output).contains("colour"));
 }
 
-#[test]
-fn an_old_trash_is_purged_by_its_age() {
-    let folder = tempfile::tempdir().unwrap();
-    let modules = folder.path().join("modules");
+fn an_old_trash_is_purged_by_its_age(folder: Installation) {
+    let modules = folder.folder().join("modules");
     std::fs::create_dir(&modules).unwrap();
     let declaration = "name = 'papers'\nsingular = 'paper'\nsoft_delete = true\n\
                        [[fields]]\nname = 'title'\ntype = 'text'\n";

@@ -1,12 +1,12 @@
 //! Roles, members, groups and explanations from the command line.
 
-use tempfile::TempDir;
+use crate::command::{Installation, crm, done, refused};
 
-use crate::command::{crm, done, refused};
+crate::command::commands_on_both_databases! {
+    roles_groups_members_and_explanations_are_there_for_the_operator
+}
 
-#[test]
-fn roles_groups_members_and_explanations_are_there_for_the_operator() {
-    let folder = tempfile::tempdir().unwrap();
+fn roles_groups_members_and_explanations_are_there_for_the_operator(folder: Installation) {
     let run = |arguments: &str| done(&folder, &words(arguments));
     run("tenant create acme");
     let create = "user create --tenant acme --email ada@acme.example --role viewer";
@@ -82,7 +82,7 @@ fn words(text: &str) -> Vec<&str> {
 }
 
 /// Makes a user and answers their id.
-fn with_password(folder: &TempDir, arguments: &str) -> String {
+fn with_password(folder: &Installation, arguments: &str) -> String {
     let output = crate::command::with_stdin(
         crm(folder, &words(arguments)),
         "correct horse battery staple\n",

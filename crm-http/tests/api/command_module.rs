@@ -1,15 +1,23 @@
 //! Modules and fields from the command line: begun, checked, planned, changed.
 
-use crate::command::{crm, done, refused};
+use crate::command::{Installation, Place as _, crm, done, refused};
+
+crate::command::commands_on_both_databases! {
+    a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_something
+    an_operator_looks_after_a_tenants_fields
+    a_change_that_records_break_is_told_with_their_number_before_and_when_it_is_made
+    a_tenants_field_that_a_declaration_hides_is_told_with_the_tenant
+    a_purge_looks_at_every_module_of_the_database
+}
 
 /// The command with the declarations of this folder.
 fn with<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     [arguments, &["--modules", "."]].concat()
 }
 
-#[test]
-fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_something() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_something(
+    folder: Installation,
+) {
     assert_eq!(
         done(&folder, &["module", "new", "tickets"]),
         "tickets.toml\n"
@@ -24,7 +32,7 @@ fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_somethi
     }
     let checked = done(&folder, &["module", "check", "tickets.toml"]);
     assert!(checked.contains("tickets: 3 fields"), "{checked}");
-    let path = folder.path().join("tickets.toml");
+    let path = folder.folder().join("tickets.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let label = "[[fields]]\nname = \"label\"\ntype = \"text\"\ncomputed = \"{title}\"\n";
     std::fs::write(&path, format!("{text}\n{label}")).unwrap();
@@ -33,7 +41,7 @@ fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_somethi
     std::fs::write(&path, &text).unwrap();
     done(&folder, &with(&["migrate", "up"]));
     done(&folder, &with(&["tenant", "create", "acme"]));
-    let file = folder.path().join("tickets.csv");
+    let file = folder.folder().join("tickets.csv");
     std::fs::write(&file, "title,due\na,2026-01-01\nb,\nc,2026-01-02\n").unwrap();
     let import = [
         "import",
@@ -70,9 +78,7 @@ fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_somethi
     assert!(said.starts_with("/tickets/fields/2/sort: "), "{said}");
 }
 
-#[test]
-fn an_operator_looks_after_a_tenants_fields() {
-    let folder = tempfile::tempdir().unwrap();
+fn an_operator_looks_after_a_tenants_fields(folder: Installation) {
     done(&folder, &["tenant", "create", "acme"]);
     let field = |words: &[&str]| {
         let (verb, rest) = words.split_first().unwrap();
@@ -88,7 +94,7 @@ fn an_operator_looks_after_a_tenants_fields() {
     assert!(refused(&field(&["add", plan])).contains("already"));
     assert!(refused(&field(&["add", r#"{"name": "x", "type": "moon"}"#])).contains("moon"));
     std::fs::write(
-        folder.path().join("people.csv"),
+        folder.folder().join("people.csv"),
         "name,plan\nAda,gold\nEve,\n",
     )
     .unwrap();
@@ -107,13 +113,13 @@ fn an_operator_looks_after_a_tenants_fields() {
 const PAPERS: &str = "name = 'papers'\nsingular = 'paper'\nsoft_delete = true\n\
                       [[fields]]\nname = 'title'\ntype = 'text'\n";
 
-#[test]
-fn a_change_that_records_break_is_told_with_their_number_before_and_when_it_is_made() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("papers.toml");
+fn a_change_that_records_break_is_told_with_their_number_before_and_when_it_is_made(
+    folder: Installation,
+) {
+    let path = folder.folder().join("papers.toml");
     std::fs::write(&path, PAPERS).unwrap();
     done(&folder, &with(&["tenant", "create", "acme"]));
-    std::fs::write(folder.path().join("papers.csv"), "title\na\na\nbcd\n\n").unwrap();
+    std::fs::write(folder.folder().join("papers.csv"), "title\na\na\nbcd\n\n").unwrap();
     let to = ["--tenant", "acme", "--module", "papers"];
     let import = [&["import", "papers.csv"][..], &to].concat();
     done(&folder, &with(&import));
@@ -135,10 +141,8 @@ fn a_change_that_records_break_is_told_with_their_number_before_and_when_it_is_m
     assert!(line.contains("papers/day: 3 records"), "{line}");
 }
 
-#[test]
-fn a_tenants_field_that_a_declaration_hides_is_told_with_the_tenant() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("papers.toml");
+fn a_tenants_field_that_a_declaration_hides_is_told_with_the_tenant(folder: Installation) {
+    let path = folder.folder().join("papers.toml");
     std::fs::write(&path, PAPERS).unwrap();
     done(&folder, &with(&["tenant", "create", "acme"]));
     let plan = r#"{"name": "colour", "type": "text"}"#;
@@ -159,10 +163,8 @@ fn a_tenants_field_that_a_declaration_hides_is_told_with_the_tenant() {
     );
 }
 
-#[test]
-fn a_purge_looks_at_every_module_of_the_database() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("papers.toml"), PAPERS).unwrap();
+fn a_purge_looks_at_every_module_of_the_database(folder: Installation) {
+    std::fs::write(folder.folder().join("papers.toml"), PAPERS).unwrap();
     done(&folder, &with(&["migrate", "up"]));
     done(&folder, &["purge", "--older-than", "30d"]);
     // Nothing was made of what is declared without the folder.

@@ -2,18 +2,19 @@
 
 use std::process::Output;
 
-use tempfile::TempDir;
+use crate::command::{Installation, crm, done, refused, with_stdin};
 
-use crate::command::{crm, done, refused, with_stdin};
+crate::command::commands_on_both_databases! {
+    operators_are_made_listed_and_taken_away
+    a_tenants_security_is_shown_and_changed
+}
 
-fn with_password(folder: &TempDir, arguments: &[&str]) -> Output {
+fn with_password(folder: &Installation, arguments: &[&str]) -> Output {
     let password = "correct horse battery staple\n";
     with_stdin(crm(folder, arguments), password)
 }
 
-#[test]
-fn operators_are_made_listed_and_taken_away() {
-    let folder = tempfile::tempdir().unwrap();
+fn operators_are_made_listed_and_taken_away(folder: Installation) {
     let create = ["operator", "create", "--email", "ops@crm.example"];
     assert!(with_password(&folder, &create).status.success());
     let few = [
@@ -56,9 +57,7 @@ fn operators_are_made_listed_and_taken_away() {
     assert!(verified.contains("are as they were sealed"), "{verified}");
 }
 
-#[test]
-fn a_tenants_security_is_shown_and_changed() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_tenants_security_is_shown_and_changed(folder: Installation) {
     done(&folder, &["tenant", "create", "acme"]);
     let run = |more: &[&str]| done(&folder, &[&["tenant", "security", "acme"], more].concat());
     assert!(run(&[]).contains(r#""password_policy":null"#));

@@ -4,15 +4,17 @@ use crm_core::identity::Login;
 use crm_core::{Crm, RequestContext};
 use serde_json::json;
 
-use crate::command::{crm, done, with_stdin};
+use crate::command::{Installation, SECRET, block_on, crm, done, with_stdin};
 
-const SECRET: &str = "a secret of the tests, long enough for any of them";
+crate::command::commands_on_both_databases! {
+    xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_named
+    a_line_without_end_stops_the_import_and_names_itself
+}
+
 /// The hash of "abc", a test vector of jBCrypt.
 const BCRYPT: &str = "$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i";
 
-#[tokio::test]
-async fn xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_named() {
-    let folder = tempfile::tempdir().unwrap();
+fn xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_named(folder: Installation) {
     done(&folder, &["tenant", "create", "acme"]);
     let user = |email: &str, hash: &str| {
         json!({"email": email, "name": "Old", "password_hash": hash}).to_string()
@@ -60,11 +62,13 @@ async fn xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_name
     assert!(told.ends_with("crm: 8 lines were refused\n"), "{told}");
     assert!(!told.contains("$2a$") && !told.contains("5f4dcc"), "{told}");
 
+    block_on(imported(&folder.url));
+}
+
+/// Who was taken over logs in, and nobody else.
+async fn imported(url: &str) {
     let opened = Crm::builder()
-        .database(format!(
-            "sqlite://{}",
-            folder.path().join("crm.db").display()
-        ))
+        .database(url)
         .secret(SECRET.into())
         .modules(crm_core::module::default_modules());
     let opened = opened.build().await.unwrap();
@@ -91,9 +95,7 @@ async fn xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_name
     opened.close().await;
 }
 
-#[test]
-fn a_line_without_end_stops_the_import_and_names_itself() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_line_without_end_stops_the_import_and_names_itself(folder: Installation) {
     done(&folder, &["tenant", "create", "acme"]);
     let first = json!({"email": "ann@acme.example", "name": "Ann", "password_hash": BCRYPT,
         "roles": ["viewer"]});
