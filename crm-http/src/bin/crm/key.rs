@@ -42,6 +42,7 @@ Examples:
     #[command(after_long_help = "Example:\n  crm key revoke nT3cZ5xQ0h2K")]
     Revoke {
         /// The key's name, as listed
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
 }
