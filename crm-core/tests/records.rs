@@ -37,6 +37,8 @@ mod custom;
 mod custom_declaration;
 #[path = "records/custom_machine.rs"]
 mod custom_machine;
+#[path = "records/custom_machine_declaration.rs"]
+mod custom_machine_declaration;
 #[path = "records/custom_module.rs"]
 mod custom_module;
 #[path = "records/custom_query.rs"]
