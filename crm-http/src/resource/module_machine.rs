@@ -88,22 +88,36 @@ struct Compared {
     /// The field.
     #[oai(validator(max_length = 48))]
     field: String,
+    /// Equal to this.
     eq: Option<Any<Value>>,
+    /// Not equal to this.
     ne: Option<Any<Value>>,
+    /// Less than this, or before it.
     lt: Option<Any<Value>>,
+    /// This at most.
     lte: Option<Any<Value>>,
+    /// More than this, or after it.
     gt: Option<Any<Value>>,
+    /// This at least.
     gte: Option<Any<Value>>,
+    /// One of these.
     #[oai(rename = "in", validator(max_items = 100))]
     one_of: Option<Vec<Any<Value>>>,
+    /// None of these.
     #[oai(validator(max_items = 100))]
     nin: Option<Vec<Any<Value>>>,
+    /// A text with this in it.
     contains: Option<String>,
+    /// A text that starts so.
     starts: Option<String>,
+    /// Whether it has no value.
     is_null: Option<bool>,
+    /// Tags with this one among them.
     has: Option<String>,
+    /// Tags with one of these among them.
     #[oai(validator(max_items = 100))]
     has_any: Option<Vec<String>>,
+    /// Tags with all of these among them.
     #[oai(validator(max_items = 100))]
     has_all: Option<Vec<String>>,
 }
