@@ -134,6 +134,16 @@ fn sa_91_a_record_begins_in_an_initial_state() {
 }
 
 #[test]
+fn a_record_without_a_state_changes_and_begins_with_its_first_one() {
+    let mut before = row(None, "new", "proposal");
+    before[2] = Value::Null;
+    assert!(change(RowScope::Own, &before, &[(0, text("other"))]).is_ok());
+    let won = change(RowScope::All, &before, &[(2, text("won"))]);
+    assert_eq!(won, Err("invalid_initial_state"));
+    assert!(change(RowScope::Own, &before, &[(2, text("new"))]).is_ok());
+}
+
+#[test]
 fn a_machine_that_names_what_is_not_declared_is_refused_by_its_place() {
     let mut spec = ModuleSpec::from_toml(DEALS).unwrap();
     let machine = &mut spec.machines[0];
