@@ -1,5 +1,5 @@
 //! What the replies of fixed resources are made of: instants in the one form of the wire, and the
-//! two answers that are not 200.
+//! two answers that are not 200; and how long their lists are.
 
 use std::borrow::Cow;
 
@@ -40,6 +40,11 @@ pub(crate) enum Tag {
     Platform,
     /// Whether the server works.
     Health,
+}
+
+/// How many entries a page has where nobody says.
+pub(crate) fn page_size() -> u32 {
+    20
 }
 
 /// An instant in UTC, written as everywhere: RFC 3339 with `Z`.

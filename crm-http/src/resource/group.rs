@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::credential::Caller;
 use crate::payload::Strict;
 use crate::problem::Problem;
-use crate::wire::{Created, Instant, NoContent, Tag};
+use crate::wire::{Created, Instant, NoContent, Tag, page_size};
 
 /// The operations on groups.
 pub(crate) struct Groups {
@@ -236,10 +236,6 @@ impl Groups {
         self.crm.groups().delete(&permit, GroupId(id.0)).await?;
         Ok(NoContent)
     }
-}
-
-fn page_size() -> u32 {
-    20
 }
 
 impl From<MemberBody> for GroupMember {

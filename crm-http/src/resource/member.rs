@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::credential::Caller;
 use crate::payload::Strict;
 use crate::problem::Problem;
-use crate::wire::{Created, Instant, NoContent, Tag};
+use crate::wire::{Created, Instant, NoContent, Tag, page_size};
 
 /// The operations on members.
 pub(crate) struct Members {
@@ -237,10 +237,6 @@ impl Members {
             .await?;
         Ok(NoContent)
     }
-}
-
-fn page_size() -> u32 {
-    20
 }
 
 impl From<crm_core::identity::Joined> for Joined {

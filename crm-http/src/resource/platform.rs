@@ -17,7 +17,7 @@ use crate::credential::PlatformCaller;
 use crate::cursor;
 use crate::payload::Strict;
 use crate::problem::Problem;
-use crate::wire::{Created, Instant, Tag};
+use crate::wire::{Created, Instant, Tag, page_size};
 
 /// The operations on tenants.
 pub(crate) struct Tenants;
@@ -275,10 +275,6 @@ impl Tenants {
         let begun = caller.impersonate(TenantId(id.0), body.0.into()).await?;
         Ok(Created(begun.into()))
     }
-}
-
-fn page_size() -> u32 {
-    20
 }
 
 /// The next piece of an export; one that breaks off ends the connection.

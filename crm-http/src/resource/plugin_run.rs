@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::credential::Caller;
 use crate::problem::Problem;
-use crate::wire::{Instant, Tag};
+use crate::wire::{Instant, Tag, page_size};
 
 /// The operations on the runs of plugins.
 pub(crate) struct Runs {
@@ -364,10 +364,6 @@ impl Runs {
         let (id, run) = (PluginId(id.0), RunId(run_id.0));
         Ok(Json(self.plugins.replay(&permit, id, run).await?.into()))
     }
-}
-
-fn page_size() -> u32 {
-    20
 }
 
 fn wait() -> u32 {
