@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 use crate::identity::PasswordCost;
 use crate::module::ModuleSpec;
-use crate::scope::{Action, Actor, Permit, RequestContext, Scope};
+use crate::scope::{Action, Permit, RequestContext, Scope};
 use crate::testing::Backend;
-use crate::{clock, member, role, tenant};
+use crate::{clock, member, role, tenant, testing};
 
 /// Declares each test on SQLite and on PostgreSQL.
 macro_rules! on_both_databases {
@@ -166,14 +166,8 @@ impl World {
     }
 
     pub(crate) async fn scope(&self, user: UserId) -> Scope {
-        let grants = self.grants(Subject::User(user)).await.unwrap();
-        Scope::new(
-            self.crm.core.clone(),
-            Actor::User(user),
-            self.tenant,
-            grants,
-            request(),
-        )
+        let scope = testing::scope(&self.crm, self.tenant, user, request()).await;
+        scope.unwrap().unwrap()
     }
 
     pub(crate) fn operator(&self, tenant: TenantId) -> Scope {

@@ -108,8 +108,9 @@ pub(crate) struct Tokens {
     refresh_token: String,
     /// Seconds that the access token holds.
     expires_in: u64,
-    /// The strength of the password, 0 to 4, as zxcvbn estimates it; in the answer to a registration.
-    #[oai(skip_serializing_if_is_none)]
+    /// The strength of the password, 0 to 4, as zxcvbn estimates it, where the answer is to one
+    /// that was set.
+    #[oai(nullable)]
     password_score: Option<u8>,
 }
 

@@ -89,8 +89,8 @@ pub(crate) struct Joined {
     user_id: Uuid,
     /// Whether the user existed before: name and password stay as they were.
     existed: bool,
-    /// The strength of the password of a user who was made, 0 to 4, as zxcvbn estimates it.
-    #[oai(skip_serializing_if_is_none)]
+    /// The strength of a new user's password, 0 to 4, as zxcvbn estimates it.
+    #[oai(nullable)]
     password_score: Option<u8>,
 }
 

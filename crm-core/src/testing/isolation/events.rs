@@ -41,7 +41,18 @@ impl PluginHost for Probe {
                     asked.records[0],
                 ),
                 other => {
-                    let mut report = Report::refused(format!("{other:?}").len().to_string());
+                    // Without the time it came: a time has as many digits as it needs.
+                    let said = match other {
+                        Input::Tick(tick) => format!("{:?}", (&tick.name, &tick.payload)),
+                        Input::Webhook(sent) => {
+                            format!(
+                                "{:?}",
+                                (&sent.name, &sent.id, &sent.content_type, &sent.body)
+                            )
+                        }
+                        other => format!("{other:?}"),
+                    };
+                    let mut report = Report::refused(said.len().to_string());
                     report.outcome = Outcome::Failed;
                     return Ok(report);
                 }

@@ -320,12 +320,13 @@ async fn survivors(
         let (elsewhere, redundant) = (elsewhere.clone(), redundant.clone());
         tokio::spawn(async move {
             let plan = Plan::new(&backend).await?;
-            let sites = plan.sites();
-            let count = sites.len();
+            let mut own = plan.sites();
+            let count = own.len();
             ensure!(count > 100, "only {count} conditions were seen");
-            let sites = sites.into_iter();
-            let own = sites.filter(|(site, _)| !elsewhere.contains(site));
-            unnoticed(&plan, own.skip(worker).step_by(WORKERS), &redundant).await
+            own.retain(|site, _| !elsewhere.contains(site));
+            ensure!(!own.is_empty(), "all conditions are tried elsewhere");
+            let share = own.into_iter().skip(worker).step_by(WORKERS);
+            unnoticed(&plan, share, &redundant).await
         })
     });
     let workers: Vec<_> = workers.collect();
