@@ -287,6 +287,7 @@ async fn insert(
             service::check(tx, tenant, account).await?;
             // Whose rows it owns, the key reaches: to speak as somebody is to manage members.
             scope.permit::<Update>("members")?;
+            policy::check_rank(tx, &scope, account).await?;
             given
         }
         None => Arc::new(given.without_own()),

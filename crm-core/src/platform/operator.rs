@@ -192,9 +192,18 @@ impl Platform {
     /// Takes an operator's rights and sessions on the platform away.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] without `operators.delete`; those of [`Operators::revoke`].
+    /// [`Error::Forbidden`] without `operators.delete`, or for a permission of the operator's that the
+    /// caller lacks; those of [`Operators::revoke`].
     pub async fn revoke_operator(&self, user: UserId) -> Result<()> {
         self.check(PlatformPermission::OperatorsDelete)?;
+        let operators = self.operators().list().await?;
+        let permissions = operators
+            .into_iter()
+            .filter(|operator| operator.user_id == user)
+            .flat_map(|operator| operator.permissions);
+        for permission in permissions {
+            self.check(permission)?;
+        }
         let request = self.scope.request().clone();
         self.operators().revoke(user, request).await
     }

@@ -37,6 +37,8 @@ async fn listen(core: &Core) -> Result<()> {
     let Some(mut listener) = core.policy.listen().await? else {
         return Ok(());
     };
+    // Of what ended before it listened, nobody tells.
+    identity::look(core);
     loop {
         match core.policy.hear(&mut listener).await? {
             Heard::Message(text) if text != SESSIONS => {}

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::compile::CompiledPolicy;
-use super::rank::check_within;
+use super::rank::{check_within, is_oneself};
 use super::stored::{check_held, rules};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::Result;
@@ -84,7 +84,7 @@ pub(crate) enum Sharing {
 }
 
 /// Refuses a change that gives any of these users rights which the actor does not hold for good, or
-/// takes from others rights which the actor does not hold.
+/// takes from others rights which the actor does not hold. Rows that others reach no more are not judged.
 ///
 /// # Errors
 /// [`Error::Forbidden`](crate::Error::Forbidden) naming one permission that the actor lacks, and
@@ -109,7 +109,7 @@ pub(crate) async fn check_gained(
             }
             let (old, new) = (compiled.grants(&change.0), compiled.grants(&change.1));
             check_held(scope, &new.beyond(&old))?;
-            if scope.actor().user() != Some(*user) {
+            if !is_oneself(scope, *user) {
                 check_within(scope, &old.beyond(&new))?;
             }
             if sharing == Sharing::Changed {

@@ -1,5 +1,6 @@
 //! Whom somebody may act on: nobody takes rights away that they do not hold, nor changes the account
-//! or the membership of a member who holds such rights.
+//! or the membership of a member who holds such rights. API keys, invitations and the rows that a group
+//! opens to its members are nobody's person: whoever may end them, may.
 //!
 //! Rank needs no numbers: whoever may do more stands above. Rights are compared as they are at this
 //! instant, those until some later one too, so that a deputy does what they stand in for.
@@ -22,7 +23,7 @@ use crate::scope::Scope;
 /// [`Error::Refused`](crate::Error::Refused) `beyond_your_rights`, naming one permission that the
 /// actor lacks.
 pub(crate) async fn check_rank(tx: &mut Tx<'_>, scope: &Scope, user: UserId) -> Result<()> {
-    if scope.actor().user() == Some(user) {
+    if is_oneself(scope, user) {
         return Ok(());
     }
     let tenant = scope.tenant();
@@ -30,6 +31,11 @@ pub(crate) async fn check_rank(tx: &mut Tx<'_>, scope: &Scope, user: UserId) -> 
     let roles = holdings.at(user, Some(scope.clock().now()));
     let compiled = CompiledPolicy::new(scope.catalogue(), &rules(tx, tenant).await?);
     check_within(scope, &compiled.grants(&roles))
+}
+
+/// Whether the user acts on themselves; a key that speaks as an account may have less than the account.
+pub(super) fn is_oneself(scope: &Scope, user: UserId) -> bool {
+    scope.is_person() && scope.actor().user() == Some(user)
 }
 
 /// Refuses to touch rights that the actor does not hold.

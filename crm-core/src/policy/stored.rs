@@ -84,7 +84,7 @@ pub(crate) fn read_permission(row: &mut Row) -> Result<Option<Permission>> {
     Permission::stored(&module, &action, &rows, &effect, &condition, &fields).map(Some)
 }
 
-/// The rules of a tenant inside a transaction that holds its lock; see [`bump_epoch`].
+/// The rules of a tenant, the last ones inside a transaction that holds its lock; see [`bump_epoch`].
 pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRules> {
     let rows = tx.fetch_all(read(tenant)).await?;
     parse(tenant, rows)?
@@ -112,6 +112,8 @@ pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRu
         check_held(scope, &now.beyond(&before))?;
         check_held(scope, &old.denied(role.id).beyond(&new.denied(role.id)))?;
         check_within(scope, &before.beyond(&now))?;
+        // A denial holds for whatever other roles allow its holders.
+        check_within(scope, &new.denied(role.id).beyond(&old.denied(role.id)))?;
     }
     Ok(())
 }

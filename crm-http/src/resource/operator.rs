@@ -90,7 +90,8 @@ impl Operators {
     /// Take an operator away
     ///
     /// Their sessions on the platform end, and what they do in members' names; the account stays. The
-    /// last operator stays too (409 `last_operator`); `crm operator revoke` takes them away.
+    /// last operator stays too (409 `last_operator`), and one who may do what you may not (403);
+    /// `crm operator revoke` takes them away.
     /// Platform permission: `operators.delete`.
     #[oai(
         path = "/operators/:user_id",

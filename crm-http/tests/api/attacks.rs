@@ -166,7 +166,25 @@ async fn only_who_manages_members_speaks_as_a_service_account(database: Database
     let key = json!({"name": "key", "role": "keymaker", "service_account_id": account["user_id"]});
     let made = bo.post("/api/v1/api_keys", key.clone()).await;
     assert_eq!(made.problem(), (403, "forbidden".into()));
-    app.admin.post("/api/v1/api_keys", key).await.expect(201);
+    app.admin
+        .post("/api/v1/api_keys", key.clone())
+        .await
+        .expect(201);
+
+    // Nor as one that may do more.
+    let permissions = json!(["api_keys.create", "members.update", "contacts.read:own"]);
+    let role = json!({"name": "speaker", "permissions": permissions});
+    app.admin.post("/api/v1/roles", role).await.expect(201);
+    let cy = app.member("cy", "speaker").await;
+    let above = json!({"name": "Report", "roles": ["viewer"]});
+    let above = app.admin.post("/api/v1/service_accounts", above).await;
+    let above = above.expect(201);
+    let other = json!({"name": "key", "role": "speaker", "service_account_id": above["user_id"]});
+    let made = cy.post("/api/v1/api_keys", other).await;
+    assert_eq!(made.problem(), (403, "beyond_your_rights".into()));
+    let mut key = key;
+    key["role"] = json!("speaker");
+    cy.post("/api/v1/api_keys", key).await.expect(201);
     app.close().await;
 }
 

@@ -136,7 +136,7 @@ async fn every_act_of_an_account_leaves_an_entry(database: Database) {
     let (app, provider, mailbox) = start(database).await;
     let acme = TenantId(tenant_of(&app.admin).await.parse().unwrap());
     account(&app, &mailbox).await;
-    sessions(&app).await;
+    sessions(&app, &mailbox).await;
     second_factor(&app).await;
     passkeys(&app).await;
     identities(&app, &provider).await;
@@ -185,21 +185,26 @@ async fn reset(app: &App, token: &str) -> u16 {
     app.anonymous().post(path, body).await.status
 }
 
+async fn verify(app: &App, mailbox: &Mailbox, email: &str) {
+    let body = json!({"token": mailbox.token(app, email).await});
+    let path = "/api/v1/auth/email/verify";
+    app.anonymous().post(path, body).await.expect(204);
+}
+
+async fn prove(app: &App, mailbox: &Mailbox, caller: &Caller, email: &str) {
+    let path = "/api/v1/auth/email/verification";
+    caller.post(path, json!({})).await.expect(204);
+    verify(app, mailbox, email).await;
+}
+
 /// Addresses, names and passwords.
 async fn account(app: &App, mailbox: &Mailbox) {
     let bob = app.member("bob", "viewer").await;
-    let verify = async |email: &str| {
-        let body = json!({"token": mailbox.token(app, email).await});
-        let path = "/api/v1/auth/email/verify";
-        app.anonymous().post(path, body).await.expect(204);
-    };
-    let path = "/api/v1/auth/email/verification";
-    bob.post(path, json!({})).await.expect(204);
-    verify("bob@acme.example").await;
+    prove(app, mailbox, &bob, "bob@acme.example").await;
     let change = json!({"email": "bob@new.example", "password": PASSWORD});
     let asked = bob.post("/api/v1/auth/email/change", change).await;
     assert!(asked.status < 300, "{asked}");
-    verify("bob@new.example").await;
+    verify(app, mailbox, "bob@new.example").await;
     let name = Some(json!({"username": "bob.one", "password": PASSWORD}));
     let path = "/api/v1/auth/username";
     bob.send(Method::PUT, path, name).await.expect(204);
@@ -222,8 +227,9 @@ async fn account(app: &App, mailbox: &Mailbox) {
 }
 
 /// Refreshing, logging out, and moving to another tenant.
-async fn sessions(app: &App) {
+async fn sessions(app: &App, mailbox: &Mailbox) {
     let dan = app.member("dan", "viewer").await;
+    prove(app, mailbox, &dan, "dan@acme.example").await;
     let post = async |path: &str, body: Value| {
         let path = format!("/api/v1/auth/{path}");
         app.anonymous().post(&path, body).await

@@ -432,6 +432,16 @@ async fn operators_are_made_by_operators_within_their_own_rights(database: Datab
     let unproven = ops.post(OPERATORS, body).await;
     assert_eq!(unproven.problem(), (409, "address_unproven".into()));
 
+    // Nor is one taken away who may do more.
+    operator(&app, "eve@crm.example", &["tenants.erase"]).await;
+    let all = ops.get(OPERATORS).await.expect(200);
+    let mut all = all["data"].as_array().unwrap().iter();
+    let eve = all.find(|one| one["email"] == "eve@crm.example").unwrap();
+    let path = format!("{OPERATORS}/{}", eve["user_id"].as_str().unwrap());
+    let beyond = ops.delete(&path).await;
+    assert_eq!(beyond.problem(), (403, "forbidden".into()));
+    assert!(beyond.body.contains("tenants.erase"), "{beyond}");
+
     let path = format!("{OPERATORS}/{}", made["user_id"].as_str().unwrap());
     ops.delete(&path).await.expect(204);
     assert_eq!(
