@@ -9,6 +9,16 @@ use crate::scope::{Read, Scope};
 
 use super::{MAX_FIELDS, MAX_FIELDS_OF_TENANT};
 
+/// Most characters of a module's description.
+const MAX_DESCRIPTION: usize = 1_000;
+
+/// What is wrong with what a module says of itself.
+pub(super) fn description(text: &str) -> Option<FieldError> {
+    let message = format!("use at most {MAX_DESCRIPTION} characters");
+    let is_long = text.chars().nth(MAX_DESCRIPTION).is_some();
+    is_long.then(|| FieldError::new("description", "too_long", message))
+}
+
 /// Holds a declaration against the rules; pointers lead into the field.
 pub(crate) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<()> {
     let mut whole = module.spec().clone();

@@ -99,8 +99,8 @@ fn place<'s>(spec: &'s ModuleSpec, problem: &FieldError) -> Option<&'s MachineSp
     spec.machines.get(position.parse::<usize>().ok()?)
 }
 
-/// The part of the machine that names the field.
-fn part(machine: &MachineSpec, field: &Ident) -> Option<&'static str> {
+/// The part of the machine that names the field, where one does.
+pub(super) fn part(machine: &MachineSpec, field: &Ident) -> Option<&'static str> {
     let mut needs = machine.needs.values().flatten();
     let mut sets = machine.sets.values();
     let mut open = machine.open.iter().flatten();

@@ -184,6 +184,7 @@ fn judge(scope: &Scope, spec: &ModuleSpec, module: &CompiledModule) -> Result<()
             checked => checked?,
         }
     }
+    problems.extend(check::description(&spec.description));
     problems.extend(machine::problems(spec));
     let mut refuse = |name: &str, code, message: &str| {
         problems.push(FieldError::new(name, code, message));
@@ -237,7 +238,7 @@ impl Write {
                 format!("a tenant declares at most {MAX_MODULES} modules; delete one first");
             return Err(Error::conflict("too_many_modules", message));
         }
-        named::refuse_module(tx, &self.scope, self.name()).await?;
+        named::refuse_module(tx, &self.scope, &self.module).await?;
         let spec = self.module.spec();
         let insert = Sql::new(
             "INSERT INTO custom_modules \
@@ -279,15 +280,24 @@ impl Write {
     }
 
     /// Takes the module's references to itself out of use, so that none is left to a record that is
-    /// destroyed, whatever keeps the module from its end.
+    /// destroyed, whatever keeps the module from its end; and with them the state machines that name
+    /// one, which could not go on without.
     async fn cut(self, tx: &mut Tx<'_>) -> Result<()> {
         refuse_referred(tx, self.tenant(), self.name()).await?;
         named::refuse_denied(tx, self.tenant(), self.name()).await?;
-        for field in self.fields(tx).await? {
-            let in_use = field.removed_at.is_none();
-            if in_use && field.spec.kind.targets().contains(self.name()) {
-                self.clone().take_out(tx, field).await?;
-            }
+        let mut fields = self.fields(tx).await?;
+        fields.retain(|field| {
+            field.removed_at.is_none() && field.spec.kind.targets().contains(self.name())
+        });
+        let before = self.declared(tx).await?;
+        let mut after = before.clone();
+        after.machines.retain(|one| {
+            let mut fields = fields.iter();
+            !fields.any(|field| machine::part(one, &field.spec.name).is_some())
+        });
+        self.replace(tx, &before, &after).await?;
+        for field in fields {
+            self.clone().take_out(tx, field).await?;
         }
         Ok(())
     }

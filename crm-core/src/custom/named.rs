@@ -1,13 +1,13 @@
-//! What names a field or a module of the tenant: rules of roles, permissions of API keys, grants of
-//! plugins. They name by name alone, so that no rule may be without effect because its field is gone,
+//! What names a field or a module of the tenant: rules of roles, permissions of API keys, grants and
+//! triggers of plugins. They name by name alone, so that no rule may be without effect because its field is gone,
 //! nor anything begin to be about another one.
 
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::identity;
-use crate::module::Ident;
-use crate::plugin::{self, Grant};
+use crate::module::{CompiledModule, Ident};
+use crate::plugin::{self, Manifest};
 use crate::policy::{Effect, Permission};
 use crate::role;
 use crate::scope::Scope;
@@ -39,12 +39,10 @@ pub(super) async fn refuse_field(
     let rule = |rule: &Permission| {
         is_on(rule, module) && (rule.asks_of(field.as_str()) || rule.lists(field.as_str()))
     };
-    let grant = |grant: &Grant| {
-        let fields = grant.fields.as_deref().unwrap_or_default();
-        grant.module == *module && fields.contains(field)
-    };
+    let of = scope.module(module.as_str()).ok_or(Error::NotFound)?;
+    let naming = |manifest: &Manifest| manifest.names_field(of, field);
     let roles = roles(tx, scope.tenant(), rule).await?;
-    let plugins = plugins(tx, scope.tenant(), grant).await?;
+    let plugins = plugins(tx, scope.tenant(), naming).await?;
     refuse(&[roles, plugins], |first| {
         format!(
             "a field {field} of {module} that is gone is still named: {first}, or what names it \
@@ -63,12 +61,16 @@ pub(super) async fn refuse_denied(tx: &mut Tx<'_>, tenant: TenantId, module: &Id
 }
 
 /// Refuses a new module by a name that something has of one that is gone.
-pub(super) async fn refuse_module(tx: &mut Tx<'_>, scope: &Scope, module: &Ident) -> Result<()> {
-    let tenant = scope.tenant();
+pub(super) async fn refuse_module(
+    tx: &mut Tx<'_>,
+    scope: &Scope,
+    new: &CompiledModule,
+) -> Result<()> {
+    let (tenant, module) = (scope.tenant(), new.name());
     let roles = roles(tx, tenant, |rule| is_on(rule, module)).await?;
     let keys = identity::keys_naming(tx, scope, module).await?;
     let keys = Holders::new(["revoke the API key", "revoke the API keys"], keys);
-    let plugins = plugins(tx, tenant, |grant| grant.module == *module).await?;
+    let plugins = plugins(tx, tenant, |manifest| manifest.names(new)).await?;
     refuse(&[roles, keys, plugins], |first| {
         format!(
             "a module {module} that is gone is still named: {first}, or what names it would be \
@@ -134,11 +136,11 @@ async fn roles(
     Ok(Holders::new(remedy, names))
 }
 
-/// The plugins that are granted such. Whoever enables one meanwhile consents to the new one.
+/// The plugins that have such a manifest. Whoever enables one meanwhile consents to the new one.
 async fn plugins(
     tx: &mut Tx<'_>,
     tenant: TenantId,
-    such: impl Fn(&Grant) -> bool,
+    such: impl Fn(&Manifest) -> bool,
 ) -> Result<Holders> {
     let names = plugin::granted(tx, tenant, such).await?;
     let remedy = ["disable the plugin", "disable the plugins"];

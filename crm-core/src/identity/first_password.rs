@@ -91,9 +91,8 @@ pub(super) async fn replace_given(
     let ended = own::end_sessions(tx, &core.clock, user).await?;
     let owner = tx.fetch_optional(Owner::by_id(user)).await?;
     let owner = Owner::read(owner.ok_or_else(changed_meanwhile)?)?;
-    let to = (owner.email.as_str(), owner.name.as_str());
-    own::notify(tx, core, MailKind::PasswordChanged, to).await?;
-    own::audit(tx, &core.clock, user, request, "auth.password_changed").await?;
+    let told = (MailKind::PasswordChanged, "auth.password_changed");
+    own::tell(tx, core, &owner, request, told).await?;
     Ok(ended)
 }
 

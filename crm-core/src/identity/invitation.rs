@@ -16,10 +16,11 @@ use super::account::{
     Accounts, Joined, UserRow, gather, insert_membership, insert_user, is_member,
 };
 use super::email::normalize_email;
+use super::lockout::{self, Failed};
 use super::name::check_name;
 use super::one_time;
 use super::opaque;
-use super::own::Owner;
+use super::own::{self, Owner};
 use super::password::Verdict;
 use super::reset::MAIL_PAUSE;
 use super::session::invalid_credentials;
@@ -207,8 +208,9 @@ impl Accounts {
     ///
     /// # Errors
     /// As [`read_invitation`](Self::read_invitation); [`Error::Unauthenticated`]
-    /// `invalid_credentials` for a wrong password of the account there is; [`Error::Invalid`] for
-    /// values that break a rule; [`Error::Conflict`] `already_member`.
+    /// `invalid_credentials` for a wrong password of the account there is, which counts as one at a
+    /// login; [`Error::TooMany`] after too many of them; [`Error::Invalid`] for values that break a
+    /// rule; [`Error::Conflict`] `already_member`.
     pub async fn accept_invitation(
         &self,
         input: Acceptance,
@@ -222,8 +224,10 @@ impl Accounts {
         let account = match known.map(Owner::read).transpose()? {
             Some(owner) => {
                 self.limit("confirm", &owner.id.to_string(), &request)?;
+                lockout::check(&core.db, &core.clock, &owner.email).await?;
                 let verdict = passwords.verify(input.password, owner.hash).await?;
                 if verdict == Verdict::Wrong {
+                    self.note_wrong((owner.id, owner.email), request).await?;
                     return Err(invalid_credentials());
                 }
                 Account::Known(owner.id)
@@ -249,6 +253,31 @@ impl Accounts {
         let policy = &self.core.policy;
         let write = policy.write(tenant, move |tx| {
             Box::pin(async move { accept(tx, &core, (tenant, hash), account, request).await })
+        });
+        write.await
+    }
+
+    /// Audits a wrong password of the account that an invitation's address has; it counts as one at a
+    /// login does.
+    async fn note_wrong(
+        &self,
+        (user, email): (UserId, String),
+        request: RequestContext,
+    ) -> Result<()> {
+        let clock = self.core.clock.clone();
+        let write = self.core.db.write(move |tx| {
+            Box::pin(async move {
+                let failed = lockout::fail_in(tx, &clock, &email).await?;
+                let action = "auth.confirmation_failed";
+                own::audit_failure(tx, &clock, Some(user), &request, action).await?;
+                match failed {
+                    Failed::Noted => Ok(()),
+                    Failed::Locked => {
+                        let action = "auth.locked";
+                        own::audit_failure(tx, &clock, Some(user), &request, action).await
+                    }
+                }
+            })
         });
         write.await
     }

@@ -189,13 +189,27 @@ pub(super) async fn audit(
     request: &RequestContext,
     action: &str,
 ) -> Result<()> {
+    let told = audit_everywhere(tx, clock, user, request, action).await;
+    told.map(drop)
+}
+
+/// As [`audit`]; answers whether there was a tenant to tell.
+async fn audit_everywhere(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    user: UserId,
+    request: &RequestContext,
+    action: &str,
+) -> Result<bool> {
     let tenants = Sql::new(
         "SELECT tenant_id FROM memberships WHERE user_id = $1 ORDER BY tenant_id LIMIT $2",
     )
     .bind(user, ColumnType::Uuid)
     .bind(MOST_TENANTS, ColumnType::Int)
     .returns(&[ColumnType::Uuid]);
-    for mut row in tx.fetch_all(tenants).await? {
+    let rows = tx.fetch_all(tenants).await?;
+    let told = !rows.is_empty();
+    for mut row in rows {
         let tenant: TenantId = row.uuid()?;
         let author = Author {
             clock,
@@ -206,11 +220,11 @@ pub(super) async fn audit(
         let entity = ("users", Some(user.to_string()));
         journal::audit_by(tx, author, action, entity, None, None).await?;
     }
-    Ok(())
+    Ok(told)
 }
 
-/// Tells the tenants of a user's that somebody failed to be them; the platform, where nobody knows who
-/// that was to be.
+/// Tells the tenants of a user's that somebody failed to be them; the platform, by nobody, where it is
+/// not known who that was to be, or they are in no tenant.
 pub(super) async fn audit_failure(
     tx: &mut Tx<'_>,
     clock: &Clock,
@@ -218,8 +232,10 @@ pub(super) async fn audit_failure(
     request: &RequestContext,
     action: &str,
 ) -> Result<()> {
-    if let Some(user) = user {
-        return audit(tx, clock, user, request, action).await;
+    if let Some(user) = user
+        && audit_everywhere(tx, clock, user, request, action).await?
+    {
+        return Ok(());
     }
     let author = Author {
         clock,

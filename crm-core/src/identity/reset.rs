@@ -125,9 +125,8 @@ impl Accounts {
                 }
                 let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 lockout::clear(tx, &owner.email).await?;
-                let to = (owner.email.as_str(), owner.name.as_str());
-                own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
-                own::audit(tx, &core.clock, owner.id, &request, "auth.password_reset").await?;
+                let told = (MailKind::PasswordChanged, "auth.password_reset");
+                own::tell(tx, &core, &owner, &request, told).await?;
                 Ok(ended)
             })
         });
@@ -211,10 +210,8 @@ impl Accounts {
                 if two_factors {
                     session::note_two_factors(tx, opened.0.id).await?;
                 }
-                let to = (owner.email.as_str(), owner.name.as_str());
-                own::notify(tx, &core, MailKind::PasswordChanged, to).await?;
-                let action = "auth.password_changed";
-                own::audit(tx, &core.clock, owner.id, scope.request(), action).await?;
+                let told = (MailKind::PasswordChanged, "auth.password_changed");
+                own::tell(tx, &core, &owner, scope.request(), told).await?;
                 Ok((opened, ended))
             })
         });

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::mail::MailKind;
 use crate::scope::{RequestContext, Scope};
-use codes::{factor, label, none, replace_codes, switch_on, use_totp, wrong_code};
+use codes::{factor, label, none, refuse_code, replace_codes, switch_on, use_totp};
 
 pub(super) use codes::{has_codes, spend};
 pub use login::LoginFinish;
@@ -74,7 +74,7 @@ impl Accounts {
                     return Err(exists());
                 }
                 if !use_totp(tx, &core, owner.id, &factor, &code).await? {
-                    return Err(wrong_code());
+                    return Err(refuse_code(&core, &scope, owner.id));
                 }
                 switch_on(tx, &core, owner.id).await?;
                 if let Some(session) = scope.session() {

@@ -1,15 +1,17 @@
-//! The rights that a manifest asks for on one module, and who has such.
+//! The rights that a manifest asks for on one module, and which manifests name a module or a field,
+//! in a grant or in a trigger.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 
-use super::Manifest;
+use super::{Manifest, Trigger};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
-use crate::module::Ident;
+use crate::module::{CompiledModule, Ident};
 
 /// Rights asked for on one module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,12 +88,73 @@ impl Grant {
     }
 }
 
-/// The names of the plugins that are switched on, or parked, and ask for such a grant in any of their
-/// versions: one may run by a consent that was given to another.
+impl Manifest {
+    /// Whether it names the module: asks for rights on it, is woken by its records, judges them, or
+    /// offers an action on them. Triggers need no grant.
+    pub(crate) fn names(&self, module: &CompiledModule) -> bool {
+        let (name, singular) = (module.name(), module.singular());
+        let mut grants = self.grants.iter();
+        let mut triggers = self.triggers.iter();
+        grants.any(|grant| grant.module == *name)
+            || triggers.any(|trigger| match trigger {
+                Trigger::Action(action) => action.module.as_ref() == Some(name),
+                trigger => trigger.looks_at(singular).is_some(),
+            })
+    }
+
+    /// Whether it names the field of the module in a grant, or in what a trigger looks at.
+    pub(crate) fn names_field(&self, module: &CompiledModule, field: &Ident) -> bool {
+        let mut grants = self.grants.iter();
+        let mut looks = self
+            .triggers
+            .iter()
+            .filter_map(|trigger| trigger.looks_at(module.singular()));
+        grants.any(|grant| {
+            let fields = grant.fields.as_deref().unwrap_or_default();
+            grant.module == *module.name() && fields.contains(field)
+        }) || looks.any(|(fields, filter)| {
+            fields.contains(field) || filter.is_some_and(|filter| compares(filter, field))
+        })
+    }
+}
+
+impl Trigger {
+    /// Its fields and its filter, where it is about records that are called so.
+    fn looks_at(&self, singular: &Ident) -> Option<(&[Ident], Option<&Map<String, Json>>)> {
+        match self {
+            Self::Event(event) if event.subject == *singular => {
+                Some((event.fields.as_slice(), event.filter.as_ref()))
+            }
+            Self::Before(before) => {
+                let mut changes = before.changes.iter();
+                let found = changes.any(|(subject, _)| subject == singular);
+                found.then_some((before.fields.as_slice(), before.filter.as_ref()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a condition is on the field. It is read by its names alone: the module may lack them.
+fn compares(filter: &Map<String, Json>, field: &Ident) -> bool {
+    filter
+        .iter()
+        .any(|(name, json)| match (name.as_str(), json) {
+            ("and" | "or", Json::Array(parts)) => {
+                let mut parts = parts.iter().filter_map(Json::as_object);
+                parts.any(|part| compares(part, field))
+            }
+            ("not", Json::Object(part)) => compares(part, field),
+            (name, _) => name == field.as_str(),
+        })
+}
+
+/// The names of the plugins that are switched on, or parked, and of which such a manifest is that of
+/// any version: one may run by a consent that was given to another.
 pub(crate) async fn granted(
     tx: &mut Tx<'_>,
     tenant: TenantId,
-    such: impl Fn(&Grant) -> bool,
+    such: impl Fn(&Manifest) -> bool,
 ) -> Result<Vec<String>> {
     let manifests = Sql::new(
         "SELECT manifest FROM plugin_versions WHERE tenant_id = $1 AND plugin_id IN (SELECT id \
@@ -106,7 +169,7 @@ pub(crate) async fn granted(
                 table: "plugin_versions".into(),
                 column: "manifest".into(),
             })?;
-        if manifest.grants.iter().any(&such) {
+        if such(&manifest) {
             names.push(manifest.name.to_string());
         }
     }

@@ -152,7 +152,9 @@ impl Plugins {
     /// Activates the version again that ran before this one.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] `unknown_version` when none did, or it is gone.
+    /// [`Error::NotFound`]; [`Error::Conflict`] `unknown_version` when none did, or it is gone, and
+    /// `consent_required` as for [`activate`](Self::activate): also after the plugin was disabled, which
+    /// took back what was consented to.
     pub async fn roll_back(&self, permit: &Permit<Update>, id: PluginId) -> Result<Plugin> {
         self.choose((permit, "plugins.roll_back"), id, move |plugin, choice| {
             let Some(previous) = plugin.previous else {

@@ -105,6 +105,13 @@ async fn a_module_whose_machine_names_a_reference_to_itself_is_destroyed(
     it.create(&scope, "projects", below).await?;
     let gone = it.end_module("projects", crm_core::DataLoss::Accepted);
     assert_eq!(gone.await?, 2);
+    // The machine went with the reference, whatever would have kept the module from its end.
+    let mut entries = it.audit().await?.into_iter();
+    let cut = entries.any(|entry| {
+        let after = entry.after.unwrap_or_default();
+        entry.entity_id.as_deref() == Some("projects") && after["machines"] == json!([])
+    });
+    assert!(cut);
     it.found_module(it.tenant, tree).await?;
     Ok(())
 }

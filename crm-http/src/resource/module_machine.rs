@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crm_core::module::MachineSpec;
 use crm_core::{Error, FieldError};
-use poem_openapi::types::{Any, ToJSON as _};
+use poem_openapi::types::{Any, MaybeUndefined, ToJSON as _};
 use poem_openapi::{Enum, Object, Union};
 use serde_json::Value;
 
@@ -78,48 +78,47 @@ enum NeedForm {
 }
 
 /// A field that must compare so in a state, by the operators of the query language, all of them.
+// Null reaches the library, which knows what it means to each operator.
 #[derive(Debug, Object)]
-#[oai(
-    rename = "ModuleMachineComparison",
-    deny_unknown_fields,
-    skip_serializing_if_is_none
-)]
+#[oai(rename = "ModuleMachineComparison", deny_unknown_fields)]
 struct Compared {
     /// The field.
     #[oai(validator(max_length = 48))]
     field: String,
-    /// Equal to this.
-    eq: Option<Any<Value>>,
-    /// Not equal to this.
-    ne: Option<Any<Value>>,
+    /// Equal to this; null for no value.
+    #[oai(nullable)]
+    eq: MaybeUndefined<Any<Value>>,
+    /// Not equal to this; null for any value.
+    #[oai(nullable)]
+    ne: MaybeUndefined<Any<Value>>,
     /// Less than this, or before it.
-    lt: Option<Any<Value>>,
+    lt: MaybeUndefined<Any<Value>>,
     /// This at most.
-    lte: Option<Any<Value>>,
+    lte: MaybeUndefined<Any<Value>>,
     /// More than this, or after it.
-    gt: Option<Any<Value>>,
+    gt: MaybeUndefined<Any<Value>>,
     /// This at least.
-    gte: Option<Any<Value>>,
+    gte: MaybeUndefined<Any<Value>>,
     /// One of these.
     #[oai(rename = "in", validator(max_items = 100))]
-    one_of: Option<Vec<Any<Value>>>,
+    one_of: MaybeUndefined<Vec<Any<Value>>>,
     /// None of these.
     #[oai(validator(max_items = 100))]
-    nin: Option<Vec<Any<Value>>>,
+    nin: MaybeUndefined<Vec<Any<Value>>>,
     /// A text with this in it.
-    contains: Option<String>,
+    contains: MaybeUndefined<String>,
     /// A text that starts so.
-    starts: Option<String>,
+    starts: MaybeUndefined<String>,
     /// Whether it has no value.
-    is_null: Option<bool>,
+    is_null: MaybeUndefined<bool>,
     /// Tags with this one among them.
-    has: Option<String>,
+    has: MaybeUndefined<String>,
     /// Tags with one of these among them.
     #[oai(validator(max_items = 100))]
-    has_any: Option<Vec<String>>,
+    has_any: MaybeUndefined<Vec<String>>,
     /// Tags with all of these among them.
     #[oai(validator(max_items = 100))]
-    has_all: Option<Vec<String>>,
+    has_all: MaybeUndefined<Vec<String>>,
 }
 
 /// Why the declaration of a machine has no such member.
@@ -196,7 +195,10 @@ mod tests {
         let body = json!({
             "field": "stage", "initial": ["new"], "edges": {"new": ["won"]}, "ordered": true,
             "back": {"permission": "purge"}, "open": [],
-            "needs": {"won": ["title", {"field": "amount", "gt": 0, "in": [1, 2]}]},
+            "needs": {"won": [
+                "title", {"field": "amount", "gt": 0, "in": [1, 2]},
+                {"field": "note", "eq": null}, {"field": "size", "ne": null, "lt": 9},
+            ]},
             "sets": {"won": {"closed": true, "note": null}},
         });
         let parsed = MachineBody::parse_from_json(Some(body.clone())).unwrap();

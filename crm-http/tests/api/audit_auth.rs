@@ -26,6 +26,8 @@ use crate::second_factor::set_up;
 crate::on_both_databases! {
     every_act_of_an_account_leaves_an_entry
     asvs_16_3_1_a_passkey_without_a_challenge_is_told_of
+    asvs_16_3_1_a_wrong_code_in_a_session_is_told_of
+    asvs_16_3_1_a_wrong_password_at_an_invitation_is_told_of
 }
 
 /// Each act: who is told to have done it, about what, and whether the entry says which one.
@@ -371,5 +373,50 @@ async fn asvs_16_3_1_a_passkey_without_a_challenge_is_told_of(database: Database
     let me = kim.get("/api/v1/auth/me").await.expect(200);
     assert_eq!(own[0]["entity_id"], me["user"]["id"]);
     assert_eq!(nobodys[0]["actor"], "anonymous");
+    app.close().await;
+}
+
+/// How many wrong passwords and codes of sessions and invitations a tenant was told of.
+async fn unconfirmed(app: &App, tenant: TenantId) -> usize {
+    let log = entries(app, tenant).await.into_iter();
+    let failed = log.filter(|entry| entry["action"] == "auth.confirmation_failed");
+    failed.count()
+}
+
+async fn asvs_16_3_1_a_wrong_code_in_a_session_is_told_of(database: Database) {
+    let (app, _, _) = start(database).await;
+    let acme = TenantId(tenant_of(&app.admin).await.parse().unwrap());
+    let fay = app.member("fay", "viewer").await;
+    let refused = async |path: &str, body: Value| {
+        let refused = fay.post(&format!("/api/v1/auth/{path}"), body).await;
+        assert_eq!(refused.status, 422, "{refused}");
+        unconfirmed(&app, acme).await
+    };
+    let begin = json!({"password": PASSWORD});
+    fay.post("/api/v1/auth/totp", begin).await.expect(200);
+    assert_eq!(refused("totp/confirm", json!({"code": "000"})).await, 1);
+    set_up(&app, &fay).await;
+    let proof = json!({"password": PASSWORD, "code": "000"});
+    assert_eq!(refused("totp/disable", proof.clone()).await, 2);
+    assert_eq!(refused("totp/recovery-codes", proof).await, 3);
+    let switch = json!({"tenant": "acme", "code": "000"});
+    assert_eq!(refused("tenant", switch).await, 4);
+    app.close().await;
+}
+
+async fn asvs_16_3_1_a_wrong_password_at_an_invitation_is_told_of(database: Database) {
+    let (app, _, mailbox) = start(database).await;
+    let hank = app.foreign_admin().await;
+    let globex = TenantId(tenant_of(&hank).await.parse().unwrap());
+    let email = "hank@globex.example";
+    let invite = json!({"email": email, "name": "H", "roles": ["viewer"]});
+    let invited = app.admin.post("/api/v1/invitations", invite).await;
+    invited.expect(201);
+    let token = mailbox.token(&app, email).await;
+    let body = json!({"token": token, "password": "not the password"});
+    let path = "/api/v1/auth/invitation/accept";
+    let refused = app.anonymous().post(path, body).await;
+    assert_eq!(refused.problem(), (401, "invalid_credentials".into()));
+    assert_eq!(unconfirmed(&app, globex).await, 1);
     app.close().await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::{CustomModules, own};
-use crate::custom::{OBJECT, Write, machine, rows};
+use crate::custom::{OBJECT, Write, check, machine, rows};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::journal;
@@ -30,7 +30,8 @@ impl CustomModules {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant declared no such module; [`Error::Invalid`] for a machine
-    /// that breaks a rule, with its place (`/machines/0/edges`).
+    /// that breaks a rule, with its place (`/machines/0/edges`), and for a description of more than
+    /// 1,000 characters.
     pub async fn change(
         &self,
         permit: &Permit<Update>,
@@ -60,6 +61,9 @@ impl Write {
         fields.retain(|field| field.removed_at.is_none());
         let mut after = before.clone();
         if let Some(description) = change.description {
+            if let Some(problem) = check::description(&description) {
+                return Err(Error::Invalid(vec![problem]));
+            }
             after.description = description;
         }
         if let Some(machines) = change.machines {
@@ -67,20 +71,7 @@ impl Write {
             let fields = fields.iter().map(|field| field.spec.clone());
             machine::hold(&with(&after, fields.collect()))?;
         }
-        if after != before {
-            self.put(tx, &after).await?;
-            let entity = (OBJECT, Some(self.name().to_string()));
-            let states = (Some(state(&before)), Some(state(&after)));
-            journal::audit(
-                tx,
-                &self.scope,
-                "modules.update",
-                entity,
-                states.0,
-                states.1,
-            )
-            .await?;
-        }
+        self.replace(tx, &before, &after).await?;
         let clock = self.scope.clock();
         Ok(CompiledModule::of_tenant(
             after,
@@ -90,17 +81,28 @@ impl Write {
         ))
     }
 
-    async fn put(&self, tx: &mut Tx<'_>, spec: &ModuleSpec) -> Result<()> {
+    /// Writes a changed module with its audit row; the same is no change.
+    pub(super) async fn replace(
+        &self,
+        tx: &mut Tx<'_>,
+        before: &ModuleSpec,
+        after: &ModuleSpec,
+    ) -> Result<()> {
+        if after == before {
+            return Ok(());
+        }
         let update = Sql::new(
             "UPDATE custom_modules SET description = $1, machines = $2 \
              WHERE tenant_id = $3 AND name = $4",
         )
-        .bind(spec.description.as_str(), ColumnType::Text)
-        .bind(rows::machines(&spec.machines)?, ColumnType::Text)
+        .bind(after.description.as_str(), ColumnType::Text)
+        .bind(rows::machines(&after.machines)?, ColumnType::Text)
         .bind(self.tenant(), ColumnType::Uuid)
         .bind(self.name().as_str(), ColumnType::Text);
         tx.execute(update).await?;
-        Ok(())
+        let entity = (OBJECT, Some(self.name().to_string()));
+        let (before, after) = (Some(state(before)), Some(state(after)));
+        journal::audit(tx, &self.scope, "modules.update", entity, before, after).await
     }
 
     /// The module as the tenant has it now, without its fields.

@@ -7,7 +7,7 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::UserId;
-use crate::identity::{opaque, passkey, session, totp};
+use crate::identity::{opaque, own, passkey, session, totp};
 use crate::scope::Scope;
 
 /// Recovery codes that a user gets at a time.
@@ -60,7 +60,7 @@ pub(in crate::identity) async fn spend(
         return Err(none());
     }
     if passes(tx, core, user, code).await?.is_none() {
-        return Err(wrong_code());
+        return Err(refuse_code(core, scope, user));
     }
     match scope.session() {
         Some(session) => session::note_two_factors(tx, session).await,
@@ -177,6 +177,22 @@ fn grouped(text: &str) -> String {
 pub(super) fn none() -> Error {
     let message = "there is no second factor; set one up first";
     Error::conflict("no_second_factor", message)
+}
+
+/// The refusal of a wrong code in an open session, which undoes the transaction that it is answered in:
+/// the audit log is told of it by another one, behind that.
+pub(super) fn refuse_code(core: &Core, scope: &Scope, user: UserId) -> Error {
+    let (db, clock, scope) = (core.db.clone(), core.clock.clone(), scope.clone());
+    core.identity.afterwards(async move {
+        let write = db.write(move |tx| {
+            Box::pin(async move {
+                let action = "auth.confirmation_failed";
+                own::audit_failure(tx, &clock, Some(user), scope.request(), action).await
+            })
+        });
+        write.await
+    });
+    wrong_code()
 }
 
 pub(super) fn wrong_code() -> Error {

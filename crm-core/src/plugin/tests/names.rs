@@ -8,6 +8,7 @@ on_both_databases! {
     a_name_that_an_enabled_plugin_still_has_is_no_new_modules
     a_name_that_any_version_of_an_enabled_plugin_has_is_no_new_modules
     a_name_that_an_enabled_plugin_still_has_is_no_new_fields
+    a_name_that_only_a_trigger_still_has_is_nothing_new
     a_plugin_that_nobody_consented_to_keeps_no_name
 }
 
@@ -27,6 +28,11 @@ impl Theatre {
         let modules = self.world.crm.custom_modules();
         let ended = modules.delete(&permit, "visits", DataLoss::Refused);
         ended.await.unwrap();
+    }
+
+    async fn delete_whole(&self, plugin: &Plugin) {
+        let permit = self.world.permit(self.world.admin, OBJECT).await;
+        self.plugins.delete(&permit, plugin.id).await.unwrap();
     }
 
     async fn declare_plan(&self) -> Result<()> {
@@ -106,6 +112,50 @@ async fn a_name_that_an_enabled_plugin_still_has_is_no_new_fields(world: World) 
     refused_for_actor(theatre.declare_plan().await);
     theatre.disable(&plugin).await;
     theatre.declare_plan().await.unwrap();
+}
+
+async fn a_name_that_only_a_trigger_still_has_is_nothing_new(world: World) {
+    let theatre = Theatre::new(world);
+    let admin = theatre.world.admin;
+    let manifest =
+        |trigger: &str| format!("name = 'actor'\nversion = '1.0.0'\n[[triggers]]\n{trigger}\n");
+    for trigger in [
+        "on = 'visit.created'",
+        "before = ['visit.create']",
+        "action = 'greet'\nmodule = 'visits'\nlabel = 'Greet'",
+    ] {
+        theatre.found_visits().await.unwrap();
+        let plugin = theatre.try_upload(admin, &manifest(trigger)).await.unwrap();
+        theatre.enable(admin, &plugin).await;
+        theatre.end_visits().await;
+        refused_for_actor(theatre.found_visits().await);
+        theatre.delete_whole(&plugin).await;
+        theatre.found_visits().await.unwrap();
+        theatre.end_visits().await;
+    }
+
+    let fields = theatre.world.crm.custom_fields();
+    let grant = "\n[[grants]]\nmodule = 'contacts'\nactions = ['read']";
+    for trigger in [
+        "on = 'contact.updated'\nfields = ['plan']",
+        "on = 'contact.created'\nfilter = { not = { or = [{ plan = 'a' }] } }",
+    ] {
+        theatre.declare_plan().await.unwrap();
+        let text = manifest(trigger) + grant;
+        let plugin = theatre.try_upload(admin, &text).await.unwrap();
+        theatre.enable(admin, &plugin).await;
+        let update = theatre.world.permit(admin, "modules").await;
+        fields.remove(&update, "contacts", "plan").await.unwrap();
+        let delete = theatre.world.permit(admin, "modules").await;
+        fields.purge(&delete, "contacts", "plan").await.unwrap();
+        refused_for_actor(theatre.declare_plan().await);
+        theatre.delete_whole(&plugin).await;
+        theatre.declare_plan().await.unwrap();
+        let update = theatre.world.permit(admin, "modules").await;
+        fields.remove(&update, "contacts", "plan").await.unwrap();
+        let delete = theatre.world.permit(admin, "modules").await;
+        fields.purge(&delete, "contacts", "plan").await.unwrap();
+    }
 }
 
 async fn a_plugin_that_nobody_consented_to_keeps_no_name(world: World) {
