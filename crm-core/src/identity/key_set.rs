@@ -81,11 +81,14 @@ impl KeySet {
         Ok(set)
     }
 
-    /// The key that signs: of those that have begun the latest. Should the clock stand before all of
-    /// them, the first one.
+    /// The key that signs: of those that have begun and verify still the latest, one without a
+    /// successor before any other. Should the clock stand before all of them, the first one.
     pub(super) fn signing(&self, now: DateTime<Utc>) -> Option<&SetKey> {
-        let begun = self.keys.iter().rev().find(|key| key.starts_at <= now);
-        begun.or_else(|| self.keys.first())
+        let keys = self.keys.iter().filter(|key| key.starts_at <= now);
+        let begun = keys.filter(|key| key.ends_at.is_none_or(|end| now < end));
+        begun
+            .max_by_key(|key| (key.ends_at.is_none(), key.starts_at))
+            .or_else(|| self.keys.first())
     }
 
     /// The key that a header names, until its end.

@@ -85,7 +85,7 @@ pub struct TokenKey {
     pub algorithm: TokenAlgorithm,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// From when on it signs, until a key that begins later does.
+    /// From when on it signs, unless a key that was made later does.
     pub starts_at: DateTime<Utc>,
     /// Until when it verifies; none before it has a successor.
     pub ends_at: Option<DateTime<Utc>>,

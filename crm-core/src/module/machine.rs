@@ -57,7 +57,7 @@ pub struct MachineSpec {
     /// Fields that must have a value in a state, or one that compares so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub needs: BTreeMap<String, Vec<Need>>,
-    /// Values that other fields get when a record enters a state.
+    /// Values that other fields get when a record changes to a state; one that begins in it says them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sets: BTreeMap<String, BTreeMap<Ident, serde_json::Value>>,
     /// The fields that may still change in a final state, beside the owner; every one when left out.

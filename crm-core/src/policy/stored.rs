@@ -108,12 +108,15 @@ pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRu
         CompiledPolicy::new(catalogue, &after),
     );
     for role in &after.roles {
-        let (before, now) = (old.grants(&[role.id]), new.grants(&[role.id]));
-        check_held(scope, &now.beyond(&before))?;
-        check_held(scope, &old.denied(role.id).beyond(&new.denied(role.id)))?;
-        check_within(scope, &before.beyond(&now))?;
-        // A denial holds for whatever other roles allow its holders.
-        check_within(scope, &new.denied(role.id).beyond(&old.denied(role.id)))?;
+        let (had, has) = (old.grants(&[role.id]), new.grants(&[role.id]));
+        let (denied, denies) = (old.denied(role.id), new.denied(role.id));
+        check_held(scope, &has.beyond(&had))?;
+        check_held(scope, &denied.beyond(&denies))?;
+        check_within(scope, &had.beyond(&has))?;
+        // A denial holds for what other roles allow the same people, and nobody has a new role yet.
+        if before.roles.iter().any(|known| known.id == role.id) {
+            check_within(scope, &denies.beyond(&denied))?;
+        }
     }
     Ok(())
 }

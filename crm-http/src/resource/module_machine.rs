@@ -36,7 +36,7 @@ pub(super) struct MachineBody {
     /// What a record must have in a state, judged after the whole change: a field by its name must have
     /// a value, an object a value that compares so.
     needs: Option<BTreeMap<String, Vec<NeedForm>>>,
-    /// Values that other fields get when a record enters a state.
+    /// Values that other fields get when a record changes to a state; one that begins in it says them.
     sets: Option<BTreeMap<String, BTreeMap<String, Any<Value>>>>,
     /// The fields that may still change in a final state, beside the owner; every one when left out.
     #[oai(validator(max_items = 100))]

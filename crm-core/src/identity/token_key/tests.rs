@@ -11,6 +11,7 @@ use crate::testing::Backend;
 on_both_databases!(
     a_new_installation_has_one_key_whoever_starts_it,
     a_rotation_overlaps_and_reaches_other_processes,
+    a_rotation_overtakes_one_that_has_not_begun,
     a_revoked_key_dies_at_once_and_is_replaced,
     a_rotation_that_would_kill_living_tokens_is_refused,
     unknown_kids_at_volume_cost_no_query,
@@ -65,6 +66,26 @@ async fn a_rotation_overlaps_and_reaches_other_processes(backend: Backend) -> Re
     let ends: Vec<_> = listed.iter().map(|key| key.ends_at).collect();
     assert_eq!(ends, [Some(new.starts_at + TimeDelta::minutes(10)), None]);
     operator.close().await;
+    Ok(())
+}
+
+async fn a_rotation_overtakes_one_that_has_not_begun(backend: Backend) -> Result<()> {
+    let (world, _) = World::new(backend).await?;
+    let keys = world.crm.token_keys();
+    let late = Rotation {
+        lead: TimeDelta::seconds(30),
+        ..rotation(TokenAlgorithm::EdDsa)
+    };
+    keys.rotate(late, request()).await?;
+    let soon = rotation(TokenAlgorithm::EdDsa);
+    let last = keys.rotate(soon, request()).await?;
+    // The last one begins; the one before it would; that one is at its end.
+    for seconds in [10, 20, 1_200] {
+        world.clock.advance(TimeDelta::seconds(seconds));
+        let session = world.accounts().login(login_of(ANN), request()).await?;
+        assert_eq!(kid_of(&session.access_token), Some(last.kid.clone()));
+        world.scope(&session.access_token).await?;
+    }
     Ok(())
 }
 
