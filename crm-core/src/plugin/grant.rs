@@ -118,9 +118,12 @@ impl Manifest {
     }
 }
 
+/// The fields that a trigger is about, and its filter.
+type Looks<'t> = (&'t [Ident], Option<&'t Map<String, Json>>);
+
 impl Trigger {
-    /// Its fields and its filter, where it is about records that are called so.
-    fn looks_at(&self, singular: &Ident) -> Option<(&[Ident], Option<&Map<String, Json>>)> {
+    /// What it looks at, where it is about records that are called so.
+    fn looks_at(&self, singular: &Ident) -> Option<Looks<'_>> {
         match self {
             Self::Event(event) if event.subject == *singular => {
                 Some((event.fields.as_slice(), event.filter.as_ref()))
