@@ -57,8 +57,7 @@ impl CustomModules {
     /// [`Error::Invalid`] for a declaration that breaks a rule, or that only the application can
     /// make, such as the log of a state machine; [`Error::Conflict`] `already_exists` for a name in
     /// use, `still_named` for that of a module that is gone and that roles, API keys or plugins still
-    /// name, and `too_many_modules`,
-    /// `too_many_fields`, `too_many_indexes`.
+    /// name, and `too_many_modules`, `too_many_fields`, `too_many_indexes`.
     pub async fn create(&self, permit: &Permit<Create>, spec: ModuleSpec) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
         let mut empty = spec.clone();

@@ -142,8 +142,7 @@ pub(crate) async fn tell_of_sessions(tx: &mut Tx<'_>) -> Result<()> {
 }
 
 /// Announces a change of a tenant's roles, rules, assignments, memberships, keys, status or demand for
-/// a second factor; a
-/// change of a user's status concerns every tenant of theirs.
+/// a second factor; a change of a user's status concerns every tenant of theirs.
 ///
 /// Call it first in the writing transaction: the row it updates is also the lock under which
 /// policy changes happen one after the other, so that what is checked still holds at commit. It
