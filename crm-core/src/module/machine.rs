@@ -3,6 +3,7 @@
 
 mod log;
 mod need;
+mod possible;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -41,7 +42,8 @@ const NO_STATE: &str = "";
 pub struct MachineSpec {
     /// The enum field whose values are the states.
     pub field: Ident,
-    /// The states a record may begin in; every one when empty.
+    /// The states a record may begin in, that of a record that leaves the field out among them; every
+    /// one when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub initial: Vec<String>,
     /// The states that may follow each one. A state without any is final. When no edge is declared,
@@ -51,7 +53,7 @@ pub struct MachineSpec {
     /// Whether the order of the enum's values is a direction, forward without leave.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ordered: bool,
-    /// Who may go against the order.
+    /// Who may go against the order; said of an ordered machine only.
     #[serde(default, skip_serializing_if = "Back::is_never")]
     pub back: Back,
     /// Fields that must have a value in a state, or one that compares so.
@@ -135,9 +137,8 @@ fn problems(spec: &ModuleSpec, earlier: &[MachineSpec], machine: &MachineSpec) -
         let unfit = known(need.field()).and_then(|field| need.problem(field));
         problems.extend(unfit.map(|(code, message)| FieldError::new("needs", code, message)));
     }
-    if let Some(message) = machine.back.problem() {
-        problems.push(FieldError::new("back", "unknown_action", message));
-    }
+    problems.extend(machine.unfit_back());
+    problems.extend(field.and_then(|field| machine.unfit_default(field, states)));
     for (name, json) in machine.sets.values().flatten() {
         let unfit = known(name).and_then(|target| machine.unfit(target, json));
         problems.extend(unfit);
@@ -146,6 +147,33 @@ fn problems(spec: &ModuleSpec, earlier: &[MachineSpec], machine: &MachineSpec) -
 }
 
 impl MachineSpec {
+    /// What is wrong with who may go back.
+    fn unfit_back(&self) -> Option<FieldError> {
+        if let Some(message) = self.back.problem() {
+            return Some(FieldError::new("back", "unknown_action", message));
+        }
+        let message = "says who may go against an order, and this machine has none: say `ordered`, or \
+                       leave it out";
+        let is_idle = !self.ordered && !self.back.is_never();
+        is_idle.then(|| FieldError::new("back", "not_supported", message))
+    }
+
+    /// Why no record could be made that leaves its field of these states out.
+    fn unfit_default(&self, field: &FieldSpec, states: &[String]) -> Option<FieldError> {
+        let default = field.default_value();
+        let default = default.as_text()?;
+        let begins = |state: &String| state == default;
+        let is_told = self.initial.iter().any(|state| !states.contains(state));
+        if is_told || self.initial.is_empty() || self.initial.iter().any(begins) {
+            return None;
+        }
+        let message = format!(
+            "records that leave `{}` out would begin as {default}, which is not among these",
+            field.name
+        );
+        Some(FieldError::new("initial", "default_not_initial", message))
+    }
+
     /// Why a state does not set this field to this value.
     fn unfit(&self, target: &FieldSpec, json: &serde_json::Value) -> Option<FieldError> {
         let name = &target.name;

@@ -40,6 +40,13 @@ pub(super) fn projects() -> Json {
     ], "machines": [stage()]})
 }
 
+/// The projects, where those that say nothing else begin as this.
+fn beginning_as(default: &str) -> Json {
+    let mut module = projects();
+    module["fields"][3]["default"] = json!(default);
+    module
+}
+
 fn get(record: &Record, field: &str) -> Json {
     serde_json::to_value(record.get(field)).unwrap_or_default()
 }
@@ -162,9 +169,10 @@ async fn a_stage_of_a_tenants_own_goes_back_for_whoever_may_change_all_records(
 
 async fn changed_machines_hold_at_once_and_touch_no_record(backend: Backend) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
-    it.found_module(it.tenant, projects()).await?;
+    it.found_module(it.tenant, beginning_as("offer")).await?;
     let first = it.operator_in(it.tenant).await?;
-    let old = it.create(&first, "projects", json!({"title": "a"})).await?;
+    let idea = |title: &str| json!({"title": title, "stage": "idea"});
+    let old = it.create(&first, "projects", idea("a")).await?;
     let other = json!([{"field": "stage", "initial": ["offer"],
         "edges": {"idea": ["won"], "offer": ["won"]}}]);
     let answer = it
@@ -193,7 +201,7 @@ async fn changed_machines_hold_at_once_and_touch_no_record(backend: Backend) -> 
     assert_ne!(first.modules_version(), scope.modules_version());
     let kept = it.get(&scope, "projects", old.id).await?;
     assert_eq!((get(&kept, "stage"), kept.version), (json!("idea"), 1));
-    let new = it.create(&scope, "projects", json!({"title": "b"})).await;
+    let new = it.create(&scope, "projects", idea("b")).await;
     assert_eq!(refusals(new), [("/stage".into(), "invalid_initial_state")]);
     it.update(&scope, &kept, None, json!({"note": "n"})).await?;
     let won = it
@@ -250,7 +258,7 @@ async fn a_record_of_before_the_field_begins_with_its_first_state(
 async fn two_tenants_have_different_machines_of_one_module(backend: Backend) -> anyhow::Result<()> {
     let it = Fixture::open(backend).await?;
     let rival = it.rival().await?;
-    let mut theirs = projects();
+    let mut theirs = beginning_as("won");
     theirs["machines"] =
         json!([{"field": "stage", "initial": ["won"], "edges": {"won": ["idea"]}}]);
     it.found_module(it.tenant, projects()).await?;
@@ -267,7 +275,8 @@ async fn two_tenants_have_different_machines_of_one_module(backend: Backend) -> 
     );
     let won = it.create(&others, "projects", won).await?;
     it.create(&ours, "projects", json!({"title": "a"})).await?;
-    let idea = it.create(&others, "projects", json!({"title": "a"})).await;
+    let idea = json!({"title": "a", "stage": "idea"});
+    let idea = it.create(&others, "projects", idea).await;
     assert_eq!(refusals(idea), [("/stage".into(), "invalid_initial_state")]);
     // Where one changes theirs, those of the other stay.
     it.change_module(it.tenant, "projects", json!([])).await?;

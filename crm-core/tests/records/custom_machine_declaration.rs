@@ -60,6 +60,13 @@ async fn a_field_that_a_machine_names_stays_what_the_machine_needs(
         .await?;
     told(it.change_field("note", required(true)).await);
 
+    let left_out = FieldChange {
+        default: Some(Some(json!("won"))),
+        ..FieldChange::default()
+    };
+    let message = told(it.change_field("stage", left_out).await);
+    assert!(message.contains("would begin as won"), "{message}");
+
     // Another state may be added, and be used from then on.
     let more = FieldChange {
         values: Some(
@@ -141,6 +148,22 @@ async fn machines_that_cannot_be_are_refused_by_their_place(
             "needs",
             "wrong_type",
         ),
+        (
+            json!({"initial": ["offer"]}),
+            "initial",
+            "default_not_initial",
+        ),
+        (
+            json!({"needs": {"won": [{"field": "outcome", "eq": "shut"}]}}),
+            "needs",
+            "not_allowed",
+        ),
+        (
+            json!({"needs": {"won": [{"field": "outcome", "eq": null}]}}),
+            "needs",
+            "never_met",
+        ),
+        (json!({"back": "anyone"}), "back", "not_supported"),
         (
             json!({"needs": {"won": [{"field": "secret", "starts": "a"}]}}),
             "needs",

@@ -23,7 +23,8 @@ pub(super) struct MachineBody {
     /// The required enum field whose values are the states.
     #[oai(validator(max_length = 48))]
     field: String,
-    /// The states that a record may begin in; every one when left out.
+    /// The states that a record may begin in, the field's default among them; every one when left out or
+    /// empty.
     #[oai(validator(max_items = 250))]
     initial: Option<Vec<String>>,
     /// The states that may follow each one. A state without any is final. When no edge is declared,
@@ -31,7 +32,7 @@ pub(super) struct MachineBody {
     edges: Option<BTreeMap<String, Vec<String>>>,
     /// Whether the order of the enum's values is a direction, forward without leave.
     ordered: Option<bool>,
-    /// Who may go against the order; nobody when left out.
+    /// Who may go against the order of an ordered machine; nobody when left out.
     back: Option<BackForm>,
     /// What a record must have in a state, judged after the whole change: a field by its name must have
     /// a value, an object a value that compares so.

@@ -180,6 +180,21 @@ async fn a_machine_that_cannot_be_is_refused_by_its_place(database: Database) {
             "unknown_state",
         ),
         (
+            json!({"field": "stage", "initial": ["offer"]}),
+            "/initial",
+            "default_not_initial",
+        ),
+        (
+            json!({"field": "stage", "back": "anyone"}),
+            "/back",
+            "not_supported",
+        ),
+        (
+            json!({"field": "stage", "needs": {"won": [{"field": "closed", "nin": [true, false]}]}}),
+            "/needs",
+            "never_met",
+        ),
+        (
             json!({"field": "stage", "edges": {"idea": "won"}}),
             "/edges/idea",
             "wrong_type",

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::possible;
 use crate::error::FieldError;
 use crate::module::{CompiledModule, FieldSpec, Ident};
 use crate::record::{Comparison, compare, comparisons};
@@ -55,8 +56,15 @@ impl Need {
         let Self::Compared { operators, .. } = self else {
             return None;
         };
-        let unfit = comparisons(field.name.as_str(), &field.kind, operators).err()?;
-        Some((unfit.code, format!("`{}`: {}", field.name, unfit.message)))
+        let name = &field.name;
+        match comparisons(name.as_str(), &field.kind, operators) {
+            Ok(by) if possible::is_never(field, &by) => {
+                let message = format!("no value of `{name}` is ever {}", told(operators));
+                Some(("never_met", message))
+            }
+            Ok(_) => None,
+            Err(unfit) => Some((unfit.code, format!("`{name}`: {}", unfit.message))),
+        }
     }
 
     pub(super) fn compile(&self, at: usize, field: &FieldSpec) -> Option<Needed> {

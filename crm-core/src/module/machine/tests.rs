@@ -179,6 +179,46 @@ fn a_machine_that_names_what_is_not_declared_is_refused_by_its_place() {
 }
 
 #[test]
+fn a_machine_that_could_never_go_on_is_refused_by_its_place() {
+    let refused = |change: &dyn Fn(&mut MachineSpec)| {
+        let mut spec = ModuleSpec::from_toml(DEALS).unwrap();
+        change(&mut spec.machines[0]);
+        let found = check(&spec).into_iter();
+        found
+            .map(|error| (error.pointer, error.code))
+            .collect::<Vec<_>>()
+    };
+    let place = |key: &str, code| vec![(format!("/machines/0/{key}"), code)];
+    let lost = |machine: &mut MachineSpec| machine.initial = vec!["lost".into(), "won".into()];
+    assert_eq!(refused(&lost), place("initial", "default_not_initial"));
+    let any = |machine: &mut MachineSpec| machine.initial.clear();
+    assert!(refused(&any).is_empty());
+    let idle = |machine: &mut MachineSpec| machine.back = Back::Anyone;
+    assert_eq!(refused(&idle), place("back", "not_supported"));
+    let needing = |need: Json| {
+        let need: Need = serde_json::from_value(need).unwrap();
+        refused(&|machine| {
+            let needs = BTreeMap::from([("won".to_owned(), vec![need.clone()])]);
+            machine.needs = needs;
+        })
+    };
+    let shut = needing(json!({"field": "stage", "eq": "shut"}));
+    assert_eq!(shut, place("needs", "not_allowed"));
+    for never in [
+        json!({"field": "stage", "eq": null}),
+        json!({"field": "amount", "gt": 5, "lt": 5}),
+        json!({"field": "title", "in": []}),
+    ] {
+        assert_eq!(
+            needing(never.clone()),
+            place("needs", "never_met"),
+            "{never}"
+        );
+    }
+    assert!(needing(json!({"field": "amount", "eq": null})).is_empty());
+}
+
+#[test]
 fn toml_and_json_carry_the_same_machines_there_and_back() {
     let spec = ModuleSpec::from_toml(DEALS).unwrap();
     let json = serde_json::to_string(&spec).unwrap();
