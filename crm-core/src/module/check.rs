@@ -133,10 +133,11 @@ pub(crate) const CUSTOM: &str = "custom";
 /// The column of modules with a trash.
 pub(crate) const DELETED_AT: &str = "deleted_at";
 
-/// Words of the query string and of filters.
-const QUERY_WORDS: [&str; 15] = [
+/// Words of filters, and of the query strings in which conditions on fields stand beside them.
+pub const QUERY_WORDS: [&str; 21] = [
     "limit", "cursor", "sort", "fields", "expand", "search", "q", "count", "filter", "and", "or",
-    "not", "page", "per_page", "max_age",
+    "not", "page", "per_page", "max_age", "format", "metrics", "group_by", "field", "without",
+    "sum",
 ];
 
 /// Whether a module may be called so.

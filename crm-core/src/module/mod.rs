@@ -29,7 +29,7 @@ pub use bounds::Bounds;
 #[doc(hidden)]
 pub use bounds::with_bounds;
 pub(crate) use check::{CUSTOM, DELETED_AT};
-pub use check::{MAX_FIELDS, MAX_INDEXES, SYSTEM_FIELDS, check, is_module_name};
+pub use check::{MAX_FIELDS, MAX_INDEXES, QUERY_WORDS, SYSTEM_FIELDS, check, is_module_name};
 pub use compiled::CompiledModule;
 pub(crate) use copied::{Copied, problems as copied_problems};
 pub use defaults::default_modules;

@@ -279,3 +279,54 @@ fn versioned(description: &str, schema: &str) -> Value {
     answer["headers"] = json!({"ETag": header(tag)});
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use crm_core::module::{QUERY_WORDS, default_modules};
+
+    use super::*;
+
+    /// The names of an operation's parameters in the query string.
+    fn names(operation: &Value) -> Vec<&str> {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let of_query = parameters.filter(|parameter| parameter["in"] == "query");
+        let names = of_query.filter_map(|parameter| parameter["name"].as_str());
+        names.collect()
+    }
+
+    #[test]
+    fn no_field_is_called_as_a_parameter_that_stands_beside_conditions() {
+        let modules = default_modules().into_iter();
+        let modules: Vec<_> = modules
+            .map(|spec| CompiledModule::new(spec, 0).unwrap())
+            .collect();
+        let modules: Vec<_> = modules.iter().collect();
+        let is_field = |name: &str| {
+            let name = name.split(['[', '.']).next().unwrap_or_default();
+            let is_declared = modules.iter().any(|module| module.field(name).is_some());
+            is_declared || system_fields().iter().any(|field| field.name == *name)
+        };
+        let mut seen = HashSet::new();
+        for module in &modules {
+            for (path, item) in describe(Modules(&modules), module).paths {
+                for (method, operation) in item.as_object().unwrap() {
+                    let names = names(operation);
+                    let distinct: HashSet<_> = names.iter().collect();
+                    assert_eq!(distinct.len(), names.len(), "{method} {path}");
+                    if names.iter().any(|name| is_field(name)) {
+                        let words = names.into_iter().filter(|name| !is_field(name));
+                        seen.extend(words.map(str::to_owned));
+                    }
+                }
+            }
+        }
+        assert!(seen.contains("group_by") && seen.contains("format") && seen.contains("sum"));
+        let free: Vec<_> = seen
+            .iter()
+            .filter(|word| !QUERY_WORDS.contains(&word.as_str()))
+            .collect();
+        assert!(free.is_empty(), "{free:?}");
+    }
+}
