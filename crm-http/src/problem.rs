@@ -109,6 +109,18 @@ impl Problem {
         self
     }
 
+    /// The same problem, with its place among the `errors`, where it is the caller's and they name none.
+    pub(crate) fn at(mut self, pointer: String) -> Self {
+        if self.0.errors.is_empty() && self.0.status.is_client_error() {
+            self.0.errors.push(FieldError {
+                pointer,
+                code: self.0.code,
+                message: self.0.detail.to_string(),
+            });
+        }
+        self
+    }
+
     /// The problem as the outcome of one operation among others.
     pub(crate) fn result(&self) -> serde_json::Value {
         let mut result = serde_json::json!({

@@ -128,8 +128,9 @@ impl Handler<'_> {
             Err(refused) => Err(match refused.index {
                 None => refused.error.into(),
                 Some(index) => {
-                    let error = refused.error.under(&format!("/operations/{index}"));
-                    of_operation(error).about(&format!("operation {index}, counted from 0"))
+                    let place = format!("/operations/{index}");
+                    let problem = of_operation(refused.error.under(&place)).at(place);
+                    problem.about(&format!("operation {index}, counted from 0"))
                 }
             }),
         }

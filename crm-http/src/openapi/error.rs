@@ -142,7 +142,7 @@ pub(super) fn schemas() -> Map<String, Value> {
                     },
                     "errors": {
                         "type": "array",
-                        "description": "Each refused field of the input.",
+                        "description": "Each refused field of the input, or its refused part.",
                         "items": {"$ref": "#/components/schemas/ProblemField"},
                     },
                 },

@@ -16,7 +16,7 @@ use crate::payload::Strict;
 use crate::problem::Problem;
 use crate::wire::{Created, Instant, NoContent, Tag};
 
-use super::module_machine::{MachineBody, machine_specs};
+use super::module_machine::{MachineBody, machine_specs, other_machines};
 
 /// The operations on modules.
 pub(crate) struct Modules {
@@ -82,9 +82,10 @@ struct ModuleChangeBody {
     /// What it is about.
     #[oai(validator(max_length = 1000))]
     description: Option<String>,
-    /// All its state machines: they take the place of those of before.
+    /// All its state machines: they take the place of those of before, and `[]` of all of them. Null is
+    /// refused.
     #[oai(validator(max_items = 100))]
-    machines: Option<Vec<MachineBody>>,
+    machines: MaybeUndefined<Vec<MachineBody>>,
 }
 
 /// A new field. Which rules it takes depends on its type.
@@ -283,7 +284,7 @@ impl Modules {
         let body = body.0;
         let change = ModuleChange {
             description: body.description,
-            machines: body.machines.map(machine_specs).transpose()?,
+            machines: other_machines(body.machines)?,
         };
         let modules = self.crm.custom_modules();
         let changed = modules.change(&permit, &module.0, change).await?;

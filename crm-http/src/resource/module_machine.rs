@@ -153,6 +153,24 @@ pub(super) fn machine_specs(bodies: Vec<MachineBody>) -> Result<Vec<MachineSpec>
     }
 }
 
+/// The machines that take the place of others; none where nothing is said of them.
+///
+/// # Errors
+/// [`Error::Invalid`] for null, which might mean either, and those of [`machine_specs`].
+pub(super) fn other_machines(
+    bodies: MaybeUndefined<Vec<MachineBody>>,
+) -> Result<Option<Vec<MachineSpec>>, Error> {
+    match bodies {
+        MaybeUndefined::Undefined => Ok(None),
+        MaybeUndefined::Null => {
+            let message = "This must be a list: leave it out to keep the state machines, [] takes them \
+                           away.";
+            Err(Error::invalid("machines", "wrong_type", message))
+        }
+        MaybeUndefined::Value(bodies) => machine_specs(bodies).map(Some),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

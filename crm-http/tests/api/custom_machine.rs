@@ -90,7 +90,11 @@ async fn a_pipeline_is_declared_documented_obeyed_and_changed(database: Database
     let leap = json!({"atomic": true, "operations": [
         {"op": "update", "id": two.rsplit('/').next(), "values": {"stage": "won"}}]});
     let refused = ada.post(&format!("{PROJECTS}/batch"), leap).await;
-    assert!(refused.body.contains("invalid_transition"), "{refused}");
+    let refused = refused.expect(409);
+    assert_eq!(refused["code"], "invalid_transition");
+    let told = json!([{"pointer": "/operations/0", "code": "invalid_transition",
+        "detail": "stage cannot change from idea to won, only to offer"}]);
+    assert_eq!(refused["errors"], told);
     let import = ada
         .request(Method::POST, &format!("{PROJECTS}/import?format=csv"))
         .header("Content-Type", "text/csv")
@@ -123,6 +127,14 @@ async fn a_pipeline_is_declared_documented_obeyed_and_changed(database: Database
     let kept = json!({"description": "Sold."});
     let kept = app.admin.patch(&target, kept).await.expect(200);
     assert_eq!(kept["machines"], other);
+    let null = json!({"machines": null, "description": "Sold again."});
+    let null = app.admin.patch(&target, null).await.expect(422);
+    assert_eq!(null["errors"][0]["pointer"], "/machines");
+    let kept = app.admin.patch(&target, json!({})).await.expect(200);
+    assert_eq!(
+        (&kept["machines"], &kept["description"]),
+        (&other, &json!("Sold."))
+    );
     let refused = seller.patch(&target, json!({"machines": []})).await;
     assert_eq!(refused.problem(), (403, "forbidden".into()));
     for name in ["contacts", "moons"] {

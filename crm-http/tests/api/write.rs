@@ -183,6 +183,11 @@ async fn an_atomic_batch_is_done_whole_or_not_at_all(database: Database) {
             .starts_with("operation 2,"),
         "{refused}"
     );
+    let error = &refused["errors"][0];
+    assert_eq!(
+        (&error["pointer"], &error["code"]),
+        (&json!("/operations/2"), &json!("already_exists"))
+    );
     let body =
         json!({"atomic": true, "operations": [ada, {"op": "create", "values": {"score": "x"}}]});
     let refused = app.admin.post(path, body).await.expect(422);
