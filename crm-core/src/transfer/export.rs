@@ -28,8 +28,7 @@ impl Transfer {
     /// [`Error::Invalid`] for a format that is none of CSV, NDJSON and JSON.
     pub fn export(&self, permit: Permit<Read>, query: Query, format: Format) -> Result<Export> {
         if format == Format::Vcard {
-            let message = "must be one of: csv, ndjson, json";
-            return Err(Error::invalid("format", "not_allowed", message));
+            return Err(Error::Invalid(vec![Format::not_exported()]));
         }
         Ok(Export {
             records: Records::new(self.core.clone()),

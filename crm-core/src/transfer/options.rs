@@ -117,6 +117,24 @@ pub struct ImportOptions {
     pub on_error: OnError,
 }
 
+impl Format {
+    /// The format that `text` names for an export.
+    ///
+    /// # Errors
+    /// A [`FieldError`] on `format` for what is none, and for vCard.
+    pub fn of_export(text: &str) -> Result<Self, FieldError> {
+        match text.parse() {
+            Ok(Self::Vcard) | Err(_) => Err(Self::not_exported()),
+            Ok(format) => Ok(format),
+        }
+    }
+
+    /// The refusal of a file that only an import reads.
+    pub(super) fn not_exported() -> FieldError {
+        FieldError::new("format", "not_allowed", "must be one of: csv ndjson json")
+    }
+}
+
 impl ImportOptions {
     /// An import of new records from a file of this format.
     pub fn new(format: Format) -> Self {

@@ -123,8 +123,12 @@ fn show(
     name: &str,
     text: &str,
 ) -> Option<Result<(), FieldError>> {
-    let names = text.split(',').filter(|name| !name.is_empty());
+    let names = text.split(',');
     match name {
+        "fields" | "expand" if names.clone().any(str::is_empty) => {
+            let message = "Give names with commas between them, or leave this parameter out.";
+            Some(Err(FieldError::new(name, "unknown_field", message)))
+        }
         "fields" => Some(view.show(module, names)),
         "expand" => Some(view.expand(scope, module, names)),
         _ => None,

@@ -133,7 +133,7 @@ impl Handler<'_> {
         let mut refused = Vec::new();
         for (name, text) in &parameters {
             match name.as_str() {
-                "format" => match text.parse() {
+                "format" => match Format::of_export(text) {
                     Ok(parsed) => format = parsed,
                     Err(error) => refused.push(error),
                 },

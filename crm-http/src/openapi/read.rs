@@ -16,7 +16,8 @@ const MAX_LIST: usize = 100;
 
 /// The parameters that say what is shown, of a get and of a list.
 pub(super) fn view_parameters(modules: Modules<'_>, module: &CompiledModule) -> Vec<Value> {
-    let parameter = |name: &str, description: &str, schema: Value| {
+    let parameter = |name: &str, description: &str, mut schema: Value| {
+        schema["minItems"] = json!(1);
         json!({
             "name": name, "in": "query", "required": false,
             "description": description, "style": "form", "explode": false, "schema": schema,
@@ -45,11 +46,13 @@ const MAX_PATHS: usize = 200;
 
 /// The order of a list as a query parameter: up to three keys.
 pub(super) fn sort_parameter(module: &CompiledModule) -> Value {
+    let mut schema = names(orders(module), Some(Sort::MAX_KEYS));
+    schema["minItems"] = json!(1);
     json!({
         "name": "sort", "in": "query", "required": false, "style": "form", "explode": false,
         "description": "The order: up to three fields, separated by commas; a minus turns one \
             round. Records without a value come last, ids break ties; `created_at` orders as `id` does. Newest first when left out.",
-        "schema": names(orders(module), Some(Sort::MAX_KEYS)),
+        "schema": schema,
     })
 }
 

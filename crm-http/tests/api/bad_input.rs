@@ -189,7 +189,18 @@ async fn a_query_that_breaks_a_rule_names_every_parameter(database: Database) {
             "/name[]"
         ]
     );
-    for query in ["limit=0", "limit=101", "cursor=x", "sort=", "search=%00"] {
+    for query in [
+        "limit=0",
+        "limit=101",
+        "cursor=x",
+        "search=%00",
+        "sort=",
+        "fields=",
+        "fields=name,",
+        "expand=",
+        "score[in]=",
+        "tags[has_any]=",
+    ] {
         let reply = app.admin.get(&format!("/api/v1/contacts?{query}")).await;
         assert_eq!(
             reply.problem(),

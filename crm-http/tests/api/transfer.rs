@@ -142,6 +142,11 @@ async fn an_export_is_a_file_of_what_the_conditions_match(database: Database) {
             "{odd}"
         );
     }
+    for odd in ["xml", "vcard"] {
+        let refused = app.admin.get(&format!("{path}?format={odd}")).await;
+        let told = &refused.json()["errors"][0]["detail"];
+        assert_eq!(*told, "must be one of: csv ndjson json", "{odd}");
+    }
     let refused = app.admin.post(path, json!({})).await;
     assert_eq!(
         (refused.status, refused.header("allow")),
