@@ -6,6 +6,7 @@ extern crate self as crm_core;
 pub mod access;
 mod audit;
 pub mod clock;
+pub mod count;
 mod crm;
 pub mod custom;
 mod db;

@@ -5,6 +5,7 @@ mod review;
 use std::collections::HashSet;
 
 use crate::clock::Clock;
+use crate::count::told;
 use crate::custom;
 use crate::db::ddl::{self, Step};
 use crate::db::migrate::{MigrationStatus, all_pending};
@@ -112,8 +113,9 @@ impl Schema {
         };
         if tenants > 0 && loss == DataLoss::Refused {
             let message = format!(
-                "reverting {} destroys data of {tenants} tenants; add --destroy-data if that is meant",
-                newest.name
+                "reverting {} destroys data of {}; add --destroy-data if that is meant",
+                newest.name,
+                told(tenants, "tenant", "tenants")
             );
             return Err(Error::Configuration(message.into()));
         }

@@ -4,6 +4,7 @@
 //! that was refused is never repeated in the answer, since it may be a password.
 
 use bytes::Bytes;
+use crm_core::count::told;
 use crm_core::{Error, FieldError};
 use poem::{Request, RequestBody};
 use poem_openapi::payload::{Binary, ParsePayload, Payload};
@@ -282,7 +283,8 @@ fn breach(schema: &MetaSchema, value: &Value) -> Option<(&'static str, String)> 
         Value::String(text) => text_breach(schema, text),
         Value::Array(items) => {
             let most = schema.max_items.filter(|most| items.len() > *most)?;
-            Some(("too_many", format!("At most {most} entries are allowed.")))
+            let entries = told(most, "entry is", "entries are");
+            Some(("too_many", format!("At most {entries} allowed.")))
         }
         Value::Number(number) => number_breach(schema, number.as_f64()?),
         _ => None,
@@ -317,16 +319,12 @@ fn is_of(ty: &str, value: &Value) -> bool {
 fn text_breach(schema: &MetaSchema, text: &str) -> Option<(&'static str, String)> {
     let length = text.chars().count();
     if let Some(most) = schema.max_length.filter(|most| length > *most) {
-        return Some((
-            "too_long",
-            format!("At most {most} characters are allowed."),
-        ));
+        let characters = told(most, "character is", "characters are");
+        return Some(("too_long", format!("At most {characters} allowed.")));
     }
     if let Some(least) = schema.min_length.filter(|least| length < *least) {
-        return Some((
-            "too_short",
-            format!("At least {least} characters are needed."),
-        ));
+        let characters = told(least, "character is", "characters are");
+        return Some(("too_short", format!("At least {characters} needed.")));
     }
     match schema.format {
         Some("uuid") if uuid::Uuid::try_parse(text).is_err() => {

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::index::drop_all;
 use super::{CustomField, OBJECT, Write, check, machine, named, rows};
+use crate::count::told;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
@@ -309,9 +310,10 @@ impl Write {
         let left = self.left(tx).await?;
         if left > 0 {
             let message = format!(
-                "{} has {left} records, those in the trash counted; delete them first, or say that \
-                 they are to be destroyed (destroy_data=true)",
-                self.name()
+                "{} has {}, those in the trash counted; delete them first, or say that they are to be \
+                 destroyed (destroy_data=true)",
+                self.name(),
+                told(left, "record", "records")
             );
             return Err(Error::conflict("module_not_empty", message));
         }

@@ -327,7 +327,7 @@ mod tests {
             ("type = 'text'\nmax = -1", "counts characters; -1 does not"),
             (
                 "type = 'decimal'\nprecision = 4\nscale = 1\nmin = '0.01'",
-                "must have at most 1 digits after the point",
+                "must have at most 1 digit after the point",
             ),
         ] {
             let refused = field(toml).unwrap_err();

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::{FieldType, Ident, MoneyCurrency, currency, email, vector, zoned};
+use crate::count::told;
 use crate::error::FieldError;
 use crate::value::Value;
 
@@ -212,7 +213,7 @@ pub(super) fn limited(text: String, max: u32) -> Ruled<String> {
     if text.len() > max_len && text.chars().count() > max_len {
         return Err(Refusal::new(
             "too_long",
-            format!("must have at most {max} characters"),
+            format!("must have at most {}", told(max, "character", "characters")),
         ));
     }
     Ok(text)
@@ -309,14 +310,18 @@ fn decimal(text: &str, precision: u32, scale: u32) -> Ruled {
     if zeros < 0 {
         let message = match scale {
             0 => "must be a whole number".to_owned(),
-            scale => format!("must have at most {scale} digits after the point"),
+            scale => {
+                let digits = told(scale, "digit", "digits");
+                format!("must have at most {digits} after the point")
+            }
         };
         return Err(Refusal::new("too_precise", message));
     }
     let precision = precision.min(MAX_PRECISION);
     if length(digits) + zeros > i64::from(precision) {
         let whole = precision.saturating_sub(scale);
-        let message = format!("must have at most {whole} digits before the point");
+        let digits = told(whole, "digit", "digits");
+        let message = format!("must have at most {digits} before the point");
         return Err(Refusal::new("out_of_range", message));
     }
     let padded = format!(
@@ -404,7 +409,7 @@ fn tags(items: Vec<Json>, max_items: u32, max_length: u32) -> Ruled {
     if items.len() > usize::try_from(max_items).unwrap_or(usize::MAX) {
         return Err(Refusal::new(
             "too_many",
-            format!("must have at most {max_items} entries"),
+            format!("must have at most {}", told(max_items, "entry", "entries")),
         ));
     }
     let mut seen = Vec::with_capacity(items.len());
@@ -434,7 +439,7 @@ fn tags(items: Vec<Json>, max_items: u32, max_length: u32) -> Ruled {
 /// A list of distinct ids, in their lower-case form; none at all is null.
 fn ids(items: Vec<Json>, max_items: u32) -> Ruled {
     if items.len() > usize::try_from(max_items).unwrap_or(usize::MAX) {
-        let message = format!("must have at most {max_items} entries");
+        let message = format!("must have at most {}", told(max_items, "entry", "entries"));
         return Err(Refusal::new("too_many", message));
     }
     let mut ids = Vec::with_capacity(items.len());

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::count::told;
 use crate::error::{Error, FieldError, Result};
 use crate::module::Ident;
 
@@ -138,11 +139,11 @@ fn refusal(field: &Json, value: &Json) -> Option<(&'static str, String)> {
         let length = text.chars().count() as u64;
         let bound = |name: &str| field[name].as_u64();
         if let Some(least) = bound("minLength").filter(|least| length < *least) {
-            let message = format!("Give at least {least} characters.");
+            let message = format!("Give at least {}.", told(least, "character", "characters"));
             return Some(("too_short", message));
         }
         if let Some(most) = bound("maxLength").filter(|most| length > *most) {
-            let message = format!("Give at most {most} characters.");
+            let message = format!("Give at most {}.", told(most, "character", "characters"));
             return Some(("too_long", message));
         }
         let values = field["enum"].as_array();

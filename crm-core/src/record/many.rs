@@ -11,6 +11,7 @@ use super::activity::has_effects;
 use super::reference;
 use super::write::{change_in, check_owner, checked_update, judged, remove_locked};
 use super::{Answered, Count, Filter, Once, Query, Record, Records, Refused, Reply};
+use crate::count::told;
 use crate::crm::Core;
 use crate::db::record::SearchPath;
 use crate::db::{Sql, Tx};
@@ -129,7 +130,8 @@ impl Many {
         }
         if let Some(expected) = self.expected.filter(|expected| *expected != matched) {
             let message = format!(
-                "the filter matches {matched} records, not {expected}; nothing was changed"
+                "the filter matches {}, not {expected}; nothing was changed",
+                told(matched, "record", "records")
             );
             return Err(Error::conflict("count_mismatch", message));
         }

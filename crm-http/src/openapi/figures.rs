@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crm_core::count::told;
 use crm_core::module::{CompiledModule, FieldType};
 use crm_core::record::{Function, MaxAge};
 use serde_json::{Value, json};
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 pub(super) fn max_age(module: &CompiledModule) -> Value {
     let declared = module.spec().aggregate_ttl;
     let most = declared.map_or_else(String::new, |seconds| {
-        format!(" Those of this module are at most {seconds} seconds old, however much is given.")
+        let seconds = told(seconds, "second", "seconds");
+        format!(" Those of this module are at most {seconds} old, however much is given.")
     });
     let mut parameter = json!({
         "name": "max_age", "in": "query", "required": false,

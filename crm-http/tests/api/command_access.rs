@@ -31,7 +31,7 @@ fn roles_groups_members_and_explanations_are_there_for_the_operator(folder: Inst
     run("role update seller --tenant acme --permission deals.*:team");
     let group = "group create field --tenant acme --role seller \
                  --member ada@acme.example=2999-01-01T00:00:00Z";
-    assert!(run(group).contains("field: 1 members, 0 records; roles seller"));
+    assert!(run(group).contains("field: 1 member, 0 records; roles seller"));
     assert!(run("group list --tenant acme").contains("field"));
     let explain = format!("access explain --tenant acme --subject user:{user} --action");
     assert_eq!(

@@ -143,7 +143,7 @@ fn a_server_prunes_what_is_older_than_its_retention(place: Installation) {
         crm.close().await;
     });
     let verify = ["audit", "verify", "--tenant", "acme"];
-    assert!(done(&place, &verify).contains("1 entries are as they were sealed"));
+    assert!(done(&place, &verify).contains("1 entry is as it was sealed"));
     let slip = ["serve", "--audit-retention", "12m"];
     assert_eq!(crm(&place, &slip).output().unwrap().status.code(), Some(2));
 
@@ -164,7 +164,7 @@ fn a_server_prunes_what_is_older_than_its_retention(place: Installation) {
     // The first round begins with the server; nothing but the log tells of its end.
     let pruned = (0..200).any(|_| {
         let output = crm(&place, &verify).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).contains("1 before them have been pruned")
+        String::from_utf8_lossy(&output.stdout).contains("1 before them has been pruned")
     });
     let pid = server.id().to_string();
     let told = Command::new("kill").args(["-TERM", &pid]).status();

@@ -107,7 +107,7 @@ fn an_operator_looks_after_a_tenants_fields(folder: Installation) {
     let listed = String::from_utf8(field(&["list"]).stdout).unwrap();
     assert!(listed.contains(" removed "), "{listed}");
     let purged = String::from_utf8(field(&["purge", "plan"]).stdout).unwrap();
-    assert_eq!(purged, "1 records had a value\n");
+    assert_eq!(purged, "1 record had a value\n");
 }
 
 const PAPERS: &str = "name = 'papers'\nsingular = 'paper'\nsoft_delete = true\n\

@@ -305,7 +305,7 @@ fn a_rehearsal_prints_each_field_that_would_change() {
         ["    score: null -> 7", "    version: 1 -> 2"],
         "{said}"
     );
-    assert!(lines[4].ends_with(" events, 1 runs, 1 changes"), "{said}");
+    assert!(lines[4].ends_with(", 1 run, 1 change"), "{said}");
     assert_eq!(done(&folder, &rehearse), said, "nothing of it stayed");
 }
 

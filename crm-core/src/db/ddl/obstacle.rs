@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{condition, find, quoted, same_type, stored};
+use crate::count::told;
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::error::FieldError;
 use crate::module::{DELETED_AT, FieldSpec, FieldType, Ident, ModuleSpec};
@@ -54,8 +55,10 @@ impl Obstacle {
         };
         let having = match records {
             0 => return None,
-            1 => format!("1 record of {module} has"),
-            _ => format!("{records} records of {module} have"),
+            records => {
+                let one = format!("record of {module} has");
+                told(records, &one, &format!("records of {module} have"))
+            }
         };
         Some(FieldError {
             pointer: format!("/{module}/{field}"),

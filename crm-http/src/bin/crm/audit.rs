@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
+use crm_core::count::told;
 use crm_core::platform::PLATFORM;
 use crm_core::{Action, AuditQuery, Crm, Permit, Purge, Read};
 
@@ -138,8 +139,8 @@ impl Audit {
                 let permit = of.permit::<Purge>(crm).await?;
                 match audit.prune(&permit, before).await? {
                     Some(pruned) => say!(
-                        "{} entries removed, up to number {} {}",
-                        pruned.entries,
+                        "{} removed, up to number {} {}",
+                        told(pruned.entries, "entry", "entries"),
                         pruned.sequence,
                         pruned.hash
                     ),
@@ -149,7 +150,7 @@ impl Audit {
             Self::Erase { of, entity, id } => {
                 let permit = of.permit::<Purge>(crm).await?;
                 let erased = audit.erase(&permit, &entity, &id).await?;
-                say!("{erased} entries erased");
+                say!("{} erased", told(erased, "entry", "entries"));
             }
         }
         Ok(())
@@ -170,15 +171,19 @@ async fn verify(crm: &Crm, permit: &Permit<Read>, expected: Option<String>) -> O
         let kind = kind.as_str().unwrap_or_default();
         return Err(format!("{kind}{place}: {}", fault.message).into());
     }
-    say!("{} entries are as they were sealed", found.verified);
+    let (one, all) = ("entry is as it was", "entries are as they were");
+    say!("{} sealed", told(found.verified, one, all));
     if found.erased > 0 {
-        say!("{} of them have been erased", found.erased);
+        let erased = told(found.erased, "of them has", "of them have");
+        say!("{erased} been erased");
     }
     if found.pruned > 0 {
-        say!("{} before them have been pruned", found.pruned);
+        let pruned = told(found.pruned, "before them has", "before them have");
+        say!("{pruned} been pruned");
     }
     if found.unsealed > 0 {
-        say!("{} entries wait to be sealed", found.unsealed);
+        let waiting = told(found.unsealed, "entry waits", "entries wait");
+        say!("{waiting} to be sealed");
     }
     if let Some(head) = found.head {
         say!("head {} {}", head.sequence, head.hash);

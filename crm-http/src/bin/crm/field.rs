@@ -1,6 +1,7 @@
 //! `crm field`
 
 use clap::{Args, Subcommand};
+use crm_core::count::told;
 use crm_core::custom::CustomField;
 use crm_core::module::FieldSpec;
 use crm_core::{Delete, Read, Update};
@@ -80,7 +81,7 @@ impl Field {
             Self::Purge { name, .. } => {
                 let permit = scope.permit::<Delete>("modules")?;
                 let purged = fields.purge(&permit, module, name).await?;
-                say!("{purged} records had a value");
+                say!("{} had a value", told(purged, "record", "records"));
             }
         }
         crm.close().await;

@@ -1,6 +1,7 @@
 //! `crm group`
 
 use clap::{Args, Subcommand};
+use crm_core::count::told;
 use crm_core::group::{Group as Found, GroupChange, GroupMember, GroupRecord, NewGroup};
 use crm_core::{Create, Crm, Delete, Read, Scope, Update};
 
@@ -110,9 +111,10 @@ impl Group {
 
 fn print(group: &Found) -> Outcome {
     let roles: Vec<_> = group.roles.iter().map(|role| role.name.as_str()).collect();
-    let (members, records) = (group.members.len(), group.records.len());
+    let members = told(group.members.len(), "member", "members");
+    let records = told(group.records.len(), "record", "records");
     say!(
-        "{} {}: {members} members, {records} records; roles {}",
+        "{} {}: {members}, {records}; roles {}",
         group.id,
         group.name,
         roles.join(" ")

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use crm_core::clock::Clock;
+use crm_core::count::told;
 use crm_core::{DataLoss, DatabaseOptions, Hidden, Registry, Schema, Step};
 
 use crate::Outcome;
@@ -120,7 +121,10 @@ fn line(step: &Step) -> String {
     match (step.destructive, step.records) {
         (false, _) => summary.clone(),
         (true, None) => format!("DESTROYS DATA: {summary}"),
-        (true, Some(records)) => format!("DESTROYS DATA of {records} records: {summary}"),
+        (true, Some(records)) => {
+            let records = told(records, "record", "records");
+            format!("DESTROYS DATA of {records}: {summary}")
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use crm_core::count::told;
 use crm_core::module::{FIELD_FLAGS, FIELD_TYPES, Ident, is_module_name};
 use crm_core::{Error, Registry, read_module};
 
@@ -81,7 +82,7 @@ fn check(settings: &Settings, files: &[PathBuf]) -> Outcome {
         Ok(registry) => {
             for module in registry.iter() {
                 let fields = module.fields().len() + module.computed().count();
-                say!("{}: {fields} fields", module.name());
+                say!("{}: {}", module.name(), told(fields, "field", "fields"));
             }
             Ok(())
         }
@@ -89,10 +90,7 @@ fn check(settings: &Settings, files: &[PathBuf]) -> Outcome {
             for problem in &problems {
                 say!("{}: {}", problem.pointer, problem.message);
             }
-            Err(match problems.len() {
-                1 => "1 problem".into(),
-                count => format!("{count} problems").into(),
-            })
+            Err(told(problems.len(), "problem", "problems").into())
         }
         Err(error) => Err(error.into()),
     }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use crm_core::count::told;
 use crm_core::id::TenantId;
 use crm_core::identity::{CharacterClass, PasswordPolicy, TenantSecurityChange};
 use crm_core::{Crm, Read, Update};
@@ -225,6 +226,10 @@ async fn export(crm: &Crm, id: TenantId, folder: &Path) -> Outcome {
         };
         file.write_all(piece.text.as_bytes()).map_err(refuse)?;
     }
-    say!("{files} files written to {}", folder.display());
+    say!(
+        "{} written to {}",
+        told(files, "file", "files"),
+        folder.display()
+    );
     Ok(())
 }

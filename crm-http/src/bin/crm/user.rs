@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, Read as _};
 
 use clap::Subcommand;
+use crm_core::count::told;
 use crm_core::identity::{ImportedUser, NewUser};
 use crm_core::{Create, Error};
 
@@ -202,9 +203,9 @@ async fn import(settings: Settings, name_of_tenant: String, roles: Vec<String>) 
         }
     }
     crm.close().await;
-    say!("{made} users taken over");
+    say!("{} taken over", told(made, "user", "users"));
     if refused > 0 {
-        return Err(format!("{refused} lines were refused").into());
+        return Err(told(refused, "line was refused", "lines were refused").into());
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use crm_core::Create;
+use crm_core::count::told;
 use crm_core::plugin::{RehearsedChange, RehearsedRun};
 use serde_json::Value as Json;
 
@@ -45,10 +46,10 @@ impl Rehearse {
         }
         let changes = rehearsal.runs.iter().map(|run| run.changes.len());
         say!(
-            "{} events, {} runs, {} changes",
-            rehearsal.events,
-            rehearsal.runs.len(),
-            changes.sum::<usize>()
+            "{}, {}, {}",
+            told(rehearsal.events, "event", "events"),
+            told(rehearsal.runs.len(), "run", "runs"),
+            told(changes.sum::<usize>(), "change", "changes")
         );
         if rehearsal.cut_off {
             say!("ended before the last event; rehearse fewer of them");
