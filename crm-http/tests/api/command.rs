@@ -506,16 +506,17 @@ fn a_file_is_imported_and_exported(folder: Installation) {
     )
     .unwrap();
     let dry = run(&["import", "people.csv", "--dry-run"]);
-    assert_eq!(text(&dry.stdout), "1 records would be imported\n");
+    assert_eq!(text(&dry.stdout), "1 record would be imported\n");
     let output = run(&["import", "people.csv"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), "1 records imported\n");
+    assert_eq!(text(&output.stdout), "1 record imported\n");
+    assert_eq!(text(&output.stderr), "", "no terminal, no progress");
     let output = run(&["import", "people.csv"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         text(&output.stderr),
         "line 2: email another record has this value already\n\
-         crm: 1 of 1 entries were refused, the others imported\n"
+         crm: 1 of 1 entry was refused, the others imported\n"
     );
     let output = run(&["import", "people.csv", "--upsert-key", "email"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

@@ -1,10 +1,13 @@
 //! `crm import` and `crm export`
 
-use std::io::{IsTerminal as _, Write as _};
+mod bar;
+
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use crm_core::count::told;
 use crm_core::id::JobId;
 use crm_core::job::{Job, JobState, Progress};
 use crm_core::record::{Filter, Query};
@@ -12,6 +15,7 @@ use crm_core::transfer::{Format, ImportMode, ImportOptions, MappingOption, OnErr
 use crm_core::{Crm, Error, FieldError, Read, Scope};
 use tokio::io::AsyncReadExt as _;
 
+use self::bar::Bar;
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
 use crate::stdout::{note, say};
@@ -62,7 +66,7 @@ pub(crate) struct Import {
     /// Change the records that have the same value in this unique field, make the others
     #[arg(long, value_name = "FIELD")]
     upsert_key: Option<String>,
-    /// Check every line and write nothing
+    /// Check every line against the records that are there, and write nothing
     #[arg(long)]
     dry_run: bool,
     /// Stop at the first refused line
@@ -87,7 +91,7 @@ pub(crate) struct Export {
     #[arg(long)]
     module: String,
     /// How the file is written: csv, ndjson or json
-    #[arg(long, default_value = "csv", value_parser = parsed::<Format>)]
+    #[arg(long, default_value = "csv", value_parser = exported)]
     format: Format,
     /// A condition as in the API: `field=value` or `field[op]=value`; repeatable
     #[arg(long = "where", value_name = "CONDITION")]
@@ -102,6 +106,10 @@ pub(crate) struct Export {
 
 fn parsed<T: std::str::FromStr<Err = FieldError>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: FieldError| error.message)
+}
+
+fn exported(text: &str) -> Result<Format, String> {
+    Format::of_export(text).map_err(|error| error.message)
 }
 
 fn format_of(file: &Path) -> Result<Format, String> {
@@ -225,18 +233,21 @@ fn outcome(job: Job) -> Outcome {
             } else {
                 ""
             };
-            say!("{done} records {would}imported");
+            say!("{} {would}imported", told(done, "record", "records"));
             Ok(())
         }
-        JobState::Done => Err(format!(
-            "{failed} of {} entries were refused, the others imported",
-            done + failed
-        )
-        .into()),
-        JobState::Cancelled => Err(format!("cancelled after {done} entries").into()),
+        JobState::Done => {
+            let all = told(done + failed, "entry", "entries");
+            let were = if failed == 1 { "was" } else { "were" };
+            Err(format!("{failed} of {all} {were} refused, the others imported").into())
+        }
+        JobState::Cancelled => {
+            Err(format!("cancelled after {}", told(done, "entry", "entries")).into())
+        }
         _ => {
+            let done = told(done, "entry", "entries");
             let reason = job.error.map_or_else(String::new, |error| error.message);
-            Err(format!("the import stopped after {done} entries: {reason}").into())
+            Err(format!("the import stopped after {done}: {reason}").into())
         }
     }
 }
@@ -251,8 +262,8 @@ fn named(error: Error, module: &str) -> String {
 
 /// Runs the job here, or watches another process run it.
 async fn to_the_end(crm: &Crm, scope: &Scope, id: JobId, tenant: &str) -> Result<Job, Error> {
-    let bar = Bar(std::io::stderr().is_terminal());
-    if bar.0 {
+    let mut bar = Bar::new();
+    if bar.is_shown() {
         note!("job {id}; if interrupted: crm import --tenant {tenant:?} --resume {id}");
     }
     loop {
@@ -273,40 +284,6 @@ async fn to_the_end(crm: &Crm, scope: &Scope, id: JobId, tenant: &str) -> Result
         }
         if !ran {
             tokio::time::sleep(TICK).await;
-        }
-    }
-}
-
-/// A line on the terminal that is written over; nothing where there is no terminal.
-struct Bar(bool);
-
-impl Bar {
-    fn show(&self, progress: Progress) {
-        const WIDTH: u64 = 30;
-        if !self.0 {
-            return;
-        }
-        let total = progress.total_bytes.max(1);
-        let filled = (progress.bytes.min(total) * WIDTH / total) as usize;
-        let percent = progress.bytes.min(total) * 100 / total;
-        let bar = format!("{}{}", "#".repeat(filled), "-".repeat(30 - filled));
-        let refused = match progress.failed {
-            0 => String::new(),
-            failed => format!(", {failed} refused"),
-        };
-        let mut terminal = std::io::stderr();
-        // A terminal that has gone away needs no bar.
-        let _ = write!(
-            terminal,
-            "\r[{bar}] {percent:3} %  {} imported{refused} ",
-            progress.done
-        );
-        let _ = terminal.flush();
-    }
-
-    fn end(&self) {
-        if self.0 {
-            note!("");
         }
     }
 }
