@@ -168,7 +168,7 @@ impl MachineSpec {
             return None;
         }
         let message = format!(
-            "records that leave `{}` out would begin as {default}, which is not among these",
+            "records that leave `{}` out would begin as {default}, and no record begins so",
             field.name
         );
         Some(FieldError::new("initial", "default_not_initial", message))

@@ -205,6 +205,11 @@ async fn a_tenants_field_is_refused_by_the_member_that_is_wrong(database: Databa
         ),
         (json!({"name": "a", "type": "enum"}), "/values", "needs"),
         (json!({"name": "A b", "type": "text"}), "/name", "name"),
+        (
+            json!({"name": "format", "type": "text"}),
+            "/name",
+            "a word of the query string",
+        ),
     ] {
         let path = "/api/v1/modules/contacts/fields";
         let refused = app.admin.post(path, sent.clone()).await;
