@@ -171,7 +171,7 @@ fn json(text: Option<String>) -> Result<Option<Output>, String> {
 }
 
 fn guest_fields(fields: &Option<Fields>) -> Option<Vec<types::Field>> {
-    fields.as_ref().map(to_guest)
+    fields.clone().map(to_guest)
 }
 
 fn guest_event(woken: &WokenBy) -> types::Event {

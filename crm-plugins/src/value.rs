@@ -11,27 +11,27 @@ use uuid::Uuid;
 use crate::bindings::types;
 
 /// The fields as the guest sees them.
-pub(crate) fn to_guest(fields: &Fields) -> Vec<types::Field> {
-    let fields = fields.iter().map(|(name, value)| types::Field {
-        name: name.clone(),
+pub(crate) fn to_guest(fields: Fields) -> Vec<types::Field> {
+    let fields = fields.into_iter().map(|(name, value)| types::Field {
+        name,
         value: guest_value(value),
     });
     fields.collect()
 }
 
-fn guest_value(value: &Value) -> types::Value {
+fn guest_value(value: Value) -> types::Value {
     match value {
         Value::Null | Value::Bytes(_) => types::Value::Null,
-        Value::Bool(value) => types::Value::Boolean(*value),
-        Value::Int(value) => types::Value::Integer(*value),
+        Value::Bool(value) => types::Value::Boolean(value),
+        Value::Int(value) => types::Value::Integer(value),
         Value::Decimal(value) => types::Value::Decimal(value.to_string()),
-        Value::Text(value) => types::Value::Text(value.clone()),
-        Value::Instant(value) => types::Value::Instant(instant(value)),
+        Value::Text(value) => types::Value::Text(value),
+        Value::Instant(value) => types::Value::Instant(instant(&value)),
         Value::Date(value) => types::Value::Date(value.to_string()),
-        Value::Time(value) => types::Value::Time(time(value)),
+        Value::Time(value) => types::Value::Time(time(&value)),
         Value::Uuid(value) => types::Value::Id(value.to_string()),
-        Value::Tags(value) => types::Value::Texts(value.clone()),
-        Value::Vector(value) => types::Value::Vector(value.clone()),
+        Value::Tags(value) => types::Value::Texts(value),
+        Value::Vector(value) => types::Value::Vector(value),
         Value::Json(value) => types::Value::Json(value.to_string()),
     }
 }
@@ -169,13 +169,13 @@ mod tests {
     #[test]
     fn every_value_comes_back_from_a_guest_as_it_went() {
         let fields = one_of_each();
-        assert_eq!(of_guest(to_guest(&fields)).unwrap(), fields);
+        assert_eq!(of_guest(to_guest(fields.clone())).unwrap(), fields);
     }
 
     #[test]
     fn the_json_of_a_guest_is_that_of_the_http_api() {
         let fields = one_of_each();
-        let text = to_json(&to_guest(&fields));
+        let text = to_json(&to_guest(fields.clone()));
         let ours: serde_json::Map<_, _> = fields
             .iter()
             .map(|(name, value)| (name.clone(), serde_json::to_value(value).unwrap()))

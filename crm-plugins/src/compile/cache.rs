@@ -2,10 +2,11 @@
 //!
 //! A file is named after the component's SHA-256 and the engine's compatibility, and ends with a MAC
 //! of its name and its code (HMAC-SHA-256, RFC 2104) under the host's own key. A file that does not
-//! verify is no file. One that was verified, and is the same file unchanged since, is not read again.
+//! verify is no file. One that was verified, and is the same file unchanged since, is not read again:
+//! its code is mapped as it lies there.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ const MAC_BYTES: usize = 32;
 const ENDING: &str = "code";
 /// How a file ends that is being written.
 const UNFINISHED: &str = "new";
+/// Most files that are remembered as verified.
+const MOST_NOTED: usize = 100_000;
+/// How long a file is used before it says so again.
+const MOMENT: Duration = Duration::from_secs(60 * 60);
 /// Nobody writes a file for longer than this.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
@@ -66,24 +71,33 @@ impl CodeCache {
         })
     }
 
-    /// The component, when the folder has it.
+    /// The component, when the folder has it and its file was verified before: quick enough to be
+    /// waited for.
+    pub(crate) fn map(&self, engine: &Engine, component: &Hash) -> Option<Component> {
+        let name = self.name(component);
+        let path = self.path(&name);
+        let file = File::open(&path).ok()?;
+        let used = self.verified(&name, &file)?;
+        if now()
+            .duration_since(used)
+            .is_ok_and(|unused| unused > MOMENT)
+        {
+            self.touch(name, &file);
+        }
+        mapped(engine, &path)
+    }
+
+    /// The component, when the folder has it: reads the whole file.
     pub(crate) fn load(&self, engine: &Engine, component: &Hash) -> Option<Component> {
         let name = self.name(component);
         let path = self.path(&name);
         let mut file = File::open(&path).ok()?;
-        if !self.is_verified(&name, &file) && !self.verifies(&name, &mut file)? {
+        if !self.verifies(&name, &mut file)? {
             tracing::error!(path = %path.display(), "a file of plugin code is not ours; ignoring it");
             return None;
         }
-        touch(&file);
-        self.note(name, &file);
-        match map(engine, &path) {
-            Ok(component) => Some(component),
-            Err(reason) => {
-                tracing::warn!(%reason, "a file of plugin code does not load; compiling it anew");
-                None
-            }
-        }
+        self.touch(name, &file);
+        mapped(engine, &path)
     }
 
     /// Keeps the code of a component and loads it from there. A folder that takes nothing, or gives
@@ -103,11 +117,8 @@ impl CodeCache {
         match kept {
             Ok(file) => {
                 let path = self.path(&name);
-                self.note(name, &file);
-                map(engine, &path).or_else(|reason| {
-                    tracing::warn!(%reason, %folder, "plugin code is not read back");
-                    super::load(engine, code)
-                })
+                self.touch(name, &file);
+                mapped(engine, &path).map_or_else(|| super::load(engine, code), Ok)
             }
             Err(error) => {
                 tracing::warn!(%error, %folder, "plugin code is not kept");
@@ -116,21 +127,26 @@ impl CodeCache {
         }
     }
 
-    /// Whether this is the file that was verified before.
-    fn is_verified(&self, name: &str, file: &File) -> bool {
+    /// When the file was last used, if it is the one that was verified before.
+    fn verified(&self, name: &str, file: &File) -> Option<SystemTime> {
+        let meta = file.metadata().ok()?;
         let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = verified.get(name);
-        known.is_some_and(|known| Mark::of(file).is_ok_and(|mark| mark == *known))
+        let is_same = *verified.get(name)? == Mark::of(&meta)?;
+        is_same.then(|| meta.modified().ok())?
     }
 
-    fn note(&self, name: String, file: &File) {
+    /// Says that a verified file is used now, to whoever makes room, and remembers it.
+    fn touch(&self, name: String, file: &File) {
+        // A file that is not touched goes sooner, and is compiled anew.
+        let _ = file.set_modified(now());
+        let Some(mark) = file.metadata().ok().as_ref().and_then(Mark::of) else {
+            return;
+        };
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if verified.len() >= MOST_NOTED {
             verified.clear();
         }
-        if let Ok(mark) = Mark::of(file) {
-            verified.insert(name, mark);
-        }
+        verified.insert(name, mark);
     }
 
     /// Whether a file ends with our mark; nothing when it cannot be read.
@@ -196,9 +212,6 @@ impl CodeCache {
     }
 }
 
-/// Most files that are remembered as verified.
-const MOST_NOTED: usize = 100_000;
-
 /// What changes whenever a file does.
 #[derive(PartialEq, Eq)]
 struct Mark {
@@ -210,10 +223,9 @@ struct Mark {
 
 impl Mark {
     #[cfg(unix)]
-    fn of(file: &File) -> io::Result<Self> {
+    fn of(meta: &Metadata) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
-        let meta = file.metadata()?;
-        Ok(Self {
+        Some(Self {
             size: meta.len(),
             inode: (meta.ino(), meta.ctime(), meta.ctime_nsec()),
         })
@@ -221,15 +233,9 @@ impl Mark {
 
     /// Every file is read.
     #[cfg(not(unix))]
-    fn of(_: &File) -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn of(_: &Metadata) -> Option<Self> {
+        None
     }
-}
-
-/// Says when a file was last used, to whoever makes room.
-fn touch(file: &File) {
-    // A file that is not touched goes sooner, and is compiled anew.
-    let _ = file.set_modified(now());
 }
 
 #[expect(
@@ -278,8 +284,13 @@ pub(crate) fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
     unsafe_code,
     reason = "the file carries our own key's mark, and lies in a folder that is ours alone"
 )]
-fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
-    unsafe { Component::deserialize_file(engine, path) }
+fn mapped(engine: &Engine, path: &Path) -> Option<Component> {
+    let mapped = unsafe { Component::deserialize_file(engine, path) };
+    mapped
+        .inspect_err(|reason| {
+            tracing::warn!(%reason, "a file of plugin code does not load");
+        })
+        .ok()
 }
 
 #[cfg(unix)]

@@ -101,10 +101,15 @@ impl Compiler {
         let Some(cache) = self.cache.clone() else {
             return Ok(None);
         };
-        let (engine, wanted) = (self.engine.clone(), *hash);
-        let kept = tokio::task::spawn_blocking(move || cache.load(&engine, &wanted))
-            .await
-            .map_err(Error::internal)?;
+        let kept = match cache.map(&self.engine, hash) {
+            Some(component) => Some(component),
+            None => {
+                let (engine, wanted) = (self.engine.clone(), *hash);
+                tokio::task::spawn_blocking(move || cache.load(&engine, &wanted))
+                    .await
+                    .map_err(Error::internal)?
+            }
+        };
         kept.map(|component| self.keep(*hash, &component))
             .transpose()
     }

@@ -40,7 +40,7 @@ impl records::Host for Run {
         };
         self.count_read(page.records.len())?;
         Ok(Ok(records::Page {
-            records: page.records.iter().map(to_guest).collect(),
+            records: page.records.into_iter().map(to_guest).collect(),
             next_cursor: page.next_cursor,
         }))
     }
@@ -103,5 +103,5 @@ fn record_id(text: &str) -> Result<RecordId> {
 }
 
 fn shown(record: Result<Fields>) -> Result<Vec<types::Field>, types::Error> {
-    record.map(|fields| to_guest(&fields)).map_err(answer)
+    record.map(to_guest).map_err(answer)
 }
