@@ -10,6 +10,9 @@
 //! refers to: the write that names a record locks it, and a removal asks in its transaction which
 //! references there are by then, so that whoever removes does not have to know of them.
 //!
+//! It may be computed of other fields, the application's and the tenant's, and then nothing is kept of
+//! it; or copied from what a reference names. What it is made of stays until it is removed.
+//!
 //! A state machine of a tenant's own module may name any of its fields: such a field stays, and stays
 //! what the machine needs it to be, until the machine is changed.
 //!
@@ -26,6 +29,7 @@
 mod check;
 mod index;
 mod machine;
+mod made;
 mod module;
 mod named;
 mod purge;
@@ -142,7 +146,8 @@ impl CustomFields {
     /// # Errors
     /// [`Error::NotFound`] when the module has no such custom field; [`Error::Invalid`] for what
     /// breaks a rule, such as an enum that loses a value; [`Error::Conflict`] `named_by_machine` for
-    /// what a state machine of the module cannot go on with, such as states that are not required.
+    /// what a state machine of the module cannot go on with, such as states that are not required,
+    /// and `named_by_field` for values that a copy of it cannot take.
     pub async fn change(
         &self,
         permit: &Permit<Update>,
@@ -162,8 +167,8 @@ impl CustomFields {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the module has no such custom field; [`Error::Conflict`]
-    /// `still_named` while a condition of a role is about it, and `named_by_machine` while a state
-    /// machine of the module names it.
+    /// `still_named` while a condition of a role is about it, `named_by_machine` while a state
+    /// machine of the module names it, and `named_by_field` while another field is made of it.
     pub async fn remove(&self, permit: &Permit<Update>, module: &str, name: &str) -> Result<()> {
         let write = self.write(permit, module)?;
         let (tenant, name) = (write.tenant(), name.to_owned());
@@ -198,7 +203,8 @@ impl Write {
 
     async fn declare(self, tx: &mut Tx<'_>, spec: FieldSpec) -> Result<CustomField> {
         let fields = self.fields(tx).await?;
-        self.check(tx, &fields, &spec).await?;
+        let module = self.check(tx, &fields, &spec).await?;
+        self.check_copy(tx, module.fields(), &spec).await?;
         let before = fields.iter().find(|field| field.spec.name == spec.name);
         let mut field = match before {
             Some(field) if field.removed_at.is_none() => {
@@ -208,7 +214,7 @@ impl Write {
                 ));
             }
             Some(field) => {
-                check::returns(&field.spec.kind, &spec)?;
+                check::returns(&field.spec, &spec)?;
                 field.clone()
             }
             None => {
@@ -233,14 +239,23 @@ impl Write {
     }
 
     /// Holds a declaration against the rules, beside the fields of the module as they are now.
-    async fn check(&self, tx: &mut Tx<'_>, fields: &[CustomField], spec: &FieldSpec) -> Result<()> {
+    /// Answers the module without it.
+    async fn check(
+        &self,
+        tx: &mut Tx<'_>,
+        fields: &[CustomField],
+        spec: &FieldSpec,
+    ) -> Result<Arc<CompiledModule>> {
         let others = fields
             .iter()
             .filter(|field| field.removed_at.is_none() && field.spec.name != spec.name);
         let others: Vec<_> = others.cloned().collect();
         let module = self.module.extended(&others, tx.dialect());
-        check::declaration(&module, spec)?;
-        self.check_target(tx, spec).await
+        let others: Vec<_> = others.into_iter().map(|field| field.spec).collect();
+        check::declaration(&module, &others, spec)?;
+        made::condition(&module, spec)?;
+        self.check_target(tx, spec).await?;
+        Ok(module)
     }
 
     /// Refuses a reference to a module that is gone since the scope was made.
@@ -289,6 +304,7 @@ impl Write {
             return Ok(before);
         }
         self.keep_machines(tx, &fields, &after.spec).await?;
+        self.keep_copies(tx, &after.spec).await?;
         rows::put(tx, self.tenant(), self.name(), &after).await?;
         self.audit(tx, "modules.update", Some(&before), Some(&after))
             .await?;
@@ -319,6 +335,7 @@ impl Write {
         if self.module.is_tenants() {
             machine::refuse_named(&self.declared(tx).await?, &field.spec.name)?;
         }
+        self.refuse_made_of(tx, &field.spec.name).await?;
         self.take_out(tx, field).await
     }
 

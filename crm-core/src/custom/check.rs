@@ -19,10 +19,19 @@ pub(super) fn description(text: &str) -> Option<FieldError> {
     is_long.then(|| FieldError::new("description", "too_long", message))
 }
 
-/// Holds a declaration against the rules; pointers lead into the field.
-pub(crate) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<()> {
+/// Holds a declaration against the rules; pointers lead into the field. It may be made of the
+/// application's fields and of `others` of the tenant's.
+pub(crate) fn declaration(
+    module: &CompiledModule,
+    others: &[FieldSpec],
+    spec: &FieldSpec,
+) -> Result<()> {
     let mut whole = module.spec().clone();
     whole.fields = module.declared_fields().to_vec();
+    if spec.computed.is_some() || spec.copied.is_some() {
+        let others = others.iter().filter(|other| other.name != spec.name);
+        whole.fields.extend(others.cloned());
+    }
     let place = format!("/fields/{}", whole.fields.len());
     whole.fields.push(spec.clone());
     // The application's fields do not count against the tenant's.
@@ -52,15 +61,6 @@ pub(crate) fn declaration(module: &CompiledModule, spec: &FieldSpec) -> Result<(
     let several = spec.kind.is_reference() && !matches!(spec.kind, FieldType::Reference { .. });
     if spec.serial || several || !is_storable(spec.kind.column()) {
         refuse("type", "not_supported", not_tenants(word));
-    }
-    for (key, said) in [
-        ("computed", spec.computed.is_some()),
-        ("copied", spec.copied.is_some()),
-    ] {
-        if said {
-            let message = format!("only fields that the application declares are `{key}`");
-            refuse(key, "not_supported", message);
-        }
     }
     if module.computed().any(|field| field.name == *name) {
         let message = format!("the name `{name}` is taken by a computed field");
@@ -126,22 +126,26 @@ pub(super) fn room(of_module: usize, of_tenant: i64) -> Result<()> {
 }
 
 /// Refuses to bring back a field whose values are no values of the new declaration.
-pub(super) fn returns(old: &FieldType, new: &FieldSpec) -> Result<()> {
-    if old.is_reference() {
+pub(super) fn returns(old: &FieldSpec, new: &FieldSpec) -> Result<()> {
+    if old.computed.is_some() {
+        return Ok(());
+    }
+    if old.kind.is_reference() {
         let message = format!(
             "records may refer by the removed field `{}` to what is gone since; purge it first",
             new.name
         );
         return Err(Error::conflict("field_not_purged", message));
     }
-    if holds(old, &new.kind) {
+    let is_made_anew = new.computed.is_some() || (new.copied.is_some() && new.copied != old.copied);
+    if holds(&old.kind, &new.kind) && !is_made_anew {
         return Ok(());
     }
     let message = format!(
         "a removed field `{}` of type {} could have values that do not fit this declaration; purge \
          it first, or declare it as it was",
         new.name,
-        old.name()
+        old.kind.name()
     );
     Err(Error::conflict("field_not_purged", message))
 }

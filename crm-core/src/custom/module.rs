@@ -170,7 +170,7 @@ fn judge(scope: &Scope, spec: &ModuleSpec, module: &CompiledModule) -> Result<()
     };
     for (position, field) in spec.fields.iter().enumerate() {
         let place = format!("/fields/{position}");
-        let checked = check::declaration(module, field);
+        let checked = check::declaration(module, &spec.fields, field);
         let checked = checked.and_then(|()| check::target(scope, spec, field));
         match checked.map_err(|error| error.under(&place)) {
             Err(Error::Invalid(found)) => {
@@ -254,11 +254,13 @@ impl Write {
         .bind(rows::machines(&spec.machines)?, ColumnType::Text);
         tx.execute(insert).await?;
         let mut fields: Vec<CustomField> = Vec::with_capacity(specs.len());
-        for (position, spec) in (0..).zip(specs) {
+        for (position, spec) in (0..).zip(specs.clone()) {
             check::room(fields.len(), rows::count(tx, tenant).await?)?;
             let place = format!("/fields/{position}");
             let known = self.check_target(tx, &spec).await;
             known.map_err(|error| error.under(&place))?;
+            let copied = self.check_copy(tx, &specs, &spec).await;
+            copied.map_err(|error| error.under(&place))?;
             let mut field = CustomField {
                 number: rows::new_number(tx, tenant, position).await?,
                 spec,

@@ -77,6 +77,9 @@ impl CustomFields {
         field: &CustomField,
         loss: DataLoss,
     ) -> Result<u64> {
+        if field.spec.computed.is_some() {
+            return Ok(0);
+        }
         let (tenant, fields) = (write.tenant(), std::slice::from_ref(field));
         let with = write.module.extended(fields, self.core.db.dialect());
         let (mut after, mut purged) = (RecordId(uuid::Uuid::nil()), 0);

@@ -66,6 +66,11 @@ impl TenantModules {
         if references == self.references {
             return Ok(self.clone());
         }
+        Self::now(tx, core, tenant).await
+    }
+
+    /// What the transaction finds.
+    pub(super) async fn now(tx: &mut Tx<'_>, core: &Core, tenant: TenantId) -> Result<Arc<Self>> {
         let stored = tx.fetch_all(rows::in_use(tenant)).await?;
         let own = tx.fetch_all(rows::modules(tenant)).await?;
         let declared = core.policy.declared();
@@ -125,7 +130,7 @@ impl TenantModules {
             let Some(base) = registry.get(name.as_str()) else {
                 continue;
             };
-            fields.retain(|field| base.position(field.spec.name.as_str()).is_none());
+            fields.retain(|field| !base.has_field(field.spec.name.as_str()));
             if !fields.is_empty() {
                 modules.insert(name, base.extended(&fields, dialect));
             }
@@ -158,12 +163,16 @@ impl TenantModules {
         self.dependents.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// All of them by name: those that the tenant declared, and those that it added fields to.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<CompiledModule>> {
+        let mut modules: Vec<_> = self.modules.values().collect();
+        modules.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        modules.into_iter()
+    }
+
     /// The modules that the tenant declared, by name.
     pub(crate) fn own(&self) -> impl Iterator<Item = &Arc<CompiledModule>> {
-        let own = self.modules.values().filter(|module| module.is_tenants());
-        let mut own: Vec<_> = own.collect();
-        own.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-        own.into_iter()
+        self.iter().filter(|module| module.is_tenants())
     }
 
     /// The objects and actions that permissions are about.

@@ -3,6 +3,8 @@
 //! They have no column. A compiled module keeps them behind its stored fields, so that values and
 //! columns stay aligned.
 
+use serde_json::{Map, Value as Json};
+
 use super::{CompiledModule, FieldSpec, FieldType, Formula, ModuleSpec};
 use crate::error::FieldError;
 use crate::record::{Field, Filter};
@@ -71,7 +73,7 @@ fn compile(module: &CompiledModule, field: FieldSpec) -> Option<Computed> {
             let pieces = parse(template).ok()?.into_iter();
             let pieces = pieces.map(|piece| match piece {
                 Piece::Text(text) => Some(Piece::Text(text)),
-                Piece::Field(name) => module.position(name).map(Piece::Field),
+                Piece::Field(name) => shown(module, name).map(Piece::Field),
             });
             Made::Template(pieces.collect::<Option<_>>()?)
         }
@@ -80,6 +82,13 @@ fn compile(module: &CompiledModule, field: FieldSpec) -> Option<Computed> {
         }
     };
     Some(Computed { spec: field, made })
+}
+
+/// The position of a field that is not write-only: what a tenant's own field is made of, the
+/// application may have hidden since.
+fn shown(module: &CompiledModule, name: &str) -> Option<usize> {
+    let position = module.position(name)?;
+    module.is_readable(position).then_some(position)
 }
 
 /// What is wrong with the computed fields of a declaration.
@@ -159,22 +168,31 @@ pub(super) fn check_conditions(spec: &ModuleSpec) -> Vec<FieldError> {
         _ => None,
     });
     let problems = conditions.flat_map(|(position, condition)| {
-        let at = format!("/fields/{position}/computed");
-        let stored = |field: &Field| matches!(field, Field::Declared(_));
-        match Filter::from_json(&module, condition) {
-            Ok(filter) if filter.fields().iter().all(stored) && !condition.is_empty() => Vec::new(),
-            Ok(_) => vec![FieldError {
-                pointer: at,
-                code: "not_supported",
-                message: "a computed field is made of declared fields alone".to_owned(),
-            }],
-            Err(refused) => {
-                let refused = refused.into_iter();
-                refused.map(|problem| problem.under(&at)).collect()
-            }
-        }
+        let at = format!("/fields/{position}");
+        let problems = condition_problems(&module, condition).into_iter();
+        problems.map(move |problem| problem.under(&at))
     });
     problems.collect()
+}
+
+/// What is wrong with a condition on the stored fields of a module that a computed field tells.
+pub(crate) fn condition_problems(
+    module: &CompiledModule,
+    condition: &Map<String, Json>,
+) -> Vec<FieldError> {
+    let bare = module.clone().computing(Vec::new());
+    let stored = |field: &Field| matches!(field, Field::Declared(_));
+    match Filter::from_json(&bare, condition) {
+        Ok(filter) if filter.fields().iter().all(stored) && !condition.is_empty() => Vec::new(),
+        Ok(_) => {
+            let message = "a computed field is made of declared fields alone";
+            vec![FieldError::new("computed", "not_supported", message)]
+        }
+        Err(refused) => {
+            let refused = refused.into_iter();
+            refused.map(|one| one.under("/computed")).collect()
+        }
+    }
 }
 
 fn is_plain(kind: &FieldType) -> bool {
@@ -285,6 +303,13 @@ impl CompiledModule {
             } if !spec.write_only => Some(filter),
             _ => None,
         }
+    }
+
+    /// The computed fields that are made of the stored one called `name`.
+    pub(super) fn computed_of(&self, name: &str) -> impl Iterator<Item = &FieldSpec> {
+        let position = self.position(name);
+        let made_of = move |one: &&Computed| position.is_some_and(|at| one.sources().contains(&at));
+        self.computed.iter().filter(made_of).map(|one| &one.spec)
     }
 
     /// The fields that are computed as conditions.

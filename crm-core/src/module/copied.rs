@@ -18,21 +18,29 @@ pub(crate) struct Copied {
     pub(crate) source: String,
 }
 
-fn parts<'s>(spec: &'s ModuleSpec, copied: &'s str) -> Option<(usize, &'s Ident, &'s str)> {
+fn parts<'s>(fields: &'s [FieldSpec], copied: &'s str) -> Option<(usize, &'s Ident, &'s str)> {
     let (reference, source) = copied.split_once('.')?;
-    let mut fields = spec.fields.iter();
-    let at = fields.position(|field| field.name == *reference)?;
-    match &spec.fields.get(at)?.kind {
+    let at = fields.iter().position(|field| field.name == *reference)?;
+    match &fields.get(at)?.kind {
         FieldType::Reference { module, .. } => Some((at, module, source)),
         _ => None,
     }
+}
+
+/// The module that a field of these copies from, and the name of the field there.
+pub(crate) fn source<'s>(
+    fields: &'s [FieldSpec],
+    field: &'s FieldSpec,
+) -> Option<(&'s Ident, &'s str)> {
+    let (_, target, source) = parts(fields, field.copied.as_deref()?)?;
+    Some((target, source))
 }
 
 /// The copies of a declaration that was checked, its computed fields taken out.
 pub(super) fn compile(spec: &ModuleSpec) -> Vec<Copied> {
     let fields = spec.fields.iter().enumerate();
     let copies = fields.filter_map(|(position, field)| {
-        let (reference, target, source) = parts(spec, field.copied.as_deref()?)?;
+        let (reference, target, source) = parts(&spec.fields, field.copied.as_deref()?)?;
         Some(Copied {
             position,
             reference,
@@ -57,7 +65,7 @@ pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
                 message,
             });
         };
-        if parts(spec, copied).is_none() {
+        if parts(&spec.fields, copied).is_none() {
             let message = format!(
                 "{copied:?} names no reference of this module and a field there: `company_id.region`"
             );
@@ -82,32 +90,41 @@ pub(super) fn check(spec: &ModuleSpec) -> Vec<FieldError> {
 pub(crate) fn problems(spec: &ModuleSpec, specs: &[ModuleSpec]) -> Vec<FieldError> {
     let mut problems = Vec::new();
     for (position, field) in spec.fields.iter().enumerate() {
-        let copied = field.copied.as_deref();
-        let Some((_, target, source)) = copied.and_then(|copied| parts(spec, copied)) else {
+        let Some((target, source)) = self::source(&spec.fields, field) else {
             continue;
         };
         let Some(target) = specs.iter().find(|other| other.name == *target) else {
             continue;
         };
         let found = target.fields.iter().find(|other| other.name == *source);
-        let reason = match found {
-            None => format!("{} has no field `{source}`", target.name),
-            Some(found) if found.write_only || found.computed.is_some() => {
-                format!("`{source}` of {} has no value to copy", target.name)
-            }
-            Some(found) if !takes(field, found) => format!(
-                "`{source}` of {} is declared otherwise: give `{}` the same type and rules",
-                target.name, field.name
-            ),
-            Some(_) => continue,
-        };
-        problems.push(FieldError {
-            pointer: format!("/{}/fields/{position}/copied", spec.name),
-            code: "invalid",
-            message: reason,
-        });
+        if let Some(message) = misfit(field, (&target.name, source), found) {
+            problems.push(FieldError {
+                pointer: format!("/{}/fields/{position}/copied", spec.name),
+                code: "invalid",
+                message,
+            });
+        }
     }
     problems
+}
+
+/// Why a field cannot be a copy of the field `found` under this name in this module.
+pub(crate) fn misfit(
+    field: &FieldSpec,
+    (target, source): (&Ident, &str),
+    found: Option<&FieldSpec>,
+) -> Option<String> {
+    match found {
+        None => Some(format!("{target} has no field `{source}`")),
+        Some(found) if found.write_only || found.computed.is_some() => {
+            Some(format!("`{source}` of {target} has no value to copy"))
+        }
+        Some(found) if !takes(field, found) => Some(format!(
+            "`{source}` of {target} is declared otherwise: give `{}` the same type and rules",
+            field.name
+        )),
+        Some(_) => None,
+    }
 }
 
 /// Whether every value of `source` is one of `field`.
@@ -120,6 +137,9 @@ fn takes(field: &FieldSpec, source: &FieldSpec) -> bool {
                 max: upto,
             },
         ) => min <= from && upto <= max,
+        (FieldType::Enum { values }, FieldType::Enum { values: others }) => {
+            others.iter().all(|value| values.contains(value))
+        }
         (kind, other) => kind == other,
     }
 }
@@ -128,6 +148,22 @@ impl CompiledModule {
     /// Its copied fields.
     pub(crate) fn copies(&self) -> &[Copied] {
         &self.copies
+    }
+
+    /// The fields that are copies of this field of this module.
+    pub(crate) fn copies_of(&self, module: &str, field: &str) -> impl Iterator<Item = &FieldSpec> {
+        let of_it = move |one: &&Copied| one.target == *module && one.source == *field;
+        let copies = self.copies.iter().filter(of_it);
+        copies.map(|one| &self.fields()[one.position])
+    }
+
+    /// A field of this module without which another one could not be made: one that is computed of
+    /// it, or that is copied by it.
+    pub(crate) fn made_of(&self, name: &str) -> Option<&FieldSpec> {
+        let copied_by = |one: &&Copied| self.fields()[one.reference].name == *name;
+        let copies = self.copies.iter().filter(copied_by);
+        let copies = copies.map(|one| &self.fields()[one.position]);
+        self.computed_of(name).chain(copies).next()
     }
 
     /// The copied fields whose reference is another one than before.

@@ -189,7 +189,7 @@ mod tests {
         let module = crate::module::default_modules().remove(0);
         let module = crate::module::CompiledModule::new(module, 0).unwrap();
         for word in FIELD_TYPES {
-            let checked = crate::custom::check_declaration(&module, &declaration(word));
+            let checked = crate::custom::check_declaration(&module, &[], &declaration(word));
             let refused = match checked {
                 Err(crate::Error::Invalid(refused)) => refused,
                 checked => checked.map(|()| Vec::new()).unwrap(),

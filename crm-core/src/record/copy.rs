@@ -1,16 +1,17 @@
 //! Copied fields get their values when their reference does, in the same transaction.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::{Comparison, Field, Filter, Record};
 use crate::crm::Core;
 use crate::db::Tx;
-use crate::error::{Error, Result};
-use crate::id::TenantId;
-use crate::module::CompiledModule;
+use crate::error::Result;
+use crate::module::{CompiledModule, Copied, misfit};
 use crate::reach::Reach;
+use crate::scope::Scope;
 use crate::value::Value;
 
 /// Copies what the changed references of a record bring. Whether the caller may follow them is
@@ -18,7 +19,7 @@ use crate::value::Value;
 pub(super) async fn fill(
     tx: &mut Tx<'_>,
     core: &Core,
-    tenant: TenantId,
+    scope: &Scope,
     before: Option<&Record>,
     after: &mut Record,
 ) -> Result<()> {
@@ -28,14 +29,14 @@ pub(super) async fn fill(
     }
     let before = before.map(|before| before.values.as_slice());
     let pairs = vec![(before, &mut after.values)];
-    fill_all(tx, core, tenant, &module, pairs).await
+    fill_all(tx, core, scope, &module, pairs).await
 }
 
 /// The same of many records: one statement for each copied field.
 pub(super) async fn fill_all(
     tx: &mut Tx<'_>,
     core: &Core,
-    tenant: TenantId,
+    scope: &Scope,
     module: &CompiledModule,
     mut records: Vec<(Option<&[Value]>, &mut Vec<Value>)>,
 ) -> Result<()> {
@@ -55,7 +56,7 @@ pub(super) async fn fill_all(
             .collect();
         ids.sort_unstable();
         ids.dedup();
-        let found = sources(tx, core, tenant, copied, ids).await?;
+        let found = sources(tx, core, scope, (module, copied), ids).await?;
         for (before, after) in &mut records {
             if !named(*before, after) {
                 continue;
@@ -72,23 +73,30 @@ pub(super) async fn fill_all(
     Ok(())
 }
 
+/// The values to copy, by the records' ids; none where the source is not there for a tenant's own
+/// copy any more, or has become another field since.
 async fn sources(
     tx: &mut Tx<'_>,
     core: &Core,
-    tenant: TenantId,
-    copied: &crate::module::Copied,
+    scope: &Scope,
+    (module, copied): (&CompiledModule, &Copied),
     ids: Vec<Uuid>,
 ) -> Result<HashMap<Uuid, Value>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let target = core.registry.get(copied.target.as_str());
-    let target = target.ok_or_else(|| Error::internal("a reference to no module"))?;
+    let field = &module.fields()[copied.position];
+    let from = (&copied.target, copied.source.as_str());
+    let fits =
+        |target: &&Arc<CompiledModule>| misfit(field, from, target.field(&copied.source)).is_none();
+    let Some(target) = scope.module(copied.target.as_str()).filter(fits) else {
+        return Ok(HashMap::new());
+    };
     let ids = ids.into_iter().map(Value::Uuid).collect();
     let filter = Filter::Compare(Field::Id, Comparison::In(ids));
     let sql = core
         .statements(target)
-        .matching(tenant, &Reach::All, &filter);
+        .matching(scope.tenant(), &Reach::All, &filter);
     let mut found = HashMap::new();
     for row in tx.fetch_all(sql).await? {
         let record = Record::from_row(target, row)?;

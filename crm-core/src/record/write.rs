@@ -220,7 +220,7 @@ pub(super) async fn insert_in(
     mut record: Record,
 ) -> Result<Record> {
     let module = permit.module()?;
-    copy::fill(tx, core, permit.tenant(), None, &mut record).await?;
+    copy::fill(tx, core, permit.scope(), None, &mut record).await?;
     if record.owner_id != permit.scope().actor().user() {
         check_owner(tx, permit.tenant(), record.owner_id).await?;
     }
@@ -348,7 +348,7 @@ pub(super) async fn store_in(
     (kind, forced): (ChangeKind, &[usize]),
 ) -> Result<Record> {
     let module = permit.module()?;
-    copy::fill(tx, core, permit.tenant(), Some(&before), &mut after).await?;
+    copy::fill(tx, core, permit.scope(), Some(&before), &mut after).await?;
     let values = before.values.iter().zip(&after.values).enumerate();
     let changes: Vec<_> = values
         .filter(|(_, (old, new))| old != new)

@@ -119,6 +119,14 @@ struct FieldBody {
     write_only: Option<bool>,
     /// Of a text: whether it compares without ASCII case.
     ignore_case: Option<bool>,
+    /// Of a text: how it is made of other fields whenever a record is read, such as
+    /// `{first_name} {last_name}`. Of a bool: a condition on them, such as
+    /// `{"done": false, "due": {"lt": "today"}}`. Nothing is kept of it.
+    computed: Option<Any<Value>>,
+    /// The reference and the field there that it is copied from whenever the reference gets another
+    /// value, such as `company_id.region`. You need to read that field of every record there.
+    #[oai(validator(max_length = 97))]
+    copied: Option<String>,
     /// The value of records that leave it out.
     default: Option<Any<Value>>,
     /// The smallest value; of a text: fewest characters.
@@ -342,8 +350,8 @@ impl Modules {
 
     /// Add a field to a module
     ///
-    /// A removed field of the same name comes back with its values; a removed reference is purged first.
-    /// Permission: `modules.update`.
+    /// A removed field of the same name comes back with its values; a removed reference is purged first,
+    /// and so are values in the place of which others are to be computed or copied. Permission: `modules.update`.
     #[oai(
         path = "/:module/fields",
         method = "post",
@@ -370,8 +378,8 @@ impl Modules {
 
     /// Change a custom field
     ///
-    /// Refused as `named_by_machine` where a state machine of the module could not go on.
-    /// Permission: `modules.update`.
+    /// Refused as `named_by_machine` where a state machine of the module could not go on, and as
+    /// `named_by_field` where a copy of it could not take its values. Permission: `modules.update`.
     #[oai(
         path = "/:module/fields/:name",
         method = "patch",
@@ -404,8 +412,8 @@ impl Modules {
     /// Remove a custom field
     ///
     /// It is gone at once; its values stay until they are purged. Refused as `still_named` while a
-    /// condition of a role is about it, and as `named_by_machine` while a state machine of the module
-    /// names it. Permission: `modules.update`.
+    /// condition of a role is about it, as `named_by_machine` while a state machine of the module names
+    /// it, and as `named_by_field` while another field is computed or copied of it. Permission: `modules.update`.
     #[oai(
         path = "/:module/fields/:name",
         method = "delete",
@@ -534,15 +542,8 @@ mod tests {
 
     #[test]
     fn a_body_takes_every_key_of_a_declaration_that_a_tenants_field_can_have() {
-        // Tenants' fields refer to no records, are made of no others, and are no vectors.
-        const NOT_TAKEN: [&str; 6] = [
-            "module",
-            "modules",
-            "on_delete",
-            "computed",
-            "copied",
-            "dimensions",
-        ];
+        // Tenants' fields refer to records of one module, and are no vectors.
+        const NOT_TAKEN: [&str; 2] = ["modules", "dimensions"];
         // Serde lists what it knows.
         let refused = serde_json::from_value::<FieldSpec>(json!({"?": 1})).unwrap_err();
         let text = refused.to_string();

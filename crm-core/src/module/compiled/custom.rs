@@ -16,8 +16,10 @@ const RECORDS: Ident = Ident::from_static("custom_records");
 /// What makes a module a tenant's.
 #[derive(Debug, Clone)]
 pub(super) struct Custom {
-    /// Fields from this position on are the tenant's.
+    /// Stored fields from this position on are the tenant's.
     declared: usize,
+    /// Computed fields from this place on are the tenant's.
+    computed: usize,
     /// What the values of the tenant's fields are kept under, ascending.
     numbers: Box<[u64]>,
     /// The shared table, when the whole module is the tenant's.
@@ -30,13 +32,11 @@ impl CompiledModule {
     pub(crate) fn extended(&self, fields: &[CustomField], dialect: Dialect) -> Arc<Self> {
         let mut spec = self.spec.clone();
         spec.fields.truncate(self.declared());
-        Self::customised(
-            spec,
-            self.index,
-            fields,
-            dialect,
-            (&self.computed, &self.clock),
-        )
+        let computed = match &self.custom {
+            Some(custom) => &self.computed[..custom.computed],
+            None => &self.computed,
+        };
+        Self::customised(spec, self.index, fields, dialect, (computed, &self.clock))
     }
 
     /// A tenant's own module with these fields; `spec` has none.
@@ -60,9 +60,11 @@ impl CompiledModule {
         let declared = spec.fields.len();
         spec.fields
             .extend(fields.iter().map(|field| field.spec.clone()));
+        let stored = fields.iter().filter(|field| field.spec.computed.is_none());
         let custom = |statements| Custom {
             declared,
-            numbers: fields.iter().map(|field| field.number).collect(),
+            computed: computed.len(),
+            numbers: stored.clone().map(|field| field.number).collect(),
             table: (declared == 0).then_some(RECORDS),
             statements,
         };
@@ -71,7 +73,7 @@ impl CompiledModule {
         let statements = Statements::new(&Arc::new(module), dialect);
         let mut module = Self::compile(spec, index).told_by(clock);
         module.custom = Some(custom(Some(Arc::new(statements))));
-        module.computed = computed.to_vec();
+        module.computed = [computed, module.computed.as_slice()].concat();
         Arc::new(module)
     }
 
@@ -88,7 +90,7 @@ impl CompiledModule {
         &self.spec.fields[..self.declared()]
     }
 
-    /// The fields that the tenant declared, behind the application's.
+    /// The stored fields that the tenant declared, behind the application's.
     pub fn custom_fields(&self) -> &[FieldSpec] {
         &self.spec.fields[self.declared()..]
     }

@@ -138,11 +138,7 @@ impl Bulk {
         let (module, old) = (&before.module, &before.values);
         machine::proceed(module, writer, old, &mut after.values, &sent.changes)
             .map_err(as_fault)?;
-        let values = before.values.iter().zip(&after.values).enumerate();
-        let changes: Vec<_> = values
-            .filter(|(_, (old, new))| old != new)
-            .map(|(position, (_, new))| (position, new.clone()))
-            .collect();
+        let changes = changed(&before.values, &after.values);
         let owner = sent.owner.filter(|owner| *owner != before.owner_id);
         if let (Some(owner), Some((permit, _))) = (owner, &self.upsert) {
             if !permit.may_give_to(owner) {
@@ -175,18 +171,22 @@ impl Bulk {
             let before = row.before.as_ref().map(|before| before.values.as_slice());
             (before, &mut row.after.values)
         });
-        let (tenant, records) = (self.create.tenant(), records.collect());
-        copy::fill_all(tx, &self.core, tenant, module, records).await?;
+        let (scope, records) = (self.create.scope(), records.collect());
+        copy::fill_all(tx, &self.core, scope, module, records).await?;
         for row in rows {
-            let Some(before) = &row.before else { continue };
-            for at in module.copies().iter().map(|copied| copied.position) {
-                if before.values[at] != row.after.values[at] {
-                    row.changes.push((at, row.after.values[at].clone()));
-                }
+            if let Some(before) = &row.before {
+                row.changes = changed(&before.values, &row.after.values);
             }
         }
         Ok(())
     }
+}
+
+/// The fields that get another value, by position.
+fn changed(before: &[Value], after: &[Value]) -> Vec<(usize, Value)> {
+    let values = before.iter().zip(after).enumerate();
+    let changed = values.filter(|(_, (old, new))| old != new);
+    changed.map(|(at, (_, new))| (at, new.clone())).collect()
 }
 
 /// A refusal of the entry rather than of the batch.
