@@ -33,6 +33,10 @@ mod completed;
 mod count;
 #[path = "records/custom.rs"]
 mod custom;
+#[path = "records/custom_computed.rs"]
+mod custom_computed;
+#[path = "records/custom_copied.rs"]
+mod custom_copied;
 #[path = "records/custom_declaration.rs"]
 mod custom_declaration;
 #[path = "records/custom_machine.rs"]

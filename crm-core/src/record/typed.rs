@@ -46,7 +46,8 @@ impl<T: Module> TryFrom<Record> for Typed<T> {
 pub(super) fn data<T: Module>(record: &Record) -> Result<T> {
     let fields = record.module().declared_fields();
     let fields = fields.iter().zip(record.values().iter().cloned());
-    let places = record.values().len()..record.module().width();
+    let stored = record.values().len();
+    let places = stored..stored + record.module().declared_computed();
     let computed = places.filter_map(|place| record.module().compute(place, record.values()));
     let fields = fields.chain(computed);
     let object: serde_json::Map<_, _> = fields

@@ -32,10 +32,7 @@ impl CompiledModule {
     pub(crate) fn extended(&self, fields: &[CustomField], dialect: Dialect) -> Arc<Self> {
         let mut spec = self.spec.clone();
         spec.fields.truncate(self.declared());
-        let computed = match &self.custom {
-            Some(custom) => &self.computed[..custom.computed],
-            None => &self.computed,
-        };
+        let computed = &self.computed[..self.declared_computed()];
         Self::customised(spec, self.index, fields, dialect, (computed, &self.clock))
     }
 
@@ -82,6 +79,14 @@ impl CompiledModule {
         match &self.custom {
             Some(custom) => custom.declared,
             None => self.spec.fields.len(),
+        }
+    }
+
+    /// How many of the computed fields the application declared; they come first.
+    pub(crate) fn declared_computed(&self) -> usize {
+        match &self.custom {
+            Some(custom) => custom.computed,
+            None => self.computed.len(),
         }
     }
 
