@@ -248,6 +248,20 @@ impl Modules {
         }))
     }
 
+    /// Get a module
+    ///
+    /// Permission: `modules.read`.
+    #[oai(path = "/:module", method = "get", operation_id = "get_module")]
+    async fn get(
+        &self,
+        caller: Caller,
+        module: Path<String>,
+    ) -> Result<Json<ModuleReply>, Problem> {
+        caller.permit::<Read>("modules")?;
+        let module = caller.module(&module.0).ok_or(Error::NotFound)?;
+        Ok(Json(module.as_ref().into()))
+    }
+
     /// Declare a module
     ///
     /// Its operations are there at once, for whoever gets its permissions, and in the document that

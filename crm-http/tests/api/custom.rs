@@ -9,6 +9,7 @@ crate::on_both_databases! {
     a_custom_field_is_declared_changed_removed_brought_back_and_purged
     a_module_is_declared_used_and_destroyed_over_the_api
     a_reference_of_a_tenants_own_is_in_its_records_and_its_document
+    computed_and_copied_fields_of_a_tenants_own_are_in_its_records_and_its_document
     declarations_that_cannot_be_are_refused_with_their_place
 }
 
@@ -381,6 +382,82 @@ async fn a_reference_of_a_tenants_own_is_in_its_records_and_its_document(databas
         assert_eq!(error["pointer"], "/project_id");
         assert_eq!(error["code"], "unknown_reference");
     }
+    app.close().await;
+}
+
+async fn computed_and_copied_fields_of_a_tenants_own_are_in_its_records_and_its_document(
+    database: Database,
+) {
+    let app = App::start(database).await;
+    let foreign = app.foreign_admin().await;
+    let label = json!({"name": "label", "type": "text", "computed": "{name}, {job_title}"});
+    let hot = json!({"name": "hot", "type": "bool", "computed": {"score": {"gte": 80}}});
+    let industry = json!({"name": "industry", "type": "text", "max": 100, "sort": true,
+        "copied": "company_id.industry"});
+    for field in [label, hot, industry] {
+        let made = app.admin.post(FIELDS, field.clone()).await.expect(201);
+        for said in ["computed", "copied"] {
+            assert_eq!(made["declaration"].get(said), field.get(said));
+        }
+    }
+    let own = app.admin.get("/openapi.json").await.expect(200);
+    let schemas = &own["components"]["schemas"];
+    for (name, shown) in [
+        ("label", "string"),
+        ("hot", "boolean"),
+        ("industry", "string"),
+    ] {
+        let property = schemas["Contact"]["properties"][name].to_string();
+        assert!(property.contains(shown), "{name}: {property}");
+        for input in ["ContactCreate", "ContactUpdate"] {
+            assert_eq!(schemas[input]["properties"].get(name), None, "{input}");
+        }
+    }
+    let list = own["paths"]["/api/v1/contacts"]["get"]["parameters"].to_string();
+    assert!(
+        list.contains("\"hot\"") && list.contains("-industry"),
+        "{list}"
+    );
+    assert!(!list.contains("label[contains]"), "{list}");
+    let theirs = foreign.get("/openapi.json").await.expect(200);
+    assert_eq!(&theirs, app.document());
+
+    // Every reply is held against the tenant's document from here on.
+    let ada = app.admin.informed().await;
+    let acme = json!({"name": "Acme", "industry": "steel"});
+    let acme = ada.post("/api/v1/companies", acme).await.expect(201);
+    let body = json!({"name": "Grace", "score": 90, "company_id": acme["id"]});
+    let grace = ada.post("/api/v1/contacts", body).await.expect(201);
+    assert_eq!(grace["label"], "Grace");
+    assert_eq!(grace["hot"], true);
+    assert_eq!(grace["industry"], "steel");
+    for query in ["hot=true", "hot=true&industry=steel&sort=-industry"] {
+        let page = ada.get(&format!("/api/v1/contacts?{query}")).await;
+        assert_eq!(page.expect(200)["data"][0]["id"], grace["id"], "{query}");
+    }
+    let refused = app.admin.get("/api/v1/contacts?label=Grace").await;
+    assert_eq!(refused.expect(422)["errors"][0]["code"], "unknown_field");
+
+    let module = ada.get("/api/v1/modules/contacts").await.expect(200);
+    let list = ada.get("/api/v1/modules").await.expect(200);
+    assert_eq!(module, list["data"][0]);
+    let names = module["fields"].to_string();
+    assert!(names.contains("\"label\"") && names.contains("company_id.industry"));
+    let theirs = foreign.get("/api/v1/modules/contacts").await.expect(200);
+    assert!(!theirs.to_string().contains("company_id.industry"));
+    let absent = ada.get("/api/v1/modules/visits").await;
+    assert_eq!(absent.problem(), (404, "not_found".into()));
+
+    let source = json!({"name": "grade", "type": "integer"});
+    app.admin.post(FIELDS, source).await.expect(201);
+    let made = json!({"name": "good", "type": "bool", "computed": {"grade": {"gte": 2}}});
+    app.admin.post(FIELDS, made).await.expect(201);
+    let grade = format!("{FIELDS}/grade");
+    let refused = app.admin.delete(&grade).await;
+    assert_eq!(refused.problem(), (409, "named_by_field".into()));
+    let removed = app.admin.delete(&format!("{FIELDS}/good")).await;
+    removed.expect(204);
+    app.admin.delete(&grade).await.expect(204);
     app.close().await;
 }
 

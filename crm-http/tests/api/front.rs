@@ -448,6 +448,7 @@ async fn the_operations_are_these() {
     GET /api/v1/modules list_modules modules.read
     POST /api/v1/modules create_module modules.create
     DELETE /api/v1/modules/{module} delete_module modules.delete
+    GET /api/v1/modules/{module} get_module modules.read
     PATCH /api/v1/modules/{module} update_module modules.update
     GET /api/v1/modules/{module}/fields list_module_fields modules.read
     POST /api/v1/modules/{module}/fields create_module_field modules.update
