@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::hearing::Hearing;
 use super::reach;
-use super::search::Way;
+use super::search::SearchWay;
 use super::write::{Expected, Write, Written};
 use super::{Count, Filter, Page, PageNumber, Position, Query, Record, Total};
 use crate::crm::Core;
@@ -126,7 +126,7 @@ impl Records {
         permit: &Permit<Read>,
         reach: &Reach,
         query: &Query,
-        (way, mut after): (Way, Option<Position>),
+        (way, mut after): (SearchWay, Option<Position>),
     ) -> Result<Vec<Record>> {
         let (module, tenant) = (permit.module()?, permit.tenant());
         let has_absent = statements.has_absent(&query.order());

@@ -9,14 +9,14 @@ use crate::upkeep::Task;
 
 /// The ways of one search.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Way {
+pub(super) struct SearchWay {
     /// To a page of the matches in order.
     pub(super) page: SearchPath,
     /// To all of them.
     pub(super) all: SearchPath,
 }
 
-impl Way {
+impl SearchWay {
     fn of(path: SearchPath) -> Self {
         Self {
             page: path,
@@ -32,8 +32,8 @@ impl Records {
         module: &CompiledModule,
         tenant: TenantId,
         text: Option<&str>,
-    ) -> Result<Way> {
-        let by_index = Way::of(SearchPath::Index);
+    ) -> Result<SearchWay> {
+        let by_index = SearchWay::of(SearchPath::Index);
         let Some(text) = text else {
             return Ok(by_index);
         };
@@ -45,7 +45,7 @@ impl Records {
                 false => None,
             };
             let part = sample.and_then(|sample| sample.way(text));
-            return Ok(part.map_or(by_index, Way::of));
+            return Ok(part.map_or(by_index, SearchWay::of));
         };
         let Some(row) = core.db.fetch_optional(probe).await? else {
             return Ok(by_index);
@@ -55,14 +55,14 @@ impl Records {
             if probe.behind > u64::from(upkeep.large()) {
                 upkeep.ask(Task::Search(tenant, module.index()));
             }
-            return Ok(Way::of(SearchPath::Scan));
+            return Ok(SearchWay::of(SearchPath::Scan));
         }
         if probe.behind > BEHIND {
             upkeep.ask(Task::Search(tenant, module.index()));
         }
         // Rare trigrams find less than it costs to walk along a common one beside them.
         if let Some(path) = probe.rare() {
-            return Ok(Way::of(path));
+            return Ok(SearchWay::of(path));
         }
         let matches = core
             .db
@@ -73,7 +73,7 @@ impl Records {
         };
         Ok(match few(matches + probe.behind) {
             true => by_index,
-            false => Way {
+            false => SearchWay {
                 page: SearchPath::Scan,
                 ..by_index
             },
