@@ -275,21 +275,22 @@ impl PolicyCache {
     }
 
     /// Waits for one change of another process and forgets what it is about; everything, when
-    /// changes may have been missed. Answers what was heard: sessions are not its matter.
+    /// changes may have been missed. Answers whether sessions or signing keys may have changed, which
+    /// are not its matter.
     ///
     /// # Errors
     /// Those of the database.
-    pub(crate) async fn hear(&self, listener: &mut Listener) -> Result<Heard> {
+    pub(crate) async fn hear(&self, listener: &mut Listener) -> Result<bool> {
         let heard = listener.next().await;
         match &heard {
-            Ok(Heard::Message(text)) if text == stored::SESSIONS => {}
+            Ok(Heard::Message(text)) if text == stored::SESSIONS => return Ok(true),
             Ok(Heard::Message(text)) => match text.parse() {
                 Ok(tenant) => self.invalidate(tenant),
                 Err(_) => self.invalidate_all(),
             },
             Ok(Heard::Gap) | Err(_) => self.invalidate_all(),
         }
-        heard
+        heard.map(|heard| matches!(heard, Heard::Gap))
     }
 
     /// Forgets the tenants whose policy another process has changed since the last call.

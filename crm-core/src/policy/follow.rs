@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::stored::SESSIONS;
 use crate::crm::Core;
-use crate::db::Heard;
 use crate::error::Result;
 use crate::identity;
 
@@ -40,9 +38,8 @@ async fn listen(core: &Core) -> Result<()> {
     // Of what ended before it listened, nobody tells.
     identity::look(core);
     loop {
-        match core.policy.hear(&mut listener).await? {
-            Heard::Message(text) if text != SESSIONS => {}
-            Heard::Message(_) | Heard::Gap => identity::look(core),
+        if core.policy.hear(&mut listener).await? {
+            identity::look(core);
         }
     }
 }
