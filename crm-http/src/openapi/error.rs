@@ -16,14 +16,15 @@ pub(super) fn declare(path: &str, method: &str, operation: &mut Map<String, Valu
     };
     let takes_body = declares("requestBody");
     let makes_session = path.contains("/auth/");
-    let applies = [
-        (
-            "400",
-            takes_body || has_parameter("name", "Idempotency-Key"),
+    let bad_request = match takes_body || has_parameter("name", "Idempotency-Key") {
+        true => {
             "The body is not JSON, or names a member twice, or a rule of the application refuses it; or \
-             the query string is not UTF-8.",
-        ),
-        ("400", true, "The query string is not UTF-8."),
+             the query string is not UTF-8."
+        }
+        false => "The query string is not UTF-8.",
+    };
+    let applies = [
+        ("400", true, bad_request),
         (
             "401",
             declares("security") || makes_session,
