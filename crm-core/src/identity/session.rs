@@ -8,6 +8,7 @@ mod choice;
 mod exchange;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -90,6 +91,23 @@ struct Known {
     given_at: Option<DateTime<Utc>>,
 }
 
+/// Somebody whose password was right, about to be let in.
+struct Arriving {
+    core: Arc<Core>,
+    user: Known,
+    /// Where to: any of the user's tenants, as long as none is chosen.
+    tenant: TenantId,
+    /// What is asked for where none is chosen.
+    which: Option<Error>,
+    roaming: bool,
+    /// The hash of the password, and the one at today's cost.
+    rehashed: Option<(String, String)>,
+    /// The hash of the password that takes the place of a given one.
+    replacement: Option<String>,
+    opening: (Device, chrono::TimeDelta),
+    request: RequestContext,
+}
+
 impl Accounts {
     /// Uses up the setup token: makes the tenant with its built-in roles, and the user as its
     /// admin, all or nothing.
@@ -161,44 +179,11 @@ impl Accounts {
     /// [`Error::Refused`] `password_change_required` when the password was right and somebody else set
     /// it, where the application authenticates strictly, and [`Error::Invalid`] on `new_password`.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
-        // A user name has no @ in it, so that it is never an address.
-        let name = match input.email.contains('@') {
-            true => normalize_email(&input.email)?,
-            false => normalize_username(&input.email).unwrap_or_default(),
-        };
-        self.throttle(&name, request.address)?;
-        let known = self.known(&name).await?;
-        // Failures are the account's, whichever of its names they came by.
-        let account = known.as_ref().map_or(name, |user| user.email.clone());
-        lockout::check(&self.core.db, &self.core.clock, &account).await?;
-        let hash = known.as_ref().and_then(|user| user.hash.clone());
-        let verdict = self
-            .core
-            .identity
-            .passwords
-            .verify(input.password.clone(), hash.clone())
-            .await?;
-        let user = match known {
-            Some(user)
-                if user.active && verdict != Verdict::Wrong && !self.is_late(user.given_at) =>
-            {
-                user
-            }
-            other => {
-                let failed = lockout::fail(&self.core.db, &self.core.clock, &account).await?;
-                let user = other.map(|user| user.id);
-                self.note_failure((user, &account), input.tenant, request, failed);
-                return Err(invalid_credentials());
-            }
-        };
+        let (user, verdict) = self.recognize(&input, &request).await?;
+        let whose = (user.id, user.email.as_str());
         let given = user.given_at.is_some();
         let replacement = self
-            .replacement(
-                (user.id, &account),
-                given,
-                &input.password,
-                input.new_password,
-            )
+            .replacement(whose, given, &input.password, input.new_password)
             .await?;
         let choices = self.choices(user.id).await?;
         let mut ids = choices.iter().map(|choice| choice.id);
@@ -208,49 +193,53 @@ impl Accounts {
             (place, _) => (place?, None),
         };
         let rehashed = match verdict {
-            Verdict::RightAtOldCost => self.rehash(input.password, user.hash).await?,
+            Verdict::RightAtOldCost => self.rehash(input.password, user.hash.clone()).await?,
             Verdict::Right | Verdict::Wrong => None,
         };
-        let core = self.core.clone();
-        let (device, lifetime) = self.opening(&request);
-        let reach = Reach {
-            chosen: which.is_none(),
+        let arriving = Arriving {
+            core: self.core.clone(),
+            user,
+            tenant,
+            which,
             roaming: self.roaming,
+            rehashed,
+            replacement,
+            opening: self.opening(&request),
+            request,
         };
-        // A second factor that is awaited is no failure of the transaction: it must commit.
-        let opened = self
-            .core
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    // Failures that were judged at the same time count against this one too.
-                    lockout::check_in(tx, &core.clock, &account).await?;
-                    if !keeps_hash(tx, &core, user.id, hash).await? {
-                        return Err(invalid_credentials());
-                    }
-                    if let Some((old, new)) = rehashed {
-                        replace_hash(tx, user.id, old, new).await?;
-                    }
-                    let whose = (tenant, user.id);
-                    if let Some(awaited) = challenge(tx, &core, whose, reach, replacement).await? {
-                        return Ok(Err(awaited));
-                    }
-                    // A strict login always waits there, but of who is no member any more.
-                    if core.identity.strict {
-                        return Err(invalid_credentials());
-                    }
-                    if let Some(which) = which {
-                        return Ok(Err(which));
-                    }
-                    let opened =
-                        open(tx, &core.clock, (tenant, user.id), lifetime, &device).await?;
-                    lockout::clear(tx, &account).await?;
-                    audit(tx, &core.clock, &opened.0, &request, "auth.login", None).await?;
-                    Ok(Ok(opened))
-                })
-            })
-            .await?;
-        self.session(opened?)
+        let write = self.core.db.write(|tx| Box::pin(arriving.run(tx)));
+        self.session(write.await??)
+    }
+
+    /// The user who has given their password, and how right it is; notes the failure otherwise.
+    async fn recognize(&self, input: &Login, request: &RequestContext) -> Result<(Known, Verdict)> {
+        // A user name has no @ in it, so that it is never an address.
+        let name = match input.email.contains('@') {
+            true => normalize_email(&input.email)?,
+            false => normalize_username(&input.email).unwrap_or_default(),
+        };
+        self.throttle(&name, request.address)?;
+        let (db, clock) = (&self.core.db, &self.core.clock);
+        let known = self.known(&name).await?;
+        // Failures are the account's, whichever of its names they came by.
+        let account = known.as_ref().map_or(name, |user| user.email.clone());
+        lockout::check(db, clock, &account).await?;
+        let hash = known.as_ref().and_then(|user| user.hash.clone());
+        let passwords = &self.core.identity.passwords;
+        let verdict = passwords.verify(input.password.clone(), hash).await?;
+        match known {
+            Some(user)
+                if user.active && verdict != Verdict::Wrong && !self.is_late(user.given_at) =>
+            {
+                Ok((user, verdict))
+            }
+            other => {
+                let failed = lockout::fail(db, clock, &account).await?;
+                let whose = (other.map(|user| user.id), account.as_str());
+                self.note_failure(whose, input.tenant.clone(), request.clone(), failed);
+                Err(invalid_credentials())
+            }
+        }
     }
 
     pub(super) fn session(
@@ -368,6 +357,42 @@ impl Accounts {
             });
             write.await
         });
+    }
+}
+
+impl Arriving {
+    /// Lets them in, unless something more is awaited: that is no failure, and commits.
+    async fn run(self, tx: &mut Tx<'_>) -> Result<Result<(Family, SecretString)>> {
+        let (core, user) = (&self.core, self.user);
+        // Failures that were judged at the same time count against this one too.
+        lockout::check_in(tx, &core.clock, &user.email).await?;
+        if !keeps_hash(tx, core, user.id, user.hash).await? {
+            return Err(invalid_credentials());
+        }
+        if let Some((old, new)) = self.rehashed {
+            replace_hash(tx, user.id, old, new).await?;
+        }
+        let whose = (self.tenant, user.id);
+        let reach = Reach {
+            chosen: self.which.is_none(),
+            roaming: self.roaming,
+        };
+        if let Some(awaited) = challenge(tx, core, whose, reach, self.replacement).await? {
+            return Ok(Err(awaited));
+        }
+        // A strict login always waits there, but of who is no member any more.
+        if core.identity.strict {
+            return Err(invalid_credentials());
+        }
+        if let Some(which) = self.which {
+            return Ok(Err(which));
+        }
+        let (device, lifetime) = &self.opening;
+        let opened = open(tx, &core.clock, whose, *lifetime, device).await?;
+        lockout::clear(tx, &user.email).await?;
+        let request = &self.request;
+        audit(tx, &core.clock, &opened.0, request, "auth.login", None).await?;
+        Ok(Ok(opened))
     }
 }
 
