@@ -71,8 +71,7 @@ impl Accounts {
                 match tx.fetch_optional(Owner::by_email(&email)).await? {
                     Some(other) => {
                         let other = Owner::read(other)?;
-                        let to = (other.email.as_str(), other.name.as_str());
-                        own::notify(tx, &core, MailKind::EmailInUse, to).await?;
+                        own::notify(tx, &core, &other, MailKind::EmailInUse).await?;
                     }
                     None => send_link(tx, &core, &owner, MailKind::ChangeEmail, &email).await?,
                 }
@@ -103,8 +102,7 @@ impl Accounts {
                 let mut action = "auth.email_verified";
                 if used.email != owner.email {
                     one_time::kill(tx, owner.id).await?;
-                    let to = (owner.email.as_str(), owner.name.as_str());
-                    own::notify(tx, &core, MailKind::EmailChanged, to).await?;
+                    own::notify(tx, &core, &owner, MailKind::EmailChanged).await?;
                     action = "auth.email_changed";
                 }
                 own::audit(tx, &core.clock, owner.id, &request, action).await

@@ -106,9 +106,9 @@ pub(crate) use name::check_name;
 pub(crate) use operator_account::OperatorAccount;
 pub(crate) use password::Passwords;
 pub(crate) use seal::Seal;
-pub(crate) use second_factor::{end_unproven, forget_late as forget_late_logins};
+pub(crate) use second_factor::{end_unproven, forget_late_logins};
 pub(crate) use setup::ensure_setup_token;
-pub(crate) use sign_up::forget_late as forget_late_registrations;
+pub(crate) use sign_up::forget_late_registrations;
 pub(crate) use token::invalid as token_invalid;
 
 /// The tenant of audit rows about the installation itself, which belong to no tenant.

@@ -33,20 +33,12 @@ pub(super) struct Owner {
 impl Owner {
     /// The active user of this id.
     pub(super) fn by_id(id: UserId) -> Sql {
-        select(
-            "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
-             FROM users WHERE id = $1 AND status = 'active' AND kind = 'person'",
-        )
-        .bind(id, ColumnType::Uuid)
+        select("id = $1").bind(id, ColumnType::Uuid)
     }
 
     /// The active user of this address.
     pub(super) fn by_email(email: &str) -> Sql {
-        select(
-            "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
-             FROM users WHERE email = $1 AND status = 'active' AND kind = 'person'",
-        )
-        .bind(email, ColumnType::Text)
+        select("email = $1").bind(email, ColumnType::Text)
     }
 
     pub(super) fn read(mut row: crate::db::Row) -> Result<Self> {
@@ -68,9 +60,14 @@ impl Owner {
     }
 }
 
-fn select(text: &'static str) -> Sql {
+fn select(condition: &'static str) -> Sql {
     use ColumnType::{Bool, Text, Uuid};
-    Sql::new(text).returns(&[Uuid, Text, Text, Text, Text, Bool])
+    let mut select = Sql::new(
+        "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
+         FROM users WHERE status = 'active' AND kind = 'person' AND ",
+    );
+    select.push(condition);
+    select.returns(&[Uuid, Text, Text, Text, Text, Bool])
 }
 
 impl Accounts {
@@ -267,21 +264,21 @@ pub(super) async fn tell(
     request: &RequestContext,
     (kind, action): (mail::MailKind, &str),
 ) -> Result<()> {
-    notify(tx, core, kind, (owner.email.as_str(), owner.name.as_str())).await?;
+    notify(tx, core, owner, kind).await?;
     audit(tx, &core.clock, owner.id, request, action).await
 }
 
-/// A letter that only tells something; it makes sense for a day.
+/// A letter to the owner that only tells something; it makes sense for a day.
 pub(super) async fn notify(
     tx: &mut Tx<'_>,
     core: &crate::crm::Core,
+    owner: &Owner,
     kind: mail::MailKind,
-    (to, name): (&str, &str),
 ) -> Result<()> {
     let letter = Letter {
         kind,
-        to,
-        name,
+        to: &owner.email,
+        name: &owner.name,
         tenant: None,
         by: None,
         link: None,

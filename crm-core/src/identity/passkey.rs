@@ -175,14 +175,8 @@ impl Accounts {
                 if tx.execute(delete).await? == 0 {
                     return Err(Error::NotFound);
                 }
-                own::tell(
-                    tx,
-                    &core,
-                    &owner,
-                    scope.request(),
-                    (MailKind::PasskeysChanged, "auth.passkey_removed"),
-                )
-                .await
+                let told = (MailKind::PasskeysChanged, "auth.passkey_removed");
+                own::tell(tx, &core, &owner, scope.request(), told).await
             })
         });
         write.await?;

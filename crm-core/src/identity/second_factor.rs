@@ -19,7 +19,7 @@ use super::own::{self, Owner};
 use super::passkey;
 use super::session;
 use super::totp;
-use crate::db::{ColumnType, Sql};
+use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::mail::MailKind;
@@ -28,7 +28,7 @@ use codes::{factor, label, none, refuse_code, replace_codes, switch_on, use_totp
 
 pub(super) use codes::{has_codes, spend};
 pub use login::LoginFinish;
-pub(crate) use login::forget_late;
+pub(crate) use login::forget_late_logins;
 pub(super) use login::{Reach, challenge, challenge_by};
 #[cfg(feature = "passkeys")]
 pub(super) use login::{Step, try_step, unknown_challenge};
@@ -81,14 +81,8 @@ impl Accounts {
                     session::note_two_factors(tx, session).await?;
                 }
                 let codes = replace_codes(tx, &core, owner.id).await?;
-                own::tell(
-                    tx,
-                    &core,
-                    &owner,
-                    scope.request(),
-                    (MailKind::SecondFactorChanged, "auth.totp_enabled"),
-                )
-                .await?;
+                let told = (MailKind::SecondFactorChanged, "auth.totp_enabled");
+                own::tell(tx, &core, &owner, scope.request(), told).await?;
                 Ok(codes)
             })
         });
@@ -113,20 +107,9 @@ impl Accounts {
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 spend(tx, &core, &scope, owner.id, &code).await?;
-                for delete in [
-                    Sql::new("DELETE FROM totp_factors WHERE user_id = $1"),
-                    Sql::new("DELETE FROM recovery_codes WHERE user_id = $1"),
-                ] {
-                    tx.execute(delete.bind(owner.id, ColumnType::Uuid)).await?;
-                }
-                own::tell(
-                    tx,
-                    &core,
-                    &owner,
-                    scope.request(),
-                    (MailKind::SecondFactorChanged, "auth.totp_disabled"),
-                )
-                .await
+                remove(tx, owner.id).await?;
+                let told = (MailKind::SecondFactorChanged, "auth.totp_disabled");
+                own::tell(tx, &core, &owner, scope.request(), told).await
             })
         });
         write.await?;
@@ -170,24 +153,12 @@ impl Accounts {
             Box::pin(async move {
                 let row = tx.fetch_optional(Owner::by_email(&email)).await?;
                 let owner = Owner::read(row.ok_or(Error::NotFound)?)?;
-                let mut removed = passkey::remove_all(tx, owner.id).await?;
-                for delete in [
-                    Sql::new("DELETE FROM totp_factors WHERE user_id = $1"),
-                    Sql::new("DELETE FROM recovery_codes WHERE user_id = $1"),
-                ] {
-                    removed += tx.execute(delete.bind(owner.id, ColumnType::Uuid)).await?;
-                }
-                if removed == 0 {
+                let passkeys = passkey::remove_all(tx, owner.id).await?;
+                if passkeys + remove(tx, owner.id).await? == 0 {
                     return Err(Error::NotFound);
                 }
-                own::tell(
-                    tx,
-                    &core,
-                    &owner,
-                    &request,
-                    (MailKind::SecondFactorChanged, "auth.totp_reset"),
-                )
-                .await
+                let told = (MailKind::SecondFactorChanged, "auth.totp_reset");
+                own::tell(tx, &core, &owner, &request, told).await
             })
         });
         write.await?;
@@ -234,6 +205,18 @@ impl Accounts {
             secret: secret.into(),
         })
     }
+}
+
+/// Takes a user's codes away; answers how much there was of them.
+async fn remove(tx: &mut Tx<'_>, user: UserId) -> Result<u64> {
+    let mut removed = 0;
+    for delete in [
+        Sql::new("DELETE FROM totp_factors WHERE user_id = $1"),
+        Sql::new("DELETE FROM recovery_codes WHERE user_id = $1"),
+    ] {
+        removed += tx.execute(delete.bind(user, ColumnType::Uuid)).await?;
+    }
+    Ok(removed)
 }
 
 fn exists() -> Error {

@@ -409,7 +409,7 @@ async fn tell_platform(
 }
 
 /// Removes the registrations whose links are out of date.
-pub(crate) async fn forget_late(core: &Core) -> Result<()> {
+pub(crate) async fn forget_late_registrations(core: &Core) -> Result<()> {
     let now = core.clock.now();
     let late = Sql::new("SELECT hash FROM pending_registrations WHERE expires_at <= $1 LIMIT 1")
         .bind(now, ColumnType::Instant)

@@ -25,6 +25,7 @@ use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{ProviderId, RoleId, TenantId, UserId};
 use crate::journal::{self, Author};
+use crate::mail::MailKind;
 use crate::scope::{Actor, RequestContext};
 
 /// The object of permissions on providers, and the entity of audit rows about them.
@@ -396,8 +397,7 @@ impl Entering {
             Entry::Matched(owner) => {
                 link::insert(tx, core, place, &self.subject, owner.id).await?;
                 self.audit(tx, owner.id, "auth.identity_linked").await?;
-                let to = (owner.email.as_str(), owner.name.as_str());
-                own::notify(tx, core, crate::mail::MailKind::IdentityLinked, to).await?;
+                own::notify(tx, core, owner, MailKind::IdentityLinked).await?;
                 owner.id
             }
             Entry::New(role, member) => {

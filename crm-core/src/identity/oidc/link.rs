@@ -113,8 +113,7 @@ impl Accounts {
                 let after = json!({ "provider": place.1, "subject": subject.id });
                 let action = "auth.identity_linked";
                 journal::audit(tx, &by, action, entity, None, Some(after)).await?;
-                let to = (owner.email.as_str(), owner.name.as_str());
-                own::notify(tx, &core, MailKind::IdentityLinked, to).await?;
+                own::notify(tx, &core, &owner, MailKind::IdentityLinked).await?;
                 Ok(id)
             })
         });

@@ -103,14 +103,8 @@ impl Accounts {
                 if let Some(session) = scope.session() {
                     session::note_two_factors(tx, session).await?;
                 }
-                own::tell(
-                    tx,
-                    core,
-                    &owner,
-                    scope.request(),
-                    (MailKind::PasskeysChanged, "auth.passkey_registered"),
-                )
-                .await?;
+                let told = (MailKind::PasskeysChanged, "auth.passkey_registered");
+                own::tell(tx, core, &owner, scope.request(), told).await?;
                 Ok(Ok(made))
             })
         });

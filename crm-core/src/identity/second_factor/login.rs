@@ -234,7 +234,7 @@ pub(in crate::identity) async fn challenge_by(
 }
 
 /// Forgets logins whose second step comes too late, and the passwords that they brought.
-pub(crate) async fn forget_late(core: &Core) -> Result<()> {
+pub(crate) async fn forget_late_logins(core: &Core) -> Result<()> {
     let now = core.clock.now();
     let late = Sql::new("SELECT hash FROM login_challenges WHERE expires_at <= $1 LIMIT 1")
         .bind(now, ColumnType::Instant)
@@ -439,14 +439,8 @@ async fn second_step(
     if enrols {
         let owner = tx.fetch_optional(Owner::by_id(user)).await?;
         let owner = Owner::read(owner.ok_or_else(unknown_challenge)?)?;
-        own::tell(
-            tx,
-            core,
-            &owner,
-            request,
-            (MailKind::SecondFactorChanged, "auth.totp_enabled"),
-        )
-        .await?;
+        let told = (MailKind::SecondFactorChanged, "auth.totp_enabled");
+        own::tell(tx, core, &owner, request, told).await?;
     }
     waiting.pass(tx, core, (how, named), opening, request).await
 }

@@ -315,7 +315,7 @@ async fn a_link_is_replaced_by_the_next_and_dies_after_a_day(backend: Backend) -
     let dead = accounts.confirm_sign_up(confirmation(&second), request());
     assert_eq!(code(dead.await), "validation_failed");
     assert_eq!(waiting(&world).await?, 1);
-    forget_late(&world.crm.core).await?;
+    forget_late_registrations(&world.crm.core).await?;
     assert_eq!(waiting(&world).await?, 0);
     Ok(())
 }
