@@ -242,21 +242,33 @@ impl Builder {
     /// [`Error::Configuration`] for a missing or short secret, a database newer than this program,
     /// or a change of a module that would destroy data; [`Error::Invalid`] for a declaration that
     /// breaks a rule; [`Error::Unavailable`] when the database cannot be reached.
-    pub async fn build(self) -> Result<Crm> {
-        let mut specs = self.specs;
-        for path in &self.files {
-            specs.push(read_module(path)?);
+    pub async fn build(mut self) -> Result<Crm> {
+        let mut subscribers = std::mem::take(&mut self.subscribers);
+        let jobs = std::mem::take(&mut self.jobs);
+        let (host, limits) = (self.plugins.take(), self.plugin_limits);
+        let core = Arc::new(self.core().await?);
+        identity::end_unproven(&core).await?;
+        identity::follow(&core).await?;
+        let plugins = host.map(|host| Plugins::new(core.clone(), host, limits));
+        if let Some(plugins) = plugins.clone() {
+            // The one call of this in the life of a core.
+            let _ = core.judge.set(plugins.judge());
+            subscribers.push(Arc::new(plugins));
         }
-        let secret = self.secret.ok_or(Error::Configuration(
-            "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
-        ))?;
-        let keys = SigningKeys::from_secret(&secret)?;
-        if self.identity.registration == RegistrationPolicy::Verified && self.mail.mailer.is_none()
-        {
-            return Err(Error::Configuration(
-                "registrations that are confirmed by mail need something that sends mails".into(),
-            ));
-        }
+        Ok(Crm {
+            jobs: Jobs::new(core.clone(), jobs),
+            core,
+            subscribers: subscribers.into(),
+            plugins,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// What all parts of the handle share.
+    async fn core(mut self) -> Result<Core> {
+        let specs = self.specs()?;
+        let keys = self.keys()?;
         let registry = Arc::new(Registry::told_by(specs, &self.clock)?);
         self.hooks.check(&registry)?;
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
@@ -265,17 +277,20 @@ impl Builder {
         let db = schema.into_db()?;
         let names = registry.iter().map(|module| module.name().as_str());
         let catalogue = Arc::new(Catalogue::new(names)?);
-        let dialect = db.dialect();
         Identity::prepare(&db, &self.clock).await?;
         let identity = Identity::new(&self.identity, keys, &self.clock)?;
-        let core = Core {
-            policy: PolicyCache::open(
-                db.clone(),
-                self.clock.clone(),
-                catalogue.clone(),
-                registry.clone(),
-            )
-            .await?,
+        let policy = PolicyCache::open(
+            db.clone(),
+            self.clock.clone(),
+            catalogue.clone(),
+            registry.clone(),
+        );
+        let statements = registry
+            .iter()
+            .map(|module| Statements::new(module, db.dialect()))
+            .collect();
+        Ok(Core {
+            policy: policy.await?,
             post: Post::new(self.mail, identity.seal.clone()),
             identity,
             egress: match self.egress {
@@ -285,10 +300,7 @@ impl Builder {
             upkeep: Upkeep::new(self.database.large_tenant),
             figures: KeptFigures::new(),
             views: Views::new(),
-            statements: registry
-                .iter()
-                .map(|module| Statements::new(module, dialect))
-                .collect(),
+            statements,
             hooks: self.hooks,
             judge: OnceLock::new(),
             unheard: Arc::new(Unheard::new(db.clone())),
@@ -297,27 +309,31 @@ impl Builder {
             registry,
             db,
             clock: self.clock,
-        };
-        let core = Arc::new(core);
-        identity::end_unproven(&core).await?;
-        identity::follow(&core).await?;
-        let mut subscribers = self.subscribers;
-        let limits = self.plugin_limits;
-        let plugins = self.plugins;
-        let plugins = plugins.map(|host| Plugins::new(core.clone(), host, limits));
-        if let Some(plugins) = plugins.clone() {
-            // The one call of this in the life of a core.
-            let _ = core.judge.set(plugins.judge());
-            subscribers.push(Arc::new(plugins));
-        }
-        Ok(Crm {
-            jobs: Jobs::new(core.clone(), self.jobs),
-            core,
-            subscribers: subscribers.into(),
-            plugins,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
         })
+    }
+
+    /// All modules: those given and those of files.
+    fn specs(&mut self) -> Result<Vec<ModuleSpec>> {
+        let mut specs = std::mem::take(&mut self.specs);
+        for path in &self.files {
+            specs.push(read_module(path)?);
+        }
+        Ok(specs)
+    }
+
+    /// The keys that the secret gives; refuses registrations by mail without a mailer.
+    fn keys(&self) -> Result<SigningKeys> {
+        let secret = self.secret.as_ref().ok_or(Error::Configuration(
+            "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
+        ))?;
+        let keys = SigningKeys::from_secret(secret)?;
+        if self.identity.registration == RegistrationPolicy::Verified && self.mail.mailer.is_none()
+        {
+            return Err(Error::Configuration(
+                "registrations that are confirmed by mail need something that sends mails".into(),
+            ));
+        }
+        Ok(keys)
     }
 }
 
