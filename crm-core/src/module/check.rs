@@ -155,45 +155,7 @@ pub fn is_module_name(name: &str) -> bool {
 pub fn check(spec: &ModuleSpec) -> Result<()> {
     let mut problems = Problems(vec![]);
     module_name(spec, &mut problems);
-    if spec.fields.is_empty() {
-        problems.add(
-            "/fields",
-            "required",
-            "a module declares at least one field",
-        );
-    }
-    if spec.fields.len() > MAX_FIELDS {
-        let message = format!("a module declares at most {MAX_FIELDS} fields");
-        problems.add("/fields", "too_many", message);
-    }
-    let mut seen = HashSet::new();
-    for (position, field) in spec.fields.iter().enumerate() {
-        let place = format!("/fields/{position}");
-        field_name(field, &place, &mut problems);
-        if spec.soft_delete && field.name.as_str() == DELETED_AT {
-            let message = format!("`{DELETED_AT}` is reserved: the trash needs it");
-            problems.add(&format!("{place}/name"), "reserved", message);
-        }
-        if !seen.insert(&field.name) {
-            let message = format!("the name `{}` is taken by an earlier field", field.name);
-            problems.add(&format!("{place}/name"), "duplicate", message);
-        }
-        rules(field, &place, &mut problems);
-        abilities(field, &place, &mut problems);
-        flags::check(field, &place, &mut problems);
-        default(field, &place, &mut problems);
-        if let Some(message) = super::on_delete::problem(field) {
-            problems.add(&format!("{place}/on_delete"), "not_supported", message);
-        }
-        if field.required && field.kind.has_key() && field.kind.targets().contains(&spec.name) {
-            let message = format!(
-                "`{}` refers to its own module: the first record could never be \
-                                   made; make it optional",
-                field.name
-            );
-            problems.add(&format!("{place}/required"), "not_supported", message);
-        }
-    }
+    fields(spec, &mut problems);
     // Nothing is stored of what is computed: for indexes and states it is not there.
     let mut stored = spec.clone();
     stored.fields.retain(|field| field.computed.is_none());
@@ -210,6 +172,59 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
         problems.0.extend(super::computed::check_conditions(spec));
     }
     indexed_search(spec, &mut problems);
+    aggregate_ttl(spec, &mut problems);
+    if problems.0.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(problems.0))
+    }
+}
+
+/// Every field, by itself and beside the others.
+fn fields(spec: &ModuleSpec, problems: &mut Problems) {
+    if spec.fields.is_empty() {
+        problems.add(
+            "/fields",
+            "required",
+            "a module declares at least one field",
+        );
+    }
+    if spec.fields.len() > MAX_FIELDS {
+        let message = format!("a module declares at most {MAX_FIELDS} fields");
+        problems.add("/fields", "too_many", message);
+    }
+    let mut seen = HashSet::new();
+    for (position, field) in spec.fields.iter().enumerate() {
+        let place = format!("/fields/{position}");
+        field_name(field, &place, problems);
+        if spec.soft_delete && field.name.as_str() == DELETED_AT {
+            let message = format!("`{DELETED_AT}` is reserved: the trash needs it");
+            problems.add(&format!("{place}/name"), "reserved", message);
+        }
+        if !seen.insert(&field.name) {
+            let message = format!("the name `{}` is taken by an earlier field", field.name);
+            problems.add(&format!("{place}/name"), "duplicate", message);
+        }
+        rules(field, &place, problems);
+        abilities(field, &place, problems);
+        flags::check(field, &place, problems);
+        default(field, &place, problems);
+        if let Some(message) = super::on_delete::problem(field) {
+            problems.add(&format!("{place}/on_delete"), "not_supported", message);
+        }
+        if field.required && field.kind.has_key() && field.kind.targets().contains(&spec.name) {
+            let message = format!(
+                "`{}` refers to its own module: the first record could never be \
+                                   made; make it optional",
+                field.name
+            );
+            problems.add(&format!("{place}/required"), "not_supported", message);
+        }
+    }
+}
+
+/// How many seconds figures may be kept.
+fn aggregate_ttl(spec: &ModuleSpec, problems: &mut Problems) {
     if let Some(seconds) = spec
         .aggregate_ttl
         .filter(|ttl| !(1..=MaxAge::MOST).contains(ttl))
@@ -219,11 +234,6 @@ pub fn check(spec: &ModuleSpec) -> Result<()> {
             MaxAge::MOST
         );
         problems.add("/aggregate_ttl", "out_of_range", message);
-    }
-    if problems.0.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid(problems.0))
     }
 }
 
