@@ -62,46 +62,9 @@ struct State {
 
 async fn run(job: &mut JobContext) -> Result<Json> {
     let order: Order = job.input()?;
-    let mut state: State = job.checkpoint()?.unwrap_or_default();
-    let core = job.core().clone();
-    let module = job.scope().await?.module(&order.module).cloned();
-    let module = module.ok_or(Error::NotFound)?;
-    let format = order.options.format;
-    let hooked = !core.hooks.of(&module, ChangeKind::Created).is_empty();
-    let mut source = Source::new(core, job.lease(), format, state.mark.clone());
-    let mut header = vcard::HEADER.map(str::to_owned).to_vec();
-    if format == Format::Csv {
-        let (delimiter, names) = match state.header.take() {
-            Some(names) => (state.delimiter, names),
-            None => source.header().await?,
-        };
-        source.delimited_by(delimiter);
-        header.clone_from(&names);
-        state.delimiter = delimiter;
-        state.header = Some(names);
-    }
-    let mapping = Mapping::new(&module, format, order.options.mapping.as_ref(), &header);
-    let mapping = match format {
-        Format::Csv | Format::Vcard => {
-            Some(mapping.map_err(|refused| Error::Invalid(vec![refused]))?)
-        }
-        Format::Ndjson | Format::Json => None,
-    };
-    let key = order.options.key.as_deref();
-    let rules = Rules {
-        key: key.and_then(|key| module.position(key)),
-        tenant: job.tenant(),
-        module,
-        hooked,
-    };
     let order = Arc::new(order);
-    let mut reader = Reader {
-        source,
-        order: order.clone(),
-        rules,
-        mapping,
-        carried: None,
-    };
+    let mut state: State = job.checkpoint()?.unwrap_or_default();
+    let mut reader = Reader::open(job, &order, &mut state).await?;
     let mut batch = reader.batch().await?;
     loop {
         job.check_cancelled()?;
@@ -152,6 +115,47 @@ struct Reader {
 }
 
 impl Reader {
+    /// Opens the file where the import is, and notes its header there.
+    async fn open(job: &JobContext, order: &Arc<Order>, state: &mut State) -> Result<Self> {
+        let module = job.scope().await?.module(&order.module).cloned();
+        let module = module.ok_or(Error::NotFound)?;
+        let format = order.options.format;
+        let hooked = !job.core().hooks.of(&module, ChangeKind::Created).is_empty();
+        let mut source = Source::new(job.core().clone(), job.lease(), format, state.mark.clone());
+        let mut header = vcard::HEADER.map(str::to_owned).to_vec();
+        if format == Format::Csv {
+            let (delimiter, names) = match state.header.take() {
+                Some(names) => (state.delimiter, names),
+                None => source.header().await?,
+            };
+            source.delimited_by(delimiter);
+            header.clone_from(&names);
+            state.delimiter = delimiter;
+            state.header = Some(names);
+        }
+        let mapping = Mapping::new(&module, format, order.options.mapping.as_ref(), &header);
+        let mapping = match format {
+            Format::Csv | Format::Vcard => {
+                Some(mapping.map_err(|refused| Error::Invalid(vec![refused]))?)
+            }
+            Format::Ndjson | Format::Json => None,
+        };
+        let key = order.options.key.as_deref();
+        let rules = Rules {
+            key: key.and_then(|key| module.position(key)),
+            tenant: job.tenant(),
+            module,
+            hooked,
+        };
+        Ok(Self {
+            source,
+            order: order.clone(),
+            rules,
+            mapping,
+            carried: None,
+        })
+    }
+
     async fn batch(&mut self) -> Result<Batch> {
         let mut entries = Vec::with_capacity(BATCH);
         let mut faults: Vec<(u64, FieldError)> = Vec::new();
@@ -242,7 +246,6 @@ async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) 
         }
         None => None,
     };
-    let prepared = batch.prepared;
     let step = Step {
         bulk: Bulk {
             core: job.core().clone(),
@@ -259,11 +262,23 @@ async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) 
         },
         total_bytes: job.progress().total_bytes,
     };
-    let mut tries = 1;
     let hearing = match options.dry_run {
         true => Hearing::of_trial(job.core(), scope.tenant()).await?,
         false => Hearing::of(job.core(), scope.tenant()).await?,
     };
+    commit(job, &step, &batch.prepared, &hearing).await?;
+    job.checkpoint()?
+        .ok_or_else(|| Error::internal("a batch without a checkpoint"))
+}
+
+/// Commits a batch, once more where other writers took unique values meanwhile.
+async fn commit(
+    job: &mut JobContext,
+    step: &Step,
+    prepared: &Prepared,
+    hearing: &Hearing,
+) -> Result<()> {
+    let mut tries = 1;
     loop {
         let (step, prepared, attended) = (step.clone(), prepared.clone(), hearing.clone());
         let written = job
@@ -277,7 +292,7 @@ async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) 
             })
             .await;
         match written {
-            Ok(()) => break,
+            Ok(()) => return Ok(()),
             Err(Error::Conflict {
                 code: "already_exists" | "reference_violation",
                 ..
@@ -285,8 +300,6 @@ async fn write(job: &mut JobContext, order: &Order, state: State, batch: Batch) 
             Err(error) => hearing.resume(error).await?,
         }
     }
-    job.checkpoint()?
-        .ok_or_else(|| Error::internal("a batch without a checkpoint"))
 }
 
 /// The transaction of one batch.
