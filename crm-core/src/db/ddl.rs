@@ -328,29 +328,7 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
         false => "",
     };
     for field in &spec.fields {
-        let (name, column) = (field.name.as_str(), quoted(&field.name));
-        let key = match field.folds() {
-            true => format!("lower({column})"),
-            false => column.clone(),
-        };
-        if field.unique {
-            indexes.add(&[name, "unique"], "UNIQUE INDEX", &key, live);
-        }
-        if field.sort && field.unique && !field.required {
-            let absent = format!(" WHERE {column} IS NULL");
-            indexes.add(&[name, "absent"], "INDEX", "\"id\"", &absent);
-        }
-        if field.sort && !field.unique {
-            indexes.add(&[name, "index"], "INDEX", &format!("{key}, \"id\""), "");
-        } else if !field.kind.is_linked() && field.kind.is_reference() && !field.unique {
-            let present = format!(" WHERE {column} IS NOT NULL");
-            indexes.add(
-                &[name, "index"],
-                "INDEX",
-                &format!("{column}, \"id\""),
-                &present,
-            );
-        }
+        indexes.of_field(field, live);
     }
     for fields in &spec.indexes {
         let mut parts: Vec<_> = fields.iter().map(Ident::as_str).collect();
@@ -360,18 +338,7 @@ fn indexes(spec: &ModuleSpec) -> BTreeMap<String, String> {
         indexes.add(&parts, "INDEX", &columns, "");
     }
     for key in &spec.duplicates {
-        let mut parts: Vec<_> = key.iter().map(Ident::as_str).collect();
-        let columns = key.iter().map(|name| {
-            let field = spec.fields.iter().find(|field| field.name == *name);
-            match field.is_some_and(|field| ignores_case(&field.kind)) {
-                true => format!("lower({})", quoted(name)),
-                false => quoted(name),
-            }
-        });
-        let columns: Vec<_> = columns.collect();
-        parts.push("duplicates");
-        let columns = format!("{}, \"id\"", columns.join(", "));
-        indexes.add(&parts, "INDEX", &columns, live);
+        indexes.of_duplicates(&spec.fields, key, live);
     }
     indexes.statements
 }
@@ -382,6 +349,47 @@ struct Indexes<'a> {
 }
 
 impl Indexes<'_> {
+    fn of_field(&mut self, field: &FieldSpec, live: &str) {
+        let (name, column) = (field.name.as_str(), quoted(&field.name));
+        let key = match field.folds() {
+            true => format!("lower({column})"),
+            false => column.clone(),
+        };
+        if field.unique {
+            self.add(&[name, "unique"], "UNIQUE INDEX", &key, live);
+        }
+        if field.sort && field.unique && !field.required {
+            let absent = format!(" WHERE {column} IS NULL");
+            self.add(&[name, "absent"], "INDEX", "\"id\"", &absent);
+        }
+        if field.sort && !field.unique {
+            self.add(&[name, "index"], "INDEX", &format!("{key}, \"id\""), "");
+        } else if !field.kind.is_linked() && field.kind.is_reference() && !field.unique {
+            let present = format!(" WHERE {column} IS NOT NULL");
+            self.add(
+                &[name, "index"],
+                "INDEX",
+                &format!("{column}, \"id\""),
+                &present,
+            );
+        }
+    }
+
+    fn of_duplicates(&mut self, fields: &[FieldSpec], key: &[Ident], live: &str) {
+        let mut parts: Vec<_> = key.iter().map(Ident::as_str).collect();
+        let columns = key.iter().map(|name| {
+            let field = fields.iter().find(|field| field.name == *name);
+            match field.is_some_and(|field| ignores_case(&field.kind)) {
+                true => format!("lower({})", quoted(name)),
+                false => quoted(name),
+            }
+        });
+        let columns: Vec<_> = columns.collect();
+        parts.push("duplicates");
+        let columns = format!("{}, \"id\"", columns.join(", "));
+        self.add(&parts, "INDEX", &columns, live);
+    }
+
     fn add(&mut self, parts: &[&str], kind: &str, columns: &str, condition: &str) {
         let name = name(&[&[self.module.as_str()], parts].concat());
         let sql = format!(
