@@ -52,73 +52,87 @@ impl Handler<'_> {
 /// Reads `{from, take, versions}`.
 fn merge(mut sent: Map<String, Value>) -> Result<Merge, Problem> {
     let (mut merge, mut refused) = (Merge::default(), Vec::new());
-    let mut refuse = |pointer: String, code, message: &str| {
-        refused.push(FieldError {
-            pointer,
-            code,
-            message: message.to_owned(),
-        });
-    };
-    let id = |value: &Value| value.as_str().and_then(record_id);
-    match sent.remove("from") {
-        Some(Value::Array(ids)) => {
-            for (at, value) in ids.iter().enumerate() {
-                match id(value) {
-                    Some(id) => merge.from.push((id, None)),
-                    None => refuse(format!("/from/{at}"), "invalid", "Give the id of a record."),
-                }
-            }
-        }
-        _ => refuse("/from".into(), "required", "Give a list of ids."),
-    }
-    match sent.remove("take") {
-        None => {}
-        Some(Value::Object(take)) => {
-            for (name, value) in take {
-                match id(&value) {
-                    Some(id) => merge.take.push((name, id)),
-                    None => {
-                        let place = FieldError::pointer_to(&name);
-                        let message = "Give the id of the record that has the value.";
-                        refuse(format!("/take{place}"), "invalid", message);
-                    }
-                }
-            }
-        }
-        Some(_) => refuse("/take".into(), "wrong_type", "Give fields with ids."),
-    }
-    match sent.remove("versions") {
-        None => {}
-        Some(Value::Object(versions)) => {
-            for (name, value) in versions {
-                let place = FieldError::pointer_to(&name);
-                let known = record_id(&name);
-                let known = merge.from.iter_mut().find(|(id, _)| Some(*id) == known);
-                match (known, value.as_i64()) {
-                    (Some((_, version)), Some(number)) => *version = Some(number),
-                    (None, _) => {
-                        let message = "Name the ids of from only.";
-                        refuse(format!("/versions{place}"), "unknown_reference", message);
-                    }
-                    (_, None) => {
-                        let message = "A version is a number.";
-                        refuse(format!("/versions{place}"), "wrong_type", message);
-                    }
-                }
-            }
-        }
-        Some(_) => refuse("/versions".into(), "wrong_type", "Give ids with versions."),
-    }
+    from(sent.remove("from"), &mut merge, &mut refused);
+    take(sent.remove("take"), &mut merge, &mut refused);
+    versions(sent.remove("versions"), &mut merge, &mut refused);
     if let Some(name) = sent.keys().next() {
-        let place = FieldError::pointer_to(name);
-        refuse(
-            place,
-            "unknown_field",
-            "A merge has from, take and versions only.",
-        );
+        let message = "A merge has from, take and versions only.";
+        refused.push(FieldError::new(name, "unknown_field", message));
     }
     match refused.is_empty() {
         true => Ok(merge),
         false => Err(Error::Invalid(refused).into()),
     }
+}
+
+/// The records that are merged into the one.
+fn from(sent: Option<Value>, merge: &mut Merge, refused: &mut Vec<FieldError>) {
+    let Some(Value::Array(ids)) = sent else {
+        refused.push(FieldError::new("from", "required", "Give a list of ids."));
+        return;
+    };
+    for (at, value) in ids.iter().enumerate() {
+        match id(value) {
+            Some(id) => merge.from.push((id, None)),
+            None => {
+                let message = "Give the id of a record.";
+                refused.push(FieldError::new(&at.to_string(), "invalid", message).under("/from"));
+            }
+        }
+    }
+}
+
+/// Whose values it takes, by fields.
+fn take(sent: Option<Value>, merge: &mut Merge, refused: &mut Vec<FieldError>) {
+    let take = match sent {
+        None => return,
+        Some(Value::Object(take)) => take,
+        Some(_) => {
+            refused.push(FieldError::new(
+                "take",
+                "wrong_type",
+                "Give fields with ids.",
+            ));
+            return;
+        }
+    };
+    for (name, value) in take {
+        match id(&value) {
+            Some(id) => merge.take.push((name, id)),
+            None => {
+                let message = "Give the id of the record that has the value.";
+                refused.push(FieldError::new(&name, "invalid", message).under("/take"));
+            }
+        }
+    }
+}
+
+/// The versions that the records must have, behind their ids.
+fn versions(sent: Option<Value>, merge: &mut Merge, refused: &mut Vec<FieldError>) {
+    let versions = match sent {
+        None => return,
+        Some(Value::Object(versions)) => versions,
+        Some(_) => {
+            let message = "Give ids with versions.";
+            refused.push(FieldError::new("versions", "wrong_type", message));
+            return;
+        }
+    };
+    for (name, value) in versions {
+        let known = record_id(&name);
+        let known = merge.from.iter_mut().find(|(id, _)| Some(*id) == known);
+        let (code, message) = match (known, value.as_i64()) {
+            (Some((_, version)), Some(number)) => {
+                *version = Some(number);
+                continue;
+            }
+            (None, _) => ("unknown_reference", "Name the ids of from only."),
+            (_, None) => ("wrong_type", "A version is a number."),
+        };
+        refused.push(FieldError::new(&name, code, message).under("/versions"));
+    }
+}
+
+fn id(value: &Value) -> Option<RecordId> {
+    value.as_str().and_then(record_id)
 }

@@ -288,40 +288,7 @@ impl Call {
             scope,
             module,
         };
-        match (request.method().clone(), target) {
-            (_, Target::Nothing) => Err(Error::NotFound.into()),
-            (_, Target::Trash) => handler.trash(&request).await,
-            (_, Target::Duplicates) => handler.duplicates(&request).await,
-            (_, Target::Act(named, act)) => handler.act(request, named, act).await,
-            (_, Target::Children(named, children)) => {
-                handler.children(&request, named, &children).await
-            }
-            (_, Target::Action(on, action)) => handler.run_action(request, on, action).await,
-            (_, Target::Aggregate) => handler.aggregate(&request).await,
-            (_, Target::Funnel) => handler.funnel(&request).await,
-            (_, Target::Nearest) => handler.nearest(request).await,
-            (_, Target::Import) => handler.import(request).await,
-            (_, Target::Export) => handler.export(&request).await,
-            (Method::GET, Target::Collection) => handler.list(&request).await,
-            (_, Target::Collection) => handler.create(request).await,
-            (_, Target::Query) => handler.query(request).await,
-            (_, Target::Upsert) => handler.upsert(request).await,
-            (_, Target::Batch) => handler.batch(request).await,
-            (_, Target::BulkUpdate) => handler.bulk_update(request).await,
-            (_, Target::BulkDelete) => handler.bulk_delete(request).await,
-            (Method::GET, Target::Record(named)) => {
-                let id = handler.id::<Read>(named).await?;
-                handler.get(&request, id).await
-            }
-            (Method::DELETE, Target::Record(named)) => {
-                let id = handler.id::<Delete>(named).await?;
-                handler.delete(request, id).await
-            }
-            (_, Target::Record(named)) => {
-                let id = handler.id::<Update>(named).await?;
-                handler.update(request, id).await
-            }
-        }
+        handler.serve(request, target).await
     }
 }
 
@@ -352,6 +319,44 @@ struct Handler<'a> {
 }
 
 impl Handler<'_> {
+    /// Has the target answer, which takes the request's method.
+    async fn serve(&self, request: Request, target: Target) -> Result<Response, Problem> {
+        match (request.method().clone(), target) {
+            (_, Target::Nothing) => Err(Error::NotFound.into()),
+            (_, Target::Trash) => self.trash(&request).await,
+            (_, Target::Duplicates) => self.duplicates(&request).await,
+            (_, Target::Act(named, act)) => self.act(request, named, act).await,
+            (_, Target::Children(named, children)) => {
+                self.children(&request, named, &children).await
+            }
+            (_, Target::Action(on, action)) => self.run_action(request, on, action).await,
+            (_, Target::Aggregate) => self.aggregate(&request).await,
+            (_, Target::Funnel) => self.funnel(&request).await,
+            (_, Target::Nearest) => self.nearest(request).await,
+            (_, Target::Import) => self.import(request).await,
+            (_, Target::Export) => self.export(&request).await,
+            (Method::GET, Target::Collection) => self.list(&request).await,
+            (_, Target::Collection) => self.create(request).await,
+            (_, Target::Query) => self.query(request).await,
+            (_, Target::Upsert) => self.upsert(request).await,
+            (_, Target::Batch) => self.batch(request).await,
+            (_, Target::BulkUpdate) => self.bulk_update(request).await,
+            (_, Target::BulkDelete) => self.bulk_delete(request).await,
+            (Method::GET, Target::Record(named)) => {
+                let id = self.id::<Read>(named).await?;
+                self.get(&request, id).await
+            }
+            (Method::DELETE, Target::Record(named)) => {
+                let id = self.id::<Delete>(named).await?;
+                self.delete(request, id).await
+            }
+            (_, Target::Record(named)) => {
+                let id = self.id::<Update>(named).await?;
+                self.update(request, id).await
+            }
+        }
+    }
+
     fn name(&self) -> &str {
         self.module.name().as_str()
     }
