@@ -122,25 +122,18 @@ impl Plugins {
             seed,
             now,
             fuel: None,
-            deadline: match input {
-                Input::Before(_) => Some(BEFORE),
-                Input::Action(_) => Some(ACTION),
-                _ => None,
-            },
+            deadline: deadline(&input),
             input,
             cancel: CancellationToken::new(),
             door: recorder.clone() as Arc<dyn Door>,
         };
         let stopped = || self.is_switched_off(&plugin).boxed();
-        let performed = self.host_run(plugin.tenant_id, lane, call, stopped);
-        let performed = performed.await;
+        let performed = self.host_run(plugin.tenant_id, lane, call, stopped).await;
         let refused = |performed: &Performed| performed.report.outcome == Outcome::Refused;
         if let Some(trial) = trial
             && performed.as_ref().map_or(true, refused)
-            && let Err(error) = self.untried(&plugin, trial).await
         {
-            let (plugin, error) = (plugin.id, &error as &dyn std::error::Error);
-            tracing::warn!(%plugin, error, "a plugin rests for longer than it should");
+            self.untried(&plugin, trial).await;
         }
         let mut performed = performed?;
         // It has run: what cannot be told of it now is no error any more.
@@ -224,5 +217,14 @@ impl Plugins {
         let enabled = self.enabled(plugin.tenant_id).await;
         // A database out of reach switches nothing off.
         enabled.is_ok_and(|enabled| !enabled.runs(plugin))
+    }
+}
+
+/// The most time for what somebody waits for; otherwise the host has its own.
+fn deadline(input: &Input) -> Option<Duration> {
+    match input {
+        Input::Before(_) => Some(BEFORE),
+        Input::Action(_) => Some(ACTION),
+        _ => None,
     }
 }

@@ -47,13 +47,16 @@ impl Plugins {
         )))
     }
 
-    /// Gives a trial back that never began.
+    /// Gives a trial back that never began; where that fails, the plugin rests until its next trial.
     pub(super) async fn untried(
         &self,
         plugin: &Plugin,
         (until, next): (DateTime<Utc>, DateTime<Utc>),
-    ) -> Result<()> {
-        self.move_rest(plugin, next, until).await.map(drop)
+    ) {
+        if let Err(error) = self.move_rest(plugin, next, until).await {
+            let (plugin, error) = (plugin.id, &error as &dyn std::error::Error);
+            tracing::warn!(%plugin, error, "a plugin rests for longer than it should");
+        }
     }
 
     /// Moves the end of a rest; answers whether it was still the one before.
