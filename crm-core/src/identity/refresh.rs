@@ -294,61 +294,70 @@ pub(super) enum Ended {
     OfProvider(TenantId, ProviderId, Option<UserId>),
 }
 
+impl Ended {
+    /// Ends those that have not ended before; answers their ids.
+    fn end_at(self, now: DateTime<Utc>, epoch: i64) -> Sql {
+        let update = |condition: &'static str| {
+            let mut sql = Sql::new(
+                "UPDATE refresh_families SET revoked_at = $1, changed = $2 WHERE revoked_at IS NULL AND ",
+            );
+            sql.push(condition);
+            sql.push(" RETURNING id");
+            sql.bind(now, ColumnType::Instant)
+                .bind(epoch, ColumnType::Int)
+        };
+        let statement = match self {
+            Self::One(id) => update("id = $3").bind(id, ColumnType::Uuid),
+            Self::OfUser(user, None) => update("user_id = $3").bind(user, ColumnType::Uuid),
+            Self::OfUser(user, Some(kept)) => update("user_id = $3 AND id <> $4")
+                .bind(user, ColumnType::Uuid)
+                .bind(kept, ColumnType::Uuid),
+            Self::OfMember(tenant, user, None) => {
+                update("(tenant_id = $3 OR roaming) AND user_id = $4")
+                    .bind(tenant, ColumnType::Uuid)
+                    .bind(user, ColumnType::Uuid)
+            }
+            Self::OfMember(tenant, user, Some(id)) => {
+                update("(tenant_id = $3 OR roaming) AND user_id = $4 AND id = $5")
+                    .bind(tenant, ColumnType::Uuid)
+                    .bind(user, ColumnType::Uuid)
+                    .bind(id, ColumnType::Uuid)
+            }
+            Self::InName(tenant, id) => {
+                update("tenant_id = $3 AND id = $4 AND impersonator_id IS NOT NULL")
+                    .bind(tenant, ColumnType::Uuid)
+                    .bind(id, ColumnType::Uuid)
+            }
+            Self::OfOperators(tenant) => update("tenant_id = $3 AND home_id = $4")
+                .bind(tenant, ColumnType::Uuid)
+                .bind(PLATFORM, ColumnType::Uuid),
+            Self::Unproven(tenant) => {
+                update("impersonator_id IS NULL AND tenant_id = $3 AND NOT two_factors")
+                    .bind(tenant, ColumnType::Uuid)
+            }
+            Self::EveryUnproven => update("impersonator_id IS NULL AND NOT two_factors"),
+            Self::OfProvider(tenant, provider, None) => {
+                update("tenant_id = $3 AND provider_id = $4")
+                    .bind(tenant, ColumnType::Uuid)
+                    .bind(provider, ColumnType::Uuid)
+            }
+            Self::OfProvider(tenant, provider, Some(user)) => {
+                update("tenant_id = $3 AND provider_id = $4 AND user_id = $5")
+                    .bind(tenant, ColumnType::Uuid)
+                    .bind(provider, ColumnType::Uuid)
+                    .bind(user, ColumnType::Uuid)
+            }
+        };
+        statement.returns(&[ColumnType::Uuid])
+    }
+}
+
 /// Ends sessions for ever; answers which, without those that had ended before. The caller forgets
 /// them in `live` after the commit.
 pub(super) async fn end(tx: &mut Tx<'_>, clock: &Clock, which: Ended) -> Result<Vec<FamilyId>> {
     let now = clock.now();
     let epoch = live::next_epoch(tx).await?;
-    let update = |condition: &'static str| {
-        let mut sql = Sql::new(
-            "UPDATE refresh_families SET revoked_at = $1, changed = $2 WHERE revoked_at IS NULL AND ",
-        );
-        sql.push(condition);
-        sql.push(" RETURNING id");
-        sql.bind(now, ColumnType::Instant)
-            .bind(epoch, ColumnType::Int)
-    };
-    let statement = match which {
-        Ended::One(id) => update("id = $3").bind(id, ColumnType::Uuid),
-        Ended::OfUser(user, None) => update("user_id = $3").bind(user, ColumnType::Uuid),
-        Ended::OfUser(user, Some(kept)) => update("user_id = $3 AND id <> $4")
-            .bind(user, ColumnType::Uuid)
-            .bind(kept, ColumnType::Uuid),
-        Ended::OfMember(tenant, user, None) => {
-            update("(tenant_id = $3 OR roaming) AND user_id = $4")
-                .bind(tenant, ColumnType::Uuid)
-                .bind(user, ColumnType::Uuid)
-        }
-        Ended::OfMember(tenant, user, Some(id)) => {
-            update("(tenant_id = $3 OR roaming) AND user_id = $4 AND id = $5")
-                .bind(tenant, ColumnType::Uuid)
-                .bind(user, ColumnType::Uuid)
-                .bind(id, ColumnType::Uuid)
-        }
-        Ended::InName(tenant, id) => {
-            update("tenant_id = $3 AND id = $4 AND impersonator_id IS NOT NULL")
-                .bind(tenant, ColumnType::Uuid)
-                .bind(id, ColumnType::Uuid)
-        }
-        Ended::OfOperators(tenant) => update("tenant_id = $3 AND home_id = $4")
-            .bind(tenant, ColumnType::Uuid)
-            .bind(PLATFORM, ColumnType::Uuid),
-        Ended::Unproven(tenant) => {
-            update("impersonator_id IS NULL AND tenant_id = $3 AND NOT two_factors")
-                .bind(tenant, ColumnType::Uuid)
-        }
-        Ended::EveryUnproven => update("impersonator_id IS NULL AND NOT two_factors"),
-        Ended::OfProvider(tenant, provider, None) => update("tenant_id = $3 AND provider_id = $4")
-            .bind(tenant, ColumnType::Uuid)
-            .bind(provider, ColumnType::Uuid),
-        Ended::OfProvider(tenant, provider, Some(user)) => {
-            update("tenant_id = $3 AND provider_id = $4 AND user_id = $5")
-                .bind(tenant, ColumnType::Uuid)
-                .bind(provider, ColumnType::Uuid)
-                .bind(user, ColumnType::Uuid)
-        }
-    };
-    let mut ended = tx.fetch_all(statement.returns(&[ColumnType::Uuid])).await?;
+    let mut ended = tx.fetch_all(which.end_at(now, epoch)).await?;
     // With them ends what was begun in them: acting in another's name, of whose end upkeep tells.
     let begun = Sql::new(
         "UPDATE refresh_families SET expires_at = $1, changed = $2 WHERE revoked_at IS NULL \
