@@ -217,6 +217,15 @@ async fn tell(
     journal::audit_by(tx, author, action, entity(), None, None).await
 }
 
+/// What the tenant is called; none when there is no such tenant.
+pub(crate) async fn name_of(tx: &mut Tx<'_>, tenant: TenantId) -> Result<Option<String>> {
+    let name = Sql::new("SELECT name FROM tenants WHERE id = $1")
+        .bind(tenant, ColumnType::Uuid)
+        .returns(&[ColumnType::Text]);
+    let row = tx.fetch_optional(name).await?;
+    row.map(|mut row| row.text()).transpose()
+}
+
 /// Writes a tenant with its built-in roles.
 pub(crate) async fn insert(
     tx: &mut Tx<'_>,

@@ -34,6 +34,7 @@ use crate::mail::{self, Letter, Link, MailKind};
 use crate::policy::{self, CompiledPolicy};
 use crate::role;
 use crate::scope::{Actor, Create, Delete, Permit, Read, RequestContext, Scope};
+use crate::tenant::name_of;
 
 /// The object of the permissions asked for here: who may add members may invite them.
 const OBJECT: &str = "members";
@@ -379,6 +380,21 @@ async fn invite(
     make_room(tx, tenant, scope.clock().now()).await?;
     pause(tx, tenant, &invitation).await?;
     let token = opaque::generate(scope.clock(), PREFIX);
+    store(tx, tenant, &invitation, &token).await?;
+    send(tx, core, &scope, &invitation, &token).await?;
+    let entity = (ENTITY, Some(invitation.id.to_string()));
+    let after = json!({ "email": invitation.email, "roles": invitation.roles });
+    journal::audit(tx, &scope, "invitations.create", entity, None, Some(after)).await?;
+    Ok(invitation)
+}
+
+/// Stores it in place of an earlier one to the same address.
+async fn store(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    invitation: &Invitation,
+    token: &SecretString,
+) -> Result<()> {
     let insert = Sql::new(
         "INSERT INTO invitations (tenant_id, id, email, name, roles, hash, invited_by, created_at, \
          expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
@@ -391,20 +407,24 @@ async fn invite(
     .bind(invitation.email.as_str(), ColumnType::Text)
     .bind(invitation.name.as_str(), ColumnType::Text)
     .bind(json!(invitation.roles), ColumnType::Json)
-    .bind(opaque::hash(&token), ColumnType::Bytes)
+    .bind(opaque::hash(token), ColumnType::Bytes)
     .bind(invitation.invited_by.as_str(), ColumnType::Text)
     .bind(invitation.created_at, ColumnType::Instant)
     .bind(invitation.expires_at, ColumnType::Instant);
-    tx.execute(insert).await?;
-    let name = Sql::new("SELECT name FROM tenants WHERE id = $1")
-        .bind(tenant, ColumnType::Uuid)
-        .returns(&[ColumnType::Text]);
-    let name: String = tx
-        .fetch_optional(name)
-        .await?
-        .ok_or(Error::NotFound)?
-        .text()?;
-    let by = inviter(tx, &scope).await?;
+    tx.execute(insert).await.map(drop)
+}
+
+/// Writes the letter that its link is in.
+async fn send(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    scope: &Scope,
+    invitation: &Invitation,
+    token: &SecretString,
+) -> Result<()> {
+    let tenant = scope.tenant();
+    let name = name_of(tx, tenant).await?.ok_or(Error::NotFound)?;
+    let by = inviter(tx, scope).await?;
     let letter = Letter {
         kind: MailKind::Invitation,
         to: &invitation.email,
@@ -412,15 +432,11 @@ async fn invite(
         tenant: Some(&name),
         by: by.as_deref(),
         link: Some(Link {
-            token: &token,
+            token,
             holds: "seven days",
         }),
     };
-    mail::enqueue_of(tx, core, tenant, letter, invitation.expires_at).await?;
-    let entity = (ENTITY, Some(invitation.id.to_string()));
-    let after = json!({ "email": invitation.email, "roles": invitation.roles });
-    journal::audit(tx, &scope, "invitations.create", entity, None, Some(after)).await?;
-    Ok(invitation)
+    mail::enqueue_of(tx, core, tenant, letter, invitation.expires_at).await
 }
 
 /// The name of the member who invites; none for a program, or an operator.
@@ -491,24 +507,7 @@ async fn accept(
     request: RequestContext,
 ) -> Result<Joined> {
     let now = core.clock.now();
-    let redeem = Sql::new(
-        "DELETE FROM invitations WHERE hash = $1 AND tenant_id = $2 AND expires_at > $3 \
-         RETURNING id, email, name, roles, invited_by, created_at, expires_at",
-    )
-    .bind(hash, ColumnType::Bytes)
-    .bind(tenant, ColumnType::Uuid)
-    .bind(now, ColumnType::Instant)
-    .returns(&[
-        ColumnType::Uuid,
-        ColumnType::Text,
-        ColumnType::Text,
-        ColumnType::Json,
-        ColumnType::Text,
-        ColumnType::Instant,
-        ColumnType::Instant,
-    ]);
-    let row = tx.fetch_optional(redeem).await?;
-    let invitation = read(row.ok_or_else(one_time::invalid)?)?;
+    let invitation = redeem(tx, tenant, hash, now).await?;
     let (user_id, password_score) = match account {
         Account::Known(user) => (user, None),
         Account::New(user, score) => {
@@ -521,14 +520,7 @@ async fn accept(
             (user.id, Some(score))
         }
     };
-    let verified = Sql::new(
-        "UPDATE users SET email_verified_at = $1 \
-         WHERE id = $2 AND email = $3 AND email_verified_at IS NULL",
-    )
-    .bind(now, ColumnType::Instant)
-    .bind(user_id, ColumnType::Uuid)
-    .bind(invitation.email.as_str(), ColumnType::Text);
-    tx.execute(verified).await?;
+    verify(tx, user_id, &invitation.email, now).await?;
     let roles = still_there(tx, tenant, &invitation.roles).await?;
     insert_membership(tx, (tenant, user_id), &roles, now).await?;
     let author = Author {
@@ -547,6 +539,38 @@ async fn accept(
         existed: password_score.is_none(),
         password_score,
     })
+}
+
+/// Takes the invitation of this token away.
+async fn redeem(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    hash: Vec<u8>,
+    now: DateTime<Utc>,
+) -> Result<Invitation> {
+    use ColumnType::{Bytes, Instant, Json, Text, Uuid};
+    let redeem = Sql::new(
+        "DELETE FROM invitations WHERE hash = $1 AND tenant_id = $2 AND expires_at > $3 \
+         RETURNING id, email, name, roles, invited_by, created_at, expires_at",
+    )
+    .bind(hash, Bytes)
+    .bind(tenant, Uuid)
+    .bind(now, Instant)
+    .returns(&[Uuid, Text, Text, Json, Text, Instant, Instant]);
+    let row = tx.fetch_optional(redeem).await?;
+    read(row.ok_or_else(one_time::invalid)?)
+}
+
+/// Takes the address as proven, as long as it is the user's.
+async fn verify(tx: &mut Tx<'_>, user: UserId, email: &str, now: DateTime<Utc>) -> Result<()> {
+    let verified = Sql::new(
+        "UPDATE users SET email_verified_at = $1 \
+         WHERE id = $2 AND email = $3 AND email_verified_at IS NULL",
+    )
+    .bind(now, ColumnType::Instant)
+    .bind(user, ColumnType::Uuid)
+    .bind(email, ColumnType::Text);
+    tx.execute(verified).await.map(drop)
 }
 
 /// The roles that have not been deleted since.

@@ -9,6 +9,7 @@ use crate::id::UserId;
 use crate::mail::{self, Letter, MailKind};
 use crate::policy::Subject;
 use crate::scope::{Action as _, Update};
+use crate::tenant::name_of;
 
 /// Most people who are told.
 const MOST: usize = 10;
@@ -76,12 +77,8 @@ pub(super) async fn tell(
     (kind, readers): (MailKind, Vec<Reader>),
 ) -> Result<()> {
     let tenant = plugin.tenant_id;
-    let name = Sql::new("SELECT name FROM tenants WHERE id = $1")
-        .bind(tenant, ColumnType::Uuid)
-        .returns(&[ColumnType::Text]);
-    let name: String = match tx.fetch_optional(name).await? {
-        Some(mut row) => row.text()?,
-        None => return Ok(()),
+    let Some(name) = name_of(tx, tenant).await? else {
+        return Ok(());
     };
     for reader in readers {
         let letter = Letter {
