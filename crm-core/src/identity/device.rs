@@ -18,9 +18,9 @@ use super::second_factor;
 use super::session;
 use super::step_up::check_recent;
 use crate::crm::Core;
-use crate::db::{ColumnType, Row, Sql};
+use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{FamilyId, UserId};
+use crate::id::{FamilyId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::platform::PLATFORM;
 use crate::policy::check_rank;
@@ -134,32 +134,12 @@ impl Sessions {
         let (core, code) = (self.core.clone(), code.map(str::to_owned));
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                let unknown =
-                    || Error::invalid("tenant", "unknown", "You are no member of such a tenant.");
                 let choices = session::choices_in(tx, user).await?;
-                let tenant = session::called(&choices, &name).ok_or_else(unknown)?;
-                let asks = Sql::new(
-                    "SELECT (t.requires_second_factor OR $3) AND NOT EXISTS (\
-                         SELECT 1 FROM refresh_families f WHERE f.id = $1 AND f.two_factors) \
-                     FROM tenants t WHERE t.id = $2",
-                )
-                .bind(id, ColumnType::Uuid)
-                .bind(tenant, ColumnType::Uuid)
-                .bind(core.identity.strict, ColumnType::Bool)
-                .returns(&[ColumnType::Bool]);
-                let asks = tx.fetch_optional(asks).await?;
-                match (asks.ok_or_else(unknown)?.bool()?, code) {
+                let tenant = session::called(&choices, &name).ok_or_else(no_member)?;
+                match (lacks_factor(tx, &core, id, tenant).await?, code) {
                     // A code is judged whether it is needed or not: what is sent is never ignored.
-                    (_, Some(code)) => {
-                        second_factor::spend(tx, &core, &of, user, &code).await?;
-                    }
-                    (true, None) => {
-                        return Err(Error::conflict(
-                            "second_factor_required",
-                            "this tenant asks for a second factor, and this login was made without \
-                             one: give a code of yours with the tenant's name, or log in to it",
-                        ));
-                    }
+                    (_, Some(code)) => second_factor::spend(tx, &core, &of, user, &code).await?,
+                    (true, None) => return Err(factor_required()),
                     (false, None) => {}
                 }
                 let family = refresh::switch(tx, id, tenant).await?;
@@ -174,9 +154,9 @@ impl Sessions {
         });
         let family = write.await?;
         self.core.identity.live.forget(id);
-        let (token, end) = self.core.identity.tokens.issue(&family)?;
-        let seconds = (end - self.core.clock.now()).num_seconds();
-        Ok((token, u64::try_from(seconds).unwrap_or(0)))
+        let tokens = &self.core.identity.tokens;
+        let (token, end) = tokens.issue(&family)?;
+        Ok((token, tokens.seconds_until(end)))
     }
 
     /// Ends one of the caller's own sessions.
@@ -403,7 +383,8 @@ impl Sessions {
 fn select() -> Sql {
     Sql::new(
         "SELECT f.id, t.id, t.name, f.roaming, f.created_at, f.last_used_at, f.expires_at, f.address, \
-         f.user_agent, f.impersonator_id, f.home_id FROM refresh_families f JOIN tenants t ON t.id = f.tenant_id \
+         f.user_agent, f.impersonator_id, f.home_id \
+         FROM refresh_families f JOIN tenants t ON t.id = f.tenant_id \
          WHERE f.revoked_at IS NULL AND f.expires_at > $1 AND f.last_used_at > $2 AND ",
     )
     .returns(&[
@@ -442,6 +423,38 @@ fn parse(mut row: Row, scope: &Scope) -> Result<OpenSession> {
             _ => None,
         },
     })
+}
+
+/// Whether a tenant asks for a second factor that the session did not begin with.
+async fn lacks_factor(
+    tx: &mut Tx<'_>,
+    core: &Core,
+    session: FamilyId,
+    tenant: TenantId,
+) -> Result<bool> {
+    let asks = Sql::new(
+        "SELECT (t.requires_second_factor OR $3) AND NOT EXISTS (\
+             SELECT 1 FROM refresh_families f WHERE f.id = $1 AND f.two_factors) \
+         FROM tenants t WHERE t.id = $2",
+    )
+    .bind(session, ColumnType::Uuid)
+    .bind(tenant, ColumnType::Uuid)
+    .bind(core.identity.strict, ColumnType::Bool)
+    .returns(&[ColumnType::Bool]);
+    let asks = tx.fetch_optional(asks).await?;
+    asks.ok_or_else(no_member)?.bool()
+}
+
+fn no_member() -> Error {
+    Error::invalid("tenant", "unknown", "You are no member of such a tenant.")
+}
+
+fn factor_required() -> Error {
+    Error::conflict(
+        "second_factor_required",
+        "this tenant asks for a second factor, and this login was made without one: give a code of \
+         yours with the tenant's name, or log in to it",
+    )
 }
 
 #[cfg(test)]

@@ -217,11 +217,10 @@ impl Impersonations {
         let (family, impersonation) = write.await?;
         let tokens = &self.core.identity.tokens;
         let (access_token, end) = tokens.issue_to(&family, Some(by.user))?;
-        let seconds = (end - self.core.clock.now()).num_seconds();
         Ok(Impersonated {
             impersonation,
             access_token,
-            expires_in: u64::try_from(seconds).unwrap_or(0),
+            expires_in: tokens.seconds_until(end),
         })
     }
 

@@ -248,11 +248,10 @@ impl Accounts {
     ) -> Result<Session> {
         let tokens = &self.core.identity.tokens;
         let (access_token, end) = tokens.issue(&family)?;
-        let seconds = (end - self.core.clock.now()).num_seconds();
         Ok(Session {
             access_token,
             refresh_token,
-            expires_in: u64::try_from(seconds).unwrap_or(0),
+            expires_in: tokens.seconds_until(end),
             user_id: family.user,
             tenant_id: family.tenant,
             password_score: None,
@@ -468,23 +467,14 @@ pub(super) async fn audit(
     action: &str,
     after: Option<serde_json::Value>,
 ) -> Result<()> {
-    let author = author(clock, family.tenant, family.user, request);
+    let author = Author {
+        clock,
+        tenant: family.tenant,
+        actor: Actor::User(family.user),
+        request,
+    };
     let entity = ("users", Some(family.user.to_string()));
     journal::audit_by(tx, author, action, entity, None, after).await
-}
-
-fn author<'a>(
-    clock: &'a Clock,
-    tenant: TenantId,
-    user: UserId,
-    request: &'a RequestContext,
-) -> Author<'a> {
-    Author {
-        clock,
-        tenant,
-        actor: Actor::User(user),
-        request,
-    }
 }
 
 pub(super) fn invalid_credentials() -> Error {

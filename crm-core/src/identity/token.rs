@@ -155,6 +155,12 @@ impl AccessTokens {
         json!({ "keys": keys.published(self.clock.now()) })
     }
 
+    /// How many seconds are left until then.
+    pub(super) fn seconds_until(&self, end: DateTime<Utc>) -> u64 {
+        let seconds = (end - self.clock.now()).num_seconds();
+        u64::try_from(seconds).unwrap_or(0)
+    }
+
     /// Issues a token of a session, which ends with the session at the latest; answers it with its
     /// end. That of a roaming session names no tenant, nor does that of an operator.
     ///
