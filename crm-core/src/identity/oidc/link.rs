@@ -1,8 +1,8 @@
 //! Which member a provider's subject is.
 //!
 //! Linking takes the member's password, in a session that began with it, or one of their passkeys:
-//! afterwards the provider opens the tenant for whoever it says is them. Unlinking ends the sessions that it opened, and the
-//! logins that wait for their second step.
+//! afterwards the provider opens the tenant for whoever it says is them. Unlinking ends the sessions
+//! that it opened, and the logins that wait for their second step.
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -69,9 +69,9 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant has no such provider, or it is off; [`Error::Invalid`] on
-    /// `password`, `passkey_token` or `credential`; [`Error::Conflict`] `bound_session`, `not_a_user`, `second_factor_required`,
-    /// `identity_taken` for an identity of another member's, `identity_exists` for a member who has
-    /// another one there; and those of [`provider_login`](Self::provider_login) about the proof.
+    /// `password`, `passkey_token` or `credential`; [`Error::Conflict`] `bound_session`, `not_a_user`,
+    /// `second_factor_required`, `identity_taken` for an identity of another member's,
+    /// `identity_exists` for a member who has another one there; and those of [`provider_login`](Self::provider_login) about the proof.
     pub async fn link_identity(
         &self,
         scope: &Scope,

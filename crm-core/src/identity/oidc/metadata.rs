@@ -2,8 +2,9 @@
 //!
 //! Both are fetched when they are needed, through the one [way out](crate::egress), and kept for an
 //! hour. One request at a time asks for those of a provider, eight for all of a tenant (and its names
-//! are looked up [two at a time](crate::egress)), and one that fails is not repeated for some seconds. A key that is not among those known makes them be fetched
-//! anew, at most once a minute, however many tokens name unknown keys.
+//! are looked up [two at a time](crate::egress)), and one that fails is not repeated for some seconds.
+//! A key that is not among those known makes them be fetched anew, at most once a minute, however many
+//! tokens name unknown keys.
 
 use std::sync::Arc;
 use std::time::Duration;
