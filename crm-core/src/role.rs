@@ -14,6 +14,7 @@ use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::id::RoleId;
 use crate::journal;
+use crate::module::Ident;
 use crate::policy::{self, Permission, PermissionInput};
 use crate::scope::{Create, Delete, Permit, Read, Scope, Update};
 use draft::Draft;
@@ -173,6 +174,25 @@ impl Roles {
             .write(tenant, move |tx| Box::pin(write.delete(tx, id)))
             .await
     }
+}
+
+/// Takes from all roles what they say of a module that ends with the transaction, which holds the lock
+/// on the tenant's policy. The audit log tells each of them as a change of the role.
+pub(crate) async fn forget_module(tx: &mut Tx<'_>, scope: &Scope, module: &Ident) -> Result<()> {
+    let write = Write(scope.clone());
+    let roles = rows::parse(tx.fetch_all(rows::select(scope.tenant(), None)).await?)?;
+    rows::delete_rules(tx, scope.tenant(), module).await?;
+    for old in roles {
+        let mut new = old.clone();
+        new.permissions
+            .retain(|permission| permission.module() != module.as_str());
+        if new != old {
+            write
+                .audit(tx, "roles.update", Some(&old), Some(&new))
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 /// The inside of a transaction that holds the lock on the tenant's policy.

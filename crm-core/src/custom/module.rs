@@ -21,6 +21,7 @@ use crate::error::{Error, FieldError, Result};
 use crate::id::TenantId;
 use crate::journal;
 use crate::module::{CompiledModule, FieldSpec, Ident, ModuleSpec};
+use crate::role;
 use crate::schema::DataLoss;
 use crate::scope::{Create, Delete, Permit, Scope};
 
@@ -73,7 +74,8 @@ impl CustomModules {
             .await
     }
 
-    /// Ends a module with its fields and records; answers how many records there were.
+    /// Ends a module with its fields and records, and what roles allow on it; answers how many records
+    /// there were.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant declared no such module; [`Error::Conflict`]
@@ -323,10 +325,10 @@ impl Write {
         for statement in [
             "DELETE FROM custom_fields WHERE tenant_id = $1 AND module = $2",
             "DELETE FROM custom_modules WHERE tenant_id = $1 AND name = $2",
-            "DELETE FROM policy_rules WHERE tenant_id = $1 AND module = $2",
         ] {
             tx.execute(self.bound(Sql::new(statement))).await?;
         }
+        role::forget_module(tx, &self.scope, self.name()).await?;
         let fields: Vec<&FieldSpec> = fields.iter().map(|field| &field.spec).collect();
         let before = json!({"fields": fields, "machines": machines});
         let after = json!({"destroyed_records": destroyed});

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
 use crate::id::{RoleId, TenantId};
+use crate::module::Ident;
 use crate::policy::{Permission, read_permission};
 
 /// The name of the built-in role whose last holder stays.
@@ -136,6 +137,14 @@ async fn insert_rules(tx: &mut Tx<'_>, tenant: TenantId, role: &Role, clock: &Cl
     }
     tx.execute(sql).await?;
     Ok(())
+}
+
+/// Deletes the rules of all roles about a module.
+pub(super) async fn delete_rules(tx: &mut Tx<'_>, tenant: TenantId, module: &Ident) -> Result<()> {
+    let delete = Sql::new("DELETE FROM policy_rules WHERE tenant_id = $1 AND module = $2")
+        .bind(tenant, ColumnType::Uuid)
+        .bind(module.as_str(), ColumnType::Text);
+    tx.execute(delete).await.map(drop)
 }
 
 /// Deletes a role with its rules, unless anything refers to it: the foreign keys know every use.

@@ -1,17 +1,20 @@
-//! API keys that name a module that is gone. Rules of roles are proven in `tests/records/custom_rules.rs`,
+//! API keys that name a module that is gone, and roles that lose what they said of it. Rules of roles are proven in `tests/records/custom_rules.rs`,
 //! grants of plugins in `plugin/tests/names.rs`.
 
 use serde_json::json;
 
+use crate::audit::AuditQuery;
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::id::{ApiKeyId, UserId};
 use crate::identity::{NewApiKey, NewServiceAccount};
 use crate::policy::fixture::{World, on_both_databases};
+use crate::role::NewRole;
 use crate::schema::DataLoss;
 
 on_both_databases! {
     a_name_that_a_good_key_still_has_is_no_new_modules
+    the_end_of_a_module_is_a_change_of_each_role_that_named_it
 }
 
 impl World {
@@ -114,4 +117,54 @@ async fn a_name_that_a_good_key_still_has_is_no_new_modules(world: World) {
     );
     world.revoke_key(porter).await;
     world.found_visits().await.unwrap();
+}
+
+async fn the_end_of_a_module_is_a_change_of_each_role_that_named_it(world: World) {
+    world.found_visits().await.unwrap();
+    let roles = world.crm.roles();
+    for (name, permissions) in [
+        ("porter", vec!["contacts.read".into(), "visits.*".into()]),
+        ("guide", vec!["visits.read".into()]),
+        ("clerk", vec!["records.read".into()]),
+    ] {
+        let role = NewRole {
+            name: name.to_owned(),
+            permissions,
+            ..NewRole::default()
+        };
+        let permit = world.permit(world.admin, "roles").await;
+        roles.create(&permit, role).await.unwrap();
+    }
+    let before = world.audit().await.len();
+    let permit = world.permit(world.admin, "modules").await;
+    let modules = world.crm.custom_modules();
+    let ending = modules.delete(&permit, "visits", DataLoss::Refused);
+    ending.await.unwrap();
+    let actions = world.audit().await.split_off(before);
+    assert_eq!(actions, ["roles.update", "roles.update", "modules.delete"]);
+
+    let query = AuditQuery {
+        action: Some("roles.update".to_owned()),
+        ..AuditQuery::default()
+    };
+    let permit = world.permit(world.admin, "audit").await;
+    let entries = world.crm.audit().list(&permit, &query).await.unwrap().data;
+    let told = entries.iter().map(|entry| {
+        let part = |of: &Option<serde_json::Value>, name: &str| of.as_ref().unwrap()[name].clone();
+        let lost = part(&entry.before, "permissions");
+        json!([
+            part(&entry.before, "name"),
+            lost,
+            part(&entry.after, "permissions")
+        ])
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort_by_key(ToString::to_string);
+    assert_eq!(
+        told,
+        [
+            json!(["guide", ["visits.read"], []]),
+            json!(["porter", ["contacts.read", "visits.*"], ["contacts.read"]]),
+        ]
+    );
 }
