@@ -215,6 +215,10 @@ impl Write {
             }
             Some(field) => {
                 check::returns(&field.spec, &spec)?;
+                // Nothing is kept of it, so that it may come back as another one under its name.
+                if field.spec.computed.is_some() && field.spec.computed != spec.computed {
+                    named::refuse_field(tx, &self.scope, self.name(), &spec.name).await?;
+                }
                 field.clone()
             }
             None => {
@@ -322,12 +326,17 @@ impl Write {
             return Ok(());
         }
         let in_use = fields.iter().filter(|field| field.removed_at.is_none());
-        let fields = in_use.map(|field| match field.spec.name == changed.name {
+        let before: Vec<_> = in_use.map(|field| field.spec.clone()).collect();
+        let after = before.iter().map(|field| match field.name == changed.name {
             true => changed.clone(),
-            false => field.spec.clone(),
+            false => field.clone(),
         });
+        let after = after.collect();
         let declared = self.declared(tx).await?;
-        machine::refuse_broken(&module::with(&declared, fields.collect()))
+        machine::refuse_broken(
+            &module::with(&declared, before),
+            &module::with(&declared, after),
+        )
     }
 
     async fn remove(self, tx: &mut Tx<'_>, name: String) -> Result<()> {

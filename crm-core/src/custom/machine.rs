@@ -55,16 +55,17 @@ pub(super) fn hold(spec: &ModuleSpec) -> Result<()> {
     }
 }
 
-/// Refuses a change of a field behind which a machine would break a rule.
-pub(super) fn refuse_broken(spec: &ModuleSpec) -> Result<()> {
-    let found = broken(spec)?;
-    let Some((problem, machine)) = found.iter().find_map(|one| Some((one, place(spec, one)?)))
-    else {
+/// Refuses a change of a field behind which a machine would break a rule that it keeps now.
+pub(super) fn refuse_broken(before: &ModuleSpec, after: &ModuleSpec) -> Result<()> {
+    let known = broken(before)?;
+    let found = broken(after)?.into_iter();
+    let mut new = found.filter(|one| !known.contains(one));
+    let Some((machine, problem)) = new.find_map(|one| Some((place(after, &one)?, one))) else {
         return Ok(());
     };
     let message = format!(
         "the state machine of {}.{} could not go on: {}; change the machine first",
-        spec.name, machine.field, problem.message
+        after.name, machine.field, problem.message
     );
     Err(Error::conflict("named_by_machine", message))
 }
@@ -114,5 +115,31 @@ pub(super) fn part(machine: &MachineSpec, field: &Ident) -> Option<&'static str>
         Some("open")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_answers_for_what_it_breaks_itself() {
+        let module = |values: &str| {
+            let text = format!(
+                "name = 'jobs'\nsingular = 'job'\n[[fields]]\nname = 'stage'\ntype = 'enum'\n\
+                 values = {values}\nrequired = true\n[[machines]]\nfield = 'stage'\n\
+                 back = 'anyone'\nedges = {{ open = ['shut'] }}\n"
+            );
+            ModuleSpec::from_toml(&text).unwrap()
+        };
+        let (whole, less) = (module("['open', 'shut']"), module("['open', 'ajar']"));
+        // Nobody goes back without an order: kept since before that was a rule.
+        assert!(!broken(&whole).unwrap().is_empty());
+        assert!(refuse_broken(&whole, &whole).is_ok());
+        let refused = refuse_broken(&whole, &less).unwrap_err();
+        assert!(
+            refused.to_string().contains("\"shut\" is not a value"),
+            "{refused}"
+        );
     }
 }

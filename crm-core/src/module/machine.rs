@@ -128,9 +128,19 @@ fn problems(spec: &ModuleSpec, earlier: &[MachineSpec], machine: &MachineSpec) -
         ("open", machine.open.iter().flatten().collect()),
     ];
     for (key, names) in used {
-        for name in names.into_iter().filter(|name| known(name).is_none()) {
-            let message = format!("`{name}` is not a declared field of {}", spec.name);
-            problems.push(FieldError::new(key, "unknown_field", message));
+        for name in names {
+            let (code, message) = match known(name) {
+                None => {
+                    let message = format!("`{name}` is not a declared field of {}", spec.name);
+                    ("unknown_field", message)
+                }
+                Some(field) if key != "open" && field.is_derived() => {
+                    let message = format!("`{name}` follows from other fields; name those");
+                    ("not_supported", message)
+                }
+                Some(_) => continue,
+            };
+            problems.push(FieldError::new(key, code, message));
         }
     }
     for need in needed {

@@ -295,7 +295,12 @@ impl FieldSpec {
 
     /// Whether clients cannot set the value.
     pub fn is_read_only(&self) -> bool {
-        self.read_only || self.serial || self.computed.is_some() || self.copied.is_some()
+        self.read_only || self.serial || self.is_derived()
+    }
+
+    /// Whether the value follows from other fields.
+    pub fn is_derived(&self) -> bool {
+        self.computed.is_some() || self.copied.is_some()
     }
 
     /// Whether records can be known by the value: it is unique, and clients give it.

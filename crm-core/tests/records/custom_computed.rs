@@ -13,6 +13,7 @@ use crm_core::transfer::Format;
 on_both_databases!(
     a_computed_field_of_a_tenants_own_is_told_when_a_record_is_read,
     rules_know_a_tenants_computed_fields,
+    a_name_that_a_role_lists_is_not_made_of_something_else,
     stored_fields_are_kept_exactly_beside_computed_ones,
     what_a_computed_field_is_made_of_stays_until_that_is_removed,
     nothing_is_kept_of_a_computed_field_that_is_removed_and_brought_back,
@@ -136,6 +137,29 @@ async fn rules_know_a_tenants_computed_fields(backend: Backend) -> anyhow::Resul
         !names.contains("full") && !names.contains("first"),
         "{seen}"
     );
+    Ok(())
+}
+
+async fn a_name_that_a_role_lists_is_not_made_of_something_else(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let (it, _) = open(backend).await?;
+    let listed = PermissionInput {
+        permission: "bare.read".to_owned(),
+        fields: Some(vec!["first".to_owned(), "full".to_owned()]),
+        ..PermissionInput::default()
+    };
+    it.role("reader", vec![listed]).await?;
+    it.remove(it.tenant, "bare", "full").await?;
+    for other in [
+        json!({"name": "full", "type": "text", "computed": "{rank}"}),
+        json!({"name": "full", "type": "text"}),
+    ] {
+        let taken = it.declare(it.tenant, "bare", other).await;
+        assert_eq!(code(taken), "still_named");
+    }
+    let same = json!({"name": "full", "type": "text", "computed": "{first} {anchor}"});
+    it.declare(it.tenant, "bare", same).await?;
     Ok(())
 }
 

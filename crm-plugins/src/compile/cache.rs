@@ -77,11 +77,7 @@ impl CodeCache {
         let name = self.name(component);
         let path = self.path(&name);
         let file = File::open(&path).ok()?;
-        let used = self.verified(&name, &file)?;
-        if now()
-            .duration_since(used)
-            .is_ok_and(|unused| unused > MOMENT)
-        {
+        if is_long_ago(self.verified(&name, &file)?) {
             self.touch(name, &file);
         }
         mapped(engine, &path)
@@ -135,10 +131,14 @@ impl CodeCache {
         is_same.then(|| meta.modified().ok())?
     }
 
-    /// Says that a verified file is used now, to whoever makes room, and remembers it.
+    /// Remembers a verified file, and says that it is used, to whoever makes room: not each time, or
+    /// other processes with this folder would have to read the file anew.
     fn touch(&self, name: String, file: &File) {
-        // A file that is not touched goes sooner, and is compiled anew.
-        let _ = file.set_modified(now());
+        let used = file.metadata().and_then(|meta| meta.modified());
+        if used.is_ok_and(is_long_ago) {
+            // A file that is not touched goes sooner, and is compiled anew.
+            let _ = file.set_modified(now());
+        }
         let Some(mark) = file.metadata().ok().as_ref().and_then(Mark::of) else {
             return;
         };
@@ -236,6 +236,12 @@ impl Mark {
     fn of(_: &Metadata) -> Option<Self> {
         None
     }
+}
+
+fn is_long_ago(used: SystemTime) -> bool {
+    now()
+        .duration_since(used)
+        .is_ok_and(|unused| unused > MOMENT)
 }
 
 #[expect(

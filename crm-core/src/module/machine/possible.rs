@@ -44,7 +44,7 @@ fn meets(field: &FieldSpec, by: &Comparisons, value: &Value) -> bool {
     // Of what the clock tells, nothing is known before it is asked.
     let (clock, _) = Clock::fixed(DateTime::UNIX_EPOCH, 0);
     by.iter().all(|(comparison, holds)| match comparison {
-        Comparison::Clock(..) => !value.is_null(),
+        Comparison::Clock(..) => !value.is_null() || !*holds,
         comparison => compare(value, comparison, field.folds(), &clock) == *holds,
     })
 }
@@ -132,6 +132,7 @@ mod tests {
             (&stage, json!({"nin": ["a", "b"]})),
             (&stage, json!({"eq": null})),
             (&day, json!({"lt": "today"})),
+            (&day, json!({"is_null": true, "ne": "today"})),
             (&day, json!({"eq": "2026-01-31", "lt": "today"})),
             (&text, json!({"contains": "a", "ne": "a"})),
         ] {

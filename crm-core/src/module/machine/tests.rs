@@ -219,6 +219,26 @@ fn a_machine_that_could_never_go_on_is_refused_by_its_place() {
 }
 
 #[test]
+fn a_state_neither_needs_nor_sets_what_follows_from_other_fields() {
+    let mut spec = ModuleSpec::from_toml(DEALS).unwrap();
+    let title = spec
+        .fields
+        .iter_mut()
+        .find(|field| field.name.as_str() == "title");
+    let title = title.unwrap();
+    title.copied = Some("company_id.name".to_owned());
+    let name = title.name.clone();
+    let machine = &mut spec.machines[0];
+    machine.needs = BTreeMap::from([("won".to_owned(), vec![name.clone().into()])]);
+    let set = BTreeMap::from([(name, json!("a"))]);
+    machine.sets = BTreeMap::from([("lost".to_owned(), set)]);
+    let found = check(&spec).into_iter();
+    let found: Vec<_> = found.map(|error| (error.pointer, error.code)).collect();
+    let place = |key: &str| (format!("/machines/0/{key}"), "not_supported");
+    assert_eq!(found, [place("needs"), place("sets")]);
+}
+
+#[test]
 fn toml_and_json_carry_the_same_machines_there_and_back() {
     let spec = ModuleSpec::from_toml(DEALS).unwrap();
     let json = serde_json::to_string(&spec).unwrap();
