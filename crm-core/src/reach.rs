@@ -1,5 +1,5 @@
-//! The rows that a permit covers. Owns the form in memory, as far as a record itself tells; groups and
-//! parents are known to the database only, see `db/record/reach.rs` for its form.
+//! The rows that a permit covers. Owns the form in memory, as far as a record itself tells; large groups
+//! and parents are known to the database only, see `db/record/reach.rs` for its form.
 
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub(crate) enum Reach {
 pub(crate) struct Limits {
     /// The acting user; nobody's rows are theirs who is none.
     pub(crate) user: Option<UserId>,
+    /// The user and those who share a group with them, where these are known and few.
+    pub(crate) team: Option<Arc<[UserId]>>,
     /// When it was asked: memberships of groups may end.
     pub(crate) now: DateTime<Utc>,
     /// The module, its parent's, and so on.
@@ -82,6 +84,10 @@ impl Reach {
         }
         Self::Some(Arc::new(Limits {
             user,
+            team: scope
+                .team()
+                .filter(|team| team.first() == user.as_ref())
+                .cloned(),
             now: scope.clock().now(),
             line: line(scope, module),
             rules: merged,
@@ -92,6 +98,7 @@ impl Reach {
     pub(crate) fn none(scope: &Scope) -> Self {
         Self::Some(Arc::new(Limits {
             user: None,
+            team: None,
             now: scope.clock().now(),
             line: Vec::new(),
             rules: Vec::new(),
@@ -105,6 +112,17 @@ impl Reach {
     /// Whether it is the rows of an owner and nothing else.
     pub(crate) fn is_simple(&self) -> bool {
         matches!(self, Self::All | Self::Own(_))
+    }
+
+    /// The owners whose rows these are, all of them, where that alone decides and they are few.
+    pub(crate) fn owners(&self) -> Option<&[UserId]> {
+        let Self::Some(limits) = self else {
+            return None;
+        };
+        match limits.rules.as_slice() {
+            [rule] if rule.is_of_team() => limits.team.as_deref(),
+            _ => None,
+        }
     }
 
     /// The rows of both.
@@ -231,12 +249,27 @@ impl Rule {
         }
     }
 
+    /// Whether the owner's sharing a group with the user is all that it asks.
+    fn is_of_team(&self) -> bool {
+        self.team && !self.own && !self.parent && self.filters.is_empty()
+    }
+
     fn covers(&self, limits: &Limits, record: &Record) -> Option<bool> {
         let owned = record.owner_id.is_some() && record.owner_id == limits.user;
         if self.own && !owned || !self.filters.iter().all(|filter| filter.matches(record)) {
             return Some(false);
         }
-        let told = owned || !(self.team || self.parent);
-        told.then_some(true)
+        if owned {
+            return Some(true);
+        }
+        if self.team {
+            let owner = record.owner_id;
+            let shares = |team: &[UserId]| owner.is_some_and(|owner| team.contains(&owner));
+            match limits.team.as_deref().map(shares) {
+                Some(true) => {}
+                told => return told,
+            }
+        }
+        (!self.parent).then_some(true)
     }
 }

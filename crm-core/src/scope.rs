@@ -313,6 +313,11 @@ impl Scope {
         self.0.actor.user().or_else(principal)
     }
 
+    /// The acting user and those who share a group with them, where a rule asks for it and they are few.
+    pub(crate) fn team(&self) -> Option<&Arc<[UserId]>> {
+        self.0.rights.team.as_ref()
+    }
+
     /// Whose act this scope's acts are or follow: a user's, with whoever acts in their name, or an API
     /// key's.
     pub(crate) fn principal(&self) -> Option<Principal> {

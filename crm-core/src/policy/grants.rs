@@ -127,6 +127,12 @@ impl Grants {
         self.set_some(some);
     }
 
+    /// Whether any rule asks who shares a group with the subject.
+    pub(crate) fn need_team(&self) -> bool {
+        let mut some = self.some.iter().flat_map(|some| some.iter());
+        some.any(|(_, rule)| rule.needs_team())
+    }
+
     /// Whether nothing is allowed.
     pub(crate) fn is_empty(&self) -> bool {
         self.own.is_empty() && self.some.is_none()

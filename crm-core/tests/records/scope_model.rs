@@ -122,7 +122,18 @@ async fn lists_and_single_records_agree_for_random_rules(backend: Backend) -> an
         it.group(&format!("group {n}"), &group, &attached).await?;
         model.groups.push((members, records));
     }
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(it.member("nothing").await?.1);
+    }
     for case in 0..24 {
+        if case == 12 {
+            // From here on teams are larger than what is known of them by heart.
+            for (n, (members, _)) in model.groups.iter().enumerate() {
+                let members: Vec<_> = members.iter().chain(&crowd).copied().collect();
+                it.group(&format!("crowd {n}"), &members, &[]).await?;
+            }
+        }
         let rules: Vec<(&str, bool)> = (0..=dice.below(3))
             .map(|_| {
                 (

@@ -8,11 +8,13 @@ use crm_core::group::{GroupMember, GroupRecord, NewGroup};
 use crm_core::policy::PermissionInput;
 use crm_core::record::{Aggregate, Function, Many, Metric};
 use crm_core::role::NewRole;
+use crm_core::value::Value;
 
 on_both_databases!(
     ag_84_a_chain_of_parents_is_covered_from_the_records_of_a_group_downwards,
     sa_16_a_record_is_mine_when_its_parent_is,
     a_team_is_who_shares_a_group_until_the_membership_ends,
+    pages_of_a_team_follow_each_other_however_large_it_is,
     a_condition_limits_every_read_and_write,
     what_is_written_stays_within_the_rows_that_may_be_written,
     conditions_on_the_values_of_one_field_reach_what_each_of_them_does,
@@ -268,10 +270,68 @@ async fn a_team_is_who_shares_a_group_until_the_membership_ends(
         (1, &["ann"]),
     ] {
         hand.advance(TimeDelta::seconds(more));
+        let ann = it.again(ann_id).await?;
         assert_eq!(it.titles(&ann, "leads").await?, seen, "{more} s later");
     }
+    let bob = it.again(bob_id).await?;
     assert_eq!(it.titles(&bob, "leads").await?, ["bob"]);
     assert_eq!(it.titles(&cid, "leads").await?, ["cid"]);
+    Ok(())
+}
+
+/// Two records of each of five users, one of the second in the trash, page by page for teams of two and
+/// of twenty.
+async fn pages_of_a_team_follow_each_other_however_large_it_is(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    it.role("team", vec!["leads.*:team".into()]).await?;
+    let mut users = Vec::new();
+    for _ in 0..20 {
+        users.push(it.member("team").await?.1);
+    }
+    let mut leads = Vec::new();
+    for n in 0..10 {
+        let lead = json!({"title": format!("{n}"), "owner_id": users[n % 5]});
+        leads.push(it.create(&it.operator(), "leads", lead).await?);
+    }
+    it.delete(&it.operator(), &leads[6]).await?;
+    for (size, expected) in [
+        (2, vec!["5", "1", "0"]),
+        (20, vec!["9", "8", "7", "5", "4", "3", "2", "1", "0"]),
+    ] {
+        it.group(&format!("{size}"), &users[..size], &[]).await?;
+        let ann = it.again(users[0]).await?;
+        for sort in ["-created_at", "created_at"] {
+            let mut expected = expected.clone();
+            if sort == "created_at" {
+                expected.reverse();
+            }
+            let module = ann.module("leads").context("declared")?;
+            let mut query = Query {
+                sort: Sort::parse_list(module, sort)
+                    .map_err(|error| Error::Invalid(vec![error]))?,
+                limit: 2,
+                ..Query::default()
+            };
+            let permit = ann.permit::<Read>("leads")?;
+            let mut seen = Vec::new();
+            loop {
+                let page = it.crm.records().list(&permit, &query).await?;
+                seen.extend(
+                    page.data
+                        .iter()
+                        .filter_map(|lead| lead.get("title").cloned()),
+                );
+                query.cursor = page.next_cursor;
+                if query.cursor.is_none() {
+                    break;
+                }
+            }
+            let expected: Vec<_> = expected.into_iter().map(Value::from).collect();
+            assert_eq!(seen, expected, "{size} members, {sort}");
+        }
+    }
     Ok(())
 }
 

@@ -118,6 +118,14 @@ impl Statements {
 
 /// The owner is the user, or shares a group with them.
 fn team(sql: &mut Sql, tenant: TenantId, limits: &Limits) {
+    if let Some(team) = &limits.team {
+        for (count, member) in team.iter().enumerate() {
+            sql.push(if count > 0 { ", " } else { "owner_id IN (" })
+                .arg(*member, ColumnType::Uuid);
+        }
+        sql.push(")");
+        return;
+    }
     sql.push("(owner_id = ")
         .arg(limits.user, ColumnType::Uuid)
         .push(
