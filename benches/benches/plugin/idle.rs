@@ -8,8 +8,9 @@ use crm_plugins::testing::append_section;
 use crm_plugins::{CacheFolder, Host, Limits};
 use tokio::sync::Semaphore;
 
+use crate::bare::Kept;
 use crate::door::Waiting;
-use crate::seen::{grown, memory, percentile, print, samples, shown};
+use crate::seen::{against, grown, memory, percentile, print, samples, shown};
 use crate::{Ready, worker};
 
 /// A host that keeps code in this folder.
@@ -35,10 +36,13 @@ pub(crate) async fn reloaded(language: &str, component: &[u8], target: &str) {
     let first = started.elapsed();
     let mut kept = samples(2_000, async || kept.succeed().await).await;
     let mut gone = samples(2_000, async || gone.succeed().await).await;
+    let alone = Kept::new(component);
+    let mut alone = samples(2_000, async || alone.load()).await;
     let [kept, gone] = [&mut kept, &mut gone].map(|times| percentile(times, 50));
+    let again = gone.saturating_sub(kept);
     let seen = format!(
-        "p50 {:.1?}, first of the process {first:.1?}",
-        gone.saturating_sub(kept)
+        "p50 {again:.1?}, first of the process {first:.1?}; {}",
+        against(&mut [again], &mut alone)
     );
     print(&format!("{language}: code loaded again"), &seen, target);
 }

@@ -1,6 +1,7 @@
 //! What plugins cost: a run (fresh instance, call, one read, one update, one log line, instance gone)
 //! in each language, a trigger without a plugin, plugins that are idle, live or reloaded, hostile ones,
-//! and what a hostile tenant does to another one. Each line names its target, where there is one.
+//! and what a hostile tenant does to another one. Each line names its target, where there is one; the
+//! time of a run is held against Wasmtime alone, too, which tells a slow machine from a slow host.
 //!
 //! The records behind the door are in memory, so that it is the host that is measured. Guests are
 //! compiled here where their compilers are installed. With `BENCH_PLUGINS=10000` so many plugins are
@@ -11,6 +12,7 @@
     reason = "a bench that cannot run has nobody to answer"
 )]
 
+mod bare;
 mod door;
 mod guest;
 mod hostile;
@@ -34,8 +36,9 @@ use futures::FutureExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use bare::Bare;
 use door::{CONTACT, OneContact};
-use seen::{print, samples, shown};
+use seen::{against, print, samples, shown};
 
 /// As in `crm`.
 #[global_allocator]
@@ -136,14 +139,21 @@ fn built(language: Language) -> Option<Vec<u8>> {
 
 async fn fresh(guests: &[(&str, Option<&Vec<u8>>, &str)]) {
     let host = Arc::new(Host::new(Limits::default(), worker()).unwrap());
+    let engine = bare::engine();
     for (name, component, target) in guests {
         let Some(component) = component else { continue };
         let ready = Ready::new(host.clone(), component).await;
         let report = ready.run().await;
         let (fuel, calls) = (report.usage.fuel, report.usage.host_calls);
         let mut times = samples(20_000, async || ready.succeed().await).await;
+        let alone = Bare::new(&engine, component);
+        let mut least = samples(20_000, async || alone.run().await).await;
         let what = format!("{name}: fresh instance and call");
-        let seen = format!("{}, {fuel} fuel, {calls} host calls", shown(&mut times));
+        let seen = format!(
+            "{}, {fuel} fuel, {calls} host calls; {}",
+            shown(&mut times),
+            against(&mut times, &mut least)
+        );
         print(&what, &seen, target);
     }
 }
@@ -168,16 +178,16 @@ fn main() {
     one.block_on(async {
         fresh(&[
             ("text format", Some(&text), ""),
-            ("Rust", rust.as_ref(), "p50 20 µs, p99 80 µs"),
+            ("Rust", rust.as_ref(), "1.5 times; p50 20 µs, p99 80 µs"),
             ("Rust, lead-scoring", scoring.as_ref(), ""),
-            ("JavaScript", script.as_ref(), "p50 150 µs"),
-            ("Python", python.as_ref(), "p50 2 ms"),
+            ("JavaScript", script.as_ref(), "1.5 times; p50 150 µs"),
+            ("Python", python.as_ref(), "1.8 times; p50 2 ms"),
         ])
         .await;
         trigger::without_plugin(&text).await;
-        idle::reloaded("Rust", small, "100 µs").await;
+        idle::reloaded("Rust", small, "2.5 times; 100 µs").await;
         if let Some(script) = &script {
-            idle::reloaded("JavaScript", script, "1 ms").await;
+            idle::reloaded("JavaScript", script, "3 times; 1 ms").await;
         }
         idle::idle(small).await;
         idle::live(small).await;

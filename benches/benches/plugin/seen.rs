@@ -36,6 +36,13 @@ pub(crate) fn shown(times: &mut [Duration]) -> String {
     format!("p50 {middle:.1?}, p99 {slow:.1?}")
 }
 
+/// How the middle of these compares with that of Wasmtime alone.
+pub(crate) fn against(times: &mut [Duration], alone: &mut [Duration]) -> String {
+    let [times, alone] = [times, alone].map(|times| percentile(times, 50));
+    let ratio = times.as_secs_f64() / alone.as_secs_f64();
+    format!("{ratio:.2} times Wasmtime alone ({alone:.1?})")
+}
+
 /// One line of the table.
 pub(crate) fn print(what: &str, seen: &str, target: &str) {
     let target = match target {
