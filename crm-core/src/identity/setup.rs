@@ -81,6 +81,7 @@ pub(super) async fn consume(tx: &mut Tx<'_>, clock: &Clock, token: &SecretString
 fn refused() -> Error {
     Error::unauthenticated(
         "setup_token_invalid",
-        "the setup token is unknown, used or expired; start the server again to get a new one",
+        "the setup token is unknown, used or expired; while there are no users, the server shows a new one \
+         when it starts",
     )
 }

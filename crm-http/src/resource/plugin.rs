@@ -235,7 +235,11 @@ impl<'a> ApiExtractor<'a> for Component {
         let exchange = Exchange::of(request)?;
         exchange.allow_upload();
         let limit = exchange.app.options.upload_limit;
-        json::require(request.headers(), is_component, "application/wasm")?;
+        json::require(
+            request.headers(),
+            is_component,
+            "application/wasm or application/octet-stream",
+        )?;
         Ok(Self(
             json::read_bytes(request.headers(), body.take()?, limit).await?,
         ))
