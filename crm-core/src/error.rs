@@ -50,6 +50,21 @@ impl FieldError {
     }
 }
 
+/// A limit of so many in a time, and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// What it is called.
+    pub name: &'static str,
+    /// How many it lets through in its window.
+    pub quota: u32,
+    /// The window, in seconds.
+    pub window: u32,
+    /// How many are left.
+    pub remaining: u32,
+    /// Seconds until all of them are back.
+    pub reset: u64,
+}
+
 /// What went wrong, as one of a closed set of kinds.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -106,6 +121,8 @@ pub enum Error {
     TooMany {
         /// How long to wait.
         retry_after: Duration,
+        /// The limit that refused; none for a wait that is no limit of so many in a time.
+        limit: Option<RateLimit>,
     },
     /// The input is larger than a stated limit.
     #[error("{message}")]
@@ -141,6 +158,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// A wait that is no limit of so many in a time.
+    pub(crate) fn too_soon(retry_after: Duration) -> Self {
+        Self::TooMany {
+            retry_after,
+            limit: None,
+        }
+    }
+
     /// A single refused field; an empty name stands for the whole input.
     pub fn invalid(field: &str, code: &'static str, message: impl Into<String>) -> Self {
         let mut refused = FieldError::new(field, code, message);
@@ -235,7 +260,7 @@ impl Error {
 }
 
 /// Whole seconds, rounded up: who waits them is let through.
-fn seconds(wait: Duration) -> u64 {
+pub(crate) fn seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 

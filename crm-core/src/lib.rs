@@ -56,7 +56,7 @@ pub use db::ddl::Step;
 pub use db::migrate::MigrationStatus;
 pub use db::{DatabaseOptions, Dialect, Durability};
 pub use dispatch::Subscriber;
-pub use error::{Error, FieldError, Refusal, Result};
+pub use error::{Error, FieldError, RateLimit, Refusal, Result};
 pub use module::Module;
 pub use record::Records;
 pub use registry::Registry;

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use crm_core::id::TenantId;
 use crm_core::module::CompiledModule;
-use crm_core::{Actor, Crm, Error, Scope};
+use crm_core::{Actor, Crm, Error, RateLimit, Scope};
 use futures::FutureExt as _;
 use poem::http::header::AUTHORIZATION;
 use poem::http::{Method, StatusCode};
 use poem::{Endpoint, Request, Response, Route};
 
 use crate::cors::Cors;
-use crate::guard::{Guard, Left, Outcome};
+use crate::guard::{self, Guard, Outcome};
 use crate::openapi::OpenApi;
 use crate::problem::Problem;
 use crate::proxy::TrustedProxies;
@@ -95,9 +95,7 @@ pub(crate) struct Exchange {
     /// Who asks, who acts in their name if somebody does, and in which tenant.
     caller: OnceLock<(Actor, Option<Actor>, TenantId)>,
     template: OnceLock<Template>,
-    left: OnceLock<Left>,
-    /// The limit that refused the request.
-    refused: OnceLock<Left>,
+    left: OnceLock<RateLimit>,
     /// How long it may take, where its operation says that this is longer than usual.
     longer: OnceLock<Duration>,
 }
@@ -132,7 +130,6 @@ impl Exchange {
             caller: OnceLock::new(),
             template: OnceLock::new(),
             left: OnceLock::new(),
-            refused: OnceLock::new(),
             longer: OnceLock::new(),
         })
     }
@@ -158,24 +155,19 @@ impl Exchange {
     /// # Errors
     /// [`Error::TooMany`] when nothing is left.
     pub(crate) fn pass(&self, (left, outcome): Outcome) -> Result<(), Error> {
+        outcome?;
         if let Some(left) = left {
-            // The first limit that a request meets is the one it is told of, or the one that refuses.
-            let told = match outcome {
-                Ok(()) => &self.left,
-                Err(_) => &self.refused,
-            };
-            let _ = told.set(left);
+            // The first limit that a request meets is the one it is told of.
+            let _ = self.left.set(left);
         }
-        outcome
+        Ok(())
     }
 
-    /// The limit that an answer of this status tells of. The library's own waits, of an account or of
-    /// registrations, are no limits of requests: they have `Retry-After` alone.
-    fn told(&self, status: StatusCode) -> Option<&Left> {
-        match status {
-            StatusCode::TOO_MANY_REQUESTS => self.refused.get(),
-            _ => self.left.get(),
-        }
+    /// The limit that an answer of this status tells of: a refusal brings the one that refused. The
+    /// waits of an account or of registrations are no limits: they have `Retry-After` alone.
+    fn told(&self, status: StatusCode) -> Option<&RateLimit> {
+        let refused = status == StatusCode::TOO_MANY_REQUESTS;
+        self.left.get().filter(|_| !refused)
     }
 
     /// Lets the request take as long as an upload may.
@@ -224,7 +216,7 @@ impl Endpoint for Edge {
         let headers = response.headers_mut();
         headers.insert(request_id::HEADER, request_id::header(&exchange.request_id));
         if let Some(left) = told {
-            left.apply(headers);
+            guard::tell(left, headers);
         }
         security_headers::apply(headers, self.app.options.hsts);
         if let Some(origin) = origin {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crm_core::id::TenantId;
-use crm_core::{Actor, Error, Scope};
+use crm_core::{Actor, Error, RateLimit, Scope};
 use governor::clock::Clock as _;
 use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
@@ -35,31 +35,20 @@ enum Key {
     Actor(TenantId, Actor),
 }
 
-/// What is left of a limit, for the headers of the answer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Left {
-    name: &'static str,
-    quota: u32,
-    remaining: u32,
-    /// Seconds until all of it is back.
-    reset: u64,
-}
-
-impl Left {
-    /// The headers of draft-ietf-httpapi-ratelimit-headers-10.
-    pub(crate) fn apply(self, headers: &mut HeaderMap) {
-        let Self {
-            name,
-            quota,
-            remaining,
-            reset,
-        } = self;
-        let policy = format!("\"{name}\";q={quota};w=60");
-        let state = format!("\"{name}\";r={remaining};t={reset}");
-        for (header, value) in [(POLICY, policy), (STATE, state)] {
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(header, value);
-            }
+/// Tells of a limit by the headers of draft-ietf-httpapi-ratelimit-headers-10.
+pub(crate) fn tell(limit: &RateLimit, headers: &mut HeaderMap) {
+    let RateLimit {
+        name,
+        quota,
+        window,
+        remaining,
+        reset,
+    } = limit;
+    let policy = format!("\"{name}\";q={quota};w={window}");
+    let state = format!("\"{name}\";r={remaining};t={reset}");
+    for (header, value) in [(POLICY, policy), (STATE, state)] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(header, value);
         }
     }
 }
@@ -83,7 +72,7 @@ impl Limit {
     }
 
     /// Counts a request; the error is how long to wait.
-    fn check(&self, key: Key) -> (Left, Result<(), Duration>) {
+    fn check(&self, key: Key) -> (RateLimit, Result<(), Duration>) {
         let make = || {
             let quota = Quota::per_minute(self.quota);
             let bucket = RateLimiter::direct_with_clock(quota, self.clock.clone());
@@ -96,9 +85,10 @@ impl Limit {
         };
         let quota = self.quota.get();
         let missing = u64::from(quota.saturating_sub(remaining));
-        let left = Left {
+        let left = RateLimit {
             name: self.name,
             quota,
+            window: 60,
             remaining,
             reset: (missing * 60).div_ceil(u64::from(quota)),
         };
@@ -140,7 +130,7 @@ impl Guard {
 }
 
 /// What is left, and whether the request may pass.
-pub(crate) type Outcome = (Option<Left>, Result<(), Error>);
+pub(crate) type Outcome = (Option<RateLimit>, Result<(), Error>);
 
 fn check(limit: Option<&Limit>, key: Option<Key>) -> Outcome {
     let (Some(limit), Some(key)) = (limit, key) else {
@@ -150,6 +140,7 @@ fn check(limit: Option<&Limit>, key: Option<Key>) -> Outcome {
     let refused = |wait: Duration| Error::TooMany {
         // Whole seconds, rounded up: who waits them is let through.
         retry_after: Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+        limit: Some(left),
     };
     (Some(left), outcome.map_err(refused))
 }
@@ -214,7 +205,7 @@ mod tests {
             outcome.unwrap();
         }
         let (state, refused) = guard.sign_in("192.0.2.1".parse().ok());
-        let Err(Error::TooMany { retry_after }) = refused else {
+        let Err(Error::TooMany { retry_after, .. }) = refused else {
             panic!("the sixth passed");
         };
         assert_eq!(retry_after, Duration::from_secs(12));

@@ -18,6 +18,8 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::guard;
+
 /// The media type of every error body.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -217,8 +219,15 @@ impl Problem {
             .header(CONTENT_TYPE, MEDIA_TYPE)
             // Text, numbers and lists only: serialising them cannot fail.
             .body(serde_json::to_vec(&body).unwrap_or_default());
+        let headers = response.headers_mut();
         if let Some((name, value)) = &self.0.header {
-            response.headers_mut().insert(name, value.clone());
+            headers.insert(name, value.clone());
+        }
+        if let Some(Error::TooMany {
+            limit: Some(limit), ..
+        }) = &self.0.source
+        {
+            guard::tell(limit, headers);
         }
         response
     }
@@ -320,7 +329,7 @@ impl From<Error> for Problem {
                     RefusalKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
                 }
             }
-            Error::TooMany { retry_after } => {
+            Error::TooMany { retry_after, .. } => {
                 let up = u64::from(retry_after.subsec_nanos() > 0);
                 let seconds = (retry_after.as_secs() + up).max(1);
                 header = Some((RETRY_AFTER, HeaderValue::from(seconds)));
@@ -464,6 +473,7 @@ mod tests {
             (
                 Error::TooMany {
                     retry_after: Duration::from_secs(7),
+                    limit: None,
                 },
                 429,
             ),
@@ -510,6 +520,7 @@ mod tests {
     fn waiting_times_are_told_in_seconds() {
         let error = Error::TooMany {
             retry_after: Duration::from_secs(7),
+            limit: None,
         };
         assert_eq!(
             Problem::from(error).response("r").header(RETRY_AFTER),

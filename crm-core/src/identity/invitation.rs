@@ -463,7 +463,7 @@ async fn pause(tx: &mut Tx<'_>, tenant: TenantId, invitation: &Invitation) -> Re
     let wait = row.instant::<DateTime<Utc>>()? + MAIL_PAUSE - invitation.created_at;
     match wait.to_std() {
         Ok(retry_after) if !retry_after.is_zero() && wait <= MAIL_PAUSE => {
-            Err(Error::TooMany { retry_after })
+            Err(Error::too_soon(retry_after))
         }
         _ => Ok(()),
     }

@@ -83,7 +83,7 @@ fn judge(row: Option<Row>, clock: &Clock) -> Result<()> {
     // A clock that was put back locks nobody for longer than a lock lasts.
     match wait.to_std() {
         Ok(retry_after) if !retry_after.is_zero() && wait <= LOCK => {
-            Err(Error::TooMany { retry_after })
+            Err(Error::too_soon(retry_after))
         }
         _ => Ok(()),
     }

@@ -350,7 +350,7 @@ async fn too_soon(tx: &mut Tx<'_>, address: &[u8], now: DateTime<Utc>) -> Result
         None => now,
     };
     let retry_after = (last + MAIL_PAUSE - now).to_std().unwrap_or_default();
-    Ok(Error::TooMany { retry_after })
+    Ok(Error::too_soon(retry_after))
 }
 
 async fn write_to(tx: &mut Tx<'_>, core: &Core, email: &str, token: &SecretString) -> Result<()> {

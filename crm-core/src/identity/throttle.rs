@@ -7,14 +7,16 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, RateLimit, Result, seconds};
 
-const WINDOW: TimeDelta = TimeDelta::seconds(60);
+const WINDOW_SECONDS: u32 = 60;
+const WINDOW: TimeDelta = TimeDelta::seconds(WINDOW_SECONDS as i64);
 /// Keys remembered; a key takes some 500 bytes.
 const MOST_KEYS: u64 = 20_000;
 
@@ -23,7 +25,7 @@ type Attempts = Arc<Mutex<VecDeque<DateTime<Utc>>>>;
 
 /// Counts attempts per address and e-mail.
 pub(super) struct Throttle {
-    limit: usize,
+    limit: u32,
     attempts: Cache<Key, Attempts>,
     clock: Clock,
 }
@@ -31,7 +33,6 @@ pub(super) struct Throttle {
 impl Throttle {
     /// At most `limit` attempts a minute; 0 switches the limit off.
     pub(super) fn new(limit: u32, clock: Clock) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Self {
             limit,
             attempts: Cache::new(MOST_KEYS),
@@ -55,19 +56,40 @@ impl Throttle {
         while attempts.front().is_some_and(|first| *first + WINDOW <= now) {
             attempts.pop_front();
         }
-        if let Some(first) = attempts.front().filter(|_| attempts.len() >= self.limit) {
-            let retry_after = (*first + WINDOW - now).to_std().unwrap_or_default();
-            return Err(Error::TooMany { retry_after });
+        let full = u32::try_from(attempts.len()).is_ok_and(|made| made >= self.limit);
+        match (attempts.front(), attempts.back()) {
+            (Some(first), Some(last)) if full => {
+                Err(self.refusal(until(*first, now), until(*last, now)))
+            }
+            _ => {
+                attempts.push_back(now);
+                Ok(())
+            }
         }
-        attempts.push_back(now);
-        Ok(())
     }
+
+    /// The refusal of an attempt, when the next is let through and all of them are.
+    fn refusal(&self, retry_after: Duration, reset: Duration) -> Error {
+        Error::TooMany {
+            retry_after,
+            limit: Some(RateLimit {
+                name: "login",
+                quota: self.limit,
+                window: WINDOW_SECONDS,
+                remaining: 0,
+                reset: seconds(reset),
+            }),
+        }
+    }
+}
+
+/// How long an attempt counts yet.
+fn until(attempt: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (attempt + WINDOW - now).to_std().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const ANN: &str = "ann@example.com";
@@ -81,10 +103,14 @@ mod tests {
             fixed.advance(TimeDelta::seconds(5));
         }
         for _ in 0..3 {
-            let Err(Error::TooMany { retry_after }) = throttle.attempt(None, ANN) else {
+            let Err(Error::TooMany { retry_after, limit }) = throttle.attempt(None, ANN) else {
                 panic!("the sixth attempt was let through");
             };
             assert_eq!(retry_after, Duration::from_secs(35));
+            let limit = limit.unwrap();
+            assert_eq!((limit.quota, limit.window), (5, 60));
+            // The last one was made five seconds ago.
+            assert_eq!((limit.remaining, limit.reset), (0, 55));
         }
         fixed.advance(TimeDelta::seconds(35));
         throttle.attempt(None, ANN).unwrap();

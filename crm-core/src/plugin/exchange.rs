@@ -312,7 +312,7 @@ impl From<&Error> for KeptError {
             }),
             Error::PreconditionFailed => Self::PreconditionFailed,
             Error::PreconditionRequired => Self::PreconditionRequired,
-            Error::TooMany { retry_after } => Self::TooMany(retry_after.as_secs()),
+            Error::TooMany { retry_after, .. } => Self::TooMany(retry_after.as_secs()),
             Error::LimitExceeded { code, message } => {
                 Self::LimitExceeded((*code).to_owned(), message.to_string())
             }
@@ -353,9 +353,7 @@ impl From<KeptError> for Error {
             }
             KeptError::PreconditionFailed => Self::PreconditionFailed,
             KeptError::PreconditionRequired => Self::PreconditionRequired,
-            KeptError::TooMany(seconds) => Self::TooMany {
-                retry_after: Duration::from_secs(seconds),
-            },
+            KeptError::TooMany(seconds) => Self::too_soon(Duration::from_secs(seconds)),
             KeptError::LimitExceeded(code, message) => Self::LimitExceeded {
                 code: code_of(&code),
                 message: message.into(),

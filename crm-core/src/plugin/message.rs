@@ -262,9 +262,7 @@ async fn refuse_too_many(tx: &mut Tx<'_>, tenant: TenantId, plugin: PluginId) ->
         None => (0, 0),
     };
     match all > MOST_WAITING || own > MOST_OF_PLUGIN {
-        true => Err(Error::TooMany {
-            retry_after: TRY_AGAIN,
-        }),
+        true => Err(Error::too_soon(TRY_AGAIN)),
         false => Ok(()),
     }
 }

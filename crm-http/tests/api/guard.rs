@@ -9,6 +9,7 @@ use crate::app::{App, Database, PASSWORD};
 crate::on_both_databases! {
     xc_15_sign_in_is_limited_by_address
     a_refusal_tells_of_the_limit_that_refused
+    xc_15_the_limit_of_logins_tells_of_itself_as_the_others_do
     xc_15_requests_are_limited_by_user_and_by_key
     xc_15_forwarded_addresses_count_only_behind_a_trusted_proxy
     bad_credentials_are_limited_by_address
@@ -59,6 +60,27 @@ async fn a_refusal_tells_of_the_limit_that_refused(database: Database) {
     assert_eq!(reply.problem(), (429, "rate_limited".into()));
     assert_eq!(reply.header("ratelimit-policy"), "\"requests\";q=1;w=60");
     assert_eq!(reply.header("ratelimit"), "\"requests\";r=0;t=60");
+    app.close().await;
+}
+
+async fn xc_15_the_limit_of_logins_tells_of_itself_as_the_others_do(database: Database) {
+    let app = App::with(database, |builder| builder.login_limit(2)).await;
+    let login = async || {
+        let body = json!({"email": "ada@acme.example", "password": "not the password"});
+        app.anonymous().post("/api/v1/auth/login", body).await
+    };
+    for _ in 0..2 {
+        let reply = login().await;
+        assert_eq!(reply.status, 401);
+        assert_eq!(reply.header("ratelimit-policy"), "\"sign-in\";q=300;w=60");
+        app.clock.advance(chrono::TimeDelta::seconds(10));
+    }
+    let refused = login().await;
+    assert_eq!(refused.problem(), (429, "rate_limited".into()));
+    assert_eq!(refused.header("ratelimit-policy"), "\"login\";q=2;w=60");
+    // The first attempt was 20 seconds ago, the last one ten.
+    assert_eq!(refused.header("retry-after"), "40");
+    assert_eq!(refused.header("ratelimit"), "\"login\";r=0;t=50");
     app.close().await;
 }
 

