@@ -105,7 +105,8 @@ impl Sessions {
     /// Moves the caller's session to another of their tenants: an access token for that one, and for
     /// how many seconds it holds. Those issued before hold no more, and the next refresh is about the
     /// new tenant. A code of the caller's second factor lets a session that began without one in to
-    /// tenants that ask for it, from now on; a wrong one is refused also where none is needed.
+    /// tenants that ask for it, from now on; a wrong one is refused also where none is needed, and counts
+    /// as one at a login does. An account that is locked after failures takes no code.
     ///
     /// # Errors
     /// [`Error::Conflict`] `no_session` for whoever has none, `bound_session` for a session that a
@@ -136,11 +137,14 @@ impl Sessions {
             Box::pin(async move {
                 let choices = session::choices_in(tx, user).await?;
                 let tenant = session::called(&choices, &name).ok_or_else(no_member)?;
-                match (lacks_factor(tx, &core, id, tenant).await?, code) {
-                    // A code is judged whether it is needed or not: what is sent is never ignored.
-                    (_, Some(code)) => second_factor::spend(tx, &core, &of, user, &code).await?,
-                    (true, None) => return Err(factor_required()),
-                    (false, None) => {}
+                // A code is judged whether it is needed or not: what is sent is never ignored.
+                if let Some(code) = code {
+                    let spent = second_factor::spend(tx, &core, &of, user, &code).await?;
+                    if let Err(wrong) = spent {
+                        return Ok(Err(wrong));
+                    }
+                } else if lacks_factor(tx, &core, id, tenant).await? {
+                    return Err(factor_required());
                 }
                 let family = refresh::switch(tx, id, tenant).await?;
                 let author = Author {
@@ -149,10 +153,10 @@ impl Sessions {
                 };
                 let entity = ("sessions", Some(id.to_string()));
                 journal::audit_by(tx, author, "auth.switch_tenant", entity, None, None).await?;
-                Ok(family)
+                Ok(Ok(family))
             })
         });
-        let family = write.await?;
+        let family = write.await??;
         self.core.identity.live.forget(id);
         let tokens = &self.core.identity.tokens;
         let (token, end) = tokens.issue(&family)?;

@@ -16,7 +16,7 @@ use super::account::{
     Accounts, Joined, UserRow, gather, insert_membership, insert_user, is_member,
 };
 use super::email::normalize_email;
-use super::lockout::{self, Failed};
+use super::lockout;
 use super::name::check_name;
 use super::one_time;
 use super::opaque;
@@ -226,9 +226,9 @@ impl Accounts {
             Some(owner) => {
                 self.limit("confirm", &owner.id.to_string(), &request)?;
                 lockout::check(&core.db, &core.clock, &owner.email).await?;
-                let verdict = passwords.verify(input.password, owner.hash).await?;
+                let verdict = passwords.verify(input.password, owner.hash.clone()).await?;
                 if verdict == Verdict::Wrong {
-                    self.note_wrong((owner.id, owner.email), request).await?;
+                    self.note_wrong(owner, request).await?;
                     return Err(invalid_credentials());
                 }
                 Account::Known(owner.id)
@@ -260,25 +260,10 @@ impl Accounts {
 
     /// Audits a wrong password of the account that an invitation's address has; it counts as one at a
     /// login does.
-    async fn note_wrong(
-        &self,
-        (user, email): (UserId, String),
-        request: RequestContext,
-    ) -> Result<()> {
+    async fn note_wrong(&self, owner: Owner, request: RequestContext) -> Result<()> {
         let clock = self.core.clock.clone();
         let write = self.core.db.write(move |tx| {
-            Box::pin(async move {
-                let failed = lockout::fail_in(tx, &clock, &email).await?;
-                let action = "auth.confirmation_failed";
-                own::audit_failure(tx, &clock, Some(user), &request, action).await?;
-                match failed {
-                    Failed::Noted => Ok(()),
-                    Failed::Locked => {
-                        let action = "auth.locked";
-                        own::audit_failure(tx, &clock, Some(user), &request, action).await
-                    }
-                }
-            })
+            Box::pin(async move { lockout::fail_owner(tx, &clock, &owner, &request).await })
         });
         write.await
     }

@@ -2,21 +2,22 @@
 //!
 //! Owns the table `login_failures`, by the hash of the address typed, whether or not it belongs to
 //! anybody: an unknown account does the same work, gets the same answers and is locked as a known
-//! one is. Only logging in is locked, and accepting an invitation with the account's password: sessions
-//! go on and are refreshed, so that nobody can lock an owner out of where they are. The table's size is
+//! one is. Only logging in is locked, accepting an invitation with the account's password, and showing a
+//! code of the second factor in a session, where a wrong one counts as well: sessions go on and are refreshed, so that nobody can lock an owner out of where they are. The table's size is
 //! bounded by what it costs to fail, a password hash each, and by forgetting failures after a day.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
 use super::Accounts;
+use super::own::{self, Owner};
 use crate::clock::Clock;
 use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::journal;
 use crate::policy::check_rank;
-use crate::scope::{Actor, Permit, Update};
+use crate::scope::{Actor, Permit, RequestContext, Update};
 
 /// Failures in a row that cost nothing but themselves.
 const FREE: i64 = 4;
@@ -103,6 +104,25 @@ pub(super) async fn fail_in(tx: &mut Tx<'_>, clock: &Clock, email: &str) -> Resu
         LOCKS.. => Failed::Locked,
         _ => Failed::Noted,
     })
+}
+
+/// Notes that the owner of an account failed to show again who they are, in a transaction that will
+/// commit, and tells their tenants: of the failure, and of the lock that it leads to.
+pub(super) async fn fail_owner(
+    tx: &mut Tx<'_>,
+    clock: &Clock,
+    owner: &Owner,
+    request: &RequestContext,
+) -> Result<()> {
+    let failed = fail_in(tx, clock, &owner.email).await?;
+    let action = "auth.confirmation_failed";
+    own::audit_failure(tx, clock, Some(owner.id), request, action).await?;
+    match failed {
+        Failed::Noted => Ok(()),
+        Failed::Locked => {
+            own::audit_failure(tx, clock, Some(owner.id), request, "auth.locked").await
+        }
+    }
 }
 
 async fn note(tx: &mut Tx<'_>, key: Vec<u8>, now: DateTime<Utc>) -> Result<i64> {

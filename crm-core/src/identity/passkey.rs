@@ -168,7 +168,11 @@ impl Accounts {
         let (core, scope) = (self.core.clone(), scope.clone());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                pass_second_factor(tx, &core, &scope, owner.id, proof.code.as_deref()).await?;
+                let code = proof.code.as_deref();
+                let passed = pass_second_factor(tx, &core, &scope, owner.id, code).await?;
+                if passed.is_err() {
+                    return Ok(passed);
+                }
                 let delete = Sql::new("DELETE FROM passkeys WHERE id = $1 AND user_id = $2")
                     .bind(id, ColumnType::Uuid)
                     .bind(owner.id, ColumnType::Uuid);
@@ -176,10 +180,11 @@ impl Accounts {
                     return Err(Error::NotFound);
                 }
                 let told = (MailKind::PasskeysChanged, "auth.passkey_removed");
-                own::tell(tx, &core, &owner, scope.request(), told).await
+                own::tell(tx, &core, &owner, scope.request(), told).await?;
+                Ok(passed)
             })
         });
-        write.await?;
+        write.await??;
         self.core.post.wake();
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::mail::MailKind;
 use crate::scope::{RequestContext, Scope};
-use codes::{factor, label, none, refuse_code, replace_codes, switch_on, use_totp};
+use codes::{factor, label, none, replace_codes, switch_on, use_totp, wrong_code};
 
 pub(super) use codes::{has_codes, spend};
 pub use login::LoginFinish;
@@ -74,7 +74,10 @@ impl Accounts {
                     return Err(exists());
                 }
                 if !use_totp(tx, &core, owner.id, &factor, &code).await? {
-                    return Err(refuse_code(&core, &scope, owner.id));
+                    // Of a device that opens nothing yet: nobody is locked by it.
+                    let action = "auth.confirmation_failed";
+                    own::audit(tx, &core.clock, owner.id, scope.request(), action).await?;
+                    return Ok(Err(wrong_code()));
                 }
                 switch_on(tx, &core, owner.id).await?;
                 if let Some(session) = scope.session() {
@@ -83,10 +86,10 @@ impl Accounts {
                 let codes = replace_codes(tx, &core, owner.id).await?;
                 let told = (MailKind::SecondFactorChanged, "auth.totp_enabled");
                 own::tell(tx, &core, &owner, scope.request(), told).await?;
-                Ok(codes)
+                Ok(Ok(codes))
             })
         });
-        let codes = write.await?;
+        let codes = write.await??;
         self.core.post.wake();
         Ok(codes)
     }
@@ -106,13 +109,16 @@ impl Accounts {
         let (core, scope, code) = (self.core.clone(), scope.clone(), code.to_owned());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                spend(tx, &core, &scope, owner.id, &code).await?;
+                if let Err(wrong) = spend(tx, &core, &scope, owner.id, &code).await? {
+                    return Ok(Err(wrong));
+                }
                 remove(tx, owner.id).await?;
                 let told = (MailKind::SecondFactorChanged, "auth.totp_disabled");
-                own::tell(tx, &core, &owner, scope.request(), told).await
+                own::tell(tx, &core, &owner, scope.request(), told).await?;
+                Ok(Ok(()))
             })
         });
-        write.await?;
+        write.await??;
         self.core.post.wake();
         Ok(())
     }
@@ -131,14 +137,16 @@ impl Accounts {
         let (core, scope, code) = (self.core.clone(), scope.clone(), code.to_owned());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                spend(tx, &core, &scope, owner.id, &code).await?;
+                if let Err(wrong) = spend(tx, &core, &scope, owner.id, &code).await? {
+                    return Ok(Err(wrong));
+                }
                 let codes = replace_codes(tx, &core, owner.id).await?;
                 let action = "auth.recovery_codes_renewed";
                 own::audit(tx, &core.clock, owner.id, scope.request(), action).await?;
-                Ok(codes)
+                Ok(Ok(codes))
             })
         });
-        write.await
+        write.await?
     }
 
     /// Takes a user's second factor away, passkeys too, for the operator alone: whoever has lost

@@ -52,19 +52,20 @@ impl Accounts {
 }
 
 /// Spends the code of a user whose time-based codes are on, and asks whoever has passkeys alone for a
-/// session that passed the second factor; asks nothing of others.
+/// session that passed the second factor; asks nothing of others. A wrong code is the inner error, of a
+/// transaction that commits.
 ///
 /// # Errors
-/// [`Error::Invalid`] on `code`; [`Error::Conflict`] `second_factor_required`.
+/// [`Error::Invalid`] on `code`; [`Error::Conflict`] `second_factor_required`; [`Error::TooMany`].
 pub(super) async fn pass_second_factor(
     tx: &mut Tx<'_>,
     core: &Core,
     scope: &Scope,
     user: UserId,
     code: Option<&str>,
-) -> Result<()> {
+) -> Result<Result<()>> {
     if !second_factor::has_codes(tx, user).await? {
-        return own::check_passed(tx, scope, user).await;
+        return own::check_passed(tx, scope, user).await.map(Ok);
     }
     match code {
         Some(code) => second_factor::spend(tx, core, scope, user, code).await,

@@ -147,7 +147,8 @@ impl Sessions {
     /// on. Where the tenant asks for a second factor and the session began without (409
     /// `second_factor_required`, or 403 for a roaming session that names the tenant), a code of it makes
     /// up for that, for as long as the session lasts. A code that is sent counts as an attempt and must
-    /// be right, whether it is needed or not. Permission: none.
+    /// be right, whether it is needed or not; a wrong one counts as a failed login of the account, which
+    /// takes no code (429) as long as these lock it. Permission: none.
     #[oai(path = "/auth/tenant", method = "post", operation_id = "switch_tenant")]
     async fn switch(
         &self,

@@ -19,6 +19,7 @@ crate::on_both_databases! {
     a_tenant_that_asks_for_a_second_factor_leaves_sessions_elsewhere_alone
     a_code_moves_a_session_to_a_tenant_that_asks_for_it
     a_wrong_code_moves_no_session_where_none_is_needed
+    asvs_6_3_1_wrong_codes_in_a_session_lock_the_account_and_leave_the_session
 }
 
 async fn what_a_tenant_settles_and_a_change_leaves_out_stays(database: Database) {
@@ -134,6 +135,47 @@ async fn a_wrong_code_moves_no_session_where_none_is_needed(database: Database) 
     let moved = moves(&moved, None).await.expect(200);
     let moved = app.with_token(moved["access_token"].as_str());
     there(&moved, &globex).await.expect(200);
+    app.close().await;
+}
+
+async fn asvs_6_3_1_wrong_codes_in_a_session_lock_the_account_and_leave_the_session(
+    database: Database,
+) {
+    let app = App::start(database).await;
+    let (ada, _) = roaming(&app).await;
+    let (device, recovery): (Device, _) = set_up(&app, &app.admin).await;
+    let moves = async |code: Option<&str>| {
+        let body = json!({"tenant": "globex", "code": code});
+        ada.post("/api/v1/auth/tenant", body).await
+    };
+    // A right code ends the failures in a row.
+    for _ in 0..4 {
+        assert_eq!(moves(Some("123 456")).await.status, 422);
+    }
+    moves(Some(&recovery[0])).await.expect(200);
+    for _ in 0..10 {
+        app.clock.advance(chrono::TimeDelta::seconds(20));
+        assert_eq!(moves(Some("123 456")).await.status, 422);
+    }
+    let locked = moves(Some(&device.code(&app))).await;
+    assert_eq!(locked.problem(), (429, "rate_limited".into()));
+    assert_eq!(locked.header("retry-after"), "900");
+    let login = async || {
+        let body = json!({"email": ADA, "password": PASSWORD});
+        app.anonymous().post("/api/v1/auth/login", body).await
+    };
+    assert_eq!(login().await.problem().0, 429, "as after wrong passwords");
+    // The session goes on, wherever no code is needed.
+    ada.get("/api/v1/auth/me").await.expect(200);
+    moves(None).await.expect(200);
+    for (action, entries) in [("confirmation_failed", 14), ("locked", 1)] {
+        let path = format!("/api/v1/audit?action=auth.{action}");
+        let told = app.admin.get(&path).await.expect(200);
+        assert_eq!(told["data"].as_array().unwrap().len(), entries, "{action}");
+    }
+    app.clock.advance(chrono::TimeDelta::minutes(15));
+    let waiting = login().await.problem();
+    assert_eq!(waiting, (401, "second_factor_required".into()));
     app.close().await;
 }
 

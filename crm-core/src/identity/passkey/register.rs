@@ -47,7 +47,10 @@ impl Accounts {
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let core = &accounts.core;
-                pass_second_factor(tx, core, &scope, owner.id, proof.code.as_deref()).await?;
+                let code = proof.code.as_deref();
+                if let Err(wrong) = pass_second_factor(tx, core, &scope, owner.id, code).await? {
+                    return Ok(Err(wrong));
+                }
                 check_room(tx, owner.id).await?;
                 let handle = handle(tx, core, owner.id).await?;
                 let known = credential_ids(tx, owner.id).await?;
@@ -64,10 +67,10 @@ impl Accounts {
                 let selection = &mut options["authenticatorSelection"];
                 selection["residentKey"] = "required".into();
                 selection["requireResidentKey"] = true.into();
-                Ok(PasskeyCeremony { token, options })
+                Ok(Ok(PasskeyCeremony { token, options }))
             })
         });
-        write.await
+        write.await?
     }
 
     /// Registers what the device made. A session that registers the first factor has passed it.

@@ -7,7 +7,8 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::UserId;
-use crate::identity::{opaque, own, passkey, session, totp};
+use crate::identity::own::Owner;
+use crate::identity::{lockout, opaque, passkey, session, totp};
 use crate::scope::Scope;
 
 /// Recovery codes that a user gets at a time.
@@ -47,25 +48,34 @@ pub(super) async fn passes(
     Ok(recovered.then_some("recovery_code"))
 }
 
-/// Spends a code of a user whose factor is on; the session has passed it from now on.
+/// Spends a code of a user whose factor is on; the session has passed it from now on. A wrong one, the
+/// inner error, counts as one at a login does: the transaction commits it.
+///
+/// # Errors
+/// [`Error::Conflict`] `no_second_factor`; [`Error::TooMany`] as long as the account is locked.
 pub(in crate::identity) async fn spend(
     tx: &mut Tx<'_>,
     core: &Core,
     scope: &Scope,
     user: UserId,
     code: &str,
-) -> Result<()> {
+) -> Result<Result<()>> {
     let factor = factor(tx, core, user).await?;
     if !factor.is_some_and(|factor| factor.confirmed) {
         return Err(none());
     }
+    let owner = tx.fetch_optional(Owner::by_id(user)).await?;
+    let owner = Owner::read(owner.ok_or(Error::NotFound)?)?;
+    lockout::check_in(tx, &core.clock, &owner.email).await?;
     if passes(tx, core, user, code).await?.is_none() {
-        return Err(refuse_code(core, scope, user));
+        lockout::fail_owner(tx, &core.clock, &owner, scope.request()).await?;
+        return Ok(Err(wrong_code()));
     }
-    match scope.session() {
-        Some(session) => session::note_two_factors(tx, session).await,
-        None => Ok(()),
+    lockout::clear(tx, &owner.email).await?;
+    if let Some(session) = scope.session() {
+        session::note_two_factors(tx, session).await?;
     }
+    Ok(Ok(()))
 }
 
 /// Whether the user's time-based codes are on.
@@ -177,22 +187,6 @@ fn grouped(text: &str) -> String {
 pub(super) fn none() -> Error {
     let message = "there is no second factor; set one up first";
     Error::conflict("no_second_factor", message)
-}
-
-/// The refusal of a wrong code in an open session, which undoes the transaction that it is answered in:
-/// the audit log is told of it by another one, behind that.
-pub(super) fn refuse_code(core: &Core, scope: &Scope, user: UserId) -> Error {
-    let (db, clock, scope) = (core.db.clone(), core.clock.clone(), scope.clone());
-    core.identity.afterwards(async move {
-        let write = db.write(move |tx| {
-            Box::pin(async move {
-                let action = "auth.confirmation_failed";
-                own::audit_failure(tx, &clock, Some(user), scope.request(), action).await
-            })
-        });
-        write.await
-    });
-    wrong_code()
 }
 
 pub(super) fn wrong_code() -> Error {
