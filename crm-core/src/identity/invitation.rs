@@ -20,7 +20,7 @@ use super::lockout;
 use super::name::check_name;
 use super::one_time;
 use super::opaque;
-use super::own::{self, Owner};
+use super::own::Owner;
 use super::password::Verdict;
 use super::reset::MAIL_PAUSE;
 use super::session::invalid_credentials;

@@ -2,9 +2,10 @@
 //!
 //! Owns the table `login_failures`, by the hash of the address typed, whether or not it belongs to
 //! anybody: an unknown account does the same work, gets the same answers and is locked as a known
-//! one is. Only logging in is locked, accepting an invitation with the account's password, and showing a
-//! code of the second factor in a session, where a wrong one counts as well: sessions go on and are refreshed, so that nobody can lock an owner out of where they are. The table's size is
-//! bounded by what it costs to fail, a password hash each, and by forgetting failures after a day.
+//! one is. What is locked is logging in, accepting an invitation with the account's password, and giving
+//! a code of the second factor in a session, whose wrong ones count as well: sessions go on and are
+//! refreshed, so that nobody can lock an owner out of where they are. The table's size is bounded by what
+//! it costs to fail, a password hash or a turn of a session, and by forgetting failures after a day.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};

@@ -143,7 +143,7 @@ async fn sa_41_the_sixth_registration_of_a_minute_waits(database: Database) {
     let sixth = register(&app, EVE).await;
     assert_eq!(sixth.problem(), (429, "rate_limited".into()));
     assert_eq!(sixth.header("retry-after"), "60");
-    // Of the limit of sign-ins there is much left: it is not what refused.
+    // Of the limit of sign-ins there is much left: it is the other one that refused.
     assert_eq!(sixth.header("ratelimit"), "\"login\";r=0;t=60");
     assert_eq!(sixth.header("ratelimit-policy"), "\"login\";q=5;w=60");
     app.close().await;
