@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
@@ -232,6 +233,16 @@ impl Builder {
     /// How many logins a minute an address may try for one e-mail; 5 unless set, 0 for no limit.
     pub fn login_limit(mut self, attempts: u32) -> Self {
         self.identity.login_limit = attempts;
+        self
+    }
+
+    /// How long a login with a wrong password takes at least; 300 ms unless set.
+    ///
+    /// It is answered no sooner, so that its time tells neither whether there is such an account nor how
+    /// its password is stored: whoever [imports](crate::identity::ImportedUser) hashes that take longer to
+    /// check sets more than they take.
+    pub fn failed_login_time(mut self, time: Duration) -> Self {
+        self.identity.failed_login_time = time;
         self
     }
 

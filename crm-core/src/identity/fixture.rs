@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta};
@@ -113,6 +114,7 @@ impl World {
             .secret("0123456789abcdef0123456789abcdef".into())
             .clock(clock)
             .password_cost(cost)
+            .failed_login_time(Duration::ZERO)
     }
 
     /// Another process on the same database, with the same clock; the first one is not told.

@@ -47,6 +47,7 @@ mod totp;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use moka::sync::Cache;
@@ -115,6 +116,9 @@ pub(crate) use token::invalid as token_invalid;
 const INSTALLATION: TenantId = crate::platform::PLATFORM;
 /// What devices show people as the place that a factor is for, unless it has another name.
 const APPLICATION: &str = "CRM";
+/// How long a login that fails takes at least, unless it is set: more than checking the slowest of the
+/// usual hashes, bcrypt of cost 12.
+const FAILED_LOGIN_TIME: Duration = Duration::from_millis(300);
 /// Keys whose latest use is remembered.
 const MOST_KEY_USES: u64 = 100_000;
 
@@ -126,6 +130,7 @@ pub(crate) struct IdentityOptions {
     pub(crate) session_lifetime: TimeDelta,
     pub(crate) session_idle: TimeDelta,
     pub(crate) login_limit: u32,
+    pub(crate) failed_login_time: Duration,
     pub(crate) password_policy: PasswordPolicy,
     pub(crate) impersonation_lifetime: TimeDelta,
     pub(crate) registration: RegistrationPolicy,
@@ -142,6 +147,7 @@ impl Default for IdentityOptions {
             session_lifetime: REFRESH_LIFETIME,
             session_idle: IDLE_LIFETIME,
             login_limit: 5,
+            failed_login_time: FAILED_LOGIN_TIME,
             password_policy: PasswordPolicy::default(),
             impersonation_lifetime: IMPERSONATION_LIFETIME,
             registration: RegistrationPolicy::Closed,
@@ -171,6 +177,7 @@ pub(crate) struct Identity {
     live: LiveSessions,
     refreshing: Refreshing,
     throttle: Throttle,
+    failed_login_time: Duration,
     /// Whom passkeys are made for, where the operator said.
     #[cfg(feature = "passkeys")]
     party: Option<passkey::Party>,
@@ -217,6 +224,7 @@ impl Identity {
             federation: Federation::new(&keys, clock),
             tokens: AccessTokens::new(keys, options.access_lifetime, clock.clone())?,
             throttle: Throttle::new(options.login_limit, clock.clone()),
+            failed_login_time: options.failed_login_time,
             #[cfg(feature = "passkeys")]
             party: options
                 .relying_party

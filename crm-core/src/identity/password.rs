@@ -6,7 +6,7 @@
 //!
 //! A bcrypt hash that an operator imported verifies too, against the bytes as given, and is replaced at
 //! that login, unless the password is longer than bcrypt looks. Until then its owner's logins take as
-//! long as its cost says.
+//! long as its cost says; of those that fail, nobody sees how long (see `session`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 
 use super::account::{Accounts, UserRow, gather, vouched};
 use super::address::normalize_username;
@@ -169,7 +170,8 @@ impl Accounts {
     /// Opens a session for whoever knows the password.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] `invalid_credentials`, whatever of the two was wrong;
+    /// [`Error::Unauthenticated`] `invalid_credentials`, whatever of the two was wrong, and not before
+    /// [`Builder::failed_login_time`](crate::Builder::failed_login_time) has passed;
     /// [`Error::TooMany`] after too many attempts, or so soon after failed ones that the account is
     /// locked, known or not; [`Error::Invalid`] on `tenant`, listing the
     /// user's own tenants, when the password was right and the tenant is missing or not one of
@@ -179,6 +181,16 @@ impl Accounts {
     /// [`Error::Refused`] `password_change_required` when the password was right and somebody else set
     /// it, where the application authenticates strictly, and [`Error::Invalid`] on `new_password`.
     pub async fn login(&self, input: Login, request: RequestContext) -> Result<Session> {
+        let begun = Instant::now();
+        let entered = self.enter(input, request).await;
+        // Neither the kind of a stored hash nor its absence shows by the time of a refusal.
+        if let Err(Error::Unauthenticated { .. }) = &entered {
+            sleep_until(begun + self.core.identity.failed_login_time).await;
+        }
+        entered
+    }
+
+    async fn enter(&self, input: Login, request: RequestContext) -> Result<Session> {
         let (user, verdict) = self.recognize(&input, &request).await?;
         let whose = (user.id, user.email.as_str());
         let given = user.given_at.is_some();

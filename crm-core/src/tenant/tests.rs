@@ -101,6 +101,7 @@ async fn node(backend: &Backend) -> anyhow::Result<(Crm, Arc<Fixed>)> {
         .clock(clock)
         .password_cost(PasswordCost::LOWEST)
         .login_limit(0)
+        .failed_login_time(std::time::Duration::ZERO)
         .modules(default_modules())
         .modules([ModuleSpec::from_toml(NODES)?, ModuleSpec::from_toml(KNOTS)?])
         .job(Arc::new(Nap))

@@ -80,6 +80,7 @@ impl App {
             .clock(clock)
             .password_cost(PasswordCost::LOWEST)
             .login_limit(1_000)
+            .failed_login_time(std::time::Duration::ZERO)
             .modules(default_modules())
             .plugins(plugin_host());
         let crm = more(builder).build().await.unwrap();

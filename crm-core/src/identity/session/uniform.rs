@@ -1,14 +1,18 @@
 //! Known and unknown accounts make this process do the same work.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::*;
+use crate::identity::IdentityOptions;
 use crate::identity::fixture::*;
 use crate::on_both_databases;
 use crate::testing::Backend;
 
 on_both_databases!(
     asvs_6_3_8_a_login_hashes_once_whoever_is_asked_for,
+    asvs_6_3_8_a_failed_login_takes_its_time_whoever_is_asked_for,
     asvs_6_3_8_a_forgotten_password_hashes_nothing_whoever_is_asked_for,
     a_token_that_opens_nothing_makes_nobody_hash,
 );
@@ -75,6 +79,32 @@ async fn asvs_6_3_8_a_login_hashes_once_whoever_is_asked_for(backend: Backend) -
         let refused = world.accounts().login(login_of(email), request()).await;
         assert_eq!(code(refused), "rate_limited", "{email}");
         assert_eq!(passwords.hashes(), before, "{email}");
+    }
+    Ok(())
+}
+
+async fn asvs_6_3_8_a_failed_login_takes_its_time_whoever_is_asked_for(
+    backend: Backend,
+) -> Result<()> {
+    const TIME: Duration = Duration::from_millis(300);
+    assert_eq!(IdentityOptions::default().failed_login_time, TIME);
+    let world = World::with(backend, |builder| builder.failed_login_time(TIME)).await?;
+    let input = registration(world.setup().await?);
+    let ann = world.accounts().register(input, request()).await?;
+    let old = "old@example.com";
+    world.member(ann.tenant_id, old, &["viewer"]).await?;
+    let hash = bcrypt::hash_with_salt(PASSWORD, 4, [7; 16]).map_err(anyhow::Error::msg)?;
+    let hash = hash.format_for_version(bcrypt::Version::TwoB);
+    let import = Sql::new("UPDATE users SET password_hash = $1 WHERE email = $2")
+        .bind(hash, ColumnType::Text)
+        .bind(old, ColumnType::Text);
+    world.execute(import).await?;
+    let accounts = world.accounts();
+    for email in [ANN, old, "nobody@example.com"] {
+        let begun = Instant::now();
+        let refused = accounts.login(login_of_wrong(email), request()).await;
+        assert_eq!(code(refused), "invalid_credentials", "{email}");
+        assert!(begun.elapsed() >= TIME, "{email}");
     }
     Ok(())
 }
