@@ -193,14 +193,19 @@ impl Problem {
 
     /// The answer, naming the request.
     pub(crate) fn response(&self, request_id: &str) -> Response {
-        let second_factor = match &self.0.source {
-            Some(Error::SecondFactor {
-                token,
-                enrolled,
-                passkey,
-            }) => Some((token.expose_secret(), *enrolled, *passkey)),
-            _ => None,
-        };
+        let (mut mfa_token, mut mfa_enrolled, mut mfa_passkey) = (None, None, None);
+        let mut score = None;
+        if let Some(Error::SecondFactor {
+            token,
+            enrolled,
+            passkey,
+            password_score,
+        }) = &self.0.source
+        {
+            mfa_token = Some(token.expose_secret());
+            (mfa_enrolled, mfa_passkey) = (Some(*enrolled), Some(*passkey));
+            score = *password_score;
+        }
         let body = Body {
             kind: "about:blank",
             title: self.0.status.canonical_reason().unwrap_or("Error"),
@@ -210,9 +215,10 @@ impl Problem {
             request_id,
             errors: self.0.errors.iter().map(Field::from).collect(),
             run_id: self.0.run,
-            mfa_token: second_factor.map(|(token, ..)| token),
-            mfa_enrolled: second_factor.map(|(_, enrolled, _)| enrolled),
-            mfa_passkey: second_factor.map(|(.., passkey)| passkey),
+            mfa_token,
+            mfa_enrolled,
+            mfa_passkey,
+            password_score: score,
         };
         let mut response = Response::builder()
             .status(self.0.status)
@@ -252,6 +258,8 @@ struct Body<'a> {
     mfa_enrolled: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mfa_passkey: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_score: Option<u8>,
 }
 
 #[derive(Serialize)]

@@ -31,7 +31,7 @@ impl Accounts {
         self.core.identity.strict && late
     }
 
-    /// The hash of the password that a login brings in place of one that somebody else set; none where
+    /// Strength and hash of the password that a login brings in place of one that somebody else set; none where
     /// the one that it was made with is the user's own, or the application is not strict about that.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Accounts {
         given: bool,
         current: &SecretString,
         new: Option<SecretString>,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<(u8, String)>> {
         let due = given && self.core.identity.strict;
         if due || new.is_some() {
             // Failures that were judged at the same time count against what is told here.
@@ -64,8 +64,7 @@ impl Accounts {
         }
         let row = self.core.db.fetch_optional(Owner::by_id(user)).await?;
         let owner = Owner::read(row.ok_or_else(password_change_required)?)?;
-        let (_, hash) = self.new_hash(&owner, "new_password", new).await?;
-        Ok(Some(hash))
+        self.new_hash(&owner, "new_password", new).await.map(Some)
     }
 }
 

@@ -29,7 +29,7 @@ use codes::{factor, label, none, replace_codes, switch_on, use_totp, wrong_code}
 pub(super) use codes::{has_codes, spend};
 pub use login::LoginFinish;
 pub(crate) use login::forget_late_logins;
-pub(super) use login::{Reach, challenge, challenge_by};
+pub(super) use login::{Reach, challenge, challenge_by, scored};
 #[cfg(feature = "passkeys")]
 pub(super) use login::{Step, try_step, unknown_challenge};
 pub(crate) use requirement::end_unproven;

@@ -22,7 +22,7 @@ use super::lockout::{self, Failed};
 use super::name::check_name;
 use super::password::Verdict;
 use super::refresh::{self, Device, Family};
-use super::second_factor::{Reach, challenge};
+use super::second_factor::{Reach, challenge, scored};
 use super::setup;
 use super::sign_up::found;
 use crate::clock::Clock;
@@ -103,8 +103,8 @@ struct Arriving {
     roaming: bool,
     /// The hash of the password, and the one at today's cost.
     rehashed: Option<(String, String)>,
-    /// The hash of the password that takes the place of a given one.
-    replacement: Option<String>,
+    /// Strength and hash of the password that takes the place of a given one.
+    replacement: Option<(u8, String)>,
     opening: (Device, chrono::TimeDelta),
     request: RequestContext,
 }
@@ -151,15 +151,16 @@ impl Accounts {
                 Ok(founded)
             })
         });
-        self.first_session(write.await?.session?, Some(score))
+        self.first_session(write.await?.session, Some(score))
     }
 
     /// The session of an account that was made with a password of this strength.
     pub(super) fn first_session(
         &self,
-        opened: (Family, SecretString),
+        opened: Result<(Family, SecretString)>,
         password_score: Option<u8>,
     ) -> Result<Session> {
+        let opened = opened.map_err(|awaited| scored(awaited, password_score))?;
         let session = self.session(opened)?;
         Ok(Session {
             password_score,

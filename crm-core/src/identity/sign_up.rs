@@ -143,7 +143,7 @@ impl Accounts {
                     Ok(founded)
                 })
             });
-            let session = self.first_session(write.await?.session?, score)?;
+            let session = self.first_session(write.await?.session, score)?;
             return Ok(SignedUp::Made(session));
         }
         let core = self.core.clone();
@@ -202,7 +202,7 @@ impl Accounts {
                 Ok(founded)
             })
         });
-        self.first_session(write.await?.session?, score)
+        self.first_session(write.await?.session, score)
     }
 
     /// Judges every value at once, and hashes the password whoever it is.

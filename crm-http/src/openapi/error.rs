@@ -137,6 +137,10 @@ pub(super) fn schemas() -> Map<String, Value> {
                         "type": "boolean",
                         "description": "With it: whether a passkey of the user's will do.",
                     },
+                    "password_score": {
+                        "type": "integer", "minimum": 0, "maximum": 4,
+                        "description": "With it: the strength of the password, as zxcvbn estimates it, where one was set.",
+                    },
                     "run_id": {
                         "type": "string", "format": "uuid",
                         "description": "The run of a plugin that it is about, where it is about one.",

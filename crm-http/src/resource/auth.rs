@@ -245,7 +245,8 @@ impl Auth {
     /// A roaming login is asked for one where any tenant of its user's requires it, whichever it names.
     /// Where the server authenticates strictly, a password that somebody else set is answered 403
     /// `password_change_required`, until a login brings a `new_password`, and holds for 7 days. The new one
-    /// holds once the second step is passed; until then the old one does.
+    /// holds once the second step is passed; until then the old one does. That answer, 401
+    /// `second_factor_required`, has its `password_score`.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(
         &self,

@@ -88,6 +88,7 @@ fn refused(reply: &Reply) -> (String, String) {
 /// Bo's first login, with a password of their own and a new device.
 async fn enter(app: &App) -> (Device, Caller) {
     let waiting = waits(&renew(app, BO, PASSWORD, OWN).await, false);
+    assert!(waiting["password_score"].as_u64().unwrap() >= 3);
     let (device, session) = enroll(&app.crm, &app.anonymous(), &waiting).await;
     (device, app.with_token(session["access_token"].as_str()))
 }
@@ -109,7 +110,8 @@ async fn asvs_6_3_3_everybody_needs_a_second_factor(database: Database) {
     // The first user got their session behind one, which the caller of every test has set up.
     let app = start(database).await;
     app.admin.get("/api/v1/contacts").await.expect(200);
-    waits(&login(&app, "ada@acme.example", PASSWORD).await, true);
+    let waiting = waits(&login(&app, "ada@acme.example", PASSWORD).await, true);
+    assert_eq!(waiting["password_score"], Value::Null, "none was set");
 
     let asked = app.admin.get(REQUIREMENTS).await.expect(200);
     assert_eq!(asked["second_factor"], true);

@@ -162,16 +162,36 @@ pub(in crate::identity) async fn challenge(
     core: &Core,
     (tenant, user): (TenantId, UserId),
     reach: Reach,
-    replacement: Option<String>,
+    replacement: Option<(u8, String)>,
 ) -> Result<Option<Error>> {
     let awaited = challenge_by(tx, core, (tenant, user), reach, None).await?;
-    if let (Some(Error::SecondFactor { token, .. }), Some(hash)) = (&awaited, replacement) {
+    let (score, hash) = replacement.unzip();
+    let awaited = awaited.map(|awaited| scored(awaited, score));
+    if let (Some(Error::SecondFactor { token, .. }), Some(hash)) = (&awaited, hash) {
         let keep = Sql::new("UPDATE login_challenges SET password_hash = $1 WHERE hash = $2")
             .bind(hash, ColumnType::Text)
             .bind(opaque::hash(token), ColumnType::Bytes);
         tx.execute(keep).await?;
     }
     Ok(awaited)
+}
+
+/// The same second step, told with the strength of the password that was set with the first.
+pub(in crate::identity) fn scored(awaited: Error, score: Option<u8>) -> Error {
+    match awaited {
+        Error::SecondFactor {
+            token,
+            enrolled,
+            passkey,
+            ..
+        } => Error::SecondFactor {
+            token,
+            enrolled,
+            passkey,
+            password_score: score,
+        },
+        other => other,
+    }
 }
 
 /// As [`challenge`], for a login that a tenant's provider vouches for; with whether the provider asked
@@ -230,6 +250,7 @@ pub(in crate::identity) async fn challenge_by(
         token,
         enrolled: with_codes || passkey,
         passkey,
+        password_score: None,
     }))
 }
 
