@@ -160,7 +160,7 @@ impl Groups {
     /// Makes a group.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for values that break a rule, [`Error::Forbidden`] for a right that
+    /// [`Error::Invalid`] for values that break a rule, [`Error::Refused`] `forbidden` for a right that
     /// somebody would gain and the actor does not hold, [`Error::Conflict`] `already_exists` for a
     /// name in use and `too_many_groups`.
     pub async fn create(&self, permit: &Permit<Create>, input: NewGroup) -> Result<Group> {
@@ -208,8 +208,8 @@ impl Groups {
     /// Deletes a group; its members lose what they held through it.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] when somebody would be freed of a denial of what the
-    /// actor does not hold; [`Error::Refused`] `beyond_your_rights`, as [`update`](Self::update).
+    /// [`Error::NotFound`]; [`Error::Refused`] `forbidden` when somebody would be freed of a denial of
+    /// what the actor does not hold, and `beyond_your_rights`, as [`update`](Self::update).
     pub async fn delete(&self, permit: &Permit<Delete>, id: GroupId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
         let write = Write(scope.clone(), self.core.clone());

@@ -148,8 +148,8 @@ impl Members {
     /// instant only.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Invalid`] for an unknown role; [`Error::Forbidden`] for a
-    /// right that the member would gain and the actor does not hold; [`Error::Refused`]
+    /// [`Error::NotFound`]; [`Error::Invalid`] for an unknown role; [`Error::Refused`] `forbidden`,
+    /// naming the rights that the member would gain and the actor does not hold, and
     /// `beyond_your_rights` for another member who holds a right that the actor does not;
     /// [`Error::Conflict`] `last_admin` when the tenant would be left without one.
     pub async fn set_roles(

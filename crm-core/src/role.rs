@@ -112,8 +112,8 @@ impl Roles {
     /// Makes a role.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for values that break a rule, [`Error::Forbidden`] for a permission the
-    /// actor does not hold, [`Error::Conflict`] `already_exists` for a name in use.
+    /// [`Error::Invalid`] for values that break a rule, [`Error::Refused`] `forbidden` for permissions that
+    /// the actor does not hold, which it names, [`Error::Conflict`] `already_exists` for a name in use.
     pub async fn create(&self, permit: &Permit<Create>, input: NewRole) -> Result<Role> {
         let scope = permit.on(OBJECT)?.clone();
         let change = RoleChange {

@@ -89,8 +89,8 @@ impl ApiKeys {
     /// Makes a key; the text answered beside it is the only copy there will ever be.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Forbidden`] for
-    /// a role that may do more than the actor.
+    /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Refused`]
+    /// `forbidden` for a role that may do more than the actor.
     pub async fn create(
         &self,
         permit: &Permit<Create>,

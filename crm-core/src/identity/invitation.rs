@@ -114,8 +114,8 @@ impl Invitations {
     /// Invites somebody, by mail.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Forbidden`] for a
-    /// role that may do more than the actor; [`Error::Conflict`] `already_member`, and
+    /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Refused`]
+    /// `forbidden` for a role that may do more than the actor; [`Error::Conflict`] `already_member`, and
     /// `too_many_invitations` when a thousand are open.
     pub async fn create(
         &self,

@@ -28,8 +28,8 @@ impl Accounts {
     /// member; an API key that names it acts as it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Forbidden`] for a
-    /// role that may do more than the actor.
+    /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Refused`]
+    /// `forbidden` for a role that may do more than the actor.
     pub async fn create_service_account(
         &self,
         permit: &Permit<Create>,

@@ -147,6 +147,14 @@ async fn nobody_hands_out_rights_they_do_not_hold(world: World) {
         missing(world.set_roles(lead, lead, &["lead", "viewer"]).await),
         "contacts.read"
     );
+    // The refusal names what is lacking, as far as one reads on.
+    let refused = world.set_roles(lead, user, &["admin"]).await.unwrap_err();
+    let refused = refused.to_string();
+    let named = ": roles.read, roles.create, roles.update, roles.delete, roles.purge and ";
+    let (_, rest) = refused.split_once(named).expect("the first five");
+    let (more, advice) = rest.split_once(" more; ").expect("how many more");
+    assert!(more.parse::<usize>().unwrap() > 50, "{refused}");
+    assert_eq!(advice, "leave them out, or ask a member who holds them");
     world
         .set_roles(lead, user, &["member", "ban"])
         .await

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::{Grants, Subject};
 use crate::crm::Crm;
 use crate::db::{ColumnType, Sql, Tx};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 use crate::identity::PasswordCost;
 use crate::module::ModuleSpec;
@@ -202,10 +202,12 @@ pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> &'static str {
     answer.unwrap_err().code()
 }
 
-/// The permission that a refusal says is missing.
+/// The first permission that a refusal says is missing.
 pub(crate) fn missing<T: std::fmt::Debug>(answer: Result<T>) -> String {
-    match answer {
-        Err(Error::Forbidden { permission }) => permission,
-        other => panic!("not a missing permission: {other:?}"),
-    }
+    let refused = answer.unwrap_err();
+    assert_eq!(refused.code(), "forbidden", "{refused}");
+    let message = refused.to_string();
+    let mut words = message.split([' ', ',', ';']);
+    let permission = words.find(|word| word.contains('.'));
+    permission.expect("the name of a permission").to_owned()
 }

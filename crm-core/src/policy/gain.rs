@@ -87,8 +87,8 @@ pub(crate) enum Sharing {
 /// takes from others rights which the actor does not hold. Rows that others reach no more are not judged.
 ///
 /// # Errors
-/// [`Error::Forbidden`](crate::Error::Forbidden) naming one permission that the actor lacks, and
-/// [`Error::Refused`](crate::Error::Refused) `beyond_your_rights`.
+/// [`Error::Refused`](crate::Error::Refused) `forbidden` and `beyond_your_rights`, naming the
+/// permissions that the actor lacks.
 pub(crate) async fn check_gained(
     tx: &mut Tx<'_>,
     scope: &Scope,

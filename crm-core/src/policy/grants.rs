@@ -11,6 +11,9 @@ use super::fields::Fields;
 use super::permission::{RowScope, WILDCARD};
 use super::rows::{RowRule, Rows, reached, reduced};
 
+/// Most permissions that one refusal names.
+const MOST_NAMED: usize = 5;
+
 /// A set of operations; in place for the usual number of modules, so that a check fetches no more
 /// memory than the rights themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -285,8 +288,25 @@ impl Grants {
 
     /// The first operation that is allowed here on any row.
     pub(crate) fn first(&self, catalogue: &Catalogue) -> Option<Operation> {
-        let mut operations = catalogue.operations().map(|(operation, ..)| operation);
-        operations.find(|operation| {
+        self.allowed(catalogue).next()
+    }
+
+    /// The operations that are allowed here on any row, for people: the first few by name, and how many
+    /// more there are; `None` when nothing is allowed.
+    pub(crate) fn named(&self, catalogue: &Catalogue) -> Option<String> {
+        let mut allowed = self.allowed(catalogue);
+        let first = allowed.by_ref().take(MOST_NAMED);
+        let names: Vec<_> = first.map(|operation| catalogue.name(operation)).collect();
+        let names = names.join(", ");
+        match allowed.count() {
+            0 => (!names.is_empty()).then_some(names),
+            more => Some(format!("{names} and {more} more")),
+        }
+    }
+
+    fn allowed<'a>(&'a self, catalogue: &'a Catalogue) -> impl Iterator<Item = Operation> + 'a {
+        let operations = catalogue.operations().map(|(operation, ..)| operation);
+        operations.filter(move |operation| {
             self.own.contains(*operation) || self.some_of(*operation).next().is_some()
         })
     }

@@ -20,7 +20,7 @@ use crate::scope::Scope;
 /// actor may not.
 ///
 /// # Errors
-/// [`Error::Refused`](crate::Error::Refused) `beyond_your_rights`, naming one permission that the
+/// [`Error::Refused`](crate::Error::Refused) `beyond_your_rights`, naming the first permissions that the
 /// actor lacks.
 pub(crate) async fn check_rank(tx: &mut Tx<'_>, scope: &Scope, user: UserId) -> Result<()> {
     if is_oneself(scope, user) {
@@ -43,13 +43,12 @@ pub(super) fn is_oneself(scope: &Scope, user: UserId) -> bool {
 /// # Errors
 /// As [`check_rank`].
 pub(super) fn check_within(scope: &Scope, rights: &Grants) -> Result<()> {
-    let catalogue = scope.catalogue();
-    let Some(operation) = rights.beyond(scope.grants()).first(catalogue) else {
+    let Some(lacking) = rights.beyond(scope.grants()).named(scope.catalogue()) else {
         return Ok(());
     };
-    let permission = catalogue.name(operation);
     let message = format!(
-        "this concerns somebody who holds {permission}, which you do not: ask a member who holds as much"
+        "this concerns somebody who holds rights that you do not: {lacking}; ask a member who holds as \
+         much"
     );
     Err(Refusal::forbidden("beyond_your_rights", message).into())
 }

@@ -2,7 +2,7 @@
 //! a change. Owns no decision.
 
 use crate::db::{ColumnType, Row, Sql, Tx};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::id::{RoleId, TenantId};
 use crate::scope::Scope;
 
@@ -98,7 +98,7 @@ pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRul
 /// More is an operation, a wider row scope, another field, or a denial that is lifted.
 ///
 /// # Errors
-/// [`Error::Forbidden`] naming one permission that the actor lacks, and [`Error::Refused`]
+/// [`Error::Refused`] `forbidden`, naming the permissions that the actor lacks, and
 /// `beyond_your_rights`.
 pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRules) -> Result<()> {
     let catalogue = scope.catalogue();
@@ -124,15 +124,16 @@ pub(crate) async fn check_gain(tx: &mut Tx<'_>, scope: &Scope, before: &TenantRu
 /// Refuses to give rights that the actor does not hold, or holds until some instant only.
 ///
 /// # Errors
-/// [`Error::Forbidden`] naming one permission that the actor lacks.
+/// [`Error::Refused`] `forbidden`, naming the first permissions that the actor lacks.
 pub(crate) fn check_held(scope: &Scope, given: &Grants) -> Result<()> {
-    let catalogue = scope.catalogue();
-    match given.beyond(scope.lasting()).first(catalogue) {
-        Some(operation) => Err(Error::Forbidden {
-            permission: catalogue.name(operation),
-        }),
-        None => Ok(()),
-    }
+    let Some(lacking) = given.beyond(scope.lasting()).named(scope.catalogue()) else {
+        return Ok(());
+    };
+    let message = format!(
+        "this gives rights that you do not hold, or not on as many rows, or not for good: {lacking}; \
+         leave them out, or ask a member who holds them"
+    );
+    Err(Refusal::forbidden("forbidden", message).into())
 }
 
 /// Has other processes look for changes of sessions and signing keys with the commit, where the

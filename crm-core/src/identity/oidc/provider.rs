@@ -119,7 +119,7 @@ impl IdentityProviders {
     /// document first.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] for an actor who does not hold every right of the tenant for good;
+    /// [`Error::Refused`] `forbidden` for an actor who does not hold every right of the tenant for good;
     /// [`Error::Invalid`] for values that break a rule, and on `issuer` for one at which nobody could
     /// log in: `address_refused`, `unreachable`, `no_discovery`; [`Error::Conflict`] `already_exists`,
     /// `too_many_providers`; [`Error::Unavailable`].
@@ -244,8 +244,8 @@ impl IdentityProviders {
     /// a member by it stays one.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the tenant has no such provider; [`Error::Forbidden`] for an actor who
-    /// does not hold every right of the tenant for good.
+    /// [`Error::NotFound`] when the tenant has no such provider; [`Error::Refused`] `forbidden` for an
+    /// actor who does not hold every right of the tenant for good.
     pub async fn delete(&self, permit: &Permit<Delete>, id: ProviderId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
         let write = self.core.db.write(move |tx| {
