@@ -173,6 +173,11 @@ impl Catalogue {
             && (action == WILDCARD || self.actions.contains(&action))
     }
 
+    /// Whether this names an object of the tenant's administration.
+    pub(crate) fn administers(&self, name: &str) -> bool {
+        ADMINISTRATION.contains(&name)
+    }
+
     /// How many operations there are.
     pub(super) fn len(&self) -> usize {
         self.objects.len() * self.actions.len()

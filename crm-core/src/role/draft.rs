@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Role, RoleChange};
 use crate::error::{Error, FieldError, Result};
 use crate::id::RoleId;
-use crate::policy::{Effect, Permission, PermissionInput, TenantRules, line};
+use crate::policy::{Effect, Permission, PermissionInput, RowScope, TenantRules, line};
 use crate::scope::Scope;
 
 /// Most characters of a name.
@@ -164,6 +164,15 @@ fn read_permission(
     if !scope.catalogue().knows(&permission) {
         let message = format!("There is no module and action called {permission}.");
         return refuse("", "unknown_permission", message);
+    }
+    let whole = permission.rows() == RowScope::All || stated.contains(&permission);
+    if !whole && scope.catalogue().administers(permission.module()) {
+        let message = format!(
+            "Nobody owns rows of {}: a permission there is for all of them; leave :{} out.",
+            permission.module(),
+            permission.rows().as_str()
+        );
+        return refuse("", "not_allowed", message);
     }
     let permission = lists::limited(scope, permission, input)?;
     let Some(condition) = &input.condition else {

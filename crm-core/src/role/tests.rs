@@ -17,6 +17,7 @@ on_both_databases! {
     nobody_takes_from_a_role_what_they_do_not_hold
     another_tenants_roles_do_not_exist
     a_permit_of_another_object_opens_nothing
+    no_rows_of_the_administration_are_ones_own
     a_refused_change_leaves_nothing_behind
     a_change_is_in_force_when_it_is_acknowledged
 }
@@ -391,12 +392,37 @@ async fn a_permit_of_another_object_opens_nothing(world: World) {
     }
     // Nor does one for own rows: nobody owns a role.
     world
-        .create(world.admin, new("own", &["roles.read:own"]))
+        .create(world.admin, new("own", &["*.read:own"]))
         .await
         .unwrap();
     let user = world.new_member(&["own"]).await;
     let permit = world.permit(user, OBJECT).await;
     assert_eq!(missing(world.roles().list(&permit).await), "roles.read");
+}
+
+async fn no_rows_of_the_administration_are_ones_own(world: World) {
+    let all = ["*.read:own", "records.*:team", "contacts.read:parent"];
+    let made = world.create(world.admin, new("all", &all)).await.unwrap();
+    let named = ["roles.read", "members.read:own", "jobs.*:team", "*.read"];
+    for refused in [
+        world.create(world.admin, new("own", &named)).await,
+        world
+            .update(world.admin, made.id, permissions(&named))
+            .await,
+    ] {
+        let Err(Error::Invalid(fields)) = refused else {
+            panic!("rows of one's own were taken where there are none");
+        };
+        let told = fields.iter().map(|field| (&*field.pointer, field.code));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                ("/permissions/1", "not_allowed"),
+                ("/permissions/2", "not_allowed")
+            ]
+        );
+        assert!(fields[0].message.contains("members"), "{fields:?}");
+    }
 }
 
 async fn a_refused_change_leaves_nothing_behind(world: World) {

@@ -63,7 +63,8 @@ struct CreateBody {
     parent_id: Option<Uuid>,
     /// `module.action`, either of them `*`; `records` stands for all modules. `:own` at the end
     /// limits it to own rows, `:team` to those of people who share a group, `:parent` to own rows,
-    /// rows that a group of one's own is in charge of, and what is part of these; `!` at the start
+    /// rows that a group of one's own is in charge of, and what is part of these; nobody owns what the
+    /// administration of the tenant is about, such as `members`. `!` at the start
     /// denies. An object adds a condition on the rows, or limits reading, creating and updating to
     /// some fields.
     #[oai(validator(max_items = 500))]

@@ -157,11 +157,14 @@ async fn an_unknown_role_makes_no_user(backend: Backend) -> Result<()> {
 }
 
 async fn permissions_on_own_rows_are_marked(backend: Backend) -> Result<()> {
-    let (world, ann) = World::new(backend).await?;
+    let modules = crate::module::default_modules();
+    let world = World::with(backend, |builder| builder.modules(modules)).await?;
+    let input = registration(world.setup().await?);
+    let ann = world.accounts().register(input, request()).await?;
     let permit = world.scope(&ann.access_token).await?.permit("roles")?;
     let reviewer = role::NewRole {
         name: "reviewer".into(),
-        permissions: vec!["audit.read:own".into(), "roles.read".into()],
+        permissions: vec!["contacts.read:own".into(), "roles.read".into()],
         ..role::NewRole::default()
     };
     world.crm.roles().create(&permit, reviewer).await?;
@@ -171,7 +174,7 @@ async fn permissions_on_own_rows_are_marked(backend: Backend) -> Result<()> {
         .accounts()
         .me(&world.scope(&bob.access_token).await?)
         .await?;
-    assert_eq!(me.permissions, ["roles.read", "audit.read:own"]);
+    assert_eq!(me.permissions, ["roles.read", "contacts.read:own"]);
     Ok(())
 }
 
