@@ -15,6 +15,7 @@ pub mod egress;
 pub mod error;
 pub mod event;
 mod field_list;
+mod generation;
 pub mod group;
 pub mod guide;
 pub mod hook;

@@ -7,7 +7,7 @@
 //! again from the rows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -21,6 +21,7 @@ use super::token_key;
 use crate::crm::Core;
 use crate::db::{ColumnType, Db, Sql, Tx};
 use crate::error::{Error, Refusal, Result};
+use crate::generation::Generations;
 use crate::id::{FamilyId, TenantId, UserId};
 use crate::policy;
 
@@ -28,8 +29,6 @@ use crate::policy;
 const POLL: Duration = Duration::from_millis(500);
 /// Most sessions known to live.
 const MOST: usize = 262_144;
-/// Counters of ends; sessions that share one are only looked up more often.
-const GENERATIONS: usize = 4_096;
 
 /// A session that lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +58,7 @@ struct Known {
 /// The sessions known to live.
 pub(crate) struct LiveSessions {
     known: Cache<FamilyId, Known>,
-    generations: Box<[AtomicU64]>,
+    generations: Generations,
     /// The newest epoch whose changes have been taken up.
     seen: AtomicI64,
     /// Another process has told of a change.
@@ -70,7 +69,7 @@ impl LiveSessions {
     pub(super) fn new() -> Self {
         Self {
             known: Cache::new(MOST),
-            generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
+            generations: Generations::new(),
             seen: AtomicI64::new(-1),
             told: Notify::new(),
         }
@@ -78,13 +77,7 @@ impl LiveSessions {
 
     /// Forgets a session. Call it after the commit of whatever ended or changed it.
     pub(super) fn forget(&self, id: FamilyId) {
-        self.generation(id).fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn generation(&self, id: FamilyId) -> &AtomicU64 {
-        // The last bytes of a UUID of version 7 are random.
-        let [.., high, low] = *id.0.as_bytes();
-        &self.generations[usize::from(u16::from_be_bytes([high, low])) % GENERATIONS]
+        self.generations.end(id.0);
     }
 }
 
@@ -92,7 +85,7 @@ impl LiveSessions {
 /// now than the token says.
 pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Live>> {
     let sessions = &core.identity.live;
-    let generation = sessions.generation(claims.session).load(Ordering::Acquire);
+    let generation = sessions.generations.of(claims.session.0);
     let known = sessions.known.get(&claims.session);
     // A removed member's rows go without a word: their tenant's policy tells.
     let holds = |known: &Known| {

@@ -5,7 +5,7 @@
 //! epoch everywhere. What was read while an invalidation came in is worthless from the start.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
 use quick_cache::UnitWeighter;
@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::custom::TenantModules;
 use crate::db::{ColumnType, Db, Heard, Job, Listener, Sql};
 use crate::error::Result;
+use crate::generation::Generations;
 use crate::id::{RoleId, TenantId, UserId};
 use crate::registry::Registry;
 
@@ -33,8 +34,6 @@ const SUBJECTS: u64 = 262_144;
 const MOST_TEAM: usize = 16;
 /// Entries that there is room for from the start.
 const ROOM: usize = 1_024;
-/// Counters of invalidations; tenants that share one only lose what is cached more often.
-const GENERATIONS: usize = 4_096;
 
 /// The rights of subjects, by tenant.
 pub(crate) struct PolicyCache {
@@ -45,8 +44,7 @@ pub(crate) struct PolicyCache {
     declared: Arc<TenantModules>,
     tenants: Cache<TenantId, Cached<Tenant>>,
     subjects: Cache<(TenantId, Subject), Cached<Rights>>,
-    /// Every entry states the generation before its reading began, and holds in that one only.
-    generations: Box<[AtomicU64]>,
+    generations: Generations,
     /// The newest policy epoch whose changes have been dropped here.
     seen: AtomicI64,
 }
@@ -141,7 +139,7 @@ impl PolicyCache {
             declared: Arc::new(TenantModules::declared(catalogue)),
             tenants: Cache::with_weighter(ROOM, TENANTS, UnitWeighter),
             subjects: Cache::with_weighter(ROOM, SUBJECTS, UnitWeighter),
-            generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
+            generations: Generations::new(),
             seen: AtomicI64::new(seen),
         })
     }
@@ -268,14 +266,12 @@ impl PolicyCache {
 
     /// Forgets what is known of a tenant. Call it after the commit of every change of its policy.
     pub(crate) fn invalidate(&self, tenant: TenantId) {
-        self.generation_of(tenant).fetch_add(1, Ordering::AcqRel);
+        self.generations.end(tenant.0);
     }
 
     /// Forgets what is known of every tenant.
     pub(crate) fn invalidate_all(&self) {
-        for generation in &self.generations {
-            generation.fetch_add(1, Ordering::AcqRel);
-        }
+        self.generations.end_all();
     }
 
     /// Listens to other processes' changes; `None` where only [`poll`](Self::poll) tells of them.
@@ -447,13 +443,7 @@ impl PolicyCache {
 
     /// A number that changes with what the cache forgets of the tenant.
     pub(crate) fn generation(&self, tenant: TenantId) -> u64 {
-        self.generation_of(tenant).load(Ordering::Acquire)
-    }
-
-    fn generation_of(&self, tenant: TenantId) -> &AtomicU64 {
-        // The last bytes of a UUID of version 7 are random.
-        let [.., high, low] = *tenant.0.as_bytes();
-        &self.generations[usize::from(u16::from_be_bytes([high, low])) % GENERATIONS]
+        self.generations.of(tenant.0)
     }
 }
 
