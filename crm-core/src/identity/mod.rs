@@ -116,8 +116,8 @@ pub(crate) use token::invalid as token_invalid;
 const INSTALLATION: TenantId = crate::platform::PLATFORM;
 /// What devices show people as the place that a factor is for, unless it has another name.
 const APPLICATION: &str = "CRM";
-/// How long a login that fails takes at least, unless it is set: more than checking the slowest of the
-/// usual hashes, bcrypt of cost 12.
+/// How long a login that fails takes at least, unless it is set: more than it takes to check a hash of a
+/// usual cost, the slowest of which is bcrypt's of 12.
 const FAILED_LOGIN_TIME: Duration = Duration::from_millis(300);
 /// Keys whose latest use is remembered.
 const MOST_KEY_USES: u64 = 100_000;
