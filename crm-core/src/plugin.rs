@@ -253,7 +253,9 @@ impl Plugins {
     }
 
     /// Takes in a component: a new plugin, or a version next to those of the plugin of the same name.
-    /// It runs only once somebody enables or activates it; the same bytes again change nothing.
+    /// It runs only once somebody enables or activates it; the same bytes again change nothing, but for
+    /// a signature that they had not: that takes `plugins.update`, and stands in the audit log as
+    /// `plugins.sign`.
     ///
     /// `signature` is the Ed25519 signature of the bytes, in Base64, by a key that the tenant trusts.
     ///
@@ -445,7 +447,7 @@ async fn take_in(
         Some(plugin) => {
             let mut known = version::list_in(tx, tenant, plugin.id).await?.into_iter();
             if let Some(known) = known.find(|known| known.sha256 == version.sha256) {
-                return version::signed(tx, plugin, known, signer).await;
+                return version::signed(tx, scope, plugin, (known, signer)).await;
             }
             scope.permit::<Update>(OBJECT)?;
             plugin

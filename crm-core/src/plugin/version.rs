@@ -19,7 +19,7 @@ use crate::db::{ColumnType, Db, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{EventId, PluginId, TenantId, UserId};
 use crate::journal;
-use crate::scope::{Delete, Permit, Read, Update};
+use crate::scope::{Delete, Permit, Read, Scope, Update};
 
 /// Most versions of a plugin.
 const MAX_VERSIONS: usize = 20;
@@ -476,11 +476,14 @@ pub(super) async fn insert(
 /// The plugin with a version that is uploaded again, now perhaps with a signature.
 pub(super) async fn signed(
     tx: &mut Tx<'_>,
+    scope: &Scope,
     plugin: Plugin,
-    mut version: Version,
-    signer: Option<Signer>,
+    (mut version, signer): (Version, Option<Signer>),
 ) -> Result<Uploaded> {
-    if let Some(signer) = signer {
+    let new = |signer: &Signer| version.signed_by.as_ref() != Some(&signer.name);
+    if let Some(signer) = signer.filter(new) {
+        scope.permit::<Update>(OBJECT)?;
+        let before = serde_json::to_value(&version).map_err(Error::internal)?;
         version.signed_by = Some(signer.name);
         let update = Sql::new(
             "UPDATE plugin_versions SET signed_key = $1 \
@@ -491,6 +494,9 @@ pub(super) async fn signed(
         .bind(plugin.id, ColumnType::Uuid)
         .bind(version.sha256.to_vec(), ColumnType::Bytes);
         tx.execute(update).await?;
+        let after = serde_json::to_value(&version).map_err(Error::internal)?;
+        let (entity, states) = (Some(plugin.id.to_string()), (Some(before), Some(after)));
+        journal::audit_as::<Update>(tx, scope, "plugins.sign", (OBJECT, entity), states).await?;
     }
     Ok(Uploaded { plugin, version })
 }

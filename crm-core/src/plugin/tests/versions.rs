@@ -304,8 +304,22 @@ async fn a_tenant_that_insists_runs_signed_versions_only(world: World) {
     assert_eq!(refusal(short), "validation_failed");
     let forged = STANDARD.encode([0; 64]);
     assert_eq!(refusal(upload(&forged).await), "validation_failed");
-    let uploaded = upload(&signature).await.unwrap();
-    assert_eq!(uploaded.version.signed_by.as_deref(), Some("vendor"));
+    let creator = theatre.member_with(&["plugins.create"]).await;
+    let permit = theatre.world.permit(creator, OBJECT).await;
+    let create_alone = theatre
+        .plugins
+        .upload(&permit, bytes.clone().into(), Some(&signature));
+    assert_eq!(refusal(create_alone.await), "forbidden");
+    let signed = async || {
+        let audit = theatre.world.audit().await.into_iter();
+        audit.filter(|action| action == "plugins.sign").count()
+    };
+    assert_eq!(signed().await, 0);
+    for _ in 0..2 {
+        let uploaded = upload(&signature).await.unwrap();
+        assert_eq!(uploaded.version.signed_by.as_deref(), Some("vendor"));
+        assert_eq!(signed().await, 1, "the same signature changes nothing");
+    }
     assert_eq!(enable().await.unwrap().status, PluginStatus::Enabled);
 
     theatre.contact("one").await;
