@@ -8,7 +8,8 @@
 //! so are the requests under way, and each tenant's look-ups of names.
 //!
 //! Networks that the operator [allows](EgressBuilder::allow) are reached too, also by plain HTTP, and
-//! certificates of an authority of the operator's own are [believed](EgressBuilder::trust).
+//! certificates of an authority of the operator's own are [believed](EgressBuilder::trust). Plugins gain
+//! nothing by what is allowed to others: theirs are [networks of their own](EgressBuilder::allow_plugins).
 
 mod address;
 mod resolve;
@@ -19,7 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body as _;
@@ -72,6 +76,12 @@ const OWN_HEADERS: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+/// Headers of requests that do not set them.
+const USUAL_HEADERS: [(HeaderName, &str); 2] = [
+    (USER_AGENT, concat!("crm/", env!("CARGO_PKG_VERSION"))),
+    (ACCEPT_ENCODING, "identity"),
+];
+
 /// Sends requests to the public internet, and nowhere else.
 ///
 /// Cheap to clone; all clones share one bound on the requests under way.
@@ -80,6 +90,7 @@ pub struct Egress(Arc<Inner>);
 
 struct Inner {
     allowed: Vec<IpNet>,
+    allowed_plugins: Vec<IpNet>,
     lookups: Lookups,
     timeout: Duration,
     request_bytes: usize,
@@ -92,6 +103,7 @@ struct Inner {
 #[must_use]
 pub struct EgressBuilder {
     allowed: Vec<IpNet>,
+    allowed_plugins: Vec<IpNet>,
     resolver: Option<Arc<dyn Resolve>>,
     timeout: Duration,
     request_bytes: usize,
@@ -107,7 +119,27 @@ pub struct EgressRequest {
     headers: Vec<(String, String)>,
     body: Bytes,
     response_bytes: Option<usize>,
-    tenant: Option<TenantId>,
+    cause: Cause,
+}
+
+/// Who has a request sent.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// The program itself.
+    Own,
+    /// A tenant's settings.
+    Tenant(TenantId),
+    /// A tenant's plugin.
+    Plugin(TenantId),
+}
+
+impl Cause {
+    fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Own => None,
+            Self::Tenant(tenant) | Self::Plugin(tenant) => Some(tenant),
+        }
+    }
 }
 
 /// What came back, whatever its status.
@@ -215,11 +247,11 @@ impl EgressRequest {
             headers: Vec::new(),
             body: Bytes::new(),
             response_bytes: None,
-            tenant: None,
+            cause: Cause::Own,
         }
     }
 
-    /// Adds a header.
+    /// Adds a header; one of the same name stays beside it.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -230,7 +262,15 @@ impl EgressRequest {
     /// every URL that is a tenant's word.
     #[must_use]
     pub fn on_behalf_of(mut self, tenant: TenantId) -> Self {
-        self.tenant = Some(tenant);
+        self.cause = Cause::Tenant(tenant);
+        self
+    }
+
+    /// As [`on_behalf_of`](Self::on_behalf_of), by a plugin of the tenant: only what is allowed to
+    /// [plugins](EgressBuilder::allow_plugins) is reached beside the public internet.
+    #[must_use]
+    pub fn by_plugin_of(mut self, tenant: TenantId) -> Self {
+        self.cause = Cause::Plugin(tenant);
         self
     }
 
@@ -258,17 +298,22 @@ impl EgressResponse {
 
 impl EgressBuilder {
     /// Reaches a network too that is not public, such as `10.1.0.0/16`, or one address; also by plain
-    /// HTTP.
+    /// HTTP. It is nothing to plugins.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a text that is neither.
     pub fn allow(mut self, network: &str) -> Result<Self> {
-        let one = || network.parse::<IpAddr>().ok().map(IpNet::from);
-        let network = network.parse().ok().or_else(one).ok_or_else(|| {
-            let line = format!("{network:?} is no network: write 10.1.0.0/16 or 192.0.2.1");
-            Error::Configuration(line.into())
-        })?;
-        self.allowed.push(network);
+        self.allowed.push(parse_network(network)?);
+        Ok(self)
+    }
+
+    /// As [`allow`](Self::allow), for the requests of plugins alone: those of every tenant that name a
+    /// host in it reach it.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for a text that is no network.
+    pub fn allow_plugins(mut self, network: &str) -> Result<Self> {
+        self.allowed_plugins.push(parse_network(network)?);
         Ok(self)
     }
 
@@ -333,6 +378,7 @@ impl EgressBuilder {
         let resolver = self.resolver.unwrap_or_else(|| Arc::new(resolve::System));
         Ok(Egress(Arc::new(Inner {
             allowed: self.allowed,
+            allowed_plugins: self.allowed_plugins,
             lookups: Lookups::new(resolver),
             timeout: self.timeout,
             request_bytes: self.request_bytes,
@@ -348,6 +394,7 @@ impl Egress {
     pub fn builder() -> EgressBuilder {
         EgressBuilder {
             allowed: Vec::new(),
+            allowed_plugins: Vec::new(),
             resolver: None,
             timeout: TIMEOUT,
             request_bytes: REQUEST_BYTES,
@@ -356,7 +403,8 @@ impl Egress {
         }
     }
 
-    /// Whether any network is allowed that is not public: only then plain HTTP leads anywhere.
+    /// Whether any network is allowed that is not public: only then plain HTTP leads anywhere, for others
+    /// than plugins.
     pub(crate) fn allows_plain_http(&self) -> bool {
         !self.0.allowed.is_empty()
     }
@@ -373,10 +421,10 @@ impl Egress {
         let target = Target::of(&request.url)?;
         let own = request.response_bytes.unwrap_or(inner.response_bytes);
         let most = own.min(inner.response_bytes);
-        let tenant = request.tenant;
+        let cause = request.cause;
         let message = message(&target, request)?;
         let _slot = inner.slots.try_acquire().map_err(|_| EgressError::Busy)?;
-        let exchange = inner.exchange((&target, tenant), message, most);
+        let exchange = inner.exchange((&target, cause), message, most);
         match tokio::time::timeout(inner.timeout, exchange).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(EgressError::Timeout),
@@ -387,11 +435,11 @@ impl Egress {
 impl Inner {
     async fn exchange(
         &self,
-        (target, tenant): (&Target, Option<TenantId>),
+        (target, cause): (&Target, Cause),
         message: http::Request<Full<Bytes>>,
         most: usize,
     ) -> Result<EgressResponse, EgressError> {
-        let addresses = self.addresses(target, tenant).await?;
+        let addresses = self.addresses(target, cause).await?;
         let stream = connect(&addresses, target.port).await?;
         match target.server_name()? {
             None => speak(stream, message, most).await,
@@ -403,24 +451,24 @@ impl Inner {
     }
 
     /// The addresses of the host, once all of them are found to be fit.
-    async fn addresses(
-        &self,
-        target: &Target,
-        tenant: Option<TenantId>,
-    ) -> Result<Vec<IpAddr>, EgressError> {
+    async fn addresses(&self, target: &Target, cause: Cause) -> Result<Vec<IpAddr>, EgressError> {
         let addresses = match &target.host {
             Host::Ipv4(address) => vec![(*address).into()],
             Host::Ipv6(address) => vec![(*address).into()],
             Host::Domain(name) => {
-                let found = self.lookups.find(name, tenant).await;
+                let found = self.lookups.find(name, cause.tenant()).await;
                 found.map_err(|error| EgressError::Unresolvable(Some(error)))?
             }
         };
         if addresses.is_empty() || addresses.len() > MOST_ADDRESSES {
             return Err(EgressError::Unresolvable(None));
         }
+        let networks = match cause {
+            Cause::Own | Cause::Tenant(_) => &self.allowed,
+            Cause::Plugin(_) => &self.allowed_plugins,
+        };
         for address in &addresses {
-            let allowed = self.allowed.iter().any(|network| network.contains(address));
+            let allowed = networks.iter().any(|network| network.contains(address));
             if !allowed && !address::is_public(*address) {
                 return Err(EgressError::Address(*address));
             }
@@ -430,6 +478,14 @@ impl Inner {
         }
         Ok(addresses)
     }
+}
+
+fn parse_network(text: &str) -> Result<IpNet> {
+    let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(one).ok_or_else(|| {
+        let line = format!("{text:?} is no network: write 10.1.0.0/16 or 192.0.2.1");
+        Error::Configuration(line.into())
+    })
 }
 
 fn not_pem() -> Error {
@@ -447,21 +503,25 @@ fn message(
         .uri(target.path.as_str())
         .header(HOST, &target.authority)
         .header(CONNECTION, "close")
-        .header(
-            http::header::USER_AGENT,
-            concat!("crm/", env!("CARGO_PKG_VERSION")),
-        )
-        .header(http::header::ACCEPT_ENCODING, "identity")
         .body(Full::new(request.body))
         .map_err(|_| EgressError::Url("it cannot be sent"))?;
+    let headers = message.headers_mut();
     for (name, value) in request.headers {
         let parsed = HeaderName::try_from(name.as_str());
-        match (parsed, HeaderValue::try_from(value)) {
+        let kept = match (parsed, HeaderValue::try_from(value)) {
             (Ok(known), Ok(value)) if !OWN_HEADERS.contains(&known) => {
-                message.headers_mut().insert(known, value);
+                headers.try_append(known, value).is_ok()
             }
-            _ => return Err(EgressError::Header(name)),
+            _ => false,
+        };
+        if !kept {
+            return Err(EgressError::Header(name));
         }
+    }
+    for (name, value) in USUAL_HEADERS {
+        headers
+            .entry(name)
+            .or_insert_with(|| HeaderValue::from_static(value));
     }
     Ok(message)
 }
@@ -522,6 +582,7 @@ impl std::fmt::Debug for Egress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Egress")
             .field("allowed", &self.0.allowed)
+            .field("allowed_plugins", &self.0.allowed_plugins)
             .field("timeout", &self.0.timeout)
             .finish_non_exhaustive()
     }
@@ -530,4 +591,4 @@ impl std::fmt::Debug for Egress {
 #[cfg(test)]
 mod own_authority;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -56,7 +56,10 @@ async fn code_of(egress: &Egress, url: &str) -> &'static str {
 }
 
 /// A server that reads a request's head, counts it, and writes `answer`.
-async fn receiver(address: &str, answer: impl Into<Vec<u8>>) -> (String, Arc<AtomicUsize>) {
+pub(crate) async fn receiver(
+    address: &str,
+    answer: impl Into<Vec<u8>>,
+) -> (String, Arc<AtomicUsize>) {
     let (answer, count) = (answer.into(), Arc::new(AtomicUsize::new(0)));
     let listener = TcpListener::bind((address, 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -222,6 +225,33 @@ async fn plain_http_is_for_networks_that_the_operator_allows() {
     assert_eq!((response.status, &response.body[..]), (200, &b"ok"[..]));
     assert_eq!(response.header("content-length"), Some("2"));
     assert!(Egress::builder().allow("10.1.0.0/33").is_err());
+}
+
+#[tokio::test]
+async fn plugins_reach_what_is_allowed_to_them_alone() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let (url, count) = receiver("127.0.0.1", answer).await;
+    let https = url.replace("http:", "https:");
+    let builder = || Egress::builder().timeout(Duration::from_secs(5));
+    let by_plugin = async |egress: &Egress, url: &str| {
+        let request = EgressRequest::get(url).by_plugin_of(TenantId(uuid::Uuid::nil()));
+        let answer = egress.send(request).await;
+        answer.map_or_else(|error| error.code(), |_| "sent")
+    };
+    let others = builder().allow("127.0.0.0/8").unwrap().build().unwrap();
+    for inside in [&url, &https] {
+        assert_eq!(by_plugin(&others, inside).await, "address_refused");
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    let theirs = builder().allow_plugins("127.0.0.0/8").unwrap();
+    let theirs = theirs.resolver(Script::new([&["93.184.216.34"]]));
+    let theirs = theirs.build().unwrap();
+    assert_eq!(by_plugin(&theirs, &url).await, "sent");
+    let public = by_plugin(&theirs, "http://example.com/").await;
+    assert_eq!(public, "plain_http_refused");
+    assert_eq!(code_of(&theirs, &url).await, "address_refused");
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert!(builder().allow_plugins("10.1.0.0/33").is_err());
 }
 
 #[tokio::test]
@@ -392,6 +422,39 @@ async fn headers_of_the_connection_are_not_the_callers() {
         let error = egress.send(request).await.unwrap_err();
         assert_eq!(error.code(), "header_refused", "{name}: {value:?}");
     }
+}
+
+#[tokio::test]
+async fn headers_of_one_name_stay_beside_each_other_and_usual_ones_are_replaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let head = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        String::from_utf8(head).unwrap().to_ascii_lowercase()
+    });
+    let request = EgressRequest::get(url)
+        .header("x-tag", "one")
+        .header("X-Tag", "two")
+        .header("user-agent", "mine");
+    local().build().unwrap().send(request).await.unwrap();
+    let head = head.await.unwrap();
+    let mut sent: Vec<&str> = head.lines().filter(|line| !line.is_empty()).collect();
+    sent.retain(|line| !line.starts_with("get ") && !line.starts_with("host: "));
+    sent.sort_unstable();
+    let whole = [
+        "accept-encoding: identity",
+        "connection: close",
+        "user-agent: mine",
+        "x-tag: one",
+        "x-tag: two",
+    ];
+    assert_eq!(sent, whole);
 }
 
 /// Leads to this machine, but for hosts whose name servers answer once they are told to.

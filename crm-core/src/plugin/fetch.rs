@@ -22,7 +22,7 @@ pub(super) async fn fetch(
     for (name, value) in request.headers {
         message = message.header(name, value);
     }
-    let message = message.on_behalf_of(plugin.tenant_id);
+    let message = message.by_plugin_of(plugin.tenant_id);
     let response = core.egress.send(message).await.map_err(failed)?;
     Ok(DoorResponse {
         status: response.status,

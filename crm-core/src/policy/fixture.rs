@@ -6,8 +6,9 @@ use chrono::DateTime;
 use secrecy::SecretString;
 
 use super::{Grants, Subject};
-use crate::crm::Crm;
+use crate::crm::{Builder, Crm};
 use crate::db::{ColumnType, Sql, Tx};
+use crate::egress::Egress;
 use crate::error::Result;
 use crate::id::{ApiKeyId, RoleId, TenantId, UserId};
 use crate::identity::PasswordCost;
@@ -42,7 +43,7 @@ pub(crate) struct World {
     pub(crate) manager: UserId,
     pub(crate) member: UserId,
     pub(crate) viewer: UserId,
-    _backend: Backend,
+    backend: Backend,
 }
 
 impl World {
@@ -56,24 +57,8 @@ impl World {
 
     async fn open(backend: Backend) -> Self {
         let start = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
-        let modules = ["contacts", "deals"].map(|name| {
-            let singular = name.trim_end_matches('s');
-            let text = format!(
-                "name = '{name}'\nsingular = '{singular}'\n\
-                 [[fields]]\nname = 'title'\ntype = 'text'\n"
-            );
-            ModuleSpec::from_toml(&text).unwrap()
-        });
-        let crm = Crm::builder()
-            .database(backend.url())
-            .database_options(crate::testing::database_options())
-            .clock(clock::Clock::fixed(start, 1).0)
-            .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
-            .password_cost(PasswordCost::LOWEST)
-            .modules(modules)
-            .build()
-            .await
-            .unwrap();
+        let clock = clock::Clock::fixed(start, 1).0;
+        let crm = library(&backend, clock).build().await.unwrap();
         let mut world = Self {
             crm,
             tenant: TenantId(uuid::Uuid::nil()),
@@ -81,7 +66,7 @@ impl World {
             manager: UserId(uuid::Uuid::nil()),
             member: UserId(uuid::Uuid::nil()),
             viewer: UserId(uuid::Uuid::nil()),
-            _backend: backend,
+            backend,
         };
         world.tenant = world.new_tenant("acme").await;
         world.admin = world.new_member(&["admin"]).await;
@@ -89,6 +74,14 @@ impl World {
         world.member = world.new_member(&["member"]).await;
         world.viewer = world.new_member(&["viewer"]).await;
         world
+    }
+
+    /// The same tenant in a process whose requests leave this way.
+    pub(crate) async fn reaching(self, egress: Egress) -> Self {
+        self.crm.close().await;
+        let builder = library(&self.backend, self.crm.clock().clone()).egress(egress);
+        let crm = builder.build().await.unwrap();
+        Self { crm, ..self }
     }
 
     /// Another tenant, with its built-in roles and nobody in it.
@@ -188,6 +181,24 @@ impl World {
             .map(|mut row| row.text().unwrap())
             .collect()
     }
+}
+
+fn library(backend: &Backend, clock: clock::Clock) -> Builder {
+    let modules = ["contacts", "deals"].map(|name| {
+        let singular = name.trim_end_matches('s');
+        let text = format!(
+            "name = '{name}'\nsingular = '{singular}'\n\
+             [[fields]]\nname = 'title'\ntype = 'text'\n"
+        );
+        ModuleSpec::from_toml(&text).unwrap()
+    });
+    Crm::builder()
+        .database(backend.url())
+        .database_options(crate::testing::database_options())
+        .clock(clock)
+        .secret(SecretString::from("0123456789abcdef0123456789abcdef"))
+        .password_cost(PasswordCost::LOWEST)
+        .modules(modules)
 }
 
 fn request() -> RequestContext {

@@ -1,6 +1,10 @@
 //! What a plugin has beside records: a store of its own, secrets, events, the way out.
 
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
+use crate::egress::tests::receiver;
+use crate::egress::{Egress, EgressBuilder};
 
 on_both_databases! {
     a_plugin_keeps_values_of_its_own
@@ -8,6 +12,8 @@ on_both_databases! {
     a_plugin_tells_and_others_hear
     events_of_its_own_are_those_of_its_manifest
     requests_go_to_the_hosts_of_the_manifest_only
+    what_is_open_to_others_inside_is_not_open_to_plugins
+    an_answer_from_outside_is_kept_and_replayed_without_asking_again
 }
 
 const ON: &str = "triggers = ['contact.created']\n";
@@ -179,4 +185,38 @@ async fn requests_go_to_the_hosts_of_the_manifest_only(world: World) {
         let run = last(&theatre, &plugin).await;
         assert!(run.error.as_deref().unwrap().starts_with(error), "{run:?}");
     }
+}
+
+/// A plugin that asks a server on this machine, which counts who does, in a process with this way out.
+async fn asking(world: World, egress: EgressBuilder) -> (Theatre, Plugin, Arc<AtomicUsize>) {
+    let answer = "HTTP/1.1 200 OK\r\nx-seen: a\r\nx-seen: b\r\ncontent-length: 2\r\n\r\nok";
+    let (url, count) = receiver("127.0.0.1", answer).await;
+    let host = url.trim_start_matches("http://").trim_end_matches('/');
+    let theatre = Theatre::new(world.reaching(egress.build().unwrap()).await);
+    let rest = format!("hosts = ['{host}']\n{ON}");
+    let script = format!("fetch {url}");
+    let plugin = theatre.install_manifest(&script, &rest).await;
+    (theatre, plugin, count)
+}
+
+async fn what_is_open_to_others_inside_is_not_open_to_plugins(world: World) {
+    let egress = Egress::builder().allow("127.0.0.1").unwrap();
+    let (theatre, plugin, count) = asking(world, egress).await;
+    let run = last(&theatre, &plugin).await;
+    let error = run.error.as_deref().unwrap();
+    assert!(error.starts_with("the input is not valid: url"), "{run:?}");
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+}
+
+async fn an_answer_from_outside_is_kept_and_replayed_without_asking_again(world: World) {
+    let egress = Egress::builder().allow_plugins("127.0.0.1").unwrap();
+    let (theatre, plugin, count) = asking(world, egress).await;
+    let run = last(&theatre, &plugin).await;
+    assert_eq!(run.outcome, Outcome::Succeeded, "{run:?}");
+    assert_eq!(run.logs[0].message, r#"200 ok ["a", "b"]"#);
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let replay = theatre.plugins.replay(&permit, plugin.id, run.id).await;
+    let replay = replay.unwrap();
+    assert!(replay.identical, "{replay:?}");
+    assert_eq!(count.load(Ordering::SeqCst), 1);
 }

@@ -243,6 +243,7 @@ async fn play(script: &str, door: &dyn Door, input: &Input) -> Result<String> {
                 .await
                 .map(|answer| answer.status.to_string())
         }
+        script if script.starts_with("fetch ") => fetch(door, &script[6..]).await,
         "everything else" => Ok(everything_else(door).await),
         "nul" => Ok("a\0b".to_owned()),
         _ => Err(Error::conflict("fails", "it\0fails")),
@@ -263,6 +264,21 @@ async fn remember(door: &dyn Door) -> Result<String> {
     Ok(format!(
         "{before:?} {after:?} {keys:?} {rest:?} {gone:?} {refused}"
     ))
+}
+
+/// What a server answers, with the values of its header `x-seen`.
+async fn fetch(door: &dyn Door, url: &str) -> Result<String> {
+    let request = DoorRequest {
+        method: "GET".to_owned(),
+        url: url.to_owned(),
+        headers: Vec::new(),
+        body: Bytes::new(),
+    };
+    let answer = door.fetch(request).await?;
+    let seen = answer.headers.iter().filter(|(name, _)| name == "x-seen");
+    let seen: Vec<_> = seen.map(|(_, value)| value.as_str()).collect();
+    let body = String::from_utf8_lossy(&answer.body);
+    Ok(format!("{} {body} {seen:?}", answer.status))
 }
 
 /// What a plugin is told that asks for what its manifest does not name.

@@ -90,7 +90,7 @@ pub(crate) struct Serve {
     trusted_hops: Option<usize>,
 
     /// A folder for the compiled code of plugins, this program's alone; without it every start
-    /// compiles them anew
+    /// compiles them anew, and so does what memory let go (beyond 256 MiB)
     #[cfg(feature = "plugins")]
     #[arg(long, env = "CRM_PLUGIN_CACHE", value_name = "DIR")]
     plugin_cache: Option<std::path::PathBuf>,
@@ -193,7 +193,8 @@ pub(crate) struct Serve {
     audit_retention: Option<TimeDelta>,
 
     /// Networks that are not public and that requests of this server may reach all the same, also by
-    /// plain HTTP: identity providers and the like inside; networks or addresses, separated by commas
+    /// plain HTTP, those of plugins excepted: identity providers and the like inside; networks or
+    /// addresses, separated by commas
     #[arg(
         long,
         env = "CRM_EGRESS_ALLOW",
@@ -201,6 +202,17 @@ pub(crate) struct Serve {
         value_name = "CIDR"
     )]
     egress_allow: Vec<String>,
+
+    /// The same for the requests of plugins, of every tenant: what is named here is open to whoever
+    /// installs a plugin
+    #[cfg(feature = "plugins")]
+    #[arg(
+        long,
+        env = "CRM_PLUGIN_EGRESS_ALLOW",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    plugin_egress_allow: Vec<String>,
 
     /// A file in PEM with the certificates of authorities of one's own, which identity providers and the
     /// like inside are believed by
@@ -351,6 +363,10 @@ impl Serve {
     fn egress(&self) -> Outcome<Egress> {
         let mut networks = self.egress_allow.iter();
         let mut egress = networks.try_fold(Egress::builder(), |all, one| all.allow(one.trim()))?;
+        #[cfg(feature = "plugins")]
+        for network in &self.plugin_egress_allow {
+            egress = egress.allow_plugins(network.trim())?;
+        }
         if let Some(file) = &self.egress_ca {
             let refuse = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
             let pem = std::fs::read(file).map_err(|error| refuse(&error))?;
