@@ -52,13 +52,23 @@ impl Seen {
         let Some(filter) = &on.filter else {
             return true;
         };
-        let state = match on.change {
-            ChangeKind::Deleted | ChangeKind::Purged => &self.before,
-            _ => &self.after,
+        let (state, whole) = match on.change {
+            ChangeKind::Deleted | ChangeKind::Purged => (&self.before, &event.before),
+            _ => (&self.after, &event.after),
+        };
+        let has = |state: &Option<Json>, field: &str| {
+            state
+                .as_ref()
+                .is_some_and(|state| state.get(field).is_some())
         };
         let matched = || {
             let module = scope.readable(&event.module)?;
             let filter = Filter::from_json(&module, filter).ok()?;
+            let mut fields = filter.fields().into_iter();
+            let hidden = |name: &str| has(whole, name) && !has(state, name);
+            if fields.any(|field| hidden(field.name(&module))) {
+                return None;
+            }
             let record = Record::from_state(&module, state.as_ref()?)?;
             Some(filter.matches(&record))
         };

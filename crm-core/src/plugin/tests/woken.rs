@@ -5,6 +5,7 @@ use super::*;
 on_both_databases! {
     a_filter_wakes_for_records_that_match
     named_fields_wake_only_when_they_change
+    a_field_that_whoever_caused_the_event_may_not_read_decides_nothing
     a_trigger_looks_at_no_field_that_the_manifest_does_not_read
     a_plugin_counts_and_deletes_within_its_grants
     a_grant_of_fields_shows_and_writes_no_others
@@ -45,6 +46,39 @@ async fn a_filter_wakes_for_records_that_match(world: World) {
     let runs = theatre.runs(&plugin).await;
     assert_eq!(runs.len(), 1, "{runs:?}");
     assert!(runs[0].logs[0].message.contains("a big one"), "{runs:?}");
+}
+
+async fn a_field_that_whoever_caused_the_event_may_not_read_decides_nothing(world: World) {
+    let theatre = Theatre::new(world);
+    let rest = format!(
+        "[[triggers]]\non = 'contact.created'\n\
+         filter = {{ not = {{ title = {{ contains = 'big' }} }} }}\n{READS}"
+    );
+    let plugin = theatre.install_manifest("read", &rest).await;
+    let untitled = crate::policy::PermissionInput {
+        permission: "contacts.read".to_owned(),
+        except: Some(vec!["title".to_owned()]),
+        ..Default::default()
+    };
+    let role = NewRole {
+        name: "untitled".to_owned(),
+        permissions: vec!["contacts.create".into(), untitled],
+        ..NewRole::default()
+    };
+    let world = &theatre.world;
+    let permit = world.permit(world.admin, "roles").await;
+    world.crm.roles().create(&permit, role).await.unwrap();
+    let blind = world.new_member(&["untitled"]).await;
+    for title in ["a big one", "a small one"] {
+        let permit = world.permit(blind, "contacts").await;
+        let body = Map::from_iter([("title".to_owned(), json!(title))]);
+        world.crm.records().create(&permit, body).await.unwrap();
+        theatre.contact(title).await;
+    }
+    theatre.dispatch().await;
+    let runs = theatre.runs(&plugin).await;
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    assert!(runs[0].logs[0].message.contains("a small one"), "{runs:?}");
 }
 
 async fn named_fields_wake_only_when_they_change(world: World) {
