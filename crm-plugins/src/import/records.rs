@@ -3,6 +3,8 @@
 use crm_core::hook::{DoorQuery, Fields};
 use crm_core::id::RecordId;
 use crm_core::{Error, Result};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::{Answer, answer};
 use crate::bindings::{records, types};
@@ -87,14 +89,25 @@ impl records::Host for Run {
 
     async fn aggregate(&mut self, module: String, query: String) -> Answer<String> {
         self.count_call()?;
-        self.count_read(1)?;
-        Ok(self.door.aggregate(&module, &query).await.map_err(answer))
+        let answered = self.door.aggregate(&module, &query).await;
+        self.count_read(answered.as_deref().map_or(1, groups))?;
+        Ok(answered.map_err(answer))
     }
 
     async fn to_json(&mut self, fields: Vec<types::Field>) -> wasmtime::Result<String> {
         self.count_call()?;
         Ok(to_json(&fields))
     }
+}
+
+/// The groups of an answer, of which each counts as a record; none counts as one.
+fn groups(answer: &str) -> usize {
+    #[derive(Deserialize)]
+    struct Groups {
+        data: Vec<IgnoredAny>,
+    }
+    let groups = serde_json::from_str::<Groups>(answer);
+    groups.map_or(1, |groups| groups.data.len().max(1))
 }
 
 /// What is no id is the id of no record.

@@ -252,6 +252,20 @@ async fn rows_end_at_their_number_read_and_written() {
     assert_stopped(&report, Outcome::LimitExceeded, "rows_read", "50 records");
     assert_eq!(report.usage.host_calls, 2);
 
+    // The tenant answers a question with its text: `{"data":[1,1,1]}`, three groups.
+    let group = "
+        (i64.store (i32.const 64) (i64.const 0x3a2261746164227b))
+        (i64.store (i32.const 72) (i64.const 0x7d5d312c312c315b))
+        (loop $on
+        (call $aggregate
+            (i32.load offset=24 (local.get $event)) (i32.load offset=28 (local.get $event))
+            (i32.const 64) (i32.const 16) (i32.const 1024))
+        (br $on)) (i32.const 0)";
+    let tenant = Tenant::granted(&["contacts.read"]);
+    let report = run_with(&host(limits.clone()), component(group), tenant).await;
+    assert_stopped(&report, Outcome::LimitExceeded, "rows_read", "50 records");
+    assert_eq!(report.usage.host_calls, 17);
+
     let write = "(loop $on
         (call $update
             (i32.load offset=24 (local.get $event)) (i32.load offset=28 (local.get $event))
