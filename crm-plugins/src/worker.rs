@@ -72,7 +72,7 @@ impl Worker {
 /// What a key derived from the application's secret is for.
 const PURPOSE: &str = "crm-plugins: compiled code";
 /// The most processor time for any component.
-const MOST_TIME: Duration = Duration::from_secs(120);
+pub(crate) const MOST_TIME: Duration = Duration::from_secs(120);
 /// How much longer than its processor time a worker may take on a busy machine.
 const PATIENCE: u32 = 5;
 /// The exit code of a Rust program that panicked.

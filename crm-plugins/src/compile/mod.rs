@@ -1,4 +1,4 @@
-//! Makes components ready to run, one at a time, and keeps the machine code in memory.
+//! Makes components ready to run, one of a kind at a time, and keeps the machine code in memory.
 //!
 //! Machine code never comes from outside: it is made from bytes whose SHA-256 is known, by this
 //! process or by a worker that it starts, or read back from a cache that carries our own key's mark.
@@ -27,7 +27,10 @@ use crate::export::Exports;
 use crate::inspect::refused;
 use crate::limits::Limits;
 use crate::run::Run;
-use crate::worker::{Worker, compile_apart};
+use crate::worker::{MOST_TIME, Worker, compile_apart};
+
+/// Bytes from which on a component may take the compiler [longer](Limits::compile_time).
+const SMALL: usize = 1 << 20;
 
 /// A component's identity: the SHA-256 of its bytes.
 pub(crate) type Hash = [u8; 32];
@@ -51,9 +54,10 @@ pub(crate) struct Compiler {
     compiled: Cache<Hash, Arc<Ready>>,
     worker: Option<Worker>,
     cache: Option<Arc<CodeCache>>,
-    /// Uploads are compiled one after the other, and so is what is installed, apart from them: nobody's
-    /// upload keeps others' plugins from running.
-    uploads: Arc<Semaphore>,
+    /// Uploads are compiled one after the other, small ones apart from large ones, and so is what is
+    /// installed: nobody's upload keeps others' plugins from running, and a large one no small ones.
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
     installed: Arc<Semaphore>,
 }
 
@@ -88,7 +92,8 @@ impl Compiler {
             compiled,
             worker,
             cache,
-            uploads: Arc::new(Semaphore::new(1)),
+            small: Arc::new(Semaphore::new(1)),
+            large: Arc::new(Semaphore::new(1)),
             installed: Arc::new(Semaphore::new(1)),
         })
     }
@@ -128,11 +133,13 @@ impl Compiler {
         component: Bytes,
         purpose: Purpose,
     ) -> Result<Arc<Ready>> {
-        let turns = match purpose {
-            Purpose::Upload => self.uploads.clone(),
-            Purpose::Run => self.installed.clone(),
+        let wait = self.limits.compile_wait;
+        let (turns, wait) = match purpose {
+            Purpose::Upload if component.len() < SMALL => (&self.small, wait),
+            Purpose::Upload => (&self.large, wait.saturating_add(MOST_TIME)),
+            Purpose::Run => (&self.installed, wait),
         };
-        let turn = tokio::time::timeout(self.limits.compile_wait, turns.acquire_owned())
+        let turn = tokio::time::timeout(wait, turns.clone().acquire_owned())
             .await
             .map_err(|_| {
                 Error::unavailable("too many plugins are being compiled; try again later")

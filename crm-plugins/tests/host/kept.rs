@@ -2,6 +2,7 @@
 //! there is none for the moment.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crm_core::Error;
@@ -154,4 +155,44 @@ async fn pl_a_machine_that_is_too_busy_to_compile_is_no_fault_of_the_component()
             }
         }
     }
+}
+
+/// A component with so many bytes beside it that say nothing.
+fn padded(mut component: Vec<u8>, bytes: usize) -> Vec<u8> {
+    let mut size = bytes + 5;
+    component.push(0);
+    while size > 0x7f {
+        component.push((size & 0x7f) as u8 | 0x80);
+        size >>= 7;
+    }
+    component.push(size as u8);
+    component.extend([4, b'n', b'o', b'n', b'e']);
+    component.resize(component.len() + bytes, 0);
+    component
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn pl_a_large_component_that_takes_long_keeps_no_small_one_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = folder.path().join("begun");
+    let command = format!("touch {}; exec sleep 600", begun.display());
+    let host = Arc::new(instead(&command, Duration::from_millis(100)));
+    let large = padded(component(SUCCEED), 20 << 20);
+    let compiling = {
+        let host = host.clone();
+        tokio::spawn(async move { host.inspect(large.into()).await.map(drop) })
+    };
+    while !begun.exists() {
+        assert!(!compiling.is_finished());
+        tokio::task::yield_now().await;
+    }
+    match host.inspect(component(SUCCEED).into()).await.map(drop) {
+        Err(Error::Unavailable { message, .. }) => {
+            assert!(message.contains("longer than 500ms"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!compiling.is_finished(), "it takes ten seconds");
+    compiling.abort();
 }
