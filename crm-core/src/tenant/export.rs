@@ -1,7 +1,7 @@
 //! Everything that a tenant has, as files of one JSON object on each line: its modules' records, also
 //! those in the trash, its own fields and modules, members with their kind, groups, roles, invitations,
 //! keys and identity providers without their secrets, identities, open sessions, what it settled for
-//! itself, plugins without their components, jobs, and the audit log with its seals.
+//! itself, plugins without their components, with their versions, settings and trusted keys, jobs, and the audit log with its seals.
 //!
 //! Read a page at a time, as the operator, while others write: each file by itself is as it was when
 //! its pages were read. Fields declared `write_only` leave in no export.
@@ -43,6 +43,9 @@ enum Part {
     Roles,
     Keys,
     Plugins,
+    PluginVersions,
+    PluginSettings,
+    PluginKeys,
     Providers,
     Identities(Option<IdentityId>),
     Modules,
@@ -80,6 +83,9 @@ impl Crm {
             Part::Security,
             Part::Keys,
             Part::Plugins,
+            Part::PluginVersions,
+            Part::PluginSettings,
+            Part::PluginKeys,
             Part::Providers,
             Part::Identities(None),
             Part::Jobs(None),
@@ -127,6 +133,23 @@ impl TenantExport {
         self.scope.permit::<Read>(object)
     }
 
+    /// A line for each version, with the plugin that it is one of.
+    async fn plugin_versions(&self) -> Result<String> {
+        let permit = self.permit("plugins")?;
+        let Some(plugins) = self.crm.plugins() else {
+            return Ok(String::new());
+        };
+        let mut versions = Vec::new();
+        for plugin in plugins.list(&permit).await? {
+            for version in plugins.versions(&permit, plugin.id).await? {
+                let mut line = serde_json::to_value(version).map_err(Error::internal)?;
+                line["plugin_id"] = serde_json::to_value(plugin.id).map_err(Error::internal)?;
+                versions.push(line);
+            }
+        }
+        lines(versions)
+    }
+
     /// A piece of a part: its file, its text, and what is left of the part.
     async fn read(&self, part: Part) -> Result<(String, String, Option<Part>)> {
         let named = |name: &str| format!("{name}.ndjson");
@@ -150,6 +173,27 @@ impl TenantExport {
                     None => Vec::new(),
                 };
                 (named("plugins"), lines(plugins)?, None)
+            }
+            Part::PluginVersions => (
+                named("plugin_versions"),
+                self.plugin_versions().await?,
+                None,
+            ),
+            Part::PluginSettings => {
+                let permit = self.permit("plugins")?;
+                let settings = match self.crm.plugins() {
+                    Some(plugins) => Some(plugins.settings(&permit).await?),
+                    None => None,
+                };
+                (named("plugin_settings"), lines(settings)?, None)
+            }
+            Part::PluginKeys => {
+                let permit = self.permit("plugins")?;
+                let keys = match self.crm.plugins() {
+                    Some(plugins) => plugins.trusted_keys(&permit).await?,
+                    None => Vec::new(),
+                };
+                (named("plugin_keys"), lines(keys)?, None)
             }
             Part::Providers => {
                 let permit = self.permit("identity_providers")?;

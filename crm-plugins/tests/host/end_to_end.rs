@@ -24,6 +24,8 @@ on_both_databases!(
     a_guest_writes_back_to_the_contact_that_woke_it,
     a_guest_that_never_ends_harms_nobody,
     the_real_guest_scores_a_new_contact,
+    the_real_guest_refuses_a_second_contact_of_one_name,
+    a_tenants_export_holds_what_its_plugins_are_and_no_secrets,
 );
 
 fn guest(body: &str) -> Vec<u8> {
@@ -183,6 +185,31 @@ async fn a_guest_that_never_ends_harms_nobody(backend: Backend) -> Result<()> {
     Ok(())
 }
 
+async fn the_real_guest_refuses_a_second_contact_of_one_name(backend: Backend) -> Result<()> {
+    if !guests_wanted() {
+        return Ok(());
+    }
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/plugins/duplicate-guard");
+    let component = tokio::task::spawn_blocking(move || crm_plugins::build(&dir)).await??;
+    let office = Office::open(backend, Limits::default()).await?;
+    let plugin = office.install(component).await?;
+    let ada = json!({ "name": "Ada", "company": "Engines" });
+    let id = office.create(ada.clone()).await?;
+    let refused = office.create(ada).await.unwrap_err();
+    let refused = refused.downcast::<crm_core::Error>()?;
+    assert_eq!(refused.code(), "rejected_by_plugin", "{refused:?}");
+    let runs = office.runs(plugin).await?;
+    let outcomes = runs.iter().map(|run| run.outcome);
+    assert_eq!(
+        outcomes.collect::<Vec<_>>(),
+        [Outcome::Succeeded; 2],
+        "{runs:?}"
+    );
+    assert_eq!(office.contact(id).await?["version"], 1);
+    office.crm.close().await;
+    Ok(())
+}
+
 async fn the_real_guest_scores_a_new_contact(backend: Backend) -> Result<()> {
     if !guests_wanted() {
         return Ok(());
@@ -202,6 +229,51 @@ async fn the_real_guest_scores_a_new_contact(backend: Backend) -> Result<()> {
     assert_eq!(runs[0].outcome, Outcome::Succeeded, "{:?}", runs[0]);
     // 30 an address of their own, 15 a company, 20 an owner, 15 a VIP.
     assert_eq!(office.contact(id).await?["score"], 80);
+    office.crm.close().await;
+    Ok(())
+}
+
+async fn a_tenants_export_holds_what_its_plugins_are_and_no_secrets(
+    backend: Backend,
+) -> Result<()> {
+    let office = Office::open(backend, Limits::default()).await?;
+    let component = guest(SET_SCORE);
+    let sha256 = hex::encode(Sha256::digest(&component));
+    let plugin = office.install(component).await?;
+    let (plugins, update) = (office.plugins(), office.scope.permit("plugins")?);
+    let settings = crm_core::plugin::PluginSettings {
+        require_signature: false,
+        daily_fuel: Some(7_000_000_000),
+    };
+    plugins.settle(&update, settings).await?;
+    let key = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";
+    plugins.trust(&update, "vendor", key).await?;
+    let secret = SecretString::from("a planted secret");
+    plugins
+        .set_secret(&update, plugin, "token", &secret)
+        .await?;
+
+    let tenant = office.scope.tenant();
+    let mut export = office.crm.export_tenant(tenant, request()).await?;
+    let mut files = std::collections::BTreeMap::<String, String>::new();
+    while let Some(piece) = export.next().await? {
+        files.entry(piece.file).or_default().push_str(&piece.text);
+    }
+    let line = |name: &str| serde_json::from_str::<Value>(files[name].trim_end());
+    let version = line("plugin_versions.ndjson")?;
+    assert_eq!(version["plugin_id"], json!(plugin));
+    assert_eq!(version["sha256"], json!(sha256));
+    assert_eq!(version["manifest"]["name"], "probe");
+    let settled = line("plugin_settings.ndjson")?;
+    assert_eq!(settled["daily_fuel"], json!(7_000_000_000_i64));
+    let trusted = line("plugin_keys.ndjson")?;
+    assert_eq!(
+        (&trusted["name"], &trusted["public_key"]),
+        (&json!("vendor"), &json!(key))
+    );
+    for (file, text) in &files {
+        assert!(!text.contains("planted"), "{file}");
+    }
     office.crm.close().await;
     Ok(())
 }
