@@ -16,9 +16,12 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::overlay::StoreOverlay;
+use super::perform::BEFORE;
+use super::rehearse_judge::RehearsedVerdict;
 use super::scenery::Scenery;
 use super::seen::Seen;
 use super::standing::Standing;
+use super::trigger::Trigger;
 use super::{Manifest, Plugin, PluginStatus, Plugins, ask, store, version};
 use crate::db::{ColumnType, Db, Sql};
 use crate::dispatch::{event_from_row, select_events};
@@ -46,6 +49,8 @@ pub struct Rehearsal {
     pub events: usize,
     /// The runs, oldest event first.
     pub runs: Vec<RehearsedRun>,
+    /// What wakes it and is no event of the past, such as `cron nightly`: it was not rehearsed.
+    pub not_rehearsed: Vec<String>,
     /// Whether time ran out before the last event, or there was more to tell than is told.
     pub cut_off: bool,
 }
@@ -55,7 +60,7 @@ pub struct Rehearsal {
 pub struct RehearsedRun {
     /// The event that woke it.
     pub event_id: EventId,
-    /// Its kind, such as `contact.created`.
+    /// Its kind, such as `contact.created`; of a change that is judged `before contact.create`.
     pub trigger: String,
     /// The record it was about.
     pub record_id: RecordId,
@@ -67,7 +72,12 @@ pub struct RehearsedRun {
     pub fuel: u64,
     /// What it logged.
     pub logs: Vec<LogLine>,
-    /// The records it would have changed, in the order of its writes.
+    /// What it said to a change that it judges.
+    pub verdict: Option<RehearsedVerdict>,
+    /// Why it rejects it, with its code.
+    pub reason: Option<String>,
+    /// The records it would have changed, in the order of its writes; of a change that it amends, the
+    /// record as it was to be and as it would be instead.
     pub changes: Vec<RehearsedChange>,
     /// What else it would have done, such as `http POST https://example.com/`.
     pub withheld: Vec<String>,
@@ -93,7 +103,8 @@ impl Plugins {
     pub const MAX_REHEARSED: u32 = 1_000;
 
     /// Runs a component over the tenant's last events that it would have woken on, with the rights it
-    /// would have if this permit's user enabled it. Nothing of it stays.
+    /// would have if this permit's user enabled it. Nothing of it stays. What it judges it is asked about as
+    /// if it were about to be done, with other records as they are now.
     ///
     /// A run sees records as they are now, its own writes among them; a list does not show the ones it
     /// made. Values are those of the tenant's plugin of this name, with what earlier runs of the rehearsal
@@ -188,12 +199,13 @@ impl Plugins {
             let rehearse = |plugins: Self| {
                 async move { plugins.rehearse_one(&plugin, &component, event, kept).await }.boxed()
             };
-            if let Some(run) = self.apart(rehearse).await? {
+            for run in self.apart(rehearse).await? {
                 bytes += serde_json::to_vec(&run).map_err(Error::internal)?.len();
                 runs.push(run);
             }
         }
         Ok(Rehearsal {
+            not_rehearsed: not_rehearsed(&manifest),
             manifest,
             events,
             runs,
@@ -201,44 +213,75 @@ impl Plugins {
         })
     }
 
-    /// The run that the event would have caused, if any.
+    /// The runs that the event, and the change that it tells of, would have caused.
     async fn rehearse_one(
         &self,
         plugin: &Arc<Plugin>,
         component: &Bytes,
         event: Event,
         kept: StoreOverlay,
+    ) -> Result<Vec<RehearsedRun>> {
+        let about = (&event, kept.clone());
+        let judging = self.rehearse_judge(plugin, component, about).await?;
+        let woken = self.rehearse_woken(plugin, component, (&event, kept));
+        Ok(judging.into_iter().chain(woken.await?).collect())
+    }
+
+    /// The run that the event would have caused, if any.
+    async fn rehearse_woken(
+        &self,
+        plugin: &Arc<Plugin>,
+        component: &Bytes,
+        (event, kept): (&Event, StoreOverlay),
     ) -> Result<Option<RehearsedRun>> {
         let core = &self.0.core;
-        if plugin.manifest.triggers_for(&event).next().is_none() {
+        if plugin.manifest.triggers_for(event).next().is_none() {
             return Ok(None);
         }
-        let standing = Standing::new(core.clone(), plugin.clone(), Origin::of(&event));
+        let standing = Standing::new(core.clone(), plugin.clone(), Origin::of(event));
         let scope = match standing.begin().await? {
             Ok(scope) => scope,
             Err(withdrawn) => {
-                let report = Report::refused(withdrawn.to_string());
-                return Ok(Some(rehearsed(&event, report, Vec::new(), Vec::new())));
+                let refused = Rehearsed::refused(withdrawn.to_string());
+                return Ok(Some(refused.run(event)));
             }
         };
-        let seen = Seen::new(&event, &scope).await?;
-        let mut triggers = plugin.manifest.triggers_for(&event);
-        if !triggers.any(|trigger| seen.wakes(trigger, &event, &scope)) {
+        let seen = Seen::new(event, &scope).await?;
+        let mut triggers = plugin.manifest.triggers_for(event);
+        if !triggers.any(|trigger| seen.wakes(trigger, event, &scope)) {
             return Ok(None);
         }
-        let behind = standing.clone();
-        let (scenery, bytes) = (
-            Arc::new(Scenery::new(core, standing).after(&event, kept)),
-            component.clone(),
-        );
+        let input = Input::Event(Arc::new(seen.woken_by(event, &scope)));
+        let rehearsed = self.rehearse_run(component, standing, (event, kept), input);
+        Ok(Some(rehearsed.await?.run(event)))
+    }
+
+    /// Runs the component on what the event stands for, behind a door that lets nothing out.
+    pub(super) async fn rehearse_run(
+        &self,
+        component: &Bytes,
+        standing: Standing,
+        (event, kept): (&Event, StoreOverlay),
+        input: Input,
+    ) -> Result<Rehearsed> {
+        let (core, behind) = (&self.0.core, standing.clone());
+        let plugin = behind.plugin();
+        let scenery = Scenery::new(core, standing).after(event, kept);
+        let scenery = Arc::new(match &input {
+            Input::Before(change) if change.kind == ChangeKind::Created => {
+                scenery.without(&event.module, event.record_id)
+            }
+            _ => scenery,
+        });
+        let bytes = component.clone();
         let call = Call {
             sha256: plugin.sha256,
             component: Box::new(move || async move { Ok(bytes) }.boxed()),
-            input: Input::Event(Arc::new(seen.woken_by(&event, &scope))),
+            deadline: matches!(input, Input::Before(_)).then_some(BEFORE),
+            input,
             seed: core.clock.random(),
             now: core.clock.now(),
             fuel: None,
-            deadline: None,
             cancel: CancellationToken::new(),
             door: scenery.clone(),
         };
@@ -246,34 +289,76 @@ impl Plugins {
         let ended = self.host_run(plugin.tenant_id, lane, call, stopped).await?;
         self.settle_trial(ended.reserved, &ended.report.usage)
             .await?;
-        let report = ended.report;
         let (changes, withheld) = scenery.strike();
-        Ok(Some(rehearsed(&event, report, changes, withheld)))
+        Ok(Rehearsed {
+            changes,
+            withheld,
+            ..Rehearsed::new(ended.report)
+        })
     }
+}
+
+/// What a rehearsed run came to.
+pub(super) struct Rehearsed {
+    pub(super) report: Report,
+    pub(super) verdict: Option<RehearsedVerdict>,
+    pub(super) reason: Option<String>,
+    pub(super) changes: Vec<RehearsedChange>,
+    withheld: Vec<String>,
+}
+
+impl Rehearsed {
+    fn new(report: Report) -> Self {
+        Self {
+            report,
+            verdict: None,
+            reason: None,
+            changes: Vec::new(),
+            withheld: Vec::new(),
+        }
+    }
+
+    /// What never began.
+    pub(super) fn refused(reason: String) -> Self {
+        Self::new(Report::refused(reason))
+    }
+
+    /// As it is told, about this event.
+    pub(super) fn run(self, event: &Event) -> RehearsedRun {
+        let report = self.report;
+        RehearsedRun {
+            event_id: event.id,
+            trigger: event.kind.clone(),
+            record_id: event.record_id,
+            outcome: report.outcome,
+            error: report.error,
+            fuel: report.usage.fuel,
+            logs: report.logs,
+            verdict: self.verdict,
+            reason: self.reason,
+            changes: self.changes,
+            withheld: self.withheld,
+        }
+    }
+}
+
+/// What wakes a plugin and is no event of the past.
+fn not_rehearsed(manifest: &Manifest) -> Vec<String> {
+    let others = manifest
+        .triggers
+        .iter()
+        .filter_map(|trigger| match trigger {
+            Trigger::Event(_) | Trigger::Custom(_) | Trigger::Before(_) => None,
+            Trigger::Cron(on) => Some(format!("cron {}", on.name)),
+            Trigger::Webhook(on) => Some(format!("webhook {}", on.name)),
+            Trigger::Action(on) => Some(format!("action {}", on.name)),
+        });
+    others.collect()
 }
 
 /// Whether nobody stands behind a run any more.
 async fn is_deserted(standing: &Standing) -> bool {
     matches!(standing.begin().await, Ok(Err(_)))
-}
-
-fn rehearsed(
-    event: &Event,
-    report: Report,
-    changes: Vec<RehearsedChange>,
-    withheld: Vec<String>,
-) -> RehearsedRun {
-    RehearsedRun {
-        event_id: event.id,
-        trigger: event.kind.clone(),
-        record_id: event.record_id,
-        outcome: report.outcome,
-        error: report.error,
-        fuel: report.usage.fuel,
-        logs: report.logs,
-        changes,
-        withheld,
-    }
 }
 
 /// The tenant's last events, oldest first, read a few at a time.

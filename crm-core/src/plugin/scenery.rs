@@ -116,6 +116,13 @@ impl Scenery {
         }
     }
 
+    /// The same, before this record is made: nothing shows it.
+    pub(super) fn without(self, module: &str, id: RecordId) -> Self {
+        let key = (module.to_owned(), id);
+        self.played.lock().stands.insert(key, None);
+        self
+    }
+
     fn expected(&self, id: RecordId, version: Option<i64>) -> Option<i64> {
         version.filter(|version| self.of_event != Some((id, *version)))
     }

@@ -52,9 +52,7 @@ impl Plugins {
         };
         let sight = Sight::new(&scope, module, change, new).await?;
         let mut triggers = triggers.into_iter();
-        Ok(triggers.any(|trigger| {
-            sight.changes(trigger, planned) && sight.matches(trigger, planned, &scope, module)
-        }))
+        Ok(triggers.any(|trigger| sight.wakes(trigger, planned, &scope, module)))
     }
 }
 
@@ -76,6 +74,17 @@ impl Sight {
             _ => None,
         };
         Ok(Self { before, after })
+    }
+
+    /// Whether the trigger, which is one for such a change, asks about this one.
+    pub(super) fn wakes(
+        &self,
+        trigger: &BeforeTrigger,
+        planned: PlannedChange,
+        scope: &Scope,
+        module: &CompiledModule,
+    ) -> bool {
+        self.changes(trigger, planned) && self.matches(trigger, planned, scope, module)
     }
 
     /// Whether one of the trigger's fields is to have another value, or cannot be seen.
@@ -157,7 +166,11 @@ pub(super) async fn reaches(
 }
 
 /// What the scope sees of a record that it reads.
-fn state(scope: &Scope, module: &CompiledModule, record: &Record) -> Result<Option<Json>> {
+pub(super) fn state(
+    scope: &Scope,
+    module: &CompiledModule,
+    record: &Record,
+) -> Result<Option<Json>> {
     let mut state = Some(serde_json::to_value(record).map_err(Error::internal)?);
     scope.states(module.name().as_str()).cut(&mut state);
     Ok(state)

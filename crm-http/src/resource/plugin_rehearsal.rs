@@ -40,6 +40,8 @@ struct Reply {
     events: u64,
     /// The runs that they would have caused, the oldest event first.
     runs: Vec<Run>,
+    /// What wakes the plugin and is no event of the past, such as `cron nightly`: not rehearsed.
+    not_rehearsed: Vec<String>,
     /// Whether time ran out before the last event, or there was more to tell than is told.
     cut_off: bool,
 }
@@ -50,7 +52,7 @@ struct Reply {
 struct Run {
     /// The event that woke it.
     event_id: Uuid,
-    /// The event's kind, such as `contact.created`.
+    /// The event's kind, such as `contact.created`; of a change that is judged, `before contact.create`.
     trigger: String,
     /// The record it was about.
     record_id: Uuid,
@@ -62,10 +64,29 @@ struct Run {
     fuel: u64,
     /// What it logged.
     logs: Vec<Log>,
-    /// The records it would have changed, in the order of its writes.
+    /// What it said to a change that it judges; null for other runs, and where it failed.
+    #[oai(nullable)]
+    verdict: Option<Verdict>,
+    /// Why it rejects the change, with its code; null otherwise.
+    #[oai(nullable)]
+    reason: Option<String>,
+    /// The records it would have changed, in the order of its writes; of a change that it amends, the
+    /// record as it was to be and as it would be instead.
     changes: Vec<Change>,
     /// What else it would have done, such as `http POST https://example.com/`.
     withheld: Vec<String>,
+}
+
+/// What a plugin says to a change of the past.
+#[derive(Enum)]
+#[oai(rename = "PluginRehearsedVerdict", rename_all = "snake_case")]
+enum Verdict {
+    /// It would have been made as it was.
+    Accept,
+    /// It would have been made with other values.
+    Amend,
+    /// It would not have been made.
+    Reject,
 }
 
 /// A record that would have changed.
@@ -102,7 +123,8 @@ impl Rehearsals {
     /// Rehearse a version
     ///
     /// Runs it over the last events that would have woken it, with the permissions it would have if the
-    /// caller enabled it, and tells what would be different. Nothing of it stays: writes are taken back,
+    /// caller enabled it, and tells what would be different. A plugin that judges changes is asked about
+    /// those of the past, with other records as they are now. Nothing of it stays: writes are taken back,
     /// nothing is sent. It ends after 20 seconds with what there is by then; before, it may wait some
     /// minutes for the compiler. Permission: `plugins.create`.
     #[oai(
@@ -133,6 +155,7 @@ impl From<plugin::Rehearsal> for Reply {
         Self {
             events: rehearsal.events as u64,
             runs: rehearsal.runs.into_iter().map(Run::from).collect(),
+            not_rehearsed: rehearsal.not_rehearsed,
             cut_off: rehearsal.cut_off,
         }
     }
@@ -148,8 +171,20 @@ impl From<plugin::RehearsedRun> for Run {
             error: run.error,
             fuel: run.fuel,
             logs: run.logs.into_iter().map(Log::from).collect(),
+            verdict: run.verdict.map(Verdict::from),
+            reason: run.reason,
             changes: run.changes.into_iter().map(Change::from).collect(),
             withheld: run.withheld,
+        }
+    }
+}
+
+impl From<plugin::RehearsedVerdict> for Verdict {
+    fn from(verdict: plugin::RehearsedVerdict) -> Self {
+        match verdict {
+            plugin::RehearsedVerdict::Accept => Self::Accept,
+            plugin::RehearsedVerdict::Amend => Self::Amend,
+            plugin::RehearsedVerdict::Reject => Self::Reject,
         }
     }
 }

@@ -11,6 +11,8 @@ on_both_databases! {
     a_rehearsal_refuses_what_a_run_is_refused
     a_rehearsal_goes_on_with_the_values_of_its_plugin_and_keeps_none
     a_rehearsal_is_told_no_secret
+    a_rehearsal_tells_the_verdicts_on_what_was_done
+    a_rehearsal_names_what_it_cannot_rehearse
 }
 
 impl Theatre {
@@ -164,4 +166,75 @@ async fn a_rehearsal_is_told_no_secret(world: World) {
     let rehearsal = theatre.rehearse(theatre.world.admin, &text, 1).await;
     let runs = rehearsal.unwrap().runs;
     assert_eq!(runs[0].logs[0].message, "it is rehearsal");
+}
+
+async fn a_rehearsal_tells_the_verdicts_on_what_was_done(world: World) {
+    let theatre = Theatre::new(world);
+    for title in ["one", "a loud one", "bad"] {
+        theatre.contact(title).await;
+    }
+    theatre.dispatch().await;
+    let before = theatre.everything().await;
+    let admin = theatre.world.admin;
+    let text = |actions: &str| {
+        format!(
+            "name = 'guard'\nversion = '1.0.0'\ndescription = 'guard'\n\
+             [[triggers]]\nbefore = ['contact.create']\n\
+             [[grants]]\nmodule = 'contacts'\nactions = [{actions}]\n"
+        )
+    };
+    let all = text("'read', 'create', 'update'");
+    let rehearsal = theatre.rehearse(admin, &all, 10).await.unwrap();
+    assert_eq!((rehearsal.events, rehearsal.runs.len()), (3, 3));
+    let told = |run: &RehearsedRun| (run.outcome, run.verdict, run.changes.len());
+    let runs = &rehearsal.runs;
+    let all_well = Outcome::Succeeded;
+    assert_eq!(
+        runs.iter().map(told).collect::<Vec<_>>(),
+        [
+            (all_well, Some(RehearsedVerdict::Accept), 0),
+            (all_well, Some(RehearsedVerdict::Amend), 1),
+            (all_well, Some(RehearsedVerdict::Reject), 0),
+        ],
+        "{runs:?}"
+    );
+    assert_eq!(runs[0].trigger, "before contact.create");
+    let amended = &runs[1].changes[0];
+    assert_eq!(amended.before.as_ref().unwrap()["title"], "a loud one");
+    assert_eq!(amended.after.as_ref().unwrap()["title"], "a soft one");
+    let reason = "there are bad ones enough (bad)";
+    assert_eq!(runs[2].reason.as_deref(), Some(reason));
+
+    // The record was not there yet when it was asked.
+    let looks = all.replace("'guard'\nversion", "'looker'\nversion");
+    let looks = looks.replace("description = 'guard'", "description = 'write'");
+    let looking = theatre.rehearse(admin, &looks, 1).await.unwrap();
+    let amended = looking.runs[0].changes[0].after.as_ref().unwrap();
+    assert_eq!(amended["title"], "2 before", "{looking:?}");
+
+    // What it may not write it does not amend, here as there.
+    let reading = theatre.rehearse(admin, &text("'read'"), 10).await.unwrap();
+    let run = &reading.runs[1];
+    assert_eq!(told(run), (Outcome::Failed, None, 0), "{run:?}");
+    let refused = run.error.as_deref().unwrap();
+    assert!(refused.contains("contacts.create"), "{refused}");
+    assert_eq!(
+        before,
+        theatre.everything().await,
+        "not a byte is different"
+    );
+}
+
+async fn a_rehearsal_names_what_it_cannot_rehearse(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.contact("one").await;
+    let text = "name = 'actor'\nversion = '1.0.0'\ndescription = 'read'\n\
+        [[triggers]]\ncron = 'nightly'\nschedule = '0 3 * * *'\n\
+        [[triggers]]\nwebhook = 'payments'\n\
+        [[triggers]]\naction = 'rescore'\nmodule = 'contacts'\nlabel = 'Score again'\n";
+    let rehearsal = theatre.rehearse(theatre.world.admin, text, 10).await;
+    let rehearsal = rehearsal.unwrap();
+    assert_eq!((rehearsal.events, rehearsal.runs.len()), (1, 0));
+    let named = ["cron nightly", "webhook payments", "action rescore"];
+    assert_eq!(rehearsal.not_rehearsed, named);
 }

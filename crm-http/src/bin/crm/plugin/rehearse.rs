@@ -14,6 +14,9 @@ use crate::stdout::say;
 
 /// Run a component over a tenant's last events, and print what would be different
 ///
+/// A plugin that judges changes is asked about those of the past. Times, messages and actions are not
+/// rehearsed, and named.
+///
 /// Nothing of it stays: its writes are taken back, and it sends nothing. It has the rights that it asks
 /// for.
 #[derive(Args)]
@@ -51,6 +54,9 @@ impl Rehearse {
             told(rehearsal.runs.len(), "run", "runs"),
             told(changes.sum::<usize>(), "change", "changes")
         );
+        for trigger in &rehearsal.not_rehearsed {
+            say!("not rehearsed: {trigger}");
+        }
         if rehearsal.cut_off {
             say!("ended before the last event; rehearse fewer of them");
         }
@@ -62,6 +68,10 @@ impl Rehearse {
 fn print(run: &RehearsedRun) -> Outcome {
     let error = run.error.as_deref().unwrap_or_default();
     say!("{} {}: {} {error}", run.trigger, run.record_id, run.outcome);
+    if let Some(verdict) = run.verdict {
+        let reason = run.reason.as_deref().unwrap_or_default();
+        say!("  {} {reason}", verdict.as_str());
+    }
     for line in &run.logs {
         say!("  log   {:?}: {}", line.level, line.message);
     }

@@ -1,0 +1,208 @@
+//! Rehearsals of plugins that judge: they are asked about changes of the past as if those were about to
+//! be made. What they say is told and has no effect.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::fields::body;
+use super::overlay::StoreOverlay;
+use super::rehearse::Rehearsed;
+use super::sight::{self, Sight, reaches};
+use super::standing::Standing;
+use super::{Manifest, PlannedChange, Plugin, Plugins, RehearsedChange, RehearsedRun};
+use crate::error::{Error, Result};
+use crate::event::{ChangeKind, Event};
+use crate::hook::{Fields, Input, Outcome, Output, Verdict};
+use crate::module::{CompiledModule, input};
+use crate::record::{Proposal, Proposed, Record};
+use crate::scope::{Action as _, Create, Origin, Scope, Update};
+
+/// What a plugin says to a change of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RehearsedVerdict {
+    /// It would have been made as it was.
+    Accept,
+    /// It would have been made with other values.
+    Amend,
+    /// It would not have been made.
+    Reject,
+}
+
+impl RehearsedVerdict {
+    /// `accept`, `amend`, `reject`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Amend => "amend",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+impl Plugins {
+    /// The run in which the plugin would have judged the change that the event tells of, if any.
+    pub(super) async fn rehearse_judge(
+        &self,
+        plugin: &Arc<Plugin>,
+        component: &Bytes,
+        (event, kept): (&Event, StoreOverlay),
+    ) -> Result<Option<RehearsedRun>> {
+        let Some(planned) = planned(&plugin.manifest, event) else {
+            return Ok(None);
+        };
+        let origin = Origin::of(event);
+        let standing = Standing::new(self.0.core.clone(), plugin.clone(), origin);
+        let reading = standing.clone().reading();
+        let scope = match reading.begin().await? {
+            Ok(scope) => scope,
+            Err(withdrawn) => {
+                let refused = Rehearsed::refused(withdrawn.to_string());
+                return Ok(Some(refused.run(event)));
+            }
+        };
+        let called = |module: &&Arc<CompiledModule>| module.name().as_str() == event.module;
+        let Some(module) = scope.modules().find(called).cloned() else {
+            return Ok(None);
+        };
+        let Some(change) = proposed(&scope, &module, planned, event) else {
+            return Ok(None);
+        };
+        let new = change.new.as_ref();
+        let sight = Sight::new(&scope, &module, &change, new).await?;
+        let subject = module.singular().as_str();
+        let wakes = |trigger| sight.wakes(trigger, planned, &scope, &module);
+        if !plugin.manifest.judges(subject, planned).any(wakes) {
+            return Ok(None);
+        }
+        let mut shown = sight.shown(&module, &change);
+        shown.actor.clone_from(&event.actor);
+        let input = Input::Before(Arc::new(shown));
+        let rehearsed = self.rehearse_run(component, reading, (event, kept), input);
+        let mut run = rehearsed.await?;
+        if run.report.outcome == Outcome::Succeeded {
+            let acting = standing.scope().await?;
+            if let Err(error) = run.judged(&acting, &module, &change).await {
+                run.report.outcome = Outcome::Failed;
+                run.report.error = Some(format!("its amendment is refused: {error}"));
+            }
+        }
+        let trigger = format!("before {subject}.{}", planned.as_str());
+        Ok(Some(RehearsedRun {
+            trigger,
+            ..run.run(event)
+        }))
+    }
+}
+
+impl Rehearsed {
+    /// Notes what the plugin said to the change.
+    async fn judged(
+        &mut self,
+        scope: &Scope,
+        module: &Arc<CompiledModule>,
+        change: &Proposed,
+    ) -> Result<()> {
+        let Some(Output::Verdict(verdict)) = self.report.output.take() else {
+            return Err(Error::internal("a plugin that judges answered no verdict"));
+        };
+        self.verdict = Some(match verdict {
+            Verdict::Accept => RehearsedVerdict::Accept,
+            Verdict::Reject { code, message, .. } => {
+                self.reason = Some(format!("{message} ({code})"));
+                RehearsedVerdict::Reject
+            }
+            Verdict::Amend(fields) => {
+                let amended = amended(scope, module, change, fields).await?;
+                self.changes.push(amended);
+                RehearsedVerdict::Amend
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The change by what was about to be done, where the plugin judges such ones.
+fn planned(manifest: &Manifest, event: &Event) -> Option<PlannedChange> {
+    let (subject, word) = event.kind.split_once('.')?;
+    let kinds = [
+        ChangeKind::Created,
+        ChangeKind::Updated,
+        ChangeKind::Deleted,
+    ];
+    let kind = kinds.into_iter().find(|kind| kind.as_str() == word)?;
+    let planned = PlannedChange::of(kind).filter(|_| event.told_by().is_none())?;
+    manifest.judges(subject, planned).next().map(|_| planned)
+}
+
+/// The change as it was about to be made; none where the event does not say enough.
+fn proposed(
+    scope: &Scope,
+    module: &Arc<CompiledModule>,
+    planned: PlannedChange,
+    event: &Event,
+) -> Option<Proposed> {
+    let before = event.before.as_ref();
+    let before = before.and_then(|state| Record::from_state(module, state));
+    let after = event.after.as_ref();
+    let after = after.and_then(|state| Record::from_state(module, state));
+    let (kind, old, new) = match planned {
+        PlannedChange::Create => (ChangeKind::Created, None, Some(after?)),
+        PlannedChange::Update => (ChangeKind::Updated, Some(before?), Some(after?)),
+        PlannedChange::Delete => (ChangeKind::Deleted, Some(before?), None),
+    };
+    Some(Proposed {
+        scope: scope.clone(),
+        kind,
+        old,
+        new,
+        proposal: Proposal::Tried,
+    })
+}
+
+/// The record as it was to be and as it would be instead: a plugin amends what a client with its rights
+/// could.
+async fn amended(
+    scope: &Scope,
+    module: &Arc<CompiledModule>,
+    change: &Proposed,
+    fields: Fields,
+) -> Result<RehearsedChange> {
+    let (name, body) = (module.name().as_str(), body(fields)?);
+    let named = input::named(module, &body);
+    let (permission, reach) = match change.kind {
+        ChangeKind::Created => {
+            let permit = scope.permit::<Create>(name)?;
+            (Create::NAME, permit.to_write(&named)?.reach().clone())
+        }
+        _ => {
+            let permit = scope.permit::<Update>(name)?;
+            (Update::NAME, permit.to_write(&named)?.reach().clone())
+        }
+    };
+    let sent = input::update(module, scope.tenant(), body)?;
+    let nothing = || Error::conflict("nothing_to_amend", "a deletion has nothing to amend");
+    let new = change.new.as_ref().ok_or_else(nothing)?;
+    let mut after = new.clone();
+    for (position, value) in sent.changes {
+        after.put(position, value);
+    }
+    let (record, stored) = match &change.old {
+        Some(old) => (old, true),
+        None => (&after, false),
+    };
+    if sent.owner.is_some() || !reaches(scope, &reach, record, stored).await? {
+        return Err(Error::Forbidden {
+            permission: format!("{name}.{permission}"),
+        });
+    }
+    Ok(RehearsedChange {
+        module: name.to_owned(),
+        record_id: new.id,
+        kind: change.kind,
+        before: sight::state(scope, module, new)?,
+        after: sight::state(scope, module, &after)?,
+    })
+}
