@@ -506,6 +506,12 @@ fn message(
         .body(Full::new(request.body))
         .map_err(|_| EgressError::Url("it cannot be sent"))?;
     let headers = message.headers_mut();
+    for (name, value) in USUAL_HEADERS {
+        let mut given = request.headers.iter();
+        if !given.any(|(given, _)| given.eq_ignore_ascii_case(name.as_str())) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
     for (name, value) in request.headers {
         let parsed = HeaderName::try_from(name.as_str());
         let kept = match (parsed, HeaderValue::try_from(value)) {
@@ -517,11 +523,6 @@ fn message(
         if !kept {
             return Err(EgressError::Header(name));
         }
-    }
-    for (name, value) in USUAL_HEADERS {
-        headers
-            .entry(name)
-            .or_insert_with(|| HeaderValue::from_static(value));
     }
     Ok(message)
 }
