@@ -1,6 +1,6 @@
 //! What names a field or a module of the tenant: rules of roles, permissions of API keys, grants and
-//! triggers of plugins. They name by name alone, so that no rule may be without effect because its field is gone,
-//! nor anything begin to be about another one.
+//! triggers of plugins. They name by name alone, so that no rule may be without effect because its
+//! field is gone, nor anything begin to be about another one.
 
 use crate::db::Tx;
 use crate::error::{Error, Result};

@@ -365,7 +365,8 @@ impl Modules {
     /// Add a field to a module
     ///
     /// A removed field of the same name comes back with its values; a removed reference is purged first,
-    /// and so are values in the place of which others are to be computed or copied. Permission: `modules.update`.
+    /// and so are values in the place of which others are to be computed or copied.
+    /// Permission: `modules.update`.
     #[oai(
         path = "/:module/fields",
         method = "post",
@@ -427,7 +428,8 @@ impl Modules {
     ///
     /// It is gone at once; its values stay until they are purged. Refused as `still_named` while a
     /// condition of a role is about it, as `named_by_machine` while a state machine of the module names
-    /// it, and as `named_by_field` while another field is computed or copied of it. Permission: `modules.update`.
+    /// it, and as `named_by_field` while another field is computed or copied of it.
+    /// Permission: `modules.update`.
     #[oai(
         path = "/:module/fields/:name",
         method = "delete",

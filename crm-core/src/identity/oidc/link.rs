@@ -71,7 +71,8 @@ impl Accounts {
     /// [`Error::NotFound`] when the tenant has no such provider, or it is off; [`Error::Invalid`] on
     /// `password`, `passkey_token` or `credential`; [`Error::Conflict`] `bound_session`, `not_a_user`,
     /// `second_factor_required`, `identity_taken` for an identity of another member's,
-    /// `identity_exists` for a member who has another one there; and those of [`provider_login`](Self::provider_login) about the proof.
+    /// `identity_exists` for a member who has another one there; and those of
+    /// [`provider_login`](Self::provider_login) about the proof.
     pub async fn link_identity(
         &self,
         scope: &Scope,
