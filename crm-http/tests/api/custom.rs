@@ -10,6 +10,7 @@ crate::on_both_databases! {
     a_module_is_declared_used_and_destroyed_over_the_api
     a_reference_of_a_tenants_own_is_in_its_records_and_its_document
     computed_and_copied_fields_of_a_tenants_own_are_in_its_records_and_its_document
+    each_operation_of_a_batch_fills_the_copies_of_a_tenants_own
     declarations_that_cannot_be_are_refused_with_their_place
 }
 
@@ -458,6 +459,51 @@ async fn computed_and_copied_fields_of_a_tenants_own_are_in_its_records_and_its_
     let removed = app.admin.delete(&format!("{FIELDS}/good")).await;
     removed.expect(204);
     app.admin.delete(&grade).await.expect(204);
+    app.close().await;
+}
+
+async fn each_operation_of_a_batch_fills_the_copies_of_a_tenants_own(database: Database) {
+    let app = App::start(database).await;
+    let industry = json!({"name": "industry", "type": "text", "max": 100,
+        "copied": "company_id.industry"});
+    app.admin.post(FIELDS, industry).await.expect(201);
+    let ada = app.admin.informed().await;
+    let company = async |industry: &str| {
+        let body = json!({"name": industry, "industry": industry});
+        let made = ada.post("/api/v1/companies", body).await.expect(201);
+        made["id"].clone()
+    };
+    let (steel, tin) = (company("steel").await, company("tin").await);
+    let known = json!({"name": "Bo", "email": "bo@example.com", "company_id": steel});
+    let known = ada.post("/api/v1/contacts", known).await.expect(201);
+    let other = json!({"name": "Cy", "company_id": steel});
+    let other = ada.post("/api/v1/contacts", other).await.expect(201);
+    let bo = json!({"name": "Bo", "email": "bo@example.com", "company_id": tin});
+    let di = json!({"name": "Di", "email": "di@example.com", "company_id": steel});
+    let batch = async |atomic: bool, operations: Value| {
+        let body = json!({"atomic": atomic, "operations": operations});
+        let done = ada.post("/api/v1/contacts/batch", body).await.expect(200);
+        let results = done["results"].as_array().unwrap().iter();
+        let copies = results.map(|one| one["record"]["industry"].clone());
+        copies.collect::<Value>()
+    };
+    let operations = json!([
+        {"op": "create", "values": {"name": "Ada", "company_id": tin}},
+        {"op": "create", "values": {"name": "Eve"}},
+        {"op": "update", "id": known["id"], "values": {"name": "Bob"}},
+        {"op": "upsert", "by": "email", "values": bo},
+        {"op": "upsert", "by": "email", "values": di},
+        {"op": "update", "id": other["id"], "values": {"company_id": null}},
+    ]);
+    let told = json!(["tin", null, "steel", "tin", "steel", null]);
+    assert_eq!(batch(false, operations).await, told);
+    let operations = json!([
+        {"op": "update", "id": known["id"], "values": {"company_id": steel}},
+        {"op": "create", "values": {"name": "Flo", "company_id": tin}},
+    ]);
+    assert_eq!(batch(true, operations).await, json!(["steel", "tin"]));
+    let page = ada.get("/api/v1/contacts?industry=steel").await.expect(200);
+    assert_eq!(page["data"].as_array().unwrap().len(), 2, "{page}");
     app.close().await;
 }
 
