@@ -256,7 +256,13 @@ impl Write {
         let others: Vec<_> = others.cloned().collect();
         let module = self.module.extended(&others, tx.dialect());
         let others: Vec<_> = others.into_iter().map(|field| field.spec).collect();
-        check::declaration(&module, &others, spec)?;
+        let checked = check::declaration(&module, &others, spec);
+        let is_known =
+            |field: &CustomField| field.removed_at.is_none() && field.spec.name == spec.name;
+        match fields.iter().any(is_known) {
+            true => check::beside_name(checked)?,
+            false => checked?,
+        }
         made::condition(&module, spec)?;
         self.check_target(tx, spec).await?;
         Ok(module)
@@ -396,3 +402,6 @@ impl Write {
 fn state(field: &CustomField) -> Json {
     json!({"declaration": field.spec, "removed": field.removed_at.is_some()})
 }
+
+#[cfg(test)]
+mod tests;

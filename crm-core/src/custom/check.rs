@@ -79,6 +79,18 @@ pub(crate) fn declaration(
     }
 }
 
+/// What a check says of a field that has its name already, which may have been reserved since.
+pub(super) fn beside_name(checked: Result<()>) -> Result<()> {
+    let Err(Error::Invalid(mut problems)) = checked else {
+        return checked;
+    };
+    problems.retain(|problem| (problem.pointer.as_str(), problem.code) != ("/name", "reserved"));
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Invalid(problems)),
+    }
+}
+
 /// Refuses a reference to what is no module that the scope may read, and one that could not be
 /// followed when what it refers to is deleted.
 pub(super) fn target(scope: &Scope, module: &ModuleSpec, spec: &FieldSpec) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{TenantModules, Write};
+use super::{CustomField, TenantModules, Write};
 use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::module::{
@@ -75,7 +75,8 @@ impl Write {
     pub(super) async fn refuse_made_of(&self, tx: &mut Tx<'_>, field: &Ident) -> Result<()> {
         let modules = self.modules(tx).await?;
         let of_module = modules.get(self.name().as_str());
-        let made = of_module.and_then(|module| Some((module, module.made_of(field.as_str())?)));
+        let made =
+            of_module.and_then(|module| Some((module, module.made_of(field.as_str()).next()?)));
         let copy = || self.copies(&modules, field).into_iter().next();
         let Some((module, by)) = made.or_else(copy) else {
             return Ok(());
@@ -87,6 +88,27 @@ impl Write {
             self.name()
         );
         Err(Error::conflict("named_by_field", message))
+    }
+
+    /// The fields in use by which the module refers to itself, and those that are made of them.
+    pub(super) async fn cut_off(&self, tx: &mut Tx<'_>) -> Result<Vec<CustomField>> {
+        let modules = self.modules(tx).await?;
+        let module = modules.get(self.name().as_str()).ok_or(Error::NotFound)?;
+        let fields = module.fields().iter();
+        let own = fields.filter(|field| field.kind.targets().contains(self.name()));
+        let mut names: Vec<&Ident> = own.map(|field| &field.name).collect();
+        let mut at = 0;
+        while let Some(name) = names.get(at).copied() {
+            for made in module.made_of(name.as_str()) {
+                if !names.contains(&&made.name) {
+                    names.push(&made.name);
+                }
+            }
+            at += 1;
+        }
+        let mut fields = self.fields(tx).await?;
+        fields.retain(|field| field.removed_at.is_none() && names.contains(&&field.spec.name));
+        Ok(fields)
     }
 
     /// Refuses a change of a field behind which a copy could not take all its values.

@@ -110,7 +110,7 @@ impl CustomModules {
     }
 
     /// The end of a module that the tenant declared.
-    fn ending(permit: &Permit<Delete>, name: &str) -> Result<Write> {
+    pub(super) fn ending(permit: &Permit<Delete>, name: &str) -> Result<Write> {
         let scope = permit.on(OBJECT)?.clone();
         let module = own(&scope, name)?;
         Ok(Write { scope, module })
@@ -284,15 +284,12 @@ impl Write {
     }
 
     /// Takes the module's references to itself out of use, so that none is left to a record that is
-    /// destroyed, whatever keeps the module from its end; and with them the state machines that name
-    /// one, which could not go on without.
-    async fn cut(self, tx: &mut Tx<'_>) -> Result<()> {
+    /// destroyed, whatever keeps the module from its end; and with them the fields that are made of
+    /// them and the state machines that name one, which could not go on without.
+    pub(super) async fn cut(self, tx: &mut Tx<'_>) -> Result<()> {
         refuse_referred(tx, self.tenant(), self.name()).await?;
         named::refuse_denied(tx, self.tenant(), self.name()).await?;
-        let mut fields = self.fields(tx).await?;
-        fields.retain(|field| {
-            field.removed_at.is_none() && field.spec.kind.targets().contains(self.name())
-        });
+        let fields = self.cut_off(tx).await?;
         let before = self.declared(tx).await?;
         let mut after = before.clone();
         after.machines.retain(|one| {

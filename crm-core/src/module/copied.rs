@@ -1,6 +1,9 @@
 //! Copied fields: values taken from the record that a reference names, at the time when the
 //! reference gets its value.
 
+use serde_json::Value as Json;
+
+use super::words::FIELD_TYPES;
 use super::{CompiledModule, FieldSpec, FieldType, Ident, ModuleSpec};
 use crate::error::FieldError;
 use crate::value::Value;
@@ -120,11 +123,43 @@ pub(crate) fn misfit(
             Some(format!("`{source}` of {target} has no value to copy"))
         }
         Some(found) if !takes(field, found) => Some(format!(
-            "`{source}` of {target} is declared otherwise: give `{}` the same type and rules",
+            "`{source}` of {target} is declared otherwise, {}: give `{}` the same type and rules",
+            difference(field, found),
             field.name
         )),
         Some(_) => None,
     }
+}
+
+/// What keeps a field from taking every value of `source`.
+fn difference(field: &FieldSpec, source: &FieldSpec) -> String {
+    let (here, there) = (field.kind.name(), source.kind.name());
+    if here != there {
+        return format!("as {there} and not {here}");
+    }
+    let [here, there] = [field, source].map(|spec| serde_json::to_value(spec).unwrap_or_default());
+    let word = FIELD_TYPES
+        .iter()
+        .find(|word| word.name == field.kind.name());
+    let mut keys: Vec<&str> = word.map_or_else(Vec::new, |word| word.keys.to_vec());
+    keys.retain(|key| match (&field.kind, &source.kind) {
+        (FieldType::Text { min, .. }, FieldType::Text { min: from, .. }) if *key == "min" => {
+            min > from
+        }
+        (FieldType::Text { max, .. }, FieldType::Text { max: upto, .. }) if *key == "max" => {
+            max < upto
+        }
+        _ => here.get(key) != there.get(key),
+    });
+    let said = |spec: &Json, key: &str| match spec.get(key) {
+        Some(value) => format!("{key} = {value}"),
+        None => format!("no {key}"),
+    };
+    let differ = keys.iter().map(|key| {
+        let (there, here) = (said(&there, key), said(&here, key));
+        format!("with {there} and not {here}")
+    });
+    differ.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether every value of `source` is one of `field`.
@@ -157,13 +192,13 @@ impl CompiledModule {
         copies.map(|one| &self.fields()[one.position])
     }
 
-    /// A field of this module without which another one could not be made: one that is computed of
-    /// it, or that is copied by it.
-    pub(crate) fn made_of(&self, name: &str) -> Option<&FieldSpec> {
-        let copied_by = |one: &&Copied| self.fields()[one.reference].name == *name;
+    /// The fields of this module that could not be made without this one: those that are computed of
+    /// it, and those that are copied by it.
+    pub(crate) fn made_of(&self, name: &str) -> impl Iterator<Item = &FieldSpec> {
+        let copied_by = move |one: &&Copied| self.fields()[one.reference].name == *name;
         let copies = self.copies.iter().filter(copied_by);
         let copies = copies.map(|one| &self.fields()[one.position]);
-        self.computed_of(name).chain(copies).next()
+        self.computed_of(name).chain(copies)
     }
 
     /// The copied fields whose reference is another one than before.

@@ -309,6 +309,34 @@ async fn copies_that_cannot_be_are_refused_with_their_place(
         let refused = refusals(it.declare(it.tenant, "contacts", declared).await);
         assert_eq!(refused, [("/copied".into(), refusal)], "{more}");
     }
+    let grade = json!({"name": "grade", "type": "enum", "values": ["a", "b"]});
+    it.declare(it.tenant, "companies", grade).await?;
+    for (declared, told) in [
+        (
+            json!({"type": "text", "copied": "company_id.employees"}),
+            "`employees` of companies is declared otherwise, as integer and not text: ",
+        ),
+        (
+            json!({"type": "text", "max": 99, "copied": "company_id.industry"}),
+            "with max = 100 and not max = 99: ",
+        ),
+        (
+            json!({"type": "enum", "values": ["a"], "copied": "company_id.grade"}),
+            "with values = [\"a\",\"b\"] and not values = [\"a\"]: ",
+        ),
+    ] {
+        let mut odd = json!({"name": "odd"});
+        for (key, value) in body(declared) {
+            odd[key] = value;
+        }
+        match it.declare(it.tenant, "contacts", odd).await {
+            Err(Error::Invalid(refused)) => {
+                let message = &refused[0].message;
+                assert!(message.contains(told), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     let module = json!({"name": "projects", "singular": "project", "fields": [
         {"name": "title", "type": "text"},
         reference("contact_id", "contacts", "restrict"),
