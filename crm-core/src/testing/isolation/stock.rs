@@ -234,14 +234,19 @@ fn member(user_id: UserId) -> GroupMember {
 /// Custom fields of a declared module, and a module of the tenant's own.
 async fn declare(crm: &Crm, tenant: TenantId) -> Result<()> {
     let scope = operator(crm, tenant).await?;
+    let first = first_module(crm)?;
     for declaration in [
         json!({"name": "isolation_code", "type": "text", "unique": true, "sort": true}),
         json!({"name": "isolation_level", "type": "integer", "sort": true}),
         json!({"name": "isolation_labels", "type": "tags"}),
+        json!({"name": "isolation_mark", "type": "text", "computed": "marked {isolation_code}"}),
+        json!({"name": "isolation_above_id", "type": "reference", "module": first.name(),
+            "on_delete": "set_null"}),
+        json!({"name": "isolation_above_code", "type": "text",
+            "copied": "isolation_above_id.isolation_code"}),
     ] {
         field(crm, &scope, &declaration).await?;
     }
-    let first = first_module(crm)?;
     let spec = json!({
         "name": OWN_MODULE,
         "singular": "isolation_visit",
@@ -250,7 +255,10 @@ async fn declare(crm: &Crm, tenant: TenantId) -> Result<()> {
             {"name": "note", "type": "text", "search": true, "unique": true, "sort": true},
             {"name": "hours", "type": "integer"},
             {"name": "about_id", "type": "reference", "module": first.name(), "on_delete": "cascade"},
+            {"name": "about_code", "type": "text", "copied": "about_id.isolation_code"},
             {"name": "above_id", "type": "reference", "module": OWN_MODULE, "on_delete": "set_null"},
+            {"name": "above_note", "type": "text", "copied": "above_id.note"},
+            {"name": "mark", "type": "text", "computed": "{above_note}, {note}"},
         ],
     });
     let spec: ModuleSpec = serde_json::from_value(spec).map_err(Error::internal)?;
