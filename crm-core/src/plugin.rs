@@ -98,6 +98,7 @@ pub use secret::SecretEntry;
 pub use settings::PluginSettings;
 pub use signature::TrustedKey;
 pub use signed::Signed;
+pub(crate) use store::erase_versions;
 pub use story::{RunCall, RunStory, Withheld};
 pub use transcript::Divergence;
 pub use trigger::{

@@ -201,7 +201,7 @@ pub(super) async fn put_component(
 }
 
 /// Drops a component that no tenant has installed any more.
-pub(super) async fn drop_unused(tx: &mut Tx<'_>, sha256: &[u8; 32]) -> Result<()> {
+pub(super) async fn drop_unused(tx: &mut Tx<'_>, sha256: &[u8]) -> Result<()> {
     let lock = "UPDATE plugin_components SET created_at = created_at WHERE sha256 = $1";
     tx.execute(Sql::new(lock).bind(sha256.to_vec(), ColumnType::Bytes))
         .await?;
@@ -209,6 +209,23 @@ pub(super) async fn drop_unused(tx: &mut Tx<'_>, sha256: &[u8; 32]) -> Result<()
         (SELECT 1 FROM plugin_versions WHERE plugin_versions.sha256 = plugin_components.sha256)";
     tx.execute(Sql::new(delete).bind(sha256.to_vec(), ColumnType::Bytes))
         .await?;
+    Ok(())
+}
+
+/// Removes the versions of a tenant that is erased, with the components that no other tenant has; in one
+/// order, so that two erasures do not wait for each other.
+pub(crate) async fn erase_versions(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
+    let select = "SELECT DISTINCT sha256 FROM plugin_versions WHERE tenant_id = $1 ORDER BY sha256";
+    let select = Sql::new(select)
+        .bind(tenant, ColumnType::Uuid)
+        .returns(&[ColumnType::Bytes]);
+    let rows = tx.fetch_all(select).await?;
+    let delete = Sql::new("DELETE FROM plugin_versions WHERE tenant_id = $1");
+    tx.execute(delete.bind(tenant, ColumnType::Uuid)).await?;
+    for mut row in rows {
+        let sha256: Vec<u8> = row.bytes()?;
+        drop_unused(tx, &sha256).await?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use serde::Serialize;
 use serde_json::json;
 
@@ -14,9 +15,10 @@ use super::{Status, Tenant, Tenants, tell};
 use crate::audit::Sealer;
 use crate::crm::POLICY_POLL;
 use crate::db::erase::TenantTable;
-use crate::db::{ColumnType, Row, Sql};
+use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
+use crate::plugin::erase_versions;
 use crate::scope::{Read, RequestContext};
 
 /// Users who go in one transaction.
@@ -78,6 +80,9 @@ impl Tenants {
         }
         self.erase_users(id).await?;
         let tables = self.core.db.tenant_tables().await?;
+        // While it is known which components were the tenant's.
+        let versions = move |tx: &mut Tx<'_>| erase_versions(tx, id).boxed();
+        self.core.db.write(versions).await?;
         self.core.db.erase(tables.clone(), id).await?;
         self.remove(id, tables).await?;
         self.core.policy.invalidate(id);
@@ -172,21 +177,17 @@ impl Tenants {
         }
     }
 
-    /// Removes the tenant itself, what was written meanwhile, and components that nobody else has.
+    /// Removes the tenant itself, and what was written meanwhile.
     async fn remove(&self, tenant: TenantId, tables: Vec<TenantTable>) -> Result<()> {
         let now = self.core.clock.now();
         let last = self.core.db.write(move |tx| {
             Box::pin(async move {
+                erase_versions(tx, tenant).await?;
                 for table in tables {
                     tx.execute(table.delete(tenant, tx.dialect())).await?;
                 }
                 let gone = Sql::new("DELETE FROM tenants WHERE id = $1");
                 tx.execute(gone.bind(tenant, ColumnType::Uuid)).await?;
-                let unused = Sql::new(
-                    "DELETE FROM plugin_components \
-                     WHERE sha256 NOT IN (SELECT sha256 FROM plugins)",
-                );
-                tx.execute(unused).await?;
                 let done = Sql::new("UPDATE erased_tenants SET erased_at = $1 WHERE id = $2")
                     .bind(now, ColumnType::Instant)
                     .bind(tenant, ColumnType::Uuid);

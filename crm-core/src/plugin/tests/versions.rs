@@ -16,6 +16,7 @@ on_both_databases! {
     an_active_version_that_crashes_rests_and_its_canary_goes_on
     a_version_that_is_not_active_any_more_parks_nothing
     a_version_that_does_not_run_is_deleted_with_its_component
+    the_end_of_a_tenant_takes_no_component_that_another_has
     a_tenant_that_insists_runs_signed_versions_only
     settings_and_keys_are_the_tenants_own
 }
@@ -259,6 +260,32 @@ async fn a_version_that_does_not_run_is_deleted_with_its_component(world: World)
         .plugins
         .delete_version(&delete, first.id, &second_sha);
     assert_eq!(refusal(again.await), "unknown_version");
+}
+
+async fn the_end_of_a_tenant_takes_no_component_that_another_has(world: World) {
+    let theatre = Theatre::new(world);
+    let first = theatre.install("read", "contacts.read").await;
+    theatre.install("list", "contacts.read").await;
+    theatre.upload("count", "contacts.read").await;
+    let other = theatre.world.new_tenant("other").await;
+    let operator = theatre.world.operator(other);
+    for script in ["read", "show"] {
+        let permit = operator.permit(OBJECT).unwrap();
+        let text = component(script, "contacts.read", "contact.created");
+        let uploaded = theatre.plugins.upload(&permit, text.into(), None).await;
+        uploaded.unwrap();
+    }
+    assert_eq!(theatre.components().await, 4, "one is of both");
+
+    let request = operator.request().clone();
+    let tenants = theatre.world.crm.tenants();
+    tenants.erase(other, "other", request).await.unwrap();
+    assert_eq!(theatre.components().await, 3, "that of nobody else is gone");
+    let update = theatre.update().await;
+    let back = theatre.plugins.roll_back(&update, first.id).await.unwrap();
+    assert_eq!(back.sha256, first.sha256);
+    let run = theatre.run_of_contact(&first).await;
+    assert_eq!(run.outcome, Outcome::Succeeded, "{run:?}");
 }
 
 async fn a_tenant_that_insists_runs_signed_versions_only(world: World) {
