@@ -181,12 +181,10 @@ pub(super) async fn open(core: &Core, plugin: &Plugin, name: &str) -> Result<Sec
     Ok(text.into())
 }
 
-/// Hides all that the plugin was entrusted with.
+/// Hides all that the plugin was entrusted with, whatever its version asks for: an earlier one may have
+/// left it in the plugin's store.
 pub(super) async fn mask(core: &Core, plugin: &Plugin) -> Result<Mask> {
     let mut mask = Mask::default();
-    if plugin.manifest.secrets.is_empty() {
-        return Ok(mask);
-    }
     let select =
         Sql::new("SELECT name, sealed FROM plugin_secrets WHERE tenant_id = $1 AND plugin_id = $2")
             .bind(plugin.tenant_id, ColumnType::Uuid)

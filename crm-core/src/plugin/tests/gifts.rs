@@ -9,6 +9,7 @@ use crate::egress::{Egress, EgressBuilder};
 on_both_databases! {
     a_plugin_keeps_values_of_its_own
     a_secret_is_given_to_the_plugin_and_shown_to_nobody
+    a_secret_stays_hidden_from_a_version_on_that_does_not_ask_for_it
     a_plugin_tells_and_others_hear
     events_of_its_own_are_those_of_its_manifest
     requests_go_to_the_hosts_of_the_manifest_only
@@ -135,6 +136,31 @@ async fn a_secret_is_given_to_the_plugin_and_shown_to_nobody(world: World) {
         .delete_secret(&update, plugin.id, "token")
         .await;
     assert_eq!(refusal(again), "not_found");
+}
+
+async fn a_secret_stays_hidden_from_a_version_on_that_does_not_ask_for_it(world: World) {
+    let theatre = Theatre::new(world);
+    let rest = format!("kv = true\nsecrets = ['token']\n{ON}");
+    let plugin = theatre.install_manifest("confide", &rest).await;
+    let update = theatre.update().await;
+    let secret = "a planted secret".to_owned().into();
+    let set = theatre
+        .plugins
+        .set_secret(&update, plugin.id, "token", &secret);
+    set.await.unwrap();
+    last(&theatre, &plugin).await;
+    let plugin = theatre
+        .install_manifest("recall", &format!("kv = true\n{ON}"))
+        .await;
+    let run = last(&theatre, &plugin).await;
+    assert_eq!(run.sha256, Some(plugin.sha256));
+    assert_eq!(run.logs[0].message, "[secret:token]");
+    let read = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let story = theatre.plugins.run_story(&read, plugin.id, run.id).await;
+    let story = serde_json::to_string(&story.unwrap().unwrap()).unwrap();
+    assert!(!story.contains("planted"), "{story}");
+    // Base64 of the secret.
+    assert!(!story.contains("YSBwbGFudGVk"), "{story}");
 }
 
 async fn a_plugin_tells_and_others_hear(world: World) {
