@@ -150,7 +150,8 @@ impl Timer {
         let next = plugin.as_ref().and_then(|plugin| {
             let mut crons = plugin.manifest.crons();
             let cron = crons.find(|cron| *cron.name.as_str() == due.name)?;
-            cron.schedule.next(core.clock.now())
+            // Behind this one, also where the clock stepped back since it was found.
+            cron.schedule.next(core.clock.now().max(due.due_at))
         });
         let (Some(plugin), Some(next)) = (plugin, next) else {
             let remove = Sql::new(
