@@ -267,9 +267,8 @@ impl Plugins {
     /// Keeps what is left of an action, and tells it.
     async fn told(&self, plugin: &Plugin, mut ended: Ended) -> Result<Acted> {
         let answer = answered(&mut ended.report);
-        let (run, outcome) = (RunId(self.0.core.clock.new_id()), ended.report.outcome);
-        let error = ended.report.error.clone();
-        self.keep_as(run, plugin, ended).await?;
+        let (outcome, error) = (ended.report.outcome, ended.report.error.clone());
+        let run = self.keep(plugin, ended).await?;
         Ok(Acted {
             run,
             outcome,

@@ -128,7 +128,6 @@ impl Plugins {
         let trigger = format!("before {}.{planned}", module.singular());
         let record = change.old.as_ref().map(|old| old.id);
         let occasion = Occasion::by(&change.scope).about(module.name().as_str(), record);
-        let run = RunId(core.clock.new_id());
         let mut ended = Ended::new(core, (trigger, None), occasion);
         let (mut judgement, mut busy) = (None, None);
         match reading.begin().await? {
@@ -153,7 +152,7 @@ impl Plugins {
                 }
             }
         }
-        self.keep_as(run, plugin, ended.asked_for()).await?;
+        let run = self.keep(plugin, ended.asked_for()).await?;
         if busy.is_some() {
             return Err(busy_now());
         }

@@ -84,21 +84,13 @@ impl Ended {
 
 impl Plugins {
     /// Keeps what is left of a run, unless there is one for this plugin and event already or the
-    /// plugin has been deleted meanwhile.
-    pub(super) async fn keep(&self, plugin: &Plugin, ended: Ended) -> Result<()> {
-        self.keep_as(RunId(self.0.core.clock.new_id()), plugin, ended)
-            .await
-    }
-
-    /// As [`keep`](Self::keep), under an id that somebody is told. Ids of runs grow with the time at which
-    /// they ended.
-    pub(super) async fn keep_as(&self, id: RunId, plugin: &Plugin, ended: Ended) -> Result<()> {
+    /// plugin has been deleted meanwhile. Answers the run's id; ids of a tenant's runs grow in the order in
+    /// which they are committed.
+    pub(super) async fn keep(&self, plugin: &Plugin, ended: Ended) -> Result<RunId> {
         let counts = ended.counts;
         let failed = counts && ended.report.outcome.is_failure();
         let clock = self.0.core.clock.clone();
         let (now, of) = (clock.now(), plugin.clone());
-        let details = details(id, &of, &ended)?;
-        let bytes = details.as_ref().map_or(0, |(_, bytes)| *bytes);
         let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
                 let usage = ended.report.usage;
@@ -106,22 +98,26 @@ impl Plugins {
                 let tenant = of.tenant_id;
                 // It has used what it used, whether or not there is a record of it.
                 tx.execute(usage::add(tenant, now, outcome, &usage)).await?;
+                // Other runs of the tenant wait for that row until this one is committed, so whoever
+                // follows by their ids misses none.
+                let id = RunId(clock.new_id());
+                let details = details(id, &of, &ended)?;
+                let bytes = details.as_ref().map_or(0, |(_, bytes)| *bytes);
                 if let Some(reserved) = &ended.reserved {
                     tx.execute(reserved.settle()).await?;
                 }
                 if tx.fetch_optional(run(id, &of, &ended)?).await?.is_none() {
-                    return Ok(false);
+                    return Ok((id, 0, false));
                 }
                 if let Some((details, _)) = details {
                     tx.execute(details).await?;
                 }
-                match counts {
-                    true => rest::note(tx, &of, outcome, now).await,
-                    false => Ok(false),
-                }
+                let rests = counts && rest::note(tx, &of, outcome, now).await?;
+                Ok((id, bytes, rests))
             })
         });
-        if job.await? {
+        let (id, bytes, rests) = job.await?;
+        if rests {
             self.forget(plugin.tenant_id).await;
         }
         // What is kept is kept: the next run makes room, or parks.
@@ -136,7 +132,7 @@ impl Plugins {
             let (plugin, error) = (plugin.id, &error as &dyn std::error::Error);
             tracing::warn!(%plugin, error, "what follows a run of a plugin was left to the next");
         }
-        Ok(())
+        Ok(id)
     }
 
     /// What becomes of a plugin that failed in this version.
@@ -321,11 +317,7 @@ impl Outcome {
 /// The row of a run; answers one where it was written.
 fn run(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Sql> {
     let (report, occasion) = (&ended.report, &ended.occasion);
-    let mut logs = report.logs.clone();
-    for line in &mut logs {
-        line.message = storable(&line.message);
-    }
-    let logs = serde_json::to_value(logs).map_err(Error::internal)?;
+    let logs = serde_json::to_value(&report.logs).map_err(Error::internal)?;
     let usage = &report.usage;
     let large = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let duration = i64::try_from(usage.duration.as_micros()).unwrap_or(i64::MAX);
@@ -386,6 +378,6 @@ fn details(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Option<(Sql, usi
 }
 
 /// PostgreSQL's text holds no NUL, and a guest may write what it likes.
-fn storable(text: &str) -> String {
+pub(super) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -109,7 +109,7 @@ impl Plugins {
                 }
             }
         }
-        self.keep(plugin, ended).await
+        self.keep(plugin, ended).await.map(drop)
     }
 }
 

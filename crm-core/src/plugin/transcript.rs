@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exchange::{Asked, Exchange, KeptAnswer, Storable, answered, given};
 use super::kept::{Base64, KeptEnd, keep};
+use super::ledger::storable;
 use crate::error::{Error, Result};
 use crate::hook::{Door, DoorPage, DoorQuery, DoorRequest, DoorResponse, Fields, Mask, Report};
 use crate::id::RecordId;
@@ -55,10 +56,11 @@ fn masked(mask: &Mask, exchange: &mut Exchange) -> Result<()> {
     Ok(())
 }
 
-/// The report without secrets, also what the plugin answers.
+/// The report without secrets, also what the plugin answers, and with its log as it is stored.
 pub(super) fn mask_report(mask: &Mask, report: &mut Report) {
     for line in &mut report.logs {
         mask.hide(&mut line.message);
+        line.message = storable(&line.message);
     }
     if let Some(error) = &mut report.error {
         mask.hide(error);

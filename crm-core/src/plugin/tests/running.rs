@@ -121,10 +121,12 @@ async fn a_failing_plugin_holds_nobody_up(world: World) {
 async fn a_plugin_may_log_what_no_column_holds(world: World) {
     let theatre = Theatre::new(world);
     let plugin = theatre.install("nul", "").await;
-    assert_eq!(
-        theatre.run_of_contact(&plugin).await.logs[0].message,
-        "a\u{fffd}b"
-    );
+    let run = theatre.run_of_contact(&plugin).await;
+    assert_eq!(run.logs[0].message, "a\u{fffd}b");
+    let update = theatre.update().await;
+    let replay = theatre.plugins.replay(&update, plugin.id, run.id).await;
+    let replay = replay.unwrap();
+    assert!(replay.identical, "{replay:?}");
     let plugin = theatre.install("fail", "").await;
     theatre.contact("two").await;
     theatre.dispatch().await;

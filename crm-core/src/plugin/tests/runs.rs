@@ -1,14 +1,25 @@
 //! What is kept of runs, and played again.
 
 use super::*;
+use crate::plugin::ledger::Ended;
+use crate::plugin::occasion::{CLOCK, Occasion};
 
 on_both_databases! {
     a_run_tells_what_it_did_and_filters_find_it
     somebody_who_follows_hears_of_the_next_run
+    somebody_who_follows_hears_of_a_run_that_began_long_before
     a_replay_is_identical
     a_replay_names_the_first_call_that_differs
     a_run_that_never_began_is_not_replayed
     old_runs_go_with_what_was_kept_of_them
+}
+
+impl Theatre {
+    /// A run that begins now, to be kept when it has ended.
+    fn ended(&self, trigger: &str) -> Ended {
+        let occasion = Occasion::after(None, CLOCK);
+        Ended::new(&self.world.crm.core, (trigger.to_owned(), None), occasion)
+    }
 }
 
 fn every() -> RunQuery {
@@ -111,6 +122,21 @@ async fn somebody_who_follows_hears_of_the_next_run(world: World) {
     };
     let (heard, ()) = tokio::join!(follow, next);
     assert_eq!(heard.unwrap().len(), 1);
+}
+
+async fn somebody_who_follows_hears_of_a_run_that_began_long_before(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.install("wait", "contacts.read").await;
+    let slow = theatre.ended("slow");
+    let quick = theatre.ended("quick");
+    let cursor = theatre.plugins.keep(&plugin, quick).await.unwrap();
+    let late = theatre.plugins.keep(&plugin, slow).await.unwrap();
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let heard = theatre
+        .plugins
+        .follow(&permit, plugin.id, Some(cursor), (10, Duration::ZERO));
+    let heard: Vec<_> = heard.await.unwrap().iter().map(|run| run.id).collect();
+    assert_eq!(heard, [late]);
 }
 
 async fn a_replay_is_identical(world: World) {
