@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::FutureExt;
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,7 +14,7 @@ use super::{Status, Tenant, Tenants, tell};
 use crate::audit::Sealer;
 use crate::crm::POLICY_POLL;
 use crate::db::erase::TenantTable;
-use crate::db::{ColumnType, Row, Sql, Tx};
+use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::plugin::erase_versions;
@@ -81,8 +80,11 @@ impl Tenants {
         self.erase_users(id).await?;
         let tables = self.core.db.tenant_tables().await?;
         // While it is known which components were the tenant's.
-        let versions = move |tx: &mut Tx<'_>| erase_versions(tx, id).boxed();
-        self.core.db.write(versions).await?;
+        let versions = self
+            .core
+            .db
+            .write(move |tx| Box::pin(async move { erase_versions(tx, id).await }));
+        versions.await?;
         self.core.db.erase(tables.clone(), id).await?;
         self.remove(id, tables).await?;
         self.core.policy.invalidate(id);
