@@ -146,7 +146,7 @@ impl Plugins {
                         Ok(said) => judgement = Some(said),
                         Err(error) => {
                             ended.report.outcome = Outcome::Failed;
-                            ended.report.error = Some(format!("its amendment is refused: {error}"));
+                            ended.report.error = Some(refused_amendment(&error));
                         }
                     }
                 }
@@ -306,6 +306,17 @@ async fn said_of(
             })
         }
     })
+}
+
+/// Why an amendment has no effect, for the run that made it.
+pub(super) fn refused_amendment(error: &Error) -> String {
+    match error {
+        Error::Forbidden { permission } => format!(
+            "its amendment is refused: that takes {permission}, which its grants, whoever enabled it or \
+             whoever makes the change lacks"
+        ),
+        error => format!("its amendment is refused: {error}"),
+    }
 }
 
 async fn amendment(

@@ -15,7 +15,7 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::hook::{Input, Outcome, Report};
-use crate::id::{EventId, RunId};
+use crate::id::{EventId, RunId, TenantId};
 use crate::journal::{self, Author};
 use crate::mail::MailKind;
 use crate::scope::{Actor, RequestContext};
@@ -91,6 +91,8 @@ impl Plugins {
         let failed = counts && ended.report.outcome.is_failure();
         let clock = self.0.core.clock.clone();
         let (now, of) = (clock.now(), plugin.clone());
+        let details = Details::of(&ended)?;
+        let bytes = details.as_ref().map_or(0, Details::bytes);
         let job = self.0.core.db.write(move |tx| {
             Box::pin(async move {
                 let usage = ended.report.usage;
@@ -101,16 +103,14 @@ impl Plugins {
                 // Other runs of the tenant wait for that row until this one is committed, so whoever
                 // follows by their ids misses none.
                 let id = RunId(clock.new_id());
-                let details = details(id, &of, &ended)?;
-                let bytes = details.as_ref().map_or(0, |(_, bytes)| *bytes);
                 if let Some(reserved) = &ended.reserved {
                     tx.execute(reserved.settle()).await?;
                 }
                 if tx.fetch_optional(run(id, &of, &ended)?).await?.is_none() {
                     return Ok((id, 0, false));
                 }
-                if let Some((details, _)) = details {
-                    tx.execute(details).await?;
+                if let Some(details) = details {
+                    tx.execute(details.insert(tenant, id)).await?;
                 }
                 let rests = counts && rest::note(tx, &of, outcome, now).await?;
                 Ok((id, bytes, rests))
@@ -356,25 +356,43 @@ fn run(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Sql> {
     .bind(plugin.id, ColumnType::Uuid))
 }
 
-/// What a replay needs, and how many bytes that is; nothing of a run that never began.
-fn details(id: RunId, plugin: &Plugin, ended: &Ended) -> Result<Option<(Sql, usize)>> {
-    let Some(input) = &ended.input else {
-        return Ok(None);
-    };
-    // As text: PostgreSQL's own JSON holds no NUL, and guests may write some.
-    let input = serde_json::to_string(&KeptInput::from(input)).map_err(Error::internal)?;
-    let transcript = serde_json::to_string(&ended.transcript).map_err(Error::internal)?;
-    let bytes = input.len() + transcript.len();
-    let insert = Sql::new(
-        "INSERT INTO plugin_run_details (tenant_id, run_id, seed, input, transcript) \
-         VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(plugin.tenant_id, ColumnType::Uuid)
-    .bind(id, ColumnType::Uuid)
-    .bind(ended.seed.to_vec(), ColumnType::Bytes)
-    .bind(input.into_bytes(), ColumnType::Bytes)
-    .bind(transcript.into_bytes(), ColumnType::Bytes);
-    Ok(Some((insert, bytes)))
+/// What a replay needs.
+struct Details {
+    seed: Vec<u8>,
+    /// As text: PostgreSQL's own JSON holds no NUL, and guests may write some.
+    input: Vec<u8>,
+    transcript: Vec<u8>,
+}
+
+impl Details {
+    /// Nothing of a run that never began.
+    fn of(ended: &Ended) -> Result<Option<Self>> {
+        let Some(input) = &ended.input else {
+            return Ok(None);
+        };
+        let text = |text: serde_json::Result<Vec<u8>>| text.map_err(Error::internal);
+        Ok(Some(Self {
+            seed: ended.seed.to_vec(),
+            input: text(serde_json::to_vec(&KeptInput::from(input)))?,
+            transcript: text(serde_json::to_vec(&ended.transcript))?,
+        }))
+    }
+
+    fn bytes(&self) -> usize {
+        self.input.len() + self.transcript.len()
+    }
+
+    fn insert(self, tenant: TenantId, id: RunId) -> Sql {
+        Sql::new(
+            "INSERT INTO plugin_run_details (tenant_id, run_id, seed, input, transcript) \
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(tenant, ColumnType::Uuid)
+        .bind(id, ColumnType::Uuid)
+        .bind(self.seed, ColumnType::Bytes)
+        .bind(self.input, ColumnType::Bytes)
+        .bind(self.transcript, ColumnType::Bytes)
+    }
 }
 
 /// PostgreSQL's text holds no NUL, and a guest may write what it likes.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::fields::body;
+use super::judge::refused_amendment;
 use super::overlay::StoreOverlay;
 use super::rehearse::Rehearsed;
 use super::sight::{self, Sight, reaches};
@@ -86,7 +87,7 @@ impl Plugins {
             let acting = standing.scope().await?;
             if let Err(error) = run.judged(&acting, &module, &change).await {
                 run.report.outcome = Outcome::Failed;
-                run.report.error = Some(format!("its amendment is refused: {error}"));
+                run.report.error = Some(refused_amendment(&error));
             }
         }
         let trigger = format!("before {subject}.{}", planned.as_str());

@@ -427,8 +427,12 @@ impl Door for Scenery {
     }
 
     fn fetch(&self, request: DoorRequest) -> BoxFuture<'_, Result<DoorResponse>> {
-        self.withhold(&format!("http {} {}", request.method, request.url));
-        async { Err(Error::unavailable("a rehearsal sends nothing")) }.boxed()
+        async move {
+            self.standing.plugin().manifest.allows(&request)?;
+            self.withhold(&format!("http {} {}", request.method, request.url));
+            Err(Error::unavailable("a rehearsal sends nothing"))
+        }
+        .boxed()
     }
 
     fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretString>> {

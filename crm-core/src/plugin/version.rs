@@ -323,16 +323,19 @@ impl Choice {
             .filter(|known| known.consented_at.is_some() && known.consented_by == installer);
         let beyond = consented.map(|known| version.manifest.beyond(&known.manifest));
         let beyond = beyond.min_by_key(Vec::len);
-        match beyond.unwrap_or_else(|| version.manifest.receipt()) {
-            lines if lines.is_empty() => Ok(version),
-            lines => Err(Error::conflict(
-                "consent_required",
-                format!(
-                    "whoever enabled it has not consented that it may {}; look at it, then enable it",
-                    lines.join("; ")
-                ),
-            )),
-        }
+        let message = match beyond {
+            Some(lines) if lines.is_empty() => return Ok(version),
+            Some(lines) => format!(
+                "whoever enabled it has not consented that it may {}; look at it, then enable it",
+                lines.join("; ")
+            ),
+            None => {
+                "nobody's consent to it holds, which switching it off takes back; look at it, then \
+                     enable it"
+                    .to_owned()
+            }
+        };
+        Err(Error::conflict("consent_required", message))
     }
 }
 

@@ -24,7 +24,7 @@ on_both_databases!(
     a_guest_writes_back_to_the_contact_that_woke_it,
     a_guest_that_never_ends_harms_nobody,
     the_real_guest_scores_a_new_contact,
-    the_real_guest_refuses_a_second_contact_of_one_name,
+    the_real_guest_tidies_names_and_refuses_a_second_contact,
     a_tenants_export_holds_what_its_plugins_are_and_no_secrets,
 );
 
@@ -185,7 +185,7 @@ async fn a_guest_that_never_ends_harms_nobody(backend: Backend) -> Result<()> {
     Ok(())
 }
 
-async fn the_real_guest_refuses_a_second_contact_of_one_name(backend: Backend) -> Result<()> {
+async fn the_real_guest_tidies_names_and_refuses_a_second_contact(backend: Backend) -> Result<()> {
     if !guests_wanted() {
         return Ok(());
     }
@@ -198,11 +198,14 @@ async fn the_real_guest_refuses_a_second_contact_of_one_name(backend: Backend) -
     let refused = office.create(ada).await.unwrap_err();
     let refused = refused.downcast::<crm_core::Error>()?;
     assert_eq!(refused.code(), "rejected_by_plugin", "{refused:?}");
+    let blanks = json!({ "name": " Ada   King", "company": "Engines" });
+    let king = office.create(blanks).await?;
+    assert_eq!(office.contact(king).await?["name"], "Ada King");
     let runs = office.runs(plugin).await?;
     let outcomes = runs.iter().map(|run| run.outcome);
     assert_eq!(
         outcomes.collect::<Vec<_>>(),
-        [Outcome::Succeeded; 2],
+        [Outcome::Succeeded; 3],
         "{runs:?}"
     );
     assert_eq!(office.contact(id).await?["version"], 1);

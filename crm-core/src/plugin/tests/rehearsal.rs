@@ -121,6 +121,10 @@ async fn a_rehearsal_refuses_what_a_run_is_refused(world: World) {
         ("keep much", "kv = true"),
         ("defer other", "jobs = ['later']"),
         ("defer nothing", "jobs = ['later']"),
+        (
+            "fetch https://other.example/",
+            "hosts = ['api.example.com']",
+        ),
     ] {
         let text = format!(
             "name = 'actor'\nversion = '1.0.0'\ndescription = '{script}'\n{asked}\n\
