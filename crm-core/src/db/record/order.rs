@@ -7,7 +7,7 @@
 //! place. Records without the first key come last and are a list of their own.
 
 use super::{SearchPath, Statements};
-use crate::db::{ColumnType, Sql};
+use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{TenantId, UserId};
 use crate::reach::Reach;
 use crate::record::{Direction, Field, Order, Position, Query, Sort};
@@ -67,7 +67,9 @@ impl Statements {
         let order = query.order();
         let mut sql = self.select();
         let plain = order.keys.is_empty() && query.filter.is_none() && query.search.is_none();
-        if let Some(owners) = reach.owners().filter(|_| plain && skip == 0) {
+        // PostgreSQL's planner knows how many rows owners have, and sorts all of them for a merge.
+        let merges = plain && skip == 0 && self.dialect == Dialect::Sqlite;
+        if let Some(owners) = reach.owners().filter(|_| merges) {
             let after = after.map(|position| position.id);
             self.owned(&mut sql, tenant, owners, (order.ids, after), limit);
             return sql.returns_shared(&self.columns);
@@ -332,7 +334,6 @@ mod tests {
     use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
 
     use super::*;
-    use crate::db::Dialect;
     use crate::db::ddl::create_table;
     use crate::module::{CompiledModule, ModuleSpec};
 
