@@ -95,7 +95,12 @@ impl World {
 
     /// A new active user, in the tenant with these roles.
     pub(crate) async fn new_member(&self, roles: &[&str]) -> UserId {
-        let (clock, tenant) = (self.crm.clock().clone(), self.tenant);
+        self.new_member_of(self.tenant, roles).await
+    }
+
+    /// As [`new_member`](Self::new_member), in any tenant.
+    pub(crate) async fn new_member_of(&self, tenant: TenantId, roles: &[&str]) -> UserId {
+        let clock = self.crm.clock().clone();
         let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
         let user = UserId(clock.new_id());
         let job = self.crm.core.policy.write(tenant, move |tx| {

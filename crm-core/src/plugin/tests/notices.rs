@@ -46,7 +46,10 @@ async fn those_who_can_mend_a_parked_plugin_are_told_once(world: World) {
     let unknown = theatre.member_with(&["plugins.*"]).await;
     theatre.enable(installer, &plugin).await;
     let (viewer, admin) = (theatre.world.viewer, theatre.world.admin);
-    theatre.verify(&[installer, keeper, viewer, admin]).await;
+    let other = theatre.world.new_tenant("other").await;
+    let stranger = theatre.world.new_member_of(other, &["admin"]).await;
+    let known = [installer, keeper, viewer, admin, stranger];
+    theatre.verify(&known).await;
     theatre.fail(19).await;
     assert!(theatre.mails().await.is_empty());
     theatre.fail(1).await;
@@ -58,7 +61,7 @@ async fn those_who_can_mend_a_parked_plugin_are_told_once(world: World) {
     wanted.sort();
     assert_eq!(
         to, wanted,
-        "not {viewer}, nor {unknown} whose address nobody knows"
+        "not {viewer}, nor {unknown} whose address nobody knows, nor {stranger} of another tenant"
     );
     assert_eq!(mails[0].kind, MailKind::PluginParked);
     assert_eq!(mails[0].subject, "A plugin of acme was switched off");

@@ -2,6 +2,8 @@
 //! it runs, it fails. What both databases run alike is tried on SQLite, which is quick; on PostgreSQL
 //! what it alone runs.
 
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ const AT_TIMES: &str = "at times: ";
 /// The reasons of both databases' conditions, and those of PostgreSQL's own.
 const SHARED: &str = "redundant.txt";
 const POSTGRES: &str = "redundant_postgres.txt";
+/// Parts of statements that no chapter plays, and why.
+const UNPLAYED: &str = "unplayed.txt";
 /// Databases that share the work.
 const WORKERS: usize = 2;
 
@@ -277,29 +281,35 @@ async fn unnoticed(
     Ok(unnoticed)
 }
 
+/// What has no reason, here or `elsewhere`, and the reasons here of what is not among it.
+fn compared<'a>(
+    found: &'a [String],
+    redundant: &'a str,
+    elsewhere: &str,
+) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (reasons, others) = (reasons(redundant), reasons(elsewhere));
+    let known = |one: &str| {
+        let mut all = reasons.iter().chain(&others);
+        all.any(|(part, _)| one.contains(part))
+    };
+    let unexplained = found.iter().map(String::as_str);
+    let unexplained = unexplained.filter(|one| !known(one)).collect();
+    let stale = reasons
+        .iter()
+        .filter(|(_, reason)| !reason.starts_with(AT_TIMES))
+        .filter(|(part, _)| !found.iter().any(|one| one.contains(part)));
+    (unexplained, stale.map(|(part, _)| *part).collect())
+}
+
 /// Conditions that nobody missed have a reason, here or `elsewhere`, and no reason is left here of one
 /// that somebody misses.
 fn explained(survivors: &[String], redundant: &str, elsewhere: &str) -> Result<()> {
-    let (reasons, others) = (reasons(redundant), reasons(elsewhere));
-    let known = |site: &&String| {
-        let mut all = reasons.iter().chain(&others);
-        all.any(|(part, _)| site.contains(part))
-    };
-    let unexplained: Vec<&str> = survivors
-        .iter()
-        .filter(|site| !known(site))
-        .map(String::as_str)
-        .collect();
+    let (unexplained, stale) = compared(survivors, redundant, elsewhere);
     ensure!(
         unexplained.is_empty(),
         "without these conditions nobody notices anything:\n{}",
         unexplained.join("\n")
     );
-    let stale = reasons
-        .into_iter()
-        .filter(|(_, reason)| !reason.starts_with(AT_TIMES))
-        .filter(|(part, _)| !survivors.iter().any(|site| site.contains(part)));
-    let stale: Vec<&str> = stale.map(|(part, _)| part).collect();
     ensure!(
         stale.is_empty(),
         "these conditions are missed, so take them off the list:\n{}",
@@ -353,6 +363,33 @@ async fn the_suite_fails_without_any_one_tenant_condition_of_postgres_alone() ->
     let (common, own) = (redundant(SHARED)?, redundant(POSTGRES)?);
     let survivors = survivors(databases, shared, &format!("{common}{own}")).await?;
     explained(&survivors, &own, &common)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_plays_every_statement_of_the_source_that_asks_for_a_tenant() -> Result<()> {
+    let (sqlite, postgres) = (Backend::sqlite().await, Backend::postgres().await);
+    let plans = [Plan::new(&sqlite).await?, Plan::new(&postgres).await?];
+    let played = |text: &str| {
+        let shapes = plans.iter().flat_map(|plan| plan.statements.keys());
+        source::is_among(text, shapes.map(|shape| &**shape))
+    };
+    let mut written = source::statements()?;
+    let count = written.len();
+    ensure!(count > 200, "only {count} statements were found");
+    written.retain(|text| !played(text));
+    let known = redundant(UNPLAYED)?;
+    let (unexplained, stale) = compared(&written, &known, "");
+    ensure!(
+        unexplained.is_empty(),
+        "no chapter plays these statements:\n{}",
+        unexplained.join("\n")
+    );
+    ensure!(
+        stale.is_empty(),
+        "these statements are played or gone, so take them off the list:\n{}",
+        stale.join("\n")
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

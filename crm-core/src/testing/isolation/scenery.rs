@@ -1,7 +1,9 @@
 //! What some doors need the twin to have beside its usual rows: as many rows as a limit allows, a log
-//! that waits to be sealed, an invitation of this minute.
+//! that waits to be sealed, an invitation of this minute, an event after those of the other tenant.
 
 use super::library::{INVITATIONS, LIMITS, PLUGINS, WAITING};
+use super::plugin::VERSIONS;
+use super::stock::first_module;
 use crate::crm::Crm;
 use crate::db::twin::{Crowd, Fresh, Layout};
 use crate::db::{ColumnType, Sql};
@@ -72,6 +74,18 @@ pub(super) async fn dress(crm: &Crm, layout: &Layout, door: &str, twin: TenantId
         INVITATIONS => Sql::new("UPDATE invitations SET created_at = $1 WHERE tenant_id = $2")
             .bind(clock.now(), ColumnType::Instant)
             .bind(twin, ColumnType::Uuid),
+        VERSIONS => Sql::new(
+            "INSERT INTO outbox (id, tenant_id, module, kind, record_id, after, actor, request_id, \
+             root_id, depth, occurred_at) SELECT $1, tenant_id, module, kind, record_id, after, actor, \
+             request_id, root_id, depth, occurred_at FROM outbox WHERE tenant_id = $2 AND kind = $3 \
+             ORDER BY sequence LIMIT 1",
+        )
+        .bind(clock.new_id(), ColumnType::Uuid)
+        .bind(twin, ColumnType::Uuid)
+        .bind(
+            format!("{}.created", first_module(crm)?.singular()),
+            ColumnType::Text,
+        ),
         _ => return Ok(()),
     };
     db.execute(change).await?;

@@ -188,6 +188,7 @@ pub(super) async fn keys(it: &Stage) -> Result<()> {
     let keys = it.crm.api_keys();
     for (what, role, service) in [
         ("create", "viewer".to_owned(), Some(it.cast.service.both)),
+        ("create for nobody", "viewer".to_owned(), None),
         (
             "create of a foreign role",
             it.cast.role.other.to_string(),
@@ -208,6 +209,10 @@ pub(super) async fn keys(it: &Stage) -> Result<()> {
         let made = keys.create(&create, input).await;
         if let Ok((key, secret)) = &made {
             let opened = it.crm.authenticate(secret.expose_secret(), request()).await;
+            if let Ok(opened) = &opened {
+                let me = it.crm.accounts().me(opened).await;
+                it.say("me", me.map(|me| (me.roles, me.permissions)));
+            }
             it.say("use", opened.map(|scope| scope.tenant()));
             it.say("revoke", keys.revoke(&delete, key.id).await);
             let opened = it.crm.authenticate(secret.expose_secret(), request()).await;
