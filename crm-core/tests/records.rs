@@ -13,7 +13,7 @@ use crm_core::module::{ModuleSpec, default_modules};
 use crm_core::record::{Count, Direction, Field, Filter, Query, Record, Sort};
 use crm_core::testing::Backend;
 use crm_core::{
-    AuditQuery, Create, Crm, DatabaseOptions, Delete, Error, Read, RequestContext, Scope,
+    AuditQuery, Create, Crm, DatabaseOptions, Delete, Error, Permit, Read, RequestContext, Scope,
     Subscriber, Update, on_both_databases,
 };
 use futures::future::BoxFuture;
@@ -218,6 +218,23 @@ impl Fixture {
             tenant,
             _backend: backend,
         })
+    }
+
+    /// The records of all pages, in the order that they come in.
+    async fn paged(
+        &self,
+        permit: &Permit<Read>,
+        mut query: Query,
+    ) -> crm_core::Result<Vec<Record>> {
+        let mut seen = Vec::new();
+        loop {
+            let page = self.crm.records().list(permit, &query).await?;
+            seen.extend(page.data);
+            query.cursor = page.next_cursor;
+            if query.cursor.is_none() {
+                return Ok(seen);
+            }
+        }
     }
 
     fn operator(&self) -> Scope {

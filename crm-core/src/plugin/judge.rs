@@ -274,7 +274,7 @@ impl Origin {
     }
 }
 
-/// The judgement that an answer stands for: it amends what a client with the plugin's rights could.
+/// The judgement that an answer stands for.
 async fn said_of(
     plugin: &Plugin,
     scope: &Scope,
@@ -319,7 +319,8 @@ pub(super) fn refused_amendment(error: &Error) -> String {
     }
 }
 
-async fn amendment(
+/// What an amendment changes: what a client with the plugin's rights could.
+pub(super) async fn amendment(
     scope: &Scope,
     module: &CompiledModule,
     (change, new): (&Proposed, Option<&Record>),

@@ -6,19 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::fields::body;
-use super::judge::refused_amendment;
+use super::judge::{amendment, refused_amendment};
 use super::overlay::StoreOverlay;
 use super::rehearse::Rehearsed;
-use super::sight::{self, Sight, reaches};
+use super::sight::{self, Sight};
 use super::standing::Standing;
 use super::{Manifest, PlannedChange, Plugin, Plugins, RehearsedChange, RehearsedRun};
 use crate::error::{Error, Result};
 use crate::event::{ChangeKind, Event};
 use crate::hook::{Fields, Input, Outcome, Output, Verdict};
-use crate::module::{CompiledModule, input};
+use crate::module::CompiledModule;
 use crate::record::{Proposal, Proposed, Record};
-use crate::scope::{Action as _, Create, Origin, Scope, Update};
+use crate::scope::{Origin, Scope};
 
 /// What a plugin says to a change of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -163,44 +162,22 @@ fn proposed(
     })
 }
 
-/// The record as it was to be and as it would be instead: a plugin amends what a client with its rights
-/// could.
+/// The record as it was to be and as it would be instead.
 async fn amended(
     scope: &Scope,
-    module: &Arc<CompiledModule>,
+    module: &CompiledModule,
     change: &Proposed,
     fields: Fields,
 ) -> Result<RehearsedChange> {
-    let (name, body) = (module.name().as_str(), body(fields)?);
-    let named = input::named(module, &body);
-    let (permission, reach) = match change.kind {
-        ChangeKind::Created => {
-            let permit = scope.permit::<Create>(name)?;
-            (Create::NAME, permit.to_write(&named)?.reach().clone())
-        }
-        _ => {
-            let permit = scope.permit::<Update>(name)?;
-            (Update::NAME, permit.to_write(&named)?.reach().clone())
-        }
-    };
-    let sent = input::update(module, scope.tenant(), body)?;
-    let nothing = || Error::conflict("nothing_to_amend", "a deletion has nothing to amend");
-    let new = change.new.as_ref().ok_or_else(nothing)?;
+    let new = change.new.as_ref();
+    let changes = amendment(scope, module, (change, new), fields).await?;
+    let new = new.ok_or_else(|| Error::internal("a deletion that is amended"))?;
     let mut after = new.clone();
-    for (position, value) in sent.changes {
+    for (position, value) in changes {
         after.put(position, value);
     }
-    let (record, stored) = match &change.old {
-        Some(old) => (old, true),
-        None => (&after, false),
-    };
-    if sent.owner.is_some() || !reaches(scope, &reach, record, stored).await? {
-        return Err(Error::Forbidden {
-            permission: format!("{name}.{permission}"),
-        });
-    }
     Ok(RehearsedChange {
-        module: name.to_owned(),
+        module: module.name().to_string(),
         record_id: new.id,
         kind: change.kind,
         before: sight::state(scope, module, new)?,

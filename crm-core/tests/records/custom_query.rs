@@ -96,21 +96,14 @@ async fn pages_in_the_order_of_a_custom_field_hold_each_record_once(
                     a.id.cmp(&b.id)
                 }
             });
-            let mut query = Query {
+            let query = Query {
                 limit: 4,
                 sort: Sort::parse_list(module, &text.join(","))
                     .map_err(|e| Error::Invalid(vec![e]))?,
                 ..Query::default()
             };
-            let mut seen = Vec::new();
-            loop {
-                let page = it.crm.records().list(&permit, &query).await?;
-                seen.extend(page.data.iter().map(|record| record.id));
-                query.cursor = page.next_cursor;
-                if query.cursor.is_none() {
-                    break;
-                }
-            }
+            let seen = it.paged(&permit, query).await?;
+            let seen: Vec<_> = seen.iter().map(|record| record.id).collect();
             let expected: Vec<_> = expected.iter().map(|record| record.id).collect();
             assert_eq!(seen, expected, "{text:?}");
         }

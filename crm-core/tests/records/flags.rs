@@ -277,22 +277,15 @@ async fn a_text_that_ignores_case_is_unique_found_and_ordered_without_it(
     }
 
     let permit = scope.permit::<Read>("vaults")?;
-    let mut query = Query {
+    let query = Query {
         sort: Sort::parse(module, "code")
             .map_err(|e| Error::Invalid(vec![e]))?
             .into(),
         limit: 1,
         ..Query::default()
     };
-    let mut order = Vec::new();
-    loop {
-        let page = it.crm.records().list(&permit, &query).await?;
-        order.extend(page.data.iter().map(|record| text(record, "code")));
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() {
-            break;
-        }
-    }
+    let seen = it.paged(&permit, query).await?;
+    let order: Vec<_> = seen.iter().map(|record| text(record, "code")).collect();
     assert_eq!(order, ["A-1", "a-2", "b-1", "C-1"]);
 
     let errors = import(&it, "title,code\ny,a-1\nz,C-1\nnew,D-1\n", Some("code")).await?;

@@ -37,15 +37,8 @@ fields = [
 /// Ids of all pages, which hold so many records each.
 async fn pages(it: &Fixture, query: &Query) -> anyhow::Result<Vec<RecordId>> {
     let permit = it.operator().permit::<Read>("boxes")?;
-    let (mut seen, mut query) = (Vec::new(), query.clone());
-    loop {
-        let page = it.crm.records().list(&permit, &query).await?;
-        seen.extend(page.data.iter().map(|record| record.id));
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() {
-            return Ok(seen);
-        }
-    }
+    let seen = it.paged(&permit, query.clone()).await?;
+    Ok(seen.into_iter().map(|record| record.id).collect())
 }
 
 /// The order that a list promises, over records in memory: absent values last, ids break ties the

@@ -308,26 +308,18 @@ async fn pages_of_a_team_follow_each_other_however_large_it_is(
                 expected.reverse();
             }
             let module = ann.module("leads").context("declared")?;
-            let mut query = Query {
+            let query = Query {
                 sort: Sort::parse_list(module, sort)
                     .map_err(|error| Error::Invalid(vec![error]))?,
                 limit: 2,
                 ..Query::default()
             };
             let permit = ann.permit::<Read>("leads")?;
-            let mut seen = Vec::new();
-            loop {
-                let page = it.crm.records().list(&permit, &query).await?;
-                seen.extend(
-                    page.data
-                        .iter()
-                        .filter_map(|lead| lead.get("title").cloned()),
-                );
-                query.cursor = page.next_cursor;
-                if query.cursor.is_none() {
-                    break;
-                }
-            }
+            let seen = it.paged(&permit, query).await?;
+            let seen: Vec<_> = seen
+                .iter()
+                .filter_map(|lead| lead.get("title").cloned())
+                .collect();
             let expected: Vec<_> = expected.into_iter().map(Value::from).collect();
             assert_eq!(seen, expected, "{size} members, {sort}");
         }

@@ -293,21 +293,17 @@ async fn times_are_ordered_by_the_clock(backend: Backend) -> anyhow::Result<()> 
         it.create(&scope, "kinds", json!({"opens": text})).await?;
     }
     let module = it.crm.registry().get("kinds").context("declared")?.clone();
-    let mut query = Query {
+    let query = Query {
         sort: Sort::parse_list(&module, "opens").map_err(|e| Error::Invalid(vec![e]))?,
         limit: 2,
         ..Query::default()
     };
     let permit = scope.permit::<Read>("kinds")?;
-    let mut seen = Vec::new();
-    loop {
-        let page = it.crm.records().list(&permit, &query).await?;
-        seen.extend(page.data.iter().map(|record| json!(record.get("opens"))));
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() {
-            break;
-        }
-    }
+    let seen = it.paged(&permit, query).await?;
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|record| json!(record.get("opens")))
+        .collect();
     assert_eq!(seen, clock);
     Ok(())
 }

@@ -68,11 +68,7 @@ async fn a_rehearsal_tells_what_would_change_and_changes_nothing(world: World) {
         (change.kind, change.module.as_str()),
         (ChangeKind::Created, "deals")
     );
-    assert_eq!(
-        before,
-        theatre.everything().await,
-        "not a byte is different"
-    );
+    assert_eq!(before, theatre.everything().await);
 }
 
 async fn a_rehearsal_has_the_rights_that_its_plugin_would_have(world: World) {
@@ -222,11 +218,7 @@ async fn a_rehearsal_tells_the_verdicts_on_what_was_done(world: World) {
     assert_eq!(told(run), (Outcome::Failed, None, 0), "{run:?}");
     let refused = run.error.as_deref().unwrap();
     assert!(refused.contains("contacts.create"), "{refused}");
-    assert_eq!(
-        before,
-        theatre.everything().await,
-        "not a byte is different"
-    );
+    assert_eq!(before, theatre.everything().await);
 }
 
 async fn a_rehearsal_names_what_it_cannot_rehearse(world: World) {
