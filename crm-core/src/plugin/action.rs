@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::ledger::Ended;
-use super::message::RUNS;
+use super::message::{RUNS, switched_off};
 use super::occasion::Occasion;
 use super::standing::Standing;
-use super::{ActionTrigger, Plugin, Plugins, input};
+use super::{ActionTrigger, Manifest, Plugin, Plugins, input, store};
 use crate::crm::Core;
 use crate::error::{Error, FieldError, Result};
 use crate::hook::{ActionCall, Input, Outcome, Output, Report};
@@ -47,6 +47,16 @@ pub struct Ask {
     pub input: Map<String, Json>,
     /// The caller's key, with which it is run once.
     pub once: Option<Once>,
+}
+
+impl Ask {
+    /// The action that is asked for, of those on the module.
+    fn of<'m>(&self, manifest: &'m Manifest, module: &str) -> Option<&'m ActionTrigger> {
+        manifest.actions().find(|action| {
+            let on = action.module.as_ref().is_some_and(|on| *on == *module);
+            on && *action.name.as_str() == self.action
+        })
+    }
 }
 
 /// The records that an action is asked for on.
@@ -104,8 +114,8 @@ impl Plugins {
     /// # Errors
     /// [`Error::NotFound`] when there is no such action on this module, or the record is none that the
     /// caller sees; [`Error::Invalid`] for an input that the action does not take, and for some records
-    /// of which one is not to be seen or that are too many; [`Error::Conflict`] `too_many_matches` and
-    /// `no_match`; [`Error::Unavailable`] when there was no place to run in time. A run that fails is
+    /// of which one is not to be seen or that are too many; [`Error::Conflict`] `plugin_disabled`,
+    /// `too_many_matches` and `no_match`; [`Error::Unavailable`] when there was no place to run in time. A run that fails is
     /// none of them.
     pub async fn act(
         &self,
@@ -124,13 +134,13 @@ impl Plugins {
         let enabled = self.enabled(scope.tenant()).await?;
         let mut plugins = enabled.installed.iter().map(|installed| &installed.plugin);
         let plugin = plugins.find(|plugin| *plugin.manifest.name.as_str() == ask.plugin);
-        let plugin = plugin.ok_or(Error::NotFound)?.clone();
-        let mut actions = plugin.manifest.actions();
-        let action = actions.find(|action| {
-            let on = action.module.as_ref().is_some_and(|on| *on == *module);
-            on && *action.name.as_str() == ask.action
-        });
-        let action = action.ok_or(Error::NotFound)?;
+        let Some(plugin) = plugin.cloned() else {
+            let known = store::find_named(&core.db, scope.tenant(), &ask.plugin).await?;
+            let known = known.ok_or(Error::NotFound)?;
+            ask.of(&known.manifest, &module).ok_or(Error::NotFound)?;
+            return Err(switched_off());
+        };
+        let action = ask.of(&plugin.manifest, &module).ok_or(Error::NotFound)?;
         let records = self.targets(read, ask.on).await?;
         input::judge(action.input.as_ref(), &ask.input)?;
         let input = Json::Object(ask.input).to_string();

@@ -230,11 +230,15 @@ impl Key {
     }
 }
 
+/// The refusal to wake a plugin that is switched off.
+pub(super) fn switched_off() -> Error {
+    let message = "the plugin is switched off; have an administrator enable it, and try again";
+    Error::conflict("plugin_disabled", message)
+}
+
 fn check_deliverable(plugin: &Plugin, message: &Message) -> Result<()> {
     if plugin.status != PluginStatus::Enabled {
-        let message = "the plugin is switched off; have an administrator enable it, and send the \
-                       message again";
-        return Err(Error::conflict("plugin_disabled", message));
+        return Err(switched_off());
     }
     let most = Plugins::MAX_MESSAGE;
     if message.body.len() > most {

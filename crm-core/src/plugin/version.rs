@@ -340,6 +340,10 @@ impl Choice {
 }
 
 fn chosen<'v>(versions: &'v [Version], sha256: &str) -> Result<&'v Version> {
+    if !matches!(hex::decode(sha256), Ok(hash) if hash.len() == 32) {
+        let message = "must be the SHA-256 of a version, as 64 hexadecimal digits";
+        return Err(Error::invalid("sha256", "malformed", message));
+    }
     let mut versions = versions.iter();
     let chosen = versions.find(|version| hex::encode(version.sha256) == sha256);
     chosen.ok_or_else(|| {

@@ -90,8 +90,13 @@ async fn versions_are_uploaded_activated_tried_and_rolled_back(database: Databas
         .post(&format!("{path}/roll_back"), Value::Null)
         .await;
     assert_eq!(back.expect(200)["version"], "1.0.0");
-    let unknown = app.admin.post(&activate, json!({"sha256": "ab"})).await;
-    assert_eq!(unknown.problem(), (409, "unknown_version".into()));
+    for (hash, status, code) in [
+        ("ab".to_owned(), 422, "validation_failed"),
+        ("ab".repeat(32), 409, "unknown_version"),
+    ] {
+        let unknown = app.admin.post(&activate, json!({"sha256": hash})).await;
+        assert_eq!(unknown.problem(), (status, code.into()));
+    }
 
     let mut tried = meant.clone();
     tried["percent"] = json!(20);

@@ -338,6 +338,38 @@ impl Hasher for Sha256Hasher {
 mod tests {
     use super::*;
 
+    /// A component without anything in it.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[test]
+    fn processes_that_share_a_folder_read_a_file_anew_only_after_it_was_unused_for_long() {
+        let (engine, folder) = (Engine::default(), tempfile::tempdir().unwrap());
+        let folder = CacheFolder::new(folder.path().join("code"), &"a secret".to_owned().into());
+        let [one, other] = [(); 2].map(|()| CodeCache::open(&engine, &folder).unwrap());
+        let code = engine.precompile_component(EMPTY).unwrap();
+        let hash = Sha256::digest(EMPTY).into();
+        one.store(&engine, &hash, &code).unwrap();
+        assert!(one.map(&engine, &hash).is_some());
+        assert!(other.map(&engine, &hash).is_none(), "it has not read it");
+        assert!(other.load(&engine, &hash).is_some());
+        let maps = |cache: &CodeCache| cache.map(&engine, &hash).is_some();
+        assert!(maps(&one) && maps(&other));
+
+        // As it will be: whoever uses it next says so, and the other one reads it once more.
+        let path = one.path(&one.name(&hash));
+        let unused = now() - 2 * MOMENT;
+        File::options()
+            .write(true)
+            .open(path)
+            .and_then(|file| file.set_modified(unused))
+            .unwrap();
+        assert!(!maps(&one), "it is not the file that it was");
+        assert!(one.load(&engine, &hash).is_some());
+        assert!(!maps(&other));
+        assert!(other.load(&engine, &hash).is_some());
+        assert!(maps(&one) && maps(&other));
+    }
+
     #[test]
     fn files_that_another_process_removed_are_no_failure() {
         let folder = tempfile::tempdir().unwrap();

@@ -100,8 +100,8 @@ async fn an_action_runs_at_once_and_answers_with_its_run(world: World) {
     );
 
     theatre.plugins.disable(&permit, plugin.id).await.unwrap();
-    let gone = theatre.ask(admin, Targets::One(contact)).await;
-    assert_eq!(refusal(gone), "not_found");
+    let off = theatre.ask(admin, Targets::One(contact)).await;
+    assert_eq!(refusal(off), "plugin_disabled");
 }
 
 async fn a_replay_that_answers_something_else_is_not_identical(world: World) {

@@ -49,11 +49,15 @@ async fn a_version_is_uploaded_next_to_the_running_one(world: World) {
     let consented = versions.iter().filter(|one| one.consented_at.is_some());
     let consented: Vec<_> = consented.map(|one| one.sha256).collect();
     assert_eq!((versions.len(), consented), (2, vec![first.sha256]));
-    let unknown = theatre
-        .plugins
-        .enable(&theatre.update().await, first.id, "ab")
-        .await;
-    assert_eq!(refusal(unknown), "unknown_version");
+    for (hash, code) in [
+        ("ab", "validation_failed"),
+        (&"ab".repeat(32), "unknown_version"),
+    ] {
+        let enabled = theatre
+            .plugins
+            .enable(&theatre.update().await, first.id, hash);
+        assert_eq!(refusal(enabled.await), code);
+    }
 
     theatre.enable(theatre.world.admin, &second).await;
     let contact = theatre.contact("two").await;
