@@ -46,13 +46,22 @@ impl Schema {
         })
     }
 
+    /// Whether there is a database to open: a file on SQLite, and always on PostgreSQL, where opening
+    /// makes none. Nothing is made or opened.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for a URL of neither database.
+    pub fn exists(url: &str) -> Result<bool> {
+        Db::exists(url)
+    }
+
     /// Opens the database for looking at its tables. A file that is not there is not made: it reads
     /// as a database in which everything is still to be done.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn open_present(url: &str, options: &DatabaseOptions, clock: Clock) -> Result<Self> {
-        match Db::exists(url)? {
+        match Self::exists(url)? {
             true => Self::open(url, options, clock).await,
             false => Ok(Self { db: None, clock }),
         }

@@ -114,6 +114,12 @@ pub(crate) fn done(place: &impl Place, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
+/// Makes the database, and the tenant acme in it.
+pub(crate) fn with_tenant(place: &impl Place) {
+    done(place, &["migrate", "up"]);
+    done(place, &["tenant", "create", "acme"]);
+}
+
 /// The one line of a command that is refused.
 pub(crate) fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
@@ -151,7 +157,7 @@ fn after_a_command_the_database_file_holds_everything_and_is_the_owners() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let folder = tempfile::tempdir().unwrap();
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let file = folder.path().join("crm.db");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -161,7 +167,7 @@ fn after_a_command_the_database_file_holds_everything_and_is_the_owners() {
 }
 
 fn migrations_with_data_are_reverted_with_consent_only_and_come_back(folder: Installation) {
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let output = crm(&folder, &["migrate", "down"]).output().unwrap();
     assert!(refused(&output).contains("--destroy-data"));
     assert!(done(&folder, &["tenant", "list"]).contains("acme"));
@@ -200,8 +206,31 @@ fn settings_that_mean_nothing_are_refused_before_anything_is_made() {
     let output = loud.env("LOG_LEVEL", "loud").output().unwrap();
     assert!(refused(&output).contains("no log level"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    done(&folder, &["migrate", "up"]);
     let output = crm(&folder, &["plugin", "list", "--tenant", "nobody"]).output();
     assert!(refused(&output.unwrap()).contains("there is no tenant"));
+}
+
+#[test]
+fn a_database_that_is_not_there_is_named_and_neither_made_nor_given_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["tenant", "list"][..],
+        &["tenant", "create", "acme"],
+        &["plugin", "list"],
+        &["purge", "--older-than", "30d"],
+        &["key", "list"],
+    ] {
+        let typo = [&["--database", "sqlite://cmr.db"], arguments].concat();
+        let line = refused(&crm(&folder, &typo).output().unwrap());
+        assert!(
+            line.contains("there is no database sqlite://cmr.db")
+                && line.contains("--database")
+                && line.contains("crm migrate up"),
+            "{line}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -219,6 +248,7 @@ fn an_origin_that_is_none_is_wrong_usage() {
 }
 
 fn an_operator_sets_up_a_tenant_and_gets_a_token(folder: Installation) {
+    done(&folder, &["migrate", "up"]);
     assert!(done(&folder, &["tenant", "create", "acme"]).ends_with(" acme\n"));
     let create = [
         "user",
@@ -258,7 +288,7 @@ fn the_secret_is_kept_beside_the_database_for_its_owner() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let folder = tempfile::tempdir().unwrap();
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let key = std::fs::metadata(folder.path().join("crm.db.key")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
 }
@@ -266,6 +296,7 @@ fn the_secret_is_kept_beside_the_database_for_its_owner() {
 #[test]
 fn weak_or_missing_configuration_refuses_with_one_line() {
     let folder = tempfile::tempdir().unwrap();
+    done(&folder, &["migrate", "up"]);
     let run = |change: &dyn Fn(&mut Command)| {
         let mut command = crm(&folder, &["tenant", "list"]);
         change(&mut command);
@@ -383,7 +414,7 @@ fn a_plugin_is_checked_tried_installed_and_listed() {
         &["plugin", "run", "idle.wasm", "--event", "event.json"],
     );
     assert!(run.starts_with("succeeded with "), "{run}");
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let rehearse = [
         "plugin",
         "rehearse",
@@ -494,7 +525,7 @@ fn the_server_says_where_it_is_and_stops_when_told() {
 }
 
 fn a_file_is_imported_and_exported(folder: Installation) {
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let to = ["--tenant", "acme", "--module", "contacts"];
     let run = |arguments: &[&str]| {
         let arguments: Vec<&str> = arguments.iter().chain(&to).copied().collect();
@@ -537,7 +568,8 @@ fn an_old_trash_is_purged_by_its_age(folder: Installation) {
                        [[fields]]\nname = 'title'\ntype = 'text'\n";
     std::fs::write(modules.join("papers.toml"), declaration).unwrap();
     let modules = modules.to_str().unwrap();
-    done(&folder, &["--modules", modules, "tenant", "create", "acme"]);
+    done(&folder, &["--modules", modules, "migrate", "up"]);
+    with_tenant(&folder);
     for more in [&["--tenant", "acme"][..], &[]] {
         let arguments = [
             &["--modules", modules, "purge", "--older-than", "30d"],

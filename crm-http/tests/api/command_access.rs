@@ -1,6 +1,6 @@
 //! Roles, members, groups and explanations from the command line.
 
-use crate::command::{Installation, crm, done, refused};
+use crate::command::{Installation, crm, done, refused, with_tenant};
 
 crate::command::commands_on_both_databases! {
     roles_groups_members_and_explanations_are_there_for_the_operator
@@ -8,7 +8,7 @@ crate::command::commands_on_both_databases! {
 
 fn roles_groups_members_and_explanations_are_there_for_the_operator(folder: Installation) {
     let run = |arguments: &str| done(&folder, &words(arguments));
-    run("tenant create acme");
+    with_tenant(&folder);
     let create = "user create --tenant acme --email ada@acme.example --role viewer";
     let user = with_password(&folder, create);
     let made = run("role create seller --tenant acme --permission deals.*:team");

@@ -10,7 +10,7 @@ use crm_core::{Crm, RequestContext};
 use serde_json::Value;
 use sqlx::Connection as _;
 
-use crate::command::{Installation, Place, SECRET, block_on, crm, done, refused};
+use crate::command::{Installation, Place, SECRET, block_on, crm, done, refused, with_tenant};
 
 crate::command::commands_on_both_databases! {
     a_log_is_verified_exported_and_pruned
@@ -21,7 +21,7 @@ crate::command::commands_on_both_databases! {
 }
 
 fn with_user(folder: &impl Place) {
-    done(folder, &["tenant", "create", "acme"]);
+    with_tenant(folder);
     let email = "ada@acme.example";
     let arguments = [
         "user", "create", "--tenant", "acme", "--email", email, "--role", "admin",

@@ -1,6 +1,6 @@
 //! The keys that sign access tokens, from the command line.
 
-use crate::command::{Installation, crm, done, refused};
+use crate::command::{Installation, crm, done, refused, with_tenant};
 
 crate::command::commands_on_both_databases! {
     keys_are_rotated_listed_and_revoked
@@ -8,7 +8,7 @@ crate::command::commands_on_both_databases! {
 }
 
 fn keys_are_rotated_listed_and_revoked(place: Installation) {
-    done(&place, &["tenant", "create", "acme"]);
+    with_tenant(&place);
     let run = |arguments: &[&str]| done(&place, &[&["key"], arguments].concat());
     let made = run(&["rotate", "--algorithm", "EdDSA", "--lead", "0s"]);
     let (kid, rest) = made.split_once(' ').unwrap();
@@ -38,6 +38,7 @@ fn keys_are_rotated_listed_and_revoked(place: Installation) {
 }
 
 fn a_rotation_that_makes_no_sense_is_refused(place: Installation) {
+    done(&place, &["migrate", "up"]);
     let before = done(&place, &["key", "list"]);
     let short = crm(&place, &["key", "rotate", "--overlap", "1s"]).output();
     assert!(refused(&short.unwrap()).contains("overlap"));

@@ -1,6 +1,6 @@
 //! Modules and fields from the command line: begun, checked, planned, changed.
 
-use crate::command::{Installation, Place as _, crm, done, refused};
+use crate::command::{Installation, Place as _, crm, done, refused, with_tenant};
 
 crate::command::commands_on_both_databases! {
     a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_something
@@ -79,7 +79,7 @@ fn a_module_is_begun_checked_and_changed_with_the_records_told_that_lose_somethi
 }
 
 fn an_operator_looks_after_a_tenants_fields(folder: Installation) {
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let field = |words: &[&str]| {
         let (verb, rest) = words.split_first().unwrap();
         let of = ["field", verb, "--tenant", "acme", "contacts"];
@@ -118,6 +118,7 @@ fn a_change_that_records_break_is_told_with_their_number_before_and_when_it_is_m
 ) {
     let path = folder.folder().join("papers.toml");
     std::fs::write(&path, PAPERS).unwrap();
+    done(&folder, &with(&["migrate", "up"]));
     done(&folder, &with(&["tenant", "create", "acme"]));
     std::fs::write(folder.folder().join("papers.csv"), "title\na\na\nbcd\n\n").unwrap();
     let to = ["--tenant", "acme", "--module", "papers"];
@@ -144,6 +145,7 @@ fn a_change_that_records_break_is_told_with_their_number_before_and_when_it_is_m
 fn a_tenants_field_that_a_declaration_hides_is_told_with_the_tenant(folder: Installation) {
     let path = folder.folder().join("papers.toml");
     std::fs::write(&path, PAPERS).unwrap();
+    done(&folder, &with(&["migrate", "up"]));
     done(&folder, &with(&["tenant", "create", "acme"]));
     let plan = r#"{"name": "colour", "type": "text"}"#;
     done(

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::command::{Installation, crm, done, refused, with_stdin};
+use crate::command::{Installation, crm, done, refused, with_stdin, with_tenant};
 
 crate::command::commands_on_both_databases! {
     operators_are_made_listed_and_taken_away
@@ -15,6 +15,7 @@ fn with_password(folder: &Installation, arguments: &[&str]) -> Output {
 }
 
 fn operators_are_made_listed_and_taken_away(folder: Installation) {
+    done(&folder, &["migrate", "up"]);
     let create = ["operator", "create", "--email", "ops@crm.example"];
     assert!(with_password(&folder, &create).status.success());
     let few = [
@@ -58,7 +59,7 @@ fn operators_are_made_listed_and_taken_away(folder: Installation) {
 }
 
 fn a_tenants_security_is_shown_and_changed(folder: Installation) {
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let run = |more: &[&str]| done(&folder, &[&["tenant", "security", "acme"], more].concat());
     assert!(run(&[]).contains(r#""password_policy":null"#));
     let set = run(&["--min-chars", "12", "--class", "digit"]);

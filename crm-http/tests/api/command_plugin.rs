@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::app::plugin_host;
-use crate::command::{crm, done, refused, with_stdin};
+use crate::command::{crm, done, refused, with_stdin, with_tenant};
 use crate::plugin::idle;
 
 #[test]
@@ -281,7 +281,7 @@ fn with_scorer() -> TempDir {
     let scorer = crate::guest::component_that_calls(SCORER, UPDATE, SCORE);
     std::fs::write(folder.path().join("scorer.wasm"), scorer).unwrap();
     std::fs::write(folder.path().join("people.csv"), "name\nAda\n").unwrap();
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     folder
 }
 

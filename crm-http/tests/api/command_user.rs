@@ -4,7 +4,7 @@ use crm_core::identity::Login;
 use crm_core::{Crm, RequestContext};
 use serde_json::json;
 
-use crate::command::{Installation, SECRET, block_on, crm, done, with_stdin};
+use crate::command::{Installation, SECRET, block_on, crm, done, with_stdin, with_tenant};
 
 crate::command::commands_on_both_databases! {
     xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_named
@@ -15,7 +15,7 @@ crate::command::commands_on_both_databases! {
 const BCRYPT: &str = "$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i";
 
 fn xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_named(folder: Installation) {
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let user = |email: &str, hash: &str| {
         json!({"email": email, "name": "Old", "password_hash": hash}).to_string()
     };
@@ -96,7 +96,7 @@ async fn imported(url: &str) {
 }
 
 fn a_line_without_end_stops_the_import_and_names_itself(folder: Installation) {
-    done(&folder, &["tenant", "create", "acme"]);
+    with_tenant(&folder);
     let first = json!({"email": "ann@acme.example", "name": "Ann", "password_hash": BCRYPT,
         "roles": ["viewer"]});
     let endless = format!("{first}\n{}", "x".repeat(20_000));

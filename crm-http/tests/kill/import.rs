@@ -79,8 +79,10 @@ async fn a_killed_import_is_resumed_and_writes_every_row_once_with_its_traces(
     backend: Backend,
 ) -> anyhow::Result<()> {
     let url = backend.url();
-    let created = crm(url, &["tenant", "create", "acme"]).output()?;
-    ensure!(created.status.success(), "{created:?}");
+    for set_up in [&["migrate", "up"][..], &["tenant", "create", "acme"]] {
+        let done = crm(url, set_up).output()?;
+        ensure!(done.status.success(), "{done:?}");
+    }
     let mut file = tempfile::Builder::new().suffix(".csv").tempfile()?;
     writeln!(file, "name,email,score")?;
     for row in 0..ROWS {

@@ -13,7 +13,8 @@ use crate::secret;
 
 #[derive(Args)]
 pub(crate) struct Settings {
-    /// The database: sqlite://FILE, made when missing, or postgres://USER:PASSWORD@HOST/NAME
+    /// The database: sqlite://FILE, which serve and migrate make when missing, or
+    /// postgres://USER:PASSWORD@HOST/NAME
     #[arg(
         long,
         global = true,
@@ -41,6 +42,19 @@ fn check_url(url: &str) -> Result<(), Error> {
     Err(Error::Configuration(
         format!("the database is named by a URL: {form}").into(),
     ))
+}
+
+/// Refuses an SQLite database that is not there, as one whose name is mistyped, before anything is
+/// made for it.
+fn check_present(url: &str) -> Result<(), Error> {
+    check_url(url)?;
+    if Schema::exists(url)? {
+        return Ok(());
+    }
+    let message = format!(
+        "there is no database {url}; name another one with --database, or make it with: crm migrate up"
+    );
+    Err(Error::Configuration(message.into()))
 }
 
 impl Settings {
@@ -74,12 +88,22 @@ impl Settings {
         secret::find(&self.database).map_err(|line| Error::Configuration(line.into()))
     }
 
-    /// A library handle to be built, with database, modules and secret.
+    /// A library handle to be built, with database, modules and secret. Building it makes an SQLite
+    /// database that is missing.
     ///
     /// # Errors
     /// When the secret or a declaration is missing or unfit.
     pub(crate) fn builder(&self) -> Result<Builder, Error> {
         self.builder_of(self.specs()?)
+    }
+
+    /// As [`builder`](Self::builder), for a database that is there.
+    ///
+    /// # Errors
+    /// Those of [`builder`](Self::builder), and when there is no such database.
+    pub(crate) fn builder_of_present(&self) -> Result<Builder, Error> {
+        check_present(&self.database)?;
+        self.builder()
     }
 
     fn builder_of(&self, specs: Vec<ModuleSpec>) -> Result<Builder, Error> {
@@ -93,9 +117,9 @@ impl Settings {
     /// The library handle of a command that does one thing and ends.
     ///
     /// # Errors
-    /// Those of [`builder`](Self::builder) and of opening the database.
+    /// Those of [`builder_of_present`](Self::builder_of_present) and of opening the database.
     pub(crate) async fn open(&self) -> Result<Crm, Error> {
-        self.builder()?.build().await
+        self.builder_of_present()?.build().await
     }
 
     /// The library handle with the modules that the database has, as they were declared last, so
@@ -104,9 +128,9 @@ impl Settings {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub(crate) async fn open_as_it_is(&self) -> Result<Crm, Error> {
-        check_url(&self.database)?;
+        check_present(&self.database)?;
         let options = DatabaseOptions::default();
-        let schema = Schema::open_present(&self.database, &options, Clock::system()).await?;
+        let schema = Schema::open(&self.database, &options, Clock::system()).await?;
         let specs = schema.declared().await?;
         schema.close().await;
         match specs.is_empty() {

@@ -62,7 +62,8 @@ impl Plugin {
 /// Those of opening either.
 async fn open(settings: &Settings) -> Result<(Crm, Plugins), Error> {
     let host = host(settings, None)?;
-    let crm = settings.builder()?.plugins(Arc::new(host)).build().await?;
+    let builder = settings.builder_of_present()?.plugins(Arc::new(host));
+    let crm = builder.build().await?;
     let plugins = crm.plugins().cloned();
     Ok((
         crm,
