@@ -78,7 +78,22 @@ fn a_log_is_verified_exported_and_pruned(folder: Installation) {
     assert_eq!(file.lines().count(), 1);
     assert!(file.contains("ada@acme.example"));
     assert!(run(&["prune", "--before", "2020-01-01"]).contains("no sealed entry is that old"));
-    let pruned = run(&["prune", "--before", "2200-01-01"]);
+    let prune = |before: &str| {
+        let arguments = ["audit", "prune", "--tenant", "acme", "--before", before];
+        crm(&folder, &arguments).output().unwrap()
+    };
+    let slip = refused(&prune("2200-01-01"));
+    assert!(
+        slip.contains("2200-01-01") && slip.contains("in the future"),
+        "{slip}"
+    );
+    assert!(
+        run(&["verify"]).contains("2 entries are as they were sealed"),
+        "nothing was removed"
+    );
+    // What is sealed is from before this moment.
+    let now = Clock::system().now().to_rfc3339();
+    let pruned = run(&["prune", "--before", &now]);
     assert!(
         pruned.contains(&format!("2 entries removed, up to number 2 {hash}")),
         "{pruned}"

@@ -136,6 +136,14 @@ impl Audit {
             }
             Self::Export(export) => export.run(crm).await?,
             Self::Prune { of, before } => {
+                if before > crm.clock().now() {
+                    let at = before.to_rfc3339();
+                    return Err(format!(
+                        "{at} is in the future, and nothing would be left; name the day from which \
+                         on entries stay"
+                    )
+                    .into());
+                }
                 let permit = of.permit::<Purge>(crm).await?;
                 match audit.prune(&permit, before).await? {
                     Some(pruned) => say!(
