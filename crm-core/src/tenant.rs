@@ -151,21 +151,37 @@ impl Tenants {
             .collect()
     }
 
-    /// The tenant of this name.
+    /// The tenant of this name, in any case of its letters, as at a login.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn find_by_name(&self, name: &str) -> Result<Option<Tenant>> {
-        let one = Sql::new("SELECT id, name, status, created_at FROM tenants WHERE name = $1")
-            .bind(name.trim(), ColumnType::Text)
-            .returns(COLUMNS);
-        self.core
-            .db
-            .fetch_optional(one)
-            .await?
-            .map(read)
-            .transpose()
+        let name = name.trim();
+        let alike = self.core.db.fetch_all(alike(name)).await?;
+        let alike: Vec<_> = alike.into_iter().map(read).collect::<Result<_>>()?;
+        Ok(called(&alike, name, |tenant| &tenant.name).cloned())
     }
+}
+
+/// The one of this name, in any case of its letters: no other tenant gets such a name. Of older ones that
+/// differ in nothing else, the exact one.
+pub(crate) fn called<'t, T>(
+    tenants: &'t [T],
+    name: &str,
+    name_of: impl Fn(&T) -> &str,
+) -> Option<&'t T> {
+    let exact = tenants.iter().find(|tenant| name_of(tenant) == name);
+    let alike = |tenant: &&T| name_of(tenant).eq_ignore_ascii_case(name);
+    let mut alike = tenants.iter().filter(alike);
+    exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
+}
+
+/// Those whose names differ from this one in their case at most, and a few more: PostgreSQL may fold more
+/// than ASCII.
+fn alike(name: &str) -> Sql {
+    Sql::new("SELECT id, name, status, created_at FROM tenants WHERE lower(name) = lower($1)")
+        .bind(name, ColumnType::Text)
+        .returns(COLUMNS)
 }
 
 const COLUMNS: &[ColumnType] = &[
@@ -266,12 +282,8 @@ async fn refuse_other_case(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     // Of two that are made at once, the second one waits here.
     let hold = Sql::new("UPDATE tenants SET name = name WHERE id = $1");
     tx.execute(hold.bind(PLATFORM, ColumnType::Uuid)).await?;
-    // PostgreSQL may fold more than ASCII.
-    let alike = Sql::new("SELECT name FROM tenants WHERE lower(name) = lower($1)")
-        .bind(name, ColumnType::Text)
-        .returns(&[ColumnType::Text]);
-    for mut row in tx.fetch_all(alike).await? {
-        let other: String = row.text()?;
+    for row in tx.fetch_all(alike(name)).await? {
+        let other = read(row)?.name;
         if other.eq_ignore_ascii_case(name) && other != name {
             let message = format!(
                 "there is a tenant called {other:?} already, which differs in its case only; choose \

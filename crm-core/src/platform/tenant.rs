@@ -32,7 +32,7 @@ impl Platform {
         self.tenants().page(after, limit).await
     }
 
-    /// The tenant of this name.
+    /// The tenant of this name; see [`Tenants::find_by_name`].
     ///
     /// # Errors
     /// [`Error::Forbidden`](crate::Error::Forbidden) without `tenants.read`.

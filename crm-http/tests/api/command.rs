@@ -212,6 +212,18 @@ fn settings_that_mean_nothing_are_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_tenant_is_named_in_any_case_of_its_letters_as_at_a_login() {
+    let folder = tempfile::tempdir().unwrap();
+    with_tenant(&folder);
+    assert!(done(&folder, &["tenant", "suspend", "ACME"]).contains("suspended"));
+    assert!(done(&folder, &["tenant", "list"]).ends_with(" acme suspended\n"));
+    done(&folder, &["role", "list", "--tenant", "Acme"]);
+    done(&folder, &["plugin", "list", "--tenant", "Acme"]);
+    let output = crm(&folder, &["role", "list", "--tenant", "acm"]).output();
+    assert!(refused(&output.unwrap()).contains("there is no tenant \"acm\""));
+}
+
+#[test]
 fn a_database_that_is_not_there_is_named_and_neither_made_nor_given_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [

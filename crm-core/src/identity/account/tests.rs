@@ -217,6 +217,7 @@ async fn a_tenant_has_a_name_of_its_own(backend: Backend) -> Result<()> {
     let other = tenants.create("Alpha", request()).await?;
     assert_eq!(tenants.list().await?, [other, made.clone()]);
     assert_eq!(tenants.find_by_name("Zeta").await?, Some(made.clone()));
+    assert_eq!(tenants.find_by_name(" zETA").await?, Some(made.clone()));
     assert_eq!(tenants.find_by_name("Omega").await?, None);
     assert_eq!(world.audited(made.id).await?, ["tenants.create"]);
     let permit = world.crm.operator(made.id, request()).permit("roles")?;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::id::{TenantId, UserId};
 use crate::identity::Accounts;
 use crate::platform::PLATFORM;
+use crate::tenant;
 
 /// A tenant that a user may log in to.
 pub(in crate::identity) struct Choice {
@@ -103,12 +104,7 @@ fn choose(choices: Vec<Choice>, named: Option<&str>) -> Result<TenantId> {
     Err(Error::invalid("tenant", code, message))
 }
 
-/// The one of this name, in any case of its letters: no other tenant gets such a name. Of older ones that
-/// differ in nothing else, the exact one.
+/// The one of this name; see [`tenant::called`].
 pub(in crate::identity) fn called(choices: &[Choice], name: &str) -> Option<TenantId> {
-    let exact = choices.iter().find(|choice| choice.name == name);
-    let alike = |choice: &&Choice| choice.name.eq_ignore_ascii_case(name);
-    let mut alike = choices.iter().filter(alike);
-    let found = exact.or_else(|| alike.next().filter(|_| alike.next().is_none()));
-    found.map(|choice| choice.id)
+    tenant::called(choices, name, |choice| &choice.name).map(|choice| choice.id)
 }

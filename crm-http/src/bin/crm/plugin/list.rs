@@ -18,15 +18,12 @@ pub(crate) struct List {
 impl List {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         let (crm, plugins) = super::open(&settings).await?;
-        if let Some(name) = &self.tenant {
-            tenant(&crm, name).await?;
-        }
+        let only = match &self.tenant {
+            Some(name) => Some(tenant(&crm, name).await?),
+            None => None,
+        };
         for tenant in crm.tenants().list().await? {
-            if self
-                .tenant
-                .as_ref()
-                .is_some_and(|name| *name != tenant.name)
-            {
+            if only.is_some_and(|only| only != tenant.id) {
                 continue;
             }
             let permit = crm
