@@ -31,6 +31,8 @@ const P256_PKCS8: [u8; 35] = [
 
 /// A key with what follows from its row.
 pub(super) struct SetKey {
+    /// The name that the header of its tokens carries.
+    pub(super) kid: String,
     /// The encoded header of its tokens.
     pub(super) header: String,
     pub(super) algorithm: Algorithm,
@@ -139,7 +141,8 @@ impl SetKey {
             }
         };
         Ok(Self {
-            header: header(algorithm, kid)?,
+            header: header(algorithm, kid.clone())?,
+            kid,
             algorithm,
             encoding,
             decoding,

@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::key::SigningKeys;
-use super::key_set::kid;
+use super::key_set::{KeySet, kid};
 use super::{INSTALLATION, live};
 use crate::clock::Clock;
 use crate::crm::Core;
@@ -91,6 +91,8 @@ pub struct TokenKey {
     pub ends_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Whether it is the one that signs now.
+    pub signs: bool,
 }
 
 /// How a key is replaced by the next one.
@@ -129,6 +131,7 @@ impl KeyRow {
         }
     }
 
+    /// As one that does not sign.
     fn listed(&self, keys: &SigningKeys) -> TokenKey {
         TokenKey {
             kid: kid(keys, self),
@@ -137,6 +140,7 @@ impl KeyRow {
             starts_at: self.starts_at,
             ends_at: self.ends_at,
             revoked_at: self.revoked_at,
+            signs: false,
         }
     }
 }
@@ -159,7 +163,14 @@ impl TokenKeys {
     pub async fn list(&self) -> Result<Vec<TokenKey>> {
         let rows = read(&self.core.db).await?;
         let keys = self.core.identity.tokens.root();
-        Ok(rows.iter().map(|row| row.listed(keys)).collect())
+        let set = KeySet::new(keys, &rows)?;
+        let signer = set.signing(self.core.clock.now()).map(|key| &key.kid);
+        let listed = rows.iter().map(|row| row.listed(keys));
+        let listed = listed.map(|key| TokenKey {
+            signs: signer == Some(&key.kid),
+            ..key
+        });
+        Ok(listed.collect())
     }
 
     /// Makes a new key and lets it sign after `lead`; the others verify for `overlap` more.
@@ -177,7 +188,10 @@ impl TokenKeys {
             return refuse("overlap", least);
         }
         let row = KeyRow::new(&self.core.clock, rotation.algorithm, rotation.lead);
-        let made = row.listed(self.core.identity.tokens.root());
+        let made = TokenKey {
+            signs: rotation.lead.is_zero(),
+            ..row.listed(self.core.identity.tokens.root())
+        };
         let (clock, after) = (self.core.clock.clone(), described(&made));
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {

@@ -20,16 +20,32 @@ fn keys_are_rotated_listed_and_revoked(place: Installation) {
         line.unwrap().to_owned()
     };
 
+    let signers = || {
+        let list = run(&["list"]);
+        let lines = list.lines().filter(|line| line.ends_with(" (signs now)"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(signers(), [made.trim_end()]);
+
     // The algorithm stays unless another one is named.
     let next = run(&["rotate", "--lead", "0s", "--overlap", "2h"]);
     assert!(next.contains(" EdDSA signs from "), "{next}");
     assert!(line_of(kid).contains(" verifies until "));
     let (next, _) = next.split_once(' ').unwrap();
     assert!(!line_of(next).contains(" verifies until "));
+    assert_eq!(signers(), [line_of(next)]);
 
     assert_eq!(run(&["revoke", kid]), "");
     assert!(line_of(kid).contains(" revoked "));
     assert!(!line_of(next).contains(" revoked "));
+    assert_eq!(signers(), [line_of(next)]);
+    let early = run(&["rotate", "--lead", "1h"]);
+    assert!(!early.contains("signs now"), "{early}");
+    assert_eq!(
+        signers(),
+        [line_of(next)],
+        "until then the one before signs"
+    );
     // A name may begin with a hyphen.
     for nothing in ["nothing", "-T3cZ5xQ0h2K"] {
         let unknown = crm(&place, &["key", "revoke", nothing]).output().unwrap();
@@ -42,6 +58,9 @@ fn a_rotation_that_makes_no_sense_is_refused(place: Installation) {
     let before = done(&place, &["key", "list"]);
     let short = crm(&place, &["key", "rotate", "--overlap", "1s"]).output();
     assert!(refused(&short.unwrap()).contains("overlap"));
+    let long = ["key", "rotate", "--access-lifetime", "2h"];
+    let line = refused(&crm(&place, &long).output().unwrap());
+    assert!(line.contains("lifetime of a token"), "{line}");
     let unknown = crm(&place, &["key", "rotate", "--algorithm", "RS256"]).output();
     assert_eq!(unknown.unwrap().status.code(), Some(2));
     assert_eq!(done(&place, &["key", "list"]), before);

@@ -8,6 +8,7 @@ use crate::Outcome;
 use crate::purge::age;
 use crate::settings::{Settings, request};
 use crate::stdout::say;
+use crate::token::AccessTokens;
 
 /// List, rotate and revoke the keys that sign access tokens
 ///
@@ -15,7 +16,7 @@ use crate::stdout::say;
 /// which there are. Running servers take up a change within a second, without a restart.
 #[derive(Subcommand)]
 pub(crate) enum Key {
-    /// List the keys: name, algorithm, from when on it signs, and what became of it
+    /// List the keys: name, algorithm, from when on it signs, what became of it, and which one signs now
     List,
     /// Make a new key; the present one goes on verifying for a while
     ///
@@ -32,9 +33,12 @@ Examples:
         /// How long the new key is known before it signs
         #[arg(long, default_value = "10s", value_parser = age, value_name = "TIME")]
         lead: TimeDelta,
-        /// How long the old key verifies after that; at least as long as its tokens live
+        /// How long the old key verifies after that; at least as long as its tokens live, which
+        /// --access-lifetime says
         #[arg(long, default_value = "1h", value_parser = age, value_name = "TIME")]
         overlap: TimeDelta,
+        #[command(flatten)]
+        tokens: AccessTokens,
     },
     /// Revoke a key: all tokens it signed die at once, and a new one signs
     ///
@@ -54,7 +58,11 @@ fn algorithm(name: &str) -> Result<TokenAlgorithm, String> {
 
 impl Key {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let crm = settings.open().await?;
+        let mut builder = settings.builder_of_present()?;
+        if let Self::Rotate { tokens, .. } = &self {
+            builder = builder.access_lifetime(tokens.access_lifetime);
+        }
+        let crm = builder.build().await?;
         let keys = crm.token_keys();
         match self {
             Self::List => {
@@ -66,6 +74,7 @@ impl Key {
                 algorithm,
                 lead,
                 overlap,
+                tokens: _,
             } => {
                 let latest = keys.list().await?.pop().map(|key| key.algorithm);
                 let algorithm = algorithm.or(latest).unwrap_or(TokenAlgorithm::Hs256);
@@ -99,5 +108,9 @@ fn line(key: &TokenKey) -> String {
         (None, Some(end)) => format!(" verifies until {}", at(end)),
         (None, None) => String::new(),
     };
-    format!("{kid} {algorithm} signs from {}{end}", at(key.starts_at))
+    let now = if key.signs { " (signs now)" } else { "" };
+    format!(
+        "{kid} {algorithm} signs from {}{end}{now}",
+        at(key.starts_at)
+    )
 }

@@ -19,6 +19,7 @@ use crate::mail::Mail;
 use crate::purge::age;
 use crate::settings::Settings;
 use crate::stdout::say;
+use crate::token::AccessTokens;
 
 /// Serve the API until told to stop
 ///
@@ -176,9 +177,8 @@ pub(crate) struct Serve {
     )]
     import_limit: u64,
 
-    /// How long an access token holds
-    #[arg(long, env = "CRM_ACCESS_LIFETIME", default_value = "10m", value_parser = age, value_name = "TIME")]
-    access_lifetime: TimeDelta,
+    #[command(flatten)]
+    tokens: AccessTokens,
 
     /// How long a session lasts at most, however often it is refreshed
     #[arg(long, env = "CRM_SESSION_LIFETIME", default_value = "30d", value_parser = age, value_name = "TIME")]
@@ -329,7 +329,7 @@ impl Serve {
             .mail(self.mail.options(&self.public_url)?)
             .login_limit(self.login_limit)
             .registration(self.registration.into())
-            .access_lifetime(self.access_lifetime)
+            .access_lifetime(self.tokens.access_lifetime)
             .session_lifetime(self.session_lifetime)
             .session_idle(self.session_idle)
             .retention(Retention {

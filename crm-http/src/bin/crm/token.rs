@@ -1,12 +1,22 @@
 //! `crm token`
 
+use chrono::TimeDelta;
 use clap::Args;
 use crm_core::Error;
 use secrecy::ExposeSecret as _;
 
 use crate::Outcome;
+use crate::purge::age;
 use crate::settings::{Settings, request};
 use crate::stdout::say;
+
+// No doc comment: it would be the description of the commands that take this in.
+#[derive(Args)]
+pub(crate) struct AccessTokens {
+    /// How long an access token of the server holds
+    #[arg(long, env = "CRM_ACCESS_LIFETIME", default_value = "10m", value_parser = age, value_name = "TIME")]
+    pub(crate) access_lifetime: TimeDelta,
+}
 
 /// Print an access token of a member, without their password
 ///
