@@ -246,6 +246,26 @@ fn a_database_that_is_not_there_is_named_and_neither_made_nor_given_a_secret() {
 }
 
 #[test]
+fn a_variable_that_is_set_and_empty_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "CRM_DATABASE_URL",
+        "CRM_SECRET_KEY",
+        "CRM_LISTEN",
+        "CRM_STRICT_AUTHENTICATION",
+        "CRM_TRUSTED_PROXIES",
+        "CRM_PUBLIC_URL",
+        "CRM_LOG_FORMAT",
+        "LOG_LEVEL",
+    ] {
+        let mut command = crm(&folder, &["serve"]);
+        let line = refused(&command.env(name, "").output().unwrap());
+        assert!(line.contains(&format!("{name} is set and empty")), "{line}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn an_origin_that_is_none_is_wrong_usage() {
     let folder = tempfile::tempdir().unwrap();
     for odd in ["not a url", "https://app.example/", "app.example"] {

@@ -62,7 +62,9 @@ Environment:
                      and kept beside the database as <database>.key.
   CRM_MODULES        a folder of module declarations, as --modules
   LOG_LEVEL, CRM_LOG error, warn, info, debug or trace; or a filter such as info,crm::access=off
-  CRM_LOG_FORMAT     json or text; text when standard error is a terminal, else json"
+  CRM_LOG_FORMAT     json or text; text when standard error is a terminal, else json
+
+Options of `crm serve` have variables too, see its help. One that is set and empty is refused."
 )]
 struct Cli {
     #[command(flatten)]
@@ -112,6 +114,10 @@ fn main() -> ExitCode {
     if plugin::is_compile_worker() {
         return crm_plugins::compile_worker();
     }
+    if let Some(name) = empty_variable() {
+        stdout::note!("crm: {name} is set and empty; give it a value, or unset it");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,6 +128,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A variable of this program that is set and empty: it may be meant as nothing, or a script's own
+/// variable was missing, and a protection would be missing with it.
+fn empty_variable() -> Option<String> {
+    std::env::vars_os().find_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        let ours = name.starts_with("CRM_") || name == "LOG_LEVEL";
+        (ours && value.is_empty()).then_some(name)
+    })
 }
 
 fn run(cli: Cli) -> Outcome {
