@@ -473,7 +473,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 9] = [
+    /// All of them.
+    pub const ALL: [Self; 9] = [
         Self::Succeeded,
         Self::Failed,
         Self::Trapped,

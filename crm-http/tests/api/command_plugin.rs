@@ -1,4 +1,4 @@
-//! What authors of plugins do at the command line.
+//! What authors of plugins, and operators, do at the command line.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,8 +10,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::app::plugin_host;
-use crate::command::{crm, done, refused, with_stdin, with_tenant};
+use crate::command::{
+    Installation, Place as _, SECRET, block_on, crm, done, refused, with_stdin, with_tenant,
+};
 use crate::plugin::idle;
+
+crate::command::commands_on_both_databases! {
+    a_rehearsal_prints_each_field_that_would_change
+    a_run_is_played_again_at_the_command_line
+    an_operator_looks_after_a_plugin_as_its_admin_does
+    runs_are_listed_and_followed_at_the_command_line
+}
 
 #[test]
 fn the_records_of_a_module_have_a_type_in_each_language() {
@@ -275,24 +284,25 @@ const SCORE: &str = r#"
             (i32.const 0) (i64.const 0) (i32.const 128) (i32.const 1) (i32.const 1024))
         (i32.const 0))"#;
 
-/// A folder with a tenant, a contact in it, and a plugin that gives contacts a score.
-fn with_scorer() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+/// A tenant, a file with a contact for it, and one with a plugin that gives contacts a score.
+fn with_scorer(place: &Installation) {
     let scorer = crate::guest::component_that_calls(SCORER, UPDATE, SCORE);
-    std::fs::write(folder.path().join("scorer.wasm"), scorer).unwrap();
-    std::fs::write(folder.path().join("people.csv"), "name\nAda\n").unwrap();
-    with_tenant(&folder);
-    folder
+    std::fs::write(place.folder().join("scorer.wasm"), scorer).unwrap();
+    std::fs::write(place.folder().join("people.csv"), "name\nAda\n").unwrap();
+    with_tenant(place);
 }
 
-fn import(folder: &TempDir) {
+fn install(place: &Installation, file: &str) {
+    done(place, &["plugin", "install", file, "--tenant", "acme"]);
+}
+
+fn import(place: &Installation) {
     let to = ["--tenant", "acme", "--module", "contacts"];
-    done(folder, &[&["import", "people.csv"][..], &to].concat());
+    done(place, &[&["import", "people.csv"][..], &to].concat());
 }
 
-#[test]
-fn a_rehearsal_prints_each_field_that_would_change() {
-    let folder = with_scorer();
+fn a_rehearsal_prints_each_field_that_would_change(folder: Installation) {
+    with_scorer(&folder);
     import(&folder);
     // As at a login, a tenant is found in any case of its letters.
     let rehearse = ["plugin", "rehearse", "scorer.wasm", "--tenant", "Acme"];
@@ -311,12 +321,10 @@ fn a_rehearsal_prints_each_field_that_would_change() {
 }
 
 /// The only run of the plugin, which a process that delivers events has had.
-async fn only_run(folder: &TempDir) -> String {
-    let file = folder.path().join("crm.db");
-    let secret = std::fs::read_to_string(folder.path().join("crm.db.key")).unwrap();
+async fn only_run(place: &Installation) -> String {
     let crm = Crm::builder()
-        .database(format!("sqlite://{}", file.display()))
-        .secret(secret.trim().into())
+        .database(&place.url)
+        .secret(SECRET.into())
         .modules(crm_core::module::default_modules())
         .plugins(plugin_host());
     let crm = crm.build().await.unwrap();
@@ -338,15 +346,11 @@ async fn only_run(folder: &TempDir) -> String {
     runs[0].id.to_string()
 }
 
-#[tokio::test]
-async fn a_run_is_played_again_at_the_command_line() {
-    let folder = with_scorer();
-    done(
-        &folder,
-        &["plugin", "install", "scorer.wasm", "--tenant", "acme"],
-    );
+fn a_run_is_played_again_at_the_command_line(folder: Installation) {
+    with_scorer(&folder);
+    install(&folder, "scorer.wasm");
     import(&folder);
-    let run = only_run(&folder).await;
+    let run = block_on(only_run(&folder));
     let run = run.as_str();
     let replay = |plugin, run| {
         [
@@ -367,6 +371,121 @@ async fn a_run_is_played_again_at_the_command_line() {
         let line = refused(&crm(&folder, &arguments).output().unwrap());
         assert!(line.contains(why), "{line}");
     }
+}
+
+/// What a command about the plugin `scorer` of `acme` is called with.
+fn of_scorer<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["plugin", verb, "scorer", "--tenant", "acme"], more].concat()
+}
+
+fn an_operator_looks_after_a_plugin_as_its_admin_does(place: Installation) {
+    with_scorer(&place);
+    install(&place, "scorer.wasm");
+    let newer = SCORER.replace("1.0.0", "1.1.0");
+    let newer = crate::guest::component_that_calls(&newer, UPDATE, SCORE);
+    std::fs::write(place.folder().join("newer.wasm"), newer).unwrap();
+    install(&place, "newer.wasm");
+    let run = |verb: &str, more: &[&str]| done(&place, &of_scorer(verb, more));
+    let fails =
+        |verb: &str, more: &[&str]| refused(&crm(&place, &of_scorer(verb, more)).output().unwrap());
+
+    let versions = run("versions", &[]);
+    let lines: Vec<_> = versions
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .collect();
+    let [new, old] = lines[..] else {
+        panic!("{versions}");
+    };
+    assert!(new.contains(" 1.1.0 uploaded "), "{versions}");
+    assert!(new.ends_with(", enabled, consented to"), "{versions}");
+    assert!(old.contains(" 1.0.0 uploaded "), "{versions}");
+    assert!(
+        old.ends_with(", consented to") && !old.contains("enabled"),
+        "{versions}"
+    );
+    assert_eq!(
+        versions.matches("\n  may run on contact.created\n").count(),
+        2,
+        "{versions}"
+    );
+    let (old, _) = old.split_once(' ').unwrap();
+
+    assert_eq!(
+        run("activate", &["--sha256", old]),
+        "scorer 1.0.0 enabled\n"
+    );
+    assert_eq!(run("disable", &[]), "scorer 1.0.0 disabled\n");
+    assert!(!run("versions", &[]).contains("consented to"));
+    let taken_back = fails("activate", &["--sha256", old]);
+    assert!(taken_back.contains("consent"), "{taken_back}");
+    let unknown = fails("enable", &["--sha256", &"0".repeat(64)]);
+    assert!(unknown.contains("no such version"), "{unknown}");
+    let enabled = run("enable", &["--sha256", old]);
+    assert!(
+        enabled.starts_with("scorer 1.0.0\n  may run on contact.created\n"),
+        "{enabled}"
+    );
+    let consent = format!("  consented to {old}\nscorer 1.0.0 enabled\n");
+    assert!(enabled.ends_with(&consent), "{enabled}");
+
+    for action in ["plugins.activate", "plugins.disable"] {
+        let export = ["audit", "export", "--tenant", "acme", "--action", action];
+        let entries = done(&place, &export);
+        assert_eq!(entries.lines().count(), 1, "{entries}");
+        let entry: Value = serde_json::from_str(&entries).unwrap();
+        assert_eq!(entry["actor"], "operator", "{entry}");
+    }
+    for verb in ["versions", "disable", "runs", "follow"] {
+        let absent = ["plugin", verb, "unicorn", "--tenant", "acme"];
+        let line = refused(&crm(&place, &absent).output().unwrap());
+        assert!(line.contains("there is no plugin \"unicorn\""), "{line}");
+    }
+}
+
+fn runs_are_listed_and_followed_at_the_command_line(place: Installation) {
+    with_scorer(&place);
+    install(&place, "scorer.wasm");
+    import(&place);
+    let id = block_on(only_run(&place));
+    let id = id.as_str();
+    let runs = |more: &[&str]| done(&place, &of_scorer("runs", more));
+    let listed = runs(&[]);
+    assert!(listed.starts_with(&format!("{id} ")), "{listed}");
+    assert!(
+        listed.contains(" contact.created succeeded with "),
+        "{listed}"
+    );
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    for same in [
+        &["--outcome", "succeeded"][..],
+        &["--trigger", "contact.created", "--module", "contacts"],
+        &["--since", "2020-01-01", "--last", "1"],
+    ] {
+        assert_eq!(runs(same), listed, "{same:?}");
+    }
+    for none in [
+        &["--outcome", "failed"][..],
+        &["--before", id],
+        &["--since", "2999-01-01"],
+    ] {
+        assert_eq!(runs(none), "", "{none:?}");
+    }
+    let odd = crm(&place, &of_scorer("runs", &["--outcome", "lost"])).output();
+    assert_eq!(odd.unwrap().status.code(), Some(2));
+    let many = crm(&place, &of_scorer("runs", &["--last", "101"])).output();
+    assert!(refused(&many.unwrap()).contains("between 1 and 100"));
+
+    let first = "00000000-0000-0000-0000-000000000000";
+    let mut follower = crm(&place, &of_scorer("follow", &["--after", first]))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let heard = lines.next().unwrap().unwrap();
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert_eq!(heard, listed.trim_end());
 }
 
 #[test]

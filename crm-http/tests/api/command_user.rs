@@ -4,7 +4,7 @@ use crm_core::identity::Login;
 use crm_core::{Crm, RequestContext};
 use serde_json::json;
 
-use crate::command::{Installation, SECRET, block_on, crm, done, with_stdin, with_tenant};
+use crate::command::{Installation, SECRET, block_on, crm, with_stdin, with_tenant};
 
 crate::command::commands_on_both_databases! {
     xc_09_imported_users_log_in_with_their_passwords_and_bad_lines_are_named

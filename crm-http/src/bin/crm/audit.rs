@@ -235,7 +235,8 @@ fn hash(text: &str) -> Result<String, String> {
     Err("write the 64 hexadecimal digits that `crm audit head` prints".to_owned())
 }
 
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+/// A day's beginning in UTC, or an instant.
+pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
     }

@@ -7,11 +7,14 @@ mod harness;
 mod host;
 mod install;
 mod list;
+mod named;
 mod new;
 mod rehearse;
 mod replay;
 mod run;
+mod runs;
 mod types;
+mod version;
 
 use std::sync::Arc;
 
@@ -27,8 +30,12 @@ pub(crate) use host::{host, is_compile_worker};
 /// Build, check, try and install WebAssembly plugins
 #[derive(Subcommand)]
 pub(crate) enum Plugin {
+    Activate(version::Activate),
     Build(build::Build),
     Check(check::Check),
+    Disable(version::Disable),
+    Enable(version::Enable),
+    Follow(runs::Follow),
     Harness(harness::Harness),
     Install(install::Install),
     List(list::List),
@@ -36,14 +43,20 @@ pub(crate) enum Plugin {
     Rehearse(rehearse::Rehearse),
     Replay(replay::Replay),
     Run(run::Run),
+    Runs(runs::Runs),
     Types(types::Types),
+    Versions(version::Versions),
 }
 
 impl Plugin {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         match self {
+            Self::Activate(command) => command.run(settings).await,
             Self::Build(command) => command.run(&settings).await,
             Self::Check(command) => command.run(&settings),
+            Self::Disable(command) => command.run(settings).await,
+            Self::Enable(command) => command.run(settings).await,
+            Self::Follow(command) => command.run(settings).await,
             Self::Harness(command) => command.run(settings).await,
             Self::Install(command) => command.run(settings).await,
             Self::List(command) => command.run(settings).await,
@@ -51,7 +64,9 @@ impl Plugin {
             Self::Rehearse(command) => command.run(settings).await,
             Self::Replay(command) => command.run(settings).await,
             Self::Run(command) => command.run(settings).await,
+            Self::Runs(command) => command.run(settings).await,
             Self::Types(command) => command.run(&settings),
+            Self::Versions(command) => command.run(settings).await,
         }
     }
 }

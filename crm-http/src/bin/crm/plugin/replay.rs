@@ -1,12 +1,13 @@
 //! `crm plugin replay`
 
 use clap::Args;
+use crm_core::Update;
 use crm_core::id::RunId;
-use crm_core::{Read, Update};
 use uuid::Uuid;
 
+use super::named::{Found, find};
 use crate::Outcome;
-use crate::settings::{Settings, request, tenant};
+use crate::settings::Settings;
 use crate::stdout::say;
 
 /// Play a run of a plugin again, and compare it with what is kept
@@ -18,7 +19,7 @@ use crate::stdout::say;
     after_long_help = "Example:\n  crm plugin replay 01890a5d-ac96-774b-bcce-b302099a8057 --plugin lead_scoring --tenant acme"
 )]
 pub(crate) struct Replay {
-    /// The id of the run
+    /// The id of the run, as `crm plugin runs` prints it
     run: Uuid,
 
     /// The plugin's name
@@ -32,19 +33,12 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let (crm, plugins) = super::open(&settings).await?;
-        let tenant = tenant(&crm, &self.tenant).await?;
-        let scope = crm.operator_in(tenant, request(&crm)).await?;
-        let listed = plugins.list(&scope.permit::<Read>("plugins")?).await?;
-        let plugin = listed
-            .iter()
-            .find(|one| one.manifest.name.as_str() == self.plugin);
-        let plugin = plugin.ok_or_else(|| {
-            format!(
-                "there is no plugin {:?}; list them with: crm plugin list",
-                self.plugin
-            )
-        })?;
+        let Found {
+            crm,
+            plugins,
+            scope,
+            plugin,
+        } = find(&settings, &self.tenant, &self.plugin).await?;
         let permit = scope.permit::<Update>("plugins")?;
         let replay = plugins.replay(&permit, plugin.id, RunId(self.run)).await?;
         for line in &replay.logs {
