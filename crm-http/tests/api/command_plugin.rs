@@ -17,6 +17,7 @@ use crate::plugin::idle;
 
 crate::command::commands_on_both_databases! {
     a_rehearsal_prints_each_field_that_would_change
+    a_rehearsal_prints_what_a_judge_would_have_said
     a_run_is_played_again_at_the_command_line
     an_operator_looks_after_a_plugin_as_its_admin_does
     runs_are_listed_and_followed_at_the_command_line
@@ -318,6 +319,43 @@ fn a_rehearsal_prints_each_field_that_would_change(folder: Installation) {
     );
     assert!(lines[4].ends_with(", 1 run, 1 change"), "{said}");
     assert_eq!(done(&folder, &rehearse), said, "nothing of it stayed");
+}
+
+const JUDGE: &str = "name = 'judge'\nversion = '1.0.0'\n\
+    triggers = [{ before = ['contact.create'] }]\n\
+    [[grants]]\nmodule = 'contacts'\nactions = ['read', 'update']\n";
+
+/// The function that judges; its answer is at 512: none of its own means that it accepts.
+fn judge(answer: &str) -> Vec<u8> {
+    let before = format!(
+        r#"(func (export "before")
+            (param $module i32) (param $module_len i32) (param i32 i32 i32 i32 i32 i32 i32)
+            (param i32 i32 i32 i32 i32 i32 i32) (result i32)
+            {answer} (i32.const 512))"#
+    );
+    crate::guest::component(JUDGE, &before)
+}
+
+/// Rejects, with the name of the module as code and as message.
+const REJECT: &str = "(i32.store8 (i32.const 516) (i32.const 2))
+    (i32.store (i32.const 520) (local.get $module))
+    (i32.store (i32.const 524) (local.get $module_len))
+    (i32.store (i32.const 528) (local.get $module))
+    (i32.store (i32.const 532) (local.get $module_len))";
+
+fn a_rehearsal_prints_what_a_judge_would_have_said(place: Installation) {
+    with_scorer(&place);
+    import(&place);
+    for (answer, verdict) in [("", "  accept"), (REJECT, "  reject contacts (contacts)")] {
+        std::fs::write(place.folder().join("judge.wasm"), judge(answer)).unwrap();
+        let rehearse = ["plugin", "rehearse", "judge.wasm", "--tenant", "acme"];
+        let said = done(&place, &rehearse);
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines[0].starts_with("before contact.create "), "{said}");
+        assert!(lines[0].contains(": succeeded"), "{said}");
+        assert_eq!(lines[1].trim_end(), verdict, "{said}");
+        assert!(lines[2].ends_with(", 1 run, 0 changes"), "{said}");
+    }
 }
 
 /// The only run of the plugin, which a process that delivers events has had.
