@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use crm_core::count::told;
 use crm_core::id::TenantId;
 use crm_core::identity::{CharacterClass, PasswordPolicy, TenantSecurityChange};
@@ -38,31 +38,7 @@ pub(crate) enum Tenant {
         /// The tenant's name
         name: String,
     },
-    /// Show what a tenant settles for itself, or change what is given
-    #[command(after_long_help = "\
-Examples:
-  crm tenant security acme
-  crm tenant security acme --min-chars 12 --class upper --class digit --min-score 3
-  crm tenant security acme --no-password-policy --operator-impersonation false")]
-    Security {
-        /// The tenant's name
-        name: String,
-        /// Whether operators may act in the name of members
-        #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
-        operator_impersonation: Option<bool>,
-        /// Fewest characters of a new password, 8 to 64
-        #[arg(long, value_name = "N")]
-        min_chars: Option<usize>,
-        /// A kind of character of a new password: upper, lower, digit or symbol; repeatable
-        #[arg(long = "class", value_name = "KIND", value_parser = class)]
-        classes: Vec<CharacterClass>,
-        /// Lowest strength of a new password, 0 to 4
-        #[arg(long, value_name = "N")]
-        min_score: Option<u8>,
-        /// Ask no more of passwords than the installation does
-        #[arg(long, conflicts_with_all = ["min_chars", "classes", "min_score"])]
-        no_password_policy: bool,
-    },
+    Security(Security),
     /// Write everything that a tenant has into a folder, one JSON object on each line of its files
     ///
     /// Records, also those in the trash, its own fields and modules, members, groups, roles,
@@ -89,6 +65,33 @@ Examples:
     },
 }
 
+/// Show what a tenant settles for itself, or change what is given
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  crm tenant security acme
+  crm tenant security acme --min-chars 12 --class upper --class digit --min-score 3
+  crm tenant security acme --no-password-policy --operator-impersonation false")]
+pub(crate) struct Security {
+    /// The tenant's name
+    name: String,
+    /// Whether operators may act in the name of members
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    operator_impersonation: Option<bool>,
+    /// Fewest characters of a new password, 8 to 64
+    #[arg(long, value_name = "N")]
+    min_chars: Option<usize>,
+    /// A kind of character of a new password: upper, lower, digit or symbol; repeatable
+    #[arg(long = "class", value_name = "KIND", value_parser = class)]
+    classes: Vec<CharacterClass>,
+    /// Lowest strength of a new password, 0 to 4
+    #[arg(long, value_name = "N")]
+    min_score: Option<u8>,
+    /// Ask no more of passwords than the installation does
+    #[arg(long, conflicts_with_all = ["min_chars", "classes", "min_score"])]
+    no_password_policy: bool,
+}
+
 impl Tenant {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         let crm = settings.open().await?;
@@ -110,31 +113,7 @@ impl Tenant {
                 crm.tenants().resume(id, request(&crm)).await?;
                 say!("{id} {name} active");
             }
-            Self::Security {
-                name,
-                operator_impersonation,
-                min_chars,
-                classes,
-                min_score,
-                no_password_policy,
-            } => {
-                let scope = crm.operator(tenant(&crm, &name).await?, request(&crm));
-                let accounts = crm.accounts();
-                let read = scope.permit::<Read>("members")?;
-                let security = accounts.tenant_security(&read).await?;
-                let mut change = TenantSecurityChange {
-                    operator_impersonation,
-                    password_policy: no_password_policy.then_some(None),
-                };
-                if min_chars.is_some() || !classes.is_empty() || min_score.is_some() {
-                    let policy = security.password_policy.unwrap_or_default();
-                    let policy = changed(policy, min_chars, min_score, classes);
-                    change.password_policy = Some(Some(policy));
-                }
-                let permit = scope.permit::<Update>("members")?;
-                let security = accounts.update_tenant_security(&permit, change).await?;
-                say!("{}", serde_json::to_string(&security)?);
-            }
+            Self::Security(security) => security.run(&crm).await?,
             Self::Export { name, folder } => {
                 let id = tenant(&crm, &name).await?;
                 export(&crm, id, &folder).await?;
@@ -154,6 +133,37 @@ impl Tenant {
         }
         crm.close().await;
         Ok(())
+    }
+}
+
+impl Security {
+    async fn run(self, crm: &Crm) -> Outcome {
+        let scope = crm.operator(tenant(crm, &self.name).await?, request(crm));
+        let accounts = crm.accounts();
+        let read = scope.permit::<Read>("members")?;
+        let security = accounts.tenant_security(&read).await?;
+        let mut change = TenantSecurityChange {
+            operator_impersonation: self.operator_impersonation,
+            password_policy: self.no_password_policy.then_some(None),
+        };
+        if self.min_chars.is_some() || !self.classes.is_empty() || self.min_score.is_some() {
+            let policy = security.password_policy.unwrap_or_default();
+            change.password_policy = Some(Some(self.changed(policy)));
+        }
+        let permit = scope.permit::<Update>("members")?;
+        let security = accounts.update_tenant_security(&permit, change).await?;
+        say!("{}", serde_json::to_string(&security)?);
+        Ok(())
+    }
+
+    /// The policy with what was asked for.
+    fn changed(self, mut policy: PasswordPolicy) -> PasswordPolicy {
+        policy.min_chars = self.min_chars.unwrap_or(policy.min_chars);
+        policy.min_score = self.min_score.unwrap_or(policy.min_score);
+        if !self.classes.is_empty() {
+            policy.classes = self.classes;
+        }
+        policy
     }
 }
 
@@ -178,21 +188,6 @@ async fn list_erased(crm: &Crm) -> Outcome {
         say!("{} {state} {} {}", tomb.id, tomb.sequence, tomb.hash);
     }
     Ok(())
-}
-
-/// The policy with what was asked for.
-fn changed(
-    mut policy: PasswordPolicy,
-    min_chars: Option<usize>,
-    min_score: Option<u8>,
-    classes: Vec<CharacterClass>,
-) -> PasswordPolicy {
-    policy.min_chars = min_chars.unwrap_or(policy.min_chars);
-    policy.min_score = min_score.unwrap_or(policy.min_score);
-    if !classes.is_empty() {
-        policy.classes = classes;
-    }
-    policy
 }
 
 fn class(text: &str) -> Result<CharacterClass, String> {
