@@ -53,9 +53,8 @@ async fn a_version_is_uploaded_next_to_the_running_one(world: World) {
         ("ab", "validation_failed"),
         (&"ab".repeat(32), "unknown_version"),
     ] {
-        let enabled = theatre
-            .plugins
-            .enable(&theatre.update().await, first.id, hash);
+        let permit = theatre.update().await;
+        let enabled = theatre.plugins.enable(&permit, first.id, hash);
         assert_eq!(refusal(enabled.await), code);
     }
 
