@@ -21,12 +21,11 @@ impl Theatre {
 
     /// The version that runs elsewhere about a new contact; none where the plugin does not run.
     async fn version_elsewhere(&self, other: &Plugins, plugin: &Plugin) -> Option<[u8; 32]> {
-        let before = self.runs(plugin).await.len();
-        self.contact("one").await;
+        let contact = self.contact("one").await;
         self.dispatch_by(other).await;
-        let runs = self.runs(plugin).await;
-        let latest = runs.first().filter(|_| runs.len() > before);
-        latest.and_then(|run| run.sha256)
+        let mut runs = self.runs(plugin).await.into_iter();
+        let run = runs.find(|run| run.record_id == Some(contact))?;
+        run.sha256
     }
 
     /// Waits for another version to run elsewhere: what comes a second after the change meets no other.
