@@ -106,6 +106,8 @@ pub(super) enum KeptAnswer {
     /// A secret: never stored.
     Secret,
     Error(KeptError),
+    /// None: the run was stopped while it waited.
+    Unanswered,
 }
 
 /// An error, as far as a guest is told of it.

@@ -140,11 +140,13 @@ impl Plugins {
         let narrowed = behind.is_narrowed().await.unwrap_or(true);
         performed.excused = recorder.was_refused() && narrowed;
         performed.transcript = recorder.finish(&mut performed.report);
+        let set_aside = performed.reserved.as_ref().map(Reserved::fuel);
+        performed.transcript.fuel = Some(set_aside.unwrap_or(self.0.capacity.fuel));
         Ok(performed)
     }
 
-    /// The one way onto the host: when there is a place, with the fuel that is left, and only as long
-    /// as it is not `stopped`. What was stopped before it began was not run.
+    /// The one way onto the host: when there is a place, with the fuel that is left, or as much as the
+    /// call asks for where that is left, and only as long as it is not `stopped`. What was stopped before it began was not run.
     pub(super) async fn host_run<'s>(
         &self,
         tenant: TenantId,
@@ -165,7 +167,12 @@ impl Plugins {
             Budget::SetAside => return Ok(Performed::none_for_now(Busy::Fuel)),
             Budget::UsedUp(reason) => return Ok(Performed::refused(reason)),
         };
-        call.fuel = reserved.as_ref().map(Reserved::fuel);
+        let left = reserved.as_ref().map(Reserved::fuel);
+        if left < call.fuel && left.is_some() {
+            self.give_back(reserved).await;
+            return Ok(Performed::none_for_now(Busy::Fuel));
+        }
+        call.fuel = call.fuel.or(left);
         let cancel = call.cancel.clone();
         let run = self.0.host.run(call);
         let stop = async {

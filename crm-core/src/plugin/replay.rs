@@ -42,12 +42,13 @@ pub struct Replay {
 
 impl Plugins {
     /// Plays a run again; it takes its part of the day's fuel, where that is bounded, and leaves no other
-    /// trace.
+    /// trace. It has the fuel that the run had, and ends in the call in which that was stopped.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when too many trials of the tenant are under way;
-    /// [`Error::NotFound`]; [`Error::Conflict`] `not_replayable` for a run that never began, exchanged
-    /// more than is kept, whose transcript had to make room for newer ones, or whose version is gone.
+    /// [`Error::Unavailable`] when too many trials of the tenant are under way, or less fuel of the day
+    /// is left than the run had; [`Error::NotFound`]; [`Error::Conflict`] `not_replayable` for a run
+    /// that never began, exchanged more than is kept, had more fuel than this host gives, whose
+    /// transcript had to make room for newer ones, or whose version is gone.
     pub async fn replay(
         &self,
         permit: &Permit<Update>,
@@ -66,7 +67,12 @@ impl Plugins {
         let plugin = plugin.ok_or(Error::NotFound)?;
         let recorded = run::find(&core.db, tenant, id, run).await?;
         let (seed, input, mut transcript) = self.kept(&plugin, run).await?;
-        let kept_end = transcript.end.take();
+        let (kept_end, fuel) = (transcript.end.take(), transcript.fuel);
+        if fuel.is_some_and(|fuel| fuel > self.0.capacity.fuel) {
+            return Err(not_replayable(
+                "it had more fuel than this host gives a run",
+            ));
+        }
         let plugin = self.as_it_ran(plugin, &recorded).await?;
         let origin = Origin {
             request_id: scope.request().id.clone(),
@@ -84,7 +90,7 @@ impl Plugins {
             input,
             seed,
             now: recorded.started_at,
-            fuel: None,
+            fuel,
             deadline: None,
             cancel,
             door: door.clone(),
@@ -98,6 +104,13 @@ impl Plugins {
         self.settle_trial(ended.reserved, &ended.report.usage)
             .await?;
         let mut report = ended.report;
+        if report.outcome == Outcome::Refused && recorded.outcome != Outcome::Refused {
+            return Err(Error::unavailable(report.error.unwrap_or_default()));
+        }
+        if door.was_stopped() {
+            // It ends where its run was stopped; what stopped that was no part of it.
+            (report.outcome, report.error) = (recorded.outcome, recorded.error.clone());
+        }
         let (divergence, end) = door.finish(&mut report);
         let ended_so = match kept_end {
             Some(kept) => kept == end,

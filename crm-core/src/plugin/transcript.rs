@@ -3,6 +3,7 @@
 //! its name instead, also where the plugin had it from its own store.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ pub(super) struct Transcript {
     /// How it ended; absent for runs of an earlier release.
     #[serde(default)]
     pub(super) end: Option<KeptEnd>,
+    /// The fuel that it had; absent for runs of an earlier release.
+    #[serde(default)]
+    pub(super) fuel: Option<u64>,
 }
 
 /// The exchange without secrets.
@@ -140,24 +144,52 @@ impl Recorder {
         }
     }
 
+    fn asked(&self, call: Asked) -> Pending<'_> {
+        Pending {
+            recorder: self,
+            call: Some(call),
+        }
+    }
+
     fn taped<'a, T: Storable + Send + 'a>(
         &'a self,
         call: Asked,
         answer: BoxFuture<'a, Result<T>>,
     ) -> BoxFuture<'a, Result<T>> {
         async move {
+            let asked = self.asked(call);
             let answer = answer.await;
             if matches!(answer, Err(Error::Forbidden { .. } | Error::NotFound)) {
                 self.tape.lock().refused = true;
             }
-            let exchange = Exchange {
-                call,
-                answer: answered(&answer),
-            };
-            self.write(exchange);
+            asked.answered(answered(&answer));
             answer
         }
         .boxed()
+    }
+}
+
+/// A call that waits for its answer: written down without one where the run is stopped meanwhile.
+struct Pending<'r> {
+    recorder: &'r Recorder,
+    call: Option<Asked>,
+}
+
+impl Pending<'_> {
+    fn answered(mut self, answer: KeptAnswer) {
+        self.end(answer);
+    }
+
+    fn end(&mut self, answer: KeptAnswer) {
+        if let Some(call) = self.call.take() {
+            self.recorder.write(Exchange { call, answer });
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.end(KeptAnswer::Unanswered);
     }
 }
 
@@ -196,6 +228,8 @@ struct Playback {
     at: usize,
     mask: Mask,
     divergence: Option<Divergence>,
+    /// Whether it came to the call in which its run was stopped.
+    stopped: bool,
 }
 
 impl Playback {
@@ -230,9 +264,15 @@ impl Replayer {
                 at: 0,
                 mask,
                 divergence: None,
+                stopped: false,
             }),
             cancel,
         }
+    }
+
+    /// Whether the replay came to the call in which its run was stopped, and asked it.
+    pub(super) fn was_stopped(&self) -> bool {
+        self.state.lock().stopped
     }
 
     /// Where the replay first went another way, if it did, and how it ended; what is reported holds no
@@ -244,8 +284,20 @@ impl Replayer {
         (state.divergence(), end)
     }
 
-    /// The recorded answer to this call.
-    fn play(&self, call: Asked) -> Result<KeptAnswer> {
+    /// The recorded answer to this call. Where its run was stopped before it was answered, the replay
+    /// is stopped, too.
+    async fn play(&self, call: Asked) -> Result<KeptAnswer> {
+        match self.recorded(call)? {
+            KeptAnswer::Unanswered => {
+                self.state.lock().stopped = true;
+                self.cancel.cancel();
+                pending().await
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    fn recorded(&self, call: Asked) -> Result<KeptAnswer> {
         let mut state = self.state.lock();
         let recorded = state.left.pop_front();
         let mut asked = Exchange {
@@ -281,12 +333,12 @@ impl Replayer {
         }
     }
 
-    fn played<T: Storable + Send + 'static>(&self, call: Asked) -> BoxFuture<'static, Result<T>> {
-        let answer = self.play(call).and_then(|answer| {
+    fn played<T: Storable + Send>(&self, call: Asked) -> BoxFuture<'_, Result<T>> {
+        async move {
             let other = || Error::internal("a transcript answers with something else");
-            given(answer).ok_or_else(other)?
-        });
-        async move { answer }.boxed()
+            given(self.play(call).await?).ok_or_else(other)?
+        }
+        .boxed()
     }
 }
 
@@ -306,8 +358,8 @@ macro_rules! doors {
 
             fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretString>> {
                 async move {
+                    let asked = self.asked(Asked::Secret { name: name.to_owned() });
                     let answer = self.door.secret(name).await;
-                    let call = Asked::Secret { name: name.to_owned() };
                     let told = match &answer {
                         Ok(secret) => {
                             self.tape.lock().mask.learn(name, secret);
@@ -315,7 +367,7 @@ macro_rules! doors {
                         }
                         Err(error) => KeptAnswer::Error(error.into()),
                     };
-                    self.write(Exchange { call, answer: told });
+                    asked.answered(told);
                     answer
                 }
                 .boxed()
@@ -334,7 +386,7 @@ macro_rules! doors {
             fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretString>> {
                 async move {
                     let call = Asked::Secret { name: name.to_owned() };
-                    match self.play(call)? {
+                    match self.play(call).await? {
                         KeptAnswer::Error(error) => Err(error.into()),
                         _ => {
                             let secret = self.secrets.secret(name).await?;
@@ -401,4 +453,42 @@ doors! {
         delay_seconds: delay.as_secs(),
         payload: payload.clone(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers nothing, ever.
+    struct Silent;
+
+    impl Door for Silent {
+        fn kv_get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+            pending().boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_stopped_in_a_call_is_stopped_there_in_its_replay() {
+        let recorder = Recorder::new(Arc::new(Silent), Mask::default());
+        assert!(recorder.kv_get("key").now_or_never().is_none());
+        let mut stopped = Report::refused("stopped");
+        let transcript = recorder.finish(&mut stopped);
+        assert_eq!(
+            transcript.exchanges,
+            [Exchange {
+                call: Asked::KvGet { key: "key".into() },
+                answer: KeptAnswer::Unanswered,
+            }]
+        );
+
+        let cancel = CancellationToken::new();
+        let secrets = (Arc::new(Silent) as Arc<dyn Door>, Mask::default());
+        let replayer = Replayer::new(transcript, secrets, cancel.clone());
+        assert!(!replayer.was_stopped());
+        assert!(replayer.kv_get("key").now_or_never().is_none());
+        assert!(replayer.was_stopped() && cancel.is_cancelled());
+        let (divergence, _) = replayer.finish(&mut stopped);
+        assert_eq!(divergence, None);
+    }
 }

@@ -75,10 +75,10 @@ impl Office {
     }
 
     /// The same tenant, with plugins on a host that has run nothing yet.
-    pub(super) async fn on_another_host(self) -> Result<Self> {
+    pub(super) async fn on_another_host(self, limits: Limits) -> Result<Self> {
         let tenant = self.scope.tenant();
         self.crm.close().await;
-        let crm = library(&self.backend, Limits::default()).await?;
+        let crm = library(&self.backend, limits).await?;
         let scope = crm.operator(tenant, request());
         Ok(Self { crm, scope, ..self })
     }

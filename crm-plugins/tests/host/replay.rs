@@ -3,17 +3,21 @@
 
 use anyhow::Result;
 use crm_core::hook::Outcome;
+use crm_core::id::RecordId;
 use crm_core::on_both_databases;
-use crm_core::plugin::{Ask, Targets};
+use crm_core::plugin::{Acted, Ask, Targets};
 use crm_core::record::Answered;
 use crm_core::testing::Backend;
 use crm_plugins::Limits;
 use serde_json::{Map, json};
 
 use super::end_to_end::Office;
-use super::guest::{GET_AND_LOG, Guest};
+use super::guest::{GET_AND_LOG, Guest, LOOP};
 
-on_both_databases!(pl_runs_of_one_host_are_the_same_on_another);
+on_both_databases! {
+    pl_runs_of_one_host_are_the_same_on_another,
+    a_replay_has_the_fuel_that_its_run_had,
+}
 
 /// Makes a word of random letters and one that the clock decides, logs the word that it kept last
 /// time, and keeps and logs the new one.
@@ -62,17 +66,7 @@ const SHOW: &str = "
     (i32.store (i32.const 524) (i32.load (i32.const 1044)))
     (i32.const 512)";
 
-async fn pl_runs_of_one_host_are_the_same_on_another(backend: Backend) -> Result<()> {
-    let guest = Guest::new("handle", &format!("{WORD} {GET_AND_LOG}"))
-        .and("before", &format!("{WORD} {JUDGE}"))
-        .and("run", &format!("{WORD} {SHOW}"))
-        .more(r#"(data (i32.const 2000) "seen") (data (i32.const 2010) "{\"metrics\": [\"count\"]}")"#);
-    let office = Office::open(backend, Limits::default()).await?;
-    let plugin = office.install(guest.component()).await?;
-    let rejected = office.create(json!({ "name": "Ada" })).await;
-    let rejected = rejected.unwrap_err().to_string();
-    let id = office.create(json!({ "name": "Ada" })).await?;
-    office.crm.dispatch_once().await?;
+async fn act(office: &Office, id: RecordId) -> Result<Acted> {
     let ask = Ask {
         plugin: "probe".to_owned(),
         action: "rescore".to_owned(),
@@ -84,9 +78,24 @@ async fn pl_runs_of_one_host_are_the_same_on_another(backend: Backend) -> Result
         office.scope.permit("plugin_runs")?,
         office.scope.permit("contacts")?,
     );
-    let Answered::Now(acted) = office.plugins().act(&run, &read, ask).await? else {
-        panic!("it was asked for before");
-    };
+    match office.plugins().act(&run, &read, ask).await? {
+        Answered::Now(acted) => Ok(acted),
+        before => panic!("it was asked for before: {before:?}"),
+    }
+}
+
+async fn pl_runs_of_one_host_are_the_same_on_another(backend: Backend) -> Result<()> {
+    let guest = Guest::new("handle", &format!("{WORD} {GET_AND_LOG}"))
+        .and("before", &format!("{WORD} {JUDGE}"))
+        .and("run", &format!("{WORD} {SHOW}"))
+        .more(r#"(data (i32.const 2000) "seen") (data (i32.const 2010) "{\"metrics\": [\"count\"]}")"#);
+    let office = Office::open(backend, Limits::default()).await?;
+    let plugin = office.install(guest.component()).await?;
+    let rejected = office.create(json!({ "name": "Ada" })).await;
+    let rejected = rejected.unwrap_err().to_string();
+    let id = office.create(json!({ "name": "Ada" })).await?;
+    office.crm.dispatch_once().await?;
+    let acted = act(&office, id).await?;
     let runs = office.runs(plugin).await?;
     let triggers: Vec<&str> = runs.iter().map(|run| run.trigger.as_str()).collect();
     let before = "before contact.create";
@@ -95,7 +104,7 @@ async fn pl_runs_of_one_host_are_the_same_on_another(backend: Backend) -> Result
         ["action rescore", "contact.created", before, before]
     );
 
-    let office = office.on_another_host().await?;
+    let office = office.on_another_host(Limits::default()).await?;
     let mut answers = Vec::new();
     for run in &runs {
         assert_eq!(run.outcome, Outcome::Succeeded, "{run:?}");
@@ -122,6 +131,39 @@ async fn pl_runs_of_one_host_are_the_same_on_another(backend: Backend) -> Result
         acted.answer.map(|shown| shown["id"].clone()),
         Some(json!(id))
     );
+    office.crm.close().await;
+    Ok(())
+}
+
+async fn a_replay_has_the_fuel_that_its_run_had(backend: Backend) -> Result<()> {
+    let with_fuel = |fuel| Limits {
+        fuel,
+        ..Limits::default()
+    };
+    let guest = Guest::new("handle", LOOP).and("run", "(unreachable)");
+    let office = Office::open(backend, with_fuel(200_000)).await?;
+    let plugin = office.install(guest.component()).await?;
+    let id = office.create(json!({ "name": "Ada" })).await?;
+    office.crm.dispatch_once().await?;
+    assert_eq!(act(&office, id).await?.outcome, Outcome::Trapped);
+    let runs = office.runs(plugin).await?;
+    let outcomes: Vec<_> = runs.iter().map(|run| run.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Trapped, Outcome::OutOfFuel]);
+
+    let office = office.on_another_host(Limits::default()).await?;
+    let permit = office.scope.permit("plugins")?;
+    for run in &runs {
+        let replay = office.plugins().replay(&permit, plugin, run.id).await?;
+        assert!(replay.identical, "{run:?} {replay:?}");
+        assert_eq!(replay.outcome, run.outcome);
+        assert_eq!(i64::try_from(replay.fuel)?, run.fuel);
+    }
+    let office = office.on_another_host(with_fuel(100_000)).await?;
+    let permit = office.scope.permit("plugins")?;
+    let refused = office.plugins().replay(&permit, plugin, runs[1].id).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), "not_replayable");
+    assert!(refused.to_string().contains("more fuel"), "{refused}");
     office.crm.close().await;
     Ok(())
 }
