@@ -79,6 +79,7 @@ impl Plugins {
             cause: None,
             principal: None,
         };
+        let shown = reads_all(scope, &plugin.manifest, &recorded, Some(&input));
         let cancel = CancellationToken::new();
         let standing = Standing::new(core.clone(), plugin.clone(), origin);
         let secrets = Arc::new(TenantDoor::new(core.clone(), standing));
@@ -120,7 +121,6 @@ impl Plugins {
             && ended_so
             && i64::try_from(report.usage.fuel) == Ok(recorded.fuel)
             && report.logs == recorded.logs;
-        let shown = reads_all(scope, &plugin.manifest, &recorded);
         Ok(Replay {
             identical: same,
             divergence: divergence.map(|one| if shown { one } else { one.untold() }),

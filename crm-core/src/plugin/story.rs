@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::kept::KeptInput;
 use super::{Manifest, OBJECT, Plugin, Plugins, Run, secret, version};
 use crate::error::{Error, Result};
+use crate::hook::Input;
 use crate::id::{PluginId, RunId};
 use crate::scope::{Permit, Read, Scope, Update};
 
@@ -62,10 +63,12 @@ impl Plugins {
         let Some(version) = versions.find(|version| Some(version.sha256) == run.sha256) else {
             return Ok(Err(Withheld::VersionGone));
         };
-        if !reads_all(scope, &version.manifest, &run) {
+        let details = self.details(&plugin, run.id).await?;
+        let input = details.as_ref().map(|(_, input, _)| input);
+        if !reads_all(scope, &version.manifest, &run, input) {
             return Ok(Err(Withheld::Rights));
         }
-        let Some((_, input, transcript)) = self.details(&plugin, run.id).await? else {
+        let Some((_, input, transcript)) = details else {
             return Ok(Err(Withheld::NotKept));
         };
         let ran = Plugin {
@@ -90,10 +93,19 @@ impl Plugins {
 }
 
 /// Whether the scope may replay this run of a version with this manifest, and reads all that it could
-/// have met.
-pub(super) fn reads_all(scope: &Scope, manifest: &Manifest, run: &Run) -> bool {
+/// have met. What another plugin told it may be of any module.
+pub(super) fn reads_all(
+    scope: &Scope,
+    manifest: &Manifest,
+    run: &Run,
+    input: Option<&Input>,
+) -> bool {
+    let told = matches!(input, Some(Input::Event(woken)) if woken.event.told_by().is_some());
+    let any = scope.modules().filter(|_| told);
+    let any = any.map(|module| module.name().as_str());
     let granted = manifest.grants.iter().map(|grant| grant.module.as_str());
-    let mut modules = granted.chain(run.module.as_deref());
+    let own = run.module.as_deref().filter(|_| !told);
+    let mut modules = granted.chain(own).chain(any);
     let updates = scope.permit::<Update>(OBJECT);
     updates.is_ok_and(|permit| permit.on(OBJECT).is_ok())
         && modules.all(|module| reads_all_of(scope, module))

@@ -163,15 +163,21 @@ async fn a_secret_stays_hidden_from_a_version_on_that_does_not_ask_for_it(world:
     assert!(!story.contains("YSBwbGFudGVk"), "{story}");
 }
 
+impl Theatre {
+    /// A plugin that tells of each new contact, and another one that hears it and has no grants.
+    pub(super) async fn teller_and_listener(&self) -> (Plugin, Plugin) {
+        let teller = format!("emits = ['told']\n{ON}");
+        let teller = self.install_manifest("tell", &teller).await;
+        let text = "name = 'listener'\nversion = '1.0.0'\ndescription = 'hear'\ntriggers = ['actor.told']\n";
+        let listener = self.try_upload(self.world.admin, text).await.unwrap();
+        self.enable(self.world.admin, &listener).await;
+        (teller, listener)
+    }
+}
+
 async fn a_plugin_tells_and_others_hear(world: World) {
     let theatre = Theatre::new(world);
-    let teller = theatre
-        .install_manifest("tell", &format!("emits = ['told']\n{ON}"))
-        .await;
-    let text =
-        "name = 'listener'\nversion = '1.0.0'\ndescription = 'hear'\ntriggers = ['actor.told']\n";
-    let listener = theatre.try_upload(theatre.world.admin, text).await.unwrap();
-    theatre.enable(theatre.world.admin, &listener).await;
+    let (teller, listener) = theatre.teller_and_listener().await;
     let contact = theatre.contact("one").await;
     theatre.dispatch().await;
     let run = theatre.runs(&teller).await.remove(0);

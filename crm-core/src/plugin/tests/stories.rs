@@ -7,6 +7,7 @@ on_both_databases! {
     a_run_tells_who_caused_it_and_which_record_it_is_about
     runs_are_found_by_the_record_they_are_about
     a_story_is_for_those_who_read_all_that_the_run_could_have_met
+    what_another_plugin_told_is_for_those_who_read_every_module
     a_story_that_is_not_kept_or_not_to_be_judged_is_withheld
 }
 
@@ -119,6 +120,25 @@ async fn a_story_is_for_those_who_read_all_that_the_run_could_have_met(world: Wo
         (&["plugins.*", "contacts.read"], false),
         (&["plugins.*", "deals.read"], false),
         (&["plugins.*", "contacts.read:own", "deals.read"], false),
+    ] {
+        let member = theatre.member_with(permissions).await;
+        let story = theatre.story(member, &run).await;
+        assert_eq!(story.is_ok(), seen, "{permissions:?}");
+        assert!(seen || story == Err(Withheld::Rights));
+    }
+}
+
+async fn what_another_plugin_told_is_for_those_who_read_every_module(world: World) {
+    let theatre = Theatre::new(world);
+    let (_, listener) = theatre.teller_and_listener().await;
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    let run = theatre.runs(&listener).await.remove(0);
+    for (permissions, seen) in [
+        (&["plugins.*", "contacts.read", "deals.read"][..], true),
+        (&["plugins.*", "contacts.read"], false),
+        (&["plugins.*", "deals.read"], false),
+        (&["plugins.*"], false),
     ] {
         let member = theatre.member_with(permissions).await;
         let story = theatre.story(member, &run).await;
