@@ -145,8 +145,9 @@ impl Plugins {
         Ok(performed)
     }
 
-    /// The one way onto the host: when there is a place, with the fuel that is left, or as much as the
-    /// call asks for where that is left, and only as long as it is not `stopped`. What was stopped before it began was not run.
+    /// The one way onto the host: when there is a place, with the fuel that is left and no more than the
+    /// call asks for, and only as long as it is not `stopped`. What was stopped before it began was not
+    /// run.
     pub(super) async fn host_run<'s>(
         &self,
         tenant: TenantId,
@@ -168,11 +169,7 @@ impl Plugins {
             Budget::UsedUp(reason) => return Ok(Performed::refused(reason)),
         };
         let left = reserved.as_ref().map(Reserved::fuel);
-        if left < call.fuel && left.is_some() {
-            self.give_back(reserved).await;
-            return Ok(Performed::none_for_now(Busy::Fuel));
-        }
-        call.fuel = call.fuel.or(left);
+        call.fuel = call.fuel.into_iter().chain(left).min();
         let cancel = call.cancel.clone();
         let run = self.0.host.run(call);
         let stop = async {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Reserved;
 use super::door::TenantDoor;
 use super::kept::{KeptAnswer, KeptInput};
 use super::standing::Standing;
@@ -45,9 +46,9 @@ impl Plugins {
     /// trace. It has the fuel that the run had, and ends in the call in which that was stopped.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when too many trials of the tenant are under way, or less fuel of the day
-    /// is left than the run had; [`Error::NotFound`]; [`Error::Conflict`] `not_replayable` for a run
-    /// that never began, exchanged more than is kept, had more fuel than this host gives, whose
+    /// [`Error::Unavailable`] when too many trials of the tenant are under way, or the fuel that is
+    /// left of the day does not suffice; [`Error::NotFound`]; [`Error::Conflict`] `not_replayable` for a
+    /// run that never began, exchanged more than is kept, took more fuel than this host gives, whose
     /// transcript had to make room for newer ones, or whose version is gone.
     pub async fn replay(
         &self,
@@ -102,9 +103,22 @@ impl Plugins {
         if let Some(busy) = ended.busy {
             return Err(Error::unavailable(busy.to_string()));
         }
+        let left = ended.reserved.as_ref().map(Reserved::fuel);
         self.settle_trial(ended.reserved, &ended.report.usage)
             .await?;
         let mut report = ended.report;
+        if let (Some(had), Outcome::OutOfFuel) = (fuel, report.outcome) {
+            if had > self.0.capacity.fuel {
+                return Err(not_replayable(
+                    "it had more fuel than this host gives a run",
+                ));
+            }
+            if left.is_some_and(|left| left < had) {
+                let message =
+                    "less fuel of this day is left than the run had; play it again tomorrow";
+                return Err(Error::unavailable(message));
+            }
+        }
         if report.outcome == Outcome::Refused && recorded.outcome != Outcome::Refused {
             return Err(Error::unavailable(report.error.unwrap_or_default()));
         }

@@ -100,12 +100,11 @@ pub(super) fn reads_all(
     run: &Run,
     input: Option<&Input>,
 ) -> bool {
-    let told = matches!(input, Some(Input::Event(woken)) if woken.event.told_by().is_some());
+    let told = matches!(input, Some(Input::Event(_))) && run.module.is_none();
     let any = scope.modules().filter(|_| told);
     let any = any.map(|module| module.name().as_str());
     let granted = manifest.grants.iter().map(|grant| grant.module.as_str());
-    let own = run.module.as_deref().filter(|_| !told);
-    let mut modules = granted.chain(own).chain(any);
+    let mut modules = granted.chain(run.module.as_deref()).chain(any);
     let updates = scope.permit::<Update>(OBJECT);
     updates.is_ok_and(|permit| permit.on(OBJECT).is_ok())
         && modules.all(|module| reads_all_of(scope, module))
