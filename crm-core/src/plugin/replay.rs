@@ -69,11 +69,6 @@ impl Plugins {
         let recorded = run::find(&core.db, tenant, id, run).await?;
         let (seed, input, mut transcript) = self.kept(&plugin, run).await?;
         let (kept_end, fuel) = (transcript.end.take(), transcript.fuel);
-        if fuel.is_some_and(|fuel| fuel > self.0.capacity.fuel) {
-            return Err(not_replayable(
-                "it had more fuel than this host gives a run",
-            ));
-        }
         let plugin = self.as_it_ran(plugin, &recorded).await?;
         let origin = Origin {
             request_id: scope.request().id.clone(),

@@ -160,6 +160,8 @@ async fn a_replay_has_the_fuel_that_its_run_had(backend: Backend) -> Result<()> 
     }
     let office = office.on_another_host(with_fuel(100_000)).await?;
     let permit = office.scope.permit("plugins")?;
+    let trapped = office.plugins().replay(&permit, plugin, runs[0].id).await?;
+    assert!(trapped.identical, "it never needed so much: {trapped:?}");
     let refused = office.plugins().replay(&permit, plugin, runs[1].id).await;
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), "not_replayable");
