@@ -60,7 +60,11 @@ impl Replay {
                 )
                 .into())
             }
-            (false, None) => Err("it ended, logged or used other than its run".into()),
+            (false, None) => {
+                let why = replay.error.map(|error| format!(": {error}"));
+                let why = why.unwrap_or_default();
+                Err(format!("it ended, logged or used other than its run{why}").into())
+            }
         }
     }
 }
