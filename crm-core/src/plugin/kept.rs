@@ -152,6 +152,15 @@ pub(super) enum KeptAnswer {
 }
 
 impl KeptEnd {
+    /// The end of a run that was stopped, and so answered nothing.
+    pub(super) fn stopped(report: &Report) -> Self {
+        Self {
+            outcome: report.outcome,
+            error: report.error.clone(),
+            answer: None,
+        }
+    }
+
     /// The end of a run whose report holds no secret; what it answers may.
     pub(super) fn of(report: &Report, mask: &Mask) -> Self {
         let answer = report.output.clone().and_then(KeptAnswer::of);

@@ -312,6 +312,11 @@ impl Outcome {
             | Self::LimitExceeded => true,
         }
     }
+
+    /// Whether the clock or somebody ended it, wherever it was: doing the same again does not end so.
+    pub(super) fn is_interrupted(self) -> bool {
+        matches!(self, Self::TimedOut | Self::Cancelled)
+    }
 }
 
 /// The row of a run; answers one where it was written.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::Reserved;
 use super::door::TenantDoor;
-use super::kept::{KeptAnswer, KeptInput};
+use super::kept::{KeptAnswer, KeptEnd, KeptInput};
 use super::standing::Standing;
 use super::story::reads_all;
 use super::transcript::{Divergence, Replayer, Transcript};
@@ -18,7 +18,7 @@ use super::version::UNSIGNED;
 use super::{Plugin, Plugins, Run, run, secret, store, version};
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
-use crate::hook::{Call, Door, Input, LogLine, Outcome};
+use crate::hook::{Call, Door, Input, LogLine, Outcome, Report};
 use crate::id::{PluginId, RunId};
 use crate::scope::{Origin, Permit, Read, Scope, Update};
 
@@ -41,15 +41,80 @@ pub struct Replay {
     pub answer: Option<Json>,
 }
 
+/// What is known of the run that is played again.
+struct Before {
+    recorded: Run,
+    end: Option<KeptEnd>,
+    /// The fuel that it used, as far as its last call of the host where it was interrupted.
+    fuel: u64,
+    /// Whether it was stopped while it computed, at no place that its component knows.
+    interrupted: bool,
+}
+
+impl Before {
+    /// How the replay compares; it shows what was asked of the host only where that may be `shown`.
+    fn compared(self, mut report: Report, door: &Replayer, shown: bool) -> Result<Replay> {
+        let Self { recorded, .. } = &self;
+        if report.outcome == Outcome::Refused && recorded.outcome != Outcome::Refused {
+            return Err(Error::unavailable(report.error.unwrap_or_default()));
+        }
+        let stopped = door.was_stopped();
+        if stopped {
+            // It ends where its run was stopped; what stopped that was no part of it.
+            (report.outcome, report.error) = (recorded.outcome, recorded.error.clone());
+        }
+        let (mut divergence, mut end) = door.finish(&mut report);
+        let came_there = self.interrupted
+            && report.usage.fuel >= self.fuel
+            && divergence.as_ref().is_none_or(Divergence::is_beyond)
+            && report.logs.starts_with(&recorded.logs);
+        if came_there {
+            // Fuel ends a run at its next turn: what it does up to there, its run may not have done.
+            (report.outcome, report.error) = (recorded.outcome, recorded.error.clone());
+            report.logs.truncate(recorded.logs.len());
+            (divergence, end) = (None, KeptEnd::stopped(&report));
+        } else if divergence.is_none() && !stopped {
+            match report.outcome {
+                Outcome::Cancelled => {
+                    let message = "the plugin was switched on or off meanwhile; play it again";
+                    return Err(Error::unavailable(message));
+                }
+                Outcome::TimedOut => report.error = Some(too_slow(report.usage.fuel, self.fuel)),
+                _ => {}
+            }
+        }
+        let ended_so = match &self.end {
+            Some(kept) => *kept == end,
+            None => report.outcome == recorded.outcome,
+        };
+        let same = divergence.is_none()
+            && ended_so
+            && report.usage.fuel == self.fuel
+            && report.logs == recorded.logs;
+        Ok(Replay {
+            identical: same,
+            divergence: divergence.map(|one| if shown { one } else { one.untold() }),
+            outcome: report.outcome,
+            error: report.error,
+            fuel: report.usage.fuel,
+            logs: report.logs,
+            answer: end.answer.map(KeptAnswer::shown),
+        })
+    }
+}
+
 impl Plugins {
     /// Plays a run again; it takes its part of the day's fuel, where that is bounded, and leaves no other
-    /// trace. It has the fuel that the run had, and ends in the call in which that was stopped.
+    /// trace. It has the fuel that the run had, and ends in the call in which that was stopped. A run
+    /// that the clock or somebody stopped while it computed had used so much fuel by its last call: its
+    /// replay has that and no more. Where the replay's own time is up before, its `error` says so.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when too many trials of the tenant are under way, or the fuel that is
-    /// left of the day does not suffice; [`Error::NotFound`]; [`Error::Conflict`] `not_replayable` for a
-    /// run that never began, exchanged more than is kept, took more fuel than this host gives, whose
-    /// transcript had to make room for newer ones, or whose version is gone.
+    /// [`Error::Unavailable`] when too many trials of the tenant are under way, the fuel that is left of
+    /// the day does not suffice, or the plugin is switched meanwhile; [`Error::NotFound`];
+    /// [`Error::Conflict`] `not_replayable` for a run that never began, exchanged more than is kept, took
+    /// more fuel than this host gives, whose transcript had to make room for newer ones, or whose version
+    /// is gone.
     pub async fn replay(
         &self,
         permit: &Permit<Update>,
@@ -68,14 +133,25 @@ impl Plugins {
         let plugin = plugin.ok_or(Error::NotFound)?;
         let recorded = run::find(&core.db, tenant, id, run).await?;
         let (seed, input, mut transcript) = self.kept(&plugin, run).await?;
-        let (kept_end, fuel) = (transcript.end.take(), transcript.fuel);
-        let plugin = self.as_it_ran(plugin, &recorded).await?;
+        let end = transcript.end.take();
+        let interrupted = recorded.outcome.is_interrupted() && !transcript.ends_unanswered();
+        let before = Before {
+            fuel: u64::try_from(recorded.fuel).unwrap_or(0),
+            recorded,
+            end,
+            interrupted,
+        };
+        let fuel = match interrupted {
+            true => Some(before.fuel),
+            false => transcript.fuel,
+        };
+        let plugin = self.as_it_ran(plugin, &before.recorded).await?;
         let origin = Origin {
             request_id: scope.request().id.clone(),
             cause: None,
             principal: None,
         };
-        let shown = reads_all(scope, &plugin.manifest, &recorded, Some(&input));
+        let shown = reads_all(scope, &plugin.manifest, &before.recorded, Some(&input));
         let cancel = CancellationToken::new();
         let standing = Standing::new(core.clone(), plugin.clone(), origin);
         let secrets = Arc::new(TenantDoor::new(core.clone(), standing));
@@ -86,7 +162,7 @@ impl Plugins {
             component: self.component(plugin.sha256),
             input,
             seed,
-            now: recorded.started_at,
+            now: before.recorded.started_at,
             fuel,
             deadline: None,
             cancel,
@@ -101,44 +177,19 @@ impl Plugins {
         let left = ended.reserved.as_ref().map(Reserved::fuel);
         self.settle_trial(ended.reserved, &ended.report.usage)
             .await?;
-        let mut report = ended.report;
-        if let (Some(had), Outcome::OutOfFuel) = (fuel, report.outcome) {
-            if had > self.0.capacity.fuel {
+        if let (Some(needed), Outcome::OutOfFuel) = (fuel, ended.report.outcome) {
+            if needed > self.0.capacity.fuel {
                 return Err(not_replayable(
-                    "it had more fuel than this host gives a run",
+                    "it took more fuel than this host gives a run",
                 ));
             }
-            if left.is_some_and(|left| left < had) {
+            if left.is_some_and(|left| left < needed) {
                 let message =
-                    "less fuel of this day is left than the run had; play it again tomorrow";
+                    "less fuel of this day is left than the run took; play it again tomorrow";
                 return Err(Error::unavailable(message));
             }
         }
-        if report.outcome == Outcome::Refused && recorded.outcome != Outcome::Refused {
-            return Err(Error::unavailable(report.error.unwrap_or_default()));
-        }
-        if door.was_stopped() {
-            // It ends where its run was stopped; what stopped that was no part of it.
-            (report.outcome, report.error) = (recorded.outcome, recorded.error.clone());
-        }
-        let (divergence, end) = door.finish(&mut report);
-        let ended_so = match kept_end {
-            Some(kept) => kept == end,
-            None => report.outcome == recorded.outcome,
-        };
-        let same = divergence.is_none()
-            && ended_so
-            && i64::try_from(report.usage.fuel) == Ok(recorded.fuel)
-            && report.logs == recorded.logs;
-        Ok(Replay {
-            identical: same,
-            divergence: divergence.map(|one| if shown { one } else { one.untold() }),
-            outcome: report.outcome,
-            error: report.error,
-            fuel: report.usage.fuel,
-            logs: report.logs,
-            answer: end.answer.map(KeptAnswer::shown),
-        })
+        before.compared(ended.report, &door, shown)
     }
 
     /// The plugin in the version of this run.
@@ -230,6 +281,14 @@ impl Plugins {
 
 /// The seed, the input and the transcript of a run.
 pub(super) type Details = ([u8; 32], Input, Transcript);
+
+/// What is said of a replay that the clock ended.
+fn too_slow(fuel: u64, used: u64) -> String {
+    format!(
+        "the replay's time was up after {fuel} of the {used} units of fuel that its run used; how long \
+         a run takes is not the same again"
+    )
+}
 
 fn not_replayable(why: &str) -> Error {
     let message = format!("this run cannot be played again: {why}");

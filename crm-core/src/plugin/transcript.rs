@@ -39,6 +39,14 @@ pub(super) struct Transcript {
     pub(super) fuel: Option<u64>,
 }
 
+impl Transcript {
+    /// Whether the run was stopped while it waited for an answer.
+    pub(super) fn ends_unanswered(&self) -> bool {
+        let last = self.exchanges.last();
+        last.is_some_and(|last| last.answer == KeptAnswer::Unanswered)
+    }
+}
+
 /// The exchange without secrets.
 fn masked(mask: &Mask, exchange: &mut Exchange) -> Result<()> {
     if mask.is_empty() {
@@ -205,6 +213,11 @@ pub struct Divergence {
 }
 
 impl Divergence {
+    /// Whether the replay did all that its run did, and asked more.
+    pub(super) fn is_beyond(&self) -> bool {
+        self.recorded.is_none()
+    }
+
     /// The place alone.
     pub(super) fn untold(self) -> Self {
         Self {
@@ -233,10 +246,12 @@ struct Playback {
 }
 
 impl Playback {
-    /// Where it first went another way, without secrets.
-    fn divergence(&mut self) -> Option<Divergence> {
+    /// Where it first went another way, without secrets. One that was interrupted did not come to ask
+    /// the rest.
+    fn divergence(&mut self, interrupted: bool) -> Option<Divergence> {
         let at = self.at;
-        let unasked = self.left.pop_front().map(|exchange| Divergence {
+        let rest = self.left.pop_front().filter(|_| !interrupted);
+        let unasked = rest.map(|exchange| Divergence {
             at,
             recorded: serde_json::to_value(exchange.call).ok(),
             replayed: None,
@@ -281,7 +296,7 @@ impl Replayer {
         let mut state = self.state.lock();
         mask_report(&state.mask, report);
         let end = KeptEnd::of(report, &state.mask);
-        (state.divergence(), end)
+        (state.divergence(report.outcome.is_interrupted()), end)
     }
 
     /// The recorded answer to this call. Where its run was stopped before it was answered, the replay
@@ -458,6 +473,7 @@ doors! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hook::Outcome;
 
     /// Answers nothing, ever.
     struct Silent;
@@ -474,6 +490,7 @@ mod tests {
         assert!(recorder.kv_get("key").now_or_never().is_none());
         let mut stopped = Report::refused("stopped");
         let transcript = recorder.finish(&mut stopped);
+        assert!(transcript.ends_unanswered());
         assert_eq!(
             transcript.exchanges,
             [Exchange {
@@ -490,5 +507,32 @@ mod tests {
         assert!(replayer.was_stopped() && cancel.is_cancelled());
         let (divergence, _) = replayer.finish(&mut stopped);
         assert_eq!(divergence, None);
+    }
+
+    #[test]
+    fn a_replay_that_is_interrupted_did_not_leave_out_what_it_did_not_come_to() {
+        for (outcome, left_out) in [
+            (Outcome::Succeeded, true),
+            (Outcome::Trapped, true),
+            (Outcome::TimedOut, false),
+            (Outcome::Cancelled, false),
+        ] {
+            let asked = Exchange {
+                call: Asked::KvGet { key: "key".into() },
+                answer: KeptAnswer::Value(None),
+            };
+            let transcript = Transcript {
+                exchanges: vec![asked],
+                ..Transcript::default()
+            };
+            assert!(!transcript.ends_unanswered());
+            let secrets = (Arc::new(Silent) as Arc<dyn Door>, Mask::default());
+            let replayer = Replayer::new(transcript, secrets, CancellationToken::new());
+            let mut report = Report::refused("");
+            report.outcome = outcome;
+            let (divergence, _) = replayer.finish(&mut report);
+            let said = divergence.map(|one| (one.at, one.is_beyond()));
+            assert_eq!(said, left_out.then_some((0, false)), "{outcome}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Runs that were made on one host and are played again on another: with the same component, input,
 //! clock, randomness and answers of the library, they log, answer and use the very same.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use crm_core::hook::Outcome;
 use crm_core::id::RecordId;
@@ -17,6 +19,7 @@ use super::guest::{GET_AND_LOG, Guest, LOOP};
 on_both_databases! {
     pl_runs_of_one_host_are_the_same_on_another,
     a_replay_has_the_fuel_that_its_run_had,
+    a_run_that_the_clock_stopped_ends_there_in_its_replay,
 }
 
 /// Makes a word of random letters and one that the clock decides, logs the word that it kept last
@@ -130,6 +133,64 @@ async fn pl_runs_of_one_host_are_the_same_on_another(backend: Backend) -> Result
     assert_eq!(
         acted.answer.map(|shown| shown["id"].clone()),
         Some(json!(id))
+    );
+    office.crm.close().await;
+    Ok(())
+}
+
+/// Logs, looks into its store and computes some milliseconds, again and again.
+const RESTLESS: &str = "
+    (loop $on
+        (call $log (i32.const 1) (i32.const 2000) (i32.const 4))
+        (call $kv_get (i32.const 2000) (i32.const 4) (i32.const 1024))
+        (local.set $n (i32.const 10000000))
+        (loop $compute
+            (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+            (br_if $compute (local.get $n)))
+        (br $on))
+    (i32.const 0)";
+
+async fn a_run_that_the_clock_stopped_ends_there_in_its_replay(backend: Backend) -> Result<()> {
+    let within = |deadline| Limits {
+        fuel: u64::MAX,
+        deadline,
+        host_calls: 100_000,
+        log_lines: 10_000,
+        ..Limits::default()
+    };
+    let guest = Guest::new("handle", RESTLESS).more(r#"(data (i32.const 2000) "seen")"#);
+    let office = Office::open(backend, within(Duration::from_millis(500))).await?;
+    let plugin = office.install(guest.component()).await?;
+    office.create(json!({ "name": "Ada" })).await?;
+    office.crm.dispatch_once().await?;
+    let run = office.runs(plugin).await?.remove(0);
+    assert_eq!(run.outcome, Outcome::TimedOut, "{run:?}");
+    assert!(run.logs.len() > 2, "it came to its third round: {run:?}");
+
+    // Whatever time there is, it ends with the fuel of then.
+    let office = office
+        .on_another_host(within(Duration::from_secs(60)))
+        .await?;
+    let permit = office.scope.permit("plugins")?;
+    let replay = office.plugins().replay(&permit, plugin, run.id).await?;
+    assert!(replay.identical, "{run:?} {replay:?}");
+    assert_eq!((replay.outcome, &replay.error), (run.outcome, &run.error));
+    assert_eq!(replay.logs, run.logs);
+    assert_eq!(i64::try_from(replay.fuel)?, run.fuel);
+
+    let office = office
+        .on_another_host(within(Duration::from_millis(1)))
+        .await?;
+    let permit = office.scope.permit("plugins")?;
+    let replay = office.plugins().replay(&permit, plugin, run.id).await?;
+    assert!(!replay.identical, "{replay:?}");
+    assert_eq!(replay.outcome, Outcome::TimedOut);
+    assert_eq!(replay.divergence, None, "it asked nothing else");
+    let error = replay.error.unwrap_or_default();
+    assert!(error.contains("time was up"), "{error}");
+    assert!(
+        error.contains(&format!("of the {} units", run.fuel)),
+        "{error}"
     );
     office.crm.close().await;
     Ok(())
