@@ -8,6 +8,7 @@ mod answers;
 mod calls;
 mod door;
 mod end_to_end;
+mod examples;
 mod forever;
 mod fuzz;
 mod guest;

@@ -1,6 +1,5 @@
 //! The example plugins, compiled from their source, on this host alone.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crm_core::event::ChangeKind;
@@ -11,18 +10,8 @@ use crm_core::value::Value;
 use crm_plugins::{Language, Limits};
 
 use super::door::{CONTACT, Tenant};
+use super::examples::{built, example, examples};
 use super::{contact_created, fields, guests_wanted, host, run_on, run_with};
-
-fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/plugins")
-}
-
-async fn built(folder: PathBuf) -> Vec<u8> {
-    tokio::task::spawn_blocking(move || crm_plugins::build(&folder))
-        .await
-        .unwrap()
-        .unwrap()
-}
 
 fn text(text: &str) -> Value {
     Value::Text(text.into())
@@ -33,7 +22,7 @@ async fn the_lead_scoring_guest_scores_a_new_contact() {
     if !guests_wanted() {
         return;
     }
-    let component = built(examples().join("lead-scoring")).await;
+    let component = example("lead-scoring").await;
     let host = host(Limits::default());
     let manifest = host.inspect(component.clone().into()).await.unwrap();
     assert_eq!(manifest.name.as_str(), "lead_scoring");
@@ -77,7 +66,7 @@ async fn the_duplicate_guard_tidies_names_and_refuses_a_second_contact() {
     if !guests_wanted() {
         return;
     }
-    let component = built(examples().join("duplicate-guard")).await;
+    let component = example("duplicate-guard").await;
     let host = host(Limits::default());
     host.inspect(component.clone().into()).await.unwrap();
     // This tenant answers every filter with its one contact.
@@ -145,7 +134,7 @@ async fn the_deal_notifier_tells_the_chat_and_reports_a_chat_that_refuses() {
     if !guests_wanted() {
         return;
     }
-    let component = built(examples().join("deal-notifier")).await;
+    let component = example("deal-notifier").await;
     let host = host(Limits::default());
     let manifest = host.inspect(component.clone().into()).await.unwrap();
     assert_eq!(manifest.name.as_str(), "deal_notifier");
@@ -201,7 +190,7 @@ async fn the_follow_ups_guest_makes_each_task_once() {
     if !guests_wanted() {
         return;
     }
-    let component = built(examples().join("follow-ups")).await;
+    let component = example("follow-ups").await;
     let host = host(Limits::default());
     let manifest = host.inspect(component.clone().into()).await.unwrap();
     assert_eq!(manifest.name.as_str(), "follow_ups");
