@@ -45,8 +45,8 @@ pub(super) async fn built(folder: PathBuf) -> Vec<u8> {
 
 /// The component of an example, which all tests share.
 pub(super) async fn example(name: &'static str) -> Vec<u8> {
-    static BUILT: LazyLock<Mutex<HashMap<&'static str, Arc<OnceCell<Vec<u8>>>>>> =
-        LazyLock::new(Mutex::default);
+    type Cells = HashMap<&'static str, Arc<OnceCell<Vec<u8>>>>;
+    static BUILT: LazyLock<Mutex<Cells>> = LazyLock::new(Mutex::default);
     let cell = BUILT.lock().unwrap().entry(name).or_default().clone();
     cell.get_or_init(|| built(examples().join(name)))
         .await
@@ -151,7 +151,7 @@ fn hear(mut stream: TcpStream, heard: &Mutex<Vec<(String, Value)>>) -> Result<()
 }
 
 /// Finds every host on this machine.
-struct Here;
+pub(super) struct Here;
 
 impl Resolve for Here {
     fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, std::io::Result<Vec<std::net::IpAddr>>> {

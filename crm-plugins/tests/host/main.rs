@@ -11,6 +11,7 @@ mod end_to_end;
 mod examples;
 mod forever;
 mod fuzz;
+mod fuzz_door;
 mod guest;
 mod harness;
 mod imports;
