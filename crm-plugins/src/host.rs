@@ -251,7 +251,7 @@ impl Host {
         let unwound = |error: wasmtime::Error| of_unwound(&error, limits);
         store.set_fuel(limits.fuel).map_err(unwound)?;
         store.set_hostcall_fuel(limits.call_bytes);
-        store.limiter(|run| run);
+        store.limiter_async(|run| run);
         // One tick at a time: the wall clock decides, because ticks come late under load; between
         // ticks other tasks get the thread.
         store.set_epoch_deadline(1);

@@ -4,16 +4,22 @@
 //! rights. A refusal by the door is a value the guest can read; a [`Stop`] unwinds it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use crm_core::hook::{Door, LogLine, Mask, Output, Usage};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use wasmtime::ResourceLimiter;
+use wasmtime::ResourceLimiterAsync;
 
 use crate::engine::{CORE_INSTANCES, MEMORIES, TABLES};
 use crate::limits::{Limits, Stop};
+
+/// After so many growths of its memory a run pauses: each locks the address space of the process, for
+/// which the runs of others wait.
+const GROWTHS: u32 = 16;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The state of one run, dropped with its store.
 pub(crate) struct Run {
@@ -31,6 +37,7 @@ pub(crate) struct Run {
     pub(crate) mask: Mask,
     until: Instant,
     memory: usize,
+    growths: u32,
     tables: usize,
 }
 
@@ -54,6 +61,7 @@ impl Run {
             mask: Mask::default(),
             until,
             memory,
+            growths: 0,
             tables,
         }
     }
@@ -126,8 +134,9 @@ impl Run {
     }
 }
 
-impl ResourceLimiter for Run {
-    fn memory_growing(
+#[async_trait]
+impl ResourceLimiterAsync for Run {
+    async fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
@@ -142,10 +151,16 @@ impl ResourceLimiter for Run {
         }
         // Linear memories never shrink: the sum is the peak.
         self.usage.memory = self.memory as u64;
+        if current > 0 {
+            self.growths += 1;
+            if self.growths.is_multiple_of(GROWTHS) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
         Ok(true)
     }
 
-    fn table_growing(
+    async fn table_growing(
         &mut self,
         current: usize,
         desired: usize,

@@ -105,6 +105,21 @@ async fn growing_memory_is_stopped() {
 }
 
 #[tokio::test]
+async fn memory_that_grows_in_many_steps_leaves_pauses_to_others() {
+    let grow = "(local.set $n (i32.const 100))
+        (loop $on
+            (drop (memory.grow (i32.const 1)))
+            (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+            (br_if $on (local.get $n)))
+        (i32.const 0)";
+    let report = run(Limits::default(), component(grow)).await;
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:?}");
+    assert!(report.usage.memory > 100 << 16, "{report:?}");
+    let six = Duration::from_millis(6);
+    assert!(report.usage.duration >= six, "{report:?}");
+}
+
+#[tokio::test]
 async fn endless_recursion_is_stopped() {
     let report = run(Limits::default(), component("(call $deeper (i32.const 0))")).await;
     assert_stopped(&report, Outcome::LimitExceeded, "stack_bytes", "524288");
