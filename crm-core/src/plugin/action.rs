@@ -115,8 +115,8 @@ impl Plugins {
     /// [`Error::NotFound`] when there is no such action on this module, or the record is none that the
     /// caller sees; [`Error::Invalid`] for an input that the action does not take, and for some records
     /// of which one is not to be seen or that are too many; [`Error::Conflict`] `plugin_disabled`,
-    /// `too_many_matches` and `no_match`; [`Error::Unavailable`] when there was no place to run in time. A run that fails is
-    /// none of them.
+    /// `too_many_matches` and `no_match`; [`Error::Unavailable`] when there was no place to run in time.
+    /// A run that fails is none of them.
     pub async fn act(
         &self,
         permit: &Permit<Create>,
@@ -135,6 +135,7 @@ impl Plugins {
         let mut plugins = enabled.installed.iter().map(|installed| &installed.plugin);
         let plugin = plugins.find(|plugin| *plugin.manifest.name.as_str() == ask.plugin);
         let Some(plugin) = plugin.cloned() else {
+            ask.plugin.parse::<Ident>().map_err(|_| Error::NotFound)?;
             let known = store::find_named(&core.db, scope.tenant(), &ask.plugin).await?;
             let known = known.ok_or(Error::NotFound)?;
             ask.of(&known.manifest, &module).ok_or(Error::NotFound)?;

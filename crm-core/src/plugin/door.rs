@@ -246,7 +246,7 @@ impl Door for TenantDoor {
 }
 
 /// The JSON object a guest wrote.
-fn object(field: &str, text: &str) -> Result<Map<String, Json>> {
+pub(super) fn object(field: &str, text: &str) -> Result<Map<String, Json>> {
     json::object(text.as_bytes()).map_err(|error| {
         Error::invalid(
             field,

@@ -291,12 +291,11 @@ async fn said_of(
             Judgement::Amended(amendment(scope, module, change, fields).await?)
         }
         Verdict::Reject {
-            mut code,
-            mut message,
+            code,
+            message,
             field,
         } => {
-            code.truncate(code.floor_char_boundary(MOST_CODE));
-            message.truncate(message.floor_char_boundary(MOST_SAID));
+            let (code, message) = cut(code, message);
             let name = plugin.manifest.name.as_str();
             let refusal =
                 Refusal::invalid("rejected_by_plugin", format!("{message} ({name}: {code})"));
@@ -306,6 +305,13 @@ async fn said_of(
             })
         }
     })
+}
+
+/// The code and the message of a refusal, as much as is told of them.
+pub(super) fn cut(mut code: String, mut message: String) -> (String, String) {
+    code.truncate(code.floor_char_boundary(MOST_CODE));
+    message.truncate(message.floor_char_boundary(MOST_SAID));
+    (code, message)
 }
 
 /// Why an amendment has no effect, for the run that made it.

@@ -4,13 +4,14 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::budget::Reserved;
 use super::kept::KeptInput;
 use super::occasion::Occasion;
 use super::perform::Performed;
 use super::transcript::Transcript;
-use super::{OBJECT, Plugin, PluginStatus, Plugins, notice, rest, store, timer, usage};
+use super::{OBJECT, Plugin, PluginStatus, Plugins, notice, rest, run, store, timer, usage};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
@@ -85,7 +86,7 @@ impl Ended {
 impl Plugins {
     /// Keeps what is left of a run, unless there is one for this plugin and event already or the
     /// plugin has been deleted meanwhile. Answers the run's id; ids of a tenant's runs grow in the order in
-    /// which they are committed.
+    /// which they are committed, but for those around midnight in UTC.
     pub(super) async fn keep(&self, plugin: &Plugin, ended: Ended) -> Result<RunId> {
         let counts = ended.counts;
         let failed = counts && ended.report.outcome.is_failure();
@@ -100,9 +101,11 @@ impl Plugins {
                 let tenant = of.tenant_id;
                 // It has used what it used, whether or not there is a record of it.
                 tx.execute(usage::add(tenant, now, outcome, &usage)).await?;
-                // Other runs of the tenant wait for that row until this one is committed, so whoever
-                // follows by their ids misses none.
-                let id = RunId(clock.new_id());
+                // Other runs of the tenant wait for the day's row until this one is committed, so whoever
+                // follows by their ids misses none, however the clocks of processes differ.
+                let newest = tx.fetch_optional(run::newest(tenant)).await?;
+                let newest = newest.map(|mut row| row.uuid()).transpose()?;
+                let id = RunId(behind(newest, clock.new_id()));
                 if let Some(reserved) = &ended.reserved {
                     tx.execute(reserved.settle()).await?;
                 }
@@ -316,6 +319,14 @@ impl Outcome {
     /// Whether the clock or somebody ended it, wherever it was: doing the same again does not end so.
     pub(super) fn is_interrupted(self) -> bool {
         matches!(self, Self::TimedOut | Self::Cancelled)
+    }
+}
+
+/// This id, or the next one behind the newest where that is not behind it.
+fn behind(newest: Option<Uuid>, id: Uuid) -> Uuid {
+    match newest {
+        Some(newest) if newest >= id => Uuid::from_u128(newest.as_u128().saturating_add(1)),
+        _ => id,
     }
 }
 

@@ -22,12 +22,12 @@ use super::scenery::Scenery;
 use super::seen::Seen;
 use super::standing::Standing;
 use super::trigger::Trigger;
-use super::{Manifest, Plugin, PluginStatus, Plugins, ask, store, version};
+use super::{Manifest, Plugin, PluginStatus, Plugins, ask, secret, store, version};
 use crate::db::{ColumnType, Db, Sql};
 use crate::dispatch::{event_from_row, select_events};
 use crate::error::{Error, Result};
 use crate::event::{ChangeKind, Event};
-use crate::hook::{Call, Input, LogLine, Outcome, Report};
+use crate::hook::{Call, Input, LogLine, Mask, Outcome, Report};
 use crate::id::{EventId, PluginId, RecordId, TenantId};
 use crate::scope::{Create, Origin, Permit};
 
@@ -81,6 +81,24 @@ pub struct RehearsedRun {
     pub changes: Vec<RehearsedChange>,
     /// What else it would have done, such as `http POST https://example.com/`.
     pub withheld: Vec<String>,
+}
+
+impl RehearsedRun {
+    /// Hides the plugin's secrets.
+    fn hide(&mut self, mask: &Mask) {
+        let logs = self.logs.iter_mut().map(|line| &mut line.message);
+        let told = logs.chain(&mut self.error).chain(&mut self.reason);
+        for text in told.chain(&mut self.withheld) {
+            mask.hide(text);
+        }
+        for change in &mut self.changes {
+            let states = [&mut change.before, &mut change.after];
+            states
+                .into_iter()
+                .flatten()
+                .for_each(|state| mask.hide_texts(state));
+        }
+    }
 }
 
 /// A record that a rehearsed run would have changed.
@@ -187,6 +205,8 @@ impl Plugins {
         let begun = Instant::now();
         let (mut events, mut runs, mut cut_off) = (0, Vec::new(), false);
         let (kept, mut bytes) = (StoreOverlay::default(), 0);
+        // What a version before it kept of its secrets is there.
+        let mask = secret::mask(&self.0.core, &plugin).await?;
         let mut ahead = LastEvents::find(&self.0.core.db, plugin.tenant_id, last).await?;
         while let Some(event) = ahead.next(&self.0.core.db).await? {
             if begun.elapsed() > most || bytes > MOST_BYTES {
@@ -199,7 +219,8 @@ impl Plugins {
             let rehearse = |plugins: Self| {
                 async move { plugins.rehearse_one(&plugin, &component, event, kept).await }.boxed()
             };
-            for run in self.apart(rehearse).await? {
+            for mut run in self.apart(rehearse).await? {
+                run.hide(&mask);
                 bytes += serde_json::to_vec(&run).map_err(Error::internal)?.len();
                 runs.push(run);
             }
@@ -243,7 +264,7 @@ impl Plugins {
             Ok(scope) => scope,
             Err(withdrawn) => {
                 let refused = Rehearsed::refused(withdrawn.to_string());
-                return Ok(Some(refused.run(event)));
+                return Ok(Some(refused.run(event, &event.kind)));
             }
         };
         let seen = Seen::new(event, &scope).await?;
@@ -252,27 +273,21 @@ impl Plugins {
             return Ok(None);
         }
         let input = Input::Event(Arc::new(seen.woken_by(event, &scope)));
-        let rehearsed = self.rehearse_run(component, standing, (event, kept), input);
-        Ok(Some(rehearsed.await?.run(event)))
+        let scenery = Scenery::new(core, standing.clone()).after(event, kept);
+        let rehearsed = self.rehearse_run(component, standing, scenery, input);
+        Ok(Some(rehearsed.await?.run(event, &event.kind)))
     }
 
-    /// Runs the component on what the event stands for, behind a door that lets nothing out.
+    /// Runs the component on its input, behind a door that lets nothing out.
     pub(super) async fn rehearse_run(
         &self,
         component: &Bytes,
         standing: Standing,
-        (event, kept): (&Event, StoreOverlay),
+        scenery: Scenery,
         input: Input,
     ) -> Result<Rehearsed> {
-        let (core, behind) = (&self.0.core, standing.clone());
-        let plugin = behind.plugin();
-        let scenery = Scenery::new(core, standing).after(event, kept);
-        let scenery = Arc::new(match &input {
-            Input::Before(change) if change.kind == ChangeKind::Created => {
-                scenery.without(&event.module, event.record_id)
-            }
-            _ => scenery,
-        });
+        let (core, plugin) = (&self.0.core, standing.plugin());
+        let scenery = Arc::new(scenery);
         let bytes = component.clone();
         let call = Call {
             sha256: plugin.sha256,
@@ -285,7 +300,7 @@ impl Plugins {
             cancel: CancellationToken::new(),
             door: scenery.clone(),
         };
-        let (lane, stopped) = (&self.0.lanes.trying, || is_deserted(&behind).boxed());
+        let (lane, stopped) = (&self.0.lanes.trying, || is_deserted(&standing).boxed());
         let ended = self.host_run(plugin.tenant_id, lane, call, stopped).await?;
         self.settle_trial(ended.reserved, &ended.report.usage)
             .await?;
@@ -324,11 +339,11 @@ impl Rehearsed {
     }
 
     /// As it is told, about this event.
-    pub(super) fn run(self, event: &Event) -> RehearsedRun {
+    pub(super) fn run(self, event: &Event, trigger: &str) -> RehearsedRun {
         let report = self.report;
         RehearsedRun {
             event_id: event.id,
-            trigger: event.kind.clone(),
+            trigger: trigger.to_owned(),
             record_id: event.record_id,
             outcome: report.outcome,
             error: report.error,
@@ -353,7 +368,8 @@ fn not_rehearsed(manifest: &Manifest) -> Vec<String> {
             Trigger::Webhook(on) => Some(format!("webhook {}", on.name)),
             Trigger::Action(on) => Some(format!("action {}", on.name)),
         });
-    others.collect()
+    let jobs = manifest.jobs.iter().map(|name| format!("job {name}"));
+    others.chain(jobs).collect()
 }
 
 /// Whether nobody stands behind a run any more.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::Value as Json;
 
-use super::judge::{amendment, refused_amendment};
+use super::judge::{amendment, cut, refused_amendment};
 use super::overlay::StoreOverlay;
 use super::rehearse::Rehearsed;
-use super::sight::{self, Sight};
+use super::scenery::Scenery;
+use super::sight::Sight;
 use super::standing::Standing;
 use super::{Manifest, PlannedChange, Plugin, Plugins, RehearsedChange, RehearsedRun};
 use crate::error::{Error, Result};
@@ -53,6 +55,8 @@ impl Plugins {
         let Some(planned) = planned(&plugin.manifest, event) else {
             return Ok(None);
         };
+        let (subject, _) = event.kind.split_once('.').unwrap_or_default();
+        let trigger = format!("before {subject}.{}", planned.as_str());
         let origin = Origin::of(event);
         let standing = Standing::new(self.0.core.clone(), plugin.clone(), origin);
         let reading = standing.clone().reading();
@@ -60,7 +64,7 @@ impl Plugins {
             Ok(scope) => scope,
             Err(withdrawn) => {
                 let refused = Rehearsed::refused(withdrawn.to_string());
-                return Ok(Some(refused.run(event)));
+                return Ok(Some(refused.run(event, &trigger)));
             }
         };
         let called = |module: &&Arc<CompiledModule>| module.name().as_str() == event.module;
@@ -72,15 +76,20 @@ impl Plugins {
         };
         let new = change.new.as_ref();
         let sight = Sight::new(&scope, &module, &change, new).await?;
-        let subject = module.singular().as_str();
         let wakes = |trigger| sight.wakes(trigger, planned, &scope, &module);
         if !plugin.manifest.judges(subject, planned).any(wakes) {
             return Ok(None);
         }
+        let (core, by) = (&self.0.core, reading.clone());
+        let scenery = Scenery::new(core, by).after(event, kept);
+        let scenery = match change.kind {
+            ChangeKind::Created => scenery.without(&event.module, event.record_id),
+            _ => scenery.as_it_was(&event.module, event.record_id, sight.was()),
+        };
         let mut shown = sight.shown(&module, &change);
         shown.actor.clone_from(&event.actor);
         let input = Input::Before(Arc::new(shown));
-        let rehearsed = self.rehearse_run(component, reading, (event, kept), input);
+        let rehearsed = self.rehearse_run(component, reading, scenery, input);
         let mut run = rehearsed.await?;
         if run.report.outcome == Outcome::Succeeded {
             let acting = standing.scope().await?;
@@ -89,11 +98,7 @@ impl Plugins {
                 run.report.error = Some(refused_amendment(&error));
             }
         }
-        let trigger = format!("before {subject}.{}", planned.as_str());
-        Ok(Some(RehearsedRun {
-            trigger,
-            ..run.run(event)
-        }))
+        Ok(Some(run.run(event, &trigger)))
     }
 }
 
@@ -111,6 +116,7 @@ impl Rehearsed {
         self.verdict = Some(match verdict {
             Verdict::Accept => RehearsedVerdict::Accept,
             Verdict::Reject { code, message, .. } => {
+                let (code, message) = cut(code, message);
                 self.reason = Some(format!("{message} ({code})"));
                 RehearsedVerdict::Reject
             }
@@ -124,16 +130,19 @@ impl Rehearsed {
     }
 }
 
-/// The change by what was about to be done, where the plugin judges such ones.
+/// The change by what was about to be done, where the plugin judges such ones. What comes back is judged
+/// as what is new.
 fn planned(manifest: &Manifest, event: &Event) -> Option<PlannedChange> {
     let (subject, word) = event.kind.split_once('.')?;
-    let kinds = [
-        ChangeKind::Created,
-        ChangeKind::Updated,
-        ChangeKind::Deleted,
-    ];
-    let kind = kinds.into_iter().find(|kind| kind.as_str() == word)?;
-    let planned = PlannedChange::of(kind).filter(|_| event.told_by().is_none())?;
+    let planned = match word {
+        "created" | "restored" => PlannedChange::Create,
+        "updated" => PlannedChange::Update,
+        "deleted" => PlannedChange::Delete,
+        _ => return None,
+    };
+    if event.told_by().is_some() {
+        return None;
+    }
     manifest.judges(subject, planned).next().map(|_| planned)
 }
 
@@ -162,6 +171,11 @@ fn proposed(
     })
 }
 
+fn shown(scope: &Scope, record: &Record) -> Result<Option<Json>> {
+    let shown = serde_json::to_value(record.shown(scope));
+    shown.map(Some).map_err(Error::internal)
+}
+
 /// The record as it was to be and as it would be instead.
 async fn amended(
     scope: &Scope,
@@ -180,7 +194,7 @@ async fn amended(
         module: module.name().to_string(),
         record_id: new.id,
         kind: change.kind,
-        before: sight::state(scope, module, new)?,
-        after: sight::state(scope, module, &after)?,
+        before: shown(scope, new)?,
+        after: shown(scope, &after)?,
     })
 }

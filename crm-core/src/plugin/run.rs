@@ -244,7 +244,14 @@ impl Plugins {
         let plugin = self.get(permit, id).await?;
         check(limit)?;
         let core = &self.0.core;
-        let after = after.unwrap_or_else(|| RunId(core.clock.new_id()));
+        let after = match after {
+            Some(after) => after,
+            None => {
+                let newest = core.db.fetch_optional(newest(plugin.tenant_id)).await?;
+                let newest = newest.map(|mut row| row.uuid()).transpose()?;
+                RunId(newest.unwrap_or_default())
+            }
+        };
         let mut commits = core.db.commits();
         let until = tokio::time::Instant::now() + wait.min(LONGEST_WAIT);
         loop {
@@ -272,6 +279,13 @@ impl Plugins {
         let tenant = permit.on(OBJECT)?.tenant();
         find(&self.0.core.db, tenant, id, run).await
     }
+}
+
+/// The id of the tenant's newest run.
+pub(super) fn newest(tenant: TenantId) -> Sql {
+    Sql::new("SELECT id FROM plugin_runs WHERE tenant_id = $1 ORDER BY id DESC LIMIT 1")
+        .bind(tenant, ColumnType::Uuid)
+        .returns(&[ColumnType::Uuid])
 }
 
 /// One run.

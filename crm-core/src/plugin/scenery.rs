@@ -12,9 +12,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use secrecy::SecretString;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
-use super::door::TenantDoor;
+use super::door::{TenantDoor, object};
 use super::fields::{body, typed};
 use super::overlay::StoreOverlay;
 use super::rehearse::RehearsedChange;
@@ -45,6 +45,8 @@ pub(super) struct Scenery {
     /// What the plugin kept in its store, here and in earlier runs of a rehearsal.
     kept: StoreOverlay,
     rehearses: bool,
+    /// The record that is yet to be made.
+    unmade: Option<(String, RecordId)>,
     behind: TenantDoor,
     records: Records,
     played: Mutex<Played>,
@@ -98,6 +100,7 @@ impl Scenery {
             of_event: None,
             kept: StoreOverlay::default(),
             rehearses: false,
+            unmade: None,
             played: Mutex::default(),
         }
     }
@@ -117,10 +120,22 @@ impl Scenery {
     }
 
     /// The same, before this record is made: nothing shows it.
-    pub(super) fn without(self, module: &str, id: RecordId) -> Self {
+    pub(super) fn without(mut self, module: &str, id: RecordId) -> Self {
+        self.unmade = Some((module.to_owned(), id));
+        self.as_it_was(module, id, None)
+    }
+
+    /// The same, while this record stands so.
+    pub(super) fn as_it_was(self, module: &str, id: RecordId, was: Option<Json>) -> Self {
         let key = (module.to_owned(), id);
-        self.played.lock().stands.insert(key, None);
+        self.played.lock().stands.insert(key, was);
         self
+    }
+
+    /// The id of the record of this module that is yet to be made, if it is of it.
+    fn unmade(&self, module: &str) -> Option<RecordId> {
+        let (of, id) = self.unmade.as_ref()?;
+        (of == module).then_some(*id)
     }
 
     fn expected(&self, id: RecordId, version: Option<i64>) -> Option<i64> {
@@ -239,6 +254,16 @@ impl Scenery {
     }
 }
 
+/// The filter, of all records but one.
+fn except(id: RecordId, mut filter: Map<String, Json>) -> Json {
+    let other = json!({ "ne": id });
+    if filter.contains_key("id") {
+        return json!({ "and": [filter], "id": other });
+    }
+    filter.insert("id".to_owned(), other);
+    Json::Object(filter)
+}
+
 /// The write that an act stands for, with the ids that records have in this transaction.
 fn write(scope: &Scope, act: Act, ids: &HashMap<RecordId, RecordId>) -> Result<Write> {
     let real = |id: RecordId| ids.get(&id).copied().unwrap_or(id);
@@ -296,7 +321,13 @@ impl Door for Scenery {
 
     fn list<'a>(&'a self, module: &'a str, query: DoorQuery) -> BoxFuture<'a, Result<DoorPage>> {
         async move {
-            let page = self.behind.list(module, query).await?;
+            let filter = match (self.unmade(module), query.filter) {
+                (None, filter) => filter,
+                (Some(id), Some(text)) => Some(except(id, object("filter", &text)?).to_string()),
+                (Some(id), None) => Some(except(id, Map::new()).to_string()),
+            };
+            let page = self.behind.list(module, DoorQuery { filter, ..query });
+            let page = page.await?;
             let mut records = Vec::with_capacity(page.records.len());
             for record in page.records {
                 let id = record.iter().find_map(|(name, value)| match value {
@@ -361,7 +392,20 @@ impl Door for Scenery {
     }
 
     fn aggregate<'a>(&'a self, module: &'a str, query: &'a str) -> BoxFuture<'a, Result<String>> {
-        self.behind.aggregate(module, query)
+        async move {
+            let Some(id) = self.unmade(module) else {
+                return self.behind.aggregate(module, query).await;
+            };
+            let mut query = object("", query)?;
+            let filter = query.entry("filter").or_insert_with(|| json!({}));
+            // What is no object is refused behind.
+            if let Json::Object(all) = filter {
+                *filter = except(id, std::mem::take(all));
+            }
+            let query = Json::Object(query).to_string();
+            self.behind.aggregate(module, &query).await
+        }
+        .boxed()
     }
 
     fn emit<'a>(&'a self, name: &'a str, data: &'a str) -> BoxFuture<'a, Result<()>> {

@@ -125,6 +125,11 @@ impl Sight {
         matched().unwrap_or(true)
     }
 
+    /// The record as it was before, as far as the scope reads it.
+    pub(super) fn was(&self) -> Option<Json> {
+        self.before.clone()
+    }
+
     /// The change as the plugin is given it.
     pub(super) fn shown(self, module: &CompiledModule, change: &Proposed) -> Change {
         let mut after = self.after.map(|state| typed(module, state));

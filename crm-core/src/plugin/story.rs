@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::kept::KeptInput;
+use super::trigger::Trigger;
 use super::{Manifest, OBJECT, Plugin, Plugins, Run, secret, version};
 use crate::error::{Error, Result};
 use crate::hook::Input;
@@ -101,6 +102,9 @@ pub(super) fn reads_all(
     input: Option<&Input>,
 ) -> bool {
     let told = matches!(input, Some(Input::Event(_))) && run.module.is_none();
+    // What it was told it may have kept, or handed on to a job.
+    let hears = |trigger| matches!(trigger, &Trigger::Custom(_));
+    let told = told || manifest.triggers.iter().any(hears);
     let any = scope.modules().filter(|_| told);
     let any = any.map(|module| module.name().as_str());
     let granted = manifest.grants.iter().map(|grant| grant.module.as_str());

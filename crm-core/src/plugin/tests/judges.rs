@@ -84,10 +84,32 @@ async fn verdict(script: &str, door: &dyn Door, change: &Change) -> Result<Verdi
             let page = door.list("contacts", query).await?;
             Verdict::Amend(title(&format!("{} before", page.records.len())))
         }
+        "look around" => Verdict::Reject {
+            code: "seen".to_owned(),
+            message: look_around(door, change).await?,
+            field: None,
+        },
         "amend owner" => Verdict::Amend(vec![("owner_id".to_owned(), Value::Null)]),
         "amend all" => Verdict::Amend(title("amended")),
         _ => return Err(Error::conflict("fails", "it fails")),
     })
+}
+
+/// The title of the record as it stands, and how many others a list and a count find.
+async fn look_around(door: &dyn Door, change: &Change) -> Result<String> {
+    let query = crate::hook::DoorQuery {
+        filter: Some(r#"{"title": {"is_null": false}}"#.to_owned()),
+        limit: 1,
+        ..Default::default()
+    };
+    let listed = door.list("contacts", query).await?.records.len();
+    let counted = door.aggregate("contacts", r#"{"metrics": ["count"]}"#);
+    let counted = counted.await?;
+    let stands = match change.record_id {
+        Some(id) => format!("{:?}", door.get("contacts", id).await?),
+        None => "nothing".to_owned(),
+    };
+    Ok(format!("{listed} listed, {counted}, {stands}"))
 }
 
 impl Theatre {
@@ -110,14 +132,14 @@ impl Theatre {
         plugin
     }
 
-    async fn retitle(&self, contact: RecordId, title: &str) -> Result<Record> {
+    pub(super) async fn retitle(&self, contact: RecordId, title: &str) -> Result<Record> {
         let update = self.world.permit::<Update>(self.world.admin, "contacts");
         let body = Map::from_iter([("title".to_owned(), json!(title))]);
         let records = self.world.crm.records();
         records.update(&update.await, contact, None, body).await
     }
 
-    async fn remove(&self, contact: RecordId) -> Result<()> {
+    pub(super) async fn remove(&self, contact: RecordId) -> Result<()> {
         let delete = self.world.permit(self.world.admin, "contacts").await;
         let records = self.world.crm.records();
         records.delete(&delete, contact, None).await

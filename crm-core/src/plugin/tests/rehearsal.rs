@@ -11,7 +11,10 @@ on_both_databases! {
     a_rehearsal_refuses_what_a_run_is_refused
     a_rehearsal_goes_on_with_the_values_of_its_plugin_and_keeps_none
     a_rehearsal_is_told_no_secret
+    a_rehearsal_hides_the_secrets_that_its_plugin_kept
     a_rehearsal_tells_the_verdicts_on_what_was_done
+    a_rehearsed_judge_meets_the_record_as_it_was
+    a_rehearsed_amendment_shows_no_record_that_is_not_to_be_read
     a_rehearsal_names_what_it_cannot_rehearse
 }
 
@@ -81,6 +84,12 @@ async fn a_rehearsal_has_the_rights_that_its_plugin_would_have(world: World) {
     let rehearsal = theatre.rehearse(user, &text, 10).await.unwrap();
     assert_eq!(rehearsal.runs[0].outcome, Outcome::Refused);
     assert!(rehearsal.runs[0].changes.is_empty());
+    let text = "name = 'actor'\nversion = '1.0.0'\ndescription = 'guard'\n\
+        [[triggers]]\nbefore = ['contact.create']\n\
+        [[grants]]\nmodule = 'contacts'\nactions = ['update']\n";
+    let rehearsal = theatre.rehearse(user, text, 10).await.unwrap();
+    assert_eq!(rehearsal.runs[0].outcome, Outcome::Refused);
+    assert_eq!(rehearsal.runs[0].trigger, "before contact.create");
     let nobody = theatre.member_with(&["contacts.read"]).await;
     assert!(
         theatre
@@ -221,6 +230,102 @@ async fn a_rehearsal_tells_the_verdicts_on_what_was_done(world: World) {
     assert_eq!(before, theatre.everything().await);
 }
 
+/// A judge of contacts with these actions.
+fn judge(script: &str, actions: &str) -> String {
+    format!(
+        "name = 'judge'\nversion = '1.0.0'\ndescription = '{script}'\n\
+         [[triggers]]\nbefore = ['contact.create', 'contact.update', 'contact.delete']\n\
+         [[grants]]\nmodule = 'contacts'\nactions = [{actions}]\n"
+    )
+}
+
+async fn a_rehearsed_judge_meets_the_record_as_it_was(world: World) {
+    let theatre = Theatre::new(world);
+    let (admin, text) = (theatre.world.admin, judge("look around", "'read'"));
+    let contact = theatre.contact("one").await;
+    let reasons = async |last| {
+        let runs = theatre.rehearse(admin, &text, last).await.unwrap().runs;
+        let reasons = runs.into_iter().map(|run| (run.trigger, run.reason));
+        reasons.collect::<Vec<_>>()
+    };
+    // Before it is made, no record is there.
+    let [(trigger, Some(seen))] = &reasons(10).await[..] else {
+        panic!("one run with a reason");
+    };
+    assert_eq!(trigger, "before contact.create");
+    assert!(seen.starts_with("0 listed, "), "{seen}");
+    assert!(seen.contains(r#""count":0"#), "{seen}");
+
+    theatre.retitle(contact, "two").await.unwrap();
+    theatre.remove(contact).await.unwrap();
+    let reasons = reasons(2).await;
+    for ((trigger, seen), (planned, title)) in
+        reasons.iter().zip([("update", "one"), ("delete", "two")])
+    {
+        assert_eq!(*trigger, format!("before contact.{planned}"));
+        let seen = seen.as_deref().unwrap();
+        assert!(seen.contains(&format!("Text({title:?})")), "{seen}");
+    }
+    assert_eq!(reasons.len(), 2);
+}
+
+async fn a_rehearsed_amendment_shows_no_record_that_is_not_to_be_read(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.contact("planted").await;
+    theatre.contact("open").await;
+    let open = crate::policy::PermissionInput {
+        permission: "contacts.read".to_owned(),
+        condition: json!({ "title": { "in": ["open", "amended"] } })
+            .as_object()
+            .cloned(),
+        ..Default::default()
+    };
+    let role = NewRole {
+        name: "half_blind".to_owned(),
+        description: String::new(),
+        parent_id: None,
+        permissions: vec![open, "contacts.create".into(), "plugins.*".into()],
+    };
+    let permit = theatre.world.permit(theatre.world.admin, "roles").await;
+    theatre
+        .world
+        .crm
+        .roles()
+        .create(&permit, role)
+        .await
+        .unwrap();
+    let user = theatre.world.new_member(&["half_blind"]).await;
+    let text = judge("amend all", "'read', 'create'");
+    let text = text.replace(", 'contact.update', 'contact.delete'", "");
+    let runs = theatre.rehearse(user, &text, 10).await.unwrap().runs;
+    let [hidden, open] = &runs[..] else {
+        panic!("{runs:?}");
+    };
+    assert_eq!(hidden.verdict, Some(RehearsedVerdict::Amend), "{hidden:?}");
+    let told = serde_json::to_string(hidden).unwrap();
+    assert!(!told.contains("planted"), "{told}");
+    let open = &open.changes[0];
+    assert_eq!(open.before.as_ref().unwrap()["title"], "open");
+    assert_eq!(open.after.as_ref().unwrap()["title"], "amended");
+}
+
+async fn a_rehearsal_hides_the_secrets_that_its_plugin_kept(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.install_manifest("confide", KEEPS).await;
+    let update = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let secret = "a planted secret".to_owned().into();
+    let set = theatre
+        .plugins
+        .set_secret(&update, plugin.id, "token", &secret);
+    set.await.unwrap();
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    let text = keeper("recall");
+    let rehearsal = theatre.rehearse(theatre.world.admin, &text, 1).await;
+    let rehearsal = rehearsal.unwrap();
+    assert_eq!(rehearsal.runs[0].logs[0].message, "[secret:token]");
+}
+
 async fn a_rehearsal_names_what_it_cannot_rehearse(world: World) {
     let theatre = Theatre::new(world);
     theatre.contact("one").await;
@@ -228,9 +333,15 @@ async fn a_rehearsal_names_what_it_cannot_rehearse(world: World) {
         [[triggers]]\ncron = 'nightly'\nschedule = '0 3 * * *'\n\
         [[triggers]]\nwebhook = 'payments'\n\
         [[triggers]]\naction = 'rescore'\nmodule = 'contacts'\nlabel = 'Score again'\n";
+    let text = &text.replacen("description", "jobs = ['later']\ndescription", 1);
     let rehearsal = theatre.rehearse(theatre.world.admin, text, 10).await;
     let rehearsal = rehearsal.unwrap();
     assert_eq!((rehearsal.events, rehearsal.runs.len()), (1, 0));
-    let named = ["cron nightly", "webhook payments", "action rescore"];
+    let named = [
+        "cron nightly",
+        "webhook payments",
+        "action rescore",
+        "job later",
+    ];
     assert_eq!(rehearsal.not_rehearsed, named);
 }

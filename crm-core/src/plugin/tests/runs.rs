@@ -8,6 +8,7 @@ on_both_databases! {
     a_run_tells_what_it_did_and_filters_find_it
     somebody_who_follows_hears_of_the_next_run
     somebody_who_follows_hears_of_a_run_that_began_long_before
+    somebody_who_follows_hears_of_runs_of_a_process_whose_clock_is_behind
     a_replay_is_identical
     a_replay_names_the_first_call_that_differs
     a_run_that_never_began_is_not_replayed
@@ -137,6 +138,24 @@ async fn somebody_who_follows_hears_of_a_run_that_began_long_before(world: World
         .follow(&permit, plugin.id, Some(cursor), (10, Duration::ZERO));
     let heard: Vec<_> = heard.await.unwrap().iter().map(|run| run.id).collect();
     assert_eq!(heard, [late]);
+}
+
+async fn somebody_who_follows_hears_of_runs_of_a_process_whose_clock_is_behind(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.install("wait", "contacts.read").await;
+    let ahead = theatre.ended("ahead");
+    theatre.plugins.keep(&plugin, ahead).await.unwrap();
+    let ahead = RunId(uuid::Uuid::from_u128(0xfe << 120));
+    let set = Sql::new("UPDATE plugin_runs SET id = $1").bind(ahead, ColumnType::Uuid);
+    theatre.world.execute(set).await;
+    let behind = theatre.ended("behind");
+    let behind = theatre.plugins.keep(&plugin, behind).await.unwrap();
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let heard = theatre
+        .plugins
+        .follow(&permit, plugin.id, Some(ahead), (10, Duration::ZERO));
+    let heard: Vec<_> = heard.await.unwrap().iter().map(|run| run.id).collect();
+    assert_eq!(heard, [behind]);
 }
 
 async fn a_replay_is_identical(world: World) {

@@ -201,6 +201,12 @@ async fn play(script: &str, door: &dyn Door, input: &Input) -> Result<String> {
                 .await
                 .map(|()| String::new())
         }
+        "pass on" => {
+            let (delay, data) = (Duration::from_secs(60), json!(woken.data).to_string());
+            door.schedule("later", delay, Some(data))
+                .await
+                .map(|()| String::new())
+        }
         "defer other" => {
             let delay = Duration::from_secs(60);
             door.schedule("other", delay, None)

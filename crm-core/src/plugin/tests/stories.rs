@@ -1,5 +1,6 @@
 //! What a run tells of who caused it and what it was about, and to whom it tells what it was given.
 
+use super::timers::run_due;
 use super::*;
 use crate::plugin::story::Withheld;
 
@@ -8,6 +9,7 @@ on_both_databases! {
     runs_are_found_by_the_record_they_are_about
     a_story_is_for_those_who_read_all_that_the_run_could_have_met
     what_another_plugin_told_is_for_those_who_read_every_module
+    what_another_plugin_told_is_so_also_where_it_was_handed_on
     a_story_that_is_not_kept_or_not_to_be_judged_is_withheld
 }
 
@@ -144,6 +146,31 @@ async fn what_another_plugin_told_is_for_those_who_read_every_module(world: Worl
         let story = theatre.story(member, &run).await;
         assert_eq!(story.is_ok(), seen, "{permissions:?}");
         assert!(seen || story == Err(Withheld::Rights));
+    }
+}
+
+/// The next run knows of it by the payload of a job.
+async fn what_another_plugin_told_is_so_also_where_it_was_handed_on(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.teller_and_listener().await;
+    let text = "name = 'listener'\nversion = '1.1.0'\ndescription = 'pass on'\n\
+        triggers = ['actor.told']\njobs = ['later']\n";
+    let admin = theatre.world.admin;
+    let listener = theatre.try_upload(admin, text).await.unwrap();
+    theatre.enable(admin, &listener).await;
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    theatre.wind("jobs").await;
+    assert_eq!(run_due(&theatre.plugins).await.unwrap(), 1);
+    let run = theatre.runs(&listener).await.remove(0);
+    assert_eq!(run.trigger, "job later");
+    for (permissions, seen) in [
+        (&["plugins.*", "contacts.read", "deals.read"][..], true),
+        (&["plugins.*"], false),
+    ] {
+        let member = theatre.member_with(permissions).await;
+        let story = theatre.story(member, &run).await;
+        assert_eq!(story.is_ok(), seen, "{permissions:?}");
     }
 }
 

@@ -22,6 +22,18 @@ macro_rules! note {
 
 pub(crate) use {note, say};
 
+/// Another's words on one line, with their control characters escaped: no terminal obeys them.
+pub(crate) fn plain(words: &str) -> String {
+    let mut plain = String::with_capacity(words.len());
+    for character in words.chars() {
+        match character.is_control() {
+            true => plain.extend(character.escape_default()),
+            false => plain.push(character),
+        }
+    }
+    plain
+}
+
 pub(crate) fn line(words: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = writeln!(out, "{words}").and_then(|()| out.flush());
@@ -34,6 +46,13 @@ pub(crate) fn line(words: std::fmt::Arguments<'_>) -> Result<(), Failure> {
 pub(crate) fn aside(words: std::fmt::Arguments<'_>) {
     // Where nobody reads it, there is nobody to tell.
     let _ = writeln!(io::stderr().lock(), "{words}");
+}
+
+#[cfg(test)]
+#[test]
+fn what_others_say_stays_on_its_line_and_rules_no_terminal() {
+    let told = plain("a\u{1b}[2Jb\r\nc\u{9b}d é");
+    assert_eq!(told, r"a\u{1b}[2Jb\r\nc\u{9b}d é");
 }
 
 /// Whether a command ended because nobody reads its output any more.

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use crate::Outcome;
 use crate::settings::{Settings, request, tenant};
-use crate::stdout::say;
+use crate::stdout::{plain, say};
 
 /// Run a component over a tenant's last events, and print what would be different
 ///
@@ -66,23 +66,23 @@ impl Rehearse {
 }
 
 fn print(run: &RehearsedRun) -> Outcome {
-    let error = run.error.as_deref().unwrap_or_default();
+    let error = plain(run.error.as_deref().unwrap_or_default());
     say!("{} {}: {} {error}", run.trigger, run.record_id, run.outcome);
     if let Some(verdict) = run.verdict {
-        let reason = run.reason.as_deref().unwrap_or_default();
+        let reason = plain(run.reason.as_deref().unwrap_or_default());
         say!("  {} {reason}", verdict.as_str());
     }
     for line in &run.logs {
-        say!("  log   {:?}: {}", line.level, line.message);
+        say!("  log   {:?}: {}", line.level, plain(&line.message));
     }
     for change in &run.changes {
         say!("  {} {}/{}", change.kind, change.module, change.record_id);
         for line in difference(change) {
-            say!("    {line}");
+            say!("    {}", plain(&line));
         }
     }
     for line in &run.withheld {
-        say!("  withheld: {line}");
+        say!("  withheld: {}", plain(line));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::named::{Found, find};
 use crate::Outcome;
 use crate::settings::Settings;
-use crate::stdout::say;
+use crate::stdout::{plain, say};
 
 /// Play a run of a plugin again, and compare it with what is kept
 ///
@@ -42,7 +42,7 @@ impl Replay {
         let permit = scope.permit::<Update>("plugins")?;
         let replay = plugins.replay(&permit, plugin.id, RunId(self.run)).await?;
         for line in &replay.logs {
-            say!("log   {:?}: {}", line.level, line.message);
+            say!("log   {:?}: {}", line.level, plain(&line.message));
         }
         say!("{} with {} fuel", replay.outcome, replay.fuel);
         crm.close().await;
@@ -61,7 +61,7 @@ impl Replay {
                 .into())
             }
             (false, None) => {
-                let why = replay.error.map(|error| format!(": {error}"));
+                let why = replay.error.map(|error| format!(": {}", plain(&error)));
                 let why = why.unwrap_or_default();
                 Err(format!("it ended, logged or used other than its run{why}").into())
             }

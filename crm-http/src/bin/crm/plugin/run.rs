@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::event;
 use crate::Outcome;
 use crate::settings::Settings;
-use crate::stdout::say;
+use crate::stdout::{plain, say};
 
 /// Run a component once on an event, without a database
 ///
@@ -65,13 +65,13 @@ impl Run {
             .await?;
 
         for line in &report.logs {
-            say!("log   {:?}: {}", line.level, line.message);
+            say!("log   {:?}: {}", line.level, plain(&line.message));
         }
         for line in tenant.done() {
             say!("{line}");
         }
         if let Some(Output::Action(Some(answer))) = &report.output {
-            say!("answers {answer}");
+            say!("answers {}", plain(answer));
         }
         say!(
             "{} with {} fuel in {} µs, {} host calls, {} KiB of memory",
@@ -83,7 +83,10 @@ impl Run {
         );
         match report.outcome {
             Ended::Succeeded => Ok(()),
-            outcome => Err(report.error.unwrap_or_else(|| outcome.to_string()).into()),
+            outcome => {
+                let error = report.error.map(|error| plain(&error));
+                Err(error.unwrap_or_else(|| outcome.to_string()).into())
+            }
         }
     }
 }

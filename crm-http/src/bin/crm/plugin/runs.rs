@@ -14,7 +14,7 @@ use super::named::{Found, Named};
 use crate::Outcome;
 use crate::audit::moment;
 use crate::settings::Settings;
-use crate::stdout::say;
+use crate::stdout::{plain, say};
 
 /// How long to wait for a run before asking once more.
 const WAIT: Duration = Duration::from_secs(25);
@@ -115,7 +115,17 @@ impl Follow {
             plugin,
         } = self.named.find(&settings).await?;
         let permit = scope.permit::<Read>("plugins")?;
-        let mut after = RunId(self.after.unwrap_or_else(|| crm.clock().new_id()));
+        let newest = RunQuery {
+            limit: 1,
+            ..RunQuery::default()
+        };
+        let mut after = match self.after {
+            Some(after) => RunId(after),
+            None => {
+                let newest = plugins.runs(&permit, plugin.id, &newest).await?.data;
+                newest.first().map_or(RunId(Uuid::nil()), |run| run.id)
+            }
+        };
         loop {
             let bounds = (Plugins::MAX_RUNS, WAIT);
             let runs = plugins.follow(&permit, plugin.id, Some(after), bounds);
@@ -130,7 +140,7 @@ impl Follow {
 fn print(run: &plugin::Run) -> Outcome {
     let at = run.started_at.format("%FT%TZ");
     let error = match &run.error {
-        Some(error) => format!(": {error}"),
+        Some(error) => format!(": {}", plain(error)),
         None => String::new(),
     };
     let (trigger, outcome, fuel) = (&run.trigger, run.outcome, run.fuel);
@@ -139,7 +149,7 @@ fn print(run: &plugin::Run) -> Outcome {
         run.id
     );
     for line in &run.logs {
-        say!("  log   {:?}: {}", line.level, line.message);
+        say!("  log   {:?}: {}", line.level, plain(&line.message));
     }
     Ok(())
 }
