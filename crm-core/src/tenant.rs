@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 
 use crate::clock::Clock;
 use crate::crm::Core;
-use crate::db::{ColumnType, Row, Sql, Tx};
+use crate::db::{ColumnType, Dialect, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::identity::{
@@ -157,7 +157,11 @@ impl Tenants {
     /// Those of the database.
     pub async fn find_by_name(&self, name: &str) -> Result<Option<Tenant>> {
         let name = name.trim();
-        let alike = self.core.db.fetch_all(alike(name)).await?;
+        let alike = self
+            .core
+            .db
+            .fetch_all(alike(self.core.db.dialect(), name))
+            .await?;
         let alike: Vec<_> = alike.into_iter().map(read).collect::<Result<_>>()?;
         Ok(called(&alike, name, |tenant| &tenant.name).cloned())
     }
@@ -176,12 +180,20 @@ pub(crate) fn called<'t, T>(
     exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
 }
 
-/// Those whose names differ from this one in their case at most, and a few more: PostgreSQL may fold more
-/// than ASCII.
-fn alike(name: &str) -> Sql {
-    Sql::new("SELECT id, name, status, created_at FROM tenants WHERE lower(name) = lower($1)")
-        .bind(name, ColumnType::Text)
-        .returns(COLUMNS)
+/// Those whose names differ from this one in the case of ASCII letters at most, whatever the language of
+/// the database makes of case.
+fn alike(dialect: Dialect, name: &str) -> Sql {
+    Sql::new(match dialect {
+        Dialect::Sqlite => {
+            "SELECT id, name, status, created_at FROM tenants WHERE lower(name) = lower($1)"
+        }
+        Dialect::Postgres => {
+            "SELECT id, name, status, created_at FROM tenants \
+             WHERE lower(name COLLATE \"C\") = lower($1 COLLATE \"C\")"
+        }
+    })
+    .bind(name, ColumnType::Text)
+    .returns(COLUMNS)
 }
 
 const COLUMNS: &[ColumnType] = &[
@@ -282,7 +294,7 @@ async fn refuse_other_case(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     // Of two that are made at once, the second one waits here.
     let hold = Sql::new("UPDATE tenants SET name = name WHERE id = $1");
     tx.execute(hold.bind(PLATFORM, ColumnType::Uuid)).await?;
-    for row in tx.fetch_all(alike(name)).await? {
+    for row in tx.fetch_all(alike(tx.dialect(), name)).await? {
         let other = read(row)?.name;
         if other.eq_ignore_ascii_case(name) && other != name {
             let message = format!(

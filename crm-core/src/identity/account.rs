@@ -156,8 +156,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Refused`]
-    /// `forbidden` for a role that may do more than the actor; [`Error::Conflict`] `already_member`, and for all but
-    /// the operator `user_exists`: who has an account joins by an invitation that they accept.
+    /// `forbidden` for a role that may do more than the actor; [`Error::Conflict`] `already_member`, and
+    /// for all but the operator `user_exists`: who has an account joins by an invitation that they accept.
     pub async fn create_user(&self, permit: &Permit<Create>, input: NewUser) -> Result<Joined> {
         let scope = permit.on("members")?.clone();
         let mut errors = Vec::new();

@@ -31,8 +31,8 @@ impl Accounts {
         self.core.identity.strict && late
     }
 
-    /// Strength and hash of the password that a login brings in place of one that somebody else set; none where
-    /// the one that it was made with is the user's own, or the application is not strict about that.
+    /// Strength and hash of the password that a login brings in place of one that somebody else set; none
+    /// where the one that it was made with is the user's own, or the application is not strict about that.
     ///
     /// # Errors
     /// [`Error::Refused`] `password_change_required`; [`Error::Invalid`] on `new_password`;

@@ -2,10 +2,11 @@
 //!
 //! Owns the table `login_failures`, by the hash of the address typed, whether or not it belongs to
 //! anybody: an unknown account does the same work, gets the same answers and is locked as a known
-//! one is. What is locked is logging in, accepting an invitation with the account's password, and giving
-//! a code of the second factor in a session, whose wrong ones count as well: sessions go on and are
-//! refreshed, so that nobody can lock an owner out of where they are. The table's size is bounded by what
-//! it costs to fail, a password hash or a turn of a session, and by forgetting failures after a day.
+//! one is. What is locked is logging in, and accepting an invitation with the account's password: sessions
+//! go on and are refreshed. Wrong codes of the second factor that are given in a session count for that,
+//! and lock the codes of the account's sessions; what fails outside locks no codes there, so that nobody
+//! can lock an owner out of where they are. The table's size is bounded by what it costs to fail, a
+//! password hash or a turn of a session, and by forgetting failures after a day.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
@@ -46,6 +47,11 @@ pub(super) enum Failed {
     Noted,
     /// The account is locked.
     Locked,
+}
+
+/// What the wrong codes count for that were given in sessions of the user: no e-mail address.
+pub(super) fn codes_of(user: UserId) -> String {
+    format!("codes of {user}")
 }
 
 fn key(email: &str) -> Vec<u8> {
@@ -194,7 +200,8 @@ impl Accounts {
                     ));
                 }
                 check_rank(tx, &scope, user).await?;
-                if clear(tx, &email).await? {
+                let codes = clear(tx, &codes_of(user)).await?;
+                if clear(tx, &email).await? || codes {
                     let entity = ("members", Some(user.to_string()));
                     journal::audit(tx, &scope, "members.unlock", entity, None, None).await?;
                 }

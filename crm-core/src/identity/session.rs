@@ -9,6 +9,7 @@ mod exchange;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -186,7 +187,8 @@ impl Accounts {
         let entered = self.enter(input, request).await;
         // Neither the kind of a stored hash nor its absence shows by the time of a refusal.
         if let Err(Error::Unauthenticated { .. }) = &entered {
-            sleep_until(begun + self.core.identity.failed_login_time).await;
+            let times = times(begun.elapsed(), self.core.identity.failed_login_time);
+            sleep_until(begun + times).await;
         }
         entered
     }
@@ -372,12 +374,24 @@ impl Accounts {
     }
 }
 
+/// The least multiple of a time that is not shorter than what has passed: also a refusal that had to wait
+/// for its turn tells by its time no more than how long it waited.
+fn times(passed: Duration, time: Duration) -> Duration {
+    let times = passed.as_nanos().div_ceil(time.as_nanos().max(1)).max(1);
+    time.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX))
+}
+
 impl Arriving {
     /// Lets them in, unless something more is awaited: that is no failure, and commits.
     async fn run(self, tx: &mut Tx<'_>) -> Result<Result<(Family, SecretString)>> {
         let (core, user) = (&self.core, self.user);
-        // Failures that were judged at the same time count against this one too.
-        lockout::check_in(tx, &core.clock, &user.email).await?;
+        // Failures that were judged at the same time count against this one too, whose password was right:
+        // nobody learns that from its refusal.
+        let locked = lockout::check_in(tx, &core.clock, &user.email).await;
+        locked.map_err(|error| match error {
+            Error::TooMany { .. } => invalid_credentials(),
+            error => error,
+        })?;
         if !keeps_hash(tx, core, user.id, user.hash).await? {
             return Err(invalid_credentials());
         }

@@ -1,7 +1,8 @@
 //! Everything that a tenant has, as files of one JSON object on each line: its modules' records, also
 //! those in the trash, its own fields and modules, members with their kind, groups, roles, invitations,
 //! keys and identity providers without their secrets, identities, open sessions, what it settled for
-//! itself, plugins without their components, with their versions, settings and trusted keys, jobs, and the audit log with its seals.
+//! itself, plugins without their components, with their versions, settings and trusted keys, jobs, and
+//! the audit log with its seals.
 //!
 //! Read a page at a time, as the operator, while others write: each file by itself is as it was when
 //! its pages were read. Fields declared `write_only` leave in no export.
@@ -141,7 +142,12 @@ impl TenantExport {
         };
         let mut versions = Vec::new();
         for plugin in plugins.list(&permit).await? {
-            for version in plugins.versions(&permit, plugin.id).await? {
+            let known = match plugins.versions(&permit, plugin.id).await {
+                // Deleted meanwhile.
+                Err(Error::NotFound) => continue,
+                known => known?,
+            };
+            for version in known {
                 let mut line = serde_json::to_value(version).map_err(Error::internal)?;
                 line["plugin_id"] = serde_json::to_value(plugin.id).map_err(Error::internal)?;
                 versions.push(line);

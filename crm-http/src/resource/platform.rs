@@ -118,7 +118,7 @@ impl Tenants {
     async fn list(
         &self,
         caller: PlatformCaller,
-        /// Only the one of this name.
+        /// Only the one of this name, in any case of its letters.
         name: Query<Option<String>>,
         /// Most tenants of the page.
         #[oai(

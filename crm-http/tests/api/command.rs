@@ -237,8 +237,7 @@ fn a_database_that_is_not_there_is_named_and_neither_made_nor_given_a_secret() {
         let line = refused(&crm(&folder, &typo).output().unwrap());
         assert!(
             line.contains("there is no database sqlite://cmr.db")
-                && line.contains("--database")
-                && line.contains("crm migrate up"),
+                && line.contains("crm --database sqlite://cmr.db migrate up"),
             "{line}"
         );
     }

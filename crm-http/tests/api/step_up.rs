@@ -20,6 +20,7 @@ crate::on_both_databases! {
     a_code_moves_a_session_to_a_tenant_that_asks_for_it
     a_wrong_code_moves_no_session_where_none_is_needed
     asvs_6_3_1_wrong_codes_in_a_session_lock_the_account_and_leave_the_session
+    asvs_6_3_1_logins_that_fail_elsewhere_lock_no_codes_of_a_session
 }
 
 async fn what_a_tenant_settles_and_a_change_leaves_out_stays(database: Database) {
@@ -205,5 +206,26 @@ async fn a_code_moves_a_session_to_a_tenant_that_asks_for_it(database: Database)
     let moved = moves(&single, Some(&recovery[0])).await.expect(200);
     let moved = app.with_token(moved["access_token"].as_str());
     assert_eq!(tenant_of(&moved).await, globex);
+    app.close().await;
+}
+
+async fn asvs_6_3_1_logins_that_fail_elsewhere_lock_no_codes_of_a_session(database: Database) {
+    let app = App::start(database).await;
+    let (ada, _) = roaming(&app).await;
+    let (_, recovery): (Device, _) = set_up(&app, &app.admin).await;
+    let login = async |password: &str| {
+        let body = json!({"email": ADA, "password": password});
+        app.anonymous().post("/api/v1/auth/login", body).await
+    };
+    for _ in 0..10 {
+        app.clock.advance(chrono::TimeDelta::seconds(20));
+        assert_eq!(login("no password of hers").await.status, 401);
+    }
+    assert_eq!(login(PASSWORD).await.problem().0, 429);
+    let body = json!({"tenant": "globex", "code": recovery[0]});
+    ada.post("/api/v1/auth/tenant", body).await.expect(200);
+    // Who knows a code of hers is who she is.
+    let waiting = login(PASSWORD).await.problem();
+    assert_eq!(waiting, (401, "second_factor_required".into()));
     app.close().await;
 }

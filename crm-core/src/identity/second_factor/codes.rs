@@ -52,7 +52,7 @@ pub(super) async fn passes(
 /// inner error, counts as one at a login does: the transaction commits it.
 ///
 /// # Errors
-/// [`Error::Conflict`] `no_second_factor`; [`Error::TooMany`] as long as the account is locked.
+/// [`Error::Conflict`] `no_second_factor`; [`Error::TooMany`] as long as the codes are locked.
 pub(in crate::identity) async fn spend(
     tx: &mut Tx<'_>,
     core: &Core,
@@ -66,11 +66,14 @@ pub(in crate::identity) async fn spend(
     }
     let owner = tx.fetch_optional(Owner::by_id(user)).await?;
     let owner = Owner::read(owner.ok_or(Error::NotFound)?)?;
-    lockout::check_in(tx, &core.clock, &owner.email).await?;
+    let codes = lockout::codes_of(user);
+    lockout::check_in(tx, &core.clock, &codes).await?;
     if passes(tx, core, user, code).await?.is_none() {
+        lockout::fail_in(tx, &core.clock, &codes).await?;
         lockout::fail_owner(tx, &core.clock, &owner, scope.request()).await?;
         return Ok(Err(wrong_code()));
     }
+    lockout::clear(tx, &codes).await?;
     lockout::clear(tx, &owner.email).await?;
     if let Some(session) = scope.session() {
         session::note_two_factors(tx, session).await?;

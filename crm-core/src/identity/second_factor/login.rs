@@ -12,10 +12,11 @@ use crate::error::{Error, Result};
 use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 use crate::identity::account::Accounts;
 use crate::identity::first_password::replace_given;
+use crate::identity::lockout::{self, Failed};
 use crate::identity::own::{self, Owner};
 use crate::identity::refresh::{Device, Family};
 use crate::identity::session::{self, Session};
-use crate::identity::{lockout, oidc, opaque, passkey};
+use crate::identity::{oidc, opaque, passkey};
 use crate::journal::{self, Author};
 use crate::mail::MailKind;
 use crate::platform::PLATFORM;
@@ -372,8 +373,11 @@ impl Waiting {
             let address = core.identity.address_digest(&self.email);
             after = Some(json!({ "address": hex::encode(address) }));
         }
-        journal::audit_by(tx, author, action, ("users", user), None, after).await?;
-        lockout::fail_in(tx, &core.clock, &self.email).await?;
+        let entity = || ("users", user.clone());
+        journal::audit_by(tx, author, action, entity(), None, after.clone()).await?;
+        if lockout::fail_in(tx, &core.clock, &self.email).await? == Failed::Locked {
+            journal::audit_by(tx, author, "auth.locked", entity(), None, after).await?;
+        }
         Ok(Step::Wrong)
     }
 

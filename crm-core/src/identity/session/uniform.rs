@@ -106,6 +106,16 @@ async fn asvs_6_3_8_a_failed_login_takes_its_time_whoever_is_asked_for(
         assert_eq!(code(refused), "invalid_credentials", "{email}");
         assert!(begun.elapsed() >= TIME, "{email}");
     }
+    // Whoever waits for a turn is answered at a multiple of it.
+    let turns = world.crm.core.identity.passwords.busy().await?;
+    let begun = Instant::now();
+    let login = accounts.login(login_of_wrong(ANN), request());
+    let (refused, ()) = tokio::join!(login, async {
+        tokio::time::sleep(TIME + TIME / 10).await;
+        drop(turns);
+    });
+    assert_eq!(code(refused), "invalid_credentials");
+    assert!(begun.elapsed() >= TIME * 2);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
@@ -133,6 +134,17 @@ pub(crate) struct Serve {
         value_name = "LOGINS"
     )]
     login_limit: u32,
+
+    /// How long a login with a wrong password takes at least, in milliseconds: longer than the check of
+    /// any imported hash, so that its time tells nothing
+    #[arg(
+        long,
+        env = "CRM_FAILED_LOGIN_TIME",
+        default_value_t = 300,
+        value_name = "MILLISECONDS",
+        value_parser = clap::value_parser!(u64).range(..=10_000)
+    )]
+    failed_login_time: u64,
 
     /// Most connections to the database: readers on SQLite (4 when left out), all on PostgreSQL (16)
     #[arg(
@@ -328,6 +340,7 @@ impl Serve {
             .egress(self.egress()?)
             .mail(self.mail.options(&self.public_url)?)
             .login_limit(self.login_limit)
+            .failed_login_time(Duration::from_millis(self.failed_login_time))
             .registration(self.registration.into())
             .access_lifetime(self.tokens.access_lifetime)
             .session_lifetime(self.session_lifetime)

@@ -52,7 +52,7 @@ fn check_present(url: &str) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!(
-        "there is no database {url}; name another one with --database, or make it with: crm migrate up"
+        "there is no database {url}; name another one, or make it with: crm --database {url} migrate up"
     );
     Err(Error::Configuration(message.into()))
 }

@@ -42,8 +42,9 @@ pub(crate) enum Tenant {
     /// Write everything that a tenant has into a folder, one JSON object on each line of its files
     ///
     /// Records, also those in the trash, its own fields and modules, members, groups, roles,
-    /// invitations and keys without their secrets, open sessions, plugins without their components,
-    /// jobs, and the audit log with its seals.
+    /// invitations, keys and identity providers without their secrets, identities, open sessions, what
+    /// it settled for itself, plugins without their components, with their versions, settings and trusted
+    /// keys, jobs, and the audit log with its seals.
     #[command(after_long_help = "Example:\n  crm tenant export acme acme-2025/")]
     Export {
         /// The tenant's name
@@ -106,12 +107,12 @@ impl Tenant {
             Self::Suspend { name } => {
                 let id = tenant(&crm, &name).await?;
                 crm.tenants().suspend(id, request(&crm)).await?;
-                say!("{id} {name} suspended");
+                say!("{id} {} suspended", crm.tenants().get(id).await?.name);
             }
             Self::Resume { name } => {
                 let id = tenant(&crm, &name).await?;
                 crm.tenants().resume(id, request(&crm)).await?;
-                say!("{id} {name} active");
+                say!("{id} {} active", crm.tenants().get(id).await?.name);
             }
             Self::Security(security) => security.run(&crm).await?,
             Self::Export { name, folder } => {

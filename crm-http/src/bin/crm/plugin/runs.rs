@@ -109,7 +109,7 @@ impl Runs {
 impl Follow {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
         let Found {
-            crm,
+            crm: _crm,
             plugins,
             scope,
             plugin,
