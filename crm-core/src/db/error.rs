@@ -1,13 +1,22 @@
 //! What a database's refusal means to the caller: never its text, always one of our kinds.
 
+use sqlx::postgres::PgDatabaseError;
+
 use crate::error::{Error, Result};
+use crate::module::Ident;
 
 /// What a driver tells of a statement's failure.
 struct Cause<'a> {
     kind: Kind,
-    /// The violated constraint, where the driver names it.
-    constraint: Option<&'a str>,
-    message: &'a str,
+    /// What is taken, where the kind is a unique value.
+    taken: Taken<'a>,
+}
+
+/// What the driver tells of a unique value that is taken.
+#[derive(Debug, Default, PartialEq)]
+struct Taken<'a> {
+    table: Option<&'a str>,
+    field: Option<&'a str>,
 }
 
 enum Kind {
@@ -22,7 +31,7 @@ enum Kind {
 fn translate(error: impl Driver) -> Error {
     let cause = error.explain();
     match cause.kind {
-        Kind::Unique => unique(&cause),
+        Kind::Unique => unique(&cause.taken),
         Kind::Reference => Error::conflict(
             "reference_violation",
             "another record refers to this one, or a record it refers to is gone",
@@ -64,10 +73,12 @@ impl Driver for sqlx::Error {
             _ => Kind::Bug,
         };
         let database = self.as_database_error();
+        let taken = database.and_then(|cause| cause.try_downcast_ref::<PgDatabaseError>());
         Cause {
             kind,
-            constraint: database.and_then(|cause| cause.constraint()),
-            message: database.map_or("", |cause| cause.message()),
+            taken: taken.map_or_else(Taken::default, |cause| {
+                Taken::of_postgres(cause.table(), cause.constraint(), cause.detail())
+            }),
         }
     }
 }
@@ -100,9 +111,7 @@ impl Driver for rusqlite::Error {
         };
         Cause {
             kind,
-            // SQLite: "UNIQUE constraint failed: index 'contacts.email.unique'".
-            constraint: message.split('\'').nth(1),
-            message,
+            taken: Taken::of_sqlite(message),
         }
     }
 }
@@ -119,26 +128,71 @@ fn is_transient(code: Option<&str>) -> bool {
     }
 }
 
-/// Names the field of a violated unique index, which is called `<module>.<field>.unique`.
-fn unique(cause: &Cause<'_>) -> Error {
-    // SQLite, for plain columns: "UNIQUE constraint failed: contacts.tenant_id, contacts.phone".
-    let column = || cause.message.rsplit_once('.').map(|(_, column)| column);
-    let field = match cause.constraint {
-        Some(name) => name
-            .strip_suffix(".unique")
-            .and_then(|name| name.split('.').nth(1)),
-        None => column(),
-    };
-    match field {
-        Some(field) => Error::conflict(
-            "already_exists",
-            format!("another record has the same {field} already"),
-        ),
-        None => Error::conflict(
-            "already_exists",
-            "another record has the same value already",
-        ),
+impl<'a> Taken<'a> {
+    /// PostgreSQL names the table, the constraint or index, and in the detail the columns, in
+    /// whatever language: `Key (tenant_id, name)=(…) already exists.` The values stay here.
+    fn of_postgres(
+        table: Option<&'a str>,
+        constraint: Option<&'a str>,
+        detail: Option<&'a str>,
+    ) -> Self {
+        let columns = detail.and_then(|text| Some(text.split_once('(')?.1.split_once(')')?.0));
+        let last = columns.and_then(|columns| columns.rsplit(',').next());
+        let is_name = |text: &&str| text.parse::<Ident>().is_ok();
+        Self {
+            table,
+            field: constraint
+                .and_then(field_of)
+                .or_else(|| last.map(str::trim).filter(is_name)),
+        }
     }
+
+    /// SQLite names an index, `UNIQUE constraint failed: index 'contacts.email.unique'`, or for
+    /// plain columns these: `UNIQUE constraint failed: roles.tenant_id, roles.name`.
+    fn of_sqlite(message: &'a str) -> Self {
+        if let Some(index) = message.split('\'').nth(1) {
+            return Self {
+                table: None,
+                field: field_of(index),
+            };
+        }
+        let last = message.rsplit([' ', ',']).next();
+        let (table, field) = last.and_then(|last| last.split_once('.')).unzip();
+        Self { table, field }
+    }
+}
+
+/// The field of a module's unique index, which is called `<module>.<field>.unique`.
+fn field_of(index: &str) -> Option<&str> {
+    index.strip_suffix(".unique")?.split('.').nth(1)
+}
+
+/// What a row is called of the library's own tables in which people name something; rows of all
+/// others are records. No module is called like a table of the library.
+const NOUNS: [(&str, &str); 15] = [
+    ("api_keys", "API key"),
+    ("custom_fields", "field"),
+    ("custom_modules", "module"),
+    ("identity_providers", "identity provider"),
+    ("invitations", "invitation"),
+    ("memberships", "member"),
+    ("operators", "operator"),
+    ("passkeys", "passkey"),
+    ("plugin_keys", "trusted key"),
+    ("plugin_secrets", "secret"),
+    ("plugins", "plugin"),
+    ("roles", "role"),
+    ("tenants", "tenant"),
+    ("user_groups", "group"),
+    ("users", "user"),
+];
+
+fn unique(taken: &Taken<'_>) -> Error {
+    let noun = NOUNS.iter().find(|(table, _)| taken.table == Some(table));
+    let noun = noun.map_or("record", |(_, noun)| noun);
+    let field = taken.field.unwrap_or("value");
+    let message = format!("another {noun} has the same {field} already");
+    Error::conflict("already_exists", message)
 }
 
 /// Short form for driver results.
@@ -149,5 +203,65 @@ pub(super) trait Translate<T> {
 impl<T, E: Driver> Translate<T> for std::result::Result<T, E> {
     fn translate(self) -> Result<T> {
         self.map_err(translate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(taken: &Taken<'_>) -> String {
+        unique(taken).to_string()
+    }
+
+    #[test]
+    fn a_value_taken_in_a_table_of_the_library_is_told_by_its_noun() {
+        let both = [
+            Taken::of_sqlite("UNIQUE constraint failed: roles.tenant_id, roles.name"),
+            Taken::of_postgres(
+                Some("roles"),
+                Some("roles_tenant_id_name_key"),
+                Some("Key (tenant_id, name)=(0198, Sales (old)) already exists."),
+            ),
+        ];
+        for taken in both {
+            assert_eq!(told(&taken), "another role has the same name already");
+        }
+    }
+
+    #[test]
+    fn a_value_taken_in_a_module_is_a_records() {
+        let index = Some("contacts.email.unique");
+        let expression = Some("Key (tenant_id, lower(email))=(0198, ada) already exists.");
+        let both = [
+            Taken::of_sqlite("UNIQUE constraint failed: index 'contacts.email.unique'"),
+            Taken::of_postgres(Some("contacts"), index, expression),
+        ];
+        for taken in both {
+            assert_eq!(told(&taken), "another record has the same email already");
+        }
+        let id = Taken::of_sqlite("UNIQUE constraint failed: contacts.tenant_id, contacts.id");
+        assert_eq!(told(&id), "another record has the same id already");
+    }
+
+    #[test]
+    fn what_no_driver_names_is_a_value() {
+        let expression = Some("Key (tenant_id, lower(email))=(0198, ada) already exists.");
+        for taken in [
+            Taken::default(),
+            Taken::of_sqlite("UNIQUE constraint failed"),
+            Taken::of_sqlite("UNIQUE constraint failed: index 'policy_rules_unique'"),
+            Taken::of_postgres(Some("contacts"), Some("cut_off"), expression),
+            Taken::of_postgres(None, None, None),
+        ] {
+            assert_eq!(told(&taken), "another record has the same value already");
+        }
+    }
+
+    #[test]
+    fn every_noun_is_of_a_table_that_no_module_may_be_called() {
+        for (table, noun) in NOUNS {
+            assert!(!crate::module::is_module_name(table), "{table}: {noun}");
+        }
     }
 }

@@ -84,7 +84,11 @@ async fn pl_70_a_group_is_made_read_changed_and_deleted(world: World) {
         ([made.clone()].as_slice(), None)
     );
     let taken = world.group(admin, new("Field team", &[], &[])).await;
-    assert_eq!(refusal(taken), "already_exists");
+    let taken = taken.unwrap_err();
+    assert_eq!(
+        (taken.code(), taken.to_string().as_str()),
+        ("already_exists", "another group has the same name already")
+    );
     let rename = GroupChange {
         name: Some("Team".into()),
         members: Some(vec![member(world.manager)]),

@@ -207,9 +207,11 @@ async fn every_broken_rule_of_an_input_is_named(world: World) {
 
 async fn a_name_is_given_once_per_tenant(world: World) {
     world.create(world.admin, new("Sales", &[])).await.unwrap();
+    let taken = world.create(world.admin, new("Sales", &[])).await;
+    let taken = taken.unwrap_err();
     assert_eq!(
-        refusal(world.create(world.admin, new("Sales", &[])).await),
-        "already_exists"
+        (taken.code(), taken.to_string().as_str()),
+        ("already_exists", "another role has the same name already")
     );
     let other = world.operator(world.new_tenant("other").await);
     let role = world
