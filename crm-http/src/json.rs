@@ -59,6 +59,24 @@ pub(crate) async fn read_object_and_text(
     }
 }
 
+/// Reads a JSON object, as [`read_object_and_text`] does; no body, of no media type, is an empty one.
+///
+/// # Errors
+/// Those of [`read_object_and_text`].
+pub(crate) async fn read_object_if_any(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<(Map<String, Value>, Bytes), Problem> {
+    if headers.contains_key(CONTENT_TYPE) || headers.contains_key(CONTENT_ENCODING) {
+        return read_object_and_text(headers, body, limit).await;
+    }
+    match read_bytes(headers, body, limit).await?.is_empty() {
+        true => Ok((Map::new(), Bytes::from_static(b"{}"))),
+        false => Err(Problem::unsupported_media_type("application/json")),
+    }
+}
+
 /// Refuses a body whose media type does not satisfy `accepts`, or that is compressed.
 ///
 /// # Errors
@@ -323,6 +341,27 @@ mod tests {
             read_bytes(&HeaderMap::new(), body, 16).await.unwrap().len(),
             16
         );
+    }
+
+    #[tokio::test]
+    async fn no_body_is_an_empty_object_where_it_may_be_left_out() {
+        let read = async |media_type: Option<&'static str>, text: &'static str| {
+            let headers = media_type.map(|name| (CONTENT_TYPE, HeaderValue::from_static(name)));
+            let headers = HeaderMap::from_iter(headers);
+            let read = read_object_if_any(&headers, Body::from(text), 16).await;
+            read.map_err(|problem| problem.code())
+        };
+        let empty = (Map::new(), Bytes::from_static(b"{}"));
+        assert_eq!(read(None, "").await, Ok(empty.clone()));
+        assert_eq!(read(Some("application/json"), "{}").await, Ok(empty));
+        for (media_type, text, code) in [
+            (None, "{}", "unsupported_media_type"),
+            (Some("text/plain"), "", "unsupported_media_type"),
+            (Some("application/json"), "", "malformed_json"),
+            (None, "more than sixteen", "body_too_large"),
+        ] {
+            assert_eq!(read(media_type, text).await, Err(code), "{media_type:?}");
+        }
     }
 
     #[test]

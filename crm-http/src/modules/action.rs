@@ -1,5 +1,5 @@
-//! Actions of plugins, asked for on one record or on some: `{input}`, and for some `{ids}` or `{filter}`
-//! beside it.
+//! Actions of plugins, asked for on one record or on some: `{input}`, and for some `{ids}` or
+//! `{filter}` beside it. An action that takes no input is asked for on one record without a body.
 
 use std::future::ready;
 
@@ -13,6 +13,7 @@ use poem::{Request, Response};
 use serde_json::{Map, Value, json};
 
 use super::{Handler, Named, body, query, record_id, write};
+use crate::json;
 use crate::problem::Problem;
 
 /// The path segment below a collection, and below a record.
@@ -39,7 +40,7 @@ impl Action {
 impl Handler<'_> {
     pub(super) async fn run_action(
         &self,
-        request: Request,
+        mut request: Request,
         on: Option<Named>,
         action: Action,
     ) -> Result<Response, Problem> {
@@ -51,7 +52,10 @@ impl Handler<'_> {
             Some(named) => Some(self.id::<Read>(named).await?),
             None => None,
         };
-        let (mut sent, once) = self.sent(request).await?;
+        let body = request.take_body();
+        let limit = self.exchange.app.options.body_limit;
+        let (mut sent, text) = json::read_object_if_any(request.headers(), body, limit).await?;
+        let once = self.once(&request, &text)?;
         let mut refused = Vec::new();
         let input = match sent.remove("input") {
             None | Some(Value::Null) => Map::new(),

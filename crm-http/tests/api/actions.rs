@@ -74,6 +74,14 @@ async fn an_action_is_an_operation_of_its_tenants_document(database: Database) {
     );
     let body = &one["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(body["required"], json!(["input"]));
+    for (path, required) in [
+        ("{id}/actions/nurse/speak", true),
+        ("{id}/actions/nurse/nod", false),
+        ("actions/nurse/nod", true),
+    ] {
+        let operation = &document["paths"][format!("/api/v1/contacts/{path}")]["post"];
+        assert_eq!(operation["requestBody"]["required"], required, "{path}");
+    }
     let tone = &body["properties"]["input"]["properties"]["tone"];
     assert_eq!(tone["enum"], json!(["low", "loud"]));
     let some = &document["paths"]["/api/v1/contacts/actions/nurse/nod"]["post"];
@@ -145,7 +153,27 @@ async fn an_action_answers_what_the_plugin_says(database: Database) {
     assert_eq!(first.expect(200), again.expect(200));
     let reused = keyed(json!({"input": {}})).await.problem();
     assert_eq!(reused, (422, "idempotency_key_reused".to_owned()));
+    let bare = admin
+        .request(Method::POST, &format!("{path}/nod"))
+        .header("Idempotency-Key", "once");
+    let bare = admin.finish(bare).await;
+    assert_eq!(bare.header("idempotency-replayed"), "true");
+    let without = async |path: &str| admin.send(Method::POST, path, None).await;
+    without(&format!("{path}/nod")).await.expect(200);
+    let untyped = admin
+        .request(Method::POST, &format!("{path}/nod"))
+        .body("x");
+    let untyped = admin.finish(untyped).await.problem();
+    assert_eq!(untyped, (415, "unsupported_media_type".to_owned()));
     let speak = format!("{path}/speak");
+    for (path, pointer) in [
+        (speak.as_str(), "/input/tone"),
+        ("/api/v1/contacts/actions/nurse/nod", "/ids"),
+    ] {
+        let refused = without(path).await;
+        assert_eq!(refused.status, 422, "{refused}");
+        assert_eq!(refused.json()["errors"][0]["pointer"], pointer, "{refused}");
+    }
     let low = json!({"input": {"tone": "low"}});
     let said = admin.post(&speak, low.clone()).await.expect(200);
     assert_eq!(said["answer"], json!({"said": "hello"}));

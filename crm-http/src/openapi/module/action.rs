@@ -67,8 +67,11 @@ fn described(words: &Words<'_>, offer: &Offered, ids: &mut HashSet<String>) -> M
         );
         let mut operation = words.operation("read", id, action.label.clone(), notes.trim_start());
         operation["parameters"] = parameters;
-        operation["requestBody"] =
-            json!({"required": true, "content": {"application/json": {"schema": body}}});
+        // Where no member is, the body may be left out.
+        operation["requestBody"] = json!({
+            "required": body.get("required").is_some() || body["properties"].get("ids").is_some(),
+            "content": {"application/json": {"schema": body}},
+        });
         operation["responses"] = json!({
             "200": answer("What the plugin answered.", RUN),
             "502": response("The plugin did not come to its end; see `run_id`."),
