@@ -115,12 +115,15 @@ impl Accounts {
     /// admin, all or nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for values that break a rule; [`Error::Unauthenticated`]
-    /// `setup_token_invalid` for a token that is unknown, used, expired or late: of any number of
-    /// callers with one token, one succeeds; [`Error::SecondFactor`] when all is made and the session
+    /// [`Error::Unauthenticated`] `setup_token_invalid` for a token that is unknown, used, expired or
+    /// late, whatever comes with it: of any number of callers with one token, one succeeds;
+    /// [`Error::Invalid`] for values that break a rule; [`Error::SecondFactor`] when all is made and the session
     /// awaits [`finish_login`](Self::finish_login), where the application authenticates strictly.
     pub async fn register(&self, input: Registration, request: RequestContext) -> Result<Session> {
         let core = &self.core;
+        // Before values are judged and hashed: without a token nobody makes this process work, and
+        // nobody with a dead one mends a password in vain.
+        setup::check(&core.db, &core.clock, &input.setup_token).await?;
         let mut errors = Vec::new();
         let email = gather(&mut errors, normalize_email(&input.email))?;
         let name = gather(&mut errors, check_name("name", &input.name))?;
@@ -132,8 +135,6 @@ impl Accounts {
         if !errors.is_empty() {
             return Err(Error::Invalid(errors));
         }
-        // Before the expensive hash: without a token nobody makes this process work.
-        setup::check(&core.db, &core.clock, &input.setup_token).await?;
         let hash = core.identity.passwords.hash(input.password).await?;
         let user = UserRow {
             id: UserId(core.clock.new_id()),

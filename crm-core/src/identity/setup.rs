@@ -51,7 +51,8 @@ pub(super) async fn check(db: &Db, clock: &Clock, token: &SecretString) -> Resul
         .fetch_optional(
             Sql::new(
                 "SELECT hash FROM setup_tokens \
-                 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2",
+                 WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 \
+                 AND NOT EXISTS (SELECT 1 FROM users)",
             )
             .bind(opaque::hash(token), ColumnType::Bytes)
             .bind(clock.now(), ColumnType::Instant)

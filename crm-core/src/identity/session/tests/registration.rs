@@ -7,6 +7,7 @@ on_both_databases!(
     of_racing_registrations_with_one_token_one_succeeds,
     a_registration_that_fails_leaves_no_trace_and_the_token_unused,
     a_registration_answers_every_broken_rule_at_once,
+    a_dead_setup_token_is_told_before_the_values_are_judged,
     the_setup_token_holds_24_hours_and_until_the_next_start,
     with_a_user_there_is_no_setup_token,
     a_setup_token_does_not_outlive_the_first_user_of_the_operator,
@@ -121,6 +122,31 @@ async fn a_registration_answers_every_broken_rule_at_once(backend: Backend) -> R
     Ok(())
 }
 
+async fn a_dead_setup_token_is_told_before_the_values_are_judged(backend: Backend) -> Result<()> {
+    let world = World::empty(backend).await?;
+    let replaced = world.setup().await?;
+    let used = world.setup().await?;
+    let weak = async |token: SecretString| {
+        let input = Registration {
+            password: "short".into(),
+            ..registration(token)
+        };
+        world.accounts().register(input, request()).await
+    };
+    assert_eq!(refused_field(weak(used.clone()).await).1, "too_short");
+    let first = registration(used.clone());
+    world.accounts().register(first, request()).await?;
+    let mut answers = Vec::new();
+    for dead in [replaced, used, "crm_setup_AAAA".into()] {
+        let refused = weak(dead).await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), "setup_token_invalid");
+        answers.push(refused.to_string());
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "they are told alike");
+    Ok(())
+}
+
 async fn the_setup_token_holds_24_hours_and_until_the_next_start(backend: Backend) -> Result<()> {
     let world = World::empty(backend).await?;
     let first = world.setup().await?;
@@ -159,10 +185,13 @@ async fn a_setup_token_does_not_outlive_the_first_user_of_the_operator(
     let token = world.setup().await?;
     let tenant = world.other_tenant("Other").await?;
     world.member(tenant, "bob@example.com", &["admin"]).await?;
-    let refused = world
-        .accounts()
-        .register(registration(token), request())
-        .await;
-    assert_eq!(code(refused), "setup_token_invalid");
+    let weak = Registration {
+        password: "short".into(),
+        ..registration(token.clone())
+    };
+    for input in [weak, registration(token)] {
+        let refused = world.accounts().register(input, request()).await;
+        assert_eq!(code(refused), "setup_token_invalid");
+    }
     Ok(())
 }
