@@ -40,7 +40,7 @@ pub struct Question {
     pub subject: String,
     /// The action as a permission names it: `contacts.update`.
     pub action: String,
-    /// The record it would be done to.
+    /// The record it would be done to; without one, nothing is said of any one record.
     pub record: Option<RecordId>,
 }
 

@@ -10,7 +10,7 @@ use crate::policy::{Effect, Permission, RowScope};
 /// Why somebody may do something, or may not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// Whether they may.
+    /// Whether they may do it to the record; where none was asked about, to some at least.
     pub allowed: bool,
     /// What decided it.
     pub reason: Reason,
@@ -72,11 +72,12 @@ pub struct ExplainedRule {
     pub role: String,
     /// How the subject holds the role, from the subject on; empty for a role asked about itself.
     pub through: Vec<Step>,
-    /// Whether it is about the record; absent when none was asked about, and when fields decide that
-    /// the asking one may not read in it.
+    /// Whether the record is one of the rule's rows, such as the subject's own; a role by itself owns
+    /// nothing. Absent when no record was asked about, and when fields decide that the asking one may
+    /// not read in it.
     pub covers: Option<bool>,
     /// Why it gives nothing to anybody: its condition is not one of the module as it is now, such as
-    /// one about a field that is gone.
+    /// one about a field that is gone. Absent for every other rule, whether it covers the record.
     pub void: Option<String>,
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct Access {
 #[derive(Object)]
 #[oai(rename = "Explanation")]
 struct Reply {
-    /// Whether they may.
+    /// Whether they may do it to the record; where none was asked about, to some at least, and the
+    /// permissions of the rules say which.
     allowed: bool,
     /// What decided it.
     reason: Reason,
@@ -32,7 +33,7 @@ struct Reply {
 }
 
 /// `allowed` and `denied` by a rule; `no_rule` that speaks of the action; `other_rows` than the asked
-/// one; `undisclosed`, where fields decide that the caller may not read in the record. Of an API key:
+/// one, which is not the subject's own, say; `undisclosed`, where fields decide that the caller may not read in the record. Of an API key:
 /// `account`, where its service account may not, whatever the key's role; `unlisted`, where the key was
 /// made with a list of permissions without this one; `expired`. `inactive`, where the user may not log
 /// in, the key is revoked or its service account is gone, or the tenant is suspended.
@@ -62,12 +63,14 @@ struct Rule {
     role: String,
     /// How the subject holds the role, from the subject on; empty for a role asked about itself.
     through: Vec<Through>,
-    /// Whether it is about the record; null when none was asked about, and when fields decide that
-    /// the caller may not read in it.
+    /// Whether the record is one of the rule's rows: true where it meets `:own`, `:team` or `:parent`
+    /// and the condition for this subject, false where it does not; a role by itself owns nothing.
+    /// Null when no `record` was asked about, and when fields decide that the caller may not read in
+    /// it.
     #[oai(nullable)]
     covers: Option<bool>,
     /// Why it gives nothing to anybody, where its condition does not fit its module any more: it is
-    /// about a field that is gone. Null for every other rule.
+    /// about a field that is gone. Null for every other rule, whether it covers the record or not.
     #[oai(nullable)]
     void: Option<String>,
 }
@@ -152,8 +155,10 @@ impl Access {
     /// Explain what somebody may do
     ///
     /// Whether a user, an API key or a role of the tenant may do something, by which rules, and how
-    /// they come by those; decided by the rights that a request of theirs has. A subject of another tenant is absent, and so is a record that the caller
-    /// may not see. Permission: `access.read`.
+    /// they come by those; decided by the rights that a request of theirs has. Without a `record` the
+    /// answer is about some records: name one to be told whether it meets `:own`, `:team`, `:parent` or
+    /// a condition, as `covers` of each rule. A subject of another tenant is absent, and so is a record
+    /// that the caller may not see. Permission: `access.read`.
     #[oai(path = "/explain", method = "get", operation_id = "explain_access")]
     async fn explain(
         &self,
@@ -164,7 +169,7 @@ impl Access {
         /// What they would do, as a permission names it: `contacts.update`.
         #[oai(validator(max_length = 200))]
         action: Query<String>,
-        /// The record they would do it to.
+        /// The record they would do it to; without it, nothing is said of any one record.
         record: Query<Option<Uuid>>,
     ) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Read>("access")?;

@@ -1,6 +1,6 @@
 //! Why somebody may do something, over HTTP.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::{App, Database};
 
@@ -32,9 +32,41 @@ async fn an_explanation_names_the_rule_and_the_way_to_it(database: Database) {
         let rule = &answer["rules"][0];
         assert_eq!(rule["permission"], "records.*:own");
         assert_eq!(rule["role"], "member");
-        assert_eq!(rule["covers"], allowed);
+        assert_eq!(
+            (&rule["covers"], &rule["void"]),
+            (&json!(allowed), &Value::Null)
+        );
         assert_eq!(rule["through"][0]["kind"], "role");
     }
+    let path = format!("/api/v1/access/explain?subject={subject}&action=contacts.update");
+    let some = app.admin.get(&path).await.expect(200);
+    assert_eq!(
+        (&some["allowed"], &some["reason"]),
+        (&json!(true), &json!("allowed"))
+    );
+    assert_eq!(
+        some["rules"][0]["covers"],
+        Value::Null,
+        "no record was asked about"
+    );
+    let role = some["rules"][0]["role_id"].as_str().unwrap();
+    let id = his["id"].as_str().unwrap();
+    let path = format!("/api/v1/access/explain?subject=role:{role}&action=contacts.update");
+    let some = app.admin.get(&path).await.expect(200);
+    assert_eq!(some["allowed"], true);
+    let one = app
+        .admin
+        .get(&format!("{path}&record={id}"))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&one["allowed"], &one["reason"]),
+        (&json!(false), &json!("other_rows"))
+    );
+    assert_eq!(
+        one["rules"][0]["covers"], false,
+        "a role by itself owns nothing"
+    );
     app.close().await;
 }
 
