@@ -29,8 +29,9 @@ use crate::registry::Registry;
 const TENANTS: u64 = 32_768;
 /// Most subjects whose rights are kept.
 const SUBJECTS: u64 = 262_144;
-/// Most members of a team that are kept with the rights of each: a page of their rows is merged from
-/// what each of so few owns, and one of a larger team's is searched for in order.
+/// Most members of a team that are kept with the rights of each. Statements name so few as owners, and
+/// ask the groups about those of a larger team. On SQLite, and there alone, a page of their rows is
+/// merged from what each of them owns; one of a larger team's is searched for in order.
 const MOST_TEAM: usize = 16;
 /// Entries that there is room for from the start.
 const ROOM: usize = 1_024;
