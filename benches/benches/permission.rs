@@ -1,8 +1,8 @@
-//! A permission check among 10,000 tenants of 280 rules, each with a member whose rights are cached;
-//! and the memory that a cached tenant takes.
+//! A permission check among 10,000 tenants of 280 rules, each with a member whose rights are
+//! cached; and the memory that a cached tenant takes.
 //!
-//! Target: 1 µs or less for tenant lookup and decision together, 10 µs or less with the access token;
-//! 4 KiB or less for a tenant with its member. On SQLite, or on the empty database that
+//! Target: 1 µs or less for tenant lookup and decision together, 10 µs or less with the access
+//! token; 4 KiB or less for a tenant with its member. On SQLite, or on the empty database that
 //! `BENCH_DATABASE` names.
 
 #![expect(
@@ -128,8 +128,8 @@ async fn tokens(crm: &Crm) -> crm_core::Result<Vec<SecretString>> {
         .await
 }
 
-/// Fills the cache of another library on the same database: the first half makes what there is once,
-/// the second half is measured.
+/// Fills the cache of another library on the same database: the first half makes what there is
+/// once, the second half is measured.
 async fn print_memory(url: &str, members: &[(TenantId, UserId)]) {
     let crm = library(url, DatabaseOptions::default()).await.unwrap();
     let (first, second) = members.split_at(members.len() / 2);

@@ -1,10 +1,10 @@
-//! A page of 100,000 contacts for members whose roles reach the rows of a team, their own, those that
-//! match conditions, or some fields, in a tenant of 10,000 rules; beside the same page without such
-//! limits, measured in turns.
+//! A page of 100,000 contacts for members whose roles reach the rows of a team, their own, those
+//! that match conditions, or some fields, in a tenant of 10,000 rules; beside the same page without
+//! such limits, measured in turns.
 //!
-//! Target: 1.3 times the page of all rows, or less. Conditions that few rows meet are held against the
-//! same conditions as a filter of the client's, too: no index answers either. On SQLite, or on the empty database that
-//! `BENCH_DATABASE` names.
+//! Target: 1.3 times the page of all rows, or less. Conditions that few rows meet are held against
+//! the same conditions as a filter of the client's, too: no index answers either. On SQLite, or on
+//! the empty database that `BENCH_DATABASE` names.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,6 @@
-//! Why somebody may do something, or may not: the rules that speak of it, the roles that state them,
-//! and how the subject came to hold those. Owns no decision; it repeats the policy's in words.
+//! Why somebody may do something, or may not: the rules that speak of it, the roles that state
+//! them, and how the subject came to hold those. Owns no decision; it repeats the policy's in
+//! words.
 
 mod explanation;
 mod key;
@@ -75,9 +76,9 @@ impl Access {
         Self { core }
     }
 
-    /// Everything that a role of the tenant can be given: the administration's objects, then the modules
-    /// as the tenant has them, each with its actions. `*` stands for all of either, and `records` for
-    /// all modules.
+    /// Everything that a role of the tenant can be given: the administration's objects, then the
+    /// modules as the tenant has them, each with its actions. `*` stands for all of either, and
+    /// `records` for all modules.
     ///
     /// # Errors
     /// [`Error::Forbidden`] for a permit of anything but roles.

@@ -1,9 +1,9 @@
 //! Reading the audit log: every change of a tenant's data and rights, newest first.
 //!
-//! Rows are written by [`journal`](crate::journal) in the transaction of the change, and sealed into
-//! the tenant's hash chain within a second. Nothing changes one afterwards, except that pruning
-//! removes old ones and erasing what they held; either is itself an entry, and the chain stays
-//! verifiable. What that proves, and what not, is told by the [guide](crate::guide::audit).
+//! Rows are written by [`journal`](crate::journal) in the transaction of the change, and sealed
+//! into the tenant's hash chain within a second. Nothing changes one afterwards, except that
+//! pruning removes old ones and erasing what they held; either is itself an entry, and the chain
+//! stays verifiable. What that proves, and what not, is told by the [guide](crate::guide::audit).
 
 mod chain;
 mod export;
@@ -41,8 +41,8 @@ pub struct AuditEntry {
     pub id: Uuid,
     /// When it happened.
     pub occurred_at: DateTime<Utc>,
-    /// Who did it: `user:<id>`, `api_key:<id>`, `plugin:<id>`, `operator:<id>` for an operator of the
-    /// platform, or `operator` for the program itself.
+    /// Who did it: `user:<id>`, `api_key:<id>`, `plugin:<id>`, `operator:<id>` for an operator of
+    /// the platform, or `operator` for the program itself.
     pub actor: String,
     /// Who acted in the actor's name, where somebody else did: `user:<id>` or `operator:<id>`.
     pub impersonator: Option<String>,
@@ -63,10 +63,10 @@ pub struct AuditEntry {
     pub request_id: String,
     /// The client's address.
     pub address: Option<String>,
-    /// The rule that allowed it, such as `role seller: deals.update:team`; several where it may have
-    /// been any of them. `operator`, `plugin: deals.update`, or `application` for what followed by
-    /// declaration; absent for acts that name none, such as logins, a tenant's settings,
-    /// impersonations and those of the platform.
+    /// The rule that allowed it, such as `role seller: deals.update:team`; several where it may
+    /// have been any of them. `operator`, `plugin: deals.update`, or `application` for what
+    /// followed by declaration; absent for acts that name none, such as logins, a tenant's
+    /// settings, impersonations and those of the platform.
     pub rule: Option<String>,
 }
 

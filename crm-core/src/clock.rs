@@ -45,8 +45,9 @@ impl Clock {
         self.0.now().trunc_subsecs(6)
     }
 
-    /// A new UUID of version 7 (RFC 9562 §5.7): ordered by time to a quarter of a microsecond (§6.2,
-    /// method 3), so that what one caller makes one after the other stays in order; 62 random bits.
+    /// A new UUID of version 7 (RFC 9562 §5.7): ordered by time to a quarter of a microsecond
+    /// (§6.2, method 3), so that what one caller makes one after the other stays in order; 62
+    /// random bits.
     pub fn new_id(&self) -> Uuid {
         self.new_id_and_time().0
     }

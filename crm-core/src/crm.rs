@@ -201,7 +201,8 @@ impl Crm {
         Audit::new(self.core.clone())
     }
 
-    /// The tenants, for the program itself: requests reach them through [`platform`](Self::platform).
+    /// The tenants, for the program itself: requests reach them through
+    /// [`platform`](Self::platform).
     pub fn tenants(&self) -> Tenants {
         Tenants::new(self.core.clone())
     }
@@ -243,9 +244,9 @@ impl Crm {
         self.authenticate_in(credential, None, request).await
     }
 
-    /// As [`authenticate`](Self::authenticate), for a request that names its tenant by id. Tokens of
-    /// roaming sessions open every tenant that their user is a member of; other credentials open the
-    /// one they are of, and refuse to be sent with the name of another.
+    /// As [`authenticate`](Self::authenticate), for a request that names its tenant by id. Tokens
+    /// of roaming sessions open every tenant that their user is a member of; other credentials open
+    /// the one they are of, and refuse to be sent with the name of another.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`](crate::Error::Unauthenticated), the same for a tenant that does not exist, is suspended, or that
@@ -326,8 +327,8 @@ impl Crm {
         self.jobs.runner().run_waiting(&self.stop).await
     }
 
-    /// Removes jobs that ended more than 30 days ago, a few at a time, as [`start`](Self::start) does
-    /// by itself.
+    /// Removes jobs that ended more than 30 days ago, a few at a time, as [`start`](Self::start)
+    /// does by itself.
     ///
     /// # Errors
     /// Those of the database.
@@ -414,9 +415,9 @@ impl Crm {
         Ok(delivered)
     }
 
-    /// Runs what is due for plugins now, cron triggers, the jobs that they schedule for themselves and
-    /// messages to their webhooks, as [`start`](Self::start) does by itself; answers how many runs that
-    /// were.
+    /// Runs what is due for plugins now, cron triggers, the jobs that they schedule for themselves
+    /// and messages to their webhooks, as [`start`](Self::start) does by itself; answers how many
+    /// runs that were.
     ///
     /// # Errors
     /// Those of the database.
@@ -430,8 +431,8 @@ impl Crm {
         }
     }
 
-    /// Removes what is too old by the [retention](Builder::retention), as [`start`](Self::start) does
-    /// by itself every hour. Does nothing while another process does it.
+    /// Removes what is too old by the [retention](Builder::retention), as [`start`](Self::start)
+    /// does by itself every hour. Does nothing while another process does it.
     ///
     /// # Errors
     /// Those of the database.
@@ -440,8 +441,8 @@ impl Crm {
     }
 
     /// Seals what the audit logs of all tenants hold now into their chains, as
-    /// [`start`](Self::start) does by itself within a second; answers how many entries. Does nothing
-    /// while another process does it.
+    /// [`start`](Self::start) does by itself within a second; answers how many entries. Does
+    /// nothing while another process does it.
     ///
     /// # Errors
     /// Those of the database.
@@ -463,9 +464,10 @@ impl Crm {
         Ok(tried)
     }
 
-    /// Does some of what reads of large tenants asked for to become quick, such as a search index, as
-    /// [`start`](Self::start) does by itself; answers for how many tasks (on SQLite only: PostgreSQL
-    /// keeps its index with the writes). Tells of impersonations that have reached their end, too.
+    /// Does some of what reads of large tenants asked for to become quick, such as a search index,
+    /// as [`start`](Self::start) does by itself; answers for how many tasks (on SQLite only:
+    /// PostgreSQL keeps its index with the writes). Tells of impersonations that have reached their
+    /// end, too.
     ///
     /// # Errors
     /// Those of the database.
@@ -473,8 +475,8 @@ impl Crm {
         upkeep::round(&self.core).await
     }
 
-    /// Takes up what other processes changed of sessions and signing keys, as [`start`](Self::start)
-    /// does twice a second. For tests and tools.
+    /// Takes up what other processes changed of sessions and signing keys, as
+    /// [`start`](Self::start) does twice a second. For tests and tools.
     ///
     /// # Errors
     /// Those of the database.
@@ -483,7 +485,8 @@ impl Crm {
         identity::follow(&self.core).await
     }
 
-    /// Ends the background work, finishes waiting writes, seals the audit log and closes the database.
+    /// Ends the background work, finishes waiting writes, seals the audit log and closes the
+    /// database.
     pub async fn close(&self) {
         self.stop.cancel();
         self.tasks.close();

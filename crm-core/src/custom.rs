@@ -10,11 +10,11 @@
 //! refers to: the write that names a record locks it, and a removal asks in its transaction which
 //! references there are by then, so that whoever removes does not have to know of them.
 //!
-//! It may be computed of other fields, the application's and the tenant's, and then nothing is kept of
-//! it; or copied from what a reference names. What it is made of stays until it is removed.
+//! It may be computed of other fields, the application's and the tenant's, and then nothing is kept
+//! of it; or copied from what a reference names. What it is made of stays until it is removed.
 //!
-//! A state machine of a tenant's own module may name any of its fields: such a field stays, and stays
-//! what the machine needs it to be, until the machine is changed.
+//! A state machine of a tenant's own module may name any of its fields: such a field stays, and
+//! stays what the machine needs it to be, until the machine is changed.
 //!
 //! A rule of a role is about the field that its author meant, never about a later one of the same
 //! name: a field that a condition asks of stays until the role is changed, and no field is declared

@@ -1,5 +1,6 @@
 //! Hands committed events to subscribers: at least once, in order for each record, to one process
-//! at a time, fairly among tenants, many of whom are served side by side, and on after a killed process.
+//! at a time, fairly among tenants, many of whom are served side by side, and on after a killed
+//! process.
 //!
 //! A subscriber that fails, or does not answer in time, is called again with growing pauses, and
 //! holds back only the later events of the same record. The lease is renewed before each tenant's
@@ -257,7 +258,8 @@ impl Dispatcher {
         }
     }
 
-    /// Marks what was delivered in a turn, and holds back what was not; answers how many events were.
+    /// Marks what was delivered in a turn, and holds back what was not; answers how many events
+    /// were.
     async fn end(&mut self, ended: Option<Ended>) -> Result<usize> {
         let Some(Ended { tenant, outcomes }) = ended else {
             return Ok(0);
@@ -306,7 +308,8 @@ impl Dispatcher {
         self.lease.release().await
     }
 
-    /// Tenants with undelivered events, in the order of their ids, beginning behind the last served.
+    /// Tenants with undelivered events, in the order of their ids, beginning behind the last
+    /// served.
     async fn pending_tenants(&self) -> Result<Vec<TenantId>> {
         let (last, first) = (self.last_tenant, TenantId(Uuid::nil()));
         let mut tenants = self.tenants_behind(last).await?;
@@ -454,8 +457,8 @@ async fn pending_events(db: &Db, tenant: TenantId, held: Vec<RecordId>) -> Resul
     rows.into_iter().map(event_from_row).collect()
 }
 
-/// Selects events in their order by a condition with its limit: as many of the first as [`EVENT_BYTES`]
-/// hold, and always one.
+/// Selects events in their order by a condition with its limit: as many of the first as
+/// [`EVENT_BYTES`] hold, and always one.
 pub(crate) fn select_events(condition: impl FnOnce(&mut Sql)) -> Sql {
     let mut sql = Sql::new(
         "SELECT id, sequence, tenant_id, module, kind, record_id, before, after, actor, \

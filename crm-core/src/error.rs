@@ -89,8 +89,8 @@ pub enum Error {
         enrolled: bool,
         /// Whether one of the user's passkeys will do.
         passkey: bool,
-        /// The strength of the password, 0 to 4, as zxcvbn estimates it; none but where it was set just
-        /// now, by a registration or in place of one that somebody else had set.
+        /// The strength of the password, 0 to 4, as zxcvbn estimates it; none but where it was set
+        /// just now, by a registration or in place of one that somebody else had set.
         password_score: Option<u8>,
     },
     /// The caller may see the thing, and may not do this to it.

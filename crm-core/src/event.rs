@@ -84,8 +84,8 @@ pub struct Event {
     /// When it happened.
     pub occurred_at: DateTime<Utc>,
     /// Whose rights bound what plugins do about it, where that is not the actor alone: of what a
-    /// plugin did because of somebody's act, of what was done in a user's name, and of what a service
-    /// account did by one of its keys.
+    /// plugin did because of somebody's act, of what was done in a user's name, and of what a
+    /// service account did by one of its keys.
     #[serde(skip)]
     pub principal: Option<Principal>,
 }
@@ -185,8 +185,8 @@ impl Principal {
     }
 }
 
-/// The stored form: `user:<id>`, `user:<id>/operator:<id>`, `api_key:<id>`, or `user:<id>/api_key:<id>`
-/// for the key of a service account.
+/// The stored form: `user:<id>`, `user:<id>/operator:<id>`, `api_key:<id>`, or
+/// `user:<id>/api_key:<id>` for the key of a service account.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

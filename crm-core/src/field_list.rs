@@ -1,10 +1,10 @@
-//! Which fields of its rows a permit reaches, where its rules name some. Owns who may use which field
-//! in which row; the lists themselves are `policy::Fields`, their effect on what is shown is the
-//! masked module's.
+//! Which fields of its rows a permit reaches, where its rules name some. Owns who may use which
+//! field in which row; the lists themselves are `policy::Fields`, their effect on what is shown is
+//! the masked module's.
 //!
-//! A rule gives its fields in its rows. Of a record are shown the fields of all rules that cover it.
-//! A request that names fields, to write them or to find records by them, is served by the rules that
-//! allow all of these: it reaches the rows of those rules only.
+//! A rule gives its fields in its rows. Of a record are shown the fields of all rules that cover
+//! it. A request that names fields, to write them or to find records by them, is served by the
+//! rules that allow all of these: it reaches the rows of those rules only.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -213,8 +213,8 @@ impl Permit<Read> {
 }
 
 impl Scope {
-    /// The module called `name` with the fields that the scope may read in any row: what its requests
-    /// may name. All of them without the right to read, which is then refused by name.
+    /// The module called `name` with the fields that the scope may read in any row: what its
+    /// requests may name. All of them without the right to read, which is then refused by name.
     pub fn readable(&self, name: &str) -> Option<Arc<CompiledModule>> {
         match self.permit::<Read>(name) {
             Ok(permit) => permit.asked().ok(),

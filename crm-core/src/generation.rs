@@ -1,5 +1,6 @@
 //! Counters by which caches forget: an entry states the generation of its id as it was before its
-//! reading began, and holds in that one only. What was read while it changed is worthless from the start.
+//! reading began, and holds in that one only. What was read while it changed is worthless from the
+//! start.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

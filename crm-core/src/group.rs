@@ -1,5 +1,5 @@
-//! Groups of users in a tenant: they hold roles, their members are a team, and they may be in charge
-//! of records. Refuses to hand out rights that the actor lacks.
+//! Groups of users in a tenant: they hold roles, their members are a team, and they may be in
+//! charge of records. Refuses to hand out rights that the actor lacks.
 
 mod draft;
 mod rows;

@@ -23,8 +23,8 @@ use crate::value::Value;
 
 /// Runs plugins.
 pub trait PluginHost: Send + Sync + 'static {
-    /// Judges an uploaded component and reads its manifest. Nothing of it runs but its `describe`, where
-    /// it has one: bounded like a run, and lent nothing.
+    /// Judges an uploaded component and reads its manifest. Nothing of it runs but its `describe`,
+    /// where it has one: bounded like a run, and lent nothing.
     ///
     /// A component this host accepts is one it can run: validated, compiled, its imports within
     /// what its manifest asks for.
@@ -93,8 +93,8 @@ pub struct Call {
     /// The most wall time it may take from the moment that it has a place, waits for the [`Door`]
     /// included, where that is less than the host's own limit.
     pub deadline: Option<Duration>,
-    /// Stops the run, which then reports [`Outcome::Cancelled`]; [`Outcome::Refused`] where it had not
-    /// begun.
+    /// Stops the run, which then reports [`Outcome::Cancelled`]; [`Outcome::Refused`] where it had
+    /// not begun.
     pub cancel: CancellationToken,
     /// Everything it may touch.
     pub door: Arc<dyn Door>,
@@ -128,11 +128,11 @@ pub enum Input {
 pub struct WokenBy {
     /// The event, without its states.
     pub event: Event,
-    /// The record before; absent for a new one, for what a plugin told, and where the plugin may not
-    /// read it.
-    pub before: Option<Fields>,
-    /// The record after; absent for one that is gone, for what a plugin told, and where the plugin may
+    /// The record before; absent for a new one, for what a plugin told, and where the plugin may
     /// not read it.
+    pub before: Option<Fields>,
+    /// The record after; absent for one that is gone, for what a plugin told, and where the plugin
+    /// may not read it.
     pub after: Option<Fields>,
     /// What a plugin told with its own event, as the text of a JSON object.
     pub data: Option<String>,
@@ -166,8 +166,8 @@ pub struct ActionCall {
     pub module: Option<String>,
     /// The records it was asked for on.
     pub records: Vec<RecordId>,
-    /// What the caller gave, as the text of a JSON object of at most 32 KiB; absent where the action
-    /// takes none.
+    /// What the caller gave, as the text of a JSON object of at most 32 KiB; absent where the
+    /// action takes none.
     pub input: Option<String>,
     /// Who asks.
     pub actor: String,
@@ -195,7 +195,8 @@ pub struct Webhook {
     pub id: String,
     /// The type of the body, as the sender said.
     pub content_type: Option<String>,
-    /// The body, as it was sent: at most [`MAX_MESSAGE`](crate::plugin::Plugins::MAX_MESSAGE) bytes.
+    /// The body, as it was sent: at most [`MAX_MESSAGE`](crate::plugin::Plugins::MAX_MESSAGE)
+    /// bytes.
     pub body: Bytes,
     /// When it came.
     pub received_at: DateTime<Utc>,
@@ -401,7 +402,8 @@ pub struct DoorResponse {
 pub struct Report {
     /// How it ended.
     pub outcome: Outcome,
-    /// A sentence on what went wrong; absent when the run succeeded. A limit is named with its size.
+    /// A sentence on what went wrong; absent when the run succeeded. A limit is named with its
+    /// size.
     pub error: Option<String>,
     /// What it answered, where its input asks for an answer.
     pub output: Option<Output>,
@@ -416,8 +418,8 @@ pub struct Report {
 pub struct Usage {
     /// Fuel: about one unit per WebAssembly instruction, the same on every repetition.
     pub fuel: u64,
-    /// Wall time of the run, waits for the [`Door`] included; the waits for its compiled code and for a
-    /// place before it are not.
+    /// Wall time of the run, waits for the [`Door`] included; the waits for its compiled code and
+    /// for a place before it are not.
     pub duration: Duration,
     /// The most bytes of memory at any time.
     pub memory: u64,
@@ -466,9 +468,10 @@ pub enum Outcome {
     LimitExceeded,
     /// Stopped by an administrator, or because the plugin was switched off.
     Cancelled,
-    /// Never started: nobody who may stands behind it, it is unsigned where signatures are required, it
-    /// rests, the day's fuel is used up, the chain of causes is too deep, a message waited too long or
-    /// for no webhook of the active version, or the component could not be made ready.
+    /// Never started: nobody who may stands behind it, it is unsigned where signatures are
+    /// required, it rests, the day's fuel is used up, the chain of causes is too deep, a message
+    /// waited too long or for no webhook of the active version, or the component could not be made
+    /// ready.
     Refused,
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A job outlives the request that asked for it and the process that began it: whoever takes the
 //! next lease goes on at the last checkpoint. A checkpoint commits in the same transaction as the
-//! work it stands for and only while the lease is held, so that nothing is done twice or lost. A job
-//! runs with the rights that its starter has at that moment. What a job does is its [`JobKind`].
+//! work it stands for and only while the lease is held, so that nothing is done twice or lost. A
+//! job runs with the rights that its starter has at that moment. What a job does is its
+//! [`JobKind`].
 
 mod context;
 mod row;

@@ -1,6 +1,7 @@
 //! Hides secrets in what is kept and told of plugins' runs: as they are, and as they are commonly
-//! written: in Base64 of both alphabets wherever it begins, in hexadecimal, percent-encoded, and escaped
-//! in JSON. What a plugin hides in a way of its own, it could also tell outright to whom it sends.
+//! written: in Base64 of both alphabets wherever it begins, in hexadecimal, percent-encoded, and
+//! escaped in JSON. What a plugin hides in a way of its own, it could also tell outright to whom it
+//! sends.
 
 use std::fmt;
 
@@ -160,7 +161,8 @@ fn all<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> + 't
     windows.filter_map(move |(at, part)| (part == needle).then_some(at))
 }
 
-/// What of its Base64 is the secret's alone, wherever it begins in what is encoded (RFC 4648 §4, §5).
+/// What of its Base64 is the secret's alone, wherever it begins in what is encoded (RFC 4648 §4,
+/// §5).
 fn base64(plain: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for before in 0..3_usize {

@@ -1,10 +1,10 @@
 //! The platform: those who look after the tenants of an installation and belong to none of them.
 //!
-//! An operator is a user who is a member of the platform and of no tenant by that: their sessions name
-//! no tenant, and open no tenant's data. What they may do is a closed list of permissions, asked for
-//! here and nowhere else. The first operator is made by the command line, others by it or by an
-//! operator who holds what they give. Into a tenant's data they come as anybody does, as a member,
-//! or in a member's name for a few minutes, which the tenant sees and can forbid.
+//! An operator is a user who is a member of the platform and of no tenant by that: their sessions
+//! name no tenant, and open no tenant's data. What they may do is a closed list of permissions,
+//! asked for here and nowhere else. The first operator is made by the command line, others by it or
+//! by an operator who holds what they give. Into a tenant's data they come as anybody does, as a
+//! member, or in a member's name for a few minutes, which the tenant sees and can forbid.
 //!
 //! Every act is told to the audit log of the platform, and to the tenant's that it is about.
 
@@ -86,8 +86,8 @@ impl Platform {
         Actor::PlatformOperator(self.operator)
     }
 
-    /// A page of the audit log of the platform: what operators did, and logins that failed for nobody
-    /// of any tenant.
+    /// A page of the audit log of the platform: what operators did, and logins that failed for
+    /// nobody of any tenant.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `audit.read`; [`Error::Invalid`] for a limit out of bounds.
@@ -99,7 +99,8 @@ impl Platform {
         self.crm.audit().list(&permit, query).await
     }
 
-    /// Lets the operator act in a member's name for some minutes, with the member's rights on records.
+    /// Lets the operator act in a member's name for some minutes, with the member's rights on
+    /// records.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `tenants.impersonate`; [`Error::NotFound`] when there is no such

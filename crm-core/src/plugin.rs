@@ -255,12 +255,13 @@ impl Plugins {
         }))
     }
 
-    /// Takes in a component: a new plugin, or a version next to those of the plugin of the same name.
-    /// It runs only once somebody enables or activates it; the same bytes again change nothing, but for
-    /// a signature that they had not: that takes `plugins.update`, and stands in the audit log as
-    /// `plugins.sign`.
+    /// Takes in a component: a new plugin, or a version next to those of the plugin of the same
+    /// name. It runs only once somebody enables or activates it; the same bytes again change
+    /// nothing, but for a signature that they had not: that takes `plugins.update`, and stands in
+    /// the audit log as `plugins.sign`.
     ///
-    /// `signature` is the Ed25519 signature of the bytes, in Base64, by a key that the tenant trusts.
+    /// `signature` is the Ed25519 signature of the bytes, in Base64, by a key that the tenant
+    /// trusts.
     ///
     /// # Errors
     /// Those of [`PluginHost::inspect`]; [`Error::Invalid`] `invalid_manifest` for a trigger or
@@ -305,7 +306,8 @@ impl Plugins {
         self.0.host.inspect(component).await
     }
 
-    /// Refuses a further plugin of a tenant that has as many as it may, before much is done about it.
+    /// Refuses a further plugin of a tenant that has as many as it may, before much is done about
+    /// it.
     async fn check_count(&self, tenant: TenantId, component: &Bytes) -> Result<()> {
         let known = store::list(&self.0.core.db, tenant).await?;
         if known.len() < MAX_PLUGINS {
@@ -338,8 +340,8 @@ impl Plugins {
             .ok_or(Error::NotFound)
     }
 
-    /// Stops the plugin from running, and takes back what was consented to: whoever enables it again
-    /// consents anew.
+    /// Stops the plugin from running, and takes back what was consented to: whoever enables it
+    /// again consents anew.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -442,7 +444,8 @@ async fn take_in(
     let name = version.manifest.name.as_str();
     let mut before = store::lock_named(tx, tenant, name).await?;
     if before.is_none() {
-        // Of two first uploads at once, the second one waits here, and is of a plugin that there is.
+        // Of two first uploads at once, the second one waits here, and is of a plugin that there
+        // is.
         store::hold(tx, tenant).await?;
         before = store::lock_named(tx, tenant, name).await?;
     }

@@ -1,5 +1,5 @@
-//! The rows that a permit covers. Owns the form in memory, as far as a record itself tells; large groups
-//! and parents are known to the database only, see `db/record/reach.rs` for its form.
+//! The rows that a permit covers. Owns the form in memory, as far as a record itself tells; large
+//! groups and parents are known to the database only, see `db/record/reach.rs` for its form.
 
 use std::sync::Arc;
 

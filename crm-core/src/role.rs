@@ -176,8 +176,8 @@ impl Roles {
     }
 }
 
-/// Takes from all roles what they say of a module that ends with the transaction, which holds the lock
-/// on the tenant's policy. The audit log tells each of them as a change of the role.
+/// Takes from all roles what they say of a module that ends with the transaction, which holds the
+/// lock on the tenant's policy. The audit log tells each of them as a change of the role.
 pub(crate) async fn forget_module(tx: &mut Tx<'_>, scope: &Scope, module: &Ident) -> Result<()> {
     let write = Write(scope.clone());
     let roles = rows::parse(tx.fetch_all(rows::select(scope.tenant(), None)).await?)?;

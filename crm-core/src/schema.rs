@@ -46,8 +46,8 @@ impl Schema {
         })
     }
 
-    /// Whether there is a database to open: a file on SQLite, and always on PostgreSQL, where opening
-    /// makes none. Nothing is made or opened.
+    /// Whether there is a database to open: a file on SQLite, and always on PostgreSQL, where
+    /// opening makes none. Nothing is made or opened.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a URL of neither database.
@@ -157,8 +157,8 @@ impl Schema {
         job.await
     }
 
-    /// What applying the declarations would do to the modules' tables. [`review`](Self::review) says
-    /// what their records have against it.
+    /// What applying the declarations would do to the modules' tables. [`review`](Self::review)
+    /// says what their records have against it.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a change that this version cannot make.

@@ -256,13 +256,14 @@ impl Scope {
         self
     }
 
-    /// Whether a person acts: whoever else has no rights of a person to lend, and a key of a service
-    /// account has less than the account.
+    /// Whether a person acts: whoever else has no rights of a person to lend, and a key of a
+    /// service account has less than the account.
     pub(crate) fn is_person(&self) -> bool {
         matches!(self.0.actor, Actor::User(_) | Actor::Operator) && self.0.key.is_none()
     }
 
-    /// Who acts in the actor's name, where somebody else does: a member of the tenant, or an operator.
+    /// Who acts in the actor's name, where somebody else does: a member of the tenant, or an
+    /// operator.
     pub fn impersonator(&self) -> Option<Actor> {
         self.0.impersonator.map(Impersonator::actor)
     }
@@ -313,13 +314,14 @@ impl Scope {
         self.0.actor.user().or_else(principal)
     }
 
-    /// The acting user and those who share a group with them, where a rule asks for it and they are few.
+    /// The acting user and those who share a group with them, where a rule asks for it and they are
+    /// few.
     pub(crate) fn team(&self) -> Option<&Arc<[UserId]>> {
         self.0.rights.team.as_ref()
     }
 
-    /// Whose act this scope's acts are or follow: a user's, with whoever acts in their name, or an API
-    /// key's.
+    /// Whose act this scope's acts are or follow: a user's, with whoever acts in their name, or an
+    /// API key's.
     pub(crate) fn principal(&self) -> Option<Principal> {
         let acting = || match self.0.actor {
             Actor::User(user) => Some(match (self.0.impersonator, self.0.key) {
@@ -402,8 +404,8 @@ impl Scope {
         declared.chain(self.0.rights.modules.own())
     }
 
-    /// The fields by which records refer to those of the module called `name`: the application's, then
-    /// the tenant's.
+    /// The fields by which records refer to those of the module called `name`: the application's,
+    /// then the tenant's.
     pub(crate) fn dependents(&self, name: &Ident) -> impl Iterator<Item = &Dependent> {
         let declared = self.0.core.registry.dependents(name).iter();
         declared.chain(self.0.rights.modules.dependents(name))

@@ -82,7 +82,8 @@ impl Tenants {
         write.await
     }
 
-    /// Makes a tenant with the built-in roles, and invites its first admin by mail: both or neither.
+    /// Makes a tenant with the built-in roles, and invites its first admin by mail: both or
+    /// neither.
     ///
     /// # Errors
     /// Those of [`create`](Self::create), and of an invitation.
@@ -167,8 +168,8 @@ impl Tenants {
     }
 }
 
-/// The one of this name, in any case of its letters: no other tenant gets such a name. Of older ones that
-/// differ in nothing else, the exact one.
+/// The one of this name, in any case of its letters: no other tenant gets such a name. Of older
+/// ones that differ in nothing else, the exact one.
 pub(crate) fn called<'t, T>(
     tenants: &'t [T],
     name: &str,
@@ -288,8 +289,8 @@ pub(crate) async fn insert(
     Ok((tenant, roles))
 }
 
-/// Refuses a name that people would take for another tenant's. Names in other cases were allowed once;
-/// those that there are stay.
+/// Refuses a name that people would take for another tenant's. Names in other cases were allowed
+/// once; those that there are stay.
 async fn refuse_other_case(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     // Of two that are made at once, the second one waits here.
     let hold = Sql::new("UPDATE tenants SET name = name WHERE id = $1");

@@ -1,9 +1,9 @@
 //! Import and export of records: CSV, NDJSON, JSON and vCard, of any size in constant memory.
 //!
-//! An import is a background job ([`crate::job`]): its file is kept in the database until it is read,
-//! its lines are written in batches, each with its audit and outbox rows and the checkpoint in one
-//! transaction. Values pass the module's own rules; a line that breaks one is kept as an error under
-//! its number and the rest goes on. An export is a stream of pages.
+//! An import is a background job ([`crate::job`]): its file is kept in the database until it is
+//! read, its lines are written in batches, each with its audit and outbox rows and the checkpoint
+//! in one transaction. Values pass the module's own rules; a line that breaks one is kept as an
+//! error under its number and the rest goes on. An export is a stream of pages.
 //!
 //! In CSV, cells that a spreadsheet would run as a formula carry an apostrophe in front, as OWASP
 //! advises ("CSV Injection"); an import takes it away again.

@@ -1,5 +1,5 @@
-//! What makes reads of large tenants quick, done behind the writes: a write that waited for it would
-//! cost twice as much, and most tenants never ask for it.
+//! What makes reads of large tenants quick, done behind the writes: a write that waited for it
+//! would cost twice as much, and most tenants never ask for it.
 //!
 //! A search that meets a large tenant without its part of the search index, or a part that lies far
 //! behind, asks for it here, and meanwhile reads what the index does not know; a count of many
@@ -27,8 +27,8 @@ use crate::identity;
 const MOST: usize = 256;
 /// Most numbers that one process relies on; the others are counted.
 const MOST_COUNTED: usize = 100_000;
-/// How often to look for what comes due by itself: impersonations that reach their end, sessions that
-/// lack a second factor, logins and registrations that are out of date.
+/// How often to look for what comes due by itself: impersonations that reach their end, sessions
+/// that lack a second factor, logins and registrations that are out of date.
 const EVERY: Duration = Duration::from_secs(60);
 /// How long a sample tells enough.
 const SAMPLED: TimeDelta = TimeDelta::hours(1);
@@ -62,7 +62,8 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Tenants get a part of the search index when a module has more than `large` records of theirs.
+    /// Tenants get a part of the search index when a module has more than `large` records of
+    /// theirs.
     pub(crate) fn new(large: u32) -> Self {
         Self {
             large,

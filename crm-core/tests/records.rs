@@ -1,5 +1,5 @@
-//! What records promise, on both databases, through the public interface only. Here is what the tests
-//! share.
+//! What records promise, on both databases, through the public interface only. Here is what the
+//! tests share.
 
 use std::sync::{Arc, Mutex};
 

@@ -51,8 +51,8 @@ impl Exports {
         })
     }
 
-    /// Calls the function that the input is for. The outer error unwinds the guest; the inner one is
-    /// the guest's own.
+    /// Calls the function that the input is for. The outer error unwinds the guest; the inner one
+    /// is the guest's own.
     pub(crate) async fn call(
         &self,
         store: &mut Store<Run>,

@@ -42,13 +42,13 @@ pub struct Host {
 const DESCRIBING: usize = 12;
 
 impl Host {
-    /// A host with these limits that compiles uploads in a process of their own, bounded in time and
-    /// memory: a component made to overwhelm the compiler harms nobody.
+    /// A host with these limits that compiles uploads in a process of their own, bounded in time
+    /// and memory: a component made to overwhelm the compiler harms nobody.
     ///
     /// # Errors
     ///
-    /// [`Error::Configuration`] when the limits do not fit together, or the worker's cache cannot be
-    /// used.
+    /// [`Error::Configuration`] when the limits do not fit together, or the worker's cache cannot
+    /// be used.
     pub fn new(limits: Limits, worker: Worker) -> Result<Self> {
         Self::with(limits, Some(worker))
     }

@@ -5,8 +5,8 @@
 //! import `crm:automation` (see `wit/`) and nothing else: no WASI, no files, no clock, no sockets.
 //! What they are lent there, the manifest they carry asks for.
 //!
-//! Uploads are compiled by a [`Worker`], a process of its own. [`build()`] and [`componentize`] make
-//! a component from a guest's source, against the [`world()`] that its manifest needs.
+//! Uploads are compiled by a [`Worker`], a process of its own. [`build()`] and [`componentize`]
+//! make a component from a guest's source, against the [`world()`] that its manifest needs.
 
 mod bindings;
 mod closed;

@@ -46,8 +46,8 @@ pub struct Limits {
     pub log_bytes: usize,
     /// Runs at the same time on this host; further ones wait. Default 64.
     pub concurrent_runs: u32,
-    /// How long an upload or a run waits for its turn with the compiler; longer than a component of up to
-    /// 1 MiB may take, and an upload of a larger one two minutes more. Default 60 s.
+    /// How long an upload or a run waits for its turn with the compiler; longer than a component of
+    /// up to 1 MiB may take, and an upload of a larger one two minutes more. Default 60 s.
     pub compile_wait: Duration,
     /// Processor time for compiling a component of up to 1 MiB, and again for every further MiB,
     /// two minutes at most. Default 10 s. A compile worker only.

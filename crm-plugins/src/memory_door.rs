@@ -17,8 +17,8 @@ use futures::future::{BoxFuture, ready};
 use secrecy::SecretString;
 
 /// The door of a plugin that is tried without a database: it allows what the manifest asks for and
-/// refuses all else as a tenant's does, finds the records it was given, and keeps what the plugin does.
-/// Filters and sorts have no effect; names, types and sizes of values are not judged.
+/// refuses all else as a tenant's does, finds the records it was given, and keeps what the plugin
+/// does. Filters and sorts have no effect; names, types and sizes of values are not judged.
 pub struct MemoryDoor {
     manifest: Manifest,
     clock: Clock,

@@ -57,7 +57,8 @@ fn stop(error: &wasmtime::Error, limits: &Limits) -> Option<Stop> {
     too_much.then_some(Stop::CallBytes(limits.call_bytes))
 }
 
-/// The sentence as a run record keeps it. Secrets are hidden before: a part of one would not be found.
+/// The sentence as a run record keeps it. Secrets are hidden before: a part of one would not be
+/// found.
 pub(crate) fn cut(mut text: String) -> String {
     if text.len() > MAX_SENTENCE {
         text.truncate(text.floor_char_boundary(MAX_SENTENCE));

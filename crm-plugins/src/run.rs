@@ -166,7 +166,8 @@ impl ResourceLimiterAsync for Run {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // A table that is declared smaller does not grow; one as large as the pool's wants too much.
+        // A table that is declared smaller does not grow; one as large as the pool's wants too
+        // much.
         if maximum.is_some_and(|maximum| desired > maximum && maximum < self.limits.table_elements)
         {
             return Ok(false);

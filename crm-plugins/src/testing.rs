@@ -32,8 +32,8 @@ const START: &str = "2030-01-31T12:00:00Z";
 /// Most runs that are answered.
 const RUNS: u32 = 100;
 
-/// A CRM of one test: one tenant in a temporary database, where the plugins that are installed get what
-/// their manifests ask for.
+/// A CRM of one test: one tenant in a temporary database, where the plugins that are installed get
+/// what their manifests ask for.
 ///
 /// Every call comes back when the plugins that it woke have run. Time stands still until it is
 /// [advanced](Self::advance), and requests of plugins to other hosts reach nobody.
@@ -219,8 +219,8 @@ impl Harness {
         page.data.iter().map(json).collect()
     }
 
-    /// Sends a message to a webhook of the plugin that was installed last, as its senders do, and answers
-    /// the event that its run has.
+    /// Sends a message to a webhook of the plugin that was installed last, as its senders do, and
+    /// answers the event that its run has.
     ///
     /// # Errors
     ///
@@ -267,8 +267,8 @@ impl Harness {
         Ok(event)
     }
 
-    /// Asks for an action of the plugin that was installed last on these records, and answers what came
-    /// of it. A run that fails is no error.
+    /// Asks for an action of the plugin that was installed last on these records, and answers what
+    /// came of it. A run that fails is no error.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
-//! Turns of guests that compute: who has used more than a little of the processor waits for one of a
-//! few turns before each further slice, so that guests that spin leave processors to everybody else.
+//! Turns of guests that compute: who has used more than a little of the processor waits for one of
+//! a few turns before each further slice, so that guests that spin leave processors to everybody
+//! else.
 //!
 //! A slice is one poll of a guest's future, which the engine's epochs end within a tick.
 

@@ -4,9 +4,9 @@ use crm_core::module::{FieldSpec, FieldType, Ident, ModuleSpec};
 
 use crate::template::Language;
 
-/// The source of a type for the records of a module: for Rust the SDK's `record!`, for TypeScript an
-/// interface, for Python a `TypedDict`, for JavaScript a JSDoc type. Each field may be absent, for a
-/// plugin sees what it was granted.
+/// The source of a type for the records of a module: for Rust the SDK's `record!`, for TypeScript
+/// an interface, for Python a `TypedDict`, for JavaScript a JSDoc type. Each field may be absent,
+/// for a plugin sees what it was granted.
 pub fn types(module: &ModuleSpec, language: Language) -> String {
     let (name, word) = (type_name(&module.singular), word(language));
     let fields = module.fields.iter();

@@ -94,8 +94,8 @@ fn library_value(value: types::Value) -> Result<Value, (&'static str, &'static s
     })
 }
 
-/// The fields as the text of a JSON object, in the form of the HTTP API. What is no JSON in a guest's
-/// `json` becomes a string.
+/// The fields as the text of a JSON object, in the form of the HTTP API. What is no JSON in a
+/// guest's `json` becomes a string.
 pub(crate) fn to_json(fields: &[types::Field]) -> String {
     serde_json::to_string(&Object(fields)).unwrap_or_default()
 }

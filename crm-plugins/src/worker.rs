@@ -86,8 +86,8 @@ const MAX_REASON: u64 = 4 << 10;
 ///
 /// What the component is at fault for: [`Error::LimitExceeded`] `component_too_complex` when the
 /// worker runs out of processor time or memory or makes too much code, [`Error::Invalid`]
-/// `unsupported_component` when it refuses the component. [`Error::Unavailable`] for all that passes:
-/// it does not start, somebody else ends it, or the machine is too busy for it.
+/// `unsupported_component` when it refuses the component. [`Error::Unavailable`] for all that
+/// passes: it does not start, somebody else ends it, or the machine is too busy for it.
 pub(crate) async fn compile_apart(
     worker: &Worker,
     limits: &Limits,
@@ -129,8 +129,8 @@ pub(crate) async fn compile_apart(
     Err(failure(status, &reason, limits, time))
 }
 
-/// Starts the worker, gives it the component and takes what it answers: its status, the code and its
-/// words. Dropped, it stops the worker.
+/// Starts the worker, gives it the component and takes what it answers: its status, the code and
+/// its words. Dropped, it stops the worker.
 async fn converse(
     worker: &Worker,
     limits: &Limits,
@@ -219,8 +219,9 @@ enum Ended {
     Memory,
 }
 
-/// Which of our bounds ended the worker: the kernel stops one out of time, and one out of memory aborts
-/// or crashes. SIGKILL is none of them: it is what a kernel without memory sends, or an operator.
+/// Which of our bounds ended the worker: the kernel stops one out of time, and one out of memory
+/// aborts or crashes. SIGKILL is none of them: it is what a kernel without memory sends, or an
+/// operator.
 #[cfg(unix)]
 fn ended_by(status: ExitStatus) -> Option<Ended> {
     use std::os::unix::process::ExitStatusExt;

@@ -1,5 +1,5 @@
-//! Wasmtime alone with the same guests: the least that a fresh instance and a call take on the machine.
-//! Its host functions answer at once; nothing is counted, bounded, checked or recorded.
+//! Wasmtime alone with the same guests: the least that a fresh instance and a call take on the
+//! machine. Its host functions answer at once; nothing is counted, bounded, checked or recorded.
 
 use std::path::Path;
 

@@ -87,8 +87,8 @@ pub(crate) fn lead_scoring() -> Result<Vec<u8>> {
     crm_plugins::build(&examples().join("lead-scoring"))
 }
 
-/// A guest in this language that does the work of [`WORK`], made of the language's template: below the
-/// examples, where the compilers of all of them are.
+/// A guest in this language that does the work of [`WORK`], made of the language's template: below
+/// the examples, where the compilers of all of them are.
 pub(crate) fn built(language: Language) -> Result<Vec<u8>> {
     let target = examples().join("target-guest");
     std::fs::create_dir_all(&target).unwrap();

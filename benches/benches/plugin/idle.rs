@@ -47,8 +47,8 @@ pub(crate) async fn reloaded(language: &str, component: &[u8], target: &str) {
     print(&format!("{language}: code loaded again"), &seen, target);
 }
 
-/// Copies of a component that differ in a section nobody reads, loaded and run once; the second half of
-/// them is measured, since the pool's memories, of which it keeps some, are warm by then.
+/// Copies of a component that differ in a section nobody reads, loaded and run once; the second
+/// half of them is measured, since the pool's memories, of which it keeps some, are warm by then.
 pub(crate) async fn idle(component: &[u8]) {
     let wanted = std::env::var("BENCH_PLUGINS").ok();
     let count: usize = wanted.map_or(200, |count| count.parse().unwrap());

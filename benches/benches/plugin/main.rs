@@ -1,11 +1,12 @@
-//! What plugins cost: a run (fresh instance, call, one read, one update, one log line, instance gone)
-//! in each language, a trigger without a plugin, plugins that are idle, live or reloaded, hostile ones,
-//! and what a hostile tenant does to another one. Each line names its target, where there is one; the
-//! time of a run is held against Wasmtime alone, too, which tells a slow machine from a slow host.
+//! What plugins cost: a run (fresh instance, call, one read, one update, one log line, instance
+//! gone) in each language, a trigger without a plugin, plugins that are idle, live or reloaded,
+//! hostile ones, and what a hostile tenant does to another one. Each line names its target, where
+//! there is one; the time of a run is held against Wasmtime alone, too, which tells a slow machine
+//! from a slow host.
 //!
 //! The records behind the door are in memory, so that it is the host that is measured. Guests are
-//! compiled here where their compilers are installed. With `BENCH_PLUGINS=10000` so many plugins are
-//! idle instead of 200, and their compilation takes its time.
+//! compiled here where their compilers are installed. With `BENCH_PLUGINS=10000` so many plugins
+//! are idle instead of 200, and their compilation takes its time.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Measures an import: how many rows a second, and how far the memory grows; then how long its audit
-//! entries take to be sealed and verified (`import 1000000` for a million of them).
+//! Measures an import: how many rows a second, and how far the memory grows; then how long its
+//! audit entries take to be sealed and verified (`import 1000000` for a million of them).
 //!
 //! `import [ROWS] [FOLDER]` makes a CSV of contacts, sends it piece by piece, and runs the job with
 //! audit and outbox rows on SQLite as it comes (`synchronous=FULL`), or on the empty database that

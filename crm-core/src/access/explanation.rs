@@ -32,15 +32,15 @@ pub enum Reason {
     OtherRows,
     /// Rules allow it on rows that fields tell which the asking one may not read in this record.
     Undisclosed,
-    /// The role of the API key allows it; the service account that the key acts as may not do it, or
-    /// not on these rows.
+    /// The role of the API key allows it; the service account that the key acts as may not do it,
+    /// or not on these rows.
     Account,
     /// The API key was made with a list of permissions, and this is not one of them.
     Unlisted,
     /// The API key has expired.
     Expired,
-    /// The user may not log in, the API key is revoked or its service account is none any more, or the
-    /// tenant is suspended.
+    /// The user may not log in, the API key is revoked or its service account is none any more, or
+    /// the tenant is suspended.
     Inactive,
 }
 
@@ -72,12 +72,13 @@ pub struct ExplainedRule {
     pub role: String,
     /// How the subject holds the role, from the subject on; empty for a role asked about itself.
     pub through: Vec<Step>,
-    /// Whether the record is one of the rule's rows, such as the subject's own; a role by itself owns
-    /// nothing. Absent when no record was asked about, and when fields decide that the asking one may
-    /// not read in it.
+    /// Whether the record is one of the rule's rows, such as the subject's own; a role by itself
+    /// owns nothing. Absent when no record was asked about, and when fields decide that the asking
+    /// one may not read in it.
     pub covers: Option<bool>,
-    /// Why it gives nothing to anybody: its condition is not one of the module as it is now, such as
-    /// one about a field that is gone. Absent for every other rule, whether it covers the record.
+    /// Why it gives nothing to anybody: its condition is not one of the module as it is now, such
+    /// as one about a field that is gone. Absent for every other rule, whether it covers the
+    /// record.
     pub void: Option<String>,
 }
 

@@ -1,9 +1,9 @@
 //! What the hash chain of a tenant's audit log is made of: digests of entries, and seals over them.
 //!
-//! All of it is SHA-256 (FIPS 180-4) over a label with a version, then the parts: fixed-width numbers
-//! in big-endian order, texts and ids behind their length. JSON is hashed as the database writes it.
-//! The digest of an entry's payload (before and after) stands apart, so that a payload can be erased
-//! and the rest still be verified.
+//! All of it is SHA-256 (FIPS 180-4) over a label with a version, then the parts: fixed-width
+//! numbers in big-endian order, texts and ids behind their length. JSON is hashed as the database
+//! writes it. The digest of an entry's payload (before and after) stands apart, so that a payload
+//! can be erased and the rest still be verified.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};

@@ -15,8 +15,8 @@ pub struct AuditExport {
 }
 
 impl Audit {
-    /// All entries of the tenant that the query asks for, whatever its limit, as NDJSON. `permit` is
-    /// one for the object `audit`.
+    /// All entries of the tenant that the query asks for, whatever its limit, as NDJSON. `permit`
+    /// is one for the object `audit`.
     ///
     /// # Errors
     /// [`Error::Forbidden`] for a permit of another object.

@@ -1,8 +1,8 @@
 //! Takes old entries, and payloads, out of a tenant's audit log so that its chain stays verifiable.
 //!
-//! Pruning removes whole seals from the chain's beginning with their entries, and leaves the last of
-//! them as a checkpoint: its number and hash, which the next seal follows. Erasing removes the before
-//! and after of entries, whose digests stay. Either is itself an entry of the log.
+//! Pruning removes whole seals from the chain's beginning with their entries, and leaves the last
+//! of them as a checkpoint: its number and hash, which the next seal follows. Erasing removes the
+//! before and after of entries, whose digests stay. Either is itself an entry of the log.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -2,9 +2,10 @@
 //! chain one seal more.
 //!
 //! Entries wait in a table of their own, written with them, so that none is forgotten, whenever its
-//! transaction commits; the order of the chain is the order of sealing. Writers pay for that one row
-//! and never wait for each other. What is sealed leaves the queue in the transaction of its seal, and
-//! the seals of a tenant are numbered by their primary key: two sealers cannot fork a chain.
+//! transaction commits; the order of the chain is the order of sealing. Writers pay for that one
+//! row and never wait for each other. What is sealed leaves the queue in the transaction of its
+//! seal, and the seals of a tenant are numbered by their primary key: two sealers cannot fork a
+//! chain.
 
 use std::sync::Arc;
 use std::time::Duration;

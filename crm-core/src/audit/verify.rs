@@ -96,8 +96,8 @@ pub enum AuditFaultKind {
 }
 
 impl Audit {
-    /// Where the tenant's chain ends; `None` while nothing is sealed. Kept elsewhere, it proves later
-    /// what the log was. `permit` is one for the object `audit`.
+    /// Where the tenant's chain ends; `None` while nothing is sealed. Kept elsewhere, it proves
+    /// later what the log was. `permit` is one for the object `audit`.
     ///
     /// # Errors
     /// Those of the database.

@@ -211,7 +211,8 @@ impl Builder {
         self
     }
 
-    /// Authenticates as strictly as the rows of [ASVS 5](crate::guide::asvs) ask that are met by this alone:
+    /// Authenticates as strictly as the rows of [ASVS 5](crate::guide::asvs) ask that are met by
+    /// this alone:
     ///
     /// - V6.3.3: every member and operator needs a second factor, as where a tenant requires one, and no
     ///   tenant takes that back. Whoever registers gets their session behind it; sessions that began
@@ -223,8 +224,8 @@ impl Builder {
     /// - V6.5.5: a time-based code is taken of its own 30 seconds alone, not of those beside them.
     /// - V7.5.2: whoever ends other sessions of theirs logged in at most 5 minutes ago.
     ///
-    /// API keys, tokens of the server's own command line and sessions in another's name go on without a
-    /// second factor.
+    /// API keys, tokens of the server's own command line and sessions in another's name go on
+    /// without a second factor.
     pub fn strict_authentication(mut self) -> Self {
         self.identity.strict = true;
         self
@@ -238,9 +239,9 @@ impl Builder {
 
     /// How long a login with a wrong password takes at least; 300 ms unless set.
     ///
-    /// It is answered no sooner, so that its time tells neither whether there is such an account nor how
-    /// its password is stored: whoever [imports](crate::identity::ImportedUser) hashes that take longer to
-    /// check sets more than they take.
+    /// It is answered no sooner, so that its time tells neither whether there is such an account
+    /// nor how its password is stored: whoever [imports](crate::identity::ImportedUser) hashes that
+    /// take longer to check sets more than they take.
     pub fn failed_login_time(mut self, time: Duration) -> Self {
         self.identity.failed_login_time = time;
         self

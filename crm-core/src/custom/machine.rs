@@ -1,10 +1,11 @@
-//! The state machines of modules that tenants declared: what of a machine is not theirs to declare, and
-//! what of a field is not to be taken from under one.
+//! The state machines of modules that tenants declared: what of a machine is not theirs to declare,
+//! and what of a field is not to be taken from under one.
 
 use crate::error::{Error, FieldError, Result};
 use crate::module::{Ident, MachineSpec, ModuleSpec, Need, check};
 
-/// Most bytes of a module's machines, written as JSON: they are read with every module of the tenant.
+/// Most bytes of a module's machines, written as JSON: they are read with every module of the
+/// tenant.
 const MAX_BYTES: usize = 65_536;
 
 /// What is wrong with machines beyond the rules of every machine; pointers lead into the module.

@@ -1,5 +1,5 @@
-//! Fields that a tenant makes of others: computed ones, and copies. What they are made of stays, and a
-//! copy takes every value of its source, until they are removed.
+//! Fields that a tenant makes of others: computed ones, and copies. What they are made of stays,
+//! and a copy takes every value of its source, until they are removed.
 //!
 //! A copy shows what it copies to whoever reads it: only who reads the source in every record there
 //! declares one.

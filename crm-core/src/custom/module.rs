@@ -2,9 +2,9 @@
 //!
 //! Their records share one table of the library, and all their fields are custom fields, so that
 //! neither a new module nor a new field makes a table. Permissions, audit, events, endpoints and
-//! everything else follow from the declaration as for any module, and a trash and state machines where
-//! it says so. Lists of references, logs of state machines, indexes over several fields and an indexed
-//! search belong to modules that the application declares.
+//! everything else follow from the declaration as for any module, and a trash and state machines
+//! where it says so. Lists of references, logs of state machines, indexes over several fields and
+//! an indexed search belong to modules that the application declares.
 
 mod change;
 
@@ -74,8 +74,8 @@ impl CustomModules {
             .await
     }
 
-    /// Ends a module with its fields and records, and what roles allow on it; answers how many records
-    /// there were.
+    /// Ends a module with its fields and records, and what roles allow on it; answers how many
+    /// records there were.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant declared no such module; [`Error::Conflict`]

@@ -1,6 +1,6 @@
-//! What names a field or a module of the tenant: rules of roles, permissions of API keys, grants and
-//! triggers of plugins. They name by name alone, so that no rule may be without effect because its
-//! field is gone, nor anything begin to be about another one.
+//! What names a field or a module of the tenant: rules of roles, permissions of API keys, grants
+//! and triggers of plugins. They name by name alone, so that no rule may be without effect because
+//! its field is gone, nor anything begin to be about another one.
 
 use crate::db::Tx;
 use crate::error::{Error, Result};
@@ -51,7 +51,8 @@ pub(super) async fn refuse_field(
     })
 }
 
-/// Refuses the end of a module while a rule denies something on it; what a rule allows ends with it.
+/// Refuses the end of a module while a rule denies something on it; what a rule allows ends with
+/// it.
 pub(super) async fn refuse_denied(tx: &mut Tx<'_>, tenant: TenantId, module: &Ident) -> Result<()> {
     let denies = |rule: &Permission| is_on(rule, module) && rule.effect() == Effect::Deny;
     let roles = roles(tx, tenant, denies).await?;

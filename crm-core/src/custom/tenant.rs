@@ -50,9 +50,9 @@ impl TenantModules {
         Self::of([stored, own], db.dialect(), registry, declared, tenant)
     }
 
-    /// These modules if they know all references of the tenant that the transaction finds, otherwise
-    /// those that it finds. A removal asks this behind the lock on what it removes: whoever refers to
-    /// that has waited for the lock, or has declared and referred before it.
+    /// These modules if they know all references of the tenant that the transaction finds,
+    /// otherwise those that it finds. A removal asks this behind the lock on what it removes:
+    /// whoever refers to that has waited for the lock, or has declared and referred before it.
     pub(crate) async fn current(
         self: &Arc<Self>,
         tx: &mut Tx<'_>,

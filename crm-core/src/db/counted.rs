@@ -1,7 +1,7 @@
 //! Counts the reading statements of a piece of work, for tests that promise how many there are.
 //!
-//! Reads run in the caller's future, so that a count that goes with the task sees them all, and none
-//! of what others read meanwhile.
+//! Reads run in the caller's future, so that a count that goes with the task sees them all, and
+//! none of what others read meanwhile.
 
 use std::cell::Cell;
 

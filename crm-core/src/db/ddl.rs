@@ -1,9 +1,9 @@
 //! The SQL text of a module's table, for both databases.
 //!
-//! Every name in it is an [`Ident`] between double quotes, every literal is escaped here and nowhere
-//! else. The rules of a field stand in the table too: a CHECK refuses what the input rules refuse,
-//! whoever writes. Text orders by code points on both databases (`COLLATE "C"` on PostgreSQL), so
-//! that lists, cursors and filters mean the same everywhere.
+//! Every name in it is an [`Ident`] between double quotes, every literal is escaped here and
+//! nowhere else. The rules of a field stand in the table too: a CHECK refuses what the input rules
+//! refuse, whoever writes. Text orders by code points on both databases (`COLLATE "C"` on
+//! PostgreSQL), so that lists, cursors and filters mean the same everywhere.
 
 pub(crate) mod custom;
 mod link;

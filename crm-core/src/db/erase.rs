@@ -48,8 +48,8 @@ impl TenantTable {
         sql
     }
 
-    /// Removes the words that some of the tenant's rows number, before [`delete`](Self::delete) does
-    /// these; none where the table numbers no words.
+    /// Removes the words that some of the tenant's rows number, before [`delete`](Self::delete)
+    /// does these; none where the table numbers no words.
     pub(crate) fn delete_words(&self, tenant: TenantId, dialect: Dialect) -> Option<Sql> {
         let index = self.name.strip_suffix(".numbers")?;
         if !self.numbers_words() {

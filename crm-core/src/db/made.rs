@@ -1,6 +1,6 @@
 //! What the making of records takes along on SQLite, beside rows, audit and events: the number of a
-//! tenant's records where it is kept, and word to the search index where a record is made behind the
-//! place that the tenant's part reaches to (ids are ordered by time, clocks are set back).
+//! tenant's records where it is kept, and word to the search index where a record is made behind
+//! the place that the tenant's part reaches to (ids are ordered by time, clocks are set back).
 
 use super::record::Statements;
 use super::{ColumnType, Dialect, Sql, Tx};
@@ -80,8 +80,8 @@ impl Statements {
         Some(sql.point_read())
     }
 
-    /// Counts a tenant's records and keeps their number from now on, whoever writes: a trigger counts
-    /// what is deleted, [`Tx::made`] what is made.
+    /// Counts a tenant's records and keeps their number from now on, whoever writes: a trigger
+    /// counts what is deleted, [`Tx::made`] what is made.
     pub(crate) async fn keep_count(&self, tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
         let name = self.module().name();
         // A name of letters, digits and underscores needs no escape between these quotes.

@@ -70,8 +70,8 @@ pub enum Durability {
 pub struct DatabaseOptions {
     /// Most connections: readers on SQLite, all on PostgreSQL. Default 16 (PostgreSQL), 4 (SQLite).
     pub max_connections: Option<u32>,
-    /// Connections that PostgreSQL is never left with fewer of, so that no burst waits for new ones.
-    /// Default none; SQLite opens its own as they are needed, and keeps them.
+    /// Connections that PostgreSQL is never left with fewer of, so that no burst waits for new
+    /// ones. Default none; SQLite opens its own as they are needed, and keeps them.
     pub min_connections: u32,
     /// How long to wait for a connection or a place in the write queue. Default 5 s (XC-20).
     pub acquire_timeout: Duration,
@@ -265,8 +265,8 @@ fn watched<T: Send + 'static>(watch: seen::Watch, job: impl Job<T>) -> impl Job<
 /// the list is of what has been written to; the hearing is for judges of what is written.
 pub(crate) struct Tx<'c>(Connection<'c>, u8, &'c mut Vec<Touched>, Hearing);
 
-/// Runs a job in the transaction that is open on this connection, and notes what it writes to. A job
-/// that panics fails.
+/// Runs a job in the transaction that is open on this connection, and notes what it writes to. A
+/// job that panics fails.
 async fn run<T>(
     connection: Connection<'_>,
     touched: &mut Vec<Touched>,

@@ -363,13 +363,13 @@ impl Statements {
         }
     }
 
-    /// On SQLite: the tags hold this one, read from their text, which `json_each` would take apart at
-    /// three times the cost.
+    /// On SQLite: the tags hold this one, read from their text, which `json_each` would take apart
+    /// at three times the cost.
     ///
-    /// The text of a declared field is a JSON array of texts without white space, as only this library writes it, and
-    /// a quote inside a tag has a backslash before it. So a quote behind `[` or `,` opens a tag, or
-    /// closes one that ends so; the latter is followed by `,"` or `]`, which the tag looked for
-    /// would have to begin with, and cannot unless it is a comma alone.
+    /// The text of a declared field is a JSON array of texts without white space, as only this
+    /// library writes it, and a quote inside a tag has a backslash before it. So a quote behind `[`
+    /// or `,` opens a tag, or closes one that ends so; the latter is followed by `,"` or `]`, which
+    /// the tag looked for would have to begin with, and cannot unless it is a comma alone.
     fn has_one(&self, sql: &mut Sql, field: Field, tag: &str) {
         let custom = matches!(field, Field::Declared(at) if self.module.is_custom(at));
         if tag == "," || custom {
@@ -461,8 +461,8 @@ impl Statements {
     }
 }
 
-/// A comparison of the creation time as one of ids, which hold it in milliseconds and have an index.
-/// False for comparisons that are none with an instant.
+/// A comparison of the creation time as one of ids, which hold it in milliseconds and have an
+/// index. False for comparisons that are none with an instant.
 fn created(sql: &mut Sql, comparison: &Comparison) -> bool {
     let from_same = |at: &DateTime<Utc>| {
         let fraction = at.trunc_subsecs(3) != *at;

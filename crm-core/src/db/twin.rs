@@ -1,8 +1,8 @@
-//! All rows of a tenant as they stand in the tables, for tests: to compare them byte by byte, and to
-//! make a second tenant of them whose rows have the same ids and differ in their tenant alone.
+//! All rows of a tenant as they stand in the tables, for tests: to compare them byte by byte, and
+//! to make a second tenant of them whose rows have the same ids and differ in their tenant alone.
 //!
-//! Rows are SQL literals that the database itself wrote. What must not exist twice, such as the hash
-//! of a key, is made anew.
+//! Rows are SQL literals that the database itself wrote. What must not exist twice, such as the
+//! hash of a key, is made anew.
 
 mod crowd;
 

@@ -1,5 +1,5 @@
-//! Counts the committed writes of this process, so that what was computed before one is not answered
-//! after it.
+//! Counts the committed writes of this process, so that what was computed before one is not
+//! answered after it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};

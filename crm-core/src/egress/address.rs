@@ -1,12 +1,13 @@
 //! Which addresses belong to the public internet.
 //!
 //! For IPv6 that is a list of what is public, for IPv4 a list of what is not: IANA's registries of
-//! special-purpose addresses (RFC 6890), with everything through which an IPv4 address can be reached
-//! by another name.
+//! special-purpose addresses (RFC 6890), with everything through which an IPv4 address can be
+//! reached by another name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Networks of IPv4 that are not, or not only, the public internet: network and length of its prefix.
+/// Networks of IPv4 that are not, or not only, the public internet: network and length of its
+/// prefix.
 const SPECIAL_V4: [(Ipv4Addr, u32); 17] = [
     // "This network", unspecified.
     (Ipv4Addr::new(0, 0, 0, 0), 8),
@@ -37,8 +38,9 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 17] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// Global unicast, the only part of IPv6 that is public at all (RFC 4291 §2.4): neither unspecified,
-/// loopback, link-local, unique local, multicast, IPv4-mapped or -compatible, nor NAT64 is in it.
+/// Global unicast, the only part of IPv6 that is public at all (RFC 4291 §2.4): neither
+/// unspecified, loopback, link-local, unique local, multicast, IPv4-mapped or -compatible, nor
+/// NAT64 is in it.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 /// What of it is not public.
 const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [

@@ -1,15 +1,16 @@
 //! The one client for requests that leave this process: to identity providers, webhooks, and for
 //! plugins.
 //!
-//! Where such a request goes is somebody else's word, so it reaches the public internet only. A host
-//! is resolved once, **all** its addresses are checked, and the connection goes to one of those that
-//! were: a name that changes its answer gains nothing. No redirect is followed, no proxy of the
-//! environment used, no connection kept, no cookie. Time and bytes are bounded in both directions, and
-//! so are the requests under way, and each tenant's look-ups of names.
+//! Where such a request goes is somebody else's word, so it reaches the public internet only. A
+//! host is resolved once, **all** its addresses are checked, and the connection goes to one of
+//! those that were: a name that changes its answer gains nothing. No redirect is followed, no proxy
+//! of the environment used, no connection kept, no cookie. Time and bytes are bounded in both
+//! directions, and so are the requests under way, and each tenant's look-ups of names.
 //!
-//! Networks that the operator [allows](EgressBuilder::allow) are reached too, also by plain HTTP, and
-//! certificates of an authority of the operator's own are [believed](EgressBuilder::trust). Plugins gain
-//! nothing by what is allowed to others: theirs are [networks of their own](EgressBuilder::allow_plugins).
+//! Networks that the operator [allows](EgressBuilder::allow) are reached too, also by plain HTTP,
+//! and certificates of an authority of the operator's own are [believed](EgressBuilder::trust).
+//! Plugins gain nothing by what is allowed to others: theirs are [networks of their
+//! own](EgressBuilder::allow_plugins).
 
 mod address;
 mod resolve;
@@ -258,8 +259,8 @@ impl EgressRequest {
         self
     }
 
-    /// Counts the request as the tenant's, whose slow names then hold up its own requests alone; for
-    /// every URL that is a tenant's word.
+    /// Counts the request as the tenant's, whose slow names then hold up its own requests alone;
+    /// for every URL that is a tenant's word.
     #[must_use]
     pub fn on_behalf_of(mut self, tenant: TenantId) -> Self {
         self.cause = Cause::Tenant(tenant);
@@ -297,8 +298,8 @@ impl EgressResponse {
 }
 
 impl EgressBuilder {
-    /// Reaches a network too that is not public, such as `10.1.0.0/16`, or one address; also by plain
-    /// HTTP. It is nothing to plugins.
+    /// Reaches a network too that is not public, such as `10.1.0.0/16`, or one address; also by
+    /// plain HTTP. It is nothing to plugins.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a text that is neither.
@@ -307,8 +308,8 @@ impl EgressBuilder {
         Ok(self)
     }
 
-    /// As [`allow`](Self::allow), for the requests of plugins alone: those of every tenant that name a
-    /// host in it reach it.
+    /// As [`allow`](Self::allow), for the requests of plugins alone: those of every tenant that
+    /// name a host in it reach it.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a text that is no network.
@@ -317,8 +318,8 @@ impl EgressBuilder {
         Ok(self)
     }
 
-    /// Believes certificates of an authority of one's own too, beside those of the public web: a text in
-    /// PEM with one certificate or several.
+    /// Believes certificates of an authority of one's own too, beside those of the public web: a
+    /// text in PEM with one certificate or several.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a text without any, or with one that is none.
@@ -403,8 +404,8 @@ impl Egress {
         }
     }
 
-    /// Whether any network is allowed that is not public: only then plain HTTP leads anywhere, for others
-    /// than plugins.
+    /// Whether any network is allowed that is not public: only then plain HTTP leads anywhere, for
+    /// others than plugins.
     pub(crate) fn allows_plain_http(&self) -> bool {
         !self.0.allowed.is_empty()
     }

@@ -1,5 +1,5 @@
-//! Certificates of an authority of the operator's own. The one here was made for these tests, with a
-//! key that is gone; that of its server opens nothing.
+//! Certificates of an authority of the operator's own. The one here was made for these tests, with
+//! a key that is gone; that of its server opens nothing.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;

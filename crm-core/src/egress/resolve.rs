@@ -1,8 +1,9 @@
 //! From a host's name to its addresses.
 //!
-//! Whose name server is asked is the URL's word, and one that never answers keeps its look-up waiting
-//! long after the request has been given up. So look-ups are counted until they end, not until the
-//! request does, and no tenant has more than a few of them: its slow names hold up its own requests.
+//! Whose name server is asked is the URL's word, and one that never answers keeps its look-up
+//! waiting long after the request has been given up. So look-ups are counted until they end, not
+//! until the request does, and no tenant has more than a few of them: its slow names hold up its
+//! own requests.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,8 +24,8 @@ const MOST_TENANTS: u64 = 10_000;
 
 /// Finds the addresses of hosts.
 ///
-/// A look-up is never ended from outside: one that does not answer keeps its place among those under
-/// way, so that a resolver bounds its own time.
+/// A look-up is never ended from outside: one that does not answer keeps its place among those
+/// under way, so that a resolver bounds its own time.
 pub trait Resolve: Send + Sync + 'static {
     /// All addresses of `host`, in the order to try them in.
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;

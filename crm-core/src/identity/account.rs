@@ -45,7 +45,8 @@ pub struct NewUser {
     /// Their name, 1 to 100 characters.
     pub name: String,
     /// Their first password; not used when the user exists already. Where the application
-    /// [authenticates strictly](crate::Builder::strict_authentication), it is replaced at the first login.
+    /// [authenticates strictly](crate::Builder::strict_authentication), it is replaced at the first
+    /// login.
     pub password: SecretString,
     /// Roles of the tenant, by name or id.
     pub roles: Vec<String>,
@@ -71,8 +72,8 @@ pub struct Me {
     pub tenant: Option<TenantRef>,
     /// The roles held there.
     pub roles: Vec<member::HeldRole>,
-    /// What that allows: `contacts.read`, or `contacts.update:own` for own rows only; on the platform
-    /// the permissions of the operator.
+    /// What that allows: `contacts.read`, or `contacts.update:own` for own rows only; on the
+    /// platform the permissions of the operator.
     pub permissions: Vec<String>,
     /// Who acts in the user's name, where somebody else does.
     pub impersonated_by: Option<ImpersonatedBy>,
@@ -131,9 +132,9 @@ impl Accounts {
         Self { user_agent, ..self }
     }
 
-    /// The same, for sessions whose access tokens name no tenant: each request may name one that the
-    /// user is a member of, and is otherwise about the session's active one. The second step of a login
-    /// opens what its first step asked for, however it is called.
+    /// The same, for sessions whose access tokens name no tenant: each request may name one that
+    /// the user is a member of, and is otherwise about the session's active one. The second step of
+    /// a login opens what its first step asked for, however it is called.
     #[must_use]
     pub fn roaming(self) -> Self {
         Self {
@@ -142,8 +143,8 @@ impl Accounts {
         }
     }
 
-    /// The same, for logins of operators to the platform. Whoever is an operator and member of no tenant
-    /// logs in there anyway.
+    /// The same, for logins of operators to the platform. Whoever is an operator and member of no
+    /// tenant logs in there anyway.
     #[must_use]
     pub fn on_platform(self) -> Self {
         Self {
@@ -196,8 +197,8 @@ impl Accounts {
         })
     }
 
-    /// An access token of a member, without a login: for the operator's own use. It lets in where a second
-    /// factor is asked for.
+    /// An access token of a member, without a login: for the operator's own use. It lets in where a
+    /// second factor is asked for.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no active user of this e-mail in an active tenant of this
@@ -432,8 +433,9 @@ async fn join(tx: &mut Tx<'_>, scope: Scope, new: UserRow, roles: Vec<String>) -
     })
 }
 
-/// Takes the operator's word for the address of a new user. For that of a user who existed, somebody
-/// must have proven it before: an admin elsewhere may have made the account, and know its password.
+/// Takes the operator's word for the address of a new user. For that of a user who existed,
+/// somebody must have proven it before: an admin elsewhere may have made the account, and know its
+/// password.
 pub(super) async fn vouched(
     tx: &mut Tx<'_>,
     user: UserId,

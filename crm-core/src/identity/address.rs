@@ -1,7 +1,8 @@
-//! The addresses and names that users log in with: proving an address, changing it, and the user name.
+//! The addresses and names that users log in with: proving an address, changing it, and the user
+//! name.
 //!
-//! An address changes once its new owner has shown that they read what is sent there. Whether another
-//! user has it is told to that address alone.
+//! An address changes once its new owner has shown that they read what is sent there. Whether
+//! another user has it is told to that address alone.
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
@@ -113,7 +114,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Sets the name that the caller may log in with instead of their address; `None` takes it away.
+    /// Sets the name that the caller may log in with instead of their address; `None` takes it
+    /// away.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `username`, `password`; [`Error::TooMany`] after too many wrong passwords;
@@ -214,8 +216,8 @@ pub(super) fn username_taken() -> Error {
 
 /// The user name as stored and compared: trimmed and lower-cased.
 ///
-/// It has 3 to 80 characters of `a-z`, `0-9`, `.`, `_` and `-`, and begins with a letter or digit: no
-/// letters that look alike, and no `@`, so that it is never taken for an address.
+/// It has 3 to 80 characters of `a-z`, `0-9`, `.`, `_` and `-`, and begins with a letter or digit:
+/// no letters that look alike, and no `@`, so that it is never taken for an address.
 ///
 /// # Errors
 /// [`Error::Invalid`] on `username`, `malformed`.

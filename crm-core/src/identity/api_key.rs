@@ -67,7 +67,8 @@ pub struct NewApiKey {
     pub name: String,
     /// The role whose rights it gets, by name or id.
     pub role: String,
-    /// What it may do of what the role may, such as `contacts.read` or `deals.*`; `None` for all of it.
+    /// What it may do of what the role may, such as `contacts.read` or `deals.*`; `None` for all of
+    /// it.
     pub permissions: Option<Vec<String>>,
     /// A service account of the tenant to act as: the key then has no right that the account lacks.
     pub service_account: Option<UserId>,

@@ -102,11 +102,12 @@ impl Sessions {
         self.read(sql, scope).await
     }
 
-    /// Moves the caller's session to another of their tenants: an access token for that one, and for
-    /// how many seconds it holds. Those issued before hold no more, and the next refresh is about the
-    /// new tenant. A code of the caller's second factor lets a session that began without one in to
-    /// tenants that ask for it, from now on; a wrong one is refused also where none is needed, and counts
-    /// as one at a login does. An account that is locked after failures takes no code.
+    /// Moves the caller's session to another of their tenants: an access token for that one, and
+    /// for how many seconds it holds. Those issued before hold no more, and the next refresh is
+    /// about the new tenant. A code of the caller's second factor lets a session that began without
+    /// one in to tenants that ask for it, from now on; a wrong one is refused also where none is
+    /// needed, and counts as one at a login does. An account that is locked after failures takes no
+    /// code.
     ///
     /// # Errors
     /// [`Error::Conflict`] `no_session` for whoever has none, `bound_session` for a session that a

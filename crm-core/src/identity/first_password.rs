@@ -1,9 +1,9 @@
 //! First passwords that somebody else set: an admin, or the operator.
 //!
-//! Where the application authenticates strictly, such a password opens nothing by itself. The login that
-//! is made with it brings one of the user's own, which takes its place with the session, behind the
-//! second factor; and it dies early. One that let its user in before the application did so counts as
-//! their own.
+//! Where the application authenticates strictly, such a password opens nothing by itself. The login
+//! that is made with it brings one of the user's own, which takes its place with the session,
+//! behind the second factor; and it dies early. One that let its user in before the application did
+//! so counts as their own.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -68,8 +68,8 @@ impl Accounts {
     }
 }
 
-/// Stores the hash that a login brought in place of a password that somebody else had set. All sessions
-/// of the user end; answers which.
+/// Stores the hash that a login brought in place of a password that somebody else had set. All
+/// sessions of the user end; answers which.
 pub(super) async fn replace_given(
     tx: &mut Tx<'_>,
     core: &Core,

@@ -1,11 +1,12 @@
-//! Acting in another's name: an admin of the tenant, or an operator of the platform, gets a session as
-//! a member, to see what they see and help them.
+//! Acting in another's name: an admin of the tenant, or an operator of the platform, gets a session
+//! as a member, to see what they see and help them.
 //!
-//! It lasts some minutes, cannot be refreshed, and says on its face who acts: the claim `act` of its
-//! token (RFC 8693), [`Me`](super::Me) and every entry of the audit log. Nobody gains by it: its rights
-//! are the member's on records, within the admin's own, and to read the administration. It changes
-//! nobody's account, sessions, roles or keys, begins no job and no other impersonation, and ends with
-//! the session it was begun in, with the member's sessions, and with either one's membership.
+//! It lasts some minutes, cannot be refreshed, and says on its face who acts: the claim `act` of
+//! its token (RFC 8693), [`Me`](super::Me) and every entry of the audit log. Nobody gains by it:
+//! its rights are the member's on records, within the admin's own, and to read the administration.
+//! It changes nobody's account, sessions, roles or keys, begins no job and no other impersonation,
+//! and ends with the session it was begun in, with the member's sessions, and with either one's
+//! membership.
 
 use std::sync::Arc;
 

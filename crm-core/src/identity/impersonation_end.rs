@@ -21,8 +21,9 @@ struct Expired {
     with_session: bool,
 }
 
-/// Tells the tenants of impersonations that have reached their end since the last look, or went with
-/// their impersonator's session; answers of how many. Of several processes that look, one tells.
+/// Tells the tenants of impersonations that have reached their end since the last look, or went
+/// with their impersonator's session; answers of how many. Of several processes that look, one
+/// tells.
 pub(crate) async fn tell_expired(core: &Core) -> Result<usize> {
     let now = core.clock.now();
     let over = Sql::new(

@@ -27,8 +27,8 @@ pub struct ImportedUser {
     #[serde(default)]
     pub username: Option<String>,
     /// The hash of their password: bcrypt (`$2b$12$…`, cost 4 to 15) or argon2id (`$argon2id$…`).
-    /// It is replaced by one made here at their first login; a bcrypt hash only by a password below 72
-    /// bytes, since bcrypt looks at no more: others stay until they are changed.
+    /// It is replaced by one made here at their first login; a bcrypt hash only by a password below
+    /// 72 bytes, since bcrypt looks at no more: others stay until they are changed.
     pub password_hash: String,
     /// Roles of the tenant, by name or id.
     #[serde(default)]
@@ -36,8 +36,8 @@ pub struct ImportedUser {
 }
 
 impl Accounts {
-    /// Makes a user with the password they had, and a member of the permit's tenant; for the operator
-    /// alone. A user who exists keeps name and password, and becomes a member.
+    /// Makes a user with the password they had, and a member of the permit's tenant; for the
+    /// operator alone. A user who exists keeps name and password, and becomes a member.
     ///
     /// # Errors
     /// [`Error::Forbidden`] for all but the operator; [`Error::Invalid`] for values that break a rule

@@ -1,8 +1,9 @@
 //! Invitations: how people come into a tenant by their own consent.
 //!
-//! Whoever may add members invites an address, with roles they could give themselves; the mail's link
-//! lets its reader in, with a new account or the one they have. Until then the tenant learns nothing
-//! of whether there is one. An address has one invitation per tenant: a new one kills the one before.
+//! Whoever may add members invites an address, with roles they could give themselves; the mail's
+//! link lets its reader in, with a new account or the one they have. Until then the tenant learns
+//! nothing of whether there is one. An address has one invitation per tenant: a new one kills the
+//! one before.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -258,8 +259,8 @@ impl Accounts {
         write.await
     }
 
-    /// Audits a wrong password of the account that an invitation's address has; it counts as one at a
-    /// login does.
+    /// Audits a wrong password of the account that an invitation's address has; it counts as one at
+    /// a login does.
     async fn note_wrong(&self, owner: Owner, request: RequestContext) -> Result<()> {
         let clock = self.core.clock.clone();
         let write = self.core.db.write(move |tx| {

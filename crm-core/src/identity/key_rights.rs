@@ -33,7 +33,8 @@ impl KeyHolder {
     }
 }
 
-/// What the key may do now; `None` when the tenant is not active, or its account no member any more.
+/// What the key may do now; `None` when the tenant is not active, or its account no member any
+/// more.
 pub(crate) async fn key_rights(core: &Core, key: &KeyHolder) -> Result<Option<Arc<Rights>>> {
     let policy = &core.policy;
     let Some(user) = key.user else {
@@ -53,8 +54,8 @@ pub(crate) async fn key_rights(core: &Core, key: &KeyHolder) -> Result<Option<Ar
     Ok(Some(narrowed(both, key.permissions.as_deref())))
 }
 
-/// What whoever this is may do now; `None` once they are no active member any more, their key is revoked
-/// or has expired, or the tenant is suspended.
+/// What whoever this is may do now; `None` once they are no active member any more, their key is
+/// revoked or has expired, or the tenant is suspended.
 pub(crate) async fn principal_rights(
     core: &Core,
     tenant: TenantId,
@@ -87,8 +88,8 @@ fn listed(catalogue: &Catalogue, permissions: &[String]) -> Grants {
     Grants::of(catalogue, pairs)
 }
 
-/// The keys of the scope's tenant that are good and name the module in permissions of their own: what
-/// they are called, and the first characters of each.
+/// The keys of the scope's tenant that are good and name the module in permissions of their own:
+/// what they are called, and the first characters of each.
 pub(crate) async fn keys_naming(
     tx: &mut Tx<'_>,
     scope: &Scope,

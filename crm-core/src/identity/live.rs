@@ -1,10 +1,10 @@
 //! Which sessions live: asked with every access token, and answered from memory.
 //!
 //! A session is looked up once and then known to live until it is forgotten here: at once when this
-//! process ends it, and within half a second when another one does, at once where the database can tell.
-//! Every process learns it from the number that each change of a session takes from `session_epochs`. No
-//! clock takes part in that, so one that jumps revives nothing; and what a killed process knew is read
-//! again from the rows.
+//! process ends it, and within half a second when another one does, at once where the database can
+//! tell. Every process learns it from the number that each change of a session takes from
+//! `session_epochs`. No clock takes part in that, so one that jumps revives nothing; and what a
+//! killed process knew is read again from the rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -81,8 +81,8 @@ impl LiveSessions {
     }
 }
 
-/// The session that an access token belongs to; `None` when it has ended, or is in another tenant by
-/// now than the token says.
+/// The session that an access token belongs to; `None` when it has ended, or is in another tenant
+/// by now than the token says.
 pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Live>> {
     let sessions = &core.identity.live;
     let generation = sessions.generations.of(claims.session.0);

@@ -116,8 +116,8 @@ pub(crate) use token::invalid as token_invalid;
 const INSTALLATION: TenantId = crate::platform::PLATFORM;
 /// What devices show people as the place that a factor is for, unless it has another name.
 const APPLICATION: &str = "CRM";
-/// How long a login that fails takes at least, unless it is set: more than it takes to check a hash of a
-/// usual cost, the slowest of which is bcrypt's of 12.
+/// How long a login that fails takes at least, unless it is set: more than it takes to check a hash
+/// of a usual cost, the slowest of which is bcrypt's of 12.
 const FAILED_LOGIN_TIME: Duration = Duration::from_millis(300);
 /// Keys whose latest use is remembered.
 const MOST_KEY_USES: u64 = 100_000;
@@ -191,7 +191,8 @@ pub(crate) struct Identity {
     impersonation_lifetime: TimeDelta,
     /// Who makes an account and a tenant without being asked to.
     registration: RegistrationPolicy,
-    /// Whether what [`Builder::strict_authentication`](crate::Builder::strict_authentication) tells holds.
+    /// Whether what [`Builder::strict_authentication`](crate::Builder::strict_authentication) tells
+    /// holds.
     strict: bool,
     /// What devices show people as the place that a factor is for.
     application: String,
@@ -241,8 +242,8 @@ impl Identity {
         token_key::ensure(db, clock).await
     }
 
-    /// What stands in audit logs for an address that nobody shall read there: equal for equal ones, and
-    /// of no use without the operator's secret.
+    /// What stands in audit logs for an address that nobody shall read there: equal for equal ones,
+    /// and of no use without the operator's secret.
     fn address_digest(&self, address: &str) -> [u8; 32] {
         key::mac(self.address_key.expose_secret(), &[address.as_bytes()])
     }

@@ -1,7 +1,7 @@
 //! Single-use links to a user's own account: a new password, a proven address.
 //!
-//! Of each purpose a user has one link at most: a new one kills the one before. Using it removes its
-//! row, so that of any number of callers with one token one succeeds.
+//! Of each purpose a user has one link at most: a new one kills the one before. Using it removes
+//! its row, so that of any number of callers with one token one succeeds.
 
 use chrono::TimeDelta;
 use secrecy::SecretString;

@@ -1,8 +1,8 @@
 //! Opaque credentials: random text shown once, of which only a hash is kept.
 //!
-//! The hash is plain SHA-256 and the row is found by it: against 256 random bits neither a slow hash
-//! nor a comparison in constant time adds anything, since nothing about the stored hash lets one
-//! approach the secret step by step.
+//! The hash is plain SHA-256 and the row is found by it: against 256 random bits neither a slow
+//! hash nor a comparison in constant time adds anything, since nothing about the stored hash lets
+//! one approach the secret step by step.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,9 +1,9 @@
 //! What the flows of one's own account share: who the user is, what every tenant of theirs is told,
 //! and the end of all their sessions.
 //!
-//! An account is changed by its [`owner`](Accounts::owner) alone. A second factor is the user's in all
-//! of their tenants, while a login asks for it where a tenant does: a session that began without it
-//! shows no more than the password, and changes nothing by which the account is opened.
+//! An account is changed by its [`owner`](Accounts::owner) alone. A second factor is the user's in
+//! all of their tenants, while a login asks for it where a tenant does: a session that began
+//! without it shows no more than the password, and changes nothing by which the account is opened.
 
 use super::account::Accounts;
 use super::passkey;
@@ -89,8 +89,8 @@ impl Accounts {
         }
     }
 
-    /// The user who acts, for what does no harm in a session that began with the password alone, and
-    /// for what asks for the second factor itself.
+    /// The user who acts, for what does no harm in a session that began with the password alone,
+    /// and for what asks for the second factor itself.
     ///
     /// # Errors
     /// [`Error::Conflict`] `not_a_user` for programs, `bound_session` for a session that a tenant's
@@ -220,8 +220,8 @@ async fn audit_everywhere(
     Ok(told)
 }
 
-/// Tells the tenants of a user's that somebody failed to be them; the platform, by nobody, where it is
-/// not known who that was to be, or they are in no tenant.
+/// Tells the tenants of a user's that somebody failed to be them; the platform, by nobody, where it
+/// is not known who that was to be, or they are in no tenant.
 pub(super) async fn audit_failure(
     tx: &mut Tx<'_>,
     clock: &Clock,

@@ -1,17 +1,18 @@
 //! Passkeys: keys in a user's own devices that open sessions without a password (Web Authentication
 //! Level 3).
 //!
-//! The device asks its owner for a finger, a face or a PIN before it signs, so that a passkey is two
-//! factors: a session that it opens passes every tenant's demand for a second one, and it takes the
-//! second step of a login with a password as well as a code does. By itself it makes no password less
-//! good: who wants two steps always sets up codes, or is in a tenant that requires them.
+//! The device asks its owner for a finger, a face or a PIN before it signs, so that a passkey is
+//! two factors: a session that it opens passes every tenant's demand for a second one, and it takes
+//! the second step of a login with a password as well as a code does. By itself it makes no
+//! password less good: who wants two steps always sets up codes, or is in a tenant that requires
+//! them.
 //!
-//! Passkeys belong to the user, in all of their tenants, and are made and removed by nobody else, but
-//! by the operator for whoever has lost everything. They survive a new password and the end of all
-//! sessions; registrations and logins that wait for a device do not. Those of an account whose address
-//! nobody had proven go when a mailed link sets its password: whoever made the account may have made
-//! them. A lock after failed passwords does
-//! not touch them: guessing passwords keeps nobody out who has a passkey.
+//! Passkeys belong to the user, in all of their tenants, and are made and removed by nobody else,
+//! but by the operator for whoever has lost everything. They survive a new password and the end of
+//! all sessions; registrations and logins that wait for a device do not. Those of an account whose
+//! address nobody had proven go when a mailed link sets its password: whoever made the account may
+//! have made them. A lock after failed passwords does not touch them: guessing passwords keeps
+//! nobody out who has a passkey.
 
 #[cfg(feature = "passkeys")]
 mod ceremony;
@@ -78,8 +79,8 @@ impl Passkey {
 }
 
 impl Accounts {
-    /// The caller's passkeys, the oldest first; none for whoever is no user, or in a session that one
-    /// tenant's provider vouched for.
+    /// The caller's passkeys, the oldest first; none for whoever is no user, or in a session that
+    /// one tenant's provider vouched for.
     ///
     /// # Errors
     /// [`Error::Refused`] `impersonating` for whoever acts in the user's name.
@@ -145,9 +146,9 @@ impl Accounts {
         write.await
     }
 
-    /// Removes one of the caller's passkeys. Sessions that it opened go on, and the password that this
-    /// asks for stays a way to log in; in a session that began with the password alone it asks for a
-    /// code, and refuses whoever has none.
+    /// Removes one of the caller's passkeys. Sessions that it opened go on, and the password that
+    /// this asks for stays a way to log in; in a session that began with the password alone it asks
+    /// for a code, and refuses whoever has none.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the caller has no such passkey; [`Error::Invalid`] on `password` or

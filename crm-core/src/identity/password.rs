@@ -1,12 +1,12 @@
 //! Passwords: argon2id (RFC 9106) hashes, never more than two at work at once.
 //!
-//! Owns hashing and verification. Refuses to cut a password, to hash on an async thread, and to answer
-//! faster for a user who does not exist. Passwords are compared in Unicode's form NFC (RFC 8265 §4.2),
-//! so that one typed on another system is the same one.
+//! Owns hashing and verification. Refuses to cut a password, to hash on an async thread, and to
+//! answer faster for a user who does not exist. Passwords are compared in Unicode's form NFC (RFC
+//! 8265 §4.2), so that one typed on another system is the same one.
 //!
-//! A bcrypt hash that an operator imported verifies too, against the bytes as given, and is replaced at
-//! that login, unless the password is longer than bcrypt looks. Until then its owner's logins take as
-//! long as its cost says; of those that fail, nobody sees how long (see `session`).
+//! A bcrypt hash that an operator imported verifies too, against the bytes as given, and is
+//! replaced at that login, unless the password is longer than bcrypt looks. Until then its owner's
+//! logins take as long as its cost says; of those that fail, nobody sees how long (see `session`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! What a new password must be: the rules of NIST SP 800-63B, with stricter ones to choose.
 //!
 //! Length, a list of common passwords, and words that are known of the user; no composition rules
-//! unless an application asks for them. Judges new passwords only: a login accepts whatever was set.
+//! unless an application asks for them. Judges new passwords only: a login accepts whatever was
+//! set.
 //!
 //! The list holds the passwords of 8 characters and more among the 20,000 most common ones of
 //! published breaches; its source and licence stand beside it, in `common_passwords/SOURCE.md`.

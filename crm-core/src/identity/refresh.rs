@@ -1,9 +1,9 @@
 //! Refresh tokens: one family per login, each token good for one exchange.
 //!
 //! Owns the tables `refresh_families` and `refresh_tokens`. Using a token spends it and makes its
-//! successor (rotation); a spent token that comes back means that two parties hold it, and the whole
-//! family ends (RFC 9700 §4.14.2). That end is written by a transaction that commits, whatever the
-//! caller is answered.
+//! successor (rotation); a spent token that comes back means that two parties hold it, and the
+//! whole family ends (RFC 9700 §4.14.2). That end is written by a transaction that commits,
+//! whatever the caller is answered.
 //!
 //! The grace rule, because clients race themselves (two tabs, a retry after a lost answer): when a
 //! spent token comes back less than [`GRACE`] from its use, on either side should clocks differ,
@@ -28,7 +28,8 @@ use crate::error::{Error, Result};
 use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 use crate::platform::PLATFORM;
 
-/// How long a login lasts at most unless configured otherwise, however often its tokens are exchanged.
+/// How long a login lasts at most unless configured otherwise, however often its tokens are
+/// exchanged.
 pub const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(30);
 /// How long a login lasts without an exchange unless configured otherwise.
 pub const IDLE_LIFETIME: TimeDelta = TimeDelta::days(14);
@@ -75,8 +76,8 @@ impl Device {
         }
     }
 
-    /// The same, for a session that a tenant's provider vouches for: it opens that tenant alone, for
-    /// ever.
+    /// The same, for a session that a tenant's provider vouches for: it opens that tenant alone,
+    /// for ever.
     pub(super) fn vouched_by(self, provider: ProviderId) -> Self {
         Self {
             roaming: false,

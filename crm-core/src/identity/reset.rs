@@ -35,8 +35,8 @@ pub struct PasswordChange {
 }
 
 impl Accounts {
-    /// Sends a link that sets a new password, if there is an active user of this address; at most one
-    /// a minute. The answer tells nothing of that.
+    /// Sends a link that sets a new password, if there is an active user of this address; at most
+    /// one a minute. The answer tells nothing of that.
     ///
     /// # Errors
     /// [`Error::Invalid`] for what is no address; [`Error::TooMany`].
@@ -51,8 +51,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Sends a link that sets a password, in a mail of this kind, if there is an active user of this
-    /// address.
+    /// Sends a link that sets a password, in a mail of this kind, if there is an active user of
+    /// this address.
     pub(crate) async fn send_password_link(
         &self,
         kind: MailKind,
@@ -91,8 +91,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Sets a new password with the token of a link. All sessions end; a second factor is still asked
-    /// for at the next login. Answers the strength of the password, 0 to 4.
+    /// Sets a new password with the token of a link. All sessions end; a second factor is still
+    /// asked for at the next login. Answers the strength of the password, 0 to 4.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `token` for one that is unknown, used, replaced or older than an hour:
@@ -161,7 +161,8 @@ impl Accounts {
         }
     }
 
-    /// Audits the use of a link that sets no password any more, or never did; what its caller is told.
+    /// Audits the use of a link that sets no password any more, or never did; what its caller is
+    /// told.
     async fn dead_link(&self, user: Option<UserId>, request: RequestContext) -> Result<Error> {
         let clock = self.core.clock.clone();
         let write = self.core.db.write(move |tx| {

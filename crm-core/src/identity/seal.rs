@@ -1,5 +1,5 @@
-//! Secrets that must be read again, and so cannot be hashed: sealed with AES-256-GCM (NIST SP 800-38D)
-//! under a key derived from the operator's secret.
+//! Secrets that must be read again, and so cannot be hashed: sealed with AES-256-GCM (NIST SP
+//! 800-38D) under a key derived from the operator's secret.
 //!
 //! A sealed text is a nonce, the ciphertext and its tag, and opens only under the label that it was
 //! sealed for: who may write to the database cannot move one to another row's place.

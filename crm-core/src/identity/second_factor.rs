@@ -1,12 +1,13 @@
 //! Second factors: time-based codes and recovery codes, and the second step of a login.
 //!
-//! A login whose password was right gets a challenge, good for five minutes and five tries; a code of
-//! the user's device, or one recovery code, opens the session. Each code works once. Setting up and
-//! taking away ask for the password again. A tenant may require a second factor: who has none sets one
-//! up in the middle of the login. A passkey takes the second step as well; who has one sets up no codes
-//! there, since whoever knows only the password could.
+//! A login whose password was right gets a challenge, good for five minutes and five tries; a code
+//! of the user's device, or one recovery code, opens the session. Each code works once. Setting up
+//! and taking away ask for the password again. A tenant may require a second factor: who has none
+//! sets one up in the middle of the login. A passkey takes the second step as well; who has one
+//! sets up no codes there, since whoever knows only the password could.
 //!
-//! [`codes`] knows the codes, [`login`] is the second step of a login, [`requirement`] what a tenant asks.
+//! [`codes`] knows the codes, [`login`] is the second step of a login, [`requirement`] what a
+//! tenant asks.
 
 mod codes;
 mod login;
@@ -188,8 +189,8 @@ impl Accounts {
         throttle.attempt(None, &format!("code {user}"))
     }
 
-    /// A new secret, in place of an unconfirmed one. It is the user's in all of their tenants, and named
-    /// after none of them.
+    /// A new secret, in place of an unconfirmed one. It is the user's in all of their tenants, and
+    /// named after none of them.
     pub(super) async fn new_secret(&self, user: UserId, email: String) -> Result<TotpSecret> {
         let core = self.core.clone();
         let bytes = core.clock.random::<{ totp::SECRET_BYTES }>();

@@ -78,8 +78,8 @@ pub struct Session {
     pub user_id: UserId,
     /// Where.
     pub tenant_id: TenantId,
-    /// The strength of the password that the account was made with, 0 to 4, as zxcvbn estimates it; none
-    /// but where it was made just now.
+    /// The strength of the password that the account was made with, 0 to 4, as zxcvbn estimates it;
+    /// none but where it was made just now.
     pub password_score: Option<u8>,
 }
 
@@ -328,8 +328,9 @@ impl Accounts {
         }
     }
 
-    /// Audits a failed attempt in the one tenant it was about. What is about none, or about nobody, is
-    /// told to the platform, with the address made unreadable: what does not exist is in no tenant.
+    /// Audits a failed attempt in the one tenant it was about. What is about none, or about nobody,
+    /// is told to the platform, with the address made unreadable: what does not exist is in no
+    /// tenant.
     fn note_failure(
         &self,
         (user, account): (Option<UserId>, &str),
@@ -458,8 +459,8 @@ pub(super) async fn passed_two_factors(tx: &mut Tx<'_>, scope: &Scope) -> Result
 }
 
 /// Whether the password that was judged is the user's still, and stays so until the transaction
-/// ends: a change that commits meanwhile would not know of the session. One that somebody else set is
-/// the user's own by its use, unless the application authenticates strictly.
+/// ends: a change that commits meanwhile would not know of the session. One that somebody else set
+/// is the user's own by its use, unless the application authenticates strictly.
 async fn keeps_hash(
     tx: &mut Tx<'_>,
     core: &Core,

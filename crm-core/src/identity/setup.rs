@@ -1,7 +1,7 @@
 //! The one-time setup token: how the first user gets in, since none ships with the product.
 //!
-//! At most one is valid at any time; each start without a user replaces it, and once there is a user
-//! none works any more.
+//! At most one is valid at any time; each start without a user replaces it, and once there is a
+//! user none works any more.
 
 use chrono::TimeDelta;
 use secrecy::SecretString;

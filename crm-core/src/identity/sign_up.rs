@@ -1,10 +1,10 @@
 //! Open registration: strangers make an account and a tenant of their own, which they administer.
 //!
-//! Nobody may unless the application says so. [Verified](RegistrationPolicy::Verified), nothing is made
-//! before the link of a mail comes back together with the password: whoever asked and whoever reads
-//! the mail are one then, and no stranger's password gets into an account by its owner's click. An
-//! address that has an account gets the same answer, by the same work; its owner is told by mail.
-//! What a stranger wrote stands in no mail.
+//! Nobody may unless the application says so. [Verified](RegistrationPolicy::Verified), nothing is
+//! made before the link of a mail comes back together with the password: whoever asked and whoever
+//! reads the mail are one then, and no stranger's password gets into an account by its owner's
+//! click. An address that has an account gets the same answer, by the same work; its owner is told
+//! by mail. What a stranger wrote stands in no mail.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
@@ -246,8 +246,8 @@ impl Accounts {
     }
 }
 
-/// Makes a tenant with its built-in roles, the user as its admin, and their session; where the application
-/// authenticates strictly, that awaits a second factor.
+/// Makes a tenant with its built-in roles, the user as its admin, and their session; where the
+/// application authenticates strictly, that awaits a second factor.
 pub(super) async fn found(
     tx: &mut Tx<'_>,
     core: &Core,

@@ -38,9 +38,9 @@ impl AccountStatus {
 }
 
 impl Accounts {
-    /// Lets a user in nowhere until they are [activated](Self::activate_user): logins, refreshes and
-    /// mailed links are refused, all their sessions end at once, and what acts by their rights has
-    /// none. Memberships and records stay. Suspending again changes nothing.
+    /// Lets a user in nowhere until they are [activated](Self::activate_user): logins, refreshes
+    /// and mailed links are refused, all their sessions end at once, and what acts by their rights
+    /// has none. Memberships and records stay. Suspending again changes nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`] when nobody has the address; [`Error::Conflict`] `last_admin` when one of
@@ -78,7 +78,8 @@ impl Accounts {
     }
 }
 
-/// Changes the standing; answers the tenants where rights have changed, and the sessions that ended.
+/// Changes the standing; answers the tenants where rights have changed, and the sessions that
+/// ended.
 async fn change(
     tx: &mut Tx<'_>,
     clock: &Clock,

@@ -1,6 +1,7 @@
-//! Showing again who one is, before something that outlives the session: with the password, and a code
-//! where time-based codes are on. Who has passkeys alone shows them by logging in with one. Where the
-//! application authenticates strictly, a login of just now lets end the other sessions, however it was.
+//! Showing again who one is, before something that outlives the session: with the password, and a
+//! code where time-based codes are on. Who has passkeys alone shows them by logging in with one.
+//! Where the application authenticates strictly, a login of just now lets end the other sessions,
+//! however it was.
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
@@ -27,8 +28,8 @@ pub struct StepUp {
 }
 
 impl Accounts {
-    /// The caller, once their password is confirmed and a code may be tried. The code itself is spent
-    /// by [`pass_second_factor`], in the transaction that it is for.
+    /// The caller, once their password is confirmed and a code may be tried. The code itself is
+    /// spent by [`pass_second_factor`], in the transaction that it is for.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `password`; [`Error::Conflict`] `no_password` for an account that has
@@ -51,9 +52,9 @@ impl Accounts {
     }
 }
 
-/// Spends the code of a user whose time-based codes are on, and asks whoever has passkeys alone for a
-/// session that passed the second factor; asks nothing of others. A wrong code is the inner error, of a
-/// transaction that commits.
+/// Spends the code of a user whose time-based codes are on, and asks whoever has passkeys alone for
+/// a session that passed the second factor; asks nothing of others. A wrong code is the inner
+/// error, of a transaction that commits.
 ///
 /// # Errors
 /// [`Error::Invalid`] on `code`; [`Error::Conflict`] `second_factor_required`; [`Error::TooMany`].

@@ -43,7 +43,8 @@ impl Default for TenantSecurity {
 pub struct TenantSecurityChange {
     /// Whether operators of the platform may act in the name of members.
     pub operator_impersonation: Option<bool>,
-    /// What new passwords of members must be beyond the installation's rules; `Some(None)` for no more.
+    /// What new passwords of members must be beyond the installation's rules; `Some(None)` for no
+    /// more.
     pub password_policy: Option<Option<PasswordPolicy>>,
 }
 
@@ -71,8 +72,8 @@ impl Accounts {
         })
     }
 
-    /// Changes it. Passwords that there are stay; where operators are let in no more, those who act in
-    /// a member's name are out at once.
+    /// Changes it. Passwords that there are stay; where operators are let in no more, those who act
+    /// in a member's name are out at once.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a policy that is weaker than the standard allows, or that few could

@@ -1,8 +1,8 @@
 //! Limits how often sign-in is tried, per address and e-mail, in this process.
 //!
 //! A sliding window: of the last 60 seconds at most so many attempts, right or wrong, are let
-//! through; one that is refused does not lengthen the wait. Memory is bounded by forgetting the keys
-//! used least.
+//! through; one that is refused does not lengthen the wait. Memory is bounded by forgetting the
+//! keys used least.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

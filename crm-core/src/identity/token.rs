@@ -101,8 +101,8 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Op
 pub(crate) struct AccessTokens {
     root: SigningKeys,
     keys: RwLock<Arc<KeySet>>,
-    /// The claims of tokens whose signature was found to hold, by SHA-256 of the whole token. It says
-    /// nothing of whether key and token still hold: that is asked every time.
+    /// The claims of tokens whose signature was found to hold, by SHA-256 of the whole token. It
+    /// says nothing of whether key and token still hold: that is asked every time.
     verified: Cache<[u8; 32], AccessClaims>,
     lifetime: TimeDelta,
     clock: Clock,

@@ -3,8 +3,8 @@
 //!
 //! Owns the table `signing_keys`, which holds no key: the material of each follows from the
 //! operator's secret and the row's id by HKDF (see [`SigningKeys`]), so that it is kept where the
-//! secret is kept and nowhere else. Every process follows the table, and takes up a change without a
-//! restart. Only operators get here; no request does.
+//! secret is kept and nowhere else. Every process follows the table, and takes up a change without
+//! a restart. Only operators get here; no request does.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -246,8 +246,8 @@ impl TokenKeys {
         self.followed(write.await).await
     }
 
-    /// The public keys as a JWK Set (RFC 7517 §5), with those that will sign soon; keys of HS256 are
-    /// secrets and not among them.
+    /// The public keys as a JWK Set (RFC 7517 §5), with those that will sign soon; keys of HS256
+    /// are secrets and not among them.
     pub fn published(&self) -> Json {
         self.core.identity.tokens.published()
     }

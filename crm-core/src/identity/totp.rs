@@ -1,8 +1,8 @@
-//! Time-based one-time passwords: RFC 6238 with HMAC-SHA-1, six digits and steps of 30 seconds, which
-//! is what every authenticator application understands.
+//! Time-based one-time passwords: RFC 6238 with HMAC-SHA-1, six digits and steps of 30 seconds,
+//! which is what every authenticator application understands.
 //!
-//! A code is accepted of the present step and its two neighbours, so that clocks may differ by half a
-//! minute (RFC 6238 §5.2); of the present one alone where the application authenticates strictly.
+//! A code is accepted of the present step and its two neighbours, so that clocks may differ by half
+//! a minute (RFC 6238 §5.2); of the present one alone where the application authenticates strictly.
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};

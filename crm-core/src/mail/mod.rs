@@ -1,12 +1,12 @@
 //! E-mail: what the library writes to people, and how it gets there.
 //!
-//! A mail is a row, written in the transaction of what it tells of and sent after it by a task of its
-//! own, with retries: no request waits for a mail server, and no mail tells of what did not happen.
-//! Delivery is at least once; a mail that comes twice has one `Message-ID`. Rows are sealed, since
-//! they carry single-use links, and are gone once sent or out of date.
+//! A mail is a row, written in the transaction of what it tells of and sent after it by a task of
+//! its own, with retries: no request waits for a mail server, and no mail tells of what did not
+//! happen. Delivery is at least once; a mail that comes twice has one `Message-ID`. Rows are
+//! sealed, since they carry single-use links, and are gone once sent or out of date.
 //!
-//! Links begin with the public URL of the configuration; no part of a request is ever used for them.
-//! Without a [`Mailer`] mails wait in the database until their links are out of date.
+//! Links begin with the public URL of the configuration; no part of a request is ever used for
+//! them. Without a [`Mailer`] mails wait in the database until their links are out of date.
 
 mod file;
 mod queue;
@@ -51,7 +51,8 @@ pub enum MailKind {
     Registration,
     /// A link that lets somebody into a tenant.
     Invitation,
-    /// Somebody without an account is an operator of the platform now; a link that sets their password.
+    /// Somebody without an account is an operator of the platform now; a link that sets their
+    /// password.
     NewOperator,
     /// A second factor was added or taken away.
     SecondFactorChanged,
@@ -99,8 +100,8 @@ pub struct MailOptions {
     /// What sends them; without one they wait.
     pub mailer: Option<Arc<dyn Mailer>>,
     /// The URL of the application's own pages: `/reset-password`, `/verify-email`,
-    /// `/accept-invitation` and `/confirm-registration` below it get the token behind `#token=`. Without
-    /// one mails carry the bare token.
+    /// `/accept-invitation` and `/confirm-registration` below it get the token behind `#token=`.
+    /// Without one mails carry the bare token.
     pub public_url: String,
 }
 

@@ -3,10 +3,10 @@
 //! Taking a mail puts it off for a while in the same statement, so that no other process takes it
 //! too; when this one dies, the next try comes after that while.
 //!
-//! Each tenant has a queue of its own, and mails about people's own accounts have one together; they
-//! are served in turn, so that nobody's many mails hold up another's few. A full queue of a tenant
-//! refuses what would fill it more, as [`Error::Unavailable`]; a full one of accounts drops it with a
-//! line in the log, since what the mail tells of must not fail by it.
+//! Each tenant has a queue of its own, and mails about people's own accounts have one together;
+//! they are served in turn, so that nobody's many mails hold up another's few. A full queue of a
+//! tenant refuses what would fill it more, as [`Error::Unavailable`]; a full one of accounts drops
+//! it with a line in the log, since what the mail tells of must not fail by it.
 
 use std::sync::Arc;
 use std::time::Duration;

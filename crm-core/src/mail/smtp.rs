@@ -21,8 +21,8 @@ pub struct SmtpMailer {
 
 impl SmtpMailer {
     /// The server is `smtps://user:password@host` (TLS from the beginning, port 465),
-    /// `smtp://user:password@host?tls=required` (STARTTLS, port 587), or `smtp://host:25` for one on
-    /// this machine.
+    /// `smtp://user:password@host?tls=required` (STARTTLS, port 587), or `smtp://host:25` for one
+    /// on this machine.
     ///
     /// # Errors
     /// [`Error::Configuration`] when the URL names no server, or one of another machine without

@@ -133,7 +133,8 @@ impl CompiledModule {
         self.index
     }
 
-    /// The declared fields that are stored; every other list of this type is aligned with it or holds positions.
+    /// The declared fields that are stored; every other list of this type is aligned with it or
+    /// holds positions.
     pub fn fields(&self) -> &[FieldSpec] {
         &self.spec.fields
     }

@@ -1,4 +1,5 @@
-//! Computed fields: texts made of other fields, or conditions on them, told whenever a record is read.
+//! Computed fields: texts made of other fields, or conditions on them, told whenever a record is
+//! read.
 //!
 //! They have no column. A compiled module keeps them behind its stored fields, so that values and
 //! columns stay aligned.

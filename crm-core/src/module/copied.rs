@@ -192,8 +192,8 @@ impl CompiledModule {
         copies.map(|one| &self.fields()[one.position])
     }
 
-    /// The fields of this module that could not be made without this one: those that are computed of
-    /// it, and those that are copied by it.
+    /// The fields of this module that could not be made without this one: those that are computed
+    /// of it, and those that are copied by it.
     pub(crate) fn made_of(&self, name: &str) -> impl Iterator<Item = &FieldSpec> {
         let copied_by = move |one: &&Copied| self.fields()[one.reference].name == *name;
         let copies = self.copies.iter().filter(copied_by);

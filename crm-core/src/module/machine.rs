@@ -42,8 +42,8 @@ const NO_STATE: &str = "";
 pub struct MachineSpec {
     /// The enum field whose values are the states.
     pub field: Ident,
-    /// The states a record may begin in, that of a record that leaves the field out among them; every
-    /// one when empty.
+    /// The states a record may begin in, that of a record that leaves the field out among them;
+    /// every one when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub initial: Vec<String>,
     /// The states that may follow each one. A state without any is final. When no edge is declared,
@@ -59,10 +59,12 @@ pub struct MachineSpec {
     /// Fields that must have a value in a state, or one that compares so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub needs: BTreeMap<String, Vec<Need>>,
-    /// Values that other fields get when a record changes to a state; one that begins in it says them.
+    /// Values that other fields get when a record changes to a state; one that begins in it says
+    /// them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sets: BTreeMap<String, BTreeMap<Ident, serde_json::Value>>,
-    /// The fields that may still change in a final state, beside the owner; every one when left out.
+    /// The fields that may still change in a final state, beside the owner; every one when left
+    /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Vec<Ident>>,
     /// Where changes of the field are written down.
@@ -375,8 +377,8 @@ impl Machine {
 }
 
 impl MachineSpec {
-    /// Reads the declaration of a machine of a tenant's own module from JSON. That it breaks no rule is
-    /// for the [module](crate::custom::CustomModules) to say.
+    /// Reads the declaration of a machine of a tenant's own module from JSON. That it breaks no
+    /// rule is for the [module](crate::custom::CustomModules) to say.
     ///
     /// # Errors
     /// [`Error::Invalid`] with each member that cannot be read.

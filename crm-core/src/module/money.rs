@@ -95,9 +95,9 @@ fn judge(amount: &Value, code: &Value) -> Result<(), super::Refusal> {
 }
 
 impl CompiledModule {
-    /// Refuses amounts that are finer than their currency or have none; `before` are the values of a
-    /// record that changes, and what stays as it was is left alone. To be asked of the values that
-    /// are stored: defaults, hooks and copied fields may give the currency.
+    /// Refuses amounts that are finer than their currency or have none; `before` are the values of
+    /// a record that changes, and what stays as it was is left alone. To be asked of the values
+    /// that are stored: defaults, hooks and copied fields may give the currency.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every refused amount, or its currency as `currency_required`.

@@ -1,7 +1,7 @@
 //! The rules of each field type: which JSON value is a value of the field, and which text is one.
 //!
-//! Exact or refused: nothing is rounded, cut or guessed. The one change made is trimming, and a text
-//! that is empty afterwards is no value at all.
+//! Exact or refused: nothing is rounded, cut or guessed. The one change made is trimming, and a
+//! text that is empty afterwards is no value at all.
 
 #[cfg(test)]
 mod tests;

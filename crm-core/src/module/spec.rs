@@ -42,8 +42,8 @@ pub struct ModuleSpec {
     /// The serial field whose number stands for the id in the path of a record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Ident>,
-    /// The reference to the record that one of this module is part of: permissions on rows `:parent`
-    /// reach what is part of an own record.
+    /// The reference to the record that one of this module is part of: permissions on rows
+    /// `:parent` reach what is part of an own record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Ident>,
     /// Keys by which records are taken for duplicates of each other: those that agree in all fields
@@ -276,8 +276,8 @@ impl FieldSpec {
         }
     }
 
-    /// A number that each new record gets: the next one of its tenant, from 1 upwards. It is unique,
-    /// sortable, and read-only.
+    /// A number that each new record gets: the next one of its tenant, from 1 upwards. It is
+    /// unique, sortable, and read-only.
     pub fn serial(name: Ident) -> Self {
         let (min, max) = (1, i64::MAX);
         Self {

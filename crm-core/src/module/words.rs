@@ -1,6 +1,6 @@
-//! The words of a field's declaration: which types there are, which keys belong to which of them, and
-//! which flags every field may carry. Declarations are read by these tables, so that what documents
-//! and messages list is what there is.
+//! The words of a field's declaration: which types there are, which keys belong to which of them,
+//! and which flags every field may carry. Declarations are read by these tables, so that what
+//! documents and messages list is what there is.
 
 /// A type of fields, as declarations call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

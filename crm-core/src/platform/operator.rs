@@ -136,8 +136,9 @@ impl Operators {
         write.await
     }
 
-    /// Has operators log in with a second factor, or without one. They do from the beginning; only the
-    /// program itself can change that. What is asked for ends the sessions that began without it.
+    /// Has operators log in with a second factor, or without one. They do from the beginning; only
+    /// the program itself can change that. What is asked for ends the sessions that began without
+    /// it.
     ///
     /// # Errors
     /// [`Error::Conflict`] `strict_authentication` where nobody is let in without one.
@@ -170,8 +171,8 @@ impl Platform {
         self.operators().list().await
     }
 
-    /// Makes somebody an operator, with permissions that one holds; a new account sets its password by
-    /// a link that is sent to it.
+    /// Makes somebody an operator, with permissions that one holds; a new account sets its password
+    /// by a link that is sent to it.
     ///
     /// # Errors
     /// [`Error::Forbidden`] without `operators.create`, or for a permission that the caller lacks;

@@ -51,7 +51,8 @@ impl Platform {
         self.tenants().get(id).await
     }
 
-    /// Makes a tenant with the built-in roles, and invites its first admin by mail: both or neither.
+    /// Makes a tenant with the built-in roles, and invites its first admin by mail: both or
+    /// neither.
     ///
     /// # Errors
     /// [`Error::Forbidden`](crate::Error::Forbidden) without `tenants.create`;
@@ -106,8 +107,8 @@ impl Platform {
         self.crm.export_tenant(id, request).await
     }
 
-    /// Erases a tenant for good, whose name is given once more. The erasure goes on when nobody waits
-    /// for it any longer; another call waits for its end.
+    /// Erases a tenant for good, whose name is given once more. The erasure goes on when nobody
+    /// waits for it any longer; another call waits for its end.
     ///
     /// # Errors
     /// [`Error::Forbidden`](crate::Error::Forbidden) without `tenants.erase`; those of

@@ -1,5 +1,5 @@
-//! Actions: what a plugin does when somebody asks for it, on a record or on some. It answers while they
-//! wait, within a deadline, and does no more than they may do themselves.
+//! Actions: what a plugin does when somebody asks for it, on a record or on some. It answers while
+//! they wait, within a deadline, and does no more than they may do themselves.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -106,10 +106,10 @@ impl Plugins {
         Ok(offered.collect())
     }
 
-    /// Runs an action, within the rights of whoever enabled the plugin and of the caller, and waits for
-    /// its end. `read` is about the module of the records. With a key it is run once, and what came of it
-    /// is told again for a day, also where that is a failure: it may have written before it failed. Where
-    /// it could not be run, the key stays free.
+    /// Runs an action, within the rights of whoever enabled the plugin and of the caller, and waits
+    /// for its end. `read` is about the module of the records. With a key it is run once, and what
+    /// came of it is told again for a day, also where that is a failure: it may have written before
+    /// it failed. Where it could not be run, the key stays free.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such action on this module, or the record is none that the

@@ -1,5 +1,6 @@
-//! What a manifest asks for, held against what the tenant has: modules, fields and filters. It refuses
-//! before anything is stored; what the tenant changes later makes an upload ask in vain, never more.
+//! What a manifest asks for, held against what the tenant has: modules, fields and filters. It
+//! refuses before anything is stored; what the tenant changes later makes an upload ask in vain,
+//! never more.
 
 use std::fmt::Display;
 
@@ -28,8 +29,8 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] `invalid_manifest` for a trigger or grant on a module or field that there is
-    /// not, and for what no plugin gets.
+    /// [`Error::Invalid`] `invalid_manifest` for a trigger or grant on a module or field that there
+    /// is not, and for what no plugin gets.
     pub fn check_against(&self, modules: &Registry) -> Result<()> {
         let modules: Vec<_> = modules.iter().map(AsRef::as_ref).collect();
         check_all(&modules, self)

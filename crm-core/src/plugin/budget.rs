@@ -1,6 +1,7 @@
-//! The fuel of a day: what a run may use at most is set aside before it begins, in the database and so
-//! for all processes, and settled for what it did use when it has ended. However many runs begin at once,
-//! they never use more than the day has; what a killed process had set aside counts as used.
+//! The fuel of a day: what a run may use at most is set aside before it begins, in the database and
+//! so for all processes, and settled for what it did use when it has ended. However many runs begin
+//! at once, they never use more than the day has; what a killed process had set aside counts as
+//! used.
 
 use std::time::Duration;
 
@@ -132,8 +133,8 @@ impl Plugins {
     }
 }
 
-/// Sets aside as much as one run takes at most, or, with nobody else to wait for or at the last look,
-/// what there is.
+/// Sets aside as much as one run takes at most, or, with nobody else to wait for or at the last
+/// look, what there is.
 async fn set_aside(
     tx: &mut Tx<'_>,
     (tenant, day): (TenantId, NaiveDate),

@@ -1,4 +1,5 @@
-//! A running plugin's way to the tenant's data: the same scope, permits and repository as everybody's.
+//! A running plugin's way to the tenant's data: the same scope, permits and repository as
+//! everybody's.
 //!
 //! Every method first asks the scope for the permit; what a write answers is shown only as far as
 //! the plugin may read it.

@@ -375,8 +375,8 @@ fn kind(kind: RefusalKind) -> &'static str {
     }
 }
 
-/// A code as errors carry it. They are words of this program and of the application, a few hundred at
-/// most, each kept once.
+/// A code as errors carry it. They are words of this program and of the application, a few hundred
+/// at most, each kept once.
 fn code_of(code: &str) -> &'static str {
     const MOST: usize = 4_096;
     static CODES: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);

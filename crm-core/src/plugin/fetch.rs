@@ -1,5 +1,5 @@
-//! A plugin's requests: to the hosts that its manifest names, through the one client for requests that
-//! leave this process.
+//! A plugin's requests: to the hosts that its manifest names, through the one client for requests
+//! that leave this process.
 
 use url::Url;
 

@@ -152,8 +152,8 @@ fn compares(filter: &Map<String, Json>, field: &Ident) -> bool {
         })
 }
 
-/// The names of the plugins that are switched on, or parked, and of which such a manifest is that of
-/// any version: one may run by a consent that was given to another.
+/// The names of the plugins that are switched on, or parked, and of which such a manifest is that
+/// of any version: one may run by a consent that was given to another.
 pub(crate) async fn granted(
     tx: &mut Tx<'_>,
     tenant: TenantId,

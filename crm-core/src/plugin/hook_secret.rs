@@ -1,5 +1,5 @@
-//! The secrets that senders sign their messages to a plugin's webhook with: made here, shown once, sealed
-//! in the database, and replaced with some time in which both are good.
+//! The secrets that senders sign their messages to a plugin's webhook with: made here, shown once,
+//! sealed in the database, and replaced with some time in which both are good.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -102,8 +102,8 @@ impl Plugins {
         Ok(hooks)
     }
 
-    /// Makes the secret that senders to a webhook sign with. The one before stays good for `overlap`,
-    /// so that they can be told of the new one.
+    /// Makes the secret that senders to a webhook sign with. The one before stays good for
+    /// `overlap`, so that they can be told of the new one.
     ///
     /// # Errors
     /// [`Error::NotFound`] for a plugin or webhook that there is not; [`Error::Invalid`] for an overlap

@@ -1,5 +1,5 @@
-//! Hands messages over that came for plugins: each to one process, by turns of the tenants, and again
-//! after a killed one. A message that was handled leaves a run, and is not handled twice.
+//! Hands messages over that came for plugins: each to one process, by turns of the tenants, and
+//! again after a killed one. A message that was handled leaves a run, and is not handled twice.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::hook::{Input, Outcome, Report, Webhook};
 use crate::id::{EventId, PluginId, TenantId};
 use crate::scope::{Cause, Origin};
 
-/// How long a message is left to the process that took it, and how often that says that it still has it.
+/// How long a message is left to the process that took it, and how often that says that it still
+/// has it.
 const TAKEN: TimeDelta = TimeDelta::minutes(1);
 const HELD: Duration = Duration::from_secs(20);
 
@@ -189,8 +190,9 @@ impl Inbox {
         }))
     }
 
-    /// Runs the plugin in its active version, and keeps what is left of the run; answers whether that was
-    /// it. A plugin that cannot run now for a reason that may pass is asked again, for some days.
+    /// Runs the plugin in its active version, and keeps what is left of the run; answers whether
+    /// that was it. A plugin that cannot run now for a reason that may pass is asked again, for
+    /// some days.
     async fn answer(&self, plugin: Arc<Plugin>, taken: &Taken) -> Result<bool> {
         let core = &self.0.0.core;
         let cause = Cause {

@@ -1,5 +1,5 @@
-//! What an action takes along: a small part of JSON Schema, so that the API's document can show it as it
-//! stands and every request is held against it.
+//! What an action takes along: a small part of JSON Schema, so that the API's document can show it
+//! as it stands and every request is held against it.
 
 use serde_json::{Map, Value as Json};
 

@@ -1,10 +1,10 @@
 //! Plugins that judge changes before they are made, in the order of their names: each sees what the
-//! ones before it amended, and the first that refuses ends it. A plugin that fails refuses, for what
-//! it guards would go unguarded otherwise.
+//! ones before it amended, and the first that refuses ends it. A plugin that fails refuses, for
+//! what it guards would go unguarded otherwise.
 //!
-//! Meanwhile it reads records as far as it may and writes none: the change it judges is not yet made, and
-//! may never be. What else its manifest asks for it has like any run, and that stays also where the change
-//! is refused; of a change that is only tried nothing stays.
+//! Meanwhile it reads records as far as it may and writes none: the change it judges is not yet
+//! made, and may never be. What else its manifest asks for it has like any run, and that stays also
+//! where the change is refused; of a change that is only tried nothing stays.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -161,8 +161,8 @@ impl Plugins {
 }
 
 impl Plugins {
-    /// Asks one plugin about a change that is only tried: nothing stays of what it does meanwhile, and
-    /// there is no record of it.
+    /// Asks one plugin about a change that is only tried: nothing stays of what it does meanwhile,
+    /// and there is no record of it.
     async fn ask_on_trial(
         &self,
         plugin: &Arc<Plugin>,

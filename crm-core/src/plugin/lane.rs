@@ -1,8 +1,9 @@
 //! Places for runs: so many at once, shared fairly among tenants.
 //!
 //! What somebody waits for, what follows from events, and trials have a lane each, so that many
-//! reactions delay nobody's writes. In a lane a tenant holds its share at most; whoever finds no place
-//! waits in a queue of the tenant's own, bounded in length and time, and the queues are served in turn.
+//! reactions delay nobody's writes. In a lane a tenant holds its share at most; whoever finds no
+//! place waits in a queue of the tenant's own, bounded in length and time, and the queues are
+//! served in turn.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -21,8 +22,8 @@ const SHARE: usize = 3;
 pub(super) struct Lanes {
     /// For judges of a write, which waits for them.
     pub(super) answering: Lane,
-    /// For what follows from events, from the clock, from other systems, and from actions: they write,
-    /// and judges of what they write need places of their own.
+    /// For what follows from events, from the clock, from other systems, and from actions: they
+    /// write, and judges of what they write need places of their own.
     pub(super) reacting: Lane,
     /// For replays and rehearsals.
     pub(super) trying: Lane,

@@ -1,6 +1,6 @@
-//! What a run leaves behind, in one transaction: its record, what it was given and exchanged, and what
-//! it adds to the tenant's usage of the day. Who keeps failing is parked; a canary that does is ended, and
-//! its failures count for nothing but itself.
+//! What a run leaves behind, in one transaction: its record, what it was given and exchanged, and
+//! what it adds to the tenant's usage of the day. Who keeps failing is parked; a canary that does
+//! is ended, and its failures count for nothing but itself.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -73,8 +73,8 @@ impl Ended {
         self.input = Some(input).filter(|_| self.report.outcome != Outcome::Refused);
     }
 
-    /// The same, of what others ask for by themselves. However that ends, it neither parks the plugin nor
-    /// has it rest: they would stop it for everybody by asking for what it fails on.
+    /// The same, of what others ask for by themselves. However that ends, it neither parks the
+    /// plugin nor has it rest: they would stop it for everybody by asking for what it fails on.
     pub(super) fn asked_for(self) -> Self {
         Self {
             counts: false,
@@ -177,7 +177,8 @@ impl Plugins {
         Ok(failures >= most)
     }
 
-    /// Parks a plugin until an administrator has looked at it, unless another version is active by now.
+    /// Parks a plugin until an administrator has looked at it, unless another version is active by
+    /// now.
     pub(super) async fn park(&self, plugin: &Plugin) -> Result<()> {
         let failed = plugin.sha256;
         let park = move |plugin: &mut Plugin| {

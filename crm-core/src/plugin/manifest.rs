@@ -82,8 +82,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The functions of the host that it may import, such as `records.get`, or whole interfaces, such
-    /// as `http`. Types need no grant.
+    /// The functions of the host that it may import, such as `records.get`, or whole interfaces,
+    /// such as `http`. Types need no grant.
     pub fn imports(&self) -> BTreeSet<&'static str> {
         let mut imports = BTreeSet::from(["clock", "log", "random", "records.to-json"]);
         for action in self.grants.iter().flat_map(|grant| &grant.actions) {
@@ -158,8 +158,8 @@ impl Manifest {
             .map(|(subject, planned)| (subject, *planned))
     }
 
-    /// The triggers for such a change before it is made, whatever else they ask for; `subject` is the
-    /// module's singular name.
+    /// The triggers for such a change before it is made, whatever else they ask for; `subject` is
+    /// the module's singular name.
     pub(crate) fn judges<'m>(
         &'m self,
         subject: &str,

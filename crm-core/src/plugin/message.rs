@@ -1,5 +1,5 @@
-//! Messages that other systems send to plugins: stored before anybody is told that they came, each once,
-//! and no more of them than a tenant may have waiting. The inbox hands them over.
+//! Messages that other systems send to plugins: stored before anybody is told that they came, each
+//! once, and no more of them than a tenant may have waiting. The inbox hands them over.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::scope::{Create, Permit, RequestContext};
 
 /// The object of the permission to cause runs.
 pub(super) const RUNS: &str = "plugin_runs";
-/// Most messages of a tenant that wait, and most of one plugin: one that cannot run keeps no other from
-/// its messages.
+/// Most messages of a tenant that wait, and most of one plugin: one that cannot run keeps no other
+/// from its messages.
 const MOST_WAITING: i64 = 500;
 const MOST_OF_PLUGIN: i64 = 200;
 /// When to try again where so many wait.
@@ -100,9 +100,9 @@ impl Plugins {
         self.store(&plugin, sender, message).await
     }
 
-    /// Takes in a signed message from anybody who holds the secret. It is stored when this answers, once
-    /// for its id, and runs the plugin soon, within the rights of whoever enabled it; the answer is the
-    /// `event_id` of that run.
+    /// Takes in a signed message from anybody who holds the secret. It is stored when this answers,
+    /// once for its id, and runs the plugin soon, within the rights of whoever enabled it; the
+    /// answer is the `event_id` of that run.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] `message_out_of_time`, and `signature_invalid` alike for a tenant,

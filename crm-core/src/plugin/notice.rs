@@ -1,5 +1,5 @@
-//! The mails that say that a plugin was parked, or its canary ended: to whoever enabled it, and to those who may enable it
-//! again, some of them.
+//! The mails that say that a plugin was parked, or its canary ended: to whoever enabled it, and to
+//! those who may enable it again, some of them.
 
 use super::{OBJECT, Plugin, Plugins};
 use crate::crm::Core;
@@ -25,8 +25,8 @@ pub(super) struct Reader {
 }
 
 impl Plugins {
-    /// Whoever enabled the plugin, and the first members who may enable plugins, with an address that
-    /// is known to be theirs.
+    /// Whoever enabled the plugin, and the first members who may enable plugins, with an address
+    /// that is known to be theirs.
     pub(super) async fn readers(&self, plugin: &Plugin) -> Result<Vec<Reader>> {
         let core = &self.0.core;
         let mut members = Sql::new(

@@ -1,4 +1,5 @@
-//! The store of a plugin as a rehearsal sees it: what its runs set and deleted lies over what is stored.
+//! The store of a plugin as a rehearsal sees it: what its runs set and deleted lies over what is
+//! stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ impl StoreOverlay {
         self.0.lock().get(key).cloned()
     }
 
-    /// Makes a page of stored keys, which lies behind `after` and ends with `end`, one with what was
-    /// set and without what was deleted.
+    /// Makes a page of stored keys, which lies behind `after` and ends with `end`, one with what
+    /// was set and without what was deleted.
     pub(super) fn page(
         &self,
         prefix: &str,

@@ -1,5 +1,5 @@
-//! One run from its beginning to its end: within the tenant's share of places and fuel, and only as long
-//! as the plugin is switched on.
+//! One run from its beginning to its end: within the tenant's share of places and fuel, and only as
+//! long as the plugin is switched on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +73,8 @@ impl Plugins {
         ended.map_err(Error::internal)?
     }
 
-    /// Runs a plugin on the host, and notes what became of it; answers why there was no place for it.
+    /// Runs a plugin on the host, and notes what became of it; answers why there was no place for
+    /// it.
     pub(super) async fn perform(
         &self,
         standing: Standing,
@@ -98,8 +99,8 @@ impl Plugins {
             return Ok(Performed::refused(UNSIGNED));
         }
         let mask = secret::mask(core, &plugin).await?;
-        // What others ask for neither has a plugin rest nor finds it at rest: whoever makes it crash
-        // by an event stops no change that it judges.
+        // What others ask for neither has a plugin rest nor finds it at rest: whoever makes it
+        // crash by an event stops no change that it judges.
         let rest = match input {
             Input::Event(_) | Input::Tick(_) => self.resting(&plugin).await?,
             Input::Before(_) | Input::Webhook(_) | Input::Action(_) | Input::Describe => Rest::Over,
@@ -145,9 +146,9 @@ impl Plugins {
         Ok(performed)
     }
 
-    /// The one way onto the host: when there is a place, with the fuel that is left and no more than the
-    /// call asks for, and only as long as it is not `stopped`. What was stopped before it began was not
-    /// run.
+    /// The one way onto the host: when there is a place, with the fuel that is left and no more
+    /// than the call asks for, and only as long as it is not `stopped`. What was stopped before it
+    /// began was not run.
     pub(super) async fn host_run<'s>(
         &self,
         tenant: TenantId,
@@ -215,8 +216,9 @@ impl Plugins {
         Box::new(move || async move { store::component(&core.db, &sha256).await }.boxed())
     }
 
-    /// Whether the plugin is switched off, here or elsewhere, or nobody trusts this version any more.
-    /// Another version that became active stops no run: each ends in the version that it began with.
+    /// Whether the plugin is switched off, here or elsewhere, or nobody trusts this version any
+    /// more. Another version that became active stops no run: each ends in the version that it
+    /// began with.
     pub(super) async fn is_switched_off(&self, plugin: &Plugin) -> bool {
         let enabled = self.enabled(plugin.tenant_id).await;
         // A database out of reach switches nothing off.

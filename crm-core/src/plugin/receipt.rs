@@ -1,5 +1,5 @@
-//! What an administrator consents to: every single thing that a manifest asks for, one line each, and
-//! what one manifest asks beyond another.
+//! What an administrator consents to: every single thing that a manifest asks for, one line each,
+//! and what one manifest asks beyond another.
 
 use serde_json::{Map, Value as Json};
 

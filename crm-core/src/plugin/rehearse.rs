@@ -1,7 +1,7 @@
-//! Rehearsals: a component runs over events of the past, with the rights it would have, and nothing of
-//! what it does stays. Its writes are tried in transactions that are taken back; it sends nothing,
-//! tells nothing and schedules nothing. What the application's own hooks do to a write they do inside such
-//! a transaction, too: what they write there is taken back with it.
+//! Rehearsals: a component runs over events of the past, with the rights it would have, and nothing
+//! of what it does stays. Its writes are tried in transactions that are taken back; it sends
+//! nothing, tells nothing and schedules nothing. What the application's own hooks do to a write
+//! they do inside such a transaction, too: what they write there is taken back with it.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -76,8 +76,8 @@ pub struct RehearsedRun {
     pub verdict: Option<RehearsedVerdict>,
     /// Why it rejects it, with its code.
     pub reason: Option<String>,
-    /// The records it would have changed, in the order of its writes; of a change that it amends, the
-    /// record as it was to be and as it would be instead.
+    /// The records it would have changed, in the order of its writes; of a change that it amends,
+    /// the record as it was to be and as it would be instead.
     pub changes: Vec<RehearsedChange>,
     /// What else it would have done, such as `http POST https://example.com/`.
     pub withheld: Vec<String>,
@@ -120,13 +120,13 @@ impl Plugins {
     /// Most events of a rehearsal.
     pub const MAX_REHEARSED: u32 = 1_000;
 
-    /// Runs a component over the tenant's last events that it would have woken on, with the rights it
-    /// would have if this permit's user enabled it. Nothing of it stays. What it judges it is asked about as
-    /// if it were about to be done, with other records as they are now.
+    /// Runs a component over the tenant's last events that it would have woken on, with the rights
+    /// it would have if this permit's user enabled it. Nothing of it stays. What it judges it is
+    /// asked about as if it were about to be done, with other records as they are now.
     ///
-    /// A run sees records as they are now, its own writes among them; a list does not show the ones it
-    /// made. Values are those of the tenant's plugin of this name, with what earlier runs of the rehearsal
-    /// kept; a secret is the word `rehearsal`.
+    /// A run sees records as they are now, its own writes among them; a list does not show the ones
+    /// it made. Values are those of the tenant's plugin of this name, with what earlier runs of the
+    /// rehearsal kept; a secret is the word `rehearsal`.
     ///
     /// # Errors
     /// Those of [`upload`](Self::upload) for what cannot run; [`Error::Conflict`] `user_required` for
@@ -141,8 +141,8 @@ impl Plugins {
         self.rehearse_within(permit, component, last, MOST).await
     }
 
-    /// As [`rehearse`](Self::rehearse), of an uploaded version, in 20 seconds at most. `sha256` is that
-    /// of its component, in hexadecimal.
+    /// As [`rehearse`](Self::rehearse), of an uploaded version, in 20 seconds at most. `sha256` is
+    /// that of its component, in hexadecimal.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such plugin or version; those of

@@ -1,5 +1,5 @@
-//! Rehearsals of plugins that judge: they are asked about changes of the past as if those were about to
-//! be made. What they say is told and has no effect.
+//! Rehearsals of plugins that judge: they are asked about changes of the past as if those were
+//! about to be made. What they say is told and has no effect.
 
 use std::sync::Arc;
 

@@ -210,9 +210,9 @@ impl Plugins {
         }
     }
 
-    /// What a run answered, as far as that is kept: the `kind` is `accept`, `amend` with the `fields`,
-    /// or `reject` with `code`, `message` and `field` for a judge, `action` with the `answer`, and
-    /// `too_large` with its `bytes`. Secrets are hidden.
+    /// What a run answered, as far as that is kept: the `kind` is `accept`, `amend` with the
+    /// `fields`, or `reject` with `code`, `message` and `field` for a judge, `action` with the
+    /// `answer`, and `too_large` with its `bytes`. Secrets are hidden.
     ///
     /// # Errors
     /// [`Error::NotFound`].

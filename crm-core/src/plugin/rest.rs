@@ -1,6 +1,7 @@
-//! Rest: a plugin whose runs crash one after another is left alone for a while, which grows with each
-//! further crash, and then tried with one run. Crashes are what the host stopped; an answer that is an
-//! error is none. Who keeps failing is [parked](super::ledger) in the end, until somebody looks at it.
+//! Rest: a plugin whose runs crash one after another is left alone for a while, which grows with
+//! each further crash, and then tried with one run. Crashes are what the host stopped; an answer
+//! that is an error is none. Who keeps failing is [parked](super::ledger) in the end, until
+//! somebody looks at it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -47,7 +48,8 @@ impl Plugins {
         )))
     }
 
-    /// Gives a trial back that never began; where that fails, the plugin rests until its next trial.
+    /// Gives a trial back that never began; where that fails, the plugin rests until its next
+    /// trial.
     pub(super) async fn untried(
         &self,
         plugin: &Plugin,

@@ -33,9 +33,10 @@ pub struct Run {
     /// What woke it: an event's kind such as `contact.created`, or `before contact.create`,
     /// `cron nightly`, `job later`, `webhook payments`, `action rescore`.
     pub trigger: String,
-    /// Who caused it, as in the audit log: `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`;
-    /// `clock` for a cron trigger, `webhook` for a signed message. A job is caused by whose act had the
-    /// plugin schedule it, or else by the plugin itself. Absent for runs of an earlier release.
+    /// Who caused it, as in the audit log: `user:<id>`, `api_key:<id>`, `plugin:<id>` or
+    /// `operator`; `clock` for a cron trigger, `webhook` for a signed message. A job is caused by
+    /// whose act had the plugin schedule it, or else by the plugin itself. Absent for runs of an
+    /// earlier release.
     pub caused_by: Option<String>,
     /// Who acted in their name, where somebody else did.
     pub impersonator: Option<String>,
@@ -87,8 +88,8 @@ pub struct RunQuery {
     pub limit: u32,
     /// With this outcome.
     pub outcome: Option<Outcome>,
-    /// With this trigger, such as `contact.created`, `before contact.create`, `cron nightly`, `job later`,
-    /// `webhook payments` or `action rescore`.
+    /// With this trigger, such as `contact.created`, `before contact.create`, `cron nightly`, `job
+    /// later`, `webhook payments` or `action rescore`.
     pub trigger: Option<String>,
     /// That ended at this time or later.
     pub since: Option<DateTime<Utc>>,

@@ -1,8 +1,9 @@
-//! The door of a rehearsal: what is behind it can be read, and what is done to it is not really done.
+//! The door of a rehearsal: what is behind it can be read, and what is done to it is not really
+//! done.
 //!
-//! A guest never runs while a transaction is open. So each write is tried in a transaction of its own,
-//! behind the earlier writes of the run, and all are taken back; what they answered is remembered for
-//! the run's later reads.
+//! A guest never runs while a transaction is open. So each write is tried in a transaction of its
+//! own, behind the earlier writes of the run, and all are taken back; what they answered is
+//! remembered for the run's later reads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -105,8 +106,8 @@ impl Scenery {
         }
     }
 
-    /// The same, for a run that this event of the past wakes: the version that its record had then is not
-    /// held against the record as it is now, and what earlier runs kept is there.
+    /// The same, for a run that this event of the past wakes: the version that its record had then
+    /// is not held against the record as it is now, and what earlier runs kept is there.
     pub(super) fn after(self, event: &Event, kept: StoreOverlay) -> Self {
         let state = event.after.as_ref().or(event.before.as_ref());
         let version = state.and_then(|state| state["version"].as_i64());
@@ -180,8 +181,8 @@ impl Scenery {
         Ok(after)
     }
 
-    /// Makes all writes of the run again, and this one, in a transaction that is taken back. Answers the
-    /// last, and under which ids those are here that the guest was told.
+    /// Makes all writes of the run again, and this one, in a transaction that is taken back.
+    /// Answers the last, and under which ids those are here that the guest was told.
     async fn rehearse(
         &self,
         scope: &Scope,

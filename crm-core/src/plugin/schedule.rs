@@ -1,10 +1,11 @@
-//! Times that come again: the five fields of cron (POSIX.1-2017, crontab), in a zone of the IANA time
-//! zone database.
+//! Times that come again: the five fields of cron (POSIX.1-2017, crontab), in a zone of the IANA
+//! time zone database.
 //!
-//! Minute, hour, day of the month, month and day of the week; each `*`, a number, a range, a list of
-//! these, with `/n` behind a range or `*` for every n-th. Months and days of the week have names, too.
-//! With both kinds of days restricted, either will do. A time that the zone's clocks skip comes when
-//! they have skipped it, one that they show twice comes once, unless the schedule is for every hour.
+//! Minute, hour, day of the month, month and day of the week; each `*`, a number, a range, a list
+//! of these, with `/n` behind a range or `*` for every n-th. Months and days of the week have
+//! names, too. With both kinds of days restricted, either will do. A time that the zone's clocks
+//! skip comes when they have skipped it, one that they show twice comes once, unless the schedule
+//! is for every hour.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Secrets that administrators entrust to a plugin: sealed in the database, given to the plugin alone,
-//! never shown again.
+//! Secrets that administrators entrust to a plugin: sealed in the database, given to the plugin
+//! alone, never shown again.
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -181,8 +181,8 @@ pub(super) async fn open(core: &Core, plugin: &Plugin, name: &str) -> Result<Sec
     Ok(text.into())
 }
 
-/// Hides all that the plugin was entrusted with, whatever its version asks for: an earlier one may have
-/// left it in the plugin's store.
+/// Hides all that the plugin was entrusted with, whatever its version asks for: an earlier one may
+/// have left it in the plugin's store.
 pub(super) async fn mask(core: &Core, plugin: &Plugin) -> Result<Mask> {
     let mut mask = Mask::default();
     let select =

@@ -14,8 +14,8 @@ use crate::scope::{Permit, Read, Update};
 pub struct PluginSettings {
     /// Whether versions run only that a key signed which the tenant trusts, also then.
     pub require_signature: bool,
-    /// The fuel that all plugins together use on one day, in UTC; without it as much as the operator
-    /// allows.
+    /// The fuel that all plugins together use on one day, in UTC; without it as much as the
+    /// operator allows.
     pub daily_fuel: Option<i64>,
 }
 

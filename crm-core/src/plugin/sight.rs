@@ -1,8 +1,8 @@
-//! A change that is about to be made, as far as a plugin may read the record, and whether the plugin
-//! wants to judge it.
+//! A change that is about to be made, as far as a plugin may read the record, and whether the
+//! plugin wants to judge it.
 //!
-//! What it may not read decides nothing: where a trigger looks at that, the plugin is asked, for what it
-//! guards would go unguarded otherwise.
+//! What it may not read decides nothing: where a trigger looks at that, the plugin is asked, for
+//! what it guards would go unguarded otherwise.
 
 use std::sync::Arc;
 
@@ -156,8 +156,8 @@ async fn covered(scope: &Scope, record: &Record, stored: bool) -> Result<bool> {
     reaches(scope, permit.reach(), record, stored).await
 }
 
-/// Whether the reach covers the record; what only the database could tell of a record that it has not
-/// counts as no.
+/// Whether the reach covers the record; what only the database could tell of a record that it has
+/// not counts as no.
 pub(super) async fn reaches(
     scope: &Scope,
     reach: &Reach,

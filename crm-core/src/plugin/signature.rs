@@ -1,5 +1,6 @@
 //! Who made a component: detached Ed25519 signatures (RFC 8032) over its bytes, by keys that the
-//! tenant trusts. What no trusted key signed is an upload like any other, unless the tenant insists.
+//! tenant trusts. What no trusted key signed is an upload like any other, unless the tenant
+//! insists.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
@@ -115,8 +116,8 @@ impl Plugins {
         Ok(key)
     }
 
-    /// Trusts a key no more; what it signed stays installed, and runs no more where the tenant insists
-    /// on signatures.
+    /// Trusts a key no more; what it signed stays installed, and runs no more where the tenant
+    /// insists on signatures.
     ///
     /// # Errors
     /// [`Error::NotFound`].

@@ -1,5 +1,5 @@
-//! Signed messages, as Standard Webhooks has them (specification 1.0.0, standardwebhooks.com): an id, a
-//! time, and HMAC-SHA-256 over both and the body, by a secret that only the two sides know.
+//! Signed messages, as Standard Webhooks has them (specification 1.0.0, standardwebhooks.com): an
+//! id, a time, and HMAC-SHA-256 over both and the body, by a secret that only the two sides know.
 //!
 //! What is wrong with a message is told only as far as the message itself shows it; all else is one
 //! answer, so that nobody learns which tenants, plugins and webhooks there are.

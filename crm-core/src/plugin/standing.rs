@@ -1,7 +1,7 @@
-//! Who stands behind a run, and what it may do because of them: what its manifest asks for, as far as
-//! the user who enabled the plugin holds it and may manage plugins at all, and as far as the user or API
-//! key holds it whose act caused the run.
-//! Asked again at every call of the host: rights only shrink, and they shrink at once.
+//! Who stands behind a run, and what it may do because of them: what its manifest asks for, as far
+//! as the user who enabled the plugin holds it and may manage plugins at all, and as far as the
+//! user or API key holds it whose act caused the run. Asked again at every call of the host: rights
+//! only shrink, and they shrink at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -79,8 +79,8 @@ impl Standing {
         }
     }
 
-    /// As [`begin`](Self::begin), for what has no rights of its own: it takes a plugin that asked for
-    /// it, and somebody who stands behind the run.
+    /// As [`begin`](Self::begin), for what has no rights of its own: it takes a plugin that asked
+    /// for it, and somebody who stands behind the run.
     pub(super) async fn allowed(&self, asked: bool, permission: &str) -> Result<Scope> {
         let forbidden = || Error::Forbidden {
             permission: permission.to_owned(),
@@ -129,8 +129,8 @@ impl Standing {
             let Some(held) = held else {
                 return Ok(Err(Withdrawn::Installer(user)));
             };
-            // Whoever could not enable it now lends it nothing, not even what takes no permission of
-            // its own: requests, secrets, values, events and jobs.
+            // Whoever could not enable it now lends it nothing, not even what takes no permission
+            // of its own: requests, secrets, values, events and jobs.
             let enables = catalogue.operation(OBJECT, Update::NAME);
             let enables = enables.and_then(|enables| held.decide(enables));
             if enables != Some(RowScope::All) {

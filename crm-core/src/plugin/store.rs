@@ -212,8 +212,8 @@ pub(super) async fn drop_unused(tx: &mut Tx<'_>, sha256: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Removes the versions of a tenant that is erased, with the components that no other tenant has; in one
-/// order, so that two erasures do not wait for each other.
+/// Removes the versions of a tenant that is erased, with the components that no other tenant has;
+/// in one order, so that two erasures do not wait for each other.
 pub(crate) async fn erase_versions(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
     let select = "SELECT DISTINCT sha256 FROM plugin_versions WHERE tenant_id = $1 ORDER BY sha256";
     let select = Sql::new(select)

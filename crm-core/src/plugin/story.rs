@@ -1,5 +1,5 @@
-//! What a run was given, and what it asked of the host and was answered: shown to whoever may replay it
-//! and reads all that it could have met.
+//! What a run was given, and what it asked of the host and was answered: shown to whoever may
+//! replay it and reads all that it could have met.
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -93,8 +93,8 @@ impl Plugins {
     }
 }
 
-/// Whether the scope may replay this run of a version with this manifest, and reads all that it could
-/// have met. What another plugin told it may be of any module.
+/// Whether the scope may replay this run of a version with this manifest, and reads all that it
+/// could have met. What another plugin told it may be of any module.
 pub(super) fn reads_all(
     scope: &Scope,
     manifest: &Manifest,

@@ -1,7 +1,7 @@
 //! Feeds events to the plugins they wake.
 //!
-//! A plugin that fails has a run record, and the delivery goes on; only the database failing makes it
-//! repeat.
+//! A plugin that fails has a run record, and the delivery goes on; only the database failing makes
+//! it repeat.
 
 use std::sync::Arc;
 

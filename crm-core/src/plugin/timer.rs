@@ -1,10 +1,10 @@
 //! What wakes plugins by the clock: cron triggers, and jobs that they schedule for themselves.
 //!
-//! A due time is taken by whoever moves it on first, in one statement, so that all processes together
-//! run a tick once at most; ticks that nobody was there for become one, and one for which there was no
-//! place is due still. A job is taken for a while and removed behind its run, so that it outlives a
-//! killed process; one that cannot run for a reason that may pass, such as that its plugin is switched
-//! off, waits for some days.
+//! A due time is taken by whoever moves it on first, in one statement, so that all processes
+//! together run a tick once at most; ticks that nobody was there for become one, and one for which
+//! there was no place is due still. A job is taken for a while and removed behind its run, so that
+//! it outlives a killed process; one that cannot run for a reason that may pass, such as that its
+//! plugin is switched off, waits for some days.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What a guest asked of the host and was answered: written down during a run, and read back in its
-//! replay. Secrets stand in neither, in none of the forms that a [`Mask`] knows: whatever holds one holds
-//! its name instead, also where the plugin had it from its own store.
+//! replay. Secrets stand in neither, in none of the forms that a [`Mask`] knows: whatever holds one
+//! holds its name instead, also where the plugin had it from its own store.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -97,7 +97,8 @@ struct Tape {
 }
 
 impl Tape {
-    /// The exchange without secrets, if there is room for it; what is too large is not looked through.
+    /// The exchange without secrets, if there is room for it; what is too large is not looked
+    /// through.
     fn kept(&mut self, mut exchange: Exchange) -> Option<Exchange> {
         let room = MOST.checked_sub(self.bytes)?;
         if size(&exchange)? > room {
@@ -206,9 +207,11 @@ impl Drop for Pending<'_> {
 pub struct Divergence {
     /// The number of the call, from 0.
     pub at: usize,
-    /// What the run asked; absent where it asked nothing more, and for whom the run's story is withheld.
+    /// What the run asked; absent where it asked nothing more, and for whom the run's story is
+    /// withheld.
     pub recorded: Option<Json>,
-    /// What the replay asked; absent where it asked nothing more, and for whom the run's story is withheld.
+    /// What the replay asked; absent where it asked nothing more, and for whom the run's story is
+    /// withheld.
     pub replayed: Option<Json>,
 }
 
@@ -290,8 +293,8 @@ impl Replayer {
         self.state.lock().stopped
     }
 
-    /// Where the replay first went another way, if it did, and how it ended; what is reported holds no
-    /// secret.
+    /// Where the replay first went another way, if it did, and how it ended; what is reported holds
+    /// no secret.
     pub(super) fn finish(&self, report: &mut Report) -> (Option<Divergence>, KeptEnd) {
         let mut state = self.state.lock();
         mask_report(&state.mask, report);
@@ -299,8 +302,8 @@ impl Replayer {
         (state.divergence(report.outcome.is_interrupted()), end)
     }
 
-    /// The recorded answer to this call. Where its run was stopped before it was answered, the replay
-    /// is stopped, too.
+    /// The recorded answer to this call. Where its run was stopped before it was answered, the
+    /// replay is stopped, too.
     async fn play(&self, call: Asked) -> Result<KeptAnswer> {
         match self.recorded(call)? {
             KeptAnswer::Unanswered => {

@@ -76,7 +76,8 @@ pub struct CustomTrigger {
 pub struct BeforeTrigger {
     /// Which changes: a module's singular name, and what is about to be done.
     pub changes: Vec<(Ident, PlannedChange)>,
-    /// Only where one of these fields is to have another value than before, or a new record has one.
+    /// Only where one of these fields is to have another value than before, or a new record has
+    /// one.
     pub fields: Vec<Ident>,
     /// Only for records that match: as they would be behind the change, or are before they go.
     pub filter: Option<Map<String, Json>>,
@@ -139,15 +140,15 @@ pub struct ActionTrigger {
     /// Its name, which the plugin is given.
     pub name: Ident,
     /// The module on whose records it is asked for. Without one nobody can ask for it:
-    /// [`Plugins::act`](super::Plugins::act), which is always about records of a module, does not find
-    /// it, and no document offers it.
+    /// [`Plugins::act`](super::Plugins::act), which is always about records of a module, does not
+    /// find it, and no document offers it.
     pub module: Option<Ident>,
     /// What a button says.
     pub label: String,
     /// What it does, in a sentence; may be empty.
     pub description: String,
-    /// The JSON Schema of what the caller gives along: an object of texts, numbers and booleans; without
-    /// one, nothing.
+    /// The JSON Schema of what the caller gives along: an object of texts, numbers and booleans;
+    /// without one, nothing.
     pub input: Option<Map<String, Json>>,
 }
 

@@ -1,5 +1,5 @@
-//! Bounds what is kept of a tenant's runs: the oldest transcripts go first, and the runs themselves stay
-//! until they are too old. The usage of days goes after more than a year.
+//! Bounds what is kept of a tenant's runs: the oldest transcripts go first, and the runs themselves
+//! stay until they are too old. The usage of days goes after more than a year.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

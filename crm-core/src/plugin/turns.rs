@@ -52,8 +52,8 @@ pub(crate) trait Due: Send + 'static {
 struct Turns<'s> {
     running: FuturesUnordered<BoxFuture<'s, (TenantId, usize)>>,
     under_way: HashSet<TenantId>,
-    /// Which turn each tenant had last, while something is due in it: of those that wait, the one whose
-    /// turn is longest ago is next.
+    /// Which turn each tenant had last, while something is due in it: of those that wait, the one
+    /// whose turn is longest ago is next.
     last: HashMap<TenantId, u64>,
     begun: u64,
 }
@@ -82,7 +82,8 @@ impl<'s> Turns<'s> {
         Ok(())
     }
 
-    /// Waits for the end of a turn; answers how many runs that were, and `None` where there is no turn.
+    /// Waits for the end of a turn; answers how many runs that were, and `None` where there is no
+    /// turn.
     async fn next(&mut self) -> Option<usize> {
         let (tenant, count) = self.running.next().await?;
         self.under_way.remove(&tenant);

@@ -1,5 +1,6 @@
-//! Judges that nobody can ask: a process without a plugin host makes no change unjudged that a plugin of
-//! the tenant judges, whatever the filters of its triggers leave out: they are a host's to look at.
+//! Judges that nobody can ask: a process without a plugin host makes no change unjudged that a
+//! plugin of the tenant judges, whatever the filters of its triggers leave out: they are a host's
+//! to look at.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! The versions of a plugin: uploaded next to the running one, consented to by the hash of their bytes,
-//! activated at once for all processes, tried on some of the events first, and rolled back.
+//! The versions of a plugin: uploaded next to the running one, consented to by the hash of their
+//! bytes, activated at once for all processes, tried on some of the events first, and rolled back.
 //!
-//! A version runs only when somebody consented to all that it asks for: to the version itself, or to
-//! one that asks for no less.
+//! A version runs only when somebody consented to all that it asks for: to the version itself, or
+//! to one that asks for no less.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -87,8 +87,8 @@ impl Plugins {
         list(&self.0.core.db, plugin.tenant_id, id).await
     }
 
-    /// Consents to what a version asks for, and activates it: it runs from now on, within the rights
-    /// of the user who enabled it.
+    /// Consents to what a version asks for, and activates it: it runs from now on, within the
+    /// rights of the user who enabled it.
     ///
     /// `sha256`, in hexadecimal, is the component that the consent is meant for: nobody consents to
     /// what they did not see.
@@ -129,8 +129,8 @@ impl Plugins {
         .await
     }
 
-    /// Activates a version that asks for nothing beyond what the user who enabled the plugin consented
-    /// to before.
+    /// Activates a version that asks for nothing beyond what the user who enabled the plugin
+    /// consented to before.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] `unknown_version`, and `consent_required` naming what
@@ -314,8 +314,8 @@ impl Choice {
         Ok(version.clone())
     }
 
-    /// As [`of`](Self::of), if the user whose rights it would have consented to all that it asks for:
-    /// nobody lends another one's rights.
+    /// As [`of`](Self::of), if the user whose rights it would have consented to all that it asks
+    /// for: nobody lends another one's rights.
     fn consented(&self, sha256: &str, installer: Option<UserId>) -> Result<Version> {
         let version = self.of(sha256)?;
         let consented = self.versions.iter();

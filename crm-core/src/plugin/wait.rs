@@ -1,5 +1,5 @@
-//! Jobs and messages that wait for a plugin that cannot run now: put off again and again for some days,
-//! and due at once when the plugin is switched on or another version of it becomes active.
+//! Jobs and messages that wait for a plugin that cannot run now: put off again and again for some
+//! days, and due at once when the plugin is switched on or another version of it becomes active.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -7,8 +7,8 @@ use super::{Plugin, store};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::Result;
 
-/// When to look again at what cannot be handled now for a reason that may pass, and how long it waits
-/// for that.
+/// When to look again at what cannot be handled now for a reason that may pass, and how long it
+/// waits for that.
 const PUT_OFF: TimeDelta = TimeDelta::minutes(1);
 pub(super) const MOST_WAIT: TimeDelta = TimeDelta::days(3);
 
@@ -18,8 +18,8 @@ pub(super) fn switched_off() -> String {
     format!("the plugin was switched off for {days} days")
 }
 
-/// When something is due again that a plugin, as it was `seen`, could not handle. The plugin is locked
-/// until that is written down: whoever changes it afterwards finds what waits.
+/// When something is due again that a plugin, as it was `seen`, could not handle. The plugin is
+/// locked until that is written down: whoever changes it afterwards finds what waits.
 pub(super) async fn again(
     tx: &mut Tx<'_>,
     seen: &Plugin,

@@ -29,9 +29,9 @@ use crate::registry::Registry;
 const TENANTS: u64 = 32_768;
 /// Most subjects whose rights are kept.
 const SUBJECTS: u64 = 262_144;
-/// Most members of a team that are kept with the rights of each. Statements name so few as owners, and
-/// ask the groups about those of a larger team. On SQLite, and there alone, a page of their rows is
-/// merged from what each of them owns; one of a larger team's is searched for in order.
+/// Most members of a team that are kept with the rights of each. Statements name so few as owners,
+/// and ask the groups about those of a larger team. On SQLite, and there alone, a page of their
+/// rows is merged from what each of them owns; one of a larger team's is searched for in order.
 const MOST_TEAM: usize = 16;
 /// Entries that there is room for from the start.
 const ROOM: usize = 1_024;
@@ -80,7 +80,8 @@ pub(crate) struct Rights {
     pub(crate) modules: Arc<TenantModules>,
     /// The roles that they stem from.
     pub(crate) sources: Arc<[Source]>,
-    /// The user and, behind them, who shares a group with them: where a rule asks for it, and of few.
+    /// The user and, behind them, who shares a group with them: where a rule asks for it, and of
+    /// few.
     pub(crate) team: Option<Arc<[UserId]>>,
     /// From when on something else holds.
     until: Option<DateTime<Utc>>,
@@ -288,8 +289,8 @@ impl PolicyCache {
     }
 
     /// Waits for one change of another process and forgets what it is about; everything, when
-    /// changes may have been missed. Answers whether sessions or signing keys may have changed, which
-    /// are not its matter.
+    /// changes may have been missed. Answers whether sessions or signing keys may have changed,
+    /// which are not its matter.
     ///
     /// # Errors
     /// Those of the database.
@@ -408,8 +409,8 @@ impl PolicyCache {
         Ok(Some(held))
     }
 
-    /// The user and those who share a group with them now, unless these are many; and when the first of
-    /// the memberships ends.
+    /// The user and those who share a group with them now, unless these are many; and when the
+    /// first of the memberships ends.
     async fn team_of(&self, tenant: TenantId, user: UserId) -> Result<Team> {
         let mut sql = Sql::new(
             "SELECT o.user_id, min(m.until), min(o.until) FROM user_group_members m \

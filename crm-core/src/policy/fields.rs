@@ -1,5 +1,5 @@
-//! The fields of a record that a right reaches: all of them, some, or all but some. Owns the algebra
-//! of such lists; whether the names exist is the module's question.
+//! The fields of a record that a right reaches: all of them, some, or all but some. Owns the
+//! algebra of such lists; whether the names exist is the module's question.
 
 use std::fmt;
 use std::sync::Arc;

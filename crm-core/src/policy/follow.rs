@@ -1,5 +1,6 @@
-//! Hears of changes of the policy, of sessions and of signing keys by other processes as they commit.
-//! The polls of epochs are its backstop: a listener that is away only makes changes hold later.
+//! Hears of changes of the policy, of sessions and of signing keys by other processes as they
+//! commit. The polls of epochs are its backstop: a listener that is away only makes changes hold
+//! later.
 
 use std::sync::Arc;
 use std::time::Duration;

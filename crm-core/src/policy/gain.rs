@@ -59,7 +59,8 @@ impl Holdings {
         roles
     }
 
-    /// The instants at which the user may hold something else: now, each end, and after all of them.
+    /// The instants at which the user may hold something else: now, each end, and after all of
+    /// them.
     fn instants(
         &self,
         other: &Self,
@@ -84,7 +85,8 @@ pub(crate) enum Sharing {
 }
 
 /// Refuses a change that gives any of these users rights which the actor does not hold for good, or
-/// takes from others rights which the actor does not hold. Rows that others reach no more are not judged.
+/// takes from others rights which the actor does not hold. Rows that others reach no more are not
+/// judged.
 ///
 /// # Errors
 /// [`Error::Refused`](crate::Error::Refused) `forbidden` and `beyond_your_rights`, naming the

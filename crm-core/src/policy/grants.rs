@@ -1,6 +1,6 @@
-//! What one subject may do: two bit sets over the catalogue's operations, and the rules of those few
-//! that reach neither all rows nor just own ones. Owns the comparison, intersection and union of such
-//! rights; knows nothing of roles.
+//! What one subject may do: two bit sets over the catalogue's operations, and the rules of those
+//! few that reach neither all rows nor just own ones. Owns the comparison, intersection and union
+//! of such rights; knows nothing of roles.
 
 use std::sync::Arc;
 
@@ -291,8 +291,8 @@ impl Grants {
         self.allowed(catalogue).next()
     }
 
-    /// The operations that are allowed here on any row, for people: the first few by name, and how many
-    /// more there are; `None` when nothing is allowed.
+    /// The operations that are allowed here on any row, for people: the first few by name, and how
+    /// many more there are; `None` when nothing is allowed.
     pub(crate) fn named(&self, catalogue: &Catalogue) -> Option<String> {
         let mut allowed = self.allowed(catalogue);
         let first = allowed.by_ref().take(MOST_NAMED);

@@ -4,10 +4,10 @@
 //! The domain is the tenant's id. A subject is `user:<id>`, `api_key:<id>` or `role:<id>`, never
 //! text that a user chose. The action carries the rows behind it: a request asks for `update`, the
 //! relation in which the row stands to the user (`own`, `parent`, `team` or `other`), the one
-//! condition that it meets (or `-`), and the field that is reached (or `-`); a rule for all rows says
-//! `update:*:*:*`, one for own rows `update:own:*:*`, one for those of a team that meet a condition
-//! `update:own:C:*` and `update:team:C:*`. A rule for some fields ends in each of them and `-`, one
-//! for all but some in `^` and these.
+//! condition that it meets (or `-`), and the field that is reached (or `-`); a rule for all rows
+//! says `update:*:*:*`, one for own rows `update:own:*:*`, one for those of a team that meet a
+//! condition `update:own:C:*` and `update:team:C:*`. A rule for some fields ends in each of them
+//! and `-`, one for all but some in `^` and these.
 
 use std::fmt;
 use std::sync::Arc;
@@ -133,8 +133,8 @@ impl Oracle {
         Ok(enforcer)
     }
 
-    /// Whether the subject may do this to a row that stands in one relation to it, `All` being none,
-    /// and meets one condition at most; to a field of it, if one is named.
+    /// Whether the subject may do this to a row that stands in one relation to it, `All` being
+    /// none, and meets one condition at most; to a field of it, if one is named.
     ///
     /// # Errors
     /// [`Error::Internal`] when Casbin cannot evaluate the request.

@@ -1,6 +1,6 @@
 //! One permission as written in a role: `contacts.update`, `deals.*`, `contacts.update:own`,
-//! `!contacts.delete`, or one of these with a condition on the rows. Owns that spelling; whether the
-//! names exist is the catalogue's question.
+//! `!contacts.delete`, or one of these with a condition on the rows. Owns that spelling; whether
+//! the names exist is the catalogue's question.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
-//! Whom somebody may act on: nobody takes rights away that they do not hold, nor changes the account
-//! or the membership of a member who holds such rights. API keys, invitations and the rows that a group
-//! opens to its members are nobody's person: whoever may end them, may.
+//! Whom somebody may act on: nobody takes rights away that they do not hold, nor changes the
+//! account or the membership of a member who holds such rights. API keys, invitations and the rows
+//! that a group opens to its members are nobody's person: whoever may end them, may.
 //!
 //! Rank needs no numbers: whoever may do more stands above. Rights are compared as they are at this
 //! instant, those until some later one too, so that a deputy does what they stand in for.
@@ -33,7 +33,8 @@ pub(crate) async fn check_rank(tx: &mut Tx<'_>, scope: &Scope, user: UserId) -> 
     check_within(scope, &compiled.grants(&roles))
 }
 
-/// Whether the user acts on themselves; a key that speaks as an account may have less than the account.
+/// Whether the user acts on themselves; a key that speaks as an account may have less than the
+/// account.
 pub(super) fn is_oneself(scope: &Scope, user: UserId) -> bool {
     scope.is_person() && scope.actor().user() == Some(user)
 }

@@ -1,5 +1,5 @@
-//! Where the rights of a subject stem from: the roles it holds, with what each allows. Owns the words
-//! that audit entries name a rule by; decides nothing.
+//! Where the rights of a subject stem from: the roles it holds, with what each allows. Owns the
+//! words that audit entries name a rule by; decides nothing.
 
 use std::sync::Arc;
 
@@ -42,8 +42,8 @@ impl Source {
     }
 }
 
-/// The rule of one of these roles that allows the operation: one for all rows and fields if there is
-/// any, else those that may have allowed it, one behind the other. `None` when there is none.
+/// The rule of one of these roles that allows the operation: one for all rows and fields if there
+/// is any, else those that may have allowed it, one behind the other. `None` when there is none.
 pub(crate) fn rule_of(
     sources: &[Source],
     catalogue: &Catalogue,

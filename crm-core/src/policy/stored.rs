@@ -84,7 +84,8 @@ pub(crate) fn read_permission(row: &mut Row) -> Result<Option<Permission>> {
     Permission::stored(&module, &action, &rows, &effect, &condition, &fields).map(Some)
 }
 
-/// The rules of a tenant, the last ones inside a transaction that holds its lock; see [`bump_epoch`].
+/// The rules of a tenant, the last ones inside a transaction that holds its lock; see
+/// [`bump_epoch`].
 pub(crate) async fn rules(tx: &mut Tx<'_>, tenant: TenantId) -> Result<TenantRules> {
     let rows = tx.fetch_all(read(tenant)).await?;
     parse(tenant, rows)?
@@ -142,8 +143,8 @@ pub(crate) async fn tell_of_sessions(tx: &mut Tx<'_>) -> Result<()> {
     tx.notify(CHANNEL, SESSIONS.to_owned()).await
 }
 
-/// Announces a change of a tenant's roles, rules, assignments, memberships, keys, status or demand for
-/// a second factor; a change of a user's status concerns every tenant of theirs.
+/// Announces a change of a tenant's roles, rules, assignments, memberships, keys, status or demand
+/// for a second factor; a change of a user's status concerns every tenant of theirs.
 ///
 /// Call it first in the writing transaction: the row it updates is also the lock under which
 /// policy changes happen one after the other, so that what is checked still holds at commit. It

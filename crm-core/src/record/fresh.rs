@@ -1,5 +1,5 @@
-//! Figures kept in memory for a while: asked for again, they are answered without the database until
-//! they are older than the caller wants, or this process has written to the module's records.
+//! Figures kept in memory for a while: asked for again, they are answered without the database
+//! until they are older than the caller wants, or this process has written to the module's records.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! How far records come on the way through the values of an enum field, such as the stages of a sale.
+//! How far records come on the way through the values of an enum field, such as the stages of a
+//! sale.
 
 use rust_decimal::Decimal;
 

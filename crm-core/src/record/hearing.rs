@@ -1,9 +1,9 @@
 //! Hearings: what judges, such as a tenant's plugins, say to changes before they are made.
 //!
 //! A judge is never asked while a transaction is open. The first attempt at a write goes on as if
-//! every change were accepted, notes those that somebody wants to judge, and is taken back; then the
-//! judges are asked, and the next attempt makes the changes as they were judged. A change that has
-//! become another one meanwhile is judged anew.
+//! every change were accepted, notes those that somebody wants to judge, and is taken back; then
+//! the judges are asked, and the next attempt makes the changes as they were judged. A change that
+//! has become another one meanwhile is judged anew.
 
 #[cfg(test)]
 mod tests;

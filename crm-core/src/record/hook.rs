@@ -4,8 +4,8 @@
 //! the open transaction in a [`HookContext`] and calls the [`Next`] one: what it does before that
 //! call happens before references and unique values are checked and anything is written, what it
 //! does after it happens after row, audit and event are written and before the commit. Every door
-//! runs them: single writes, upserts, batches, bulk writes, imports, plugins. A refusal, an error or
-//! a panic takes the whole transaction back.
+//! runs them: single writes, upserts, batches, bulk writes, imports, plugins. A refusal, an error
+//! or a panic takes the whole transaction back.
 
 mod context;
 mod register;

@@ -1,10 +1,10 @@
 //! Merging: several records of one module become one.
 //!
 //! The survivor takes the values it lacks, and those it is told to take, of the fields that the
-//! caller may write in every record; tags and lists of references are united, as much as fits. Every
-//! reference to the others points to the survivor afterwards, but for its own, which are dropped: it
-//! never refers to itself. The others are deleted, all in one transaction with an audit row and an
-//! event for each record that changed.
+//! caller may write in every record; tags and lists of references are united, as much as fits.
+//! Every reference to the others points to the survivor afterwards, but for its own, which are
+//! dropped: it never refers to itself. The others are deleted, all in one transaction with an audit
+//! row and an event for each record that changed.
 
 use std::collections::HashMap;
 

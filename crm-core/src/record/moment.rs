@@ -1,6 +1,6 @@
-//! Moments that the clock tells whenever a condition is asked: `now`, `today`, and so long before or
-//! after. A condition keeps the word, so that it means the same tomorrow, in a saved rule and in the
-//! cursor of a list alike.
+//! Moments that the clock tells whenever a condition is asked: `now`, `today`, and so long before
+//! or after. A condition keeps the word, so that it means the same tomorrow, in a saved rule and in
+//! the cursor of a list alike.
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 

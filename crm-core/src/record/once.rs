@@ -79,8 +79,8 @@ impl Once {
         self.hash.clone().finalize().to_vec()
     }
 
-    /// Takes the key for a request that is to be done now, waiting for one that is just being done with
-    /// it in one transaction. Else says what is known of the key.
+    /// Takes the key for a request that is to be done now, waiting for one that is just being done
+    /// with it in one transaction. Else says what is known of the key.
     pub(crate) async fn begin(
         &self,
         tx: &mut Tx<'_>,

@@ -102,9 +102,9 @@ impl Records {
         self.write(Write::upsert(create, update, key, body)?).await
     }
 
-    /// Does the work of this scope's actor in one transaction, and answers what `reply` makes of its
-    /// outcomes, one for each write in their order. With `once` the answer is stored in the same
-    /// transaction, and the same request is answered from there.
+    /// Does the work of this scope's actor in one transaction, and answers what `reply` makes of
+    /// its outcomes, one for each write in their order. With `once` the answer is stored in the
+    /// same transaction, and the same request is answered from there.
     ///
     /// # Errors
     /// That of the one write, or of the first that fails where all are to be done; those of `reply`.

@@ -235,7 +235,8 @@ impl Query {
     }
 }
 
-/// Refuses a search text that is too long, has too many words, or holds what no text of a record can (XC-21).
+/// Refuses a search text that is too long, has too many words, or holds what no text of a record
+/// can (XC-21).
 pub(super) fn check_search(text: Option<&str>) -> Result<()> {
     let Some(text) = text else { return Ok(()) };
     if text.chars().count() > MAX_SEARCH {

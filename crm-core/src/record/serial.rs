@@ -61,8 +61,8 @@ async fn take(
 }
 
 impl Records {
-    /// The id of the record with this number, also of one in the trash, in a module whose declaration
-    /// names a `key`.
+    /// The id of the record with this number, also of one in the trash, in a module whose
+    /// declaration names a `key`.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is none.

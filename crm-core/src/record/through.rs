@@ -199,8 +199,9 @@ impl<'n> Way<'n> {
 }
 
 impl Filter {
-    /// The condition that a JSON object stands for, as [`from_json`](Self::from_json) reads it, with
-    /// conditions on the records that references point to: `{"company_id.name": {"contains": "acme"}}`.
+    /// The condition that a JSON object stands for, as [`from_json`](Self::from_json) reads it,
+    /// with conditions on the records that references point to: `{"company_id.name": {"contains":
+    /// "acme"}}`.
     ///
     /// # Errors
     /// Every [`FieldError`] found, each pointing into the object.
@@ -212,8 +213,8 @@ impl Filter {
         Reader::new(module, Some(scope)).filter(object)
     }
 
-    /// The condition in the member `filter` of a larger object, as [`from_json_for`](Self::from_json_for)
-    /// reads it.
+    /// The condition in the member `filter` of a larger object, as
+    /// [`from_json_for`](Self::from_json_for) reads it.
     ///
     /// # Errors
     /// Every [`FieldError`] found, each pointing into the larger object (`/filter/score/gt`).
@@ -228,8 +229,8 @@ impl Filter {
         })
     }
 
-    /// The condition `name[op]=text` of a query string, as [`parse`](Self::parse) reads it, or one on
-    /// the record that a reference points to: `company_id.name[contains]=acme`.
+    /// The condition `name[op]=text` of a query string, as [`parse`](Self::parse) reads it, or one
+    /// on the record that a reference points to: `company_id.name[contains]=acme`.
     ///
     /// # Errors
     /// A [`FieldError`] naming what is not declared, not for this scope to read, or does not fit.

@@ -6,8 +6,8 @@ pub(crate) const MAX_WORDS: usize = 16;
 /// The words of a search text, each of which a record is to hold in one of its searched fields.
 ///
 /// They stand between white space. What stands in double quotes is one word with its blanks; the
-/// first quote begins a word and the second one ends it. Any other quote is a character of its word.
-/// A text without words is one empty word.
+/// first quote begins a word and the second one ends it. Any other quote is a character of its
+/// word. A text without words is one empty word.
 pub(crate) fn words(text: &str) -> Vec<&str> {
     let (mut words, mut rest) = (Vec::new(), text.trim_start());
     while !rest.is_empty() {

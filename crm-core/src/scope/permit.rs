@@ -1,4 +1,5 @@
-//! The proof that a scope may act on an object, and the actions as types. Only [`Scope`] gives one out.
+//! The proof that a scope may act on an object, and the actions as types. Only [`Scope`] gives one
+//! out.
 
 use std::fmt;
 use std::marker::PhantomData;

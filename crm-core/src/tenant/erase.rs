@@ -1,6 +1,6 @@
 //! The end of a tenant: everything it has in the database, its users who belong to no other tenant,
-//! and its audit log. What stays is a tombstone: its id, when and by which request, and the number and
-//! hash that its audit chain ended with, which an export made before can be held against.
+//! and its audit log. What stays is a tombstone: its id, when and by which request, and the number
+//! and hash that its audit chain ended with, which an export made before can be held against.
 //!
 //! Rows go some at a time. An erasure that is interrupted is finished by another call.
 
@@ -46,9 +46,9 @@ pub struct Tombstone {
 }
 
 impl Tenants {
-    /// Erases a tenant for good, whose name is given once more: it is suspended, then every row of it
-    /// goes, with the users who belong to no other tenant. Of one that is erased, what is left is answered
-    /// again, whatever name is given: none is kept.
+    /// Erases a tenant for good, whose name is given once more: it is suspended, then every row of
+    /// it goes, with the users who belong to no other tenant. Of one that is erased, what is left
+    /// is answered again, whatever name is given: none is kept.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there never was such a tenant; [`Error::Conflict`] `name_differs` when

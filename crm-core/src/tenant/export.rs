@@ -4,8 +4,8 @@
 //! itself, plugins without their components, with their versions, settings and trusted keys, jobs, and
 //! the audit log with its seals.
 //!
-//! Read a page at a time, as the operator, while others write: each file by itself is as it was when
-//! its pages were read. Fields declared `write_only` leave in no export.
+//! Read a page at a time, as the operator, while others write: each file by itself is as it was
+//! when its pages were read. Fields declared `write_only` leave in no export.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! Suspending a tenant and letting it go on: its members, keys, plugins and jobs are refused from the
-//! next request on, on every node within a second. Its data stays.
+//! Suspending a tenant and letting it go on: its members, keys, plugins and jobs are refused from
+//! the next request on, on every node within a second. Its data stays.
 
 use serde_json::json;
 
@@ -44,9 +44,9 @@ impl Tenants {
         read(row.ok_or(Error::NotFound)?)
     }
 
-    /// Lets nobody of the tenant in until it is [resumed](Self::resume): logins, refreshes, API keys
-    /// and open sessions are refused, its plugins do not run, its jobs wait. Suspending it again
-    /// changes nothing.
+    /// Lets nobody of the tenant in until it is [resumed](Self::resume): logins, refreshes, API
+    /// keys and open sessions are refused, its plugins do not run, its jobs wait. Suspending it
+    /// again changes nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`].

@@ -21,8 +21,8 @@ use crate::record::{Hearing, Key};
 
 /// The kind of import jobs.
 pub(super) const KIND: &str = "import";
-/// Most entries of a batch: few enough that other writers wait some 100 ms at most, many enough that
-/// the disk's flush at its end costs little of each.
+/// Most entries of a batch: few enough that other writers wait some 100 ms at most, many enough
+/// that the disk's flush at its end costs little of each.
 const BATCH: usize = 1_000;
 /// Bytes after which a batch takes no further entry.
 const BATCH_BYTES: u64 = 512 * 1024;

@@ -1,4 +1,5 @@
-//! What is promised of amounts without a currency: there are none, through whichever door they come.
+//! What is promised of amounts without a currency: there are none, through whichever door they
+//! come.
 
 use super::*;
 use crm_core::event::ChangeKind;

@@ -1,5 +1,5 @@
-//! What computed fields of tenants' own promise: they are told as declared ones are, nothing is kept of
-//! them, and what they are made of stays.
+//! What computed fields of tenants' own promise: they are told as declared ones are, nothing is
+//! kept of them, and what they are made of stays.
 
 use super::custom::refusals;
 use super::custom_reference::invalid;

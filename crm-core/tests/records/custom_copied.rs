@@ -1,5 +1,5 @@
-//! What copied fields of tenants' own promise: they get their value with their reference through every
-//! door, show nobody what their author may not read, and hold what they are copied from.
+//! What copied fields of tenants' own promise: they get their value with their reference through
+//! every door, show nobody what their author may not read, and hold what they are copied from.
 
 use super::custom::{field, refusals};
 use super::custom_reference::{invalid, reference};

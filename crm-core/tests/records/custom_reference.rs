@@ -1,5 +1,5 @@
-//! What references of tenants' own promise: they are checked, read and followed as declared ones are,
-//! though no foreign key stands behind them.
+//! What references of tenants' own promise: they are checked, read and followed as declared ones
+//! are, though no foreign key stands behind them.
 
 use super::custom::refusals;
 use super::*;

@@ -1,5 +1,5 @@
-//! Rules of roles about what a tenant declared: none is without effect because its field or module is
-//! gone, and none is about another one of the same name.
+//! Rules of roles about what a tenant declared: none is without effect because its field or module
+//! is gone, and none is about another one of the same name.
 
 use super::field_lists::only;
 use super::*;

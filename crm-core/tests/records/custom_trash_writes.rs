@@ -1,5 +1,5 @@
-//! Writes of many records, merges, upserts and exports over a tenant's own module with a trash: as over
-//! any module.
+//! Writes of many records, merges, upserts and exports over a tenant's own module with a trash: as
+//! over any module.
 
 use super::custom_trash::visits;
 use super::*;

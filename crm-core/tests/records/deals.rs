@@ -1,5 +1,5 @@
-//! What the deals and tasks of a sales team need (SA-86 to SA-97): what a declaration says of it, and
-//! what a hook does.
+//! What the deals and tasks of a sales team need (SA-86 to SA-97): what a declaration says of it,
+//! and what a hook does.
 
 use super::field_lists::invalid;
 use super::*;

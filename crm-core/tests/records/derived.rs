@@ -127,7 +127,8 @@ const TASKS: &str = r#"
     ]
 "#;
 
-/// Errands that are due yesterday, today and tomorrow, at noon of the fifteenth, and the clock's hand.
+/// Errands that are due yesterday, today and tomorrow, at noon of the fifteenth, and the clock's
+/// hand.
 async fn errands(backend: Backend) -> anyhow::Result<(Fixture, Arc<Fixed>)> {
     let (clock, hand) = Clock::fixed("2025-01-15T12:00:00Z".parse()?, 1);
     let spec = ModuleSpec::from_toml(TASKS)?;

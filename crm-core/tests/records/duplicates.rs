@@ -1,4 +1,5 @@
-//! What duplicates promise: they agree in a key, each group is found once, by those who see its records.
+//! What duplicates promise: they agree in a key, each group is found once, by those who see its
+//! records.
 
 use super::merge::{PERSONS, open, person};
 use super::*;

@@ -1,4 +1,5 @@
-//! Random roles with lists of fields, held against a model of what each of them shows and lets change.
+//! Random roles with lists of fields, held against a model of what each of them shows and lets
+//! change.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Lists of fields in roles: united over the roles of a user under the rows that each gives, never handed
-//! on by those who do not hold them, and named where a decision is explained.
+//! Lists of fields in roles: united over the roles of a user under the rows that each gives, never
+//! handed on by those who do not hold them, and named where a decision is explained.
 
 use std::collections::{BTreeSet, HashMap};
 

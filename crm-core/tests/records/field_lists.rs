@@ -1,5 +1,5 @@
-//! Which fields a role reads and writes: the same through every door, united over the roles of a user
-//! under the rows that each gives, and never handed on by those who do not hold them.
+//! Which fields a role reads and writes: the same through every door, united over the roles of a
+//! user under the rows that each gives, and never handed on by those who do not hold them.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! One record: made, read, changed and deleted by those who may, absent for everybody else; and requests
-//! that race for it.
+//! One record: made, read, changed and deleted by those who may, absent for everybody else; and
+//! requests that race for it.
 
 use super::*;
 

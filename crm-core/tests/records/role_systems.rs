@@ -1,5 +1,5 @@
-//! The roles of five systems in the one policy model: declared as data, and each cell of the system's
-//! matrix tried on rows of one's own, in one's scope and of others.
+//! The roles of five systems in the one policy model: declared as data, and each cell of the
+//! system's matrix tried on rows of one's own, in one's scope and of others.
 
 use std::collections::HashMap;
 
@@ -55,8 +55,8 @@ impl Fixture {
         Ok(members)
     }
 
-    /// Holds each cell of a matrix against what the members reach. `rows` makes rows of a module for
-    /// a member, the nearest first.
+    /// Holds each cell of a matrix against what the members reach. `rows` makes rows of a module
+    /// for a member, the nearest first.
     async fn check(
         &self,
         members: &[(Scope, UserId)],
@@ -158,8 +158,8 @@ impl Fixture {
     }
 }
 
-/// AG: seven fixed roles, each attached to an agency or a client by a group that is in charge of it.
-/// The row of a client's own agency (AG-14) is not below the client, and so no part of this.
+/// AG: seven fixed roles, each attached to an agency or a client by a group that is in charge of
+/// it. The row of a client's own agency (AG-14) is not below the client, and so no part of this.
 async fn ag_13_seven_fixed_roles_reach_down_a_chain_of_parents(
     backend: Backend,
 ) -> anyhow::Result<()> {

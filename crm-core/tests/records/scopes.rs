@@ -279,8 +279,8 @@ async fn a_team_is_who_shares_a_group_until_the_membership_ends(
     Ok(())
 }
 
-/// Two records of each of five users, one of the second in the trash, page by page for teams of two and
-/// of twenty.
+/// Two records of each of five users, one of the second in the trash, page by page for teams of two
+/// and of twenty.
 async fn pages_of_a_team_follow_each_other_however_large_it_is(
     backend: Backend,
 ) -> anyhow::Result<()> {

@@ -1,4 +1,5 @@
-//! The search index that lies behind the writes: whatever it knows, a search finds what a scan finds.
+//! The search index that lies behind the writes: whatever it knows, a search finds what a scan
+//! finds.
 
 use super::*;
 use crm_core::record::{Aggregate, Function, Metric};

@@ -1,5 +1,5 @@
-//! Declarations of modules with a trash, and of those that require versions: their tables, their hooks, and
-//! the fields that a tenant adds to them.
+//! Declarations of modules with a trash, and of those that require versions: their tables, their
+//! hooks, and the fields that a tenant adds to them.
 
 use super::trash::{FOLDERS, open, purge, restore, title, trash};
 use super::*;

@@ -1,5 +1,5 @@
-//! Records of a trash and those that refer to them: none goes there while live ones refer to it, and what
-//! refers to it from there stays as it is.
+//! Records of a trash and those that refer to them: none goes there while live ones refer to it,
+//! and what refers to it from there stays as it is.
 
 use super::trash::{open, purge, restore, title, trash};
 use super::*;

@@ -1,5 +1,5 @@
-//! What imports promise: what becomes of good and bad lines, of records that are there already, and of
-//! an import that is cut off; with the rights of who started it.
+//! What imports promise: what becomes of good and bad lines, of records that are there already, and
+//! of an import that is cut off; with the rights of who started it.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! What the access log tells of refusals, which leave no entry in the audit log: whoever floods the server
-//! with them would make its chain grow.
+//! What the access log tells of refusals, which leave no entry in the audit log: whoever floods the
+//! server with them would make its chain grow.
 
 use std::cell::RefCell;
 use std::io;

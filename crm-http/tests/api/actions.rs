@@ -38,7 +38,8 @@ pub(crate) fn nurse() -> Vec<u8> {
     crate::guest::component(MANIFEST, RUN)
 }
 
-/// An application with that plugin, its admin, who knows the document, the plugin's path and a contact.
+/// An application with that plugin, its admin, who knows the document, the plugin's path and a
+/// contact.
 async fn begin(database: Database) -> (App, Caller, String, String) {
     let app = App::start(database).await;
     let plugin = install(&app.admin, nurse()).await;

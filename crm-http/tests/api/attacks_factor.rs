@@ -1,5 +1,6 @@
-//! A password alone against an account with a second factor: a session that began without the factor
-//! changes nothing by which the account is opened, so that it leads into no tenant that asks for both.
+//! A password alone against an account with a second factor: a session that began without the
+//! factor changes nothing by which the account is opened, so that it leads into no tenant that asks
+//! for both.
 
 use chrono::TimeDelta;
 use reqwest::Method;

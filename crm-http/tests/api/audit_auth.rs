@@ -1,5 +1,5 @@
-//! The audit log of what happens to accounts and at their doors: every act that the library's source
-//! names is played here, and leaves its entry.
+//! The audit log of what happens to accounts and at their doors: every act that the library's
+//! source names is played here, and leaves its entry.
 
 use std::collections::BTreeSet;
 use std::path::Path;

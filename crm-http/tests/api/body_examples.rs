@@ -1,5 +1,5 @@
-//! The bodies of the fixed resources' operations that the OpenAPI document shows, each sent as it stands:
-//! they tell one story, in the order below. What names a secret is refused for that alone.
+//! The bodies of the fixed resources' operations that the OpenAPI document shows, each sent as it
+//! stands: they tell one story, in the order below. What names a secret is refused for that alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ crate::on_both_databases! {
     every_body_of_a_fixed_resource_is_sent_as_it_stands
 }
 
-/// The operations in their order, and what each answers: its status, or the status and the code of a
-/// refusal that a secret of somebody else's gets.
+/// The operations in their order, and what each answers: its status, or the status and the code of
+/// a refusal that a secret of somebody else's gets.
 const STORY: &[(&str, u16, &str)] = &[
     ("login", 200, ""),
     ("register", 401, "setup_token_invalid"),

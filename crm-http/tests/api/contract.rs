@@ -201,8 +201,8 @@ const FORMATS: [&str; 14] = [
     "uuid",
 ];
 
-/// The places of a document that say what OpenAPI 3.0.3 gives no meaning: null without a type, and formats
-/// that nobody knows.
+/// The places of a document that say what OpenAPI 3.0.3 gives no meaning: null without a type, and
+/// formats that nobody knows.
 pub(crate) fn meaningless(part: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     if part["nullable"] == true && !part["type"].is_string() {

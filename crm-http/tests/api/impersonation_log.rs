@@ -1,4 +1,5 @@
-//! What the audit log tells of acting in another's name: its end, whoever ends it, and all that was done.
+//! What the audit log tells of acting in another's name: its end, whoever ends it, and all that was
+//! done.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};

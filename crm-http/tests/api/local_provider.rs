@@ -1,5 +1,5 @@
-//! An OpenID Connect provider of this machine, which can be told to misbehave in every way; and people
-//! who log in at it.
+//! An OpenID Connect provider of this machine, which can be told to misbehave in every way; and
+//! people who log in at it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

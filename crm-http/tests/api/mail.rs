@@ -33,8 +33,8 @@ async fn forgot(app: &App) {
     app.anonymous().post(path, body).await.expect(204);
 }
 
-/// A mail server that answers each delivery with the next of these lines; the mails it takes come out
-/// of the channel.
+/// A mail server that answers each delivery with the next of these lines; the mails it takes come
+/// out of the channel.
 async fn server(answers: &'static [&'static str]) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("smtp://{}", listener.local_addr().unwrap());

@@ -1,5 +1,5 @@
-//! Bodies that set more than is theirs to set: refused by name, or read past where a client sends back
-//! what it read; nothing of it is stored.
+//! Bodies that set more than is theirs to set: refused by name, or read past where a client sends
+//! back what it read; nothing of it is stored.
 
 use reqwest::Method;
 use serde_json::{Value, json};

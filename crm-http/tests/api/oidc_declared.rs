@@ -1,4 +1,5 @@
-//! Declaring providers: what could never work is refused at once, and what is declared twice is the same.
+//! Declaring providers: what could never work is refused at once, and what is declared twice is the
+//! same.
 
 use crm_core::egress::Egress;
 use reqwest::Method;

@@ -1,5 +1,5 @@
-//! Passkeys in the hands of others: every attack gets the one answer, and leaves the owner's passkey
-//! as good as it was.
+//! Passkeys in the hands of others: every attack gets the one answer, and leaves the owner's
+//! passkey as good as it was.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Operators of the platform: who they are, what they reach, and the life of tenants in their hands.
+//! Operators of the platform: who they are, what they reach, and the life of tenants in their
+//! hands.
 
 use std::collections::BTreeMap;
 

@@ -76,7 +76,8 @@ pub(crate) async fn set_up(app: &App, caller: &Caller) -> (Device, Vec<String>) 
     (device, codes.collect())
 }
 
-/// Sets a factor up in the middle of a login that waits for one; answers the device and the session.
+/// Sets a factor up in the middle of a login that waits for one; answers the device and the
+/// session.
 pub(crate) async fn enroll(
     crm: &crm_core::Crm,
     caller: &Caller,

@@ -1,5 +1,5 @@
-//! Conditions on the records behind references over HTTP: documented, taken wherever conditions are,
-//! and blind to what the caller may not read.
+//! Conditions on the records behind references over HTTP: documented, taken wherever conditions
+//! are, and blind to what the caller may not read.
 
 use serde_json::{Value, json};
 

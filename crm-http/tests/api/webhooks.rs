@@ -1,5 +1,5 @@
-//! Messages that other systems send to plugins, over HTTP: signed ones, ones with an API key, and all
-//! that is neither.
+//! Messages that other systems send to plugins, over HTTP: signed ones, ones with an API key, and
+//! all that is neither.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,5 @@
-//! A message to a plugin that was answered is there after the server is killed, and is handled once.
+//! A message to a plugin that was answered is there after the server is killed, and is handled
+//! once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! What `wit-bindgen` makes of the WIT package: the imports with every type, and each export apart, so
-//! that a plugin exports only the functions it has.
+//! What `wit-bindgen` makes of the WIT package: the imports with every type, and each export apart,
+//! so that a plugin exports only the functions it has.
 
 #[doc(hidden)]
 pub mod imports {

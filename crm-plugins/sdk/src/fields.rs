@@ -1,6 +1,6 @@
 //! Fields as anything serde can read and write: a struct of the fields that matter, or a
-//! [`Value`](crate::Value). Their form is that of the HTTP API: decimals, instants, dates, times and
-//! ids are strings.
+//! [`Value`](crate::Value). Their form is that of the HTTP API: decimals, instants, dates, times
+//! and ids are strings.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

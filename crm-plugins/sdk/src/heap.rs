@@ -1,9 +1,10 @@
-//! The plugin's heap. A run begins in a fresh instance and is over in microseconds: what it allocates
-//! first comes from a room that the instance has from the start, one piece behind the other, and only
-//! the last piece of it is ever taken back. What goes beyond the room is the system allocator's.
+//! The plugin's heap. A run begins in a fresh instance and is over in microseconds: what it
+//! allocates first comes from a room that the instance has from the start, one piece behind the
+//! other, and only the last piece of it is ever taken back. What goes beyond the room is the system
+//! allocator's.
 //!
-//! So most runs never grow their memory, which costs the host more than everything that they allocate.
-//! A plugin with an allocator of its own switches the feature `heap` off.
+//! So most runs never grow their memory, which costs the host more than everything that they
+//! allocate. A plugin with an allocator of its own switches the feature `heap` off.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
@@ -75,8 +76,8 @@ impl Heap {
     }
 }
 
-// SAFETY: pieces of the room do not overlap, since `next` only goes back to the beginning of a piece
-// that is freed, or to the new end of one that shrinks, and both are the last ones.
+// SAFETY: pieces of the room do not overlap, since `next` only goes back to the beginning of a
+// piece that is freed, or to the new end of one that shrinks, and both are the last ones.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match self.piece(layout) {

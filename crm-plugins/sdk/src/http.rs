@@ -67,10 +67,10 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Error::Denied`] for a host that the manifest does not name; [`Error::Invalid`] for a method, URL
-    /// or header that is refused, an address inside the operator's network, and a body that is too
-    /// large; [`Error::LimitExceeded`] for a response that is; [`Error::Unavailable`] when there is none.
-    /// A status of 400 and above is an answer.
+    /// [`Error::Denied`] for a host that the manifest does not name; [`Error::Invalid`] for a
+    /// method, URL or header that is refused, an address inside the operator's network, and a body
+    /// that is too large; [`Error::LimitExceeded`] for a response that is; [`Error::Unavailable`]
+    /// when there is none. A status of 400 and above is an answer.
     pub fn send(&self) -> Result<Response, Error> {
         let response = host::fetch(&self.0)?;
         let headers = response.headers.into_iter();

@@ -1,6 +1,7 @@
 //! What the author of a plugin needs.
 //!
-//! A plugin is a function for each thing that wakes it, and a `plugin.toml` beside its `Cargo.toml`:
+//! A plugin is a function for each thing that wakes it, and a `plugin.toml` beside its
+//! `Cargo.toml`:
 //!
 //! ```ignore
 //! use crm_plugin_sdk::{Event, Result, log, plugin};
@@ -28,11 +29,11 @@
 //! | `inbound` | another system | `fn(Webhook) -> Result` |
 //! | `describe` | the upload | `fn() -> Description` |
 //!
-//! The crate is a `cdylib`; `crm plugin build DIR` makes the one file that is uploaded. A call of the
-//! host that the manifest does not ask for makes the upload refused.
+//! The crate is a `cdylib`; `crm plugin build DIR` makes the one file that is uploaded. A call of
+//! the host that the manifest does not ask for makes the upload refused.
 //!
-//! [`record!`] gives the records of a module a type of their own, and [`testing`] runs the plugin in a
-//! whole CRM of one test.
+//! [`record!`] gives the records of a module a type of their own, and [`testing`] runs the plugin
+//! in a whole CRM of one test.
 
 // The generated code names this crate by its outside name, here and in the author's crate.
 extern crate self as crm_plugin_sdk;

@@ -2,8 +2,8 @@
 
 use crate::bindings::imports::crm::automation::random as host;
 
-/// So many bytes. More than the host lends in one call, 4 MiB unless the operator says otherwise, stop
-/// the run.
+/// So many bytes. More than the host lends in one call, 4 MiB unless the operator says otherwise,
+/// stop the run.
 pub fn bytes(count: u32) -> Vec<u8> {
     host::bytes(count)
 }

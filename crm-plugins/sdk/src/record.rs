@@ -1,8 +1,8 @@
 //! Records as types of their own: a struct for each module, with its fields, which knows what was
 //! changed since it was read.
 //!
-//! `crm plugin types contacts --lang rust` writes the [`record!`](crate::record!) of a module from its
-//! declaration:
+//! `crm plugin types contacts --lang rust` writes the [`record!`](crate::record!) of a module from
+//! its declaration:
 //!
 //! ```ignore
 //! use crm_plugin_sdk::{Event, Record, Result, plugin, record};
@@ -101,8 +101,8 @@ pub trait Record: Serialize + DeserializeOwned {
         Self::of(Some(&records::create_fields(Self::MODULE, &values)?))
     }
 
-    /// Writes what was set since it was read, and is the record as stored then. Nothing set, nothing
-    /// written.
+    /// Writes what was set since it was read, and is the record as stored then. Nothing set,
+    /// nothing written.
     ///
     /// # Errors
     ///
@@ -142,8 +142,8 @@ impl PartialEq for Stored {
     }
 }
 
-/// Declares the struct of a module's records, which is a [`Record`]: its id, version, owner and times,
-/// and an `Option` for each field.
+/// Declares the struct of a module's records, which is a [`Record`]: its id, version, owner and
+/// times, and an `Option` for each field.
 #[macro_export]
 macro_rules! record {
     (

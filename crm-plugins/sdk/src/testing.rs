@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Every call comes back when the plugins that it woke have run. Time stands still until it is
-//! [advanced](Crm::advance). Requests to other hosts reach nobody. `cargo test` finds `crm` in the PATH,
-//! or where the variable `CRM` says it is.
+//! [advanced](Crm::advance). Requests to other hosts reach nobody. `cargo test` finds `crm` in the
+//! PATH, or where the variable `CRM` says it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -83,8 +83,8 @@ impl Crm {
         Ok(Self(Mutex::new(harness)))
     }
 
-    /// One where the plugin in this folder is compiled and enabled; with the modules that its folder
-    /// `modules` declares, where it has one.
+    /// One where the plugin in this folder is compiled and enabled; with the modules that its
+    /// folder `modules` declares, where it has one.
     ///
     /// # Errors
     ///
@@ -113,7 +113,8 @@ impl Crm {
     ///
     /// # Errors
     ///
-    /// For a name that is none, a secret that has not 8 bytes to 8 KiB, and when no plugin was installed.
+    /// For a name that is none, a secret that has not 8 bytes to 8 KiB, and when no plugin was
+    /// installed.
     pub fn secret(&self, name: &str, value: &str) -> Result<(), Failure> {
         self.order(&json!({ "do": "secret", "name": name, "value": value }))
             .map(drop)
@@ -168,25 +169,25 @@ impl Crm {
         Ok(records.as_array().cloned().unwrap_or_default())
     }
 
-    /// Sends a message to a webhook of the plugin that was installed last, signed where it wants that:
-    /// a JSON value, or a text as it is.
+    /// Sends a message to a webhook of the plugin that was installed last, signed where it wants
+    /// that: a JSON value, or a text as it is.
     ///
     /// # Errors
     ///
-    /// For a webhook that there is not, and a body of more than 256 KiB. What becomes of the message
-    /// [`runs`](Self::runs) tell.
+    /// For a webhook that there is not, and a body of more than 256 KiB. What becomes of the
+    /// message [`runs`](Self::runs) tell.
     pub fn receive(&self, webhook: &str, body: Value) -> Result<(), Failure> {
         self.order(&json!({ "do": "receive", "webhook": webhook, "body": body }))
             .map(drop)
     }
 
-    /// Asks for an action of the plugin that was installed last on these records, and answers what it
-    /// says.
+    /// Asks for an action of the plugin that was installed last on these records, and answers what
+    /// it says.
     ///
     /// # Errors
     ///
-    /// `action_refused` when the plugin refuses, with its words; `action_failed` when it does not come to
-    /// its end; for an action, record or input that there is not.
+    /// `action_refused` when the plugin refuses, with its words; `action_failed` when it does not
+    /// come to its end; for an action, record or input that there is not.
     pub fn act(
         &self,
         action: &str,

@@ -1,9 +1,9 @@
 //! Compiled code in a private folder, for the next start of the host and for what memory lets go.
 //!
-//! A file is named after the component's SHA-256 and the engine's compatibility, and ends with a MAC
-//! of its name and its code (HMAC-SHA-256, RFC 2104) under the host's own key. A file that does not
-//! verify is no file. One that was verified, and is the same file unchanged since, is not read again:
-//! its code is mapped as it lies there.
+//! A file is named after the component's SHA-256 and the engine's compatibility, and ends with a
+//! MAC of its name and its code (HMAC-SHA-256, RFC 2104) under the host's own key. A file that does
+//! not verify is no file. One that was verified, and is the same file unchanged since, is not read
+//! again: its code is mapped as it lies there.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -46,8 +46,8 @@ pub(crate) struct CodeCache {
 }
 
 impl CodeCache {
-    /// Opens the folder, makes it where it is missing, and removes what processes that were killed left
-    /// unfinished there.
+    /// Opens the folder, makes it where it is missing, and removes what processes that were killed
+    /// left unfinished there.
     ///
     /// # Errors
     ///
@@ -131,8 +131,8 @@ impl CodeCache {
         is_same.then(|| meta.modified().ok())?
     }
 
-    /// Remembers a verified file, and says that it is used, to whoever makes room: not each time, or
-    /// other processes with this folder would have to read the file anew.
+    /// Remembers a verified file, and says that it is used, to whoever makes room: not each time,
+    /// or other processes with this folder would have to read the file anew.
     fn touch(&self, name: String, file: &File) {
         let used = file.metadata().and_then(|meta| meta.modified());
         if used.is_ok_and(is_long_ago) {

@@ -79,7 +79,8 @@ fn read_order(input: &mut impl BufRead) -> io::Result<Order> {
 /// allocator's reserve, counts as nothing.
 fn confine(order: &Order) -> io::Result<()> {
     let memory = order.memory.saturating_add(mapped());
-    // At the soft bound comes SIGXCPU, which tells it from whatever else kills; SIGKILL a second later.
+    // At the soft bound comes SIGXCPU, which tells it from whatever else kills; SIGKILL a second
+    // later.
     Resource::CPU.set(order.seconds, order.seconds.saturating_add(1))?;
     for (resource, most) in [
         (Resource::AS, memory),

@@ -1,7 +1,8 @@
 //! Makes components ready to run, one of a kind at a time, and keeps the machine code in memory.
 //!
 //! Machine code never comes from outside: it is made from bytes whose SHA-256 is known, by this
-//! process or by a worker that it starts, or read back from a cache that carries our own key's mark.
+//! process or by a worker that it starts, or read back from a cache that carries our own key's
+//! mark.
 
 mod cache;
 mod child;
@@ -54,8 +55,9 @@ pub(crate) struct Compiler {
     compiled: Cache<Hash, Arc<Ready>>,
     worker: Option<Worker>,
     cache: Option<Arc<CodeCache>>,
-    /// Uploads are compiled one after the other, small ones apart from large ones, and so is what is
-    /// installed: nobody's upload keeps others' plugins from running, and a large one no small ones.
+    /// Uploads are compiled one after the other, small ones apart from large ones, and so is what
+    /// is installed: nobody's upload keeps others' plugins from running, and a large one no small
+    /// ones.
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     installed: Arc<Semaphore>,
@@ -98,7 +100,8 @@ impl Compiler {
         })
     }
 
-    /// The component ready to run, when its machine code is kept in memory or in the cache's folder.
+    /// The component ready to run, when its machine code is kept in memory or in the cache's
+    /// folder.
     pub(crate) async fn find(&self, hash: &Hash) -> Result<Option<Arc<Ready>>> {
         if let Some(ready) = self.compiled.get(hash) {
             return Ok(Some(ready));
@@ -123,8 +126,8 @@ impl Compiler {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the compiler or the machine is busy for too long, or the compiler
-    /// fails in a way that is none of the component's; [`Error::LimitExceeded`] with
+    /// [`Error::Unavailable`] when the compiler or the machine is busy for too long, or the
+    /// compiler fails in a way that is none of the component's; [`Error::LimitExceeded`] with
     /// `component_too_complex` for one that takes a worker too much; [`Error::Invalid`] with
     /// `unsupported_component`, `foreign_import` or `wrong_export` when the host cannot run it.
     pub(crate) async fn compile(
@@ -206,8 +209,8 @@ fn code_size(component: &InstancePre<Run>) -> u32 {
     u32::try_from(range.end.addr() - range.start.addr()).unwrap_or(u32::MAX)
 }
 
-/// What a component weighs at least: code from the cache's folder holds its file open, and those kept
-/// ready hold at most a quarter of the files that this process may open.
+/// What a component weighs at least: code from the cache's folder holds its file open, and those
+/// kept ready hold at most a quarter of the files that this process may open.
 fn least_weight(compiled_bytes: u64) -> u32 {
     let files = Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
     let most = (files / 4).max(1);

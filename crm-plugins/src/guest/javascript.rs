@@ -55,8 +55,8 @@ fn script(source: &Source) -> Result<PathBuf> {
     }
 }
 
-/// The JavaScript that TypeScript's compiler makes, as the folder's `tsconfig.json` tells it. It knows
-/// the types of what the manifest asks for, and of nothing else.
+/// The JavaScript that TypeScript's compiler makes, as the folder's `tsconfig.json` tells it. It
+/// knows the types of what the manifest asks for, and of nothing else.
 fn translated(source: &Source) -> Result<PathBuf> {
     let Some(tsc) = source.program(FOLDERS, "tsc") else {
         return Err(broken(

@@ -1,4 +1,5 @@
-//! Rust guests: compiles the crate, whose own macro embeds the manifest, and encodes its core module.
+//! Rust guests: compiles the crate, whose own macro embeds the manifest, and encodes its core
+//! module.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

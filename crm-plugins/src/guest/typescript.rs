@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use wit_parser::{Docs, Function, InterfaceId, Resolve, Type, TypeDef, TypeDefKind, TypeOwner};
 
-/// Names that no function can be declared under: the reserved words of a module, whose code is strict
-/// (ECMA-262, 12.7.2 "Keywords and Reserved Words").
+/// Names that no function can be declared under: the reserved words of a module, whose code is
+/// strict (ECMA-262, 12.7.2 "Keywords and Reserved Words").
 const RESERVED: &str = "await break case catch class const continue debugger default delete do else enum \
     export extends false finally for function if import in instanceof new null return super switch this \
     throw true try typeof var void while with yield \

@@ -44,7 +44,8 @@ impl clock::Host for Run {
     }
 }
 
-/// Each call takes whole words of 32 bits of the key stream; a number is two of them, little-endian.
+/// Each call takes whole words of 32 bits of the key stream; a number is two of them,
+/// little-endian.
 impl random::Host for Run {
     fn bytes(&mut self, count: u32) -> wasmtime::Result<Vec<u8>> {
         self.count_call()?;

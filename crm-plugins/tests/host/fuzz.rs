@@ -1,5 +1,5 @@
-//! Uploads and guests that nobody thought of, for a bounded time: the host refuses or stops them, and
-//! goes on. `PROPTEST_CASES` makes it longer.
+//! Uploads and guests that nobody thought of, for a bounded time: the host refuses or stops them,
+//! and goes on. `PROPTEST_CASES` makes it longer.
 
 use crm_core::hook::PluginHost;
 use crm_plugins::{Host, Limits, check};

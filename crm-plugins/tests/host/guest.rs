@@ -110,8 +110,8 @@ impl Guest {
     }
 }
 
-/// A component whose `handle` runs `body`, which leaves the address of the answer; at address 0 lies
-/// success. The event's address is `$event`.
+/// A component whose `handle` runs `body`, which leaves the address of the answer; at address 0
+/// lies success. The event's address is `$event`.
 pub(crate) fn component(body: &str) -> Vec<u8> {
     Guest::new("handle", body).component()
 }

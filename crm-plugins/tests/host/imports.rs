@@ -72,8 +72,8 @@ async fn random_numbers_follow_from_the_seed_and_from_nothing_else() {
     let first = draw(0).await;
     assert_eq!(draw(0).await, first);
     assert_ne!(draw(1).await, first);
-    // ChaCha20 under a key of zeros begins 76 b8 e0 ad a0 f1 3d 90 40 5d 6a e5: three bytes take one
-    // word, and the next eight are the second and third.
+    // ChaCha20 under a key of zeros begins 76 b8 e0 ad a0 f1 3d 90 40 5d 6a e5: three bytes take
+    // one word, and the next eight are the second and third.
     assert_eq!(first, "kapbdnjaeafngkof");
 }
 

@@ -1,5 +1,5 @@
-//! Compiled code that memory lets go and the folder keeps, code that tenants share, and what passes when
-//! there is none for the moment.
+//! Compiled code that memory lets go and the folder keeps, code that tenants share, and what passes
+//! when there is none for the moment.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -39,8 +39,8 @@ use tokio_util::sync::CancellationToken;
 
 use door::{CONTACT, Tenant};
 
-/// Whether to compile the real guests: where `CRM_TEST_GUESTS=1` says that the guests' compilers are
-/// installed. There, a missing compiler is a failure.
+/// Whether to compile the real guests: where `CRM_TEST_GUESTS=1` says that the guests' compilers
+/// are installed. There, a missing compiler is a failure.
 fn guests_wanted() -> bool {
     let wanted = std::env::var("CRM_TEST_GUESTS").as_deref() == Ok("1");
     if !wanted {

@@ -1,4 +1,5 @@
-//! Compiling in a process of its own: what is handed back, what is kept, and what overwhelms nobody.
+//! Compiling in a process of its own: what is handed back, what is kept, and what overwhelms
+//! nobody.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

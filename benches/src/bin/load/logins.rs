@@ -1,4 +1,5 @@
-//! The health of the server while everybody logs in: whether hashing passwords leaves room for others.
+//! The health of the server while everybody logs in: whether hashing passwords leaves room for
+//! others.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Loads a real `crm serve` over loopback, and prints what each kind of request costs the server.
 //!
-//! It shares the machine with the server, so its own HTTP client is lean, and the cost to look at is
-//! the server's CPU time rather than the rate. An answer that is no 2xx makes it fail.
+//! It shares the machine with the server, so its own HTTP client is lean, and the cost to look at
+//! is the server's CPU time rather than the rate. An answer that is no 2xx makes it fail.
 
 mod client;
 mod contact;

@@ -30,7 +30,8 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// All but the health under logins. Reads come first, so that all of them see the seeded contacts only.
+    /// All but the health under logins. Reads come first, so that all of them see the seeded
+    /// contacts only.
     pub(crate) const ALL: [Self; 8] = [
         Self::Get,
         Self::List,

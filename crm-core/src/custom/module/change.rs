@@ -22,11 +22,12 @@ pub struct ModuleChange {
 }
 
 impl CustomModules {
-    /// Changes what a module says of itself, and its state machines; answers the module as it is now.
+    /// Changes what a module says of itself, and its state machines; answers the module as it is
+    /// now.
     ///
     /// New machines hold for writes to come, and no record is touched: one keeps a state that none
-    /// begins in any more and leaves it by the new edges, and what its state needs by now is asked of
-    /// its next change.
+    /// begins in any more and leaves it by the new edges, and what its state needs by now is asked
+    /// of its next change.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant declared no such module; [`Error::Invalid`] for a machine

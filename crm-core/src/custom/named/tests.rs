@@ -1,5 +1,6 @@
-//! API keys that name a module that is gone, and roles that lose what they said of it. Rules of roles
-//! are proven in `tests/records/custom_rules.rs`, grants of plugins in `plugin/tests/names.rs`.
+//! API keys that name a module that is gone, and roles that lose what they said of it. Rules of
+//! roles are proven in `tests/records/custom_rules.rs`, grants of plugins in
+//! `plugin/tests/names.rs`.
 
 use serde_json::json;
 

@@ -3,8 +3,8 @@
 use crate::db::{ColumnType, Sql};
 use crate::module::{DELETED_AT, FieldSpec, Ident, ModuleSpec};
 
-/// Counts the records that have a value of a field that goes, or lie in a trash that goes; none when
-/// nothing does.
+/// Counts the records that have a value of a field that goes, or lie in a trash that goes; none
+/// when nothing does.
 pub(crate) fn losing(old: &ModuleSpec, new: &ModuleSpec) -> Option<Sql> {
     let stays = |field: &&FieldSpec| new.fields.iter().any(|other| other.name == field.name);
     let gone = old.fields.iter().filter(|field| !stays(field));

@@ -1,8 +1,8 @@
 //! The way from one declaration of a module to the next, as statements to read before they run.
 //!
 //! What would guess at data is refused: another type, another scale, another target of a reference.
-//! What existing rows break is counted [beforehand](super::obstacles). Dropping data is planned, and
-//! marked.
+//! What existing rows break is counted [beforehand](super::obstacles). Dropping data is planned,
+//! and marked.
 
 use super::{
     column, create_table, indexes, link, literal, quoted, reference, rule, search, sql_type,
@@ -304,9 +304,9 @@ impl<'a> Change<'a> {
 
     /// SQLite: the rows go into a plain copy and back into the new table.
     ///
-    /// The usual order (new table, copy, drop, rename) fails while another table refers to this one,
-    /// because dropping it counts a violation for each referring row. With the check deferred to the
-    /// commit, inserting the rows under the table's own name counts them off again
+    /// The usual order (new table, copy, drop, rename) fails while another table refers to this
+    /// one, because dropping it counts a violation for each referring row. With the check deferred
+    /// to the commit, inserting the rows under the table's own name counts them off again
     /// (<https://sqlite.org/foreignkeys.html>, §4.2).
     fn rebuild(&self) -> Step {
         let module = &self.new.name;

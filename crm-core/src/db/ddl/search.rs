@@ -2,14 +2,14 @@
 //!
 //! SQLite: an FTS5 table without content, filled behind the writes (see `crate::upkeep`) for those
 //! tenants that are large. Its words are trigrams with the number of their tenant, so that a search
-//! costs the same however many tenants there are. Beside it, `.search.tenants` says up to which record
-//! each tenant is in it, `.search.numbers` numbers the records there, and `.search.pending` names those
-//! that changed since: triggers on updates and deletes put them there, and
+//! costs the same however many tenants there are. Beside it, `.search.tenants` says up to which
+//! record each tenant is in it, `.search.numbers` numbers the records there, and `.search.pending`
+//! names those that changed since: triggers on updates and deletes put them there, and
 //! [`made`](crate::db::Tx::made) those that are made before the place reached, for a trigger on
-//! inserts would double the cost of an import. A record is thus in the index as it is, or pending, or
-//! behind the place that its tenant's part reaches to. PostgreSQL: a GIN index of the tenant and the
-//! trigrams of the text; without the right to create the extensions `pg_trgm` and `btree_gin`, and
-//! without them, there is no index, a warning says so, and the search reads row by row.
+//! inserts would double the cost of an import. A record is thus in the index as it is, or pending,
+//! or behind the place that its tenant's part reaches to. PostgreSQL: a GIN index of the tenant and
+//! the trigrams of the text; without the right to create the extensions `pg_trgm` and `btree_gin`,
+//! and without them, there is no index, a warning says so, and the search reads row by row.
 //!
 //! The index only narrows down: what matches is decided by comparing the fields themselves.
 

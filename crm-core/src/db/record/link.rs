@@ -153,7 +153,8 @@ impl Statements {
     ) -> Sql {
         let mut sql = self.select();
         self.refer(&mut sql, tenant, position, to);
-        // SQLite would rather read all records of the tenant, which stand in the order of their ids.
+        // SQLite would rather read all records of the tenant, which stand in the order of their
+        // ids.
         sql.push(match self.dialect {
             Dialect::Sqlite => " ORDER BY +id LIMIT ",
             Dialect::Postgres => " ORDER BY id LIMIT ",

@@ -112,8 +112,8 @@ impl Statements {
         sql.returns_shared(&self.columns)
     }
 
-    /// The rows of these owners in the order of their ids: merged from what each of them owns, so that
-    /// nobody else's rows are passed over, however many there are.
+    /// The rows of these owners in the order of their ids: merged from what each of them owns, so
+    /// that nobody else's rows are passed over, however many there are.
     fn owned(
         &self,
         sql: &mut Sql,

@@ -47,7 +47,8 @@ impl Parts {
 pub(super) const TRIGRAM: usize = 3;
 /// Most trigrams that narrow a search down, if it has not more words than that.
 const MAX_TRIGRAMS: usize = 6;
-/// Records that a trigram is counted in: to walk along a longer list costs more than it narrows down.
+/// Records that a trigram is counted in: to walk along a longer list costs more than it narrows
+/// down.
 const COUNTED: u64 = 1_024;
 /// Matches up to which the index is worth sorting what it finds. Measured at 200,000 records over
 /// ten tenants, where 64 to 1,024 differ by a third.
@@ -219,8 +220,8 @@ impl Statements {
         }
     }
 
-    /// On SQLite: the condition that the index knows the record by this expression, or does not know
-    /// it as it is now.
+    /// On SQLite: the condition that the index knows the record by this expression, or does not
+    /// know it as it is now.
     fn narrow(&self, sql: &mut Sql, tenant: TenantId, expression: String) {
         let name = self.module.name();
         sql.push(" AND id IN (SELECT id FROM ")
@@ -323,8 +324,8 @@ fn covering(word: &str) -> Vec<[char; TRIGRAM]> {
     trigrams.collect()
 }
 
-/// What the index holds of a record with these texts, of the tenant with this number: their trigrams,
-/// ASCII letters without case, as comparing the fields takes them.
+/// What the index holds of a record with these texts, of the tenant with this number: their
+/// trigrams, ASCII letters without case, as comparing the fields takes them.
 pub(super) fn tokens<'t>(slot: i64, texts: impl Iterator<Item = &'t str>) -> String {
     let mut all = BTreeSet::new();
     for text in texts {

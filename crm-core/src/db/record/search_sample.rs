@@ -93,8 +93,8 @@ impl Sample {
         best.map(|(_, part)| part)
     }
 
-    /// How much a trigram narrows a search down (the logarithm of its inverse frequency); none where
-    /// it is common or not in one word.
+    /// How much a trigram narrows a search down (the logarithm of its inverse frequency); none
+    /// where it is common or not in one word.
     fn rarity(&self, window: &[char]) -> Option<f64> {
         let mut folded = window.iter().flat_map(|letter| letter.to_lowercase());
         let trigram = [folded.next()?, folded.next()?, folded.next()?];

@@ -84,8 +84,8 @@ impl Statements {
         sql.returns_shared(&self.columns)
     }
 
-    /// Lets nobody delete what a reference is just being made to: until this transaction ends, where
-    /// a delete leaves the row in its place and no foreign key would notice.
+    /// Lets nobody delete what a reference is just being made to: until this transaction ends,
+    /// where a delete leaves the row in its place and no foreign key would notice.
     pub(super) fn hold(&self, sql: &mut Sql) {
         if self.dialect == Dialect::Postgres && self.module.spec().soft_delete {
             sql.push(" FOR KEY SHARE");

@@ -1,7 +1,7 @@
 //! Reads that may take their time: on threads that may wait, each with a connection of its own.
 //!
-//! A statement and all its rows change threads once. sqlx would carry each row by itself, which costs
-//! a page of twenty as much as reading it.
+//! A statement and all its rows change threads once. sqlx would carry each row by itself, which
+//! costs a page of twenty as much as reading it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,10 +1,11 @@
 //! Logging in at a provider: beginning, proving, and who is let in.
 //!
-//! Let in is whoever a member of the provider's tenant is linked to. Somebody new is linked by their
-//! address only when all of this holds: the provider says that the address is verified, the tenant
-//! believes it about that domain, the account has proven the same address itself, and it is a member
-//! of this tenant already. A provider that has a role for newcomers makes a *new* account for an
-//! address that nobody has; one that exists is never joined to a tenant, nor given to anybody.
+//! Let in is whoever a member of the provider's tenant is linked to. Somebody new is linked by
+//! their address only when all of this holds: the provider says that the address is verified, the
+//! tenant believes it about that domain, the account has proven the same address itself, and it is
+//! a member of this tenant already. A provider that has a role for newcomers makes a *new* account
+//! for an address that nobody has; one that exists is never joined to a tenant, nor given to
+//! anybody.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -38,8 +39,8 @@ const SCOPE: &str = "openid email profile";
 pub struct ProviderLogin {
     /// Where to send the user's browser.
     pub authorization_url: String,
-    /// What finishes the login together with what the browser comes back with. It stays with whoever
-    /// began: never in a URL, never with another client.
+    /// What finishes the login together with what the browser comes back with. It stays with
+    /// whoever began: never in a URL, never with another client.
     pub login_secret: SecretString,
     /// How many seconds the login may take.
     pub expires_in: u64,
@@ -126,8 +127,8 @@ impl Provider {
 }
 
 impl Accounts {
-    /// Begins a login at a provider, which returns to one of the provider's redirect URIs; that may be
-    /// left out when there is one only. Nothing is stored.
+    /// Begins a login at a provider, which returns to one of the provider's redirect URIs; that may
+    /// be left out when there is one only. Nothing is stored.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such provider, or it or its tenant is off;

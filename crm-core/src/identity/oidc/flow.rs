@@ -1,11 +1,11 @@
 //! What one login at a provider carries: secret, state, nonce and PKCE verifier.
 //!
-//! Whoever begins a login gets a **secret**, which says until when it holds and where it returns to,
-//! under a key of this installation. State, nonce and verifier follow from the secret and another
-//! purpose of that key, so nothing is stored for a login that is only begun, however many are. The
-//! state travels through the browser; the secret never does: it stays with the client that began, so
-//! that a login begun by somebody else cannot be finished by it (login CSRF, RFC 9700 §4.7). The
-//! verifier never leaves this server but for the provider's token endpoint (RFC 7636).
+//! Whoever begins a login gets a **secret**, which says until when it holds and where it returns
+//! to, under a key of this installation. State, nonce and verifier follow from the secret and
+//! another purpose of that key, so nothing is stored for a login that is only begun, however many
+//! are. The state travels through the browser; the secret never does: it stays with the client that
+//! began, so that a login begun by somebody else cannot be finished by it (login CSRF, RFC 9700
+//! §4.7). The verifier never leaves this server but for the provider's token endpoint (RFC 7636).
 //!
 //! Used ones are noted until they would be out of date: each works once.
 

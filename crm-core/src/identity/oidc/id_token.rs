@@ -1,8 +1,9 @@
 //! ID tokens (OpenID Connect Core 1.0 §2, §3.1.3.7): whom a provider says it has in front of it.
 //!
-//! Accepted are four asymmetric algorithms, each with keys of its own kind and nothing else, so that
-//! neither `none` nor a public key taken for an HMAC secret gets anywhere. The header names a key of
-//! the provider's published set; keys that a token brings along or points to are not looked at.
+//! Accepted are four asymmetric algorithms, each with keys of its own kind and nothing else, so
+//! that neither `none` nor a public key taken for an HMAC secret gets anywhere. The header names a
+//! key of the provider's published set; keys that a token brings along or points to are not looked
+//! at.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,8 +1,8 @@
 //! Which member a provider's subject is.
 //!
 //! Linking takes the member's password, in a session that began with it, or one of their passkeys:
-//! afterwards the provider opens the tenant for whoever it says is them. Unlinking ends the sessions
-//! that it opened, and the logins that wait for their second step.
+//! afterwards the provider opens the tenant for whoever it says is them. Unlinking ends the
+//! sessions that it opened, and the logins that wait for their second step.
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -64,8 +64,8 @@ pub enum OwnerProof {
 }
 
 impl Accounts {
-    /// Links the caller to an identity at a provider of the scope's tenant: from now on the provider
-    /// lets them in. Nobody is linked without a proof that it is they.
+    /// Links the caller to an identity at a provider of the scope's tenant: from now on the
+    /// provider lets them in. Nobody is linked without a proof that it is they.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant has no such provider, or it is off; [`Error::Invalid`] on
@@ -150,8 +150,8 @@ impl Accounts {
         rows.into_iter().map(read).collect()
     }
 
-    /// Takes one of the caller's identities away; the sessions that its provider opened for them end,
-    /// and so do their logins there that wait for a second step.
+    /// Takes one of the caller's identities away; the sessions that its provider opened for them
+    /// end, and so do their logins there that wait for a second step.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the caller has no such identity; [`Error::Conflict`] `bound_session`,

@@ -1,5 +1,6 @@
-//! What a login page shows of a tenant's providers to people who have not logged in: their names, and
-//! nothing else. A tenant that there is not, is suspended, or has none is told by the same empty list.
+//! What a login page shows of a tenant's providers to people who have not logged in: their names,
+//! and nothing else. A tenant that there is not, is suspended, or has none is told by the same
+//! empty list.
 
 use crate::db::{ColumnType, Sql};
 use crate::error::Result;
@@ -17,8 +18,8 @@ pub struct LoginProvider {
 }
 
 impl Accounts {
-    /// The providers that let members of a tenant in, by its name as a login takes it; the oldest first.
-    /// None for a tenant that there is not.
+    /// The providers that let members of a tenant in, by its name as a login takes it; the oldest
+    /// first. None for a tenant that there is not.
     ///
     /// # Errors
     /// Those of the database.

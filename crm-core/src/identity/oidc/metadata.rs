@@ -1,10 +1,10 @@
 //! What providers publish: their discovery documents (OpenID Connect Discovery 1.0) and their keys.
 //!
 //! Both are fetched when they are needed, through the one [way out](crate::egress), and kept for an
-//! hour. One request at a time asks for those of a provider, eight for all of a tenant (and its names
-//! are looked up [two at a time](crate::egress)), and one that fails is not repeated for some seconds.
-//! A key that is not among those known makes them be fetched anew, at most once a minute, however many
-//! tokens name unknown keys.
+//! hour. One request at a time asks for those of a provider, eight for all of a tenant (and its
+//! names are looked up [two at a time](crate::egress)), and one that fails is not repeated for some
+//! seconds. A key that is not among those known makes them be fetched anew, at most once a minute,
+//! however many tokens name unknown keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,8 +98,8 @@ impl Directory {
     }
 }
 
-/// Whether what was fetched at `then` is of this age at most; a clock that was put back makes nothing
-/// older.
+/// Whether what was fetched at `then` is of this age at most; a clock that was put back makes
+/// nothing older.
 fn within(age: TimeDelta, then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - then).abs() < age
 }
@@ -182,7 +182,8 @@ pub(super) fn place_of(issuer: &str) -> String {
     format!("{base}/.well-known/openid-configuration")
 }
 
-/// Reads a discovery document, which must be the issuer's own, to the letter; or says what it is not.
+/// Reads a discovery document, which must be the issuer's own, to the letter; or says what it is
+/// not.
 pub(super) fn read(body: &[u8], issuer: &str, plain: bool) -> Result<Document, &'static str> {
     let published: Published =
         serde_json::from_slice(body).map_err(|_| "it is no discovery document")?;
@@ -246,8 +247,8 @@ pub(super) async fn send(
     })
 }
 
-/// A provider that answers something else than it should. What it is goes to the log here: it is the
-/// provider that fails, and no request of ours.
+/// A provider that answers something else than it should. What it is goes to the log here: it is
+/// the provider that fails, and no request of ours.
 pub(super) fn wrong(provider: &Provider, what: &'static str) -> Error {
     tracing::warn!(
         tenant = %provider.tenant,

@@ -1,15 +1,15 @@
 //! Logging in by OpenID Connect (Core 1.0), at providers that a tenant declares for itself.
 //!
-//! The rule that everything here follows: **a provider's word is its tenant's word, and good in that
-//! tenant alone.** Whoever declares one may declare an issuer of their own and have it say anything, so
-//! a session that a provider vouches for is bound to the tenant: it never moves to another one, names
-//! no other, sees no other, and changes nothing of the user's account. What a provider's subject is
-//! linked to is a *membership* of the tenant, and goes with it. A new factor, password, address or
-//! identity needs a session that began with the user's own password.
+//! The rule that everything here follows: **a provider's word is its tenant's word, and good in
+//! that tenant alone.** Whoever declares one may declare an issuer of their own and have it say
+//! anything, so a session that a provider vouches for is bound to the tenant: it never moves to
+//! another one, names no other, sees no other, and changes nothing of the user's account. What a
+//! provider's subject is linked to is a *membership* of the tenant, and goes with it. A new factor,
+//! password, address or identity needs a session that began with the user's own password.
 //!
 //! [`flow`] makes and checks what one login carries, [`metadata`] knows what providers publish,
-//! [`id_token`] judges their tokens, [`enter`] decides whom they let in, [`probe`] refuses issuers at
-//! which nobody could log in, [`login_page`] names a tenant's providers to whoever wants in.
+//! [`id_token`] judges their tokens, [`enter`] decides whom they let in, [`probe`] refuses issuers
+//! at which nobody could log in, [`login_page`] names a tenant's providers to whoever wants in.
 
 mod enter;
 mod exchange;
@@ -50,8 +50,8 @@ impl Federation {
     }
 }
 
-/// Whether a provider may let somebody in at this moment. It stays so until the transaction ends: one
-/// that switches the provider off waits, and then ends the session too.
+/// Whether a provider may let somebody in at this moment. It stays so until the transaction ends:
+/// one that switches the provider off waits, and then ends the session too.
 pub(super) async fn hold(
     tx: &mut Tx<'_>,
     core: &Core,
@@ -67,8 +67,8 @@ pub(super) async fn hold(
     Ok(tx.execute(hold).await? > 0)
 }
 
-/// Ends what a provider has vouched for, sessions and logins that wait for their second step: all of
-/// it, or that of one user. The caller has the sessions forgotten after the commit.
+/// Ends what a provider has vouched for, sessions and logins that wait for their second step: all
+/// of it, or that of one user. The caller has the sessions forgotten after the commit.
 async fn end(
     tx: &mut Tx<'_>,
     clock: &Clock,

@@ -1,5 +1,5 @@
-//! Whether an issuer can be logged in at, asked when a provider is declared or switched on: what could
-//! never work is refused then, to whoever can mend it, and not to everybody who logs in.
+//! Whether an issuer can be logged in at, asked when a provider is declared or switched on: what
+//! could never work is refused then, to whoever can mend it, and not to everybody who logs in.
 
 use super::metadata::{self, DOCUMENT_BYTES};
 use crate::crm::Core;
@@ -46,7 +46,8 @@ pub(super) async fn check(core: &Core, tenant: TenantId, issuer: &str) -> Result
     }
 }
 
-/// Nothing is told of a network but that it is not public: what else failed is the same there and here.
+/// Nothing is told of a network but that it is not public: what else failed is the same there and
+/// here.
 fn away(url: &str, error: &EgressError) -> Error {
     match error {
         EgressError::Address(_)

@@ -1,5 +1,5 @@
-//! The identity providers of a tenant, declared by those who hold every right in it: who says whom a
-//! provider lets in can be anybody there.
+//! The identity providers of a tenant, declared by those who hold every right in it: who says whom
+//! a provider lets in can be anybody there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ pub struct IdentityProvider {
     pub domains: Vec<String>,
     /// The role of whoever becomes a member by logging in; `None` when nobody does.
     pub join_role_id: Option<RoleId>,
-    /// Whether a second factor that the provider asked for counts as the one that the tenant asks for.
+    /// Whether a second factor that the provider asked for counts as the one that the tenant asks
+    /// for.
     pub trusts_second_factor: bool,
     /// Whether it lets anybody in.
     pub enabled: bool,
@@ -74,8 +75,8 @@ pub struct ProviderSettings {
     pub domains: Vec<String>,
     /// The role, by name or id, of whoever becomes a member by logging in; `None` when nobody does.
     pub join_role: Option<String>,
-    /// Whether a second factor that the provider asked for (`amr` holds `mfa`) counts as the one that
-    /// the tenant asks for. A member's own is asked for all the same.
+    /// Whether a second factor that the provider asked for (`amr` holds `mfa`) counts as the one
+    /// that the tenant asks for. A member's own is asked for all the same.
     pub trusts_second_factor: bool,
     /// Whether it lets anybody in.
     pub enabled: bool,
@@ -115,8 +116,8 @@ impl IdentityProviders {
         read(row.ok_or(Error::NotFound)?)
     }
 
-    /// Declares a provider whose tokens name `issuer`. One that is switched on is asked for its discovery
-    /// document first.
+    /// Declares a provider whose tokens name `issuer`. One that is switched on is asked for its
+    /// discovery document first.
     ///
     /// # Errors
     /// [`Error::Refused`] `forbidden` for an actor who does not hold every right of the tenant for good;
@@ -176,8 +177,8 @@ impl IdentityProviders {
     }
 
     /// Replaces what a provider is, but for its issuer, which may be named all the same. When it is
-    /// switched off, the sessions that it vouched for end; when it is switched on, it is asked for its
-    /// discovery document first.
+    /// switched off, the sessions that it vouched for end; when it is switched on, it is asked for
+    /// its discovery document first.
     ///
     /// # Errors
     /// As [`create`](Self::create); [`Error::NotFound`] when the tenant has no such provider;
@@ -240,8 +241,8 @@ impl IdentityProviders {
         Ok(provider)
     }
 
-    /// Removes a provider, with the identities at it; the sessions that it vouched for end. Who became
-    /// a member by it stays one.
+    /// Removes a provider, with the identities at it; the sessions that it vouched for end. Who
+    /// became a member by it stays one.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the tenant has no such provider; [`Error::Refused`] `forbidden` for an
@@ -370,8 +371,8 @@ fn check(errors: &mut Vec<FieldError>, settings: ProviderSettings) -> Result<Pro
     })
 }
 
-/// Whether a browser may be sent back there: pages by `https`, and applications on the user's device
-/// by a loopback address or a scheme named after a domain (RFC 8252 §7).
+/// Whether a browser may be sent back there: pages by `https`, and applications on the user's
+/// device by a loopback address or a scheme named after a domain (RFC 8252 §7).
 fn is_redirect(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else {
         return false;

@@ -132,8 +132,8 @@ pub(super) fn credential_hash(id: &[u8]) -> Vec<u8> {
     Sha256::digest(id).to_vec()
 }
 
-/// Reads what a browser answered. What it says beside the answer, and newer ones say more of, is not
-/// looked at.
+/// Reads what a browser answered. What it says beside the answer, and newer ones say more of, is
+/// not looked at.
 ///
 /// # Errors
 /// [`Error::Invalid`] on `credential`.
@@ -154,8 +154,8 @@ pub(super) fn read<Answer: DeserializeOwned>(mut credential: serde_json::Value) 
     })
 }
 
-/// Whether the answer to a challenge was signed by a passkey of the user, whose owner it asked for a
-/// finger, a face or a PIN; which one. Its counter moves on.
+/// Whether the answer to a challenge was signed by a passkey of the user, whose owner it asked for
+/// a finger, a face or a PIN; which one. Its counter moves on.
 ///
 /// A counter that does not move betrays a copy of the key: that is refused and told.
 pub(super) async fn judge(
@@ -210,8 +210,8 @@ pub(super) async fn judge(
     Ok(Some(id))
 }
 
-/// Whether another site's page showed ours in a frame (Web Authentication §13.4.2): webauthn-rs asks
-/// that of registrations only.
+/// Whether another site's page showed ours in a frame (Web Authentication §13.4.2): webauthn-rs
+/// asks that of registrations only.
 fn is_embedded(answer: &PublicKeyCredential) -> bool {
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]

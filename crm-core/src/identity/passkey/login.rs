@@ -1,7 +1,7 @@
 //! Logging in with a passkey: alone, without a user name, or as the second step behind a password.
 //!
-//! Alone, the challenge is the same for everybody and no answer tells whether a passkey, its user or
-//! a tenant of theirs exists.
+//! Alone, the challenge is the same for everybody and no answer tells whether a passkey, its user
+//! or a tenant of theirs exists.
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -107,7 +107,8 @@ impl Accounts {
     }
 
     /// Has the caller show one of their passkeys again: the answer to a challenge of
-    /// [`begin_passkey_login`](Self::begin_passkey_login). Their session has passed both factors then.
+    /// [`begin_passkey_login`](Self::begin_passkey_login). Their session has passed both factors
+    /// then.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `passkey_token` for a challenge that is unknown, used or out of date, on

@@ -117,8 +117,8 @@ impl Accounts {
     }
 }
 
-/// Refuses one passkey more than a user may have. Of two registrations at once the second waits here
-/// for the first.
+/// Refuses one passkey more than a user may have. Of two registrations at once the second waits
+/// here for the first.
 async fn check_room(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
     let hold = Sql::new("UPDATE users SET name = name WHERE id = $1 AND status = 'active'");
     if tx.execute(hold.bind(user, ColumnType::Uuid)).await? == 0 {

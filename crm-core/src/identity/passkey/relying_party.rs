@@ -17,8 +17,8 @@ pub struct RelyingParty {
 }
 
 impl RelyingParty {
-    /// The application whose pages are at `origin`, such as `https://crm.example`; a path behind it is
-    /// left out. Passkeys are made for its host, unless [`domain`](Self::domain) says otherwise.
+    /// The application whose pages are at `origin`, such as `https://crm.example`; a path behind it
+    /// is left out. Passkeys are made for its host, unless [`domain`](Self::domain) says otherwise.
     pub fn new(origin: impl Into<String>) -> Self {
         Self {
             domain: None,
@@ -28,16 +28,16 @@ impl RelyingParty {
     }
 
     /// Makes passkeys for this domain, of which the first origin's host is a part: those of
-    /// `example.com` are good for `app.example.com` too. No passkey made for another domain works any
-    /// more.
+    /// `example.com` are good for `app.example.com` too. No passkey made for another domain works
+    /// any more.
     #[must_use]
     pub fn domain(self, domain: impl Into<String>) -> Self {
         let domain = Some(domain.into());
         Self { domain, ..self }
     }
 
-    /// Calls the application so on the screens of devices, for passkeys and time-based codes alike; `CRM`
-    /// unless set.
+    /// Calls the application so on the screens of devices, for passkeys and time-based codes alike;
+    /// `CRM` unless set.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
         let name = name.into();

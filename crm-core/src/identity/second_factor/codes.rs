@@ -48,8 +48,8 @@ pub(super) async fn passes(
     Ok(recovered.then_some("recovery_code"))
 }
 
-/// Spends a code of a user whose factor is on; the session has passed it from now on. A wrong one, the
-/// inner error, counts as one at a login does: the transaction commits it.
+/// Spends a code of a user whose factor is on; the session has passed it from now on. A wrong one,
+/// the inner error, counts as one at a login does: the transaction commits it.
 ///
 /// # Errors
 /// [`Error::Conflict`] `no_second_factor`; [`Error::TooMany`] as long as the codes are locked.

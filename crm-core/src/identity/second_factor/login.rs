@@ -33,7 +33,8 @@ const MOST_ATTEMPTS: i64 = 5;
 pub struct LoginFinish {
     /// The token that the first step answered.
     pub token: SecretString,
-    /// A code of the device or a recovery code; not needed any more where the tenant alone is missing.
+    /// A code of the device or a recovery code; not needed any more where the tenant alone is
+    /// missing.
     pub code: Option<String>,
     /// The tenant's name; needed only by members of several who named none of them before.
     pub tenant: Option<String>,
@@ -42,8 +43,8 @@ pub struct LoginFinish {
 /// Where a login whose password was right leads.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::identity) struct Reach {
-    /// Whether to the tenant: otherwise one is chosen after the second factor, and until then it is any
-    /// of the user's.
+    /// Whether to the tenant: otherwise one is chosen after the second factor, and until then it is
+    /// any of the user's.
     pub(in crate::identity) chosen: bool,
     /// Whether from there to all of the user's.
     pub(in crate::identity) roaming: bool,
@@ -68,8 +69,8 @@ pub(in crate::identity) enum Step {
 }
 
 impl Accounts {
-    /// Opens the session of a login whose password was right, with a code of the device or a recovery
-    /// code. For who had to set a factor up, the code confirms it.
+    /// Opens the session of a login whose password was right, with a code of the device or a
+    /// recovery code. For who had to set a factor up, the code confirms it.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `mfa_token` for one that is unknown, used, older than five minutes or
@@ -156,8 +157,9 @@ impl Accounts {
     }
 }
 
-/// Begins the second step of a login where one is needed: a factor is set up, or the tenant requires
-/// one. The password whose hash is given takes the place of the present one with the session.
+/// Begins the second step of a login where one is needed: a factor is set up, or the tenant
+/// requires one. The password whose hash is given takes the place of the present one with the
+/// session.
 pub(in crate::identity) async fn challenge(
     tx: &mut Tx<'_>,
     core: &Core,
@@ -195,8 +197,8 @@ pub(in crate::identity) fn scored(awaited: Error, score: Option<u8>) -> Error {
     }
 }
 
-/// As [`challenge`], for a login that a tenant's provider vouches for; with whether the provider asked
-/// for a second factor that the tenant counts as its own.
+/// As [`challenge`], for a login that a tenant's provider vouches for; with whether the provider
+/// asked for a second factor that the tenant counts as its own.
 ///
 /// A factor is the user's in every tenant: nobody sets one up by one tenant's word.
 pub(in crate::identity) async fn challenge_by(
@@ -381,8 +383,8 @@ impl Waiting {
         Ok(Step::Wrong)
     }
 
-    /// Finishes the login, by `how`, in the tenant that is named where it was not before; asks which
-    /// otherwise. The session reaches as far as the login asked for, whatever `device` says.
+    /// Finishes the login, by `how`, in the tenant that is named where it was not before; asks
+    /// which otherwise. The session reaches as far as the login asked for, whatever `device` says.
     pub(in crate::identity) async fn pass(
         mut self,
         tx: &mut Tx<'_>,

@@ -29,9 +29,10 @@ impl Accounts {
         Ok(own || self.core.identity.strict)
     }
 
-    /// Lets members in only with a second factor, or without one again. Sessions in the tenant that began
-    /// without one end; API keys go on, and so do roaming sessions elsewhere, which enter this tenant
-    /// again with a [code](crate::identity::Sessions::switch). Who has no factor sets one up at the next login.
+    /// Lets members in only with a second factor, or without one again. Sessions in the tenant that
+    /// began without one end; API keys go on, and so do roaming sessions elsewhere, which enter
+    /// this tenant again with a [code](crate::identity::Sessions::switch). Who has no factor sets
+    /// one up at the next login.
     ///
     /// # Errors
     /// [`Error::Forbidden`] for a permit of another object than `members`; [`Error::Conflict`]
@@ -82,9 +83,9 @@ impl Accounts {
     }
 }
 
-/// Where the application authenticates strictly, ends the sessions that began without a second factor:
-/// those of before it did, and what a process that does not has opened since. The platform is told of
-/// how many.
+/// Where the application authenticates strictly, ends the sessions that began without a second
+/// factor: those of before it did, and what a process that does not has opened since. The platform
+/// is told of how many.
 pub(crate) async fn end_unproven(core: &Core) -> Result<()> {
     let any = Sql::new(
         "SELECT id FROM refresh_families \

@@ -12,8 +12,8 @@ use crate::scope::RequestContext;
 impl Accounts {
     /// Exchanges a refresh token for a new pair; the old one is spent.
     ///
-    /// A spent token that comes back within 10 seconds, while its successor is unused, gets that same
-    /// successor: of any number of parallel exchanges all get the one token that lives.
+    /// A spent token that comes back within 10 seconds, while its successor is unused, gets that
+    /// same successor: of any number of parallel exchanges all get the one token that lives.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`]: `token_reused` for a token that was spent otherwise, which ends

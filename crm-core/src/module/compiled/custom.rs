@@ -118,8 +118,8 @@ impl CompiledModule {
         self.spec.fields[position].required && !self.is_custom(position)
     }
 
-    /// Whether foreign keys of the database hold what the field at `position` refers to. None does so
-    /// of a tenant's own fields, which are no columns.
+    /// Whether foreign keys of the database hold what the field at `position` refers to. None does
+    /// so of a tenant's own fields, which are no columns.
     pub(crate) fn is_keyed(&self, position: usize) -> bool {
         self.spec.fields[position].kind.has_key() && !self.is_custom(position)
     }

@@ -1,5 +1,6 @@
 //! Modules as those see them who may read some of their fields only: what is not theirs to read is
-//! neither shown nor compared, as if it were declared write-only, and nothing says that it is there.
+//! neither shown nor compared, as if it were declared write-only, and nothing says that it is
+//! there.
 
 use std::sync::Arc;
 

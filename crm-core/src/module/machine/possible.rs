@@ -1,5 +1,5 @@
-//! Whether a field can have a value at all that compares as a state needs it, as far as its declaration
-//! tells.
+//! Whether a field can have a value at all that compares as a state needs it, as far as its
+//! declaration tells.
 
 use std::cmp::Ordering::{Equal, Greater};
 

@@ -219,7 +219,8 @@ async fn requests_go_to_the_hosts_of_the_manifest_only(world: World) {
     }
 }
 
-/// A plugin that asks a server on this machine, which counts who does, in a process with this way out.
+/// A plugin that asks a server on this machine, which counts who does, in a process with this way
+/// out.
 async fn asking(world: World, egress: EgressBuilder) -> (Theatre, Plugin, Arc<AtomicUsize>) {
     let answer = "HTTP/1.1 200 OK\r\nx-seen: a\r\nx-seen: b\r\ncontent-length: 2\r\n\r\nok";
     let (url, count) = receiver("127.0.0.1", answer).await;

@@ -28,7 +28,8 @@ impl Theatre {
         run.sha256
     }
 
-    /// Waits for another version to run elsewhere: what comes a second after the change meets no other.
+    /// Waits for another version to run elsewhere: what comes a second after the change meets no
+    /// other.
     async fn soon(&self, other: &Plugins, plugin: &Plugin, version: Option<[u8; 32]>) {
         let changed = Instant::now();
         loop {

@@ -237,8 +237,8 @@ impl HookContext<'_> {
         self.state == State::Written
     }
 
-    /// Does to the change what its judges said. A record that comes back from the trash is judged as a
-    /// new one, and one that goes with another as one that is deleted.
+    /// Does to the change what its judges said. A record that comes back from the trash is judged
+    /// as a new one, and one that goes with another as one that is deleted.
     fn hear(&mut self) -> Result<()> {
         let (kind, restored) = match self.step {
             Step::Create(_) => (ChangeKind::Created, false),
@@ -367,8 +367,8 @@ impl HookContext<'_> {
         records.collect()
     }
 
-    /// Makes a record, with its own hooks, audit row and event. One that fails leaves nothing, so that
-    /// a hook may go on without it.
+    /// Makes a record, with its own hooks, audit row and event. One that fails leaves nothing, so
+    /// that a hook may go on without it.
     ///
     /// # Errors
     /// Those of [`Records::create`](crate::Records::create), and [`Error::Conflict`]

@@ -1,5 +1,6 @@
-//! The condition of a permission, judged before anything is written: who writes one learns from what
-//! it covers, so that it is about fields that its author reads, in rows in which they read them.
+//! The condition of a permission, judged before anything is written: who writes one learns from
+//! what it covers, so that it is about fields that its author reads, in rows in which they read
+//! them.
 
 use serde_json::{Map, Value as Json};
 

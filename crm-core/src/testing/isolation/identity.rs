@@ -1,5 +1,5 @@
-//! The doors of what lets people in: identity providers, acting in another's name, and what a tenant
-//! settles for its members.
+//! The doors of what lets people in: identity providers, acting in another's name, and what a
+//! tenant settles for its members.
 
 use chrono::TimeDelta;
 use futures::FutureExt;
@@ -188,8 +188,8 @@ async fn providers(it: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// An identity is unlinked by its user, who may be in any of their tenants: by its id alone, so that it
-/// is a new one here.
+/// An identity is unlinked by its user, who may be in any of their tenants: by its id alone, so
+/// that it is a new one here.
 async fn unlinking(it: &Stage) -> Result<()> {
     let (crm, bob) = (&it.crm, it.cast.bob);
     let scope = session(crm, it.tenant, bob).await?;

@@ -8,14 +8,14 @@
 //!
 //! Nothing that one tenant has or does may change what another one sees. So the suite compares: it
 //! makes a tenant with records of all modules, members, roles, groups, keys and all else, and plays
-//! every door in it while it is alone. Then it plays the same beside a twin, a second tenant with rows
-//! of the same ids and the same unique values, which has more of everything, other contents, and wider
-//! rights for the same people. What is answered must be equal to the letter, also about ids that the
-//! twin alone has, which before were nobody's; and afterwards every row of the twin must stand as it
-//! did.
+//! every door in it while it is alone. Then it plays the same beside a twin, a second tenant with
+//! rows of the same ids and the same unique values, which has more of everything, other contents,
+//! and wider rights for the same people. What is answered must be equal to the letter, also about
+//! ids that the twin alone has, which before were nobody's; and afterwards every row of the twin
+//! must stand as it did.
 //!
-//! That the attacks are strong enough is proven in this crate's tests: each tenant condition of each
-//! statement is taken out in turn, and the suite must notice.
+//! That the attacks are strong enough is proven in this crate's tests: each tenant condition of
+//! each statement is taken out in turn, and the suite must notice.
 
 mod cast;
 mod events;

@@ -1,6 +1,6 @@
 //! That the suite is strong enough: without any one of the tenant conditions of the statements that
-//! it runs, it fails. What both databases run alike is tried on SQLite, which is quick; on PostgreSQL
-//! what it alone runs.
+//! it runs, it fails. What both databases run alike is tried on SQLite, which is quick; on
+//! PostgreSQL what it alone runs.
 
 mod source;
 
@@ -22,12 +22,12 @@ use crate::identity::PasswordCost;
 use crate::module::ModuleSpec;
 use crate::testing::Backend;
 
-/// Statements of one site that are tried before it counts as unnoticed, and of one that has a reason
-/// why nobody notices.
+/// Statements of one site that are tried before it counts as unnoticed, and of one that has a
+/// reason why nobody notices.
 const MOST_TRIED: usize = 60;
 const EXPLAINED_TRIED: usize = 6;
-/// How often in a row a condition with a reason has to be missed before the reason counts as stale: a
-/// busy machine, too, may make a chapter end otherwise.
+/// How often in a row a condition with a reason has to be missed before the reason counts as stale:
+/// a busy machine, too, may make a chapter end otherwise.
 const STALE_AFTER: usize = 3;
 /// What the reason of a condition begins with that is missed by some runs and not by others.
 const AT_TIMES: &str = "at times: ";
@@ -90,8 +90,9 @@ fields = [
 "#,
 ];
 
-/// The conditions that no attack can show to be missing. Each line is a part of a statement with the
-/// condition between « and », a tab, and why; those of `redundant_postgres.txt` are PostgreSQL's alone.
+/// The conditions that no attack can show to be missing. Each line is a part of a statement with
+/// the condition between « and », a tab, and why; those of `redundant_postgres.txt` are
+/// PostgreSQL's alone.
 fn redundant(file: &str) -> Result<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/testing/isolation");
     Ok(std::fs::read_to_string(format!("{folder}/{file}"))?)
@@ -189,7 +190,8 @@ impl Plan {
         sites
     }
 
-    /// Whether the suite fails without the condition in one of the statements that have it from here.
+    /// Whether the suite fails without the condition in one of the statements that have it from
+    /// here.
     async fn misses(&self, mutants: &[Mutant], tried: usize) -> Result<bool> {
         for mutant in mutants.iter().take(tried) {
             if self.notices(mutant).await? {
@@ -224,8 +226,9 @@ impl Plan {
     }
 }
 
-/// Where a condition comes from, itself between « and ». Statements on modules are built: what stands
-/// around a condition tells the place in the source, and their names do not. Others are literals.
+/// Where a condition comes from, itself between « and ». Statements on modules are built: what
+/// stands around a condition tells the place in the source, and their names do not. Others are
+/// literals.
 fn site(shape: &str, range: Range<usize>) -> String {
     let (before, rest) = shape.split_at(range.start);
     let (condition, after) = rest.split_at(range.len());
@@ -301,8 +304,8 @@ fn compared<'a>(
     (unexplained, stale.map(|(part, _)| *part).collect())
 }
 
-/// Conditions that nobody missed have a reason, here or `elsewhere`, and no reason is left here of one
-/// that somebody misses.
+/// Conditions that nobody missed have a reason, here or `elsewhere`, and no reason is left here of
+/// one that somebody misses.
 fn explained(survivors: &[String], redundant: &str, elsewhere: &str) -> Result<()> {
     let (unexplained, stale) = compared(survivors, redundant, elsewhere);
     ensure!(
@@ -318,8 +321,8 @@ fn explained(survivors: &[String], redundant: &str, elsewhere: &str) -> Result<(
     Ok(())
 }
 
-/// The conditions that nobody misses, but for sites that are tried elsewhere; each database tries its
-/// share of them.
+/// The conditions that nobody misses, but for sites that are tried elsewhere; each database tries
+/// its share of them.
 async fn survivors(
     databases: [Backend; WORKERS],
     elsewhere: BTreeSet<String>,

@@ -1,5 +1,6 @@
-//! What some doors need the twin to have beside its usual rows: as many rows as a limit allows, a log
-//! that waits to be sealed, an invitation of this minute, an event after those of the other tenant.
+//! What some doors need the twin to have beside its usual rows: as many rows as a limit allows, a
+//! log that waits to be sealed, an invitation of this minute, an event after those of the other
+//! tenant.
 
 use super::library::{INVITATIONS, LIMITS, PLUGINS, WAITING};
 use super::plugin::VERSIONS;

@@ -1,5 +1,5 @@
-//! What the tenants of the suite hold: [`fill`] makes one of everything, [`diverge`] gives a twin more
-//! of everything, other contents and wider rights.
+//! What the tenants of the suite hold: [`fill`] makes one of everything, [`diverge`] gives a twin
+//! more of everything, other contents and wider rights.
 
 mod brand;
 pub(super) mod message;

@@ -49,7 +49,8 @@ Examples:
         /// The role whose permissions it includes
         #[arg(long)]
         parent: Option<String>,
-        /// A permission, as text or as a JSON object with a condition or a list of fields; repeatable
+        /// A permission, as text or as a JSON object with a condition or a list of fields;
+        /// repeatable
         #[arg(long = "permission")]
         permissions: Vec<String>,
     },

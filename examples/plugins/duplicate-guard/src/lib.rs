@@ -1,6 +1,6 @@
 //! Keeps contacts apart: before one is made or changed, the blanks in its name are tidied, and a
-//! change that gives it the name and company of another contact is refused. Whoever asks for `twins` of
-//! contacts that are there already is told.
+//! change that gives it the name and company of another contact is refused. Whoever asks for
+//! `twins` of contacts that are there already is told.
 
 use crm_plugin_sdk::records::Query;
 use crm_plugin_sdk::{

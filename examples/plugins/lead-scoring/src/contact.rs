@@ -1,4 +1,5 @@
-//! The records of contacts, from their declaration: made by `crm plugin types contacts --lang rust`.
+//! The records of contacts, from their declaration: made by `crm plugin types contacts --lang
+//! rust`.
 
 crm_plugin_sdk::record! {
     /// A person you deal with.

@@ -1,4 +1,5 @@
-//! A table of SQLite made anew: its rows stay, and so do those that refer to them, or nothing changes.
+//! A table of SQLite made anew: its rows stay, and so do those that refer to them, or nothing
+//! changes.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! What no door changes: rows that are old, and those of the twin, which are other ones wherever both
-//! have one.
+//! What no door changes: rows that are old, and those of the twin, which are other ones wherever
+//! both have one.
 
 use chrono::{DateTime, TimeDelta};
 use serde_json::json;
@@ -63,8 +63,8 @@ pub(super) async fn count_entries(crm: &Crm, tenant: TenantId) -> Result<i64> {
     row.ok_or(Error::NotFound)?.int()
 }
 
-/// A seal of the number that the tenant's first one has, over an entry of days to come; and word of a
-/// pruning far beyond it.
+/// A seal of the number that the tenant's first one has, over an entry of days to come; and word of
+/// a pruning far beyond it.
 pub(super) async fn seal(crm: &Crm, scope: &Scope, entries: i64, entry: Uuid) -> Result<()> {
     let later = crm.clock().now() + TimeDelta::days(10);
     // A version, then the entry and two digests; at most 256 entries are sealed at once.

@@ -26,8 +26,8 @@ pub(in super::super) fn of(plugin: &str, tenant: TenantId) -> Message {
     }
 }
 
-/// A secret to sign with, one that has ended, and as many messages as there is room for but two, due in years; one
-/// waits for its plugin.
+/// A secret to sign with, one that has ended, and as many messages as there is room for but two,
+/// due in years; one waits for its plugin.
 pub(super) async fn many(crm: &Crm, scope: &Scope, plugin: PluginId) -> Result<()> {
     let permit = scope.permit::<Update>("plugins")?;
     let plugins = plugins(crm);

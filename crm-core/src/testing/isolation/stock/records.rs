@@ -111,7 +111,8 @@ async fn refer(crm: &Crm, scope: &Scope, kin: &BTreeMap<String, Kin>) -> Result<
         let own = kin.get(name).ok_or(Error::NotFound)?;
         let permit = scope.permit::<Update>(name)?;
         let read = scope.permit::<Read>(name)?;
-        // The record of the same place: none refers to itself but in modules that refer to their own.
+        // The record of the same place: none refers to itself but in modules that refer to their
+        // own.
         for (at, id) in own.both.iter().enumerate().skip(1) {
             let target = |other: &str| {
                 let at = if other == name { at - 1 } else { at };
