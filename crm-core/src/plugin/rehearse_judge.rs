@@ -84,7 +84,7 @@ impl Plugins {
         let scenery = Scenery::new(core, by).after(event, kept);
         let scenery = match change.kind {
             ChangeKind::Created => scenery.without(&event.module, event.record_id),
-            _ => scenery.as_it_was(&event.module, event.record_id, sight.was()),
+            _ => scenery.having(&event.module, event.record_id, sight.was()),
         };
         let mut shown = sight.shown(&module, &change);
         shown.actor.clone_from(&event.actor);

@@ -123,11 +123,11 @@ impl Scenery {
     /// The same, before this record is made: nothing shows it.
     pub(super) fn without(mut self, module: &str, id: RecordId) -> Self {
         self.unmade = Some((module.to_owned(), id));
-        self.as_it_was(module, id, None)
+        self.having(module, id, None)
     }
 
     /// The same, while this record stands so.
-    pub(super) fn as_it_was(self, module: &str, id: RecordId, was: Option<Json>) -> Self {
+    pub(super) fn having(self, module: &str, id: RecordId, was: Option<Json>) -> Self {
         let key = (module.to_owned(), id);
         self.played.lock().stands.insert(key, was);
         self
