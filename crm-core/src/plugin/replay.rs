@@ -91,6 +91,10 @@ impl Before {
             && ended_so
             && report.usage.fuel == self.fuel
             && report.logs == recorded.logs;
+        if same {
+            // What became of its answer afterwards, such as of an amendment that was refused.
+            (report.outcome, report.error) = (recorded.outcome, recorded.error.clone());
+        }
         Ok(Replay {
             identical: same,
             divergence: divergence.map(|one| if shown { one } else { one.untold() }),

@@ -1,6 +1,6 @@
 //! Calls of a tenant's door that nobody thought of: each is answered or refused with a reason, and none
 //! shows or changes what is another tenant's, or more than the plugin was granted. `PROPTEST_CASES`
-//! makes it longer.
+//! makes it longer, and `PROPTEST_RNG_SEED` plays one again.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, NaiveTime};
+use crm_core::clock::Clock;
 use crm_core::egress::Egress;
 use crm_core::hook::{Call, Door, DoorQuery, DoorRequest, Fields, Outcome, PluginHost, Report};
 use crm_core::id::RecordId;
@@ -24,7 +25,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
@@ -226,9 +227,12 @@ fn ask() -> impl Strategy<Value = Ask> {
     ]
 }
 
-/// Some thousand calls, others each time.
-fn asks() -> Vec<Ask> {
-    let config = Config::default();
+/// Some thousand calls, others for each seed.
+fn asks(seed: u64) -> Vec<Ask> {
+    let config = Config {
+        rng_seed: RngSeed::Fixed(seed),
+        ..Config::default()
+    };
     let calls = config.cases as usize * 32;
     let tree = vec(ask(), calls).new_tree(&mut TestRunner::new(config));
     tree.unwrap().current()
@@ -318,7 +322,14 @@ impl PluginHost for Caller {
         async move {
             // What it makes wakes it again: it calls once.
             let ids = std::mem::take(&mut *self.ids.lock().unwrap());
-            let asks = if ids.is_empty() { Vec::new() } else { asks() };
+            let seed = match Config::default().rng_seed {
+                RngSeed::Fixed(seed) => seed,
+                RngSeed::Random => Clock::system().new_id().as_u64_pair().1,
+            };
+            let asks = match ids.is_empty() {
+                true => Vec::new(),
+                false => asks(seed),
+            };
             for ask in asks {
                 let complaint = match ask.clone().put(&*call.door, &ids).await {
                     Ok(_) if !ask.is_granted() => "is not granted".to_owned(),
@@ -336,7 +347,7 @@ impl PluginHost for Caller {
                 self.found
                     .lock()
                     .unwrap()
-                    .push(format!("{ask:?}: {complaint}"));
+                    .push(format!("seed {seed}, {ask:?}: {complaint}"));
             }
             let mut report = Report::refused("");
             (report.outcome, report.error) = (Outcome::Succeeded, None);

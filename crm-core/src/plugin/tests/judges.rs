@@ -13,6 +13,7 @@ on_both_databases! {
     an_amendment_keeps_to_what_the_plugin_may_write
     judges_speak_in_the_order_of_their_names
     what_a_judge_answered_is_kept_with_its_run_and_replayed
+    a_replay_tells_that_the_amendment_was_refused
     a_judge_is_asked_only_about_records_that_match_its_filter
     a_judge_of_fields_is_asked_only_where_they_are_set
     a_judge_is_asked_where_it_cannot_see_what_its_trigger_looks_at
@@ -275,6 +276,20 @@ async fn judges_speak_in_the_order_of_their_names(world: World) {
     // There is nothing to append to what goes.
     assert_eq!(gone.unwrap_err().code(), "plugin_failed");
     drop(write);
+}
+
+async fn a_replay_tells_that_the_amendment_was_refused(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.judge("guard", "guard", "contacts.read").await;
+    assert!(theatre.make("loud").await.is_err());
+    let run = theatre.runs(&plugin).await.remove(0);
+    assert_eq!(run.outcome, Outcome::Failed, "{run:?}");
+    let update = theatre.world.permit::<Update>(theatre.world.admin, OBJECT);
+    let update = update.await;
+    let replay = theatre.plugins.replay(&update, plugin.id, run.id);
+    let replay = replay.await.unwrap();
+    assert!(replay.identical, "{replay:?}");
+    assert_eq!((replay.outcome, replay.error), (run.outcome, run.error));
 }
 
 async fn what_a_judge_answered_is_kept_with_its_run_and_replayed(world: World) {
