@@ -41,8 +41,8 @@ pub struct HttpOptions {
     pub import_limit: u64,
     /// How long a request may take before it is answered with 503.
     pub deadline: Duration,
-    /// The same, for uploads and rehearsals of plugins, where that is longer: they wait for the
-    /// compiler and for its work.
+    /// The same, for uploads and rehearsals of plugins, where that is longer: they wait for the compiler
+    /// and for its work.
     pub upload_deadline: Duration,
     /// Origins whose pages may call the API from a browser; `*` allows every origin.
     pub cors_origins: Vec<String>,
@@ -54,8 +54,8 @@ pub struct HttpOptions {
     pub trusted_proxies: TrustedProxies,
     /// How many requests a minute an address may send to open or refresh sessions; 0 for no limit.
     pub sign_in_limit: u32,
-    /// How many requests a minute a user or API key may send, or an address whose credentials do
-    /// not hold; 0 for no limit.
+    /// How many requests a minute a user or API key may send, or an address whose credentials do not
+    /// hold; 0 for no limit.
     pub rate_limit: u32,
 }
 
@@ -228,8 +228,8 @@ impl Endpoint for Edge {
     }
 }
 
-/// Answers within the deadline, whatever a handler does; within a longer one, where it says so
-/// before the usual one is over.
+/// Answers within the deadline, whatever a handler does; within a longer one, where it says so before
+/// the usual one is over.
 async fn run(exchange: &Arc<Exchange>, request: Request) -> Result<Response, Problem> {
     let begun = tokio::time::Instant::now();
     let deadline = modules::deadline(&exchange.app.options, &request);
@@ -281,8 +281,8 @@ async fn dispatch(exchange: &Arc<Exchange>, mut request: Request) -> Result<Resp
     app.fixed.call(request).await.map_err(problem::from_poem)
 }
 
-/// The line of the access log. Of a refusal it tells the code, the permission that lacks and the
-/// client's address, which no other line has.
+/// The line of the access log. Of a refusal it tells the code, the permission that lacks and the client's
+/// address, which no other line has.
 fn log(
     exchange: &Exchange,
     method: &Method,

@@ -59,8 +59,7 @@ pub(crate) async fn read_object_and_text(
     }
 }
 
-/// Reads a JSON object, as [`read_object_and_text`] does; no body, of no media type, is an empty
-/// one.
+/// Reads a JSON object, as [`read_object_and_text`] does; no body, of no media type, is an empty one.
 ///
 /// # Errors
 /// Those of [`read_object_and_text`].

@@ -1,9 +1,9 @@
 //! The HTTP front end of the library: every declared module and the administration of a tenant,
 //! behind one OpenAPI document.
 //!
-//! [`routes`] mounts it in an application's own server; [`serve`] is the short way. It owns no
-//! rule: what a caller may do and what a record may hold is decided in `crm-core`, and a request
-//! that skips the library's scope has no way to a row.
+//! [`routes`] mounts it in an application's own server; [`serve`] is the short way. It owns no rule:
+//! what a caller may do and what a record may hold is decided in `crm-core`, and a request that skips
+//! the library's scope has no way to a row.
 
 mod cors;
 mod credential;

@@ -1,7 +1,7 @@
 //! Request bodies of the fixed resources: strict JSON whose every refused field is named, or bytes.
 //!
-//! The schema in the OpenAPI document is the rule that is enforced; there is no second list. A
-//! value that was refused is never repeated in the answer, since it may be a password.
+//! The schema in the OpenAPI document is the rule that is enforced; there is no second list. A value
+//! that was refused is never repeated in the answer, since it may be a password.
 
 use bytes::Bytes;
 use crm_core::count::told;
@@ -73,8 +73,7 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Strict<T> {
     }
 }
 
-/// A body of bytes in the document. Client generators know this media type, whatever others are
-/// taken.
+/// A body of bytes in the document. Client generators know this media type, whatever others are taken.
 pub(crate) fn binary(description: &'static str) -> MetaRequest {
     MetaRequest {
         description: Some(description),

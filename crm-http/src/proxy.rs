@@ -1,9 +1,9 @@
 //! Which address a request came from, when proxies stand in front.
 //!
 //! Anybody can write `X-Forwarded-For`, so it is believed only as far as proxies that the operator
-//! trusts wrote it: read from the right, the first address that is none of theirs is the client.
-//! Where their addresses are not known, but their number is, it is the address that the first of
-//! them wrote. Without trusted proxies the header is not looked at.
+//! trusts wrote it: read from the right, the first address that is none of theirs is the client. Where
+//! their addresses are not known, but their number is, it is the address that the first of them wrote.
+//! Without trusted proxies the header is not looked at.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -34,9 +34,9 @@ impl Default for Trust {
 }
 
 impl TrustedProxies {
-    /// Proxies of unknown addresses, which each add to `X-Forwarded-For` whom they were asked by:
-    /// the client is the address at this place from the right. Only for a server that nobody
-    /// reaches but through all of them.
+    /// Proxies of unknown addresses, which each add to `X-Forwarded-For` whom they were asked by: the
+    /// client is the address at this place from the right. Only for a server that nobody reaches but
+    /// through all of them.
     ///
     /// # Errors
     /// [`Error::Configuration`] for a number that is not 1 to 16.

@@ -1,6 +1,6 @@
-//! The records that refer to one record, under its path: `/companies/{id}/deals` is the list of
-//! deals whose `company_id` is the company, for whoever may see that. A module that refers to
-//! another by several fields is named with the one that is meant: `/companies/{id}/deals.buyer_id`.
+//! The records that refer to one record, under its path: `/companies/{id}/deals` is the list of deals
+//! whose `company_id` is the company, for whoever may see that. A module that refers to another by
+//! several fields is named with the one that is meant: `/companies/{id}/deals.buyer_id`.
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
-//! Request bodies of the fixed resources that can be sent as they stand: one for each operation,
-//! here so that they tell one story. A new operation with a body gets its line here; a test sends
-//! them all.
+//! Request bodies of the fixed resources that can be sent as they stand: one for each operation, here so
+//! that they tell one story. A new operation with a body gets its line here; a test sends them all.
 
 use serde_json::{Map, Value, json};
 

@@ -1,6 +1,5 @@
 //! What an operation needs beside its permission, said in its words and repeated for programs:
-//! "Also needs `deals.read` and `deals.delete`.", "Also needs `deals.update` when `mode` is
-//! `upsert`."
+//! "Also needs `deals.read` and `deals.delete`.", "Also needs `deals.update` when `mode` is `upsert`."
 
 use serde_json::{Map, Value, json};
 

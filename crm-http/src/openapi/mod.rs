@@ -1,5 +1,5 @@
-//! The one OpenAPI document: the fixed resources' own, merged with the paths and schemas that
-//! follow from the declared modules. What serves a request also describes it.
+//! The one OpenAPI document: the fixed resources' own, merged with the paths and schemas that follow
+//! from the declared modules. What serves a request also describes it.
 
 mod body;
 mod error;
@@ -232,8 +232,7 @@ fn declare_tenant(operation: &mut Map<String, Value>) {
     }
 }
 
-/// Repeats the permission that a handler's words declare, for programs to read; null where none is
-/// needed.
+/// Repeats the permission that a handler's words declare, for programs to read; null where none is needed.
 fn declare_permission(operation: &mut Map<String, Value>) {
     let words = operation
         .get("description")

@@ -1,10 +1,10 @@
-//! Null, as OpenAPI 3.0.3 has it: `nullable` adds it to the `type` beside it, and says nothing
-//! where there is none.
+//! Null, as OpenAPI 3.0.3 has it: `nullable` adds it to the `type` beside it, and says nothing where there
+//! is none.
 
 use serde_json::{Map, Value, json};
 
-/// Has every schema of a document say in that form that it takes null, and name formats as the
-/// registry of OpenAPI does.
+/// Has every schema of a document say in that form that it takes null, and name formats as the registry of
+/// OpenAPI does.
 pub(super) fn mend(part: &mut Value) {
     match part {
         Value::Array(parts) => parts.iter_mut().for_each(mend),
@@ -22,8 +22,7 @@ pub(super) fn mend(part: &mut Value) {
     }
 }
 
-/// A schema of other ones takes null as one more of them; one that says nothing takes any value
-/// anyway.
+/// A schema of other ones takes null as one more of them; one that says nothing takes any value anyway.
 fn mend_untyped(schema: &mut Map<String, Value>) {
     schema.remove("nullable");
     if let Some(Value::Array(mut parts)) = schema.remove("allOf") {

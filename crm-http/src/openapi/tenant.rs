@@ -1,5 +1,5 @@
-//! The document of one tenant: with the fields and modules that it declared, and the actions that
-//! its plugins offer.
+//! The document of one tenant: with the fields and modules that it declared, and the actions that its
+//! plugins offer.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -135,8 +135,7 @@ impl OpenApi {
     }
 }
 
-/// What the document of a tenant follows from: what it declared, and the components that offer
-/// actions.
+/// What the document of a tenant follows from: what it declared, and the components that offer actions.
 fn version(declared: Option<&str>, offered: &[Offered]) -> String {
     let mut version = declared.unwrap_or_default().to_owned();
     for offer in offered {

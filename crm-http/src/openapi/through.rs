@@ -12,8 +12,8 @@ use super::read::condition;
 /// The operators that are parameters of their own; the others are described by words.
 const NAMED: [&str; 5] = ["eq", "contains", "gte", "lte", "has"];
 
-/// Most fields behind the references of one module that are named one by one: what a tenant
-/// declares must not make a document without bounds.
+/// Most fields behind the references of one module that are named one by one: what a tenant declares
+/// must not make a document without bounds.
 const MAX_NAMED: usize = 500;
 
 /// The fields behind each reference: the reference, the module there, and its field.

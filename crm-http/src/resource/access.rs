@@ -32,12 +32,11 @@ struct Reply {
     rules: Vec<Rule>,
 }
 
-/// `allowed` and `denied` by a rule; `no_rule` that speaks of the action; `other_rows` than the
-/// asked one, which is not the subject's own, say; `undisclosed`, where fields decide that the
-/// caller may not read in the record. Of an API key: `account`, where its service account may not,
-/// whatever the key's role; `unlisted`, where the key was made with a list of permissions without
-/// this one; `expired`. `inactive`, where the user may not log in, the key is revoked or its
-/// service account is gone, or the tenant is suspended.
+/// `allowed` and `denied` by a rule; `no_rule` that speaks of the action; `other_rows` than the asked
+/// one, which is not the subject's own, say; `undisclosed`, where fields decide that the caller may not read in the record. Of an API key:
+/// `account`, where its service account may not, whatever the key's role; `unlisted`, where the key was
+/// made with a list of permissions without this one; `expired`. `inactive`, where the user may not log
+/// in, the key is revoked or its service account is gone, or the tenant is suspended.
 #[derive(Enum)]
 #[oai(rename = "ExplanationReason", rename_all = "snake_case")]
 enum Reason {
@@ -64,10 +63,10 @@ struct Rule {
     role: String,
     /// How the subject holds the role, from the subject on; empty for a role asked about itself.
     through: Vec<Through>,
-    /// Whether the record is one of the rule's rows: true where it meets `:own`, `:team` or
-    /// `:parent` and the condition for this subject, false where it does not; a role by itself owns
-    /// nothing. Null when no `record` was asked about, and when fields decide that the caller may
-    /// not read in it.
+    /// Whether the record is one of the rule's rows: true where it meets `:own`, `:team` or `:parent`
+    /// and the condition for this subject, false where it does not; a role by itself owns nothing.
+    /// Null when no `record` was asked about, and when fields decide that the caller may not read in
+    /// it.
     #[oai(nullable)]
     covers: Option<bool>,
     /// Why it gives nothing to anybody, where its condition does not fit its module any more: it is
@@ -80,8 +79,8 @@ struct Rule {
 #[derive(Object)]
 #[oai(rename = "ExplanationStep")]
 struct Through {
-    /// `account`: the key acts as it; `group`: the subject is in it; `role`: the subject, or the
-    /// step before, holds it; `parent`: the role before includes this one.
+    /// `account`: the key acts as it; `group`: the subject is in it; `role`: the subject, or the step
+    /// before, holds it; `parent`: the role before includes this one.
     kind: StepKind,
     /// The group, or the role.
     id: Uuid,
@@ -138,9 +137,9 @@ enum Scope {
 impl Access {
     /// List permissions
     ///
-    /// Everything that a role of the tenant can be given: the objects, the tenant's own modules
-    /// among them, with their actions and the rows that a permission may be limited to. Permission:
-    /// `roles.read`.
+    /// Everything that a role of the tenant can be given: the objects, the tenant's own modules among
+    /// them, with their actions and the rows that a permission may be limited to.
+    /// Permission: `roles.read`.
     #[oai(
         path = "/permissions",
         method = "get",
@@ -156,10 +155,10 @@ impl Access {
     /// Explain what somebody may do
     ///
     /// Whether a user, an API key or a role of the tenant may do something, by which rules, and how
-    /// they come by those; decided by the rights that a request of theirs has. Without a `record`
-    /// the answer is about some records: name one to be told whether it meets `:own`, `:team`,
-    /// `:parent` or a condition, as `covers` of each rule. A subject of another tenant is absent,
-    /// and so is a record that the caller may not see. Permission: `access.read`.
+    /// they come by those; decided by the rights that a request of theirs has. Without a `record` the
+    /// answer is about some records: name one to be told whether it meets `:own`, `:team`, `:parent` or
+    /// a condition, as `covers` of each rule. A subject of another tenant is absent, and so is a record
+    /// that the caller may not see. Permission: `access.read`.
     #[oai(path = "/explain", method = "get", operation_id = "explain_access")]
     async fn explain(
         &self,

@@ -119,8 +119,8 @@ impl Account {
 
     /// Set a new password by a link
     ///
-    /// Needs the token of the mail and no other credential. It works once, for an hour, and dies
-    /// with the next one. All sessions of the user end.
+    /// Needs the token of the mail and no other credential. It works once, for an hour, and dies with
+    /// the next one. All sessions of the user end.
     #[oai(
         path = "/password/reset",
         method = "post",
@@ -139,9 +139,9 @@ impl Account {
 
     /// Change one's password
     ///
-    /// Needs the current one, and a session that passed the second factor where the caller has one
-    /// or the server authenticates strictly (409 `second_factor_required`): it takes effect at
-    /// once. All sessions end, and the answer is a new one. Permission: none.
+    /// Needs the current one, and a session that passed the second factor where the caller has one or the
+    /// server authenticates strictly (409 `second_factor_required`): it takes effect at once. All sessions
+    /// end, and the answer is a new one. Permission: none.
     #[oai(
         path = "/password/change",
         method = "post",
@@ -163,9 +163,8 @@ impl Account {
 
     /// Log out everywhere
     ///
-    /// Ends all sessions of the caller, in every tenant. Where the server authenticates strictly,
-    /// 403 `recent_login_required` for a session that began more than five minutes ago. Permission:
-    /// none.
+    /// Ends all sessions of the caller, in every tenant. Where the server authenticates strictly, 403
+    /// `recent_login_required` for a session that began more than five minutes ago. Permission: none.
     #[oai(
         path = "/logout-everywhere",
         method = "post",
@@ -192,8 +191,8 @@ impl Account {
 
     /// Prove an address by a link
     ///
-    /// Needs the token of the mail and no other credential. It works once, for a day. A link that
-    /// was sent to a new address makes it the user's.
+    /// Needs the token of the mail and no other credential. It works once, for a day. A link that was
+    /// sent to a new address makes it the user's.
     #[oai(path = "/email/verify", method = "post", operation_id = "verify_email")]
     async fn verify(&self, origin: Origin, body: Strict<TokenBody>) -> Result<NoContent, Problem> {
         let token = body.0.token.into();
@@ -221,8 +220,8 @@ impl Account {
 
     /// Set one's user name
     ///
-    /// It is unique in the installation, and logs in where the address does. Needs the password
-    /// again. Permission: none.
+    /// It is unique in the installation, and logs in where the address does. Needs the password again.
+    /// Permission: none.
     #[oai(path = "/username", method = "put", operation_id = "set_username")]
     async fn set_username(
         &self,

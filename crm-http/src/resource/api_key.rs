@@ -66,8 +66,8 @@ struct CreateBody {
     name: String,
     /// The role whose permissions it gets, by name or id.
     role: String,
-    /// What it may do of what the role may, such as `contacts.read` or `deals.*`; all of it when
-    /// left out.
+    /// What it may do of what the role may, such as `contacts.read` or `deals.*`; all of it when left
+    /// out.
     #[oai(validator(max_items = 200))]
     permissions: Option<Vec<String>>,
     /// A service account of the tenant to act as; the key has no permission that the account lacks.

@@ -31,11 +31,10 @@ pub(crate) struct Audit {
 pub(super) struct Entry {
     id: Uuid,
     occurred_at: Instant,
-    /// `user:<id>`, `api_key:<id>`, `plugin:<id>`, `operator:<id>` for an operator of the platform,
-    /// or `operator` for the program itself.
+    /// `user:<id>`, `api_key:<id>`, `plugin:<id>`, `operator:<id>` for an operator of the platform, or
+    /// `operator` for the program itself.
     actor: String,
-    /// Who acted in the actor's name, `user:<id>` or `operator:<id>`; null when they did
-    /// themselves.
+    /// Who acted in the actor's name, `user:<id>` or `operator:<id>`; null when they did themselves.
     #[oai(nullable)]
     impersonator: Option<String>,
     /// What was done, such as `contacts.update`.
@@ -60,9 +59,9 @@ pub(super) struct Entry {
     /// The client's address.
     #[oai(nullable)]
     address: Option<String>,
-    /// The rule that allowed it, such as `role seller: deals.update:team`; several where it may
-    /// have been any of them. `operator`, `plugin: deals.update`, or `application` for what
-    /// followed from another write by declaration; null for acts that name none, such as logins, a
+    /// The rule that allowed it, such as `role seller: deals.update:team`; several where it may have
+    /// been any of them. `operator`, `plugin: deals.update`, or `application` for what followed from
+    /// another write by declaration; null for acts that name none, such as logins, a
     /// tenant's settings, impersonations and those of the platform, and in older entries.
     #[oai(nullable)]
     rule: Option<String>,

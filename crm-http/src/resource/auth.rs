@@ -1,5 +1,5 @@
-//! Registering, logging in and out, and who one is. Only `me` needs a credential; the others make
-//! or end one.
+//! Registering, logging in and out, and who one is. Only `me` needs a credential; the others make or
+//! end one.
 
 use crm_core::Crm;
 use crm_core::identity::{
@@ -78,8 +78,8 @@ struct LoginBody {
     password: String,
     /// The tenant's name; only members of several need to give it.
     tenant: Option<String>,
-    /// The password to have instead, after 403 `password_change_required`; at least 8 characters.
-    /// It takes effect with the second step (`POST /auth/mfa`).
+    /// The password to have instead, after 403 `password_change_required`; at least 8 characters. It
+    /// takes effect with the second step (`POST /auth/mfa`).
     #[oai(validator(max_length = 128))]
     new_password: Option<String>,
     /// Whether each request names its tenant by `X-Tenant`: one token for all tenants of the user.
@@ -126,11 +126,10 @@ struct MeReply {
     tenant: Option<Tenant>,
     /// The roles held in the tenant.
     roles: Vec<HeldRole>,
-    /// What they allow, such as `contacts.read`; `:own` at the end means own rows only. On the
-    /// platform what the operator may do, such as `tenants.create`.
+    /// What they allow, such as `contacts.read`; `:own` at the end means own rows only. On the platform
+    /// what the operator may do, such as `tenants.create`.
     permissions: Vec<String>,
-    /// Who acts in the user's name; null when they do themselves. Applications show it all the
-    /// time.
+    /// Who acts in the user's name; null when they do themselves. Applications show it all the time.
     #[oai(nullable)]
     impersonated_by: Option<ImpersonatedBy>,
 }
@@ -179,13 +178,13 @@ impl From<TenantRef> for Tenant {
 impl Auth {
     /// Register
     ///
-    /// Makes a tenant with the built-in roles and the user as its admin, and logs them in. The
-    /// first user of an installation needs the setup token that the server printed, and no other
-    /// credential. Without one the server decides: 403 `registration_closed`, which is the default;
-    /// 202 and a mail with a link for `POST /auth/register/confirm`, the same whether the address
-    /// has an account or not, or 429 when it was registered less than a minute before; or 201 at
-    /// once, where 409 `email_taken` tells who has an account. Where the server authenticates
-    /// strictly, the session comes after a second step: 401 `second_factor_required`.
+    /// Makes a tenant with the built-in roles and the user as its admin, and logs them in. The first
+    /// user of an installation needs the setup token that the server printed, and no other credential.
+    /// Without one the server decides: 403 `registration_closed`, which is the default; 202 and a mail
+    /// with a link for `POST /auth/register/confirm`, the same whether the address has an account or
+    /// not, or 429 when it was registered less than a minute before; or 201 at once, where 409
+    /// `email_taken` tells who has an account. Where the server authenticates strictly, the session comes
+    /// after a second step: 401 `second_factor_required`.
     #[oai(path = "/register", method = "post", operation_id = "register")]
     async fn register(
         &self,
@@ -216,8 +215,8 @@ impl Auth {
     /// Confirm a registration
     ///
     /// Needs the token of the mail, which works once, for 24 hours, and the password that was given
-    /// with the registration; no other credential. Makes the user and the tenant, and logs them in.
-    /// 409 `already_exists` when the tenant's name was taken meanwhile: name another one.
+    /// with the registration; no other credential. Makes the user and the tenant, and logs them in. 409
+    /// `already_exists` when the tenant's name was taken meanwhile: name another one.
     #[oai(
         path = "/register/confirm",
         method = "post",
@@ -241,13 +240,13 @@ impl Auth {
     /// Log in
     ///
     /// Needs no credential. A wrong password and an unknown address get the same answer. Members of
-    /// several tenants who name none of them get 422 on `tenant`, which lists them; whoever has a
-    /// second factor, or is asked for one in any of them, gets that answer to the second step
-    /// (`POST /auth/mfa`). A roaming login is asked for one where any tenant of its user's requires
-    /// it, whichever it names. Where the server authenticates strictly, a password that somebody
-    /// else set is answered 403 `password_change_required`, until a login brings a `new_password`,
-    /// and holds for 7 days. The new one holds once the second step is passed; until then the old
-    /// one does. That answer, 401 `second_factor_required`, has its `password_score`.
+    /// several tenants who name none of them get 422 on `tenant`, which lists them; whoever has a second
+    /// factor, or is asked for one in any of them, gets that answer to the second step (`POST /auth/mfa`).
+    /// A roaming login is asked for one where any tenant of its user's requires it, whichever it names.
+    /// Where the server authenticates strictly, a password that somebody else set is answered 403
+    /// `password_change_required`, until a login brings a `new_password`, and holds for 7 days. The new one
+    /// holds once the second step is passed; until then the old one does. That answer, 401
+    /// `second_factor_required`, has its `password_score`.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(
         &self,

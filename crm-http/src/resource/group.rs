@@ -165,9 +165,9 @@ impl Groups {
 
     /// Create a group
     ///
-    /// Nobody gives away a permission they do not hold; whoever puts people together, or in charge
-    /// of records, holds on all rows what these hold on rows `:team` and `:parent`. Permission:
-    /// `groups.create`.
+    /// Nobody gives away a permission they do not hold; whoever puts people together, or in charge of
+    /// records, holds on all rows what these hold on rows `:team` and `:parent`.
+    /// Permission: `groups.create`.
     #[oai(path = "/", method = "post", operation_id = "create_group")]
     async fn create(
         &self,
@@ -199,9 +199,9 @@ impl Groups {
 
     /// Update a group
     ///
-    /// Nobody gives away a permission they do not hold; whoever puts people together, or in charge
-    /// of records, holds on all rows what these hold on rows `:team` and `:parent`. Nor does
-    /// anybody take a permission from others that they do not hold (403 `beyond_your_rights`).
+    /// Nobody gives away a permission they do not hold; whoever puts people together, or in charge of
+    /// records, holds on all rows what these hold on rows `:team` and `:parent`. Nor does anybody take a
+    /// permission from others that they do not hold (403 `beyond_your_rights`).
     /// Permission: `groups.update`.
     #[oai(path = "/:id", method = "patch", operation_id = "update_group")]
     async fn update(
@@ -228,8 +228,8 @@ impl Groups {
 
     /// Delete a group
     ///
-    /// Its members lose what they held through it; refused (403 `beyond_your_rights`) where another
-    /// member would lose a permission that the caller does not hold. Permission: `groups.delete`.
+    /// Its members lose what they held through it; refused (403 `beyond_your_rights`) where another member
+    /// would lose a permission that the caller does not hold. Permission: `groups.delete`.
     #[oai(path = "/:id", method = "delete", operation_id = "delete_group")]
     async fn delete(&self, caller: Caller, id: Path<Uuid>) -> Result<NoContent, Problem> {
         let permit = caller.permit::<Delete>("groups")?;

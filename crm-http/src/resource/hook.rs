@@ -121,8 +121,8 @@ impl Hooks {
 
     /// Renew the secret of a webhook
     ///
-    /// Makes the secret that senders sign with, and shows it this once. The one before stays good
-    /// for a while, so that senders can be told. Permission: `plugins.update`.
+    /// Makes the secret that senders sign with, and shows it this once. The one before stays good for a
+    /// while, so that senders can be told. Permission: `plugins.update`.
     #[oai(
         path = "/:id/hooks/:name/secret",
         method = "post",
@@ -160,12 +160,12 @@ impl Hooks {
 impl Inbound {
     /// Send a message to a plugin
     ///
-    /// For other systems: the plugin's webhook `name` is given the body as it stands, soon, by a
-    /// run of its own. The message is stored when this answers, and taken once for its id, within
-    /// 24 hours. How senders say who they are is the webhook's choice: by a signature after
-    /// Standard Webhooks, with the three `webhook-` headers, the tenant in the URL and no other
-    /// credential; or by a credential such as an API key, whose rights then bound the run. Whoever
-    /// is not known is answered alike, whatever there is. Permission: `plugin_runs.create`.
+    /// For other systems: the plugin's webhook `name` is given the body as it stands, soon, by a run of
+    /// its own. The message is stored when this answers, and taken once for its id, within 24 hours. How
+    /// senders say who they are is the webhook's choice: by a signature after Standard Webhooks, with
+    /// the three `webhook-` headers, the tenant in the URL and no other credential; or by a credential
+    /// such as an API key, whose rights then bound the run. Whoever is not known is answered alike,
+    /// whatever there is. Permission: `plugin_runs.create`.
     #[oai(
         path = "/:plugin/:name",
         method = "post",
@@ -191,8 +191,7 @@ impl Inbound {
         /// Seconds since 1970; at most five minutes from now.
         #[oai(name = "webhook-timestamp")]
         webhook_timestamp: Header<Option<String>>,
-        /// A key of the caller's choice, for messages with a credential; without one `webhook-id`
-        /// is it.
+        /// A key of the caller's choice, for messages with a credential; without one `webhook-id` is it.
         #[oai(name = "Idempotency-Key")]
         key: Header<Option<String>>,
         body: Body,

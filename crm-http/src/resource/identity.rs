@@ -246,8 +246,8 @@ impl Identities {
 
     /// Begin a login at an identity provider
     ///
-    /// By OpenID Connect with an authorization code and PKCE. Needs no credential. Send the browser
-    /// to the URL, and finish with what it comes back with.
+    /// By OpenID Connect with an authorization code and PKCE. Needs no credential. Send the browser to
+    /// the URL, and finish with what it comes back with.
     #[oai(
         path = "/oidc/:provider/start",
         method = "post",
@@ -271,9 +271,9 @@ impl Identities {
 
     /// Finish a login at an identity provider
     ///
-    /// Needs the secret that it began with, and no other credential; works once. The session is
-    /// bound to the provider's tenant: it moves to no other, and changes nothing of the user's
-    /// account. A second factor is asked for as after a password.
+    /// Needs the secret that it began with, and no other credential; works once. The session is bound
+    /// to the provider's tenant: it moves to no other, and changes nothing of the user's account. A
+    /// second factor is asked for as after a password.
     #[oai(
         path = "/oidc/:provider/callback",
         method = "post",
@@ -293,8 +293,7 @@ impl Identities {
 
     /// Get a nonce for an ID token
     ///
-    /// For applications that get their ID token from the provider by themselves. Needs no
-    /// credential.
+    /// For applications that get their ID token from the provider by themselves. Needs no credential.
     #[oai(
         path = "/oidc/:provider/nonce",
         method = "post",
@@ -311,8 +310,8 @@ impl Identities {
 
     /// Log in with an ID token
     ///
-    /// One of a provider of the tenant's, with a nonce from here; works once. The session is as
-    /// after a login that began here. Needs no other credential.
+    /// One of a provider of the tenant's, with a nonce from here; works once. The session is as after
+    /// a login that began here. Needs no other credential.
     #[oai(
         path = "/oidc/:provider/token",
         method = "post",
@@ -332,9 +331,9 @@ impl Identities {
 
     /// Link an identity
     ///
-    /// Of a provider of the tenant's, by a login that began there: from now on it logs the caller
-    /// in to the tenant. Needs the password and a session that began with it, or one of the
-    /// caller's passkeys. Permission: none.
+    /// Of a provider of the tenant's, by a login that began there: from now on it logs the caller in
+    /// to the tenant. Needs the password and a session that began with it, or one of the caller's
+    /// passkeys. Permission: none.
     #[oai(
         path = "/oidc/:provider/link",
         method = "post",

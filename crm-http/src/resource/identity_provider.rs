@@ -38,8 +38,8 @@ struct Reply {
     /// The role of whoever becomes a member by logging in; null when nobody does.
     #[oai(nullable)]
     join_role_id: Option<Uuid>,
-    /// Whether a second factor that the provider asked for (`mfa` in `amr`) counts as the one that
-    /// the tenant asks for.
+    /// Whether a second factor that the provider asked for (`mfa` in `amr`) counts as the one that the
+    /// tenant asks for.
     trusts_second_factor: bool,
     /// Whether it lets anybody in.
     enabled: bool,
@@ -65,8 +65,8 @@ struct CreateBody {
     #[oai(validator(max_length = 100))]
     name: String,
     /// The issuer as the provider writes it, such as `https://id.example`: its tokens and its
-    /// discovery document name it to the letter. It is asked for that document now: 422 on
-    /// `/issuer` (`address_refused`, `unreachable`, `no_discovery`) where nobody could log in.
+    /// discovery document name it to the letter. It is asked for that document now: 422 on `/issuer`
+    /// (`address_refused`, `unreachable`, `no_discovery`) where nobody could log in.
     #[oai(validator(max_length = 500))]
     issuer: String,
     /// This application's name at the provider.
@@ -86,8 +86,8 @@ struct CreateBody {
     /// the domains. Without one nobody becomes a member by logging in.
     #[oai(validator(max_length = 100))]
     join_role: Option<String>,
-    /// Whether a second factor that the provider asked for (`mfa` in `amr`) counts as the one that
-    /// the tenant asks for. One that a member has set up is asked for all the same.
+    /// Whether a second factor that the provider asked for (`mfa` in `amr`) counts as the one that the
+    /// tenant asks for. One that a member has set up is asked for all the same.
     #[oai(default)]
     trusts_second_factor: bool,
     /// Whether it lets anybody in. One that is declared switched off is asked for nothing yet.
@@ -120,11 +120,10 @@ struct ReplaceBody {
     /// The role, by name or id, of whoever becomes a member by logging in; left out, nobody does.
     #[oai(validator(max_length = 100))]
     join_role: Option<String>,
-    /// Whether a second factor that the provider asked for counts as the one that the tenant asks
-    /// for.
+    /// Whether a second factor that the provider asked for counts as the one that the tenant asks for.
     trusts_second_factor: bool,
-    /// Whether it lets anybody in. When it is switched off, the sessions that it opened end; when
-    /// it is switched on, it is asked for its discovery document.
+    /// Whether it lets anybody in. When it is switched off, the sessions that it opened end; when it is
+    /// switched on, it is asked for its discovery document.
     enabled: bool,
 }
 
@@ -214,8 +213,9 @@ impl IdentityProviders {
 
     /// Remove an identity provider
     ///
-    /// With the identities at it; the sessions that it opened end. Members stay members. Whoever
-    /// does must hold every permission. Also needs `*.*`. Permission: `identity_providers.delete`.
+    /// With the identities at it; the sessions that it opened end. Members stay members. Whoever does
+    /// must hold every permission. Also needs `*.*`.
+    /// Permission: `identity_providers.delete`.
     #[oai(
         path = "/:id",
         method = "delete",

@@ -63,8 +63,8 @@ struct List {
 #[derive(Object)]
 #[oai(rename = "ImpersonationBegun")]
 pub(super) struct Begun {
-    /// What to send as `Authorization: Bearer …`. Its claim `act` names who acts (RFC 8693); there
-    /// is nothing to refresh it with.
+    /// What to send as `Authorization: Bearer …`. Its claim `act` names who acts (RFC 8693); there is
+    /// nothing to refresh it with.
     access_token: String,
     /// Seconds that it holds.
     expires_in: u64,
@@ -89,11 +89,11 @@ impl Impersonations {
     /// Act in a member's name
     ///
     /// Answers an access token for some minutes, with the member's rights on records, as far as the
-    /// caller holds them for all rows, and to read the administration. Nobody gains by it: whoever
-    /// may do more than the caller is refused (403 `not_impersonable`), as are programs and
-    /// operators. Account, sessions, roles and keys cannot be changed by it, and no job be begun
-    /// (403 `impersonating`). Each entry of the audit log names both. It ends with the session it
-    /// is begun in. Permission: `impersonations.create`.
+    /// caller holds them for all rows, and to read the administration. Nobody gains by it: whoever may do
+    /// more than the caller is refused (403 `not_impersonable`), as are programs and operators. Account,
+    /// sessions, roles and keys cannot be changed by it, and no job be begun (403 `impersonating`). Each
+    /// entry of the audit log names both. It ends with the session it is begun in.
+    /// Permission: `impersonations.create`.
     #[oai(path = "/", method = "post", operation_id = "create_impersonation")]
     async fn create(
         &self,

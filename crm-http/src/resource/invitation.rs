@@ -116,8 +116,8 @@ impl Invitations {
 
     /// Invite somebody
     ///
-    /// Sends a link to the address, in place of the one before. Nobody gives away a permission they
-    /// do not hold. Permission: `members.create`.
+    /// Sends a link to the address, in place of the one before. Nobody gives away a permission they do
+    /// not hold. Permission: `members.create`.
     #[oai(path = "/", method = "post", operation_id = "create_invitation")]
     async fn create(
         &self,
@@ -168,8 +168,8 @@ impl Invited {
 
     /// Accept an invitation
     ///
-    /// Needs the token of the mail, which works once, and the password of the account that the
-    /// address has; an address without one gets it by that. Log in afterwards.
+    /// Needs the token of the mail, which works once, and the password of the account that the address
+    /// has; an address without one gets it by that. Log in afterwards.
     #[oai(path = "/accept", method = "post", operation_id = "accept_invitation")]
     async fn accept(
         &self,

@@ -156,9 +156,9 @@ impl Jobs {
 
     /// Cancel a background job
     ///
-    /// A waiting job ends at once, a running one at its next checkpoint; what it has done stays.
-    /// One's own, and with `jobs.update` everybody's. Also needs `jobs.read` and `jobs.update` when
-    /// it is another's. Permission: none.
+    /// A waiting job ends at once, a running one at its next checkpoint; what it has done stays. One's
+    /// own, and with `jobs.update` everybody's. Also needs `jobs.read` and `jobs.update` when it is
+    /// another's. Permission: none.
     #[oai(path = "/:id/cancel", method = "post", operation_id = "cancel_job")]
     async fn cancel(
         &self,
@@ -173,8 +173,8 @@ impl Jobs {
     /// Get the refused entries of a job's file
     ///
     /// A file of `line`, `code`, `pointer` and `message`, in the order of lines; the first 10,000.
-    /// One's own job's, and with `jobs.read` everybody's. Also needs `jobs.read` when it is
-    /// another's. Permission: none.
+    /// One's own job's, and with `jobs.read` everybody's. Also needs `jobs.read` when it is another's.
+    /// Permission: none.
     #[oai(path = "/:id/errors", method = "get", operation_id = "get_job_errors")]
     async fn errors(
         &self,

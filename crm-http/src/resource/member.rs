@@ -73,8 +73,8 @@ struct CreateBody {
     /// Their name.
     #[oai(validator(max_length = 100))]
     name: String,
-    /// Their first password, at least 8 characters. Where the server authenticates strictly, they
-    /// replace it at their first login.
+    /// Their first password, at least 8 characters. Where the server authenticates strictly, they replace
+    /// it at their first login.
     #[oai(validator(max_length = 128))]
     password: String,
     /// The roles they get, by name or id.
@@ -163,8 +163,8 @@ impl Members {
 
     /// Add a member
     ///
-    /// Makes the user. Somebody who has an account is invited instead (409 `user_exists`). Nobody
-    /// gives away a permission they do not hold. Permission: `members.create`.
+    /// Makes the user. Somebody who has an account is invited instead (409 `user_exists`). Nobody gives away a permission they do not hold.
+    /// Permission: `members.create`.
     #[oai(path = "/", method = "post", operation_id = "create_member")]
     async fn create(
         &self,
@@ -201,8 +201,8 @@ impl Members {
     /// Set the roles of a member
     ///
     /// Replaces all of them. Nobody gives away a permission they do not hold for good, and a tenant
-    /// keeps an admin without an end. Of another member who holds a permission that the caller does
-    /// not, nobody changes anything (403 `beyond_your_rights`). Permission: `members.update`.
+    /// keeps an admin without an end. Of another member who holds a permission that the caller does not,
+    /// nobody changes anything (403 `beyond_your_rights`). Permission: `members.update`.
     #[oai(
         path = "/:user_id/roles",
         method = "put",
@@ -226,9 +226,8 @@ impl Members {
 
     /// Remove a member
     ///
-    /// Ends their sessions here; what they own stays. Refused (403 `beyond_your_rights`) for
-    /// another member who holds a permission that the caller does not. Permission:
-    /// `members.delete`.
+    /// Ends their sessions here; what they own stays. Refused (403 `beyond_your_rights`) for another member
+    /// who holds a permission that the caller does not. Permission: `members.delete`.
     #[oai(path = "/:user_id", method = "delete", operation_id = "delete_member")]
     async fn delete(&self, caller: Caller, user_id: Path<Uuid>) -> Result<NoContent, Problem> {
         let permit = caller.permit::<Delete>("members")?;

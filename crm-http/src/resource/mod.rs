@@ -1,5 +1,4 @@
-//! The fixed resources: each file holds one resource with its requests, replies, words and
-//! handlers.
+//! The fixed resources: each file holds one resource with its requests, replies, words and handlers.
 
 mod access;
 mod account;

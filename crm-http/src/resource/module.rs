@@ -82,8 +82,8 @@ struct ModuleChangeBody {
     /// What it is about.
     #[oai(validator(max_length = 1000))]
     description: Option<String>,
-    /// All its state machines: they take the place of those of before, and `[]` of all of them.
-    /// Null is refused.
+    /// All its state machines: they take the place of those of before, and `[]` of all of them. Null is
+    /// refused.
     #[oai(validator(max_items = 100))]
     machines: MaybeUndefined<Vec<MachineBody>>,
 }
@@ -96,8 +96,8 @@ struct FieldBody {
     #[oai(validator(max_length = 48))]
     name: String,
     /// `text`, `long_text`, `email`, `phone`, `url`, `integer`, `decimal`, `money`, `currency`,
-    /// `bool`, `instant`, `date`, `time`, `zoned`, `uuid`, `enum`, `tags`, `json` or `reference`,
-    /// as in the declaration of a module.
+    /// `bool`, `instant`, `date`, `time`, `zoned`, `uuid`, `enum`, `tags`, `json` or `reference`, as in
+    /// the declaration of a module.
     #[oai(rename = "type", validator(max_length = 48))]
     kind: String,
     /// One sentence for the documentation.
@@ -265,9 +265,9 @@ impl Modules {
     /// Declare a module
     ///
     /// Its operations are there at once, for whoever gets its permissions, and in the document that
-    /// callers of the tenant are answered at `/openapi.json`. Its state machines log to no other
-    /// module, and it has no further indexes. Refused as `still_named` while roles, API keys or
-    /// enabled plugins name a module of this name that is gone. Permission: `modules.create`.
+    /// callers of the tenant are answered at `/openapi.json`. Its state machines log to no other module,
+    /// and it has no further indexes. Refused as `still_named` while roles, API keys or enabled plugins
+    /// name a module of this name that is gone. Permission: `modules.create`.
     #[oai(path = "/", method = "post", operation_id = "create_module")]
     async fn create(
         &self,
@@ -292,10 +292,9 @@ impl Modules {
 
     /// Change a module
     ///
-    /// Only modules that the tenant declared. New state machines hold for every write from then on;
-    /// no record is touched: one keeps a state that none begins in any more, leaves it by the new
-    /// edges, and what its state needs by now is asked of its next change. Permission:
-    /// `modules.update`.
+    /// Only modules that the tenant declared. New state machines hold for every write from then on; no
+    /// record is touched: one keeps a state that none begins in any more, leaves it by the new edges, and
+    /// what its state needs by now is asked of its next change. Permission: `modules.update`.
     #[oai(path = "/:module", method = "patch", operation_id = "update_module")]
     async fn update(
         &self,
@@ -318,8 +317,8 @@ impl Modules {
     ///
     /// Only modules that the tenant declared. Refused as `module_in_use` while a field of another
     /// module refers to it, as `still_named` while a role denies something on it, and as
-    /// `module_not_empty` while there are records, unless `destroy_data=true` says that they go
-    /// with it. `dry_run=true` only tells how many they are. Permission: `modules.delete`.
+    /// `module_not_empty` while there are records, unless `destroy_data=true` says that they go with
+    /// it. `dry_run=true` only tells how many they are. Permission: `modules.delete`.
     #[oai(path = "/:module", method = "delete", operation_id = "delete_module")]
     async fn delete(
         &self,
@@ -365,8 +364,8 @@ impl Modules {
 
     /// Add a field to a module
     ///
-    /// A removed field of the same name comes back with its values; a removed reference is purged
-    /// first, and so are values in the place of which others are to be computed or copied.
+    /// A removed field of the same name comes back with its values; a removed reference is purged first,
+    /// and so are values in the place of which others are to be computed or copied.
     /// Permission: `modules.update`.
     #[oai(
         path = "/:module/fields",
@@ -428,8 +427,8 @@ impl Modules {
     /// Remove a custom field
     ///
     /// It is gone at once; its values stay until they are purged. Refused as `still_named` while a
-    /// condition of a role is about it, as `named_by_machine` while a state machine of the module
-    /// names it, and as `named_by_field` while another field is computed or copied of it.
+    /// condition of a role is about it, as `named_by_machine` while a state machine of the module names
+    /// it, and as `named_by_field` while another field is computed or copied of it.
     /// Permission: `modules.update`.
     #[oai(
         path = "/:module/fields/:name",
@@ -450,8 +449,7 @@ impl Modules {
 
     /// Purge a removed field's values
     ///
-    /// They are gone for good; `dry_run=true` only tells of how many records. Permission:
-    /// `modules.delete`.
+    /// They are gone for good; `dry_run=true` only tells of how many records. Permission: `modules.delete`.
     #[oai(
         path = "/:module/fields/:name/purge",
         method = "post",

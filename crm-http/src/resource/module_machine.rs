@@ -23,8 +23,8 @@ pub(super) struct MachineBody {
     /// The required enum field whose values are the states.
     #[oai(validator(max_length = 48))]
     field: String,
-    /// The states that a record may begin in, the field's default among them; every one when left
-    /// out or empty.
+    /// The states that a record may begin in, the field's default among them; every one when left out or
+    /// empty.
     #[oai(validator(max_items = 250))]
     initial: Option<Vec<String>>,
     /// The states that may follow each one. A state without any is final. When no edge is declared,
@@ -34,14 +34,12 @@ pub(super) struct MachineBody {
     ordered: Option<bool>,
     /// Who may go against the order of an ordered machine; nobody when left out.
     back: Option<BackForm>,
-    /// What a record must have in a state, judged after the whole change: a field by its name must
-    /// have a value, an object a value that compares so.
+    /// What a record must have in a state, judged after the whole change: a field by its name must have
+    /// a value, an object a value that compares so.
     needs: Option<BTreeMap<String, Vec<NeedForm>>>,
-    /// Values that other fields get when a record changes to a state; one that begins in it says
-    /// them.
+    /// Values that other fields get when a record changes to a state; one that begins in it says them.
     sets: Option<BTreeMap<String, BTreeMap<String, Any<Value>>>>,
-    /// The fields that may still change in a final state, beside the owner; every one when left
-    /// out.
+    /// The fields that may still change in a final state, beside the owner; every one when left out.
     #[oai(validator(max_items = 100))]
     open: Option<Vec<String>>,
 }

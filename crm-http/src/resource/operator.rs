@@ -70,9 +70,8 @@ impl Operators {
 
     /// Make somebody an operator
     ///
-    /// A new account sets its password by a link in the mail that tells of it, and a second factor
-    /// at its first login. Nobody gives a permission that they do not hold. Platform permission:
-    /// `operators.create`.
+    /// A new account sets its password by a link in the mail that tells of it, and a second factor at its first
+    /// login. Nobody gives a permission that they do not hold. Platform permission: `operators.create`.
     #[oai(path = "/operators", method = "post", operation_id = "create_operator")]
     async fn create(
         &self,
@@ -90,9 +89,10 @@ impl Operators {
 
     /// Take an operator away
     ///
-    /// Their sessions on the platform end, and what they do in members' names; the account stays.
-    /// The last operator stays too (409 `last_operator`), and one who may do what you may not
-    /// (403); `crm operator revoke` takes them away. Platform permission: `operators.delete`.
+    /// Their sessions on the platform end, and what they do in members' names; the account stays. The
+    /// last operator stays too (409 `last_operator`), and one who may do what you may not (403);
+    /// `crm operator revoke` takes them away.
+    /// Platform permission: `operators.delete`.
     #[oai(
         path = "/operators/:user_id",
         method = "delete",

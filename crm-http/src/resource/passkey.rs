@@ -67,8 +67,7 @@ struct CreateBody {
     /// What to call the passkey.
     #[oai(validator(max_length = 100))]
     name: String,
-    /// The `RegistrationResponseJSON` of Web Authentication: what `toJSON()` of the credential
-    /// gives.
+    /// The `RegistrationResponseJSON` of Web Authentication: what `toJSON()` of the credential gives.
     credential: HashMap<String, Any<Value>>,
 }
 
@@ -88,8 +87,7 @@ struct LoginBody {
     /// The token that came with the options.
     #[oai(validator(max_length = 100))]
     passkey_token: String,
-    /// The `AuthenticationResponseJSON` of Web Authentication: what `toJSON()` of the credential
-    /// gives.
+    /// The `AuthenticationResponseJSON` of Web Authentication: what `toJSON()` of the credential gives.
     credential: HashMap<String, Any<Value>>,
     /// The tenant's name; only members of several need to give it.
     tenant: Option<String>,
@@ -117,8 +115,7 @@ struct StepBody {
     /// The token that came with the options.
     #[oai(validator(max_length = 100))]
     passkey_token: String,
-    /// The `AuthenticationResponseJSON` of Web Authentication: what `toJSON()` of the credential
-    /// gives.
+    /// The `AuthenticationResponseJSON` of Web Authentication: what `toJSON()` of the credential gives.
     credential: HashMap<String, Any<Value>>,
     /// The tenant's name; only members of several who named none with the password need to give it.
     tenant: Option<String>,
@@ -239,8 +236,8 @@ impl Passkeys {
 
     /// Begin a passkey
     ///
-    /// Answers what to ask the device for. Needs the password, and a code where time-based codes
-    /// are on; who has passkeys alone does this after logging in with one, or gets 409
+    /// Answers what to ask the device for. Needs the password, and a code where time-based codes are
+    /// on; who has passkeys alone does this after logging in with one, or gets 409
     /// `second_factor_required`. Permission: none.
     #[oai(
         path = "/passkeys/options",
@@ -262,8 +259,8 @@ impl Passkeys {
 
     /// Register a passkey
     ///
-    /// With what the device made. It opens sessions from now on, alone or as the second step behind
-    /// a password. Permission: none.
+    /// With what the device made. It opens sessions from now on, alone or as the second step behind a
+    /// password. Permission: none.
     #[oai(path = "/passkeys", method = "post", operation_id = "create_passkey")]
     async fn create(
         &self,
@@ -300,9 +297,9 @@ impl Passkeys {
 
     /// Remove a passkey
     ///
-    /// Needs the password, which stays a way to log in, and a code where time-based codes are on;
-    /// who has passkeys alone does this after logging in with one, or gets 409
-    /// `second_factor_required`. Sessions that it opened go on. Permission: none.
+    /// Needs the password, which stays a way to log in, and a code where time-based codes are on; who
+    /// has passkeys alone does this after logging in with one, or gets 409 `second_factor_required`.
+    /// Sessions that it opened go on. Permission: none.
     #[oai(
         path = "/passkeys/:passkey_id/remove",
         method = "post",

@@ -146,8 +146,8 @@ impl Tenants {
 
     /// Create a tenant
     ///
-    /// With the built-in roles, and a mail that invites its first admin. Names that differ only in
-    /// the case of ASCII letters are one name. Platform permission: `tenants.create`.
+    /// With the built-in roles, and a mail that invites its first admin. Names that differ only in the case
+    /// of ASCII letters are one name. Platform permission: `tenants.create`.
     #[oai(path = "/tenants", method = "post", operation_id = "create_tenant")]
     async fn create(
         &self,
@@ -176,8 +176,8 @@ impl Tenants {
 
     /// Suspend a tenant
     ///
-    /// Its members, keys, plugins and jobs are refused until it is resumed; its data stays.
-    /// Suspending it again changes nothing. Platform permission: `tenants.suspend`.
+    /// Its members, keys, plugins and jobs are refused until it is resumed; its data stays. Suspending
+    /// it again changes nothing. Platform permission: `tenants.suspend`.
     #[oai(
         path = "/tenants/:id/suspend",
         method = "post",
@@ -205,9 +205,9 @@ impl Tenants {
 
     /// Export a tenant
     ///
-    /// Everything that it has, as one JSON object on each line: `file` is what `crm tenant export`
-    /// names the file, `row` a line of it. Secrets leave in no export. A file that breaks off is
-    /// not whole. Platform permission: `tenants.export`.
+    /// Everything that it has, as one JSON object on each line: `file` is what `crm tenant export` names
+    /// the file, `row` a line of it. Secrets leave in no export. A file that breaks off is not whole.
+    /// Platform permission: `tenants.export`.
     #[oai(
         path = "/tenants/:id/export",
         method = "post",
@@ -221,10 +221,9 @@ impl Tenants {
 
     /// Erase a tenant
     ///
-    /// For good, with the users who belong to no other tenant; what stays is its id and the end of
-    /// its audit chain. One that takes long goes on when the answer is 503; send it again to wait
-    /// for its end. One that has ended is answered again as it was, whatever name is given.
-    /// Platform permission: `tenants.erase`.
+    /// For good, with the users who belong to no other tenant; what stays is its id and the end of its
+    /// audit chain. One that takes long goes on when the answer is 503; send it again to wait for its
+    /// end. One that has ended is answered again as it was, whatever name is given. Platform permission: `tenants.erase`.
     #[oai(
         path = "/tenants/:id/erase",
         method = "post",
@@ -257,11 +256,11 @@ impl Tenants {
 
     /// Act in the name of a tenant's member
     ///
-    /// Answers an access token for some minutes, with the member's rights on records and to read
-    /// the administration. The tenant's audit log tells of it, with the reason, and names both in
-    /// each entry until it ends; its admins see it, end it, and can forbid it (403
-    /// `operators_excluded`). Nobody acts in a suspended tenant (409 `tenant_suspended`). Platform
-    /// permission: `tenants.impersonate`.
+    /// Answers an access token for some minutes, with the member's rights on records and to read the
+    /// administration. The tenant's audit log tells of it, with the reason, and names both in each entry
+    /// until it ends; its admins see it, end it, and can forbid it (403 `operators_excluded`). Nobody acts
+    /// in a suspended tenant (409 `tenant_suspended`).
+    /// Platform permission: `tenants.impersonate`.
     #[oai(
         path = "/tenants/:id/impersonations",
         method = "post",

@@ -52,8 +52,8 @@ pub(super) struct Reply {
     /// Why it was parked; null while it is not.
     #[oai(nullable)]
     parked: Option<String>,
-    /// Until when it rests, because its last runs crashed: then one run tries it again. Null while
-    /// it does not.
+    /// Until when it rests, because its last runs crashed: then one run tries it again. Null while it
+    /// does not.
     #[oai(nullable)]
     rests_until: Option<Instant>,
     /// The user whose permissions bound the plugin's; null when an operator enabled it.
@@ -136,10 +136,10 @@ impl Plugins {
     /// Upload a plugin
     ///
     /// The body is the component itself, as `application/wasm` or `application/octet-stream`. It is
-    /// judged and compiled, and runs only once it is enabled or activated. A component with the
-    /// name of a plugin is a version next to those it has. Also needs `plugins.update` when there
-    /// is such a plugin, without these bytes. A large one may take minutes, five at most, and a
-    /// tenant's uploads are judged one after the other: too many at once are answered with 503.
+    /// judged and compiled, and runs only once it is enabled or activated. A component with the name
+    /// of a plugin is a version next to those it has. Also needs `plugins.update` when there is such
+    /// a plugin, without these bytes. A large one may take minutes, five at most, and a tenant's
+    /// uploads are judged one after the other: too many at once are answered with 503.
     /// Permission: `plugins.create`.
     #[oai(path = "/", method = "post", operation_id = "upload_plugin")]
     async fn upload(
@@ -172,8 +172,8 @@ impl Plugins {
 
     /// Enable a plugin
     ///
-    /// Consents to what a version asks for, and activates it: it works with those permissions, as
-    /// far as the caller holds them too. Permission: `plugins.update`.
+    /// Consents to what a version asks for, and activates it: it works with those permissions, as far
+    /// as the caller holds them too. Permission: `plugins.update`.
     #[oai(path = "/:id/enable", method = "post", operation_id = "enable_plugin")]
     async fn enable(
         &self,
@@ -190,8 +190,7 @@ impl Plugins {
 
     /// Disable a plugin
     ///
-    /// What was consented to is taken back: enabling it again consents anew. Permission:
-    /// `plugins.update`.
+    /// What was consented to is taken back: enabling it again consents anew. Permission: `plugins.update`.
     #[oai(
         path = "/:id/disable",
         method = "post",

@@ -52,8 +52,7 @@ struct Reply {
 struct Run {
     /// The event that woke it.
     event_id: Uuid,
-    /// The event's kind, such as `contact.created`; of a change that is judged, `before
-    /// contact.create`.
+    /// The event's kind, such as `contact.created`; of a change that is judged, `before contact.create`.
     trigger: String,
     /// The record it was about.
     record_id: Uuid,
@@ -71,8 +70,8 @@ struct Run {
     /// Why it rejects the change, with its code; null otherwise.
     #[oai(nullable)]
     reason: Option<String>,
-    /// The records it would have changed, in the order of its writes; of a change that it amends,
-    /// the record as it was to be and as it would be instead.
+    /// The records it would have changed, in the order of its writes; of a change that it amends, the
+    /// record as it was to be and as it would be instead.
     changes: Vec<Change>,
     /// What else it would have done, such as `http POST https://example.com/`.
     withheld: Vec<String>,
@@ -123,11 +122,11 @@ enum Kind {
 impl Rehearsals {
     /// Rehearse a version
     ///
-    /// Runs it over the last events that would have woken it, with the permissions it would have if
-    /// the caller enabled it, and tells what would be different. A plugin that judges changes is
-    /// asked about those of the past, with other records as they are now. Nothing of it stays:
-    /// writes are taken back, nothing is sent. It ends after 20 seconds with what there is by then;
-    /// before, it may wait some minutes for the compiler. Permission: `plugins.create`.
+    /// Runs it over the last events that would have woken it, with the permissions it would have if the
+    /// caller enabled it, and tells what would be different. A plugin that judges changes is asked about
+    /// those of the past, with other records as they are now. Nothing of it stays: writes are taken back,
+    /// nothing is sent. It ends after 20 seconds with what there is by then; before, it may wait some
+    /// minutes for the compiler. Permission: `plugins.create`.
     #[oai(
         path = "/:id/versions/:sha256/rehearsals",
         method = "post",

@@ -36,10 +36,9 @@ struct Run {
     /// What woke it: an event's kind such as `contact.created`, or `before contact.create`,
     /// `cron nightly`, `job later`, `webhook payments`, `action rescore`.
     trigger: String,
-    /// Who caused it, as in the audit log: `user:<id>`, `api_key:<id>`, `plugin:<id>` or
-    /// `operator`; `clock` for a cron trigger, `webhook` for a signed message. A job is caused by
-    /// whose act had the plugin schedule it, or else by the plugin. Null for runs of an earlier
-    /// release.
+    /// Who caused it, as in the audit log: `user:<id>`, `api_key:<id>`, `plugin:<id>` or `operator`;
+    /// `clock` for a cron trigger, `webhook` for a signed message. A job is caused by whose act had the
+    /// plugin schedule it, or else by the plugin. Null for runs of an earlier release.
     #[oai(nullable)]
     caused_by: Option<String>,
     /// Who acted in their name; null where nobody else did.
@@ -82,13 +81,13 @@ struct Run {
 struct Details {
     #[oai(flatten)]
     run: Run,
-    /// What it answered, as far as that is kept; null where it answered nothing. Its `kind` is
-    /// `accept`, `amend` with the `fields`, or `reject` with `code`, `message` and `field` for a
-    /// judge, `action` with the `answer`, and `too_large` with its `bytes`. Secrets are hidden.
+    /// What it answered, as far as that is kept; null where it answered nothing. Its `kind` is `accept`,
+    /// `amend` with the `fields`, or `reject` with `code`, `message` and `field` for a judge, `action`
+    /// with the `answer`, and `too_large` with its `bytes`. Secrets are hidden.
     #[oai(nullable)]
     answer: Option<Any<Value>>,
-    /// What it was given; null where `withheld` says why. Its `kind` is `event`, `before`,
-    /// `action`, `tick` or `webhook`.
+    /// What it was given; null where `withheld` says why. Its `kind` is `event`, `before`, `action`,
+    /// `tick` or `webhook`.
     #[oai(nullable)]
     input: Option<Any<Value>>,
     /// What it asked of the host and was answered; null where `withheld` says why.
@@ -123,8 +122,8 @@ struct Call {
 #[derive(Enum)]
 #[oai(rename = "PluginRunWithheld", rename_all = "snake_case")]
 enum Withheld {
-    /// The caller may not update plugins, or not read all rows and fields of the run's module and
-    /// of each module that its version was granted.
+    /// The caller may not update plugins, or not read all rows and fields of the run's module and of
+    /// each module that its version was granted.
     Rights,
     /// The run never began, or they had to make room for newer ones.
     NotKept,
@@ -225,12 +224,11 @@ struct Replay {
 struct Divergence {
     /// The number of the call, from 0.
     at: u32,
-    /// What the run asked; null where it asked nothing more, and for whom the run's transcript is
-    /// withheld.
+    /// What the run asked; null where it asked nothing more, and for whom the run's transcript is withheld.
     #[oai(nullable)]
     recorded: Option<Any<Value>>,
-    /// What the replay asked; null where it asked nothing more, and for whom the run's transcript
-    /// is withheld.
+    /// What the replay asked; null where it asked nothing more, and for whom the run's transcript is
+    /// withheld.
     #[oai(nullable)]
     replayed: Option<Any<Value>>,
 }
@@ -318,8 +316,8 @@ impl Runs {
 
     /// Get a run
     ///
-    /// With what it answered, and for those who hold `plugins.update` and read all that it could
-    /// have met also what it was given and asked. Permission: `plugins.read`.
+    /// With what it answered, and for those who hold `plugins.update` and read all that it could have met
+    /// also what it was given and asked. Permission: `plugins.read`.
     #[oai(
         path = "/:id/runs/:run_id",
         method = "get",

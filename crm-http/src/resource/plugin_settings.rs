@@ -1,5 +1,5 @@
-//! What a tenant settles for all its plugins: signatures, trusted keys, the fuel of a day; and what
-//! they use.
+//! What a tenant settles for all its plugins: signatures, trusted keys, the fuel of a day; and what they
+//! use.
 
 use crm_core::id::TrustedKeyId;
 use crm_core::plugin::{self, DayUsage, PluginSettings, TrustedKey};
@@ -37,8 +37,8 @@ struct Reply {
 struct Settle {
     /// Whether versions run only that a key signed which the tenant trusts.
     require_signature: bool,
-    /// The fuel that all plugins together use on one day, in UTC, within what the operator allows;
-    /// as much as that when left out.
+    /// The fuel that all plugins together use on one day, in UTC, within what the operator allows; as
+    /// much as that when left out.
     #[oai(validator(minimum(value = "0")))]
     daily_fuel: Option<i64>,
 }
@@ -182,8 +182,7 @@ impl Settings {
 
     /// Trust a key no more
     ///
-    /// What it signed stays installed, and runs no more where signatures are required. Permission:
-    /// `plugins.update`.
+    /// What it signed stays installed, and runs no more where signatures are required. Permission: `plugins.update`.
     #[oai(
         path = "/keys/:id",
         method = "delete",

@@ -127,8 +127,8 @@ impl Versions {
 
     /// Roll a plugin back
     ///
-    /// Activates the version that ran before. One that nobody consented to since the plugin was
-    /// last disabled answers 409, and has to be enabled. Permission: `plugins.update`.
+    /// Activates the version that ran before. One that nobody consented to since the plugin was last
+    /// disabled answers 409, and has to be enabled. Permission: `plugins.update`.
     #[oai(
         path = "/:id/roll_back",
         method = "post",

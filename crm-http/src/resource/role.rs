@@ -63,10 +63,10 @@ struct CreateBody {
     parent_id: Option<Uuid>,
     /// `module.action`, either of them `*`; `records` stands for all modules. `:own` at the end
     /// limits it to own rows, `:team` to those of people who share a group, `:parent` to own rows,
-    /// rows that a group of one's own is in charge of, and what is part of these; nobody owns what
-    /// the administration of the tenant is about, such as `members`. `!` at the start denies. An
-    /// object adds a condition on the rows, or limits reading, creating and updating to some
-    /// fields.
+    /// rows that a group of one's own is in charge of, and what is part of these; nobody owns what the
+    /// administration of the tenant is about, such as `members`. `!` at the start
+    /// denies. An object adds a condition on the rows, or limits reading, creating and updating to
+    /// some fields.
     #[oai(validator(max_items = 500))]
     permissions: Vec<PermissionForm>,
 }
@@ -89,8 +89,8 @@ struct UpdateBody {
     permissions: Option<Vec<PermissionForm>>,
 }
 
-/// A permission: `contacts.read`, `deals.*`, `contacts.update:own`, `!contacts.delete`, or one with
-/// a condition on the rows or a list of fields.
+/// A permission: `contacts.read`, `deals.*`, `contacts.update:own`, `!contacts.delete`, or one with a
+/// condition on the rows or a list of fields.
 #[derive(Union)]
 #[oai(rename = "Permission")]
 pub(super) enum PermissionForm {
@@ -204,8 +204,8 @@ impl Roles {
 
     /// Update a role
     ///
-    /// Nobody gives away a permission they do not hold, or takes one from a role that others may
-    /// hold (403 `beyond_your_rights`). Permission: `roles.update`.
+    /// Nobody gives away a permission they do not hold, or takes one from a role that others may hold (403
+    /// `beyond_your_rights`). Permission: `roles.update`.
     #[oai(path = "/:id", method = "patch", operation_id = "update_role")]
     async fn update(
         &self,

@@ -218,8 +218,8 @@ pub(crate) fn allow<'a>(methods: impl Iterator<Item = &'a Method>) -> HeaderValu
     HeaderValue::try_from(names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Refuses a query string that is not UTF-8 once its escapes are read: whoever decodes it would
-/// take other text for it.
+/// Refuses a query string that is not UTF-8 once its escapes are read: whoever decodes it would take
+/// other text for it.
 pub(crate) fn check_query(request: &Request) -> Result<(), Problem> {
     let query = request.uri().query().unwrap_or_default();
     let mut parts = query.split('%');

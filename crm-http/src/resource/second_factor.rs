@@ -169,10 +169,10 @@ impl SecondFactor {
     /// Finish a login
     ///
     /// The second step after 401 `second_factor_required`. Needs its `mfa_token`, good for five
-    /// minutes and five tries, and no other credential. A code works once. 422 on `tenant` when the
-    /// code was right and the user has several tenants, which it names: send one with the same
-    /// `mfa_token`. Tries count for the limit of logins (429), and wrong codes as failed logins of
-    /// the account; a `new_password` of the first step takes effect here.
+    /// minutes and five tries, and no other credential. A code works once. 422 on `tenant` when the code
+    /// was right and the user has several tenants, which it names: send one with the same `mfa_token`.
+    /// Tries count for the limit of logins (429), and wrong codes as failed logins of the account; a
+    /// `new_password` of the first step takes effect here.
     #[oai(path = "/mfa", method = "post", operation_id = "finish_login")]
     async fn finish(
         &self,
@@ -191,9 +191,8 @@ impl SecondFactor {
 
     /// Set a second factor up in the middle of a login
     ///
-    /// For who has none in a tenant that requires one: `mfa_enrolled` was false. The first code of
-    /// the device finishes the login (`POST /auth/mfa`) and confirms it. Counts for the limit of
-    /// logins (429).
+    /// For who has none in a tenant that requires one: `mfa_enrolled` was false. The first code of the
+    /// device finishes the login (`POST /auth/mfa`) and confirms it. Counts for the limit of logins (429).
     #[oai(
         path = "/mfa/enroll",
         method = "post",
@@ -227,11 +226,11 @@ impl SecondFactor {
 
     /// Set what the tenant asks of logins
     ///
-    /// Sessions in the tenant that began without the second factor that is asked for from now on
-    /// end; API keys go on, and roaming sessions elsewhere enter the tenant again with a code
-    /// (`POST /auth/tenant`). Whoever asks for it has passed one of their own: 409
-    /// `second_factor_missing` for those who have none yet, `second_factor_required` for a session
-    /// that began without. Permission: `members.update`.
+    /// Sessions in the tenant that began without the second factor that is asked for from now on end; API
+    /// keys go on, and roaming sessions elsewhere enter the tenant again with a code (`POST
+    /// /auth/tenant`). Whoever asks for it has passed one of their own: 409 `second_factor_missing` for
+    /// those who have none yet, `second_factor_required` for a session that began without.
+    /// Permission: `members.update`.
     #[oai(
         path = "/requirements",
         method = "put",

@@ -85,8 +85,8 @@ impl Security {
 
     /// Change what the tenant settles for itself
     ///
-    /// Passwords that there are stay. Where operators are let in no more, those who act in a
-    /// member's name are out at once. Permission: `members.update`.
+    /// Passwords that there are stay. Where operators are let in no more, those who act in a member's
+    /// name are out at once. Permission: `members.update`.
     #[oai(path = "/", method = "patch", operation_id = "update_tenant_security")]
     async fn update(&self, caller: Caller, body: Strict<Body>) -> Result<Json<Reply>, Problem> {
         let permit = caller.permit::<Update>("members")?;

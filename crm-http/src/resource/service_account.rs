@@ -39,9 +39,9 @@ struct Reply {
 impl ServiceAccounts {
     /// Create a service account
     ///
-    /// A member that is a program: it owns what it makes, has no password, and acts by API keys
-    /// that name it as `service_account_id`. It is listed, given roles and removed as a member.
-    /// Nobody gives away a permission they do not hold. Permission: `members.create`.
+    /// A member that is a program: it owns what it makes, has no password, and acts by API keys that
+    /// name it as `service_account_id`. It is listed, given roles and removed as a member. Nobody gives
+    /// away a permission they do not hold. Permission: `members.create`.
     #[oai(path = "/", method = "post", operation_id = "create_service_account")]
     async fn create(
         &self,

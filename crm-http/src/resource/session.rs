@@ -45,8 +45,7 @@ struct Reply {
     user_agent: Option<String>,
     /// Whether it is the one that asks.
     current: bool,
-    /// Who acts in the user's name in it, `user:<id>` or `operator:<id>`; null when they do
-    /// themselves.
+    /// Who acts in the user's name in it, `user:<id>` or `operator:<id>`; null when they do themselves.
     #[oai(nullable)]
     impersonator: Option<String>,
 }
@@ -64,8 +63,8 @@ struct List {
 struct SwitchBody {
     /// Its name.
     tenant: String,
-    /// A code of the second factor, or a recovery code: for a session that began without it, where
-    /// the tenant asks for it. It must be right in any case.
+    /// A code of the second factor, or a recovery code: for a session that began without it, where the
+    /// tenant asks for it. It must be right in any case.
     #[oai(validator(max_length = 64))]
     code: Option<String>,
 }
@@ -104,9 +103,9 @@ impl Sessions {
 
     /// End all my sessions
     ///
-    /// In every tenant: the next request with one of their tokens is refused. Where the server
-    /// authenticates strictly, 403 `recent_login_required` for a session that began more than five
-    /// minutes ago, unless it ends itself alone (`POST /auth/logout`). Permission: none.
+    /// In every tenant: the next request with one of their tokens is refused. Where the server authenticates
+    /// strictly, 403 `recent_login_required` for a session that began more than five minutes ago, unless it
+    /// ends itself alone (`POST /auth/logout`). Permission: none.
     #[oai(
         path = "/auth/sessions",
         method = "delete",
@@ -129,9 +128,9 @@ impl Sessions {
 
     /// End one of my sessions
     ///
-    /// The next request with one of its tokens is refused. Where the server authenticates strictly,
-    /// 403 `recent_login_required` for another one than that which asks, where this one began more
-    /// than five minutes ago. Permission: none.
+    /// The next request with one of its tokens is refused. Where the server authenticates strictly, 403
+    /// `recent_login_required` for another one than that which asks, where this one began more than five
+    /// minutes ago. Permission: none.
     #[oai(
         path = "/auth/sessions/:id",
         method = "delete",
@@ -146,10 +145,10 @@ impl Sessions {
     ///
     /// Answers an access token for it; those issued before hold no more, and the refresh token goes
     /// on. Where the tenant asks for a second factor and the session began without (409
-    /// `second_factor_required`, or 403 for a roaming session that names the tenant), a code of it
-    /// makes up for that, for as long as the session lasts. A code that is sent counts as an
-    /// attempt and must be right, whether it is needed or not; a wrong one counts as a failed login
-    /// of the account, which takes no code (429) as long as these lock it. Permission: none.
+    /// `second_factor_required`, or 403 for a roaming session that names the tenant), a code of it makes
+    /// up for that, for as long as the session lasts. A code that is sent counts as an attempt and must
+    /// be right, whether it is needed or not; a wrong one counts as a failed login of the account, which
+    /// takes no code (429) as long as these lock it. Permission: none.
     #[oai(path = "/auth/tenant", method = "post", operation_id = "switch_tenant")]
     async fn switch(
         &self,
@@ -203,8 +202,8 @@ impl Sessions {
     /// Unlock a member
     ///
     /// Lets them log in again at once after failed attempts; their open sessions were never locked.
-    /// Refused (403 `beyond_your_rights`) for another member who holds a permission that the caller
-    /// does not. Permission: `members.update`.
+    /// Refused (403 `beyond_your_rights`) for another member who holds a permission that the caller does not.
+    /// Permission: `members.update`.
     #[oai(
         path = "/members/:user_id/unlock",
         method = "post",
@@ -249,9 +248,9 @@ pub(crate) struct Keys {
 impl Keys {
     /// Get the public keys
     ///
-    /// A JWK Set (RFC 7517) of the keys that sign access tokens now, did until lately, or will
-    /// soon; empty while the installation signs with HS256. Ask again when a token names a `kid`
-    /// that is not among them. Needs no credential.
+    /// A JWK Set (RFC 7517) of the keys that sign access tokens now, did until lately, or will soon;
+    /// empty while the installation signs with HS256. Ask again when a token names a `kid` that is
+    /// not among them. Needs no credential.
     #[oai(path = "/jwks.json", method = "get", operation_id = "get_public_keys")]
     async fn get(&self) -> Response<Json<KeySet>> {
         let mut published = self.crm.token_keys().published();

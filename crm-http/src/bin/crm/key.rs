@@ -16,8 +16,7 @@ use crate::token::AccessTokens;
 /// which there are. Running servers take up a change within a second, without a restart.
 #[derive(Subcommand)]
 pub(crate) enum Key {
-    /// List the keys: name, algorithm, from when on it signs, what became of it, and which one
-    /// signs now
+    /// List the keys: name, algorithm, from when on it signs, what became of it, and which one signs now
     List,
     /// Make a new key; the present one goes on verifying for a while
     ///

@@ -9,8 +9,8 @@ use crm_core::mail::{FileMailer, MailOptions, Mailer, SmtpMailer};
 #[derive(Args)]
 pub(crate) struct Mail {
     /// What sends mails: smtps://USER:PASSWORD@HOST, smtp://USER:PASSWORD@HOST?tls=required,
-    /// smtp://localhost:25, or file:DIR, which writes them there; goes with --mail-from. Without it
-    /// mails wait
+    /// smtp://localhost:25, or file:DIR, which writes them there; goes with --mail-from. Without it mails
+    /// wait
     #[arg(
         long,
         env = "CRM_MAIL",
@@ -30,8 +30,8 @@ pub(crate) struct Mail {
     from: Option<String>,
 
     /// The URL of the pages that links in mails lead to, below which are /reset-password,
-    /// /verify-email, /accept-invitation and /confirm-registration; the public URL when left out,
-    /// and without either mails carry codes to enter
+    /// /verify-email, /accept-invitation and /confirm-registration; the public URL when left out, and
+    /// without either mails carry codes to enter
     #[arg(long, env = "CRM_APP_URL", value_parser = super::serve::public_url, value_name = "URL")]
     app_url: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! The `crm` program: serves the API, and lets the operator look after tenants, users and plugins.
 //!
-//! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage. A reader
-//! that closes the output, as `head` does, ends a command as done.
+//! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage. A reader that
+//! closes the output, as `head` does, ends a command as done.
 
 mod access;
 mod audit;

@@ -28,8 +28,7 @@ pub(crate) enum Migrate {
     ///
     /// The first migration takes the modules' tables with it, and so everything.
     Down {
-        /// Consent to losing what the tables hold; without it nothing is done once there is a
-        /// tenant
+        /// Consent to losing what the tables hold; without it nothing is done once there is a tenant
         #[arg(long)]
         destroy_data: bool,
     },

@@ -27,8 +27,8 @@ pub(crate) struct Passkeys {
 }
 
 impl Passkeys {
-    /// The relying party of the application at this URL; none where browsers offer no passkeys: at
-    /// no known URL, at an IP address, or without TLS.
+    /// The relying party of the application at this URL; none where browsers offer no passkeys: at no
+    /// known URL, at an IP address, or without TLS.
     ///
     /// # Errors
     /// When options are given and there can be none.

@@ -49,8 +49,7 @@ Examples:
         /// The role whose permissions it includes
         #[arg(long)]
         parent: Option<String>,
-        /// A permission, as text or as a JSON object with a condition or a list of fields;
-        /// repeatable
+        /// A permission, as text or as a JSON object with a condition or a list of fields; repeatable
         #[arg(long = "permission")]
         permissions: Vec<String>,
     },

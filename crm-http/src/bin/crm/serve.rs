@@ -25,8 +25,8 @@ use crate::token::AccessTokens;
 /// Serve the API until told to stop
 ///
 /// Prints its address and, as long as there is no user, the setup token that lets the first one
-/// register. An interrupt or SIGTERM stops it after the running requests have finished, a second
-/// one at once.
+/// register. An interrupt or SIGTERM stops it after the running requests have finished, a second one
+/// at once.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -81,9 +81,8 @@ pub(crate) struct Serve {
     )]
     trusted_proxies: Vec<String>,
 
-    /// How many proxies of unknown addresses every request comes through: the client is the address
-    /// at this place from the right of X-Forwarded-For. Only where nobody reaches the server past
-    /// them
+    /// How many proxies of unknown addresses every request comes through: the client is the address at
+    /// this place from the right of X-Forwarded-For. Only where nobody reaches the server past them
     #[arg(
         long,
         env = "CRM_TRUSTED_HOPS",
@@ -174,9 +173,9 @@ pub(crate) struct Serve {
     )]
     registration: Registration,
 
-    /// Ask everybody for a second factor, take a time-based code of its own 30 seconds alone, have
-    /// first passwords that somebody else set replaced at the first login, and end other sessions
-    /// only soon after a login: the rows of OWASP ASVS 5 that are met by this alone
+    /// Ask everybody for a second factor, take a time-based code of its own 30 seconds alone, have first
+    /// passwords that somebody else set replaced at the first login, and end other sessions only soon
+    /// after a login: the rows of OWASP ASVS 5 that are met by this alone
     #[arg(long, env = "CRM_STRICT_AUTHENTICATION")]
     strict_authentication: bool,
 
@@ -205,9 +204,9 @@ pub(crate) struct Serve {
     #[arg(long, env = "CRM_AUDIT_RETENTION", value_parser = retention, value_name = "TIME")]
     audit_retention: Option<TimeDelta>,
 
-    /// Networks that are not public and that requests of this server may reach all the same, also
-    /// by plain HTTP, those of plugins excepted: identity providers and the like inside; networks
-    /// or addresses, separated by commas
+    /// Networks that are not public and that requests of this server may reach all the same, also by
+    /// plain HTTP, those of plugins excepted: identity providers and the like inside; networks or
+    /// addresses, separated by commas
     #[arg(
         long,
         env = "CRM_EGRESS_ALLOW",
@@ -227,8 +226,8 @@ pub(crate) struct Serve {
     )]
     plugin_egress_allow: Vec<String>,
 
-    /// A file in PEM with the certificates of authorities of one's own, which identity providers
-    /// and the like inside are believed by
+    /// A file in PEM with the certificates of authorities of one's own, which identity providers and the
+    /// like inside are believed by
     #[arg(long, env = "CRM_EGRESS_CA", value_name = "FILE")]
     egress_ca: Option<PathBuf>,
 

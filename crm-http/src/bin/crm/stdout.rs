@@ -1,5 +1,5 @@
-//! Lines on standard output and standard error. An output that is full is an error like any other,
-//! never a panic; one that its reader has closed, such as `head`, ends the command in silence.
+//! Lines on standard output and standard error. An output that is full is an error like any other, never
+//! a panic; one that its reader has closed, such as `head`, ends the command in silence.
 
 use std::io::{self, Write as _};
 

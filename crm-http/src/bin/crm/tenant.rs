@@ -54,8 +54,8 @@ pub(crate) enum Tenant {
     },
     /// Erase a tenant for good, with the users who belong to no other tenant
     ///
-    /// What stays is its id, and the number and hash that its audit chain ended with. Export it
-    /// first: nothing comes back. An erasure that was interrupted is finished by the same command.
+    /// What stays is its id, and the number and hash that its audit chain ended with. Export it first:
+    /// nothing comes back. An erasure that was interrupted is finished by the same command.
     #[command(after_long_help = "Example:\n  crm tenant erase acme --confirm acme")]
     Erase {
         /// The tenant's name

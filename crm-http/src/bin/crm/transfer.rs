@@ -60,8 +60,7 @@ pub(crate) struct Import {
     /// How the file is written: csv, ndjson, json or vcard; by the file's name when left out
     #[arg(long, value_parser = parsed::<Format>)]
     format: Option<Format>,
-    /// Which column is which field: google_contacts, outlook, or a JSON object; by name when left
-    /// out
+    /// Which column is which field: google_contacts, outlook, or a JSON object; by name when left out
     #[arg(long, value_parser = parsed::<MappingOption>)]
     map: Option<MappingOption>,
     /// Change the records that have the same value in this unique field, make the others

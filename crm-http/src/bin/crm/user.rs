@@ -60,9 +60,8 @@ Examples:
 
     /// Take away the second factor of a user who has lost it, and their passkeys
     ///
-    /// Make sure that it is the user who asks. Their next login needs the password alone, unless
-    /// the tenant requires a second factor or the server authenticates strictly; then they set one
-    /// up anew.
+    /// Make sure that it is the user who asks. Their next login needs the password alone, unless the
+    /// tenant requires a second factor or the server authenticates strictly; then they set one up anew.
     ResetSecondFactor {
         /// The e-mail address of the user
         #[arg(long)]
@@ -71,8 +70,8 @@ Examples:
 
     /// Let a user in nowhere until they are activated
     ///
-    /// Their sessions end at once, in every tenant; memberships and records stay. The last admin of
-    /// a tenant is not suspended.
+    /// Their sessions end at once, in every tenant; memberships and records stay. The last admin of a
+    /// tenant is not suspended.
     Suspend {
         /// The e-mail address of the user
         #[arg(long)]

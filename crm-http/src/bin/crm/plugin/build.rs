@@ -11,10 +11,10 @@ use crate::stdout::say;
 
 /// Build the plugin in a folder into a component
 ///
-/// A folder with a Cargo.toml holds a Rust plugin, one with a package.json JavaScript or
-/// TypeScript, one with an app.py Python. The component has the manifest inside, and imports no
-/// more than that asks for. When a compiler is missing, the error says what to install. What a
-/// tenant without modules of its own would refuse is told, and the component made all the same.
+/// A folder with a Cargo.toml holds a Rust plugin, one with a package.json JavaScript or TypeScript,
+/// one with an app.py Python. The component has the manifest inside, and imports no more than that
+/// asks for. When a compiler is missing, the error says what to install. What a tenant without modules
+/// of its own would refuse is told, and the component made all the same.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:

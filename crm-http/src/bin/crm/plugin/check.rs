@@ -12,8 +12,8 @@ use crate::stdout::say;
 
 /// Judge a component without running it, and print what it asks for
 ///
-/// It is refused as a tenant would refuse it that has the built-in modules and those of --modules;
-/// what tenants declare at run time is not known here.
+/// It is refused as a tenant would refuse it that has the built-in modules and those of --modules; what
+/// tenants declare at run time is not known here.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:

@@ -1,5 +1,4 @@
-//! The file that `crm plugin run` wakes a plugin with: an event, or what somebody asks, sends or
-//! waits for.
+//! The file that `crm plugin run` wakes a plugin with: an event, or what somebody asks, sends or waits for.
 
 use std::path::Path;
 

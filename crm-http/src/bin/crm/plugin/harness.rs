@@ -17,12 +17,10 @@ use crate::Outcome;
 use crate::settings::Settings;
 use crate::stdout::say;
 
-/// Be the CRM of a plugin's test: an order a line on standard input, an answer a line on standard
-/// output
+/// Be the CRM of a plugin's test: an order a line on standard input, an answer a line on standard output
 ///
-/// Orders and answers are JSON. One tenant in a temporary database, with the built-in modules and
-/// those of --modules; gone with the end of the input. The Rust SDK's tests use it; so can any
-/// language's.
+/// Orders and answers are JSON. One tenant in a temporary database, with the built-in modules and those
+/// of --modules; gone with the end of the input. The Rust SDK's tests use it; so can any language's.
 #[derive(Args)]
 #[command(after_long_help = "\
 Orders:

@@ -14,11 +14,11 @@ use crate::stdout::{plain, say};
 
 /// Run a component over a tenant's last events, and print what would be different
 ///
-/// A plugin that judges changes is asked about those of the past. Times, messages and actions are
-/// not rehearsed, and named.
+/// A plugin that judges changes is asked about those of the past. Times, messages and actions are not
+/// rehearsed, and named.
 ///
-/// Nothing of it stays: its writes are taken back, and it sends nothing. It has the rights that it
-/// asks for.
+/// Nothing of it stays: its writes are taken back, and it sends nothing. It has the rights that it asks
+/// for.
 #[derive(Args)]
 #[command(
     after_long_help = "Example:\n  crm plugin rehearse lead-scoring.wasm --tenant acme --last 1000"

@@ -12,8 +12,8 @@ use crate::stdout::{plain, say};
 
 /// Play a run of a plugin again, and compare it with what is kept
 ///
-/// The same component, input, clock and randomness, and the answers of then: nothing is written.
-/// Fails where the replay goes another way.
+/// The same component, input, clock and randomness, and the answers of then: nothing is written. Fails
+/// where the replay goes another way.
 #[derive(Args)]
 #[command(
     after_long_help = "Example:\n  crm plugin replay 01890a5d-ac96-774b-bcce-b302099a8057 --plugin lead_scoring --tenant acme"

@@ -19,9 +19,9 @@ use crate::stdout::{plain, say};
 /// Run a component once on an event, without a database
 ///
 /// The event is a JSON file in the form that subscribers receive, or one of {"action": "rescore",
-/// "module": "contacts", "records": [{"id": …}], "input": {…}}, {"webhook": "payments", "body":
-/// {…}} and {"cron": "nightly"}. The records the plugin sees are those of the file itself; what it
-/// does is printed and kept nowhere.
+/// "module": "contacts", "records": [{"id": …}], "input": {…}}, {"webhook": "payments", "body": {…}}
+/// and {"cron": "nightly"}. The records the plugin sees are those of the file itself; what it does is
+/// printed and kept nowhere.
 #[derive(Args)]
 #[command(
     after_long_help = "Example:\n  crm plugin run lead-scoring.wasm --event contact-created.json"

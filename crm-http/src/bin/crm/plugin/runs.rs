@@ -21,8 +21,8 @@ const WAIT: Duration = Duration::from_secs(25);
 
 /// List the last runs of a plugin, the newest first
 ///
-/// Each with its id, when it began, what woke it, how it ended, the fuel it used, what went wrong,
-/// and the lines that it logged.
+/// Each with its id, when it began, what woke it, how it ended, the fuel it used, what went wrong, and
+/// the lines that it logged.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
