@@ -1,5 +1,4 @@
-//! The records of contacts, from their declaration: made by `crm plugin types contacts --lang
-//! rust`.
+//! The records of contacts, from their declaration: made by `crm plugin types contacts --lang rust`.
 
 crm_plugin_sdk::record! {
     /// A person you deal with.
