@@ -8,10 +8,10 @@ use crate::clock::Clock;
 use crate::count::told;
 use crate::custom;
 use crate::db::ddl::{self, Step};
-use crate::db::migrate::{MigrationStatus, all_pending};
+use crate::db::migrate::{self, MigrationStatus, all_pending};
 use crate::db::{ColumnType, DatabaseOptions, Db, Dialect, Row, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::module::{CompiledModule, ModuleSpec};
+use crate::module::{CompiledModule, Ident, ModuleSpec};
 use crate::registry::Registry;
 
 pub use review::{Hidden, Review};
@@ -245,6 +245,9 @@ impl Schema {
                                 .into(),
                             ));
                         }
+                        if !present.has(module.name()) {
+                            migrate::refuse_foreign(tx, module.name().as_str()).await?;
+                        }
                         for step in &steps {
                             let ran = tx.run_script(step.sql.clone()).await;
                             ran.map_err(|error| in_step(error, step))?;
@@ -265,6 +268,27 @@ impl Schema {
             .await
     }
 
+    /// Refuses a database whose tables are not as these declarations and this program want them.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] saying what to do first.
+    pub async fn check(&self, registry: &Registry) -> Result<()> {
+        let migrations = self.status().await?;
+        let pending = |migration: &&MigrationStatus| migration.applied_at.is_none();
+        let pending = migrations.iter().filter(pending).count();
+        if pending == migrations.len() {
+            return Err(absent());
+        }
+        if pending == 0 && self.plan(registry).await?.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Configuration(
+            "the tables have to be changed first: see `crm migrate plan`, then run `crm migrate up` \
+             or start the server"
+                .into(),
+        ))
+    }
+
     /// Closes the database.
     pub async fn close(&self) {
         if let Some(db) = &self.db {
@@ -278,7 +302,9 @@ const MODULES: i64 = 1;
 const CUSTOM_FIELDS: i64 = 4;
 
 fn absent() -> Error {
-    Error::Configuration("there is no database yet; make one with `crm migrate up`".into())
+    Error::Configuration(
+        "the database holds no CRM yet; make one with `crm migrate up`, or start the server".into(),
+    )
 }
 
 /// The failure of a step with what it was about.
@@ -326,6 +352,10 @@ impl Present {
                 Ok::<_, Error>(all)
             })?,
         })
+    }
+
+    fn has(&self, name: &Ident) -> bool {
+        self.specs.iter().any(|spec| spec.name == *name)
     }
 
     fn losing(&self, module: &CompiledModule) -> Option<Sql> {

@@ -38,6 +38,7 @@ macro_rules! migrations {
             migration!($folder, 26, "0026", "first_passwords"),
             migration!($folder, 27, "0027", "custom_trash"),
             migration!($folder, 28, "0028", "custom_machines"),
+            migration!($folder, 29, "0029", "secret_proofs"),
         ]
     };
 }

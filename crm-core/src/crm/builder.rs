@@ -40,6 +40,9 @@ pub struct Builder {
     database: DatabaseOptions,
     clock: Clock,
     secret: Option<SecretString>,
+    previous_secret: Option<SecretString>,
+    foreign_secret: bool,
+    tables: Tables,
     specs: Vec<ModuleSpec>,
     files: Vec<std::path::PathBuf>,
     identity: IdentityOptions,
@@ -53,6 +56,12 @@ pub struct Builder {
     pub(crate) hooks: Hooks,
 }
 
+/// What becomes of tables that are not as they are declared.
+enum Tables {
+    Changed,
+    Kept,
+}
+
 impl Default for Builder {
     fn default() -> Self {
         Self {
@@ -60,6 +69,9 @@ impl Default for Builder {
             database: DatabaseOptions::default(),
             clock: Clock::system(),
             secret: None,
+            previous_secret: None,
+            foreign_secret: false,
+            tables: Tables::Changed,
             specs: Vec::new(),
             files: Vec::new(),
             identity: IdentityOptions::default(),
@@ -92,6 +104,27 @@ impl Builder {
     /// The secret that all keys are derived from, at least 32 bytes.
     pub fn secret(mut self, secret: SecretString) -> Self {
         self.secret = Some(secret);
+        self
+    }
+
+    /// Changes no tables: a database that lacks a migration, or a module's table as it is declared,
+    /// is refused instead.
+    pub fn keep_tables(mut self) -> Self {
+        self.tables = Tables::Kept;
+        self
+    }
+
+    /// The secret used before, while it is replaced: what it sealed still opens and the access tokens
+    /// that it signed are still accepted. [`Crm::reseal`] ends that.
+    pub fn previous_secret(mut self, secret: SecretString) -> Self {
+        self.previous_secret = Some(secret);
+        self
+    }
+
+    /// Opens the database also with a secret that is not its own, for [`Crm::reseal`] after that one
+    /// was lost.
+    pub fn foreign_secret(mut self) -> Self {
+        self.foreign_secret = true;
         self
     }
 
@@ -251,7 +284,8 @@ impl Builder {
     /// tables, and answers the handle.
     ///
     /// # Errors
-    /// [`Error::Configuration`] for a missing or short secret, a database newer than this program,
+    /// [`Error::Configuration`] for a missing or short secret or one that is not the database's, a
+    /// database newer than this program, a table of another program that stands in the way,
     /// or a change of a module that would destroy data; [`Error::Invalid`] for a declaration that
     /// breaks a rule; [`Error::Unavailable`] when the database cannot be reached.
     pub async fn build(mut self) -> Result<Crm> {
@@ -284,9 +318,17 @@ impl Builder {
         let registry = Arc::new(Registry::told_by(specs, &self.clock)?);
         self.hooks.check(&registry)?;
         let schema = Schema::open(&self.url, &self.database, self.clock.clone()).await?;
-        schema.migrate().await?;
-        schema.apply(&registry).await?;
+        match self.tables {
+            Tables::Changed => {
+                schema.migrate().await?;
+                schema.apply(&registry).await?;
+            }
+            Tables::Kept => schema.check(&registry).await?,
+        }
         let db = schema.into_db()?;
+        if !self.foreign_secret {
+            identity::check_secret(&db, &keys).await?;
+        }
         let names = registry.iter().map(|module| module.name().as_str());
         let catalogue = Arc::new(Catalogue::new(names)?);
         Identity::prepare(&db, &self.clock).await?;
@@ -338,7 +380,10 @@ impl Builder {
         let secret = self.secret.as_ref().ok_or(Error::Configuration(
             "no secret key: give one of at least 32 random bytes (CRM_SECRET_KEY)".into(),
         ))?;
-        let keys = SigningKeys::from_secret(secret)?;
+        let mut keys = SigningKeys::from_secret(secret)?;
+        if let Some(previous) = &self.previous_secret {
+            keys = keys.with_previous(previous)?;
+        }
         if self.identity.registration == RegistrationPolicy::Verified && self.mail.mailer.is_none()
         {
             return Err(Error::Configuration(

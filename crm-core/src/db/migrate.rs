@@ -33,7 +33,10 @@ impl Db {
     /// All migrations of this program and whether they are applied.
     pub(crate) async fn migration_status(&self) -> Result<Vec<MigrationStatus>> {
         let dialect = self.dialect();
-        let exists = self.fetch_optional(table_exists(dialect)).await?.is_some();
+        let exists = self
+            .fetch_optional(table_exists(dialect, "crm_migrations"))
+            .await?
+            .is_some();
         let applied = if exists {
             read(self.fetch_all(applied_rows()).await?)?
         } else {
@@ -54,6 +57,9 @@ impl Db {
                     let Some(migration) = embedded.iter().find(|m| m.version == row.version) else {
                         continue;
                     };
+                    for table in made(migration.up) {
+                        refuse_foreign(tx, table).await?;
+                    }
                     tx.run_script(migration.up.to_owned()).await?;
                     tx.execute(
                         Sql::new("INSERT INTO crm_migrations VALUES ($1, $2, $3, $4)")
@@ -128,16 +134,47 @@ fn applied_rows() -> Sql {
         .returns(&[ColumnType::Int, ColumnType::Bytes, ColumnType::Instant])
 }
 
-fn table_exists(dialect: Dialect) -> Sql {
-    match dialect {
+/// The tables that a migration makes.
+fn made(script: &str) -> impl Iterator<Item = &str> {
+    let statements = script.lines();
+    let names = statements.filter_map(|line| line.strip_prefix("CREATE TABLE "));
+    names.filter_map(|rest| rest.split_whitespace().next())
+}
+
+/// Refuses to make a table where somebody else's has its name.
+///
+/// # Errors
+/// [`Error::Configuration`] naming it.
+pub(crate) async fn refuse_foreign(tx: &mut Tx<'_>, table: &str) -> Result<()> {
+    if tx
+        .fetch_optional(table_exists(tx.dialect(), table))
+        .await?
+        .is_none()
+    {
+        return Ok(());
+    }
+    let other = match tx.dialect() {
+        Dialect::Sqlite => "another file",
+        Dialect::Postgres => {
+            "another database, or another schema by ?options=-csearch_path%3Dcrm in its URL"
+        }
+    };
+    let message = format!(
+        "the database has a table {table} that is not of this program; nothing was changed; use {other}"
+    );
+    Err(Error::Configuration(message.into()))
+}
+
+fn table_exists(dialect: Dialect, name: &str) -> Sql {
+    let sql = match dialect {
         Dialect::Sqlite => {
-            Sql::new("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'crm_migrations'")
+            Sql::new("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1")
         }
         Dialect::Postgres => Sql::new(
-            "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() \
-             AND tablename = 'crm_migrations'",
+            "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1",
         ),
-    }
+    };
+    sql.bind(name, ColumnType::Text)
 }
 
 fn read(rows: Vec<super::Row>) -> Result<Vec<Applied>> {

@@ -46,7 +46,7 @@ macro_rules! optional_getters {
 }
 
 impl Row {
-    pub(super) fn new(values: Vec<Value>) -> Self {
+    pub(crate) fn new(values: Vec<Value>) -> Self {
         Self(values.into_iter())
     }
 

@@ -23,6 +23,8 @@ pub(super) const ACME: &str = "Acme";
 pub(super) const ANN: &str = "ann@example.com";
 pub(super) const PASSWORD: &str = "correct horse";
 
+pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 pub(super) struct World {
     pub(super) crm: Crm,
     pub(super) clock: Arc<Fixed>,
@@ -111,7 +113,7 @@ impl World {
         Crm::builder()
             .database(backend.url())
             .database_options(options)
-            .secret("0123456789abcdef0123456789abcdef".into())
+            .secret(SECRET.into())
             .clock(clock)
             .password_cost(cost)
             .failed_login_time(Duration::ZERO)
@@ -121,6 +123,13 @@ impl World {
     pub(super) async fn other_process(&self) -> Result<Crm> {
         let clock = self.crm.clock().clone();
         Self::build(&self.backend, clock, PasswordCost::LOWEST).await
+    }
+
+    /// As [`other_process`](Self::other_process), with other options.
+    pub(super) async fn process_of(&self, more: impl FnOnce(Builder) -> Builder) -> CrmResult<Crm> {
+        let clock = self.crm.clock().clone();
+        let builder = Self::builder(&self.backend, clock, PasswordCost::LOWEST);
+        more(builder).build().await
     }
 
     /// The same installation after a restart with another cost of passwords.

@@ -64,7 +64,7 @@ fn extract(secret: &SecretString) -> Result<SecretBox<[u8; 32]>> {
     if secret.len() < MIN_SECRET_BYTES {
         return Err(Error::Configuration(
             format!(
-                "CRM_SECRET_KEY has {} bytes and needs at least {MIN_SECRET_BYTES}; \
+                "the secret key has {} of at least {MIN_SECRET_BYTES} bytes; \
                  make one with: openssl rand -base64 48",
                 secret.len()
             )
@@ -99,7 +99,7 @@ mod tests {
         let line = refused.to_string();
         assert!(matches!(refused, Error::Configuration(_)));
         assert!(
-            line.contains("CRM_SECRET_KEY has 31 bytes") && !line.contains('\n'),
+            line.contains("the secret key has 31 of at least 32 bytes") && !line.contains('\n'),
             "{line}"
         );
         assert!(SigningKeys::from_secret(&"x".repeat(32).into()).is_ok());

@@ -8,10 +8,26 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 
 use super::key::SigningKeys;
 use crate::clock::Clock;
+use crate::db::{ColumnType, Row};
 use crate::error::{Error, Result};
 
 /// The purpose of the key.
 const LABEL: &str = "sealed secrets";
+
+/// Where the database keeps sealed values. Each module that seals names its place, in
+/// [`super::secret_proof`]'s list, so that a change of the operator's secret finds them all.
+pub(crate) struct Sealed {
+    /// What one is, and what several are.
+    pub(crate) words: (&'static str, &'static str),
+    pub(crate) table: &'static str,
+    pub(crate) column: &'static str,
+    /// Whether the row means something without the value, and so stays when that is lost.
+    pub(crate) optional: bool,
+    /// The primary key.
+    pub(crate) key: &'static [(&'static str, ColumnType)],
+    /// The label of the row with this key.
+    pub(crate) label: fn(Row) -> Result<String>,
+}
 
 /// Seals and opens what the database keeps for this process.
 pub(crate) struct Seal {
@@ -55,18 +71,25 @@ impl Seal {
     /// Opens what was sealed for the place that `label` names; `None` when it was not, or under a
     /// secret that is gone.
     pub(crate) fn open(&self, label: &str, sealed: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let keys = std::iter::once(&self.current).chain(&self.previous);
-        for key in keys {
-            let mut text = text.to_vec();
-            let aad = Aad::from(label.as_bytes());
-            let opened = key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut text);
-            if let Ok(secret) = opened {
-                return Some(secret.to_vec());
-            }
-        }
-        None
+        keys.into_iter().find_map(|key| opened(key, label, sealed))
     }
+
+    /// Whether it opens under the secret in use.
+    pub(super) fn is_current(&self, label: &str, sealed: &[u8]) -> bool {
+        opened(&self.current, label, sealed).is_some()
+    }
+}
+
+fn opened(key: &LessSafeKey, label: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>()?;
+    let mut text = text.to_vec();
+    let (nonce, aad) = (
+        Nonce::assume_unique_for_key(*nonce),
+        Aad::from(label.as_bytes()),
+    );
+    let secret = key.open_in_place(nonce, aad, &mut text).ok()?;
+    Some(secret.to_vec())
 }
 
 fn key(bytes: &[u8; 32]) -> Result<LessSafeKey> {

@@ -27,7 +27,7 @@ use crate::mail::MailKind;
 use crate::scope::{RequestContext, Scope};
 use codes::{factor, label, none, replace_codes, switch_on, use_totp, wrong_code};
 
-pub(super) use codes::{has_codes, spend};
+pub(super) use codes::{SEALED, has_codes, spend};
 pub use login::LoginFinish;
 pub(crate) use login::forget_late_logins;
 pub(super) use login::{Reach, challenge, challenge_by, scored};

@@ -19,7 +19,7 @@ use super::refresh::{Device, Family};
 use super::reset::MAIL_PAUSE;
 use super::second_factor::{Reach, challenge};
 use super::session::{self, Session, invalid_credentials};
-use super::{one_time, opaque};
+use super::{Sealed, one_time, opaque};
 use crate::clock::Clock;
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
@@ -432,6 +432,16 @@ fn refuse_closed(policy: RegistrationPolicy) -> Result<()> {
         RegistrationPolicy::Verified | RegistrationPolicy::Open => Ok(()),
     }
 }
+
+/// Where registrations wait.
+pub(super) const SEALED: Sealed = Sealed {
+    words: ("registration that waits", "registrations that wait"),
+    table: "pending_registrations",
+    column: "sealed",
+    optional: false,
+    key: &[("hash", ColumnType::Bytes)],
+    label: |mut row| Ok(label(&row.bytes::<Vec<u8>>()?)),
+};
 
 /// A sealed row opens in its place alone.
 fn label(hash: &[u8]) -> String {

@@ -28,7 +28,7 @@ use crate::identity::Seal;
 pub use file::FileMailer;
 pub use smtp::SmtpMailer;
 
-pub(crate) use queue::{enqueue, enqueue_of, run, send_waiting};
+pub(crate) use queue::{SEALED, enqueue, enqueue_of, run, send_waiting};
 pub(crate) use text::{Letter, Link};
 
 /// What a mail is about, so that an application can give it a form of its own.

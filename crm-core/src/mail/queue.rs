@@ -21,6 +21,7 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
+use crate::identity::Sealed;
 
 /// Mails sent at a time.
 const AT_ONCE: usize = 4;
@@ -117,6 +118,16 @@ async fn insert(
     tx.execute(insert).await?;
     Ok(())
 }
+
+/// Where mails wait.
+pub(crate) const SEALED: Sealed = Sealed {
+    words: ("mail that waits", "mails that wait"),
+    table: "mails",
+    column: "sealed",
+    optional: false,
+    key: &[("id", ColumnType::Uuid)],
+    label: |mut row| Ok(label(row.uuid()?)),
+};
 
 fn label(id: Uuid) -> String {
     format!("mail:{id}")

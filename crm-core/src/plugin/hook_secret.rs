@@ -15,6 +15,7 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{PluginId, TenantId};
+use crate::identity::Sealed;
 use crate::journal;
 use crate::module::Ident;
 use crate::scope::{Permit, Read, Scope, Update};
@@ -241,6 +242,25 @@ fn decoded(secret: &[u8]) -> Option<Vec<u8>> {
         .decode(secret.strip_prefix(PREFIX.as_bytes())?)
         .ok()
 }
+
+/// Where the secrets of webhooks lie.
+pub(crate) const SEALED: Sealed = Sealed {
+    words: ("secret of a webhook", "secrets of webhooks"),
+    table: "plugin_hook_secrets",
+    column: "sealed",
+    optional: false,
+    key: &[
+        ("tenant_id", ColumnType::Uuid),
+        ("plugin_id", ColumnType::Uuid),
+        ("hook", ColumnType::Text),
+        ("id", ColumnType::Uuid),
+    ],
+    label: |mut row| {
+        let (tenant, plugin) = (row.uuid()?, row.uuid()?);
+        let hook: String = row.text()?;
+        Ok(label(tenant, plugin, &hook, row.uuid()?))
+    },
+};
 
 fn label(tenant: TenantId, plugin: PluginId, hook: &str, key: Uuid) -> String {
     format!("plugin-hook:{tenant}:{plugin}:{hook}:{key}")

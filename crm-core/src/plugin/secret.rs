@@ -12,6 +12,7 @@ use crate::db::{ColumnType, Row, Sql};
 use crate::error::{Error, Result};
 use crate::hook::Mask;
 use crate::id::{PluginId, TenantId};
+use crate::identity::Sealed;
 use crate::journal;
 use crate::module::{Ident, InvalidIdent};
 use crate::scope::{Permit, Read, Update};
@@ -200,6 +201,23 @@ pub(super) async fn mask(core: &Core, plugin: &Plugin) -> Result<Mask> {
     }
     Ok(mask)
 }
+
+/// Where the secrets of plugins lie.
+pub(crate) const SEALED: Sealed = Sealed {
+    words: ("secret of a plugin", "secrets of plugins"),
+    table: "plugin_secrets",
+    column: "sealed",
+    optional: false,
+    key: &[
+        ("tenant_id", ColumnType::Uuid),
+        ("plugin_id", ColumnType::Uuid),
+        ("name", ColumnType::Text),
+    ],
+    label: |mut row| {
+        let (tenant, plugin) = (row.uuid()?, row.uuid()?);
+        Ok(label(tenant, plugin, &row.text::<String>()?))
+    },
+};
 
 fn label(tenant: TenantId, plugin: PluginId, name: &str) -> String {
     format!("plugin:{tenant}:{plugin}:{name}")

@@ -36,10 +36,12 @@ fn roles_groups_members_and_explanations_are_there_for_the_operator(folder: Inst
     let explain = format!("access explain --tenant acme --subject user:{user} --action");
     assert_eq!(
         run(&format!("{explain} deals.update")),
-        "allowed (allowed)\n  deals.*:team, role seller < group field until \
+        "allowed, on the rows that these rules reach\n  deals.*:team, role seller < group field until \
          2999-01-01T00:00:00Z < role seller\n"
     );
     assert_eq!(run(&format!("{explain} roles.read")), "denied (no_rule)\n");
+    let by_email = "access explain --tenant acme --subject ada@acme.example --action roles.read";
+    assert_eq!(run(by_email), "denied (no_rule)\n");
     let permissions = run("access permissions --tenant acme");
     let all = "read,create,update,delete,purge";
     assert!(
@@ -58,6 +60,11 @@ fn roles_groups_members_and_explanations_are_there_for_the_operator(folder: Inst
             "no role called nothing",
         ),
         ("member remove bo@acme.example --tenant acme", "no member"),
+        (
+            "access explain --tenant acme --action roles.read --subject \
+             user:018f4e2a-0000-7000-8000-000000000000",
+            "the tenant has no user:018f4e2a",
+        ),
         (
             "member roles ada@acme.example --tenant acme --role viewer=soon",
             "instant",

@@ -37,6 +37,12 @@ fn with_user(folder: &impl Place) {
     assert!(child.wait_with_output().unwrap().status.success());
 }
 
+/// What a verification says that found the log altered.
+fn altered(output: &std::process::Output) -> String {
+    assert_eq!(output.status.code(), Some(3));
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
 fn a_log_is_verified_exported_and_pruned(folder: Installation) {
     with_user(&folder);
     let of = ["--tenant", "acme"];
@@ -62,7 +68,7 @@ fn a_log_is_verified_exported_and_pruned(folder: Installation) {
         &other,
     ];
     let output = crm(&folder, &arguments).output().unwrap();
-    assert!(refused(&output).contains("other_head"));
+    assert!(altered(&output).contains("other_head"));
     let arguments = [
         "audit",
         "verify",
@@ -137,8 +143,17 @@ fn the_first_altered_entry_is_named(place: Installation) {
         &place.url,
         "UPDATE audit_log SET actor = 'user:eve'",
     ));
-    let line = refused(&crm(&place, &verify).output().unwrap());
+    let line = altered(&crm(&place, &verify).output().unwrap());
     assert!(line.contains(&format!("altered entry {id}")), "{line}");
+    let mistyped = ["audit", "verify", "--tenant", "acne"];
+    refused(&crm(&place, &mistyped).output().unwrap());
+    let nothing = crm(&place, &["audit", "verify"]).output().unwrap();
+    let usage = String::from_utf8(nothing.stderr).unwrap();
+    assert!(usage.contains("--platform"), "{usage}");
+    let erase = "audit erase --tenant acme --entity contact --id 7";
+    let erase: Vec<_> = erase.split(' ').collect();
+    let line = refused(&crm(&place, &erase).output().unwrap());
+    assert!(line.contains("nothing was erased"), "{line}");
 }
 
 fn a_server_prunes_what_is_older_than_its_retention(place: Installation) {

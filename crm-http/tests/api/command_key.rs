@@ -1,10 +1,11 @@
 //! The keys that sign access tokens, from the command line.
 
-use crate::command::{Installation, crm, done, refused, with_tenant};
+use crate::command::{Installation, SECRET, crm, done, refused, with_tenant};
 
 crate::command::commands_on_both_databases! {
     keys_are_rotated_listed_and_revoked
     a_rotation_that_makes_no_sense_is_refused
+    the_secret_is_that_of_the_database_until_it_is_replaced
 }
 
 fn keys_are_rotated_listed_and_revoked(place: Installation) {
@@ -51,6 +52,44 @@ fn keys_are_rotated_listed_and_revoked(place: Installation) {
         let unknown = crm(&place, &["key", "revoke", nothing]).output().unwrap();
         assert!(refused(&unknown).contains("crm key list"));
     }
+}
+
+fn the_secret_is_that_of_the_database_until_it_is_replaced(place: Installation) {
+    with_tenant(&place);
+    let with = |secrets: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = crm(&place, arguments);
+        command.envs(secrets.iter().copied());
+        command.output().unwrap()
+    };
+    let other = "another secret of thirty-two bytes or more";
+    let (new, both) = (
+        [("CRM_SECRET_KEY", other)],
+        [
+            ("CRM_SECRET_KEY", other),
+            ("CRM_PREVIOUS_SECRET_KEY", SECRET),
+        ],
+    );
+    let line = refused(&with(&new, &["tenant", "list"]));
+    assert!(line.contains("not the one of the database"), "{line}");
+    assert!(with(&both, &["tenant", "list"]).status.success());
+    let replaced = with(&both, &["key", "reseal"]);
+    let line = String::from_utf8(replaced.stdout).unwrap();
+    assert!(line.contains("0 values sealed anew"), "{line}");
+    assert!(with(&new, &["tenant", "list"]).status.success());
+    refused(&crm(&place, &["tenant", "list"]).output().unwrap());
+}
+
+#[test]
+fn a_key_file_that_was_lost_is_not_made_anew_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    with_tenant(&folder);
+    let key = folder.path().join("crm.db.key");
+    std::fs::remove_file(&key).unwrap();
+    let line = refused(&crm(&folder, &["tenant", "list"]).output().unwrap());
+    assert!(line.contains("crm.db.key is missing"), "{line}");
+    assert!(!key.exists());
+    done(&folder, &["key", "reseal"]);
+    assert_eq!(done(&folder, &["tenant", "list"]).lines().count(), 1);
 }
 
 fn a_rotation_that_makes_no_sense_is_refused(place: Installation) {

@@ -1,6 +1,7 @@
 //! The library in a program of one's own: one struct is the module, and the program serves it.
 //!
-//! `QUICKSTART_SECRET=$(openssl rand -base64 48) cargo run -p quickstart`, then open
+//! `openssl rand -base64 48 > quickstart.key` makes the secret, once: the database belongs to it. Then
+//! `QUICKSTART_SECRET=$(cat quickstart.key) cargo run -p quickstart`, and open
 //! <http://127.0.0.1:8080/docs>.
 
 use anyhow::Context;
@@ -33,6 +34,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(token) = crm.ensure_setup_token().await? {
         println!("setup token  {}", token.expose_secret());
     }
+    println!("serving      http://127.0.0.1:8080/docs");
     crm_http::serve(crm, "127.0.0.1:8080".parse()?).await?;
     Ok(())
 }

@@ -30,6 +30,7 @@ use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 pub use enter::{ProviderLogin, ProviderNonce, ProviderProof};
 pub use link::{OwnerProof, UserIdentity};
 pub use login_page::LoginProvider;
+pub(super) use provider::SEALED;
 pub use provider::{IdentityProvider, IdentityProviders, ProviderSettings};
 
 use super::key::SigningKeys;

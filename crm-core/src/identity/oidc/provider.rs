@@ -12,14 +12,14 @@ use url::{Host, Url};
 
 use super::super::account::gather;
 use super::super::email::is_domain;
-use super::super::{api_key, check_name};
+use super::super::{Sealed, api_key, check_name};
 use super::end;
 use super::enter::OBJECT;
 use super::probe;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, FieldError, Result};
-use crate::id::{FamilyId, ProviderId, RoleId};
+use crate::id::{FamilyId, ProviderId, RoleId, TenantId};
 use crate::journal;
 use crate::policy::{self, Grants};
 use crate::scope::{Create, Delete, Permit, Read, Scope, Update};
@@ -281,6 +281,22 @@ impl IdentityProviders {
         secret.map(seal).transpose()
     }
 }
+
+/// Where the clients' secrets lie.
+pub(in crate::identity) const SEALED: Sealed = Sealed {
+    words: (
+        "client secret of an identity provider",
+        "client secrets of identity providers",
+    ),
+    table: OBJECT,
+    column: "client_secret",
+    optional: true,
+    key: &[("tenant_id", ColumnType::Uuid), ("id", ColumnType::Uuid)],
+    label: |mut row| {
+        let _tenant: TenantId = row.uuid()?;
+        Ok(label(row.uuid()?))
+    },
+};
 
 /// The place that a client's secret is sealed for.
 pub(super) fn label(id: ProviderId) -> String {

@@ -8,7 +8,7 @@ use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::identity::own::Owner;
-use crate::identity::{lockout, opaque, passkey, session, totp};
+use crate::identity::{Sealed, lockout, opaque, passkey, session, totp};
 use crate::scope::Scope;
 
 /// Recovery codes that a user gets at a time.
@@ -109,6 +109,16 @@ pub(super) async fn factor(tx: &mut Tx<'_>, core: &Core, user: UserId) -> Result
         confirmed: row.opt_instant::<DateTime<Utc>>()?.is_some(),
     }))
 }
+
+/// Where the secrets of devices lie.
+pub(in crate::identity) const SEALED: Sealed = Sealed {
+    words: ("second factor", "second factors"),
+    table: "totp_factors",
+    column: "sealed",
+    optional: false,
+    key: &[("user_id", ColumnType::Uuid)],
+    label: |mut row| Ok(label(row.uuid()?)),
+};
 
 pub(super) fn label(user: UserId) -> String {
     format!("totp:{user}")

@@ -1,11 +1,13 @@
 //! `crm access`
 
 use clap::Subcommand;
-use crm_core::Read;
-use crm_core::access::Question;
+use crm_core::access::{ExplainedRule, Question};
 use crm_core::id::RecordId;
+use crm_core::policy::RowScope;
+use crm_core::{Error, Read};
 
 use crate::Outcome;
+use crate::member::by_email;
 use crate::settings::{Settings, request, tenant};
 use crate::stdout::say;
 
@@ -15,12 +17,12 @@ pub(crate) enum Access {
     /// Explain what a subject may do, by which rules, and how it comes by those
     #[command(after_long_help = "\
 Example:
-  crm access explain --tenant acme --subject user:018f4e2a-… --action contacts.update")]
+  crm access explain --tenant acme --subject ada@acme.example --action contacts.update")]
     Explain {
         /// The tenant's name
         #[arg(long)]
         tenant: String,
-        /// user:ID, api_key:ID or role:ID
+        /// A member's e-mail, user:ID, api_key:ID or role:ID
         #[arg(long)]
         subject: String,
         /// The action as a permission names it, such as contacts.update
@@ -41,7 +43,7 @@ Example:
 
 impl Access {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let (name, question) = match self {
+        let (name, mut question) = match self {
             Self::Explain {
                 tenant,
                 subject,
@@ -62,9 +64,22 @@ impl Access {
             .operator_in(tenant(&crm, &name).await?, request(&crm))
             .await?;
         let permit = scope.permit::<Read>("access")?;
-        let answer = crm.access().explain(&permit, &question).await?;
-        let word = if answer.allowed { "allowed" } else { "denied" };
-        say!("{word} ({})", answer.reason.as_str());
+        if question.subject.contains('@') {
+            let user = by_email(&crm, &scope, &question.subject).await?;
+            question.subject = format!("user:{user}");
+        }
+        let answer = crm.access().explain(&permit, &question).await;
+        let answer = answer.map_err(|error| unknown(error, &question))?;
+        let all = |rule: &ExplainedRule| {
+            rule.permission.rows() == RowScope::All && rule.permission.condition().is_none()
+        };
+        match answer.allowed {
+            true if question.record.is_none() && !answer.rules.iter().any(all) => {
+                say!("allowed, on the rows that these rules reach");
+            }
+            true => say!("allowed"),
+            false => say!("denied ({})", answer.reason.as_str()),
+        }
         for rule in answer.rules {
             let mut line = format!("  {}", rule.permission);
             if let Some(condition) = rule.permission.condition() {
@@ -90,6 +105,18 @@ impl Access {
         }
         crm.close().await;
         Ok(())
+    }
+}
+
+/// What there is not, of a subject and a record that were asked about.
+fn unknown(error: Error, question: &Question) -> Box<dyn std::error::Error + Send + Sync> {
+    match (error, question.record) {
+        (Error::NotFound, None) => format!("the tenant has no {}", question.subject).into(),
+        (Error::NotFound, Some(record)) => {
+            let subject = &question.subject;
+            format!("the tenant has no {subject}, or no record {record}").into()
+        }
+        (error, _) => error.into(),
     }
 }
 

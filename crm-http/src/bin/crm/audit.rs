@@ -22,7 +22,7 @@ pub(crate) enum Audit {
     Head(Of),
     /// Hold the log against its hash chain, and name the first entry that is not what was sealed
     #[command(after_long_help = "\
-Exit codes: 0 everything is as it was sealed, 1 it is not, 2 wrong usage.
+Exit codes: 0 everything is as it was sealed, 3 it is not, 1 it cannot be told, 2 wrong usage.
 
 Examples:
   crm audit verify --tenant acme
@@ -66,15 +66,21 @@ Example:
 }
 
 #[derive(Args)]
+#[group(required = true, multiple = false)]
 pub(crate) struct Of {
     /// The tenant's name
-    #[arg(long, required_unless_present = "platform")]
+    #[arg(long)]
     tenant: Option<String>,
     /// The log of the platform itself, in place of a tenant's: what operators did, and logins that
     /// failed for nobody
-    #[arg(long, conflicts_with = "tenant")]
+    #[arg(long)]
     platform: bool,
 }
+
+/// That a log is not as it was sealed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Altered(String);
 
 #[derive(Args)]
 pub(crate) struct Export {
@@ -158,6 +164,13 @@ impl Audit {
             Self::Erase { of, entity, id } => {
                 let permit = of.permit::<Purge>(crm).await?;
                 let erased = audit.erase(&permit, &entity, &id).await?;
+                if erased == 0 {
+                    return Err(format!(
+                        "nothing was erased: no entry holds anything of {entity} {id}; the kinds of \
+                         things and their ids are as in: crm audit export"
+                    )
+                    .into());
+                }
                 say!("{} erased", told(erased, "entry", "entries"));
             }
         }
@@ -177,7 +190,7 @@ async fn verify(crm: &Crm, permit: &Permit<Read>, expected: Option<String>) -> O
             place.push_str(&format!(" number {sequence}"));
         }
         let kind = kind.as_str().unwrap_or_default();
-        return Err(format!("{kind}{place}: {}", fault.message).into());
+        return Err(Altered(format!("{kind}{place}: {}", fault.message)).into());
     }
     let (one, all) = ("entry is as it was", "entries are as they were");
     say!("{} sealed", told(found.verified, one, all));

@@ -2,15 +2,17 @@
 
 use chrono::TimeDelta;
 use clap::Subcommand;
+use crm_core::count::told;
 use crm_core::identity::{Rotation, TokenAlgorithm, TokenKey};
 
 use crate::Outcome;
+use crate::migrate::consent;
 use crate::purge::age;
 use crate::settings::{Settings, request};
 use crate::stdout::say;
 use crate::token::AccessTokens;
 
-/// List, rotate and revoke the keys that sign access tokens
+/// List, rotate and revoke the keys that sign access tokens; replace the secret
 ///
 /// The keys follow from the secret (CRM_SECRET_KEY) and are stored nowhere else; the database says
 /// which there are. Running servers take up a change within a second, without a restart.
@@ -49,6 +51,25 @@ Examples:
         #[arg(allow_hyphen_values = true)]
         kid: String,
     },
+    /// Replace the secret: seal anew what the database keeps sealed under the one used before
+    ///
+    /// Second factors, client secrets and the secrets of plugins are sealed under the secret, and
+    /// only the database's own is accepted. Servers that have both go on with either; after this
+    /// command they need the new one alone. Sessions go on.
+    #[command(after_long_help = "\
+To replace it, start all servers with the new secret and the one used before, then:
+  CRM_SECRET_KEY_FILE=new.key CRM_PREVIOUS_SECRET_KEY_FILE=old.key crm key reseal
+
+On SQLite, while no server runs, with a new secret made beside the database:
+  mv crm.db.key old.key && CRM_PREVIOUS_SECRET_KEY_FILE=old.key crm key reseal
+
+When the one used before is lost:
+  crm key reseal --destroy-data")]
+    Reseal {
+        /// Consent to losing what is sealed under a secret that is not given
+        #[arg(long)]
+        destroy_data: bool,
+    },
 }
 
 fn algorithm(name: &str) -> Result<TokenAlgorithm, String> {
@@ -58,10 +79,13 @@ fn algorithm(name: &str) -> Result<TokenAlgorithm, String> {
 
 impl Key {
     pub(crate) async fn run(self, settings: Settings) -> Outcome {
-        let mut builder = settings.builder_of_present()?;
-        if let Self::Rotate { tokens, .. } = &self {
-            builder = builder.access_lifetime(tokens.access_lifetime);
-        }
+        let builder = match &self {
+            Self::Rotate { tokens, .. } => settings
+                .builder_of_present()?
+                .access_lifetime(tokens.access_lifetime),
+            Self::Reseal { .. } => settings.builder_of_resealed()?,
+            _ => settings.builder_of_present()?,
+        };
         let crm = builder.build().await?;
         let keys = crm.token_keys();
         match self {
@@ -94,6 +118,15 @@ impl Key {
                 }
                 done => done?,
             },
+            Self::Reseal { destroy_data } => {
+                let loss = consent(destroy_data);
+                let done = crm.reseal(loss, request(&crm)).await?;
+                let sealed = told(done.sealed, "value", "values");
+                say!("{sealed} sealed anew; the secret in use is that of the database");
+                for lost in done.lost {
+                    say!("lost: {lost}");
+                }
+            }
         }
         crm.close().await;
         Ok(())

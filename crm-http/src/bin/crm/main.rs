@@ -1,7 +1,7 @@
 //! The `crm` program: serves the API, and lets the operator look after tenants, users and plugins.
 //!
-//! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage. A reader that
-//! closes the output, as `head` does, ends a command as done.
+//! Exit codes: 0 done, 1 refused with one clear line on standard error, 2 wrong usage, 3 an audit log
+//! is not as it was sealed. A reader that closes the output, as `head` does, ends a command as done.
 
 mod access;
 mod audit;
@@ -59,7 +59,8 @@ Environment:
   CRM_DATABASE_URL   the database, as --database
   CRM_SECRET_KEY     the secret that all keys are derived from, at least 32 bytes; or a file of it
                      named by CRM_SECRET_KEY_FILE. On SQLite one is made when neither is given,
-                     and kept beside the database as <database>.key.
+                     and kept beside the database as <database>.key. CRM_PREVIOUS_SECRET_KEY is
+                     the one used before, while it is replaced: see crm key reseal --help.
   CRM_MODULES        a folder of module declarations, as --modules
   LOG_LEVEL, CRM_LOG error, warn, info, debug or trace; or a filter such as info,crm::access=off
   CRM_LOG_FORMAT     json or text; text when standard error is a terminal, else json
@@ -125,7 +126,10 @@ fn main() -> ExitCode {
         Err(error) => {
             let line = error.to_string().replace('\n', " ");
             stdout::note!("crm: {line}");
-            ExitCode::FAILURE
+            match error.is::<audit::Altered>() {
+                true => ExitCode::from(3),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::stdout::say;
 
 /// Look after the tables: the library's own and those of the modules
 ///
-/// The server applies what is pending when it starts; these commands are for looking first.
+/// The server applies what is pending when it starts, and no other command does; these are for looking
+/// first.
 #[derive(Subcommand)]
 pub(crate) enum Migrate {
     /// Print what `up` would do, and do nothing
@@ -42,7 +43,13 @@ impl Migrate {
         let options = DatabaseOptions::default();
         let (url, clock) = (&settings.database, Clock::system());
         let schema = match self {
-            Self::Up { .. } => Schema::open(url, &options, clock).await?,
+            Self::Up { .. } => {
+                if !Schema::exists(url)? {
+                    // The key of a new database is made before it.
+                    settings.secret()?;
+                }
+                Schema::open(url, &options, clock).await?
+            }
             _ => Schema::open_present(url, &options, clock).await?,
         };
         match self {
@@ -128,7 +135,7 @@ fn line(step: &Step) -> String {
     }
 }
 
-fn consent(destroy_data: bool) -> DataLoss {
+pub(crate) fn consent(destroy_data: bool) -> DataLoss {
     match destroy_data {
         true => DataLoss::Accepted,
         false => DataLoss::Refused,

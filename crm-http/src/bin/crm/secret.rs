@@ -10,29 +10,50 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use crm_core::clock::Clock;
 use secrecy::SecretString;
 
+/// Whether a secret is made where a database has none yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// For a new database only: that of one that is there was lost.
+    Refused,
+    /// Also for a database that is there, to replace its secret.
+    Made,
+}
+
 /// The secret for this database: from the environment, from the file that the environment names,
 /// or, on SQLite, from the file beside the database, which is made when missing.
 ///
 /// # Errors
 /// One line that says what to set.
-pub(crate) fn find(database: &str) -> Result<SecretString, String> {
-    match (
-        std::env::var("CRM_SECRET_KEY"),
-        std::env::var("CRM_SECRET_KEY_FILE"),
-    ) {
-        (Ok(_), Ok(_)) => {
-            Err("set either CRM_SECRET_KEY or CRM_SECRET_KEY_FILE, not both".to_owned())
-        }
-        (Ok(secret), Err(_)) => Ok(secret.into()),
-        (Err(_), Ok(file)) => read(Path::new(&file)),
-        (Err(_), Err(_)) => match beside(database) {
-            Some(database) => kept(&database),
-            None => Err(
-                "set CRM_SECRET_KEY to at least 32 random bytes, for example from: \
-                openssl rand -base64 48"
-                    .to_owned(),
-            ),
-        },
+pub(crate) fn find(database: &str, missing: Missing) -> Result<SecretString, String> {
+    if let Some(secret) = given("CRM_SECRET_KEY")? {
+        return Ok(secret);
+    }
+    match beside(database) {
+        Some(database) => kept(&database, missing),
+        None => Err(
+            "set CRM_SECRET_KEY to at least 32 random bytes, for example from: \
+             openssl rand -base64 48"
+                .to_owned(),
+        ),
+    }
+}
+
+/// The secret used before, when there is one.
+///
+/// # Errors
+/// One line that says what is wrong with it.
+pub(crate) fn previous() -> Result<Option<SecretString>, String> {
+    given("CRM_PREVIOUS_SECRET_KEY")
+}
+
+/// What the environment holds under this name, or the file that it names under the name with `_FILE`.
+fn given(name: &str) -> Result<Option<SecretString>, String> {
+    let file = format!("{name}_FILE");
+    match (std::env::var(name), std::env::var(&file)) {
+        (Ok(_), Ok(_)) => Err(format!("set either {name} or {file}, not both")),
+        (Ok(secret), Err(_)) => Ok(Some(secret.into())),
+        (Err(_), Ok(file)) => read(Path::new(&file)).map(Some),
+        (Err(_), Err(_)) => Ok(None),
     }
 }
 
@@ -45,11 +66,20 @@ fn beside(database: &str) -> Option<PathBuf> {
 }
 
 /// The secret in the key file of this database.
-fn kept(database: &Path) -> Result<SecretString, String> {
+fn kept(database: &Path, missing: Missing) -> Result<SecretString, String> {
     let file = PathBuf::from(format!("{}.key", database.display()));
+    // Asked for first: who makes a database has made its key before.
+    let begun = fs::metadata(database).is_ok_and(|database| database.len() > 0);
     if !file.exists() {
         if holds_something_else(database) {
             return Err(format!("{} is no SQLite database", database.display()));
+        }
+        if begun && missing == Missing::Refused {
+            let (file, database) = (file.display(), database.display());
+            return Err(format!(
+                "{file} is missing, the secret of {database}: put it back, or set CRM_SECRET_KEY; \
+                 if it is lost, see: crm key reseal --help"
+            ));
         }
         make(&file).map_err(|error| format!("{} cannot be made: {error}", file.display()))?;
     }
@@ -135,12 +165,10 @@ mod tests {
     fn a_secret_is_made_once_and_kept_for_the_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("crm.db");
-        let made = kept(&database).unwrap();
+        let made = kept(&database, Missing::Refused).unwrap();
         assert!(made.expose_secret().len() >= 64);
-        assert_eq!(
-            kept(&database).unwrap().expose_secret(),
-            made.expose_secret()
-        );
+        let again = kept(&database, Missing::Refused).unwrap();
+        assert_eq!(again.expose_secret(), made.expose_secret());
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
             1,
@@ -149,11 +177,27 @@ mod tests {
     }
 
     #[test]
+    fn the_lost_key_of_a_database_is_replaced_by_none_but_on_purpose() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("crm.db");
+        fs::write(&database, "SQLite format 3\0 and so on").unwrap();
+        let refused = kept(&database, Missing::Refused).unwrap_err();
+        assert!(refused.contains("crm.db.key is missing"), "{refused}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        kept(&database, Missing::Made).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
     fn no_key_is_laid_beside_a_file_that_is_no_database() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("notes.txt");
         fs::write(&file, "not a database").unwrap();
-        assert!(kept(&file).unwrap_err().contains("is no SQLite database"));
+        assert!(
+            kept(&file, Missing::Made)
+                .unwrap_err()
+                .contains("is no SQLite database")
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -164,9 +208,13 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("crm.db");
-        kept(&database).unwrap();
+        kept(&database, Missing::Refused).unwrap();
         let file = folder.path().join("crm.db.key");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(kept(&database).unwrap_err().contains("chmod 600"));
+        assert!(
+            kept(&database, Missing::Refused)
+                .unwrap_err()
+                .contains("chmod 600")
+        );
     }
 }

@@ -9,7 +9,7 @@ use crm_core::module::{ModuleSpec, default_modules};
 use crm_core::{Builder, Crm, DatabaseOptions, Error, RequestContext, Schema, read_module};
 use secrecy::SecretString;
 
-use crate::secret;
+use crate::secret::{self, Missing};
 
 #[derive(Args)]
 pub(crate) struct Settings {
@@ -85,7 +85,11 @@ impl Settings {
     /// # Errors
     /// When it is missing or cannot be read.
     pub(crate) fn secret(&self) -> Result<SecretString, Error> {
-        secret::find(&self.database).map_err(|line| Error::Configuration(line.into()))
+        self.secret_or(Missing::Refused)
+    }
+
+    fn secret_or(&self, missing: Missing) -> Result<SecretString, Error> {
+        secret::find(&self.database, missing).map_err(|line| Error::Configuration(line.into()))
     }
 
     /// A library handle to be built, with database, modules and secret. Building it makes an SQLite
@@ -97,21 +101,41 @@ impl Settings {
         self.builder_of(self.specs()?)
     }
 
-    /// As [`builder`](Self::builder), for a database that is there.
+    /// As [`builder`](Self::builder), for a database that is there, whose tables stay as they are:
+    /// a command changes none under the servers that run.
     ///
     /// # Errors
     /// Those of [`builder`](Self::builder), and when there is no such database.
     pub(crate) fn builder_of_present(&self) -> Result<Builder, Error> {
         check_present(&self.database)?;
-        self.builder()
+        Ok(self.builder()?.keep_tables())
+    }
+
+    /// As [`builder_of_present`](Self::builder_of_present), with a secret that becomes the
+    /// database's: a new one where there is none.
+    ///
+    /// # Errors
+    /// Those of [`builder_of_present`](Self::builder_of_present).
+    pub(crate) fn builder_of_resealed(&self) -> Result<Builder, Error> {
+        check_present(&self.database)?;
+        let builder = self.builder_with(self.specs()?, Missing::Made)?;
+        Ok(builder.keep_tables().foreign_secret())
     }
 
     fn builder_of(&self, specs: Vec<ModuleSpec>) -> Result<Builder, Error> {
+        self.builder_with(specs, Missing::Refused)
+    }
+
+    fn builder_with(&self, specs: Vec<ModuleSpec>, missing: Missing) -> Result<Builder, Error> {
         check_url(&self.database)?;
-        Ok(Crm::builder()
-            .database(&self.database)
-            .secret(self.secret()?)
-            .modules(specs))
+        let secret = self.secret_or(missing)?;
+        let builder = Crm::builder().database(&self.database).secret(secret);
+        let previous = secret::previous().map_err(|line| Error::Configuration(line.into()))?;
+        let builder = match previous {
+            Some(previous) => builder.previous_secret(previous),
+            None => builder,
+        };
+        Ok(builder.modules(specs))
     }
 
     /// The library handle of a command that does one thing and ends.
