@@ -7,6 +7,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use memchr::memmem::Finder;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value as Json;
 
@@ -33,10 +34,10 @@ struct View {
 }
 
 impl Mask {
-    /// Hides this secret from now on.
+    /// Hides this secret from now on, under the first name that it is learned by.
     pub fn learn(&mut self, name: &str, secret: &SecretString) {
         let plain = secret.expose_secret().as_bytes();
-        let known = |hidden: &Hidden| hidden.name == name && hidden.plain == plain;
+        let known = |hidden: &Hidden| hidden.plain == plain;
         if plain.is_empty() || self.0.iter().any(known) {
             return;
         }
@@ -109,7 +110,7 @@ impl Mask {
         (!found.is_empty()).then_some(hidden)
     }
 
-    /// Where secrets stand: from, to, and whose.
+    /// Where secrets stand: from, to, and whose; one place where a secret overlaps itself.
     fn find(&self, bytes: &[u8]) -> Vec<(usize, usize, &str)> {
         if self.0.is_empty() {
             return Vec::new();
@@ -119,17 +120,29 @@ impl Mask {
             .into_iter()
             .flatten()
             .collect();
-        let mut found = Vec::new();
+        let mut found: Vec<(usize, usize, &str)> = Vec::new();
+        let mut note = |from: usize, to: usize, name, first: &mut bool| match found.last_mut() {
+            Some(last) if !*first && from < last.1 => last.1 = last.1.max(to),
+            _ => {
+                *first = false;
+                found.push((from, to, name));
+            }
+        };
         for hidden in &self.0 {
             let name = hidden.name.as_str();
             let straight = [(bytes, &hidden.plain), (lower.as_slice(), &hidden.hex)];
             for (text, needle) in straight {
-                found.extend(all(text, needle).map(|at| (at, at + needle.len(), name)));
+                let mut first = true;
+                for at in all(text, needle) {
+                    note(at, at + needle.len(), name, &mut first);
+                }
             }
             for view in &views {
                 let end = |at: usize| view.places.get(at).copied().unwrap_or(bytes.len());
-                let at = all(&view.bytes, &hidden.plain);
-                found.extend(at.map(|at| (end(at), end(at + hidden.plain.len()), name)));
+                let mut first = true;
+                for at in all(&view.bytes, &hidden.plain) {
+                    note(end(at), end(at + hidden.plain.len()), name, &mut first);
+                }
             }
             for needle in &hidden.base64 {
                 // The characters around it are partly of the secret, too.
@@ -137,11 +150,13 @@ impl Mask {
                     let byte = bytes.get(at);
                     byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte))
                 };
-                found.extend(all(bytes, needle).map(|at| {
+                let mut first = true;
+                for at in all(bytes, needle) {
                     let to = at + needle.len();
                     let before = usize::from(at > 0 && is_digit(at - 1));
-                    (at - before, to + usize::from(is_digit(to)), name)
-                }));
+                    let to = to + usize::from(is_digit(to));
+                    note(at - before, to, name, &mut first);
+                }
             }
         }
         found
@@ -155,10 +170,15 @@ impl fmt::Debug for Mask {
     }
 }
 
-/// Everywhere that the needle stands.
+/// Everywhere that the needle stands, also where it overlaps itself.
 fn all<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> + 't {
-    let windows = text.windows(needle.len().max(1)).enumerate();
-    windows.filter_map(move |(at, part)| (part == needle).then_some(at))
+    let finder = Finder::new(needle);
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let at = from + finder.find(text.get(from..)?)?;
+        from = at + 1;
+        Some(at)
+    })
 }
 
 /// What of its Base64 is the secret's alone, wherever it begins in what is encoded (RFC 4648 §4,
@@ -303,6 +323,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_secret_that_overlaps_itself_is_hidden_whole_and_noted_once() {
+        let mut mask = Mask::default();
+        for name in ["key", "other"] {
+            mask.learn(name, &"abababab".to_owned().into());
+        }
+        let text = "ab".repeat(100_000);
+        assert_eq!(mask.find(text.as_bytes()).len(), 1);
+        let mut text = format!("<{text}a>");
+        mask.hide(&mut text);
+        assert_eq!(text, "<[secret:key]a>");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(crate) use grant::granted;
 pub use grant::{Grant, GrantAction};
 pub(crate) use hook_secret::SEALED as HOOK_SECRETS;
 pub use hook_secret::{HookSecret, NewHookSecret, PluginHook};
-use lane::Lanes;
+use lane::{Lanes, Place};
 pub use limits::PluginLimits;
 pub use manifest::Manifest;
 pub use message::Message;
@@ -278,8 +278,11 @@ impl Plugins {
         signature: Option<&str>,
     ) -> Result<Uploaded> {
         let scope = permit.on(OBJECT)?.clone();
-        self.check_count(scope.tenant(), &component).await?;
-        let manifest = self.inspect(scope.tenant(), component.clone()).await?;
+        let manifest = {
+            let _turn = self.turn_to_judge(scope.tenant()).await?;
+            self.check_count(scope.tenant(), &component).await?;
+            self.0.host.inspect(component.clone()).await?
+        };
         ask::check(&scope, &manifest)?;
         let version = Version {
             sha256: Sha256::digest(&component).into(),
@@ -299,13 +302,10 @@ impl Plugins {
         Ok(uploaded)
     }
 
-    /// Has the host judge a component, when it is the tenant's turn.
-    async fn inspect(&self, tenant: TenantId, component: Bytes) -> Result<Manifest> {
-        let place = self.0.lanes.judging.enter(tenant).await;
-        let _place = place.map_err(|_| {
-            Error::unavailable("too many plugins are being judged; try again later")
-        })?;
-        self.0.host.inspect(component).await
+    /// The tenant's turn to have a component judged.
+    async fn turn_to_judge(&self, tenant: TenantId) -> Result<Place> {
+        let turn = self.0.lanes.judging.enter(tenant).await;
+        turn.map_err(|_| Error::unavailable("too many plugins are being judged; try again later"))
     }
 
     /// Refuses a further plugin of a tenant that has as many as it may, before much is done about

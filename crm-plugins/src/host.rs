@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::DateTime;
-use crm_core::hook::{Call, Capacity, ComponentLoader, Input, Outcome, Output, PluginHost, Report};
+use crm_core::hook::{
+    Call, Capacity, ComponentLoader, Input, Outcome, Output, PluginHost, Report, Verdict,
+};
 use crm_core::plugin::Manifest;
 use crm_core::{Error, Result};
 use futures::FutureExt;
@@ -265,10 +267,26 @@ impl Host {
             ready.exports.call(store, &instance, input).await
         };
         match tokio::time::timeout(limits.deadline, self.turns.take(guest)).await {
+            // What is too long is not looked through for secrets either.
+            Ok(Ok(answer)) if spoken(&answer) > limits.answer_bytes => {
+                Err(of_stop(Stop::AnswerBytes(limits.answer_bytes)))
+            }
             Ok(Ok(answer)) => answer.map_err(of_refusal),
             Ok(Err(error)) => Err(unwound(error)),
             Err(_) => Err(of_stop(Stop::Deadline(limits.deadline))),
         }
+    }
+}
+
+/// The bytes of the sentences and the JSON that a guest answered with.
+fn spoken(answer: &Result<Option<Output>, String>) -> usize {
+    match answer {
+        Err(sentence) => sentence.len(),
+        Ok(Some(Output::Action(Some(text)))) => text.len(),
+        Ok(Some(Output::Verdict(Verdict::Reject { code, message, .. }))) => {
+            code.len() + message.len()
+        }
+        Ok(_) => 0,
     }
 }
 

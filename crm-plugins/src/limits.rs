@@ -32,6 +32,8 @@ pub struct Limits {
     pub host_calls: u32,
     /// What a guest may hand to the host in one call, in bytes. Default 4 MiB.
     pub call_bytes: usize,
+    /// What a guest may answer with, an error's sentence included, in bytes. Default 256 KiB.
+    pub answer_bytes: usize,
     /// Records read in a run. Default 10,000.
     pub rows_read: u32,
     /// Records written in a run. Default 500.
@@ -74,6 +76,7 @@ impl Default for Limits {
             deadline: Duration::from_secs(2),
             host_calls: 1_000,
             call_bytes: 4 << 20,
+            answer_bytes: 256 << 10,
             rows_read: 10_000,
             rows_written: 500,
             requests: 20,
@@ -109,6 +112,8 @@ pub(crate) enum Stop {
     HostCalls(u32),
     #[error("the run handed more than {0} bytes to the host in one call (limit call_bytes)")]
     CallBytes(usize),
+    #[error("the run answered with more than {0} bytes (limit answer_bytes)")]
+    AnswerBytes(usize),
     #[error("the run read more than {0} records (limit rows_read)")]
     RowsRead(u32),
     #[error("the run wrote more than {0} records (limit rows_written)")]

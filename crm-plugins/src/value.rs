@@ -6,9 +6,14 @@ use crm_core::value::{Value, instant, time};
 use crm_core::{Error, FieldError, Result};
 use rust_decimal::Decimal;
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::bindings::types;
+
+/// Most bytes of a guest's JSON for one record: read, it takes many times as much of the host's
+/// memory.
+const MAX_JSON: usize = 256 << 10;
 
 /// The fields as the guest sees them.
 pub(crate) fn to_guest(fields: Fields) -> Vec<types::Field> {
@@ -40,11 +45,21 @@ fn guest_value(value: Value) -> types::Value {
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] with every value that is not what its case says.
+/// [`Error::Invalid`] with every value that is not what its case says, and with `too_long` for
+/// JSON beyond [`MAX_JSON`].
 pub(crate) fn of_guest(fields: Vec<types::Field>) -> Result<Fields> {
     let mut refused = Vec::new();
     let mut read = Vec::with_capacity(fields.len());
+    let mut json = 0;
     for types::Field { name, value } in fields {
+        if let types::Value::Json(text) = &value {
+            json += text.len();
+            if json > MAX_JSON {
+                let message = "A record takes at most 256 KiB of JSON from a plugin.";
+                refused.push(FieldError::new(&name, "too_long", message));
+                continue;
+            }
+        }
         match library_value(value) {
             Ok(value) => read.push((name, value)),
             Err((code, message)) => refused.push(FieldError::new(&name, code, message)),
@@ -129,7 +144,7 @@ impl Serialize for Wire<'_> {
             | types::Value::Id(text) => serializer.serialize_str(text),
             types::Value::Texts(texts) => texts.serialize(serializer),
             types::Value::Vector(numbers) => Value::Vector(numbers.clone()).serialize(serializer),
-            types::Value::Json(text) => match serde_json::from_str::<serde_json::Value>(text) {
+            types::Value::Json(text) => match serde_json::from_str::<&RawValue>(text) {
                 Ok(json) => json.serialize(serializer),
                 Err(_) => serializer.serialize_str(text),
             },
@@ -184,6 +199,23 @@ mod tests {
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             serde_json::Value::Object(ours)
         );
+    }
+
+    #[test]
+    fn the_json_of_all_fields_together_is_bounded_before_it_is_read() {
+        let text = format!("\"{}\"", "a".repeat(MAX_JSON / 2));
+        let field = |name: &str| types::Field {
+            name: name.to_owned(),
+            value: types::Value::Json(text.clone()),
+        };
+        assert!(of_guest(vec![field("a")]).is_ok());
+        let Err(Error::Invalid(refused)) = of_guest(vec![field("a"), field("b")]) else {
+            panic!("it is too much");
+        };
+        let [refused] = refused.as_slice() else {
+            panic!("one field is too much: {refused:?}");
+        };
+        assert_eq!((&*refused.pointer, refused.code), ("/b", "too_long"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ on_both_databases!(
     every_value_comes_back_as_it_was_bound,
     two_processes_that_start_together_migrate_once,
     migrations_go_down_and_up_again,
+    a_table_of_somebody_else_is_refused_and_kept,
     a_database_newer_than_the_program_is_refused,
     an_edited_migration_is_refused,
     waiting_writes_finish_before_the_database_closes,
@@ -253,6 +254,23 @@ async fn migrations_go_down_and_up_again(backend: Backend) -> anyhow::Result<()>
     let pending = db.migration_status().await?;
     assert!(pending.iter().all(|row| row.applied_at.is_none()));
     assert_eq!(db.migrate_up(&clock).await?.len(), pending.len());
+    Ok(())
+}
+
+async fn a_table_of_somebody_else_is_refused_and_kept(backend: Backend) -> anyhow::Result<()> {
+    let db = open(&backend).await?;
+    while db.migrate_down().await?.is_some() {}
+    let theirs = Sql::new("CREATE TABLE users (name TEXT)");
+    db.execute(theirs).await?;
+    let refused = db.migrate_up(&Clock::system()).await;
+    let refused = refused.map_err(|error| error.to_string());
+    let sentence = refused.err().unwrap_or_default();
+    let named = "the database has a table users that is not of this program; nothing was changed";
+    assert!(sentence.starts_with(named), "{sentence}");
+    let status = db.migration_status().await?;
+    assert!(status.iter().all(|row| row.applied_at.is_none()));
+    let kept = db.fetch_all(Sql::new("SELECT 1 FROM users")).await?;
+    assert!(kept.is_empty());
     Ok(())
 }
 

@@ -246,8 +246,15 @@ impl Door for TenantDoor {
     }
 }
 
+/// Most bytes of a guest's question: read, it takes many times as much memory.
+const MAX_QUESTION: usize = 64 * 1024;
+
 /// The JSON object a guest wrote.
 pub(super) fn object(field: &str, text: &str) -> Result<Map<String, Json>> {
+    if text.len() > MAX_QUESTION {
+        let message = format!("must have at most {MAX_QUESTION} bytes");
+        return Err(Error::invalid(field, "too_long", message));
+    }
     json::object(text.as_bytes()).map_err(|error| {
         Error::invalid(
             field,

@@ -182,7 +182,10 @@ impl Plugins {
             let message = format!("must be between 1 and {}", Self::MAX_REHEARSED);
             return Err(Error::invalid("last", "out_of_range", message));
         }
-        let manifest = self.inspect(scope.tenant(), component.clone()).await?;
+        let manifest = {
+            let _turn = self.turn_to_judge(scope.tenant()).await?;
+            self.0.host.inspect(component.clone()).await?
+        };
         ask::check(scope, &manifest)?;
         let (now, tenant) = (scope.clock().now(), scope.tenant());
         let installed = store::find_named(&self.0.core.db, tenant, manifest.name.as_str()).await?;

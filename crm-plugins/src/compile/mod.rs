@@ -55,12 +55,33 @@ pub(crate) struct Compiler {
     compiled: Cache<Hash, Arc<Ready>>,
     worker: Option<Worker>,
     cache: Option<Arc<CodeCache>>,
-    /// Uploads are compiled one after the other, small ones apart from large ones, and so is what
-    /// is installed: nobody's upload keeps others' plugins from running, and a large one no small
-    /// ones.
+    /// Nobody's upload keeps others' plugins from running.
+    uploads: Places,
+    runs: Places,
+}
+
+/// Components are compiled one after the other, small ones apart from large ones: a large one keeps
+/// no small ones waiting.
+struct Places {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    installed: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self {
+            small: Arc::new(Semaphore::new(1)),
+            large: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Those for a component of this size.
+    fn of(&self, bytes: usize) -> &Arc<Semaphore> {
+        match bytes < SMALL {
+            true => &self.small,
+            false => &self.large,
+        }
+    }
 }
 
 /// What a component is compiled for.
@@ -94,9 +115,8 @@ impl Compiler {
             compiled,
             worker,
             cache,
-            small: Arc::new(Semaphore::new(1)),
-            large: Arc::new(Semaphore::new(1)),
-            installed: Arc::new(Semaphore::new(1)),
+            uploads: Places::new(),
+            runs: Places::new(),
         })
     }
 
@@ -137,11 +157,12 @@ impl Compiler {
         purpose: Purpose,
     ) -> Result<Arc<Ready>> {
         let wait = self.limits.compile_wait;
-        let (turns, wait) = match purpose {
-            Purpose::Upload if component.len() < SMALL => (&self.small, wait),
-            Purpose::Upload => (&self.large, wait.saturating_add(MOST_TIME)),
-            Purpose::Run => (&self.installed, wait),
+        let (places, wait) = match purpose {
+            Purpose::Upload if component.len() < SMALL => (&self.uploads, wait),
+            Purpose::Upload => (&self.uploads, wait.saturating_add(MOST_TIME)),
+            Purpose::Run => (&self.runs, wait),
         };
+        let turns = places.of(component.len());
         let turn = tokio::time::timeout(wait, turns.clone().acquire_owned())
             .await
             .map_err(|_| {

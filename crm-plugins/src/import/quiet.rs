@@ -13,14 +13,22 @@ use crate::run::Run;
 impl log::Host for Run {
     fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         self.count_call()?;
-        let message = self.redacted(message);
         if self.logs.len() >= self.limits.log_lines {
             return Err(Stop::LogLines(self.limits.log_lines).into());
         }
-        if self.log_bytes + message.len() > self.limits.log_bytes {
+        // Both count: looking for secrets costs by what the guest wrote, keeping by what is left.
+        let room = self.limits.log_bytes.saturating_sub(self.log_bytes);
+        let written = message.len();
+        let message = if written <= room {
+            self.redacted(message)
+        } else {
+            message
+        };
+        let counted = message.len().max(written);
+        if counted > room {
             return Err(Stop::LogBytes(self.limits.log_bytes).into());
         }
-        self.log_bytes += message.len();
+        self.log_bytes += counted;
         let level = match level {
             log::Level::Debug => LogLevel::Debug,
             log::Level::Info => LogLevel::Info,

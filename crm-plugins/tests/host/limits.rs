@@ -188,6 +188,21 @@ async fn a_giant_argument_is_stopped_before_it_is_copied() {
 }
 
 #[tokio::test]
+async fn a_giant_error_is_stopped_before_it_is_looked_through() {
+    let giant = "
+        (i32.store (i32.const 516) (i32.mul (memory.grow (i32.const 32)) (i32.const 65536)))
+        (i32.store (i32.const 520) (i32.const 1000001))
+        (i32.store8 (i32.const 512) (i32.const 1))
+        (i32.const 512)";
+    let limits = Limits {
+        answer_bytes: 1_000_000,
+        ..Limits::default()
+    };
+    let report = run(limits, component(giant)).await;
+    assert_stopped(&report, Outcome::LimitExceeded, "answer_bytes", "1000000");
+}
+
+#[tokio::test]
 async fn a_trap_is_told_apart_from_every_limit() {
     let report = run(Limits::default(), component("(unreachable)")).await;
     assert_eq!(report.outcome, Outcome::Trapped);
