@@ -120,29 +120,19 @@ impl Mask {
             .into_iter()
             .flatten()
             .collect();
-        let mut found: Vec<(usize, usize, &str)> = Vec::new();
-        let mut note = |from: usize, to: usize, name, first: &mut bool| match found.last_mut() {
-            Some(last) if !*first && from < last.1 => last.1 = last.1.max(to),
-            _ => {
-                *first = false;
-                found.push((from, to, name));
-            }
-        };
+        let mut found = Vec::new();
         for hidden in &self.0 {
             let name = hidden.name.as_str();
             let straight = [(bytes, &hidden.plain), (lower.as_slice(), &hidden.hex)];
             for (text, needle) in straight {
-                let mut first = true;
-                for at in all(text, needle) {
-                    note(at, at + needle.len(), name, &mut first);
-                }
+                let places = all(text, needle).map(|at| (at, at + needle.len()));
+                found.extend(merged(name, places));
             }
             for view in &views {
                 let end = |at: usize| view.places.get(at).copied().unwrap_or(bytes.len());
-                let mut first = true;
-                for at in all(&view.bytes, &hidden.plain) {
-                    note(end(at), end(at + hidden.plain.len()), name, &mut first);
-                }
+                let places = all(&view.bytes, &hidden.plain);
+                let places = places.map(|at| (end(at), end(at + hidden.plain.len())));
+                found.extend(merged(name, places));
             }
             for needle in &hidden.base64 {
                 // The characters around it are partly of the secret, too.
@@ -150,13 +140,12 @@ impl Mask {
                     let byte = bytes.get(at);
                     byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte))
                 };
-                let mut first = true;
-                for at in all(bytes, needle) {
+                let places = all(bytes, needle).map(|at| {
                     let to = at + needle.len();
                     let before = usize::from(at > 0 && is_digit(at - 1));
-                    let to = to + usize::from(is_digit(to));
-                    note(at - before, to, name, &mut first);
-                }
+                    (at - before, to + usize::from(is_digit(to)))
+                });
+                found.extend(merged(name, places));
             }
         }
         found
@@ -179,6 +168,18 @@ fn all<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> + 't
         from = at + 1;
         Some(at)
     })
+}
+
+/// The places of one form of a secret, in their order, as one where they overlap.
+fn merged(name: &str, places: impl Iterator<Item = (usize, usize)>) -> Vec<(usize, usize, &str)> {
+    let mut merged = Vec::<(usize, usize, &str)>::new();
+    for (from, to) in places {
+        match merged.last_mut() {
+            Some(last) if from < last.1 => last.1 = to,
+            _ => merged.push((from, to, name)),
+        }
+    }
+    merged
 }
 
 /// What of its Base64 is the secret's alone, wherever it begins in what is encoded (RFC 4648 §4,

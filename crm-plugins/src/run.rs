@@ -121,6 +121,15 @@ impl Run {
         Ok(())
     }
 
+    /// Counts bytes of the log, before they are looked through.
+    pub(crate) fn count_log(&mut self, bytes: usize) -> Result<(), Stop> {
+        if bytes > self.limits.log_bytes - self.log_bytes {
+            return Err(Stop::LogBytes(self.limits.log_bytes));
+        }
+        self.log_bytes += bytes;
+        Ok(())
+    }
+
     /// The output without the secrets that the guest was told.
     pub(crate) fn redacted_output(&self, mut output: Output) -> Output {
         self.mask.hide_output(&mut output);

@@ -16,19 +16,12 @@ impl log::Host for Run {
         if self.logs.len() >= self.limits.log_lines {
             return Err(Stop::LogLines(self.limits.log_lines).into());
         }
-        // Both count: looking for secrets costs by what the guest wrote, keeping by what is left.
-        let room = self.limits.log_bytes.saturating_sub(self.log_bytes);
+        // What the guest wrote counts, for being looked through, and so does what names in place of
+        // secrets make longer, for being kept.
         let written = message.len();
-        let message = if written <= room {
-            self.redacted(message)
-        } else {
-            message
-        };
-        let counted = message.len().max(written);
-        if counted > room {
-            return Err(Stop::LogBytes(self.limits.log_bytes).into());
-        }
-        self.log_bytes += counted;
+        self.count_log(written)?;
+        let message = self.redacted(message);
+        self.count_log(message.len().saturating_sub(written))?;
         let level = match level {
             log::Level::Debug => LogLevel::Debug,
             log::Level::Info => LogLevel::Info,
