@@ -30,9 +30,10 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Its name in the log.
     fn name(&self) -> &'static str;
 
-    /// Whether any event of this tenant is of interest now; the rest is not even read.
-    fn listens(&self, tenant: TenantId) -> BoxFuture<'_, Result<bool>> {
-        let _ = tenant;
+    /// Whether any event of this tenant up to the sequence `newest` is of interest, all of which have
+    /// come about; the rest is not even read. Whoever began to listen before must be known.
+    fn listens(&self, tenant: TenantId, newest: i64) -> BoxFuture<'_, Result<bool>> {
+        let _ = (tenant, newest);
         Box::pin(std::future::ready(Ok(true)))
     }
 
@@ -191,7 +192,7 @@ impl Dispatcher {
     async fn look(&mut self, stop: &CancellationToken) -> Result<Look> {
         let (mut look, mut unheard) = (Look::default(), Vec::new());
         // Read before anybody is asked: whoever begins to listen later hears of what comes later.
-        let newest = self.newest().await?;
+        let newest = newest(&self.db).await?;
         let now = tokio::time::Instant::now();
         self.vain.retain(|_, until| *until > now);
         for tenant in self.pending_tenants().await? {
@@ -202,7 +203,7 @@ impl Dispatcher {
                 continue;
             }
             self.last_tenant = tenant;
-            if !self.has_listener(tenant).await {
+            if !self.has_listener(tenant, newest).await {
                 unheard.push(tenant);
                 continue;
             }
@@ -344,21 +345,13 @@ impl Dispatcher {
     }
 
     /// Whether some subscriber listens; when one cannot tell now, it may.
-    async fn has_listener(&self, tenant: TenantId) -> bool {
+    async fn has_listener(&self, tenant: TenantId, newest: i64) -> bool {
         for subscriber in &*self.subscribers {
-            if subscriber.listens(tenant).await.unwrap_or(true) {
+            if subscriber.listens(tenant, newest).await.unwrap_or(true) {
                 return true;
             }
         }
         false
-    }
-
-    async fn newest(&self) -> Result<i64> {
-        let sql = Sql::new("SELECT sequence FROM outbox ORDER BY sequence DESC LIMIT 1");
-        let row = self
-            .db
-            .fetch_optional(sql.returns(&[ColumnType::Int]).point_read());
-        row.await?.map_or(Ok(0), |mut row| row.int())
     }
 
     /// Marks the events of tenants to whom nobody listens, up to `newest`; answers how many.
@@ -435,6 +428,13 @@ impl Turns {
 struct Ended {
     tenant: TenantId,
     outcomes: Result<Vec<(RecordId, Delivered)>>,
+}
+
+/// The sequence of the newest event of all tenants.
+pub(crate) async fn newest(db: &Db) -> Result<i64> {
+    let sql = Sql::new("SELECT sequence FROM outbox ORDER BY sequence DESC LIMIT 1");
+    let row = db.fetch_optional(sql.returns(&[ColumnType::Int]).point_read());
+    row.await?.map_or(Ok(0), |mut row| row.int())
 }
 
 fn failed(error: &Error) {

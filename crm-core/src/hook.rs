@@ -100,8 +100,26 @@ pub struct Call {
     pub door: Arc<dyn Door>,
 }
 
-/// Fetches a component's bytes.
-pub type ComponentLoader = Box<dyn FnOnce() -> BoxFuture<'static, Result<Bytes>> + Send>;
+/// Fetches a component that is to be made ready.
+pub type ComponentLoader = Box<dyn FnOnce() -> BoxFuture<'static, Result<Loaded>> + Send>;
+
+/// A component that was fetched.
+pub struct Loaded {
+    /// Its bytes.
+    pub component: Bytes,
+    /// Its tenant's turn, in which one component is made ready at a time: to be held until it is.
+    pub turn: Option<Box<dyn Send>>,
+}
+
+impl From<Bytes> for Loaded {
+    /// A component for which nobody waits his turn.
+    fn from(component: Bytes) -> Self {
+        Self {
+            component,
+            turn: None,
+        }
+    }
+}
 
 /// A record's or a change's fields by name, in their order.
 pub type Fields = Vec<(String, Value)>;

@@ -7,6 +7,7 @@ mod action;
 mod ask;
 mod budget;
 mod door;
+mod enabled;
 mod exchange;
 mod fetch;
 mod fields;
@@ -61,7 +62,6 @@ mod tests;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -78,10 +78,10 @@ use crate::error::{Error, Result};
 use crate::hook::{Capacity, PluginHost};
 use crate::id::{EventId, PluginId, TenantId, UserId};
 use crate::journal;
-use crate::record::Interest;
 use crate::scope::{Action, Create, Delete, Permit, Read, Scope, Update};
 
 pub use action::{Acted, Ask, Offered, Targets};
+use enabled::Remembered;
 pub(crate) use grant::granted;
 pub use grant::{Grant, GrantAction};
 pub(crate) use hook_secret::SEALED as HOOK_SECRETS;
@@ -110,7 +110,6 @@ pub use trigger::{
 pub(crate) use trim::{forget_usage, trim};
 pub(crate) use unheard::Unheard;
 pub use usage::DayUsage;
-use version::Installed;
 pub use version::{Canary, Uploaded, Version};
 
 /// The object of the permissions that administration of plugins needs.
@@ -119,8 +118,6 @@ const OBJECT: &str = "plugins";
 const MAX_PLUGINS: usize = 100;
 /// Most tenants whose enabled plugins are remembered.
 const TENANTS: u64 = 65_536;
-/// How long they are remembered: a change made by another process is seen within this time.
-const REMEMBERED: Duration = Duration::from_millis(200);
 
 /// A plugin installed in one tenant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -199,7 +196,7 @@ struct Shared {
     capacity: Capacity,
     limits: PluginLimits,
     lanes: Lanes,
-    enabled: Cache<TenantId, Arc<Enabled>>,
+    enabled: Remembered,
     /// Told when a message has come, or some wait no longer.
     arrived: Notify,
     /// Told when jobs wait no longer.
@@ -210,38 +207,8 @@ struct Shared {
     kept: Cache<TenantId, Arc<AtomicUsize>>,
 }
 
-/// What runs in a tenant.
-struct Enabled {
-    installed: Vec<Installed>,
-    /// Those that are parked: what they judge stays refused until somebody looks at them.
-    parked: Vec<Plugin>,
-    settings: PluginSettings,
-    /// The versions that a trusted key signed, where the tenant insists on that.
-    signed: Option<HashSet<(PluginId, [u8; 32])>>,
-    /// The changes that they judge.
-    interest: Option<Arc<Interest>>,
-}
-
-impl Enabled {
-    /// Whether the plugin is switched on, and this version of it trusted.
-    fn runs(&self, plugin: &Plugin) -> bool {
-        let mut installed = self.installed.iter();
-        installed.any(|installed| installed.plugin.id == plugin.id) && self.trusts(plugin)
-    }
-
-    /// Whether the tenant lets this version run, as far as that is about who signed it.
-    fn trusts(&self, plugin: &Plugin) -> bool {
-        let signed = self.signed.as_ref();
-        signed.is_none_or(|signed| signed.contains(&(plugin.id, plugin.sha256)))
-    }
-}
-
 impl Plugins {
     pub(crate) fn new(core: Arc<Core>, host: Arc<dyn PluginHost>, limits: PluginLimits) -> Self {
-        let enabled = Cache::builder()
-            .max_capacity(TENANTS)
-            .time_to_live(REMEMBERED)
-            .build();
         let capacity = host.capacity();
         Self(Arc::new(Shared {
             core,
@@ -249,7 +216,7 @@ impl Plugins {
             capacity,
             limits,
             lanes: Lanes::new(capacity.runs),
-            enabled,
+            enabled: Remembered::default(),
             arrived: Notify::new(),
             resumed: Notify::new(),
             under_way: Mutex::default(),
@@ -390,42 +357,6 @@ impl Plugins {
         job.await?;
         self.forget(tenant).await;
         Ok(())
-    }
-
-    /// The tenant's enabled plugins.
-    async fn enabled(&self, tenant: TenantId) -> Result<Arc<Enabled>> {
-        if let Some(enabled) = self.0.enabled.get(&tenant).await {
-            return Ok(enabled);
-        }
-        let db = &self.0.core.db;
-        let (mut installed, mut parked) = (Vec::new(), Vec::new());
-        for plugin in store::list(db, tenant).await? {
-            match plugin.status {
-                PluginStatus::Enabled => installed.push(Installed::new(db, plugin).await?),
-                PluginStatus::Parked => parked.push(plugin),
-                PluginStatus::Uploaded | PluginStatus::Disabled => {}
-            }
-        }
-        let settings = settings::get(db, tenant).await?;
-        let signed = match settings.require_signature {
-            true => Some(version::trusted(db, tenant).await?),
-            false => None,
-        };
-        let judges = installed.iter().map(|installed| &*installed.plugin);
-        let interest = Enabled::interest_of(judges.chain(&parked));
-        let enabled = Arc::new(Enabled {
-            installed,
-            parked,
-            settings,
-            signed,
-            interest,
-        });
-        self.0.enabled.insert(tenant, enabled.clone()).await;
-        Ok(enabled)
-    }
-
-    async fn forget(&self, tenant: TenantId) {
-        self.0.enabled.invalidate(&tenant).await;
     }
 }
 

@@ -96,7 +96,7 @@ impl Host {
         let sha256 = hash(&component);
         let ready = self
             .compiler
-            .compile(sha256, component.clone(), Purpose::Upload)
+            .compile(sha256, component.clone().into(), Purpose::Upload)
             .await?;
         if ready.exports.describe.is_some() {
             self.compare(&manifest, sha256, component).await?;
@@ -114,7 +114,7 @@ impl Host {
         let report = self
             .run_once(Call {
                 sha256,
-                component: Box::new(move || async move { Ok(component) }.boxed()),
+                component: Box::new(move || async move { Ok(component.into()) }.boxed()),
                 input: Input::Describe,
                 seed: [0; 32],
                 now: DateTime::UNIX_EPOCH,
@@ -221,12 +221,12 @@ impl Host {
 
     /// Fetches and compiles a component that is not kept compiled.
     async fn prepare(&self, sha256: Hash, component: ComponentLoader) -> Result<Arc<Ready>> {
-        let bytes = component().await?;
-        if hash(&bytes) != sha256 {
+        let loaded = component().await?;
+        if hash(&loaded.component) != sha256 {
             let (table, column) = ("plugin_components".into(), "component".into());
             return Err(Error::Inconsistent { table, column });
         }
-        self.compiler.compile(sha256, bytes, Purpose::Run).await
+        self.compiler.compile(sha256, loaded, Purpose::Run).await
     }
 
     /// The host's limits with those of the call that are tighter.

@@ -34,7 +34,7 @@ pub(crate) async fn without_plugin(component: &[u8]) {
     let none = crm.tenants().create("none", request()).await.unwrap();
     let mut times = samples(1_000, async || {
         for _ in 0..LOOKS {
-            black_box(plugins.listens(none.id).await.unwrap());
+            black_box(plugins.listens(none.id, 0).await.unwrap());
         }
     })
     .await;

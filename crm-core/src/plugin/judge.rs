@@ -13,6 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::enabled::Enabled;
 use super::fields::body;
 use super::ledger::Ended;
 use super::occasion::Occasion;
@@ -21,7 +22,7 @@ use super::scenery::Scenery;
 use super::sight::{Sight, reaches};
 use super::standing::Standing;
 use super::transcript::mask_report;
-use super::{Enabled, PlannedChange, Plugin, Plugins, Shared, secret};
+use super::{PlannedChange, Plugin, Plugins, Shared, secret};
 use crate::error::{Error, Refusal, Result};
 use crate::event::ChangeKind;
 use crate::hook::{Call, Fields, Input, Outcome, Output, Report, Verdict};
@@ -184,7 +185,7 @@ impl Plugins {
         let sight = Sight::new(&scope, module, change, new).await?;
         let call = Call {
             sha256: plugin.sha256,
-            component: self.component(plugin.sha256),
+            component: self.component(plugin),
             input: Input::Before(Arc::new(sight.shown(module, change))),
             seed: core.clock.random(),
             now: core.clock.now(),

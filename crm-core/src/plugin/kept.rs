@@ -206,10 +206,12 @@ impl KeptAnswer {
         }
     }
 
-    /// As it is shown.
-    pub(super) fn shown(self) -> Json {
+    /// As it is told: the values in it only where they may be `shown`.
+    pub(super) fn shown(self, shown: bool) -> Json {
         match self {
             Self::Accept => json!({"kind": "accept"}),
+            Self::Amend { .. } if !shown => json!({"kind": "amend"}),
+            Self::Action { .. } if !shown => json!({"kind": "action"}),
             Self::Amend { fields } => json!({"kind": "amend", "fields": plain(fields)}),
             Self::Reject {
                 code,

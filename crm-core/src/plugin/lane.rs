@@ -29,6 +29,9 @@ pub(super) struct Lanes {
     pub(super) trying: Lane,
     /// For judging uploads: one of a tenant at a time, and each tenant in its turn.
     pub(super) judging: Lane,
+    /// For components that are not ready to run: one of a tenant at a time, so that who has many of
+    /// them, or large ones, stands once in the host's queue.
+    pub(super) preparing: Lane,
 }
 
 impl Lanes {
@@ -39,6 +42,7 @@ impl Lanes {
             reacting: Lane::new(places / 3, 64, Duration::from_secs(5)),
             trying: Lane::new(places / 12, 4, Duration::from_secs(5)),
             judging: Lane::new(SHARE, 2, Duration::from_secs(60)),
+            preparing: Lane::shared(64, 1, (64, Duration::from_secs(60))),
         }
     }
 }
@@ -89,12 +93,18 @@ impl Lane {
     /// So many places, so many that wait for each tenant, each so long.
     fn new(places: usize, queue: usize, patience: Duration) -> Self {
         let places = places.max(1);
+        Self::shared(places, places.div_ceil(SHARE), (queue, patience))
+    }
+
+    /// So many places, of which a tenant holds its share at most; so many wait for each, each so
+    /// long.
+    fn shared(places: usize, share: usize, (queue, patience): (usize, Duration)) -> Self {
         let state = State {
             free: places,
             ..State::default()
         };
         Self(Arc::new(Inner {
-            share: places.div_ceil(SHARE),
+            share,
             queue,
             patience,
             state: Mutex::new(state),
@@ -335,6 +345,19 @@ mod tests {
         let _place = lane.enter(tenant(1)).await.ok();
         let late = lane.enter(tenant(2)).await.err();
         assert_eq!(late, Some(Busy::Late(patience)));
+    }
+
+    #[tokio::test]
+    async fn who_has_much_to_make_ready_stands_once_in_the_queue() {
+        let (lanes, busy) = (Lanes::new(12), tenant(1));
+        let first = lanes.preparing.enter(busy).await.ok();
+        let mut second = Box::pin(lanes.preparing.enter(busy));
+        assert!((&mut second).now_or_never().is_none(), "one at a time");
+        let others = (2..20).map(|number| lanes.preparing.enter(tenant(number)).now_or_never());
+        let others: Vec<_> = others.collect();
+        assert!(others.iter().all(|place| matches!(place, Some(Ok(_)))));
+        drop(first);
+        assert!(second.await.is_ok());
     }
 
     /// The places that are taken at once, each by a tenant of its own.

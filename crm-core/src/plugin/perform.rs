@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -19,7 +20,7 @@ use super::transcript::{Recorder, Transcript};
 use super::version::UNSIGNED;
 use super::{Plugin, Plugins, secret, store};
 use crate::error::{Error, Result};
-use crate::hook::{Call, ComponentLoader, Door, Input, Outcome, Report};
+use crate::hook::{Call, ComponentLoader, Door, Input, Loaded, Outcome, Report};
 use crate::id::TenantId;
 
 /// How often to look whether a plugin that runs is still switched on.
@@ -119,7 +120,7 @@ impl Plugins {
         let recorder = Arc::new(Recorder::new(door, mask));
         let call = Call {
             sha256: plugin.sha256,
-            component: self.component(plugin.sha256),
+            component: self.component(&plugin),
             seed,
             now,
             fuel: None,
@@ -210,10 +211,33 @@ impl Plugins {
         })
     }
 
-    /// Fetches a component's bytes.
-    pub(super) fn component(&self, sha256: [u8; 32]) -> ComponentLoader {
-        let core = self.0.core.clone();
-        Box::new(move || async move { store::component(&core.db, &sha256).await }.boxed())
+    /// Fetches the bytes of the plugin's version.
+    pub(super) fn component(&self, plugin: &Plugin) -> ComponentLoader {
+        let (core, sha256) = (self.0.core.clone(), plugin.sha256);
+        self.in_turn(plugin.tenant_id, async move {
+            store::component(&core.db, &sha256).await
+        })
+    }
+
+    /// Fetches a component when it is the tenant's turn to have one made ready.
+    pub(super) fn in_turn(
+        &self,
+        tenant: TenantId,
+        component: impl Future<Output = Result<Bytes>> + Send + 'static,
+    ) -> ComponentLoader {
+        let lane = self.0.lanes.preparing.clone();
+        let in_turn = async move {
+            let turn = lane.enter(tenant).await.map_err(|_| {
+                Error::unavailable(
+                    "too many plugins of the tenant are being compiled; try again later",
+                )
+            })?;
+            Ok(Loaded {
+                component: component.await?,
+                turn: Some(Box::new(turn)),
+            })
+        };
+        Box::new(move || in_turn.boxed())
     }
 
     /// Whether the plugin is switched off, here or elsewhere, or nobody trusts this version any

@@ -21,6 +21,7 @@ use super::rehearse_judge::RehearsedVerdict;
 use super::scenery::Scenery;
 use super::seen::Seen;
 use super::standing::Standing;
+use super::story::{reads_every_module, reads_granted};
 use super::trigger::Trigger;
 use super::{Manifest, Plugin, PluginStatus, Plugins, ask, secret, store, version};
 use crate::db::{ColumnType, Db, Sql};
@@ -29,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChangeKind, Event};
 use crate::hook::{Call, Input, LogLine, Mask, Outcome, Report};
 use crate::id::{EventId, PluginId, RecordId, TenantId};
-use crate::scope::{Create, Origin, Permit};
+use crate::scope::{Create, Origin, Permit, Scope};
 
 /// How long a rehearsal takes at most; what it did not come to it says.
 const MOST: Duration = Duration::from_secs(60);
@@ -51,6 +52,9 @@ pub struct Rehearsal {
     pub runs: Vec<RehearsedRun>,
     /// What wakes it and is no event of the past, such as `cron nightly`: it was not rehearsed.
     pub not_rehearsed: Vec<String>,
+    /// Whether values that the installed plugin of its name keeps, or what other plugins told, were
+    /// withheld from it, because its rehearser does not read all that may have flowed into them.
+    pub withheld: bool,
     /// Whether time ran out before the last event, or there was more to tell than is told.
     pub cut_off: bool,
 }
@@ -126,7 +130,9 @@ impl Plugins {
     ///
     /// A run sees records as they are now, its own writes among them; a list does not show the ones
     /// it made. Values are those of the tenant's plugin of this name, with what earlier runs of the
-    /// rehearsal kept; a secret is the word `rehearsal`.
+    /// rehearsal kept; a secret is the word `rehearsal`. Who does not read all rows and fields of the
+    /// modules that a version of the plugin was granted begins without values, and who does not read
+    /// those of every module meets no event that another plugin told.
     ///
     /// # Errors
     /// Those of [`upload`](Self::upload) for what cannot run; [`Error::Conflict`] `user_required` for
@@ -188,10 +194,9 @@ impl Plugins {
         };
         ask::check(scope, &manifest)?;
         let (now, tenant) = (scope.clock().now(), scope.tenant());
-        let installed = store::find_named(&self.0.core.db, tenant, manifest.name.as_str()).await?;
-        let new = || PluginId(scope.clock().new_id());
+        let behind = Behind::find(&self.0.core.db, scope, &manifest).await?;
         let plugin = Arc::new(Plugin {
-            id: installed.map_or_else(new, |installed| installed.id),
+            id: behind.id,
             tenant_id: tenant,
             manifest: manifest.clone(),
             sha256: Sha256::digest(&component).into(),
@@ -217,6 +222,9 @@ impl Plugins {
                 break;
             }
             events += 1;
+            if event.told_by().is_some() && !behind.told {
+                continue;
+            }
             let (plugin, component) = (plugin.clone(), component.clone());
             let kept = kept.clone();
             let rehearse = |plugins: Self| {
@@ -230,6 +238,7 @@ impl Plugins {
         }
         Ok(Rehearsal {
             not_rehearsed: not_rehearsed(&manifest),
+            withheld: behind.withholds(&manifest),
             manifest,
             events,
             runs,
@@ -294,7 +303,7 @@ impl Plugins {
         let bytes = component.clone();
         let call = Call {
             sha256: plugin.sha256,
-            component: Box::new(move || async move { Ok(bytes) }.boxed()),
+            component: self.in_turn(plugin.tenant_id, async { Ok(bytes) }),
             deadline: matches!(input, Input::Before(_)).then_some(BEFORE),
             input,
             seed: core.clock.random(),
@@ -313,6 +322,40 @@ impl Plugins {
             withheld,
             ..Rehearsed::new(ended.report)
         })
+    }
+}
+
+/// What lies behind a rehearsal, as far as its rehearser reads what may have flowed into it.
+struct Behind {
+    /// The plugin whose values it reads: a new one where those of the installed one are withheld.
+    id: PluginId,
+    /// Whether it reads them, if there are any.
+    kept: bool,
+    /// Whether it is told what other plugins told, of records of any module.
+    told: bool,
+}
+
+impl Behind {
+    async fn find(db: &Db, scope: &Scope, manifest: &Manifest) -> Result<Self> {
+        let tenant = scope.tenant();
+        let (mut id, mut kept) = (PluginId(scope.clock().new_id()), true);
+        if let Some(installed) = store::find_named(db, tenant, manifest.name.as_str()).await? {
+            let versions = version::list(db, tenant, installed.id).await?;
+            let mut versions = versions.iter();
+            kept = versions.all(|version| reads_granted(scope, &version.manifest));
+            if kept {
+                id = installed.id;
+            }
+        }
+        let told = reads_every_module(scope);
+        Ok(Self { id, kept, told })
+    }
+
+    /// Whether it lacks something that the component asks for.
+    fn withholds(&self, manifest: &Manifest) -> bool {
+        let mut triggers = manifest.triggers.iter();
+        let hears = triggers.any(|trigger| matches!(trigger, Trigger::Custom(_)));
+        manifest.kv && !self.kept || hears && !self.told
     }
 }
 

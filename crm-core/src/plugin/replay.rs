@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::Reserved;
 use super::door::TenantDoor;
-use super::kept::{KeptAnswer, KeptEnd, KeptInput};
+use super::kept::{KeptEnd, KeptInput};
 use super::standing::Standing;
 use super::story::reads_all;
 use super::transcript::{Divergence, Replayer, Transcript};
@@ -20,7 +20,7 @@ use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::hook::{Call, Door, Input, LogLine, Outcome, Report};
 use crate::id::{PluginId, RunId};
-use crate::scope::{Origin, Permit, Read, Scope, Update};
+use crate::scope::{Origin, Permit, Scope, Update};
 
 /// What came of a replay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,7 +52,8 @@ struct Before {
 }
 
 impl Before {
-    /// How the replay compares; it shows what was asked of the host only where that may be `shown`.
+    /// How the replay compares; it shows what was asked of the host, and values that it answered,
+    /// only where they may be `shown`.
     fn compared(self, mut report: Report, door: &Replayer, shown: bool) -> Result<Replay> {
         let Self { recorded, .. } = &self;
         if report.outcome == Outcome::Refused && recorded.outcome != Outcome::Refused {
@@ -102,7 +103,7 @@ impl Before {
             error: report.error,
             fuel: report.usage.fuel,
             logs: report.logs,
-            answer: end.answer.map(KeptAnswer::shown),
+            answer: end.answer.map(|answer| answer.shown(shown)),
         })
     }
 }
@@ -163,7 +164,7 @@ impl Plugins {
         let door = Arc::new(Replayer::new(transcript, secrets, cancel.clone()));
         let call = Call {
             sha256: plugin.sha256,
-            component: self.component(plugin.sha256),
+            component: self.component(&plugin),
             input,
             seed,
             now: before.recorded.started_at,
@@ -212,25 +213,6 @@ impl Plugins {
             true => Ok(plugin),
             false => Err(not_replayable(UNSIGNED)),
         }
-    }
-
-    /// What a run answered, as far as that is kept: the `kind` is `accept`, `amend` with the
-    /// `fields`, or `reject` with `code`, `message` and `field` for a judge, `action` with the
-    /// `answer`, and `too_large` with its `bytes`. Secrets are hidden.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn run_answer(
-        &self,
-        permit: &Permit<Read>,
-        id: PluginId,
-        run: RunId,
-    ) -> Result<Option<Json>> {
-        let plugin = self.get(permit, id).await?;
-        self.run(permit, id, run).await?;
-        let details = self.details(&plugin, run).await?;
-        let end = details.and_then(|(_, _, transcript)| transcript.end);
-        Ok(end.and_then(|end| end.answer).map(KeptAnswer::shown))
     }
 
     /// Whether the plugin is switched on or off meanwhile, or gone, or the tenant suspended.

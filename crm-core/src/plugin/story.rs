@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::kept::KeptInput;
+use super::replay::Details;
 use super::trigger::Trigger;
 use super::{Manifest, OBJECT, Plugin, Plugins, Run, secret, version};
 use crate::error::{Error, Result};
@@ -37,7 +38,7 @@ pub struct RunCall {
 #[serde(rename_all = "snake_case")]
 pub enum Withheld {
     /// They may not update plugins, or not read all rows and fields of the run's module and of each
-    /// module that its version was granted.
+    /// module that its version was granted; of every module, where it hears what other plugins tell.
     Rights,
     /// The run never began, or its story had to make room for newer ones.
     NotKept,
@@ -56,27 +57,20 @@ impl Plugins {
         id: PluginId,
         run: RunId,
     ) -> Result<Result<RunStory, Withheld>> {
-        let (core, scope) = (&self.0.core, permit.on(OBJECT)?);
         let plugin = self.get(permit, id).await?;
         let run = self.run(permit, id, run).await?;
-        let versions = version::list(&core.db, plugin.tenant_id, id).await?;
-        let mut versions = versions.into_iter();
-        let Some(version) = versions.find(|version| Some(version.sha256) == run.sha256) else {
-            return Ok(Err(Withheld::VersionGone));
-        };
         let details = self.details(&plugin, run.id).await?;
-        let input = details.as_ref().map(|(_, input, _)| input);
-        if !reads_all(scope, &version.manifest, &run, input) {
-            return Ok(Err(Withheld::Rights));
-        }
+        let ran = match self
+            .seen_by(permit.on(OBJECT)?, plugin, &run, &details)
+            .await?
+        {
+            Ok(ran) => ran,
+            Err(withheld) => return Ok(Err(withheld)),
+        };
         let Some((_, input, transcript)) = details else {
             return Ok(Err(Withheld::NotKept));
         };
-        let ran = Plugin {
-            manifest: version.manifest,
-            ..plugin
-        };
-        let mask = secret::mask(core, &ran).await?;
+        let mask = secret::mask(&self.0.core, &ran).await?;
         let mut input = KeptInput::from(&input).shown()?;
         mask.hide_texts(&mut input);
         let calls = transcript.exchanges.into_iter().map(|exchange| {
@@ -91,6 +85,52 @@ impl Plugins {
             truncated: transcript.truncated,
         }))
     }
+
+    /// What a run answered, as far as that is kept: the `kind` is `accept`, `amend` with the
+    /// `fields`, or `reject` with `code`, `message` and `field` for a judge, `action` with the
+    /// `answer`, and `too_large` with its `bytes`. Secrets are hidden, and so are `fields` and
+    /// `answer` from whom the run's story is withheld.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn run_answer(
+        &self,
+        permit: &Permit<Read>,
+        id: PluginId,
+        run: RunId,
+    ) -> Result<Option<Json>> {
+        let plugin = self.get(permit, id).await?;
+        let run = self.run(permit, id, run).await?;
+        let details = self.details(&plugin, run.id).await?;
+        let seen = self.seen_by(permit.on(OBJECT)?, plugin, &run, &details);
+        let shown = seen.await?.is_ok();
+        let end = details.and_then(|(_, _, transcript)| transcript.end);
+        let answer = end.and_then(|end| end.answer);
+        Ok(answer.map(|answer| answer.shown(shown)))
+    }
+
+    /// The plugin in the version of the run, for who may be told its story.
+    async fn seen_by(
+        &self,
+        scope: &Scope,
+        plugin: Plugin,
+        run: &Run,
+        details: &Option<Details>,
+    ) -> Result<Result<Plugin, Withheld>> {
+        let versions = version::list(&self.0.core.db, plugin.tenant_id, plugin.id).await?;
+        let mut versions = versions.into_iter();
+        let Some(version) = versions.find(|version| Some(version.sha256) == run.sha256) else {
+            return Ok(Err(Withheld::VersionGone));
+        };
+        let input = details.as_ref().map(|(_, input, _)| input);
+        if !reads_all(scope, &version.manifest, run, input) {
+            return Ok(Err(Withheld::Rights));
+        }
+        Ok(Ok(Plugin {
+            manifest: version.manifest,
+            ..plugin
+        }))
+    }
 }
 
 /// Whether the scope may replay this run of a version with this manifest, and reads all that it
@@ -102,16 +142,28 @@ pub(super) fn reads_all(
     input: Option<&Input>,
 ) -> bool {
     let told = matches!(input, Some(Input::Event(_))) && run.module.is_none();
-    // What it was told it may have kept, or handed on to a job.
-    let hears = |trigger| matches!(trigger, &Trigger::Custom(_));
-    let told = told || manifest.triggers.iter().any(hears);
-    let any = scope.modules().filter(|_| told);
-    let any = any.map(|module| module.name().as_str());
-    let granted = manifest.grants.iter().map(|grant| grant.module.as_str());
-    let mut modules = granted.chain(run.module.as_deref()).chain(any);
     let updates = scope.permit::<Update>(OBJECT);
+    let mut module = run.module.iter();
     updates.is_ok_and(|permit| permit.on(OBJECT).is_ok())
-        && modules.all(|module| reads_all_of(scope, module))
+        && (!told || reads_every_module(scope))
+        && module.all(|module| reads_all_of(scope, module))
+        && reads_granted(scope, manifest)
+}
+
+/// Whether the scope reads all that a version with this manifest may have met at any time. What
+/// other plugins told it, it may have kept or handed on to a job.
+pub(super) fn reads_granted(scope: &Scope, manifest: &Manifest) -> bool {
+    let mut grants = manifest.grants.iter();
+    let mut triggers = manifest.triggers.iter();
+    let hears = triggers.any(|trigger| matches!(trigger, Trigger::Custom(_)));
+    grants.all(|grant| reads_all_of(scope, grant.module.as_str()))
+        && (!hears || reads_every_module(scope))
+}
+
+/// Whether the scope reads every row of every module, with all fields.
+pub(super) fn reads_every_module(scope: &Scope) -> bool {
+    let mut modules = scope.modules();
+    modules.all(|module| reads_all_of(scope, module.name().as_str()))
 }
 
 /// Whether the scope reads every row of the module, with all its fields.

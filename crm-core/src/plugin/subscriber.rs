@@ -28,13 +28,18 @@ impl Subscriber for Plugins {
         "plugins"
     }
 
-    fn listens(&self, tenant: TenantId) -> BoxFuture<'_, Result<bool>> {
-        async move { Ok(!self.enabled(tenant).await?.installed.is_empty()) }.boxed()
+    fn listens(&self, tenant: TenantId, newest: i64) -> BoxFuture<'_, Result<bool>> {
+        async move {
+            let enabled = self.enabled_behind(tenant, newest).await?;
+            Ok(!enabled.installed.is_empty())
+        }
+        .boxed()
     }
 
     fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, Result<()>> {
         async move {
-            for installed in &self.enabled(event.tenant_id).await?.installed {
+            let enabled = self.enabled_behind(event.tenant_id, event.sequence);
+            for installed in &enabled.await?.installed {
                 let plugin = installed.version_for(event.id);
                 if plugin.manifest.triggers_for(&event).next().is_some() {
                     let (plugin, event) = (plugin.clone(), event.clone());

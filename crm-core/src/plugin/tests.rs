@@ -2,6 +2,7 @@
 //! manifests, and what a plugin does stands in its description.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Map, json};
 

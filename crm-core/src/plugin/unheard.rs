@@ -8,7 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use moka::future::Cache;
 
-use super::{Enabled, PluginStatus, REMEMBERED, TENANTS, store};
+use super::enabled::{Enabled, REMEMBERED};
+use super::{PluginStatus, TENANTS, store};
 use crate::db::Db;
 use crate::error::{Refusal, Result};
 use crate::id::TenantId;

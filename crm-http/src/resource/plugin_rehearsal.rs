@@ -42,6 +42,9 @@ struct Reply {
     runs: Vec<Run>,
     /// What wakes the plugin and is no event of the past, such as `cron nightly`: not rehearsed.
     not_rehearsed: Vec<String>,
+    /// Whether values that the plugin keeps, or what other plugins told, were withheld from it, because
+    /// the caller does not read all that may have flowed into them.
+    withheld: bool,
     /// Whether time ran out before the last event, or there was more to tell than is told.
     cut_off: bool,
 }
@@ -156,6 +159,7 @@ impl From<plugin::Rehearsal> for Reply {
             events: rehearsal.events as u64,
             runs: rehearsal.runs.into_iter().map(Run::from).collect(),
             not_rehearsed: rehearsal.not_rehearsed,
+            withheld: rehearsal.withheld,
             cut_off: rehearsal.cut_off,
         }
     }

@@ -83,7 +83,8 @@ struct Details {
     run: Run,
     /// What it answered, as far as that is kept; null where it answered nothing. Its `kind` is `accept`,
     /// `amend` with the `fields`, or `reject` with `code`, `message` and `field` for a judge, `action`
-    /// with the `answer`, and `too_large` with its `bytes`. Secrets are hidden.
+    /// with the `answer`, and `too_large` with its `bytes`. Secrets are hidden; where `withheld` says
+    /// why, so are `fields` and `answer`.
     #[oai(nullable)]
     answer: Option<Any<Value>>,
     /// What it was given; null where `withheld` says why. Its `kind` is `event`, `before`, `action`,
@@ -93,7 +94,7 @@ struct Details {
     /// What it asked of the host and was answered; null where `withheld` says why.
     #[oai(nullable)]
     transcript: Option<Transcript>,
-    /// Why `input` and `transcript` are not shown; null where they are.
+    /// Why `input`, `transcript` and the values in `answer` are not shown; null where they are.
     #[oai(nullable)]
     withheld: Option<Withheld>,
 }
@@ -316,8 +317,8 @@ impl Runs {
 
     /// Get a run
     ///
-    /// With what it answered, and for those who hold `plugins.update` and read all that it could have met
-    /// also what it was given and asked. Permission: `plugins.read`.
+    /// With how it answered, and for those who hold `plugins.update` and read all that it could have met
+    /// also the values in that, and what it was given and asked. Permission: `plugins.read`.
     #[oai(
         path = "/:id/runs/:run_id",
         method = "get",

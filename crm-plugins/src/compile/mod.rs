@@ -13,8 +13,8 @@ pub(crate) use child::{OUT_OF_MEMORY, Order, REFUSED};
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cache::CodeCache;
+use crm_core::hook::Loaded;
 use crm_core::{Error, Result};
 use moka::sync::Cache;
 use rlimit::Resource;
@@ -153,7 +153,7 @@ impl Compiler {
     pub(crate) async fn compile(
         &self,
         hash: Hash,
-        component: Bytes,
+        Loaded { component, turn }: Loaded,
         purpose: Purpose,
     ) -> Result<Arc<Ready>> {
         let wait = self.limits.compile_wait;
@@ -162,8 +162,8 @@ impl Compiler {
             Purpose::Upload => (&self.uploads, wait.saturating_add(MOST_TIME)),
             Purpose::Run => (&self.runs, wait),
         };
-        let turns = places.of(component.len());
-        let turn = tokio::time::timeout(wait, turns.clone().acquire_owned())
+        let places = places.of(component.len());
+        let place = tokio::time::timeout(wait, places.clone().acquire_owned())
             .await
             .map_err(|_| {
                 Error::unavailable("too many plugins are being compiled; try again later")
@@ -177,19 +177,18 @@ impl Compiler {
             None => None,
         };
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
-        let compiled = tokio::task::spawn_blocking(move || {
-            // Held by the work itself, because dropping this future does not stop it.
-            let _turn = turn;
-            match (code, cache) {
+        let (compiled, _held) = tokio::task::spawn_blocking(move || {
+            let compiled = match (code, cache) {
                 (None, _) => Component::new(&engine, &component),
                 (Some(code), Some(cache)) => cache.store(&engine, &hash, &code),
                 (Some(code), None) => load(&engine, &code),
-            }
+            };
+            // Held by the work itself, because dropping this future does not stop it.
+            (compiled, (place, turn))
         })
         .await
-        .map_err(Error::internal)?
-        .map_err(unsupported)?;
-        self.keep(hash, &compiled)
+        .map_err(Error::internal)?;
+        self.keep(hash, &compiled.map_err(unsupported)?)
     }
 
     /// Links a compiled component and keeps it in memory.

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crm_core::Error;
-use crm_core::hook::{Outcome, PluginHost};
+use crm_core::hook::{Loaded, Outcome, PluginHost};
 use crm_plugins::{CacheFolder, Host, Limits, Worker};
+use futures::FutureExt;
 use secrecy::SecretBox;
+use tokio::sync::{Notify, Semaphore};
 
 use super::door::Tenant;
 use super::guest::{LOG_KIND, SUCCEED, component};
@@ -61,6 +64,38 @@ async fn tenants_that_install_the_same_bytes_share_their_code() {
     for _ in 0..2 {
         assert_eq!(run_kept(&host, &component).await, Outcome::Succeeded);
     }
+}
+
+/// The turns are the library's: what it is told by them is that the component is ready.
+#[tokio::test]
+async fn a_tenants_turn_is_held_until_its_component_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Arc::new(host(folder.path(), 1 << 28));
+    let component = component(LOG_KIND);
+    let (turns, taken) = (Arc::new(Semaphore::new(1)), Arc::new(Notify::new()));
+    let run = {
+        let (turns, taken) = (turns.clone(), taken.clone());
+        let bytes = Bytes::from(component.clone());
+        let mut call = call(component.clone(), Tenant::granted(&[]), contact_created());
+        call.component = Box::new(move || {
+            async move {
+                let turn = turns.acquire_owned().await.unwrap();
+                taken.notify_one();
+                Ok(Loaded {
+                    component: bytes,
+                    turn: Some(Box::new(turn)),
+                })
+            }
+            .boxed()
+        });
+        let host = host.clone();
+        tokio::spawn(async move { host.run(call).await })
+    };
+    taken.notified().await;
+    let _mine = turns.acquire().await.unwrap();
+    // It is ready by now: nobody can fetch it any more, and it runs.
+    assert_eq!(run_kept(&host, &component).await, Outcome::Succeeded);
+    assert_eq!(run.await.unwrap().unwrap().outcome, Outcome::Succeeded);
 }
 
 #[tokio::test]

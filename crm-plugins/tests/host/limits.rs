@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use crm_core::hook::{Outcome, PluginHost, Report};
 use crm_plugins::Limits;
 use futures::FutureExt;
@@ -258,7 +259,7 @@ async fn runs_beyond_the_slots_wait_their_turn() {
 async fn a_component_other_than_the_installed_one_never_runs() {
     let host = host(Limits::default());
     let mut call = call(component(SUCCEED), Tenant::granted(&[]), contact_created());
-    call.component = Box::new(|| async { Ok(component(LOOP).into()) }.boxed());
+    call.component = Box::new(|| async { Ok(Bytes::from(component(LOOP)).into()) }.boxed());
     let report = host.run(call).await.unwrap();
     assert_eq!(report.outcome, Outcome::Refused);
 }

@@ -70,7 +70,7 @@ fn call(component: Vec<u8>, door: Arc<dyn Door>, input: Input) -> Call {
     let component = Bytes::from(component);
     Call {
         sha256: Sha256::digest(&component).into(),
-        component: Box::new(move || async move { Ok(component) }.boxed()),
+        component: Box::new(move || async move { Ok(component.into()) }.boxed()),
         input,
         seed: [7; 32],
         now: "2030-01-31T12:00:00.25Z".parse().unwrap(),

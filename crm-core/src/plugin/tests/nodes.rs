@@ -8,6 +8,8 @@ on_both_databases! {
     what_one_process_activates_the_others_run_within_a_second
     what_one_process_switches_off_the_others_run_no_more_within_a_second
     a_run_of_another_process_is_stopped_within_a_second
+    an_event_wakes_what_another_process_had_just_enabled
+    what_is_forgotten_while_it_is_read_is_not_remembered
 }
 
 const SOON: Duration = Duration::from_secs(1);
@@ -86,4 +88,44 @@ async fn a_run_of_another_process_is_stopped_within_a_second(world: World) {
     assert!(disabled.elapsed() < SOON, "{:?}", disabled.elapsed());
     let run = theatre.runs(&plugin).await.remove(0);
     assert_eq!(run.outcome, Outcome::Cancelled, "{run:?}");
+}
+
+/// Also where that process had just looked, and found nobody who listens.
+async fn an_event_wakes_what_another_process_had_just_enabled(world: World) {
+    let theatre = Theatre::new(world);
+    let other = theatre.another_process();
+    let plugin = theatre.upload("read", "contacts.read").await;
+    for _ in 0..5 {
+        let update = theatre.world.permit(theatre.world.admin, OBJECT).await;
+        theatre.plugins.disable(&update, plugin.id).await.unwrap();
+        assert_eq!(theatre.version_elsewhere(&other, &plugin).await, None);
+        theatre.enable(theatre.world.admin, &plugin).await;
+        let ran = theatre.version_elsewhere(&other, &plugin).await;
+        assert_eq!(ran, Some(plugin.sha256));
+    }
+}
+
+async fn what_is_forgotten_while_it_is_read_is_not_remembered(world: World) {
+    let theatre = Theatre::new(world);
+    let (plugins, tenant) = (&theatre.plugins, theatre.world.tenant);
+    let plugin = theatre.upload("read", "contacts.read").await;
+    let runs = async || plugins.enabled(tenant).await.unwrap().runs(&plugin);
+    for _ in 0..20 {
+        let look = async {
+            for _ in 0..20 {
+                plugins.enabled_behind(tenant, i64::MAX).await.unwrap();
+            }
+        };
+        tokio::join!(look, theatre.enable(theatre.world.admin, &plugin));
+        assert!(runs().await);
+        let update = theatre.world.permit(theatre.world.admin, OBJECT).await;
+        let look = async {
+            for _ in 0..20 {
+                plugins.enabled_behind(tenant, i64::MAX).await.unwrap();
+            }
+        };
+        let (_, disabled) = tokio::join!(look, plugins.disable(&update, plugin.id));
+        disabled.unwrap();
+        assert!(!runs().await);
+    }
 }

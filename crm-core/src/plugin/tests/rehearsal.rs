@@ -12,6 +12,7 @@ on_both_databases! {
     a_rehearsal_goes_on_with_the_values_of_its_plugin_and_keeps_none
     a_rehearsal_is_told_no_secret
     a_rehearsal_hides_the_secrets_that_its_plugin_kept
+    a_rehearsal_shows_nobody_what_a_plugin_with_wider_rights_kept_or_told
     a_rehearsal_tells_the_verdicts_on_what_was_done
     a_rehearsed_judge_meets_the_record_as_it_was
     a_rehearsed_amendment_shows_no_record_that_is_not_to_be_read
@@ -324,6 +325,38 @@ async fn a_rehearsal_hides_the_secrets_that_its_plugin_kept(world: World) {
     let rehearsal = theatre.rehearse(theatre.world.admin, &text, 1).await;
     let rehearsal = rehearsal.unwrap();
     assert_eq!(rehearsal.runs[0].logs[0].message, "[secret:token]");
+}
+
+async fn a_rehearsal_shows_nobody_what_a_plugin_with_wider_rights_kept_or_told(world: World) {
+    let theatre = Theatre::new(world);
+    theatre.teller_and_listener().await;
+    theatre.contact("one").await;
+    theatre.dispatch().await;
+    let hears = "name = 'hearer'\nversion = '1.0.0'\ndescription = 'hear'\n\
+        triggers = ['actor.told']\n";
+    let grants = "[[grants]]\nmodule = 'contacts'\nactions = ['read']\n";
+    let keeps = format!("{KEEPS}{grants}");
+    let keeps = theatre.install_manifest("keep", &keeps).await;
+    assert_eq!(keeps.manifest.name.as_str(), "actor");
+    theatre.contact("two").await;
+    theatre.dispatch().await;
+
+    for (permissions, kept, told) in [
+        (&["plugins.*", "contacts.read", "deals.read"][..], true, 1),
+        (&["plugins.*", "contacts.read"], true, 0),
+        (&["plugins.*", "contacts.read:own"], false, 0),
+        (&["plugins.*"], false, 0),
+    ] {
+        let member = theatre.member_with(permissions).await;
+        let heard = theatre.rehearse(member, hears, 10).await.unwrap();
+        assert_eq!(heard.runs.len(), told, "{permissions:?}: {heard:?}");
+        assert_eq!(heard.withheld, told == 0);
+        let found = theatre.rehearse(member, &keeper("keep"), 1).await.unwrap();
+        let message = &found.runs[0].logs[0].message;
+        let seen = message.starts_with("Some(");
+        assert_eq!(seen, kept, "{permissions:?}: {message}");
+        assert_eq!(found.withheld, !kept);
+    }
 }
 
 async fn a_rehearsal_names_what_it_cannot_rehearse(world: World) {

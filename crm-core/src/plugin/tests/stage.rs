@@ -49,7 +49,7 @@ impl PluginHost for Stage {
     fn run(&self, call: Call) -> BoxFuture<'_, Result<Report>> {
         async move {
             self.runs.fetch_add(1, Ordering::SeqCst);
-            let component = (call.component)().await.unwrap();
+            let component = (call.component)().await.unwrap().component;
             assert_eq!(<[u8; 32]>::from(Sha256::digest(&component)), call.sha256);
             let manifest = self.manifest(component).await.unwrap();
             let mut report = Report::refused("");

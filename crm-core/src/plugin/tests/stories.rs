@@ -8,6 +8,7 @@ on_both_databases! {
     a_run_tells_who_caused_it_and_which_record_it_is_about
     runs_are_found_by_the_record_they_are_about
     a_story_is_for_those_who_read_all_that_the_run_could_have_met
+    values_in_an_answer_are_for_those_who_read_all_that_the_run_could_have_met
     what_another_plugin_told_is_for_those_who_read_every_module
     what_another_plugin_told_is_so_also_where_it_was_handed_on
     a_story_that_is_not_kept_or_not_to_be_judged_is_withheld
@@ -127,6 +128,33 @@ async fn a_story_is_for_those_who_read_all_that_the_run_could_have_met(world: Wo
         let story = theatre.story(member, &run).await;
         assert_eq!(story.is_ok(), seen, "{permissions:?}");
         assert!(seen || story == Err(Withheld::Rights));
+    }
+}
+
+async fn values_in_an_answer_are_for_those_who_read_all_that_the_run_could_have_met(world: World) {
+    let theatre = Theatre::new(world);
+    let guard = theatre.judge("guard", "guard", "contacts.read contacts.create");
+    let guard = guard.await;
+    theatre.make("a loud one").await.unwrap();
+    let amended = theatre.runs(&guard).await.remove(0);
+    theatre.make("bad").await.unwrap_err();
+    let rejected = theatre.runs(&guard).await.remove(0);
+    for (permissions, seen) in [
+        (&["plugins.*", "contacts.read"][..], true),
+        (&["plugins.read", "contacts.read"], false),
+        (&["plugins.*", "contacts.read:own"], false),
+    ] {
+        let member = theatre.member_with(permissions).await;
+        let permit = theatre.world.permit(member, OBJECT).await;
+        let answer = async |run: &Run| {
+            let answer = theatre.plugins.run_answer(&permit, guard.id, run.id).await;
+            answer.unwrap().unwrap()
+        };
+        let amend = answer(&amended).await;
+        assert_eq!(amend["kind"], "amend");
+        assert_eq!(amend.get("fields").is_some(), seen, "{permissions:?}");
+        // Why it rejects, its caller was told.
+        assert_eq!(answer(&rejected).await["code"], "bad");
     }
 }
 

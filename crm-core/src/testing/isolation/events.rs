@@ -112,8 +112,9 @@ impl Subscriber for Listener {
         "isolation-suite"
     }
 
-    fn listens(&self, tenant: TenantId) -> BoxFuture<'_, Result<bool>> {
-        async move { Ok(tenant == self.tenant && self.plugins.listens(tenant).await?) }.boxed()
+    fn listens(&self, tenant: TenantId, newest: i64) -> BoxFuture<'_, Result<bool>> {
+        async move { Ok(tenant == self.tenant && self.plugins.listens(tenant, newest).await?) }
+            .boxed()
     }
 
     fn deliver(&self, event: Arc<Event>) -> BoxFuture<'_, Result<()>> {

@@ -53,7 +53,7 @@ impl Run {
         let report = host
             .run(Call {
                 sha256: Sha256::digest(&component).into(),
-                component: Box::new(move || async move { Ok(component) }.boxed()),
+                component: Box::new(move || async move { Ok(component.into()) }.boxed()),
                 input: woken.input,
                 seed: [self.seed; 32],
                 now,
