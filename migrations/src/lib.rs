@@ -39,6 +39,7 @@ macro_rules! migrations {
             migration!($folder, 27, "0027", "custom_trash"),
             migration!($folder, 28, "0028", "custom_machines"),
             migration!($folder, 29, "0029", "secret_proofs"),
+            migration!($folder, 30, "0030", "plugin_bounds"),
         ]
     };
 }

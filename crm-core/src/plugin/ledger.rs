@@ -15,7 +15,7 @@ use super::{OBJECT, Plugin, PluginStatus, Plugins, notice, rest, run, store, tim
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::hook::{Input, Outcome, Report};
+use crate::hook::{Input, LogLevel, LogLine, Outcome, Report};
 use crate::id::{EventId, RunId, TenantId};
 use crate::journal::{self, Author};
 use crate::mail::MailKind;
@@ -87,7 +87,7 @@ impl Plugins {
     /// Keeps what is left of a run, unless there is one for this plugin and event already or the
     /// plugin has been deleted meanwhile. Answers the run's id; ids of a tenant's runs grow in the order in
     /// which they are committed, but for those around midnight in UTC.
-    pub(super) async fn keep(&self, plugin: &Plugin, ended: Ended) -> Result<RunId> {
+    pub(super) async fn keep(&self, plugin: &Plugin, mut ended: Ended) -> Result<RunId> {
         let counts = ended.counts;
         let failed = counts && ended.report.outcome.is_failure();
         let clock = self.0.core.clock.clone();
@@ -99,8 +99,15 @@ impl Plugins {
                 let usage = ended.report.usage;
                 let outcome = ended.report.outcome;
                 let tenant = of.tenant_id;
+                let logs = ended.report.logs.iter();
+                let logged = logs.map(|line| line.message.len()).sum();
                 // It has used what it used, whether or not there is a record of it.
-                tx.execute(usage::add(tenant, now, outcome, &usage)).await?;
+                let used = usage::add(tenant, now, (outcome, &usage), logged);
+                let kept = tx.fetch_optional(used).await?;
+                let kept: i64 = kept.map_or(Ok(0), |mut row| row.int())?;
+                if logged > 0 && kept > usage::DAILY_BYTES {
+                    ended.report.logs = not_kept();
+                }
                 // Other runs of the tenant wait for the day's row until this one is committed, so whoever
                 // follows by their ids misses none, however the clocks of processes differ.
                 let newest = tx.fetch_optional(run::newest(tenant)).await?;
@@ -321,6 +328,14 @@ impl Outcome {
     pub(super) fn is_interrupted(self) -> bool {
         matches!(self, Self::TimedOut | Self::Cancelled)
     }
+}
+
+/// What stands for the log of a run on a day that has no room for it.
+pub(super) fn not_kept() -> Vec<LogLine> {
+    vec![LogLine {
+        level: LogLevel::Warn,
+        message: format!("the log is not kept: {}", usage::day_is_full()),
+    }]
 }
 
 /// This id, or the next one behind the newest where that is not behind it.

@@ -15,7 +15,7 @@ use super::standing::Standing;
 use super::story::reads_all;
 use super::transcript::{Divergence, Replayer, Transcript};
 use super::version::UNSIGNED;
-use super::{Plugin, Plugins, Run, run, secret, store, version};
+use super::{Plugin, Plugins, Run, ledger, run, secret, store, version};
 use crate::db::{ColumnType, Sql};
 use crate::error::{Error, Result};
 use crate::hook::{Call, Door, Input, LogLine, Outcome, Report};
@@ -59,6 +59,7 @@ impl Before {
         if report.outcome == Outcome::Refused && recorded.outcome != Outcome::Refused {
             return Err(Error::unavailable(report.error.unwrap_or_default()));
         }
+        let unlogged = recorded.logs == ledger::not_kept();
         let stopped = door.was_stopped();
         if stopped {
             // It ends where its run was stopped; what stopped that was no part of it.
@@ -68,11 +69,13 @@ impl Before {
         let came_there = self.interrupted
             && report.usage.fuel >= self.fuel
             && divergence.as_ref().is_none_or(Divergence::is_beyond)
-            && report.logs.starts_with(&recorded.logs);
+            && (unlogged || report.logs.starts_with(&recorded.logs));
         if came_there {
             // Fuel ends a run at its next turn: what it does up to there, its run may not have done.
             (report.outcome, report.error) = (recorded.outcome, recorded.error.clone());
-            report.logs.truncate(recorded.logs.len());
+            if !unlogged {
+                report.logs.truncate(recorded.logs.len());
+            }
             (divergence, end) = (None, KeptEnd::stopped(&report));
         } else if divergence.is_none() && !stopped {
             match report.outcome {
@@ -91,7 +94,7 @@ impl Before {
         let same = divergence.is_none()
             && ended_so
             && report.usage.fuel == self.fuel
-            && report.logs == recorded.logs;
+            && (unlogged || report.logs == recorded.logs);
         if same {
             // What became of its answer afterwards, such as of an amendment that was refused.
             (report.outcome, report.error) = (recorded.outcome, recorded.error.clone());

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::Plugin;
+use super::{Plugin, usage};
 use crate::db::{self, ColumnType};
 use crate::error::{Error, Result};
 use crate::event::TOLD;
@@ -68,6 +68,12 @@ pub(super) async fn emit(scope: &Scope, plugin: &Plugin, name: &str, data: &str)
         .bind(depth, ColumnType::Int)
         .bind(scope.clock().now(), ColumnType::Instant)
         .bind(scope.told_principal(), ColumnType::Text);
-    scope.core().db.execute(event).await?;
-    Ok(())
+    let (tenant, now, bytes) = (scope.tenant(), scope.clock().now(), data.len());
+    let job = scope.core().db.write(move |tx| {
+        Box::pin(async move {
+            usage::take_room(tx, tenant, now, bytes).await?;
+            tx.execute(event).await.map(drop)
+        })
+    });
+    job.await
 }

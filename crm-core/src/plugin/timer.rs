@@ -2,7 +2,8 @@
 //!
 //! A due time is taken by whoever moves it on first, in one statement, so that all processes
 //! together run a tick once at most; ticks that nobody was there for become one, and one for which
-//! there was no place is due still. A job is taken for a while and removed behind its run, so that
+//! there was no place is due still. One whose process was killed is not run again, and its record
+//! says so. A job is taken for a while and removed behind its run, so that
 //! it outlives a killed process; one that cannot run for a reason that may pass, such as that its
 //! plugin is switched off, waits for some days.
 
@@ -18,7 +19,8 @@ use super::occasion::{CLOCK, Occasion};
 use super::standing::{Standing, Withdrawn};
 use super::turns::{self, BATCH};
 use super::wait::{self, MOST_WAIT};
-use super::{Plugin, PluginStatus, Plugins, run, store};
+use super::{Plugin, PluginStatus, Plugins, run, store, usage};
+use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::event::Principal;
@@ -26,8 +28,11 @@ use crate::hook::{Input, Outcome, Report, Tick};
 use crate::id::{EventId, PluginId, TenantId};
 use crate::scope::{Actor, Cause, Origin, Scope};
 
-/// How long a job is taken for.
+/// How long a due time is taken for.
 const TAKEN: TimeDelta = TimeDelta::minutes(10);
+/// What is said of a tick that nobody ended.
+const KILLED: &str = "the process that ran it was killed; what it had done by then stays, and it is \
+    not run again";
 /// The longest delay of a job.
 const MOST_DELAY: u64 = 366 * 24 * 60 * 60;
 /// Most bytes of what a job is given.
@@ -41,6 +46,8 @@ pub(crate) struct Timer(pub(crate) Plugins);
 enum Kind {
     /// Of a cron trigger.
     Tick,
+    /// Of a cron trigger that somebody ran who is gone.
+    Lost,
     /// That a plugin scheduled.
     Job,
 }
@@ -89,6 +96,7 @@ impl turns::Source for Timer {
 
     async fn waiting(&self) -> Result<Vec<Due>> {
         let mut due = self.due(Kind::Tick).await?;
+        due.extend(self.due(Kind::Lost).await?);
         due.extend(self.due(Kind::Job).await?);
         Ok(due)
     }
@@ -96,6 +104,7 @@ impl turns::Source for Timer {
     async fn handle(self, due: Due) -> Result<bool> {
         match due.kind {
             Kind::Tick => self.tick(due).await,
+            Kind::Lost => self.lost(due).await,
             Kind::Job => self.job(due).await,
         }
     }
@@ -113,6 +122,12 @@ impl Timer {
                 "SELECT tenant_id, plugin_id, name, due_at FROM (SELECT tenant_id, plugin_id, name, \
                  due_at, row_number() OVER (PARTITION BY tenant_id ORDER BY due_at) AS place \
                  FROM plugin_ticks WHERE due_at <= $1) AS due ORDER BY place, due_at LIMIT "
+            }
+            Kind::Lost => {
+                "SELECT tenant_id, plugin_id, name, under_way FROM (SELECT tenant_id, plugin_id, \
+                 name, under_way, row_number() OVER (PARTITION BY tenant_id ORDER BY lost_at) \
+                 AS place FROM plugin_ticks WHERE lost_at <= $1) AS lost \
+                 ORDER BY place, under_way LIMIT "
             }
             Kind::Job => {
                 "SELECT tenant_id, plugin_id, name, due_at FROM (SELECT tenant_id, plugin_id, name, \
@@ -161,7 +176,7 @@ impl Timer {
             self.execute(due.bound(remove, due.due_at)).await?;
             return Ok(false);
         };
-        if !self.move_tick(&due, due.due_at, next).await? {
+        if !self.take_tick(&due, next).await? {
             return Ok(false);
         }
         let origin = Origin {
@@ -173,24 +188,68 @@ impl Timer {
             .call(Arc::new(plugin.clone()), origin, &due, None)
             .await;
         if called.as_ref().map_or(true, |called| called.busy) {
-            self.move_tick(&due, next, due.due_at).await?;
+            self.give_back(&due, next).await?;
         }
         let called = called?;
         if called.busy {
             return Ok(false);
         }
         self.0.keep(&plugin, called.ended).await?;
+        self.is_told(&due).await?;
         Ok(true)
     }
 
-    /// Moves a tick; answers whether it was due at `from`.
-    async fn move_tick(&self, due: &Due, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<bool> {
-        let sql = Sql::new(
-            "UPDATE plugin_ticks SET due_at = $5 WHERE tenant_id = $1 AND plugin_id = $2 \
-             AND name = $3 AND due_at = $4",
+    /// Takes a tick, and has the `next` one be due; answers whether nobody else did.
+    async fn take_tick(&self, due: &Due, next: DateTime<Utc>) -> Result<bool> {
+        let take = Sql::new(
+            "UPDATE plugin_ticks SET due_at = $5, under_way = due_at, lost_at = $6 \
+             WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 AND due_at = $4",
         );
-        let sql = due.bound(sql, from).bind(to, ColumnType::Instant);
-        Ok(self.execute(sql).await? == 1)
+        let take = due.bound(take, due.due_at).bind(next, ColumnType::Instant);
+        let lost = self.0.0.core.clock.now() + TAKEN;
+        Ok(self.execute(take.bind(lost, ColumnType::Instant)).await? == 1)
+    }
+
+    /// Has a tick that was taken be due again, where the `next` one is not taken yet.
+    async fn give_back(&self, due: &Due, next: DateTime<Utc>) -> Result<()> {
+        let give_back = Sql::new(
+            "UPDATE plugin_ticks SET due_at = $5, under_way = NULL, lost_at = NULL \
+             WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 AND due_at = $4",
+        );
+        let give_back = due.bound(give_back, next);
+        self.execute(give_back.bind(due.due_at, ColumnType::Instant))
+            .await
+            .map(drop)
+    }
+
+    /// Notes that a tick which was taken has its record.
+    async fn is_told(&self, due: &Due) -> Result<()> {
+        let told = Sql::new(
+            "UPDATE plugin_ticks SET under_way = NULL, lost_at = NULL \
+             WHERE tenant_id = $1 AND plugin_id = $2 AND name = $3 AND under_way = $4",
+        );
+        self.execute(due.bound(told, due.due_at)).await.map(drop)
+    }
+
+    /// Keeps a record of a tick whose process was killed; answers whether it had none.
+    async fn lost(&self, due: Due) -> Result<bool> {
+        let core = &self.0.0.core;
+        let plugin = store::find(&core.db, due.tenant, due.plugin).await?;
+        let Some(plugin) = plugin else {
+            // Its ticks went with it.
+            return Ok(false);
+        };
+        let lost = !run::exists(&core.db, &plugin, due.id()).await?;
+        if lost {
+            let mut ended = due.begun(core, Occasion::after(None, CLOCK));
+            ended.report = Report {
+                outcome: Outcome::Cancelled,
+                ..Report::refused(KILLED)
+            };
+            self.0.keep(&plugin, ended).await?;
+        }
+        self.is_told(&due).await?;
+        Ok(lost)
     }
 
     /// Runs a job that a plugin scheduled, if nobody else does; answers whether it did.
@@ -299,16 +358,12 @@ impl Timer {
         payload: Option<String>,
     ) -> Result<Called> {
         let core = &self.0.0.core;
-        let (what, occasion) = match due.kind {
-            Kind::Tick => ("cron", Occasion::after(None, CLOCK)),
-            Kind::Job => {
-                let itself = Actor::Plugin(plugin.id);
-                ("job", Occasion::after(origin.principal, itself))
-            }
+        let occasion = match due.kind {
+            Kind::Tick | Kind::Lost => Occasion::after(None, CLOCK),
+            Kind::Job => Occasion::after(origin.principal, Actor::Plugin(plugin.id)),
         };
-        let woken_by = (format!("{what} {}", due.name), Some(due.id()));
         let mut called = Called {
-            ended: Ended::new(core, woken_by, occasion),
+            ended: due.begun(core, occasion),
             busy: false,
             may_pass: true,
         };
@@ -339,6 +394,16 @@ impl Timer {
 }
 
 impl Due {
+    /// Its run, which is about to begin.
+    fn begun(&self, core: &Core, occasion: Occasion) -> Ended {
+        let what = match self.kind {
+            Kind::Tick | Kind::Lost => "cron",
+            Kind::Job => "job",
+        };
+        let woken_by = (format!("{what} {}", self.name), Some(self.id()));
+        Ended::new(core, woken_by, occasion)
+    }
+
     /// What it is known by: the same one is run once.
     fn id(&self) -> EventId {
         let digest = Sha256::new()
@@ -359,7 +424,7 @@ impl Due {
             Kind::Job if !jobs.any(|job| *job.as_str() == self.name) => {
                 Some("the active version of the plugin has no such job".to_owned())
             }
-            Kind::Job | Kind::Tick => None,
+            Kind::Job | Kind::Tick | Kind::Lost => None,
         }
     }
 
@@ -417,6 +482,7 @@ pub(super) async fn schedule(
     payload: Option<String>,
 ) -> Result<()> {
     let due = scope.clock().now() + check(plugin, name, delay, payload.as_deref())?;
+    let bytes = payload.as_ref().map_or(0, String::len);
     let cause = scope
         .cause()
         .unwrap_or_else(|| root(scope.clock().new_id(), 0));
@@ -434,8 +500,14 @@ pub(super) async fn schedule(
     .bind(scope.told_principal(), ColumnType::Text)
     .bind(cause.root_id, ColumnType::Uuid)
     .bind(cause.depth, ColumnType::Int);
-    scope.core().db.execute(put).await?;
-    Ok(())
+    let (tenant, now) = (scope.tenant(), scope.clock().now());
+    let job = scope.core().db.write(move |tx| {
+        Box::pin(async move {
+            usage::take_room(tx, tenant, now, bytes).await?;
+            tx.execute(put).await.map(drop)
+        })
+    });
+    job.await
 }
 
 /// Makes the plugin's due times those of its active version, while it is switched on.

@@ -107,6 +107,8 @@ struct Usage {
     requests: i64,
     /// Bytes sent and received with them.
     request_bytes: i64,
+    /// Bytes of what was logged, told and put off: 256 MiB at most.
+    kept_bytes: i64,
 }
 
 #[OpenApi(prefix_path = "/api/v1/plugins", tag = "Tag::Plugins")]
@@ -228,6 +230,7 @@ impl From<DayUsage> for Usage {
             rows_written: usage.rows_written,
             requests: usage.requests,
             request_bytes: usage.request_bytes,
+            kept_bytes: usage.kept_bytes,
         }
     }
 }

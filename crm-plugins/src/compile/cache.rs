@@ -5,6 +5,7 @@
 //! not verify is no file. One that was verified, and is the same file unchanged since, is not read
 //! again: its code is mapped as it lies there.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::hash::{Hash as _, Hasher};
@@ -80,7 +81,7 @@ impl CodeCache {
         if is_long_ago(self.verified(&name, &file)?) {
             self.touch(name, &file);
         }
-        mapped(engine, &path)
+        mapped(engine, &file, &path)
     }
 
     /// The component, when the folder has it: reads the whole file.
@@ -93,7 +94,7 @@ impl CodeCache {
             return None;
         }
         self.touch(name, &file);
-        mapped(engine, &path)
+        mapped(engine, &file, &path)
     }
 
     /// Keeps the code of a component and loads it from there. A folder that takes nothing, or gives
@@ -114,7 +115,7 @@ impl CodeCache {
             Ok(file) => {
                 let path = self.path(&name);
                 self.touch(name, &file);
-                mapped(engine, &path).map_or_else(|| super::load(engine, code), Ok)
+                mapped(engine, &file, &path).map_or_else(|| super::load(engine, code), Ok)
             }
             Err(error) => {
                 tracing::warn!(%error, %folder, "plugin code is not kept");
@@ -290,7 +291,8 @@ pub(crate) fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
     unsafe_code,
     reason = "the file carries our own key's mark, and lies in a folder that is ours alone"
 )]
-fn mapped(engine: &Engine, path: &Path) -> Option<Component> {
+fn mapped(engine: &Engine, file: &File, path: &Path) -> Option<Component> {
+    let path = opened(file, path);
     let mapped = unsafe { Component::deserialize_file(engine, path) };
     mapped
         .inspect_err(|reason| {
@@ -299,20 +301,46 @@ fn mapped(engine: &Engine, path: &Path) -> Option<Component> {
         .ok()
 }
 
+/// A path to the very file that is open, whatever its own path leads to by now.
+#[cfg(target_os = "linux")]
+fn opened<'p>(file: &File, path: &'p Path) -> Cow<'p, Path> {
+    use std::os::fd::AsRawFd;
+    let opened = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    match opened.exists() {
+        true => opened.into(),
+        false => path.into(),
+    }
+}
+
+/// The file's path: its folder is ours alone.
+#[cfg(not(target_os = "linux"))]
+fn opened<'p>(_: &File, path: &'p Path) -> Cow<'p, Path> {
+    path.into()
+}
+
 #[cfg(unix)]
 fn make_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
-    let mode = fs::metadata(folder)?.permissions().mode();
-    if mode & 0o077 == 0 {
-        return Ok(());
+    // A link would be somebody's to lead elsewhere.
+    let meta = fs::symlink_metadata(folder)?;
+    if !meta.is_dir() {
+        return Err(io::Error::other("it is a link; name the folder itself"));
     }
-    Err(io::Error::other(
-        "others may enter the folder; run chmod 700 on it",
-    ))
+    if meta.permissions().mode() & 0o077 != 0 {
+        let message = "others may enter the folder; run chmod 700 on it";
+        return Err(io::Error::other(message));
+    }
+    // Whose files it makes is who this process is.
+    let ours = tempfile::tempfile_in(folder)?.metadata()?.uid();
+    if meta.uid() != ours {
+        let message = "the folder belongs to another user; run chown on it, or name another one";
+        return Err(io::Error::other(message));
+    }
+    Ok(())
 }
 
 #[cfg(not(unix))]
@@ -368,6 +396,53 @@ mod tests {
         assert!(!maps(&other));
         assert!(other.load(&engine, &hash).is_some());
         assert!(maps(&one) && maps(&other));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_that_is_not_ours_alone_keeps_no_code() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let parent = tempfile::tempdir().unwrap();
+        let [open, real, link] = ["open", "real", "link"].map(|name| parent.path().join(name));
+        make_private(&real).unwrap();
+        make_private(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        assert!(
+            make_private(&link)
+                .unwrap_err()
+                .to_string()
+                .contains("link")
+        );
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(
+            make_private(&open)
+                .unwrap_err()
+                .to_string()
+                .contains("chmod")
+        );
+        // Whoever may give folders away, which takes the rights of root.
+        if std::os::unix::fs::chown(&real, Some(65_534), None).is_ok() {
+            assert!(
+                make_private(&real)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("chown")
+            );
+        }
+    }
+
+    /// What was verified is what is mapped, whatever lies under its name by then.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_that_was_verified_is_the_one_that_is_mapped() {
+        let (engine, folder) = (Engine::default(), tempfile::tempdir().unwrap());
+        let path = folder.path().join("code");
+        fs::write(&path, engine.precompile_component(EMPTY).unwrap()).unwrap();
+        let file = File::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "something else").unwrap();
+        assert!(mapped(&engine, &file, &path).is_some());
     }
 
     #[test]

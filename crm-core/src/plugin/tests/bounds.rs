@@ -12,6 +12,7 @@ on_both_databases! {
     the_values_of_all_plugins_of_a_tenant_are_bounded
     the_oldest_transcripts_make_room_and_their_runs_stay
     the_usage_of_days_long_ago_is_forgotten
+    what_plugins_log_tell_and_put_off_on_a_day_is_bounded
     a_judge_tells_nobody_a_secret_in_another_form
     a_value_with_a_secret_is_not_written_down_before_it_is_asked_for
     a_dry_run_asks_judges_and_leaves_nothing_of_it
@@ -95,6 +96,50 @@ async fn the_usage_of_days_long_ago_is_forgotten(world: World) {
         crate::plugin::forget_usage(db, then).await.unwrap();
         assert_eq!(theatre.count(days).await, left);
     }
+}
+
+async fn what_plugins_log_tell_and_put_off_on_a_day_is_bounded(world: World) {
+    let theatre = Theatre::new(world);
+    let rest = "emits = ['told']\njobs = ['later']\ntriggers = ['contact.created']\n\
+        [[grants]]\nmodule = 'contacts'\nactions = ['read']\n";
+    let last = async |script: &str| {
+        let plugin = theatre.install_manifest(script, rest).await;
+        theatre.contact("one").await;
+        theatre.dispatch().await;
+        theatre.runs(&plugin).await.remove(0)
+    };
+    let logged = last("read").await;
+    let bytes: usize = logged.logs.iter().map(|line| line.message.len()).sum();
+    assert!(bytes > 0);
+    let kept = "SELECT kept_bytes FROM plugin_usage";
+    assert_eq!(theatre.count(kept).await, i64::try_from(bytes).unwrap());
+    assert_eq!(last("tell").await.outcome, Outcome::Succeeded);
+    assert_eq!(last("defer").await.outcome, Outcome::Succeeded);
+    assert!(theatre.count(kept).await > 2 * 1024);
+
+    let full = "UPDATE plugin_usage SET kept_bytes = 256 * 1024 * 1024";
+    theatre.world.execute(Sql::new(full)).await;
+    let told = "SELECT count(*) FROM outbox WHERE kind = 'actor.told'";
+    let before = theatre.count(told).await;
+    for script in ["tell", "defer"] {
+        let refused = last(script).await;
+        assert_eq!(refused.outcome, Outcome::Failed, "{script}: {refused:?}");
+        let error = refused.error.unwrap();
+        assert!(error.contains("268435456 bytes"), "{script}: {error}");
+    }
+    assert_eq!(theatre.count(told).await, before);
+    let unlogged = last("read").await;
+    assert_eq!(unlogged.outcome, Outcome::Succeeded);
+    assert!(
+        unlogged.logs[0].message.contains("not kept"),
+        "{unlogged:?}"
+    );
+    let permit = theatre.world.permit(theatre.world.admin, OBJECT).await;
+    let replay = theatre
+        .plugins
+        .replay(&permit, unlogged.plugin_id, unlogged.id);
+    let replay = replay.await.unwrap();
+    assert!(replay.identical, "{replay:?}");
 }
 
 async fn a_judge_tells_nobody_a_secret_in_another_form(world: World) {

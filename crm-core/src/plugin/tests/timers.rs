@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 on_both_databases! {
     a_cron_trigger_runs_once_for_each_tick_over_all_processes
     a_tick_without_a_place_is_due_still
+    a_tick_whose_process_was_killed_is_told_and_not_run_again
     a_plugin_that_is_switched_off_is_not_woken
     a_job_waits_for_the_fuel_of_another_day
     a_job_whose_process_was_killed_behind_its_run_is_not_run_again
@@ -86,6 +87,37 @@ async fn a_tick_without_a_place_is_due_still(world: World) {
     assert_eq!(run_due(&theatre.plugins).await.unwrap(), 1);
     let run = theatre.runs(&plugin).await.remove(0);
     assert_eq!(run.outcome, Outcome::Succeeded, "{run:?}");
+}
+
+async fn a_tick_whose_process_was_killed_is_told_and_not_run_again(world: World) {
+    let theatre = Theatre::new(world);
+    let plugin = theatre.install_manifest("wait", NIGHTLY).await;
+    theatre.wind("ticks").await;
+    let timer = Timer(theatre.plugins.clone());
+    let due = turns::Source::waiting(&timer).await.unwrap().remove(0);
+    tokio::select! {
+        _ = turns::Source::handle(timer, due) => panic!("it runs for ever"),
+        () = theatre.stage.waiting.notified() => {}
+    }
+    assert_eq!(run_due(&theatre.plugins).await.unwrap(), 0, "it may run");
+    assert!(theatre.runs(&plugin).await.is_empty());
+    let now = theatre.world.crm.clock().now();
+    let later = Sql::new("UPDATE plugin_ticks SET lost_at = $1 WHERE lost_at IS NOT NULL");
+    theatre
+        .world
+        .execute(later.bind(now, ColumnType::Instant))
+        .await;
+    assert_eq!(run_due(&theatre.plugins).await.unwrap(), 1);
+    assert_eq!(run_due(&theatre.plugins).await.unwrap(), 0);
+    let [run] = &theatre.runs(&plugin).await[..] else {
+        panic!("one run");
+    };
+    assert_eq!(
+        (&*run.trigger, run.outcome),
+        ("cron nightly", Outcome::Cancelled)
+    );
+    assert!(run.error.as_deref().unwrap().contains("was killed"));
+    assert_eq!(theatre.stage.runs.load(Ordering::SeqCst), 1);
 }
 
 async fn a_job_waits_for_the_fuel_of_another_day(world: World) {
