@@ -49,9 +49,7 @@ pub(crate) async fn reloaded(language: &str, component: &[u8], target: &str) {
 
 /// Copies of a component that differ in a section nobody reads, loaded and run once; the second
 /// half of them is measured, since the pool's memories, of which it keeps some, are warm by then.
-pub(crate) async fn idle(component: &[u8]) {
-    let wanted = std::env::var("BENCH_PLUGINS").ok();
-    let count: usize = wanted.map_or(200, |count| count.parse().unwrap());
+pub(crate) async fn idle(component: &[u8], count: usize) {
     let folder = tempfile::tempdir().unwrap();
     let copies: Vec<_> = (0..count)
         .map(|number| {
