@@ -168,6 +168,8 @@ const MAX_DEPTH: usize = 127;
 /// Parses JSON text.
 fn parse(text: &[u8]) -> Result<Value, Problem> {
     let repeated = RefCell::new(None);
+    // A byte order mark, which some write, is no part of the text (RFC 8259 §8.1).
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut parser = serde_json::Deserializer::from_slice(text);
     let parsed = Strict {
         repeated: &repeated,

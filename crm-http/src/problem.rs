@@ -301,6 +301,9 @@ impl poem_openapi::ApiResponse for Problem {
     fn register(_registry: &mut poem_openapi::registry::Registry) {}
 }
 
+/// Most errors that one answer names.
+const MOST_ERRORS: usize = 100;
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let mut errors = Vec::new();
@@ -308,8 +311,14 @@ impl From<Error> for Problem {
         let mut detail = Cow::Owned(error.to_string());
         let status = match &error {
             Error::Invalid(fields) => {
-                errors.clone_from(fields);
-                detail = Cow::Borrowed("the input is not valid; see errors");
+                errors.extend(fields.iter().take(MOST_ERRORS).cloned());
+                let all = fields.len();
+                detail = match all > MOST_ERRORS {
+                    true => Cow::Owned(format!(
+                        "the input is not valid in {all} places; errors has the first {MOST_ERRORS}"
+                    )),
+                    false => Cow::Borrowed("the input is not valid; see errors"),
+                };
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Error::Unauthenticated { .. } => {
@@ -401,16 +410,19 @@ fn challenge(code: &str) -> HeaderValue {
 /// The code of a request without a credential.
 const MISSING_CREDENTIAL: &str = "token_missing";
 
-/// What is wrong with a parameter, by the framework's words for it.
-fn unfit(reason: &str) -> &'static str {
+/// The code and the message of what is wrong with a parameter, by the framework's words for it.
+fn unfit(reason: &str) -> (&'static str, &'static str) {
     if reason.contains("expects an input value.") {
-        "This parameter is required."
+        ("required", "This parameter is required.")
     } else if reason.contains("Expect a valid enumeration value.") {
-        "This parameter has none of the values that the API's document lists for it."
+        let message = "This parameter has none of the values that the API's document lists for it.";
+        ("invalid", message)
     } else if reason.starts_with("verification failed") {
-        "This parameter is outside the bounds that the API's document gives for it."
+        let message = "This parameter is outside the bounds that the API's document gives for it.";
+        ("invalid", message)
     } else {
-        "This parameter has not the form that the API's document gives for it."
+        let message = "This parameter has not the form that the API's document gives for it.";
+        ("invalid", message)
     }
 }
 
@@ -425,7 +437,8 @@ pub(crate) fn from_poem(error: poem::Error) -> Problem {
         return Error::NotFound.into();
     }
     if let Some(refused) = error.downcast_ref::<ParseParamError>() {
-        return Error::invalid(refused.name, "invalid", unfit(&refused.reason)).into();
+        let (code, message) = unfit(&refused.reason);
+        return Error::invalid(refused.name, code, message).into();
     }
     if error.is::<ContentTypeError>() {
         return Problem::unsupported_media_type("application/json");

@@ -57,9 +57,16 @@ impl Database {
             .test_before_acquire(false)
             .connect_with(connect)
             .await
-            .map_err(|source| Error::Unavailable {
-                message: format!("cannot connect to PostgreSQL at {host}:{port}; is it running, and do user and password fit?").into(),
-                source: Some(Box::new(source)),
+            .map_err(|source| {
+                // What the server says itself is about the user, the password or the database.
+                let why = match source.as_database_error() {
+                    Some(said) => format!("it says: {}", said.message()),
+                    None => "is it running, and reachable from here?".to_owned(),
+                };
+                Error::Unavailable {
+                    message: format!("cannot connect to PostgreSQL at {host}:{port}; {why}").into(),
+                    source: Some(Box::new(source)),
+                }
             })?;
         Ok(Self { pool, committed })
     }

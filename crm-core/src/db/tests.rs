@@ -349,7 +349,7 @@ async fn an_unreachable_database_is_one_clear_line() {
         .collect();
     insta::assert_debug_snapshot!(lines, @r#"
     [
-        "cannot connect to PostgreSQL at 127.0.0.1:1; is it running, and do user and password fit?",
+        "cannot connect to PostgreSQL at 127.0.0.1:1; is it running, and reachable from here?",
         "cannot open the SQLite database /no/such/folder/crm.db; check path and rights",
         "the database URL must begin with sqlite:// or postgres://",
     ]

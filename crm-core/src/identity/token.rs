@@ -292,12 +292,14 @@ pub fn bearer(authorization: Option<&str>) -> Result<&str> {
             "send an access token or an API key in the header Authorization: Bearer",
         )
     })?;
-    let (scheme, credential) = value.split_once(' ').ok_or_else(invalid)?;
+    let (scheme, credential) = value.split_once(' ').unwrap_or((value, ""));
     let credential = credential.trim();
     if scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty() {
         Ok(credential)
     } else {
-        Err(invalid())
+        let message =
+            "the header must read Authorization: Bearer, a space, and the token or API key";
+        Err(Error::unauthenticated("token_invalid", message))
     }
 }
 

@@ -39,7 +39,7 @@ pub use machine::{Back, LogSpec, MachineSpec, Need};
 pub use money::MoneyCurrency;
 pub use on_delete::OnDelete;
 pub use rule::Refusal;
-pub(crate) use rule::has_nul;
+pub(crate) use rule::{has_nul, trim};
 pub use spec::{FieldSpec, FieldType, Formula, ModuleSpec, SearchMode};
 pub use typed::Module;
 pub use vector::MAX_DIMENSIONS;

@@ -110,7 +110,7 @@ pub(super) fn read_json(kind: &FieldType, json: Json) -> Ruled {
         }
         (FieldType::References { .. }, _) => "a list of ids",
         (kind, Json::String(text)) => {
-            let trimmed = text.trim();
+            let trimmed = trim(&text);
             let text = if trimmed.len() == text.len() {
                 text
             } else {
@@ -125,6 +125,24 @@ pub(super) fn read_json(kind: &FieldType, json: Json) -> Ruled {
         (_, _) => "a text",
     };
     Err(Refusal::new("wrong_type", format!("must be {expected}")))
+}
+
+/// The text without the white space around it; nothing where it shows nothing at all.
+pub(crate) fn trim(text: &str) -> &str {
+    let trimmed = text.trim();
+    let shows_nothing = |char: char| char.is_whitespace() || is_invisible(char);
+    match trimmed.chars().all(shows_nothing) {
+        true => "",
+        false => trimmed,
+    }
+}
+
+/// Characters that show nothing by themselves: what joins, breaks or turns the text around them
+/// (of Unicode's `Default_Ignorable_Code_Point`, those that are written on purpose).
+fn is_invisible(char: char) -> bool {
+    matches!(char,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
 /// The value that a non-empty `text` gives to a field of type `kind`, whatever its JSON form.
@@ -240,15 +258,21 @@ fn phone(text: String) -> Ruled {
 fn integer(number: &serde_json::Number) -> Ruled<i64> {
     match number.as_i64() {
         Some(value) => Ok(value),
-        None if number.is_u64() => Err(Refusal::new(
+        None if is_large(number) => Err(Refusal::new(
             "out_of_range",
-            format!("must be at most {}", i64::MAX),
+            format!("must be between {} and {}", i64::MIN, i64::MAX),
         )),
         None => Err(Refusal::new(
             "wrong_type",
             "must be a whole number, without a point",
         )),
     }
+}
+
+/// Whether a number is beyond 64 bits: in JSON such a one has no point either.
+fn is_large(number: &serde_json::Number) -> bool {
+    let beyond = |number: f64| number.abs() >= -(i64::MIN as f64);
+    number.as_f64().is_some_and(beyond)
 }
 
 /// An absolute URL of a web page: RFC 3986 in its ASCII form, and understood by browsers too.

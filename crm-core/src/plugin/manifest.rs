@@ -132,7 +132,7 @@ impl Manifest {
 
     /// The triggers for the event's kind, whatever else they ask for; a custom event has no trigger
     /// but its name.
-    pub(crate) fn triggers_for<'m>(&'m self, event: &Event) -> impl Iterator<Item = &'m Trigger> {
+    pub fn triggers_for<'m>(&'m self, event: &Event) -> impl Iterator<Item = &'m Trigger> {
         let told = event.told_by().is_some();
         let (subject, word) = event.kind.split_once('.').unwrap_or_default();
         let (subject, word) = (subject.to_owned(), word.to_owned());

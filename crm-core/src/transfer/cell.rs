@@ -2,12 +2,12 @@
 
 use serde_json::Value as Json;
 
-use crate::module::FieldType;
+use crate::module::{FieldType, trim};
 use crate::value::Value;
 
 /// The JSON that the module's rules judge; none for an empty cell, which says nothing.
 pub(super) fn to_json(kind: Option<&FieldType>, text: &str) -> Option<Json> {
-    let text = unguarded(text.trim());
+    let text = unguarded(trim(text));
     if text.is_empty() {
         return None;
     }

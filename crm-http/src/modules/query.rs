@@ -174,8 +174,16 @@ fn apply(
 }
 
 fn value<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T, FieldError> {
-    text.parse()
-        .map_err(|_| FieldError::new(name, "invalid", format!("This must be {expected}.")))
+    text.parse().map_err(|_| {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        // A whole number still: there are smaller and larger ones than are read here.
+        let whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let code = match whole {
+            true => "out_of_range",
+            false => "invalid",
+        };
+        FieldError::new(name, code, format!("This must be {expected}."))
+    })
 }
 
 /// The page that an operation without other parameters is asked for.

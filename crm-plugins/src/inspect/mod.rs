@@ -164,12 +164,14 @@ fn check_function(interface: &str, function: &str, manifest: &Manifest) -> Resul
 fn check_exports(exports: &[&str], manifest: &Manifest) -> Result<()> {
     for export in manifest.exports() {
         if !exports.contains(&export) {
+            let by_jobs = export == "cron" && manifest.crons().next().is_none();
+            let needs = match by_jobs {
+                true => "the jobs of its manifest need",
+                false => "a trigger of its manifest needs",
+            };
             return Err(refused(
                 "missing_export",
-                format!(
-                    "The component exports no function {export}, which a trigger of its manifest \
-                     needs."
-                ),
+                format!("The component exports no function {export}, which {needs}."),
             ));
         }
     }

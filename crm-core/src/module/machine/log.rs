@@ -65,7 +65,8 @@ pub(crate) fn problems(spec: &ModuleSpec, specs: &[ModuleSpec]) -> Vec<FieldErro
             });
         };
         let Some(target) = specs.iter().find(|other| other.name == log.module) else {
-            let message = format!("there is no module `{}`", log.module);
+            let name = &log.module;
+            let message = format!("there is no module `{name}`; declare it or correct the name");
             refuse("module", message);
             continue;
         };

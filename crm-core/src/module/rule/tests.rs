@@ -23,6 +23,13 @@ fn text_is_trimmed_and_counted_in_characters() {
     assert_eq!(ruled(&text(3), json!("a\0")), Err("invalid_character"));
     assert_eq!(ruled(&text(3), json!(1)), Err("wrong_type"));
     assert_eq!(ruled(&text(3), json!("  ")), Ok(Value::Null));
+    let invisible = json!("\u{feff}\u{200b} \u{2060}\u{202e}");
+    assert_eq!(ruled(&text(9), invisible), Ok(Value::Null));
+    let joined = "a\u{200d}b";
+    assert_eq!(
+        ruled(&text(3), json!(joined)),
+        Ok(Value::Text(joined.into()))
+    );
 }
 
 #[test]
@@ -34,6 +41,8 @@ fn integers_are_json_integers_within_their_bounds() {
         (json!(-1), "out_of_range"),
         (json!(1.0), "wrong_type"),
         (json!(u64::MAX), "out_of_range"),
+        (json!(99_999_999_999_999_999_999_999_999.0), "out_of_range"),
+        (json!(-1e300), "out_of_range"),
         (json!("1"), "wrong_type"),
         (json!(true), "wrong_type"),
     ] {

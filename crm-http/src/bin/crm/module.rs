@@ -90,6 +90,14 @@ fn check(settings: &Settings, files: &[PathBuf]) -> Outcome {
             for problem in &problems {
                 say!("{}: {}", problem.pointer, problem.message);
             }
+            if problems
+                .iter()
+                .any(|problem| problem.message.starts_with("there is no module"))
+            {
+                crate::stdout::note!(
+                    "modules of other files are known where those are named too, or by --modules"
+                );
+            }
             Err(told(problems.len(), "problem", "problems").into())
         }
         Err(error) => Err(error.into()),

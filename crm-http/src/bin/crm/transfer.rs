@@ -129,7 +129,8 @@ impl Import {
             Some(_) => None,
             None => Some(self.order()?),
         };
-        let crm = settings.open().await?;
+        // Plugins judge what is imported as they judge every change.
+        let (crm, _) = crate::plugin::open(&settings).await?;
         let tenant = tenant(&crm, &self.tenant).await?;
         let scope = crm.operator_in(tenant, request(&crm)).await?;
         let id = match order {

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use crm_core::event::Event;
-use crm_core::hook::{ActionCall, Fields, Input, Tick, Webhook, WokenBy};
+use crm_core::event::{ChangeKind, Event};
+use crm_core::hook::{ActionCall, Change, Fields, Input, Tick, Webhook, WokenBy};
 use crm_core::id::RecordId;
+use crm_core::plugin::Manifest;
 use crm_core::value::Value;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
@@ -41,6 +42,19 @@ struct Asked {
     input: Option<Map<String, Json>>,
 }
 
+/// `{"before": …}`: a change that is about to be made.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Planned {
+    /// Such as `contact.create`, as in the manifest.
+    before: String,
+    module: String,
+    /// The record as it is.
+    old: Option<Json>,
+    /// The record as it is to be.
+    new: Option<Json>,
+}
+
 /// `{"cron": …}`: a time that has come.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +76,8 @@ pub(super) fn read(file: &Path, now: DateTime<Utc>) -> Result<Woken, String> {
         serde_json::from_value(json).map(|sent| Ok(of_webhook(sent, now)))
     } else if json.get("action").is_some() {
         serde_json::from_value(json).map(of_action)
+    } else if json.get("kind").is_none() && json.get("before").is_some() {
+        serde_json::from_value(json).map(of_planned)
     } else if json.get("cron").is_some() {
         serde_json::from_value(json).map(|due| Ok(of_cron(due, now)))
     } else {
@@ -115,6 +131,106 @@ fn of_action(asked: Asked) -> Result<Woken, String> {
     };
     let input = Input::Action(call.into());
     Ok(Woken { input, records })
+}
+
+fn of_planned(planned: Planned) -> Result<Woken, String> {
+    let change = planned.before.split_once('.').map(|(_, change)| change);
+    let kind = match change {
+        Some("create") => ChangeKind::Created,
+        Some("update") => ChangeKind::Updated,
+        Some("delete") => ChangeKind::Deleted,
+        _ => {
+            let before = planned.before;
+            return Err(format!(
+                "before is {before:?}, and is such as contact.create, contact.update or contact.delete"
+            ));
+        }
+    };
+    let (old, new) = match kind {
+        ChangeKind::Created => (
+            None,
+            Some(planned.new.ok_or("a new record is missing: new")?),
+        ),
+        ChangeKind::Updated => {
+            let old = planned.old.ok_or("the record as it is is missing: old")?;
+            let new = planned
+                .new
+                .ok_or("the record as it is to be is missing: new")?;
+            (Some(old), Some(new))
+        }
+        _ => (
+            Some(planned.old.ok_or("the record as it is is missing: old")?),
+            None,
+        ),
+    };
+    let id = old
+        .as_ref()
+        .and_then(|old| old.get("id")?.as_str()?.parse().ok());
+    let before = fields(old);
+    let records = id.zip(before.clone()).into_iter();
+    let records = records
+        .map(|(id, record)| (planned.module.clone(), id, record))
+        .collect();
+    let change = Change {
+        module: planned.module.clone(),
+        kind,
+        record_id: id,
+        before,
+        after: fields(new),
+        actor: "operator".to_owned(),
+        request_id: "run".to_owned(),
+    };
+    let input = Input::Before(change.into());
+    Ok(Woken { input, records })
+}
+
+/// Why nothing of the manifest asks to be woken so.
+///
+/// # Errors
+/// That, with what it does ask for.
+pub(super) fn is_asked_for(manifest: &Manifest, input: &Input) -> Result<(), String> {
+    let none = |what: &str, name: &str, known: Vec<&str>| {
+        let known = match known.is_empty() {
+            true => "none at all".to_owned(),
+            false => known.join(", "),
+        };
+        Err(format!(
+            "the plugin's manifest has no {what} {name:?}; it has {known}"
+        ))
+    };
+    match input {
+        Input::Action(asked) => {
+            let known = manifest.actions().map(|action| action.name.as_str());
+            let known: Vec<_> = known.collect();
+            match known.contains(&&*asked.name) {
+                true => Ok(()),
+                false => none("action", &asked.name, known),
+            }
+        }
+        Input::Webhook(sent) => {
+            let known: Vec<_> = manifest.webhooks().map(|hook| hook.name.as_str()).collect();
+            match known.contains(&&*sent.name) {
+                true => Ok(()),
+                false => none("webhook", &sent.name, known),
+            }
+        }
+        Input::Tick(tick) => {
+            let known = manifest.crons().map(|cron| cron.name.as_str());
+            let jobs = manifest.jobs.iter().map(|job| job.as_str());
+            let known: Vec<_> = known.chain(jobs).collect();
+            match known.contains(&&*tick.name) {
+                true => Ok(()),
+                false => none("cron trigger or job", &tick.name, known),
+            }
+        }
+        Input::Event(woken) if manifest.triggers_for(&woken.event).next().is_none() => {
+            Err(format!(
+                "no trigger of the plugin's manifest wakes it on {}",
+                woken.event.kind
+            ))
+        }
+        Input::Event(_) | Input::Before(_) | Input::Describe => Ok(()),
+    }
 }
 
 fn alone(input: Input) -> Woken {

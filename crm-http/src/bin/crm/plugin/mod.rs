@@ -75,7 +75,7 @@ impl Plugin {
 ///
 /// # Errors
 /// Those of opening either.
-async fn open(settings: &Settings) -> Result<(Crm, Plugins), Error> {
+pub(crate) async fn open(settings: &Settings) -> Result<(Crm, Plugins), Error> {
     let host = host(settings, None)?;
     let builder = settings.builder_of_present()?.plugins(Arc::new(host));
     let crm = builder.build().await?;

@@ -47,7 +47,10 @@ impl Replay {
         say!("{} with {} fuel", replay.outcome, replay.fuel);
         crm.close().await;
         match (replay.identical, replay.divergence) {
-            (true, _) => Ok(()),
+            (true, _) => {
+                say!("identical to what is kept of the run");
+                Ok(())
+            }
             (false, Some(divergence)) => {
                 let shown = |call: Option<serde_json::Value>| {
                     call.map_or_else(|| "nothing".to_owned(), |call| call.to_string())

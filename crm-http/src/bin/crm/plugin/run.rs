@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use crm_core::clock::Clock;
-use crm_core::hook::{Call, Outcome as Ended, Output, PluginHost as _};
+use crm_core::hook::{Call, Outcome as Ended, Output, PluginHost as _, Verdict};
 use crm_plugins::MemoryDoor;
 use futures::FutureExt as _;
 use sha2::{Digest as _, Sha256};
@@ -19,8 +19,9 @@ use crate::stdout::{plain, say};
 /// Run a component once on an event, without a database
 ///
 /// The event is a JSON file in the form that subscribers receive, or one of {"action": "rescore",
-/// "module": "contacts", "records": [{"id": …}], "input": {…}}, {"webhook": "payments", "body": {…}}
-/// and {"cron": "nightly"}. The records the plugin sees are those of the file itself; what it does is
+/// "module": "contacts", "records": [{"id": …}], "input": {…}}, {"webhook": "payments", "body": {…}},
+/// {"cron": "nightly"} and {"before": "contact.update", "module": "contacts", "old": {…}, "new": {…}}.
+/// The records the plugin sees are those of the file itself; what it does is
 /// printed and kept nowhere.
 #[derive(Args)]
 #[command(
@@ -45,7 +46,9 @@ impl Run {
         let now = Clock::system().now();
         let woken = event::read(&self.event, now)?;
         let host = super::host(&settings, None)?;
-        let mut tenant = MemoryDoor::new(host.inspect(component.clone()).await?);
+        let manifest = host.inspect(component.clone()).await?;
+        event::is_asked_for(&manifest, &woken.input)?;
+        let mut tenant = MemoryDoor::new(manifest);
         for (module, id, record) in woken.records {
             tenant = tenant.record(&module, id, record);
         }
@@ -70,8 +73,10 @@ impl Run {
         for line in tenant.done() {
             say!("{line}");
         }
-        if let Some(Output::Action(Some(answer))) = &report.output {
-            say!("answers {}", plain(answer));
+        match &report.output {
+            Some(Output::Action(Some(answer))) => say!("answers {}", plain(answer)),
+            Some(Output::Verdict(verdict)) => say!("{}", plain(&told(verdict))),
+            _ => {}
         }
         say!(
             "{} with {} fuel in {} µs, {} host calls, {} KiB of memory",
@@ -87,6 +92,27 @@ impl Run {
                 let error = report.error.map(|error| plain(&error));
                 Err(error.unwrap_or_else(|| outcome.to_string()).into())
             }
+        }
+    }
+}
+
+/// What a judge says, in one line.
+fn told(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Accept => "accepts".to_owned(),
+        Verdict::Amend(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| format!("{name} = {value:?}"));
+            format!("amends {}", fields.collect::<Vec<_>>().join(", "))
+        }
+        Verdict::Reject {
+            code,
+            message,
+            field,
+        } => {
+            let field = field.as_ref().map(|field| format!(" of {field}"));
+            format!("rejects{}: {message} ({code})", field.unwrap_or_default())
         }
     }
 }
