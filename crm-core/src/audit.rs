@@ -26,7 +26,7 @@ use crate::scope::{Permit, Read, Scope};
 
 pub use export::AuditExport;
 pub use prune::PrunedAudit;
-pub(crate) use seal::Sealer;
+pub(crate) use seal::{Sealer, seal_up};
 pub use verify::{AuditFault, AuditFaultKind, AuditHead, AuditSeal, Verification};
 
 /// The action of entries that tell of a pruning.

@@ -175,12 +175,8 @@ impl Groups {
         let draft = Draft::check(&scope, change)?;
         let write = Write(scope.clone(), self.core.clone());
         let id = GroupId(scope.clock().new_id());
-        self.core
-            .policy
-            .write(scope.tenant(), move |tx| {
-                Box::pin(write.create(tx, id, draft))
-            })
-            .await
+        let made = scope.write_policy(move |tx| Box::pin(write.create(tx, id, draft)));
+        made.await
     }
 
     /// Changes a group.
@@ -197,12 +193,8 @@ impl Groups {
         let scope = permit.on(OBJECT)?.clone();
         let draft = Draft::check(&scope, change)?;
         let write = Write(scope.clone(), self.core.clone());
-        self.core
-            .policy
-            .write(scope.tenant(), move |tx| {
-                Box::pin(write.update(tx, id, draft))
-            })
-            .await
+        let changed = scope.write_policy(move |tx| Box::pin(write.update(tx, id, draft)));
+        changed.await
     }
 
     /// Deletes a group; its members lose what they held through it.
@@ -213,10 +205,8 @@ impl Groups {
     pub async fn delete(&self, permit: &Permit<Delete>, id: GroupId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
         let write = Write(scope.clone(), self.core.clone());
-        self.core
-            .policy
-            .write(scope.tenant(), move |tx| Box::pin(write.delete(tx, id)))
-            .await
+        let deleted = scope.write_policy(move |tx| Box::pin(write.delete(tx, id)));
+        deleted.await
     }
 }
 

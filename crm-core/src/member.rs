@@ -173,11 +173,9 @@ impl Members {
                 message: "An assignment ends later than now.".into(),
             }]));
         }
-        let (tenant, write) = (scope.tenant(), Write(scope));
-        self.core
-            .policy
-            .write(tenant, move |tx| Box::pin(write.set_roles(tx, user, roles)))
-            .await
+        let write = Write(scope.clone());
+        let set = scope.write_policy(move |tx| Box::pin(write.set_roles(tx, user, roles)));
+        set.await
     }
 
     /// Takes a user out of the tenant, with all their sessions there; what they own stays.
@@ -187,11 +185,9 @@ impl Members {
     /// [`set_roles`](Self::set_roles); [`Error::Conflict`] `last_admin`.
     pub async fn remove(&self, permit: &Permit<Delete>, user: UserId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
-        let (tenant, write) = (scope.tenant(), Write(scope));
-        self.core
-            .policy
-            .write(tenant, move |tx| Box::pin(write.remove(tx, user)))
-            .await
+        let write = Write(scope.clone());
+        let removed = scope.write_policy(move |tx| Box::pin(write.remove(tx, user)));
+        removed.await
     }
 }
 

@@ -132,13 +132,9 @@ impl Roles {
             permissions: Vec::new(),
             created_at: scope.clock().now(),
         };
-        let (tenant, write) = (scope.tenant(), Write(scope));
-        self.core
-            .policy
-            .write(tenant, move |tx| {
-                Box::pin(write.create(tx, draft.apply(new)))
-            })
-            .await
+        let write = Write(scope.clone());
+        let made = scope.write_policy(move |tx| Box::pin(write.create(tx, draft.apply(new))));
+        made.await
     }
 
     /// Changes a role.
@@ -154,11 +150,9 @@ impl Roles {
         change: RoleChange,
     ) -> Result<Role> {
         let scope = permit.on(OBJECT)?.clone();
-        let (tenant, write) = (scope.tenant(), Write(scope));
-        self.core
-            .policy
-            .write(tenant, move |tx| Box::pin(write.update(tx, id, change)))
-            .await
+        let write = Write(scope.clone());
+        let changed = scope.write_policy(move |tx| Box::pin(write.update(tx, id, change)));
+        changed.await
     }
 
     /// Deletes a role that nobody holds.
@@ -168,11 +162,9 @@ impl Roles {
     /// an API key or another role refers to it.
     pub async fn delete(&self, permit: &Permit<Delete>, id: RoleId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
-        let (tenant, write) = (scope.tenant(), Write(scope));
-        self.core
-            .policy
-            .write(tenant, move |tx| Box::pin(write.delete(tx, id)))
-            .await
+        let write = Write(scope.clone());
+        let deleted = scope.write_policy(move |tx| Box::pin(write.delete(tx, id)));
+        deleted.await
     }
 }
 

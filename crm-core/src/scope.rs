@@ -12,11 +12,11 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::crm::Core;
 use crate::custom::TenantModules;
-use crate::db::Tx;
+use crate::db::{Job, Tx};
 use crate::error::{Error, Refusal, Result};
 use crate::event::{Party, Principal};
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
-use crate::identity::Impersonator;
+use crate::identity::{self, Impersonator};
 use crate::module::{CompiledModule, Ident};
 use crate::policy::{Catalogue, Grants, Operation, Rights, rule_of};
 use crate::registry::Dependent;
@@ -260,6 +260,40 @@ impl Scope {
     /// service account has less than the account.
     pub(crate) fn is_person(&self) -> bool {
         matches!(self.0.actor, Actor::User(_) | Actor::Operator) && self.0.key.is_none()
+    }
+
+    /// Changes the policy of the tenant under its lock, unless whoever acts has lost a right or the
+    /// session since the request began: whoever sends a body slowly is not to act by rights that were
+    /// taken from them meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Refused`](crate::Error::Refused) `rights_changed`; those of the job.
+    pub(crate) async fn write_policy<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
+        if self.has_lost().await? {
+            let message =
+                "your rights were changed, or your session ended, while this was asked for";
+            return Err(Refusal::forbidden("rights_changed", message).into());
+        }
+        self.core().policy.write(self.tenant(), job).await
+    }
+
+    /// Whether whoever acts may not do any more what they could when the request began.
+    async fn has_lost(&self) -> Result<bool> {
+        let core = self.core();
+        if let Some(session) = self.session()
+            && !identity::is_live(core, session).await?
+        {
+            return Ok(true);
+        }
+        let Some(principal) = self.principal() else {
+            return Ok(false);
+        };
+        let rights = identity::principal_rights(core, self.tenant(), principal).await?;
+        let holds = |rights: Arc<Rights>| {
+            let lost = self.grants().beyond(&rights.grants);
+            lost.named(self.catalogue()).is_none()
+        };
+        Ok(!rights.is_some_and(holds))
     }
 
     /// Who acts in the actor's name, where somebody else does: a member of the tenant, or an

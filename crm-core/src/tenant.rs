@@ -157,15 +157,16 @@ impl Tenants {
     /// # Errors
     /// Those of the database.
     pub async fn find_by_name(&self, name: &str) -> Result<Option<Tenant>> {
-        let name = name.trim();
-        let alike = self
-            .core
-            .db
-            .fetch_all(alike(self.core.db.dialect(), name))
-            .await?;
-        let alike: Vec<_> = alike.into_iter().map(read).collect::<Result<_>>()?;
-        Ok(called(&alike, name, |tenant| &tenant.name).cloned())
+        named(&self.core, name).await
     }
+}
+
+/// The tenant of this name, in any case of its letters.
+pub(crate) async fn named(core: &Core, name: &str) -> Result<Option<Tenant>> {
+    let name = name.trim();
+    let alike = core.db.fetch_all(alike(core.db.dialect(), name)).await?;
+    let alike: Vec<_> = alike.into_iter().map(read).collect::<Result<_>>()?;
+    Ok(called(&alike, name, |tenant| &tenant.name).cloned())
 }
 
 /// The one of this name, in any case of its letters: no other tenant gets such a name. Of older

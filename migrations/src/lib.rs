@@ -40,6 +40,7 @@ macro_rules! migrations {
             migration!($folder, 28, "0028", "custom_machines"),
             migration!($folder, 29, "0029", "secret_proofs"),
             migration!($folder, 30, "0030", "plugin_bounds"),
+            migration!($folder, 31, "0031", "shared_passwords"),
         ]
     };
 }

@@ -10,7 +10,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::chain::{Member, Seal};
-use super::{Audit, PRUNE, Sealer};
+
+use super::{Audit, PRUNE, seal_up};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::TenantId;
@@ -151,7 +152,8 @@ impl Audit {
     /// digest of what they held. `permit` is one for the object `audit`.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::Unavailable`] while another process does not seal the entries that wait; those of the
+    /// database.
     pub async fn erase(&self, permit: &Permit<Purge>, entity: &str, id: &str) -> Result<u64> {
         let scope = permit.on("audit")?.clone();
         let (entity, id): (String, String) = (entity.to_owned(), id.to_owned());
@@ -160,7 +162,7 @@ impl Audit {
                 return Err(Error::NotFound);
             }
         }
-        Sealer::new(&self.core).drain().await?;
+        seal_up(&self.core, scope.tenant()).await?;
         let (mut erased, mut behind) = (0, Uuid::nil());
         loop {
             let step = Erasure {

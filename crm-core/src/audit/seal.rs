@@ -29,6 +29,9 @@ const GATHER: Duration = Duration::from_millis(400);
 const POLL: Duration = Duration::from_millis(500);
 /// How long a process that stops may seal what is left.
 const LAST: Duration = Duration::from_secs(5);
+/// How often, and how soon again, to look whether another process has sealed what waits.
+const LOOKS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(200);
 /// The code of a conflict with another sealer.
 const ELSEWHERE: &str = "sealed_elsewhere";
 
@@ -215,4 +218,35 @@ async fn seal(
     let newest = times.map(|entry| entry.occurred_at).max();
     let seal = Seal::of(tenant, behind, &members, newest.unwrap_or(now), now)?;
     tx.execute(seal.insert(tenant)).await.map(drop)
+}
+
+/// Has every entry of the tenant sealed that waits now, by this process or the one that seals.
+///
+/// # Errors
+/// [`Error::Unavailable`] where that one takes too long.
+pub(crate) async fn seal_up(core: &Arc<Core>, tenant: TenantId) -> Result<()> {
+    let newest = Sql::new(
+        "SELECT sequence FROM audit_unsealed WHERE tenant_id = $1 ORDER BY sequence DESC LIMIT 1",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .returns(&[ColumnType::Int]);
+    let Some(mut row) = core.db.fetch_optional(newest).await? else {
+        return Ok(());
+    };
+    let newest: i64 = row.int()?;
+    for _ in 0..LOOKS {
+        Sealer::new(core).drain().await?;
+        let waiting = Sql::new(
+            "SELECT sequence FROM audit_unsealed WHERE tenant_id = $1 AND sequence <= $2 LIMIT 1",
+        )
+        .bind(tenant, ColumnType::Uuid)
+        .bind(newest, ColumnType::Int)
+        .returns(&[ColumnType::Int]);
+        if core.db.fetch_optional(waiting).await?.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let message = "the last audit entries are not sealed yet; try again";
+    Err(Error::unavailable(message))
 }

@@ -27,6 +27,7 @@ on_both_databases! {
     racing_writers_and_sealers_leave_one_whole_chain
     pruning_leaves_a_checkpoint_that_the_log_must_tell_of
     erasing_what_entries_hold_leaves_the_chain_whole
+    erasing_waits_for_whoever_seals_at_the_moment
     tenants_have_chains_of_their_own
     pruning_and_erasing_need_the_right_to_purge
     a_long_log_of_small_and_large_seals_verifies
@@ -541,6 +542,22 @@ async fn erasing_what_entries_hold_leaves_the_chain_whole(world: World) {
         )
         .await;
     assert_eq!(world.fault().await.0, AuditFaultKind::Altered);
+}
+
+async fn erasing_waits_for_whoever_seals_at_the_moment(world: World) {
+    let core = &world.crm.core;
+    let mut other = crate::lease::Lease::new(super::SEALER, core.db.clone(), core.clock.clone());
+    assert!(other.take().await.unwrap());
+    let id = world
+        .contact(world.tenant, "Ada Lovelace")
+        .await
+        .to_string();
+    let (audit, purge) = (world.crm.audit(), world.purge());
+    let mut erasure = Box::pin(audit.erase(&purge, "contacts", &id));
+    let soon = std::time::Duration::from_millis(300);
+    assert!(tokio::time::timeout(soon, &mut erasure).await.is_err());
+    other.release().await.unwrap();
+    assert_eq!(erasure.await.unwrap(), 1);
 }
 
 async fn tenants_have_chains_of_their_own(world: World) {

@@ -185,11 +185,8 @@ impl Accounts {
             hash,
             given: true,
         };
-        let (tenant, roles) = (scope.tenant(), input.roles);
-        let write = self
-            .core
-            .policy
-            .write(tenant, move |tx| Box::pin(join(tx, scope, row, roles)));
+        let (by, roles) = (scope.clone(), input.roles);
+        let write = by.write_policy(move |tx| Box::pin(join(tx, scope, row, roles)));
         let joined = write.await?;
         Ok(Joined {
             password_score: (!joined.existed).then_some(score),
@@ -492,7 +489,7 @@ pub(super) async fn insert_user(
         .execute(
             Sql::new(
                 "INSERT INTO users (id, email, name, password_hash, created_at, \
-                 password_given_at) VALUES ($1, $2, $3, $4, $5, $6) \
+                 password_given_at, password_shared) VALUES ($1, $2, $3, $4, $5, $6, $7) \
                  ON CONFLICT (email) DO NOTHING",
             )
             .bind(user.id, ColumnType::Uuid)
@@ -500,7 +497,8 @@ pub(super) async fn insert_user(
             .bind(user.name.as_str(), ColumnType::Text)
             .bind(user.hash.as_str(), ColumnType::Text)
             .bind(now, ColumnType::Instant)
-            .bind(user.given.then_some(now), ColumnType::Instant),
+            .bind(user.given.then_some(now), ColumnType::Instant)
+            .bind(user.given, ColumnType::Bool),
         )
         .await?;
     Ok(made > 0)

@@ -39,7 +39,13 @@ impl Accounts {
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    send_link(tx, &core, &owner, MailKind::VerifyEmail, &owner.email).await
+                    match own::has_address(tx, owner.id, &owner.email).await? {
+                        true => {
+                            let kind = MailKind::VerifyEmail;
+                            send_link(tx, &core, &owner, kind, &owner.email).await
+                        }
+                        false => Ok(()),
+                    }
                 })
             })
             .await?;

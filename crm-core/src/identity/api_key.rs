@@ -124,14 +124,9 @@ impl ApiKeys {
             revoked_at: None,
         };
         let hash = opaque::hash(&secret);
-        let key = self
-            .core
-            .policy
-            .write(scope.tenant(), move |tx| {
-                Box::pin(insert(tx, scope, key, hash, input.role))
-            })
-            .await?;
-        Ok((key, secret))
+        let by = scope.clone();
+        let made = by.write_policy(move |tx| Box::pin(insert(tx, scope, key, hash, input.role)));
+        Ok((made.await?, secret))
     }
 
     /// All keys, the oldest first, revoked and expired ones too.
@@ -173,10 +168,9 @@ impl ApiKeys {
     /// [`Error::NotFound`] when the tenant has no such key.
     pub async fn revoke(&self, permit: &Permit<Delete>, id: ApiKeyId) -> Result<()> {
         let scope = permit.on(OBJECT)?.clone();
-        self.core
-            .policy
-            .write(scope.tenant(), move |tx| Box::pin(revoke(tx, scope, id)))
-            .await
+        let by = scope.clone();
+        let revoked = by.write_policy(move |tx| Box::pin(revoke(tx, scope, id)));
+        revoked.await
     }
 }
 

@@ -78,11 +78,12 @@ pub(super) async fn replace_given(
     request: &RequestContext,
 ) -> Result<Vec<FamilyId>> {
     let set = Sql::new(
-        "UPDATE users SET password_hash = $1, password_given_at = NULL \
+        "UPDATE users SET password_hash = $1, password_given_at = NULL, password_shared = $3 \
          WHERE id = $2 AND status = 'active' AND password_given_at IS NOT NULL",
     )
     .bind(hash, ColumnType::Text)
-    .bind(user, ColumnType::Uuid);
+    .bind(user, ColumnType::Uuid)
+    .bind(false, ColumnType::Bool);
     if tx.execute(set).await? == 0 {
         return Err(changed_meanwhile());
     }

@@ -75,13 +75,11 @@ impl Accounts {
             hash: input.password_hash,
             given: false,
         };
-        let (tenant, roles) = (scope.tenant(), input.roles);
-        self.core
-            .policy
-            .write(tenant, move |tx| {
-                Box::pin(async move { import(tx, scope, row, username, roles).await })
-            })
-            .await
+        let (by, roles) = (scope.clone(), input.roles);
+        let write = by.write_policy(move |tx| {
+            Box::pin(async move { import(tx, scope, row, username, roles).await })
+        });
+        write.await
     }
 }
 

@@ -11,12 +11,15 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
 
 use super::account::{
     Accounts, Joined, UserRow, gather, insert_membership, insert_user, is_member,
 };
+use super::api_key;
 use super::email::normalize_email;
+use super::key_rights::key_rights;
 use super::lockout;
 use super::name::check_name;
 use super::one_time;
@@ -29,10 +32,10 @@ use super::tenant_security::Whose;
 use crate::crm::Core;
 use crate::db::{ColumnType, Row, Sql, Tx};
 use crate::error::{Error, Result};
-use crate::id::{InvitationId, RoleId, TenantId, UserId};
+use crate::id::{ApiKeyId, InvitationId, RoleId, TenantId, UserId};
 use crate::journal::{self, Author};
 use crate::mail::{self, Letter, Link, MailKind};
-use crate::policy::{self, CompiledPolicy};
+use crate::policy::{self, CompiledPolicy, Subject};
 use crate::role;
 use crate::scope::{Actor, Create, Delete, Permit, Read, RequestContext, Scope};
 use crate::tenant::name_of;
@@ -125,8 +128,8 @@ impl Invitations {
     ) -> Result<Invitation> {
         let scope = permit.on(OBJECT)?.clone();
         let invitation = draft(&scope, &input)?;
-        let (core, tenant, roles) = (self.core.clone(), scope.tenant(), input.roles);
-        let made = self.core.policy.write(tenant, move |tx| {
+        let (core, by, roles) = (self.core.clone(), scope.clone(), input.roles);
+        let made = by.write_policy(move |tx| {
             Box::pin(async move { invite(tx, &core, scope, invitation, roles).await })
         });
         let made = made.await?;
@@ -271,7 +274,7 @@ impl Accounts {
 
     async fn open_invitation(&self, token: &SecretString) -> Result<Open> {
         let find = Sql::new(
-            "SELECT i.tenant_id, t.name, i.email, i.name FROM invitations i \
+            "SELECT i.tenant_id, t.name, i.email, i.name, i.roles, i.invited_by FROM invitations i \
              JOIN tenants t ON t.id = i.tenant_id AND t.status = 'active' \
              WHERE i.hash = $1 AND i.expires_at > $2",
         )
@@ -282,15 +285,61 @@ impl Accounts {
             ColumnType::Text,
             ColumnType::Text,
             ColumnType::Text,
+            ColumnType::Json,
+            ColumnType::Text,
         ]);
         let row = self.core.db.fetch_optional(find).await?;
         let mut row = row.ok_or_else(one_time::invalid)?;
-        Ok(Open {
+        let open = Open {
             tenant: row.uuid()?,
             tenant_name: row.text()?,
             email: row.text()?,
             name: row.text()?,
-        })
+        };
+        let (roles, invited_by) = (roles_of(row.json()?)?, row.text::<String>()?);
+        match self
+            .is_stood_behind(open.tenant, &invited_by, roles)
+            .await?
+        {
+            true => Ok(open),
+            false => Err(one_time::invalid()),
+        }
+    }
+
+    /// Whether whoever invited still holds the rights that the invitation gives: those of an
+    /// operator are not bounded by any role.
+    async fn is_stood_behind(
+        &self,
+        tenant: TenantId,
+        invited_by: &str,
+        roles: Vec<RoleId>,
+    ) -> Result<bool> {
+        let (core, policy) = (&self.core, &self.core.policy);
+        let (kind, id) = invited_by.split_once(':').unwrap_or_default();
+        let rights = match (kind, Uuid::parse_str(id)) {
+            ("user", Ok(id)) => {
+                let inviter = Subject::User(UserId(id));
+                policy.rights_for(tenant, inviter).await?
+            }
+            ("api_key", Ok(id)) => match api_key::find(core, tenant, ApiKeyId(id)).await? {
+                Some(key) => key_rights(core, &key).await?,
+                None => None,
+            },
+            _ => return Ok(true),
+        };
+        let Some(rights) = rights else {
+            return Ok(false);
+        };
+        for role in roles {
+            // One that was deleted since is not given.
+            let given = policy.grants_for(tenant, Subject::Role(role)).await?;
+            let beyond = given.map(|given| given.beyond(&rights.lasting));
+            let catalogue = rights.modules.catalogue();
+            if beyond.is_some_and(|beyond| beyond.named(catalogue).is_some()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -573,12 +622,16 @@ async fn still_there(tx: &mut Tx<'_>, tenant: TenantId, roles: &[RoleId]) -> Res
     Ok(there.copied().collect())
 }
 
-fn read(mut row: Row) -> Result<Invitation> {
-    let (id, email, name) = (row.uuid()?, row.text()?, row.text()?);
-    let roles = serde_json::from_value(row.json()?).map_err(|_| Error::Inconsistent {
+fn roles_of(json: Json) -> Result<Vec<RoleId>> {
+    serde_json::from_value(json).map_err(|_| Error::Inconsistent {
         table: "invitations".into(),
         column: "roles".into(),
-    })?;
+    })
+}
+
+fn read(mut row: Row) -> Result<Invitation> {
+    let (id, email, name) = (row.uuid()?, row.text()?, row.text()?);
+    let roles = roles_of(row.json()?)?;
     Ok(Invitation {
         id,
         email,

@@ -123,7 +123,8 @@ pub(crate) async fn find(core: &Core, claims: &AccessClaims) -> Result<Option<Li
     Ok((fits && core.clock.now() < live.expires_at).then_some(live))
 }
 
-/// Refuses a roaming session that began without a second factor, in a tenant that asks for one.
+/// Refuses a session that began without a second factor, in a tenant that asks for one: one that
+/// moved there, or began at the moment at which the tenant began to ask.
 ///
 /// # Errors
 /// [`Error::Refused`] `second_factor_required`.
@@ -132,7 +133,8 @@ pub(crate) async fn check_factors(
     tenant: TenantId,
     (session, live): (FamilyId, Live),
 ) -> Result<()> {
-    if !live.roaming || live.two_factors {
+    // Whoever acts in another's name has passed their own.
+    if live.two_factors || live.impersonator.is_some() && !live.roaming {
         return Ok(());
     }
     if !core.identity.strict && !core.policy.asks_second_factor(tenant).await? {
@@ -152,6 +154,12 @@ pub(crate) async fn check_factors(
          with a code of yours, or log in to it",
     )
     .into())
+}
+
+/// Whether a session has not ended.
+pub(crate) async fn is_live(core: &Core, session: FamilyId) -> Result<bool> {
+    let live = read(&core.db, session).await?;
+    Ok(live.is_some_and(|live| core.clock.now() < live.expires_at))
 }
 
 async fn read(db: &Db, id: FamilyId) -> Result<Option<Live>> {

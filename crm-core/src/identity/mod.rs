@@ -103,7 +103,9 @@ pub(crate) use impersonator::{Impersonator, rights as impersonated_rights};
 pub(crate) use invitation::{check_invited, invite_first_admin};
 pub(crate) use key::mac;
 pub(crate) use key_rights::{key_rights, keys_naming, principal_rights};
-pub(crate) use live::{check_factors, find as find_live, follow, look, run as follow_until};
+pub(crate) use live::{
+    check_factors, find as find_live, follow, is_live, look, run as follow_until,
+};
 pub(crate) use name::check_name;
 pub(crate) use operator_account::OperatorAccount;
 pub(crate) use password::Passwords;

@@ -60,6 +60,14 @@ impl Owner {
     }
 }
 
+/// Whether a user has this address, and keeps it until the transaction ends.
+pub(super) async fn has_address(tx: &mut Tx<'_>, user: UserId, email: &str) -> Result<bool> {
+    let hold = Sql::new("UPDATE users SET email = email WHERE id = $1 AND email = $2")
+        .bind(user, ColumnType::Uuid)
+        .bind(email, ColumnType::Text);
+    Ok(tx.execute(hold).await? > 0)
+}
+
 fn select(condition: &'static str) -> Sql {
     use ColumnType::{Bool, Text, Uuid};
     let mut select = Sql::new(

@@ -13,6 +13,7 @@ use super::one_time::{self, Purpose};
 use super::own::{self, Owner};
 use super::passkey;
 use super::password::Verdict;
+use super::second_factor;
 use super::session::{self, Session};
 use super::step_up::check_recent;
 use super::tenant_security::Whose;
@@ -66,6 +67,9 @@ impl Accounts {
                     return Ok(());
                 };
                 let (owner, purpose) = (Owner::read(row)?, Purpose::ResetPassword);
+                if !own::has_address(tx, owner.id, &owner.email).await? {
+                    return Ok(());
+                }
                 let place = (owner.id, owner.email.as_str());
                 let made = one_time::make(tx, &core.clock, purpose, place, MAIL_PAUSE).await?;
                 let Some(token) = made else { return Ok(()) };
@@ -110,8 +114,13 @@ impl Accounts {
         let (core, user, asked) = (self.core.clone(), owner.id, request.clone());
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
-                one_time::redeem(tx, &core.clock, Purpose::ResetPassword, &token).await?;
+                let purpose = Purpose::ResetPassword;
+                let used = one_time::redeem(tx, &core.clock, purpose, &token).await?;
                 set_password(tx, owner.id, hash, owner.hash.as_deref()).await?;
+                // The user's row is held by now: a link to an address of before opens nothing.
+                if !own::has_address(tx, owner.id, &used.email).await? {
+                    return Err(one_time::invalid());
+                }
                 // Whoever has the link reads the user's mail.
                 let verified = Sql::new(
                     "UPDATE users SET email_verified_at = $1 \
@@ -120,8 +129,10 @@ impl Accounts {
                 .bind(core.clock.now(), ColumnType::Instant)
                 .bind(owner.id, ColumnType::Uuid);
                 if tx.execute(verified).await? > 0 {
-                    // Until now nobody had shown that the account was theirs.
+                    // Until now nobody had shown that the account was theirs: whoever made it may
+                    // have made its factors.
                     passkey::remove_all(tx, owner.id).await?;
+                    second_factor::remove(tx, owner.id).await?;
                 }
                 let ended = own::end_sessions(tx, &core.clock, owner.id).await?;
                 lockout::clear(tx, &owner.email).await?;
@@ -300,12 +311,13 @@ impl Accounts {
 /// Stores a new hash in place of the one that was read; every link of the user dies.
 async fn set_password(tx: &mut Tx<'_>, user: UserId, new: String, old: Option<&str>) -> Result<()> {
     let set = Sql::new(
-        "UPDATE users SET password_hash = $1, password_given_at = NULL \
+        "UPDATE users SET password_hash = $1, password_given_at = NULL, password_shared = $4 \
          WHERE id = $2 AND status = 'active' AND COALESCE(password_hash, '') = $3",
     )
     .bind(new, ColumnType::Text)
     .bind(user, ColumnType::Uuid)
-    .bind(old.unwrap_or_default(), ColumnType::Text);
+    .bind(old.unwrap_or_default(), ColumnType::Text)
+    .bind(false, ColumnType::Bool);
     if tx.execute(set).await? == 0 {
         return Err(changed_meanwhile());
     }
@@ -317,4 +329,58 @@ pub(super) fn changed_meanwhile() -> Error {
         "password_changed",
         "the password was changed by another request; log in with that one",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+
+    use super::*;
+    use crate::identity::fixture::*;
+    use crate::on_both_databases;
+    use crate::testing::Backend;
+
+    on_both_databases!(
+        a_link_to_an_address_of_before_sets_no_password,
+        a_session_that_began_as_its_tenant_began_to_ask_for_a_factor_is_refused,
+    );
+
+    /// As one is sent that was asked for while the address changed.
+    async fn a_link_to_an_address_of_before_sets_no_password(backend: Backend) -> Result<()> {
+        let (world, session) = World::new(backend).await?;
+        let clock = world.crm.clock().clone();
+        for (address, holds) in [("old@example.com", false), (ANN, true)] {
+            let (user, clock) = (session.user_id, clock.clone());
+            let make = world.crm.core.db.write(move |tx| {
+                Box::pin(async move {
+                    let place = (user, address);
+                    let purpose = Purpose::ResetPassword;
+                    one_time::make(tx, &clock, purpose, place, TimeDelta::zero()).await
+                })
+            });
+            let token = make.await?.unwrap();
+            let new = SecretString::from("a new harpsichord");
+            let accounts = world.accounts();
+            let reset = accounts.reset_password(token, new, request()).await;
+            assert_eq!(reset.is_ok(), holds, "{address}");
+        }
+        Ok(())
+    }
+
+    /// On PostgreSQL such a login may read what the tenant asked for before.
+    async fn a_session_that_began_as_its_tenant_began_to_ask_for_a_factor_is_refused(
+        backend: Backend,
+    ) -> Result<()> {
+        let (world, session) = World::new(backend).await?;
+        world.scope(&session.access_token).await?;
+        let asks = Sql::new("UPDATE tenants SET requires_second_factor = $1");
+        world.execute(asks.bind(true, ColumnType::Bool)).await?;
+        world.crm.core.policy.invalidate(session.tenant_id);
+        let refused = world.scope(&session.access_token).await;
+        assert_eq!(code(refused), "second_factor_required");
+        let passed = Sql::new("UPDATE refresh_families SET two_factors = $1");
+        world.execute(passed.bind(true, ColumnType::Bool)).await?;
+        world.scope(&session.access_token).await?;
+        Ok(())
+    }
 }

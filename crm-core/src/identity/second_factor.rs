@@ -217,7 +217,7 @@ impl Accounts {
 }
 
 /// Takes a user's codes away; answers how much there was of them.
-async fn remove(tx: &mut Tx<'_>, user: UserId) -> Result<u64> {
+pub(super) async fn remove(tx: &mut Tx<'_>, user: UserId) -> Result<u64> {
     let mut removed = 0;
     for delete in [
         Sql::new("DELETE FROM totp_factors WHERE user_id = $1"),

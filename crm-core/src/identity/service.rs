@@ -37,16 +37,14 @@ impl Accounts {
     ) -> Result<UserId> {
         let scope = permit.on("members")?.clone();
         let name = check_name("name", &input.name)?;
-        let (tenant, id) = (scope.tenant(), UserId(scope.clock().new_id()));
-        self.core
-            .policy
-            .write(tenant, move |tx| {
-                Box::pin(async move {
-                    create(tx, scope, (id, name), input.roles).await?;
-                    Ok(id)
-                })
+        let (by, id) = (scope.clone(), UserId(scope.clock().new_id()));
+        let write = by.write_policy(move |tx| {
+            Box::pin(async move {
+                create(tx, scope, (id, name), input.roles).await?;
+                Ok(id)
             })
-            .await
+        });
+        write.await
     }
 }
 

@@ -5,7 +5,7 @@
 //! keys used least.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,9 +48,8 @@ impl Throttle {
         if self.limit == 0 {
             return Ok(());
         }
-        let attempts = self
-            .attempts
-            .get_with((address, email.to_owned()), Attempts::default);
+        let key = (address.map(network), email.to_owned());
+        let attempts = self.attempts.get_with(key, Attempts::default);
         let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         while attempts.front().is_some_and(|first| *first + WINDOW <= now) {
@@ -83,6 +82,14 @@ impl Throttle {
     }
 }
 
+/// An address; of IPv6 the network of 64 bits, which one client has to itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(whole) => Ipv6Addr::from_bits(whole.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
+
 /// How long an attempt counts yet.
 fn until(attempt: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
     (attempt + WINDOW - now).to_std().unwrap_or_default()
@@ -93,6 +100,18 @@ mod tests {
     use super::*;
 
     const ANN: &str = "ann@example.com";
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let throttle = Throttle::new(2, Clock::fixed(DateTime::UNIX_EPOCH, 1).0);
+        let attempt = |address: &str| throttle.attempt(Some(address.parse().unwrap()), ANN);
+        assert!(attempt("2001:db8::1").is_ok() && attempt("2001:db8::2:0:0:1").is_ok());
+        assert!(attempt("2001:db8::3").is_err());
+        assert!(attempt("2001:db8:0:1::1").is_ok());
+        assert!(attempt("192.0.2.1").is_ok() && attempt("::ffff:192.0.2.1").is_ok());
+        assert!(attempt("192.0.2.1").is_err());
+        assert!(attempt("192.0.2.2").is_ok());
+    }
 
     #[test]
     fn xc_15_the_sixth_attempt_within_a_minute_waits_until_the_first_is_a_minute_old() {

@@ -31,7 +31,12 @@ async fn of_two_last_admins_whom_many_requests_end_at_once_one_stays(world: Worl
         let mut refused = 0;
         for attempt in attempts {
             if let Err(error) = attempt.await.unwrap() {
-                let known = ["last_admin", "not_found", "validation_failed"];
+                let known = [
+                    "last_admin",
+                    "not_found",
+                    "validation_failed",
+                    "rights_changed",
+                ];
                 assert!(known.contains(&error.code()), "round {round}: {error:?}");
                 refused += usize::from(error.code() == "last_admin");
             }

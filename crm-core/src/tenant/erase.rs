@@ -4,14 +4,12 @@
 //!
 //! Rows go some at a time. An erasure that is interrupted is finished by another call.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Status, Tenant, Tenants, tell};
-use crate::audit::Sealer;
+use crate::audit::seal_up;
 use crate::crm::POLICY_POLL;
 use crate::db::erase::TenantTable;
 use crate::db::{ColumnType, Row, Sql};
@@ -22,9 +20,6 @@ use crate::scope::{Read, RequestContext};
 
 /// Users who go in one transaction.
 const USERS: u64 = 500;
-/// How long the sealer of another process may take for the last entries.
-const SEALING: u32 = 50;
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// What is left of a tenant that was erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -122,7 +117,7 @@ impl Tenants {
             })
         });
         told.await?;
-        self.seal_all(tenant.id).await?;
+        seal_up(&self.core, tenant.id).await?;
         let permit = scope.permit::<Read>("audit")?;
         let head = crate::audit::Audit::new(self.core.clone())
             .end(&permit)
@@ -139,24 +134,6 @@ impl Tenants {
         .bind(sequence, ColumnType::Int)
         .bind(hash.to_vec(), ColumnType::Bytes);
         self.core.db.execute(insert).await.map(drop)
-    }
-
-    /// Has every entry of the tenant sealed, by this process or the one that seals now.
-    async fn seal_all(&self, tenant: TenantId) -> Result<()> {
-        for _ in 0..SEALING {
-            Sealer::new(&self.core).drain().await?;
-            let waiting =
-                Sql::new("SELECT sequence FROM audit_unsealed WHERE tenant_id = $1 LIMIT 1")
-                    .bind(tenant, ColumnType::Uuid)
-                    .returns(&[ColumnType::Int]);
-            if self.core.db.fetch_optional(waiting).await?.is_none() {
-                return Ok(());
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Err(Error::unavailable(
-            "the last audit entries are not sealed yet; try again",
-        ))
     }
 
     /// Erases the users who belong to this tenant alone.

@@ -27,6 +27,7 @@ crate::on_both_databases! {
     an_invited_person_comes_in_with_a_new_account
     an_invited_user_of_another_tenant_agrees_with_their_password
     an_invitation_is_taken_back_and_gives_nothing_the_inviter_lacks
+    an_invitation_holds_as_long_as_whoever_invited_holds_its_rights
     programs_have_no_account
 }
 
@@ -473,6 +474,42 @@ async fn an_invitation_is_taken_back_and_gives_nothing_the_inviter_lacks(databas
     helper.delete(&one).await.expect(204);
     assert_eq!(helper.delete(&one).await.status, 404);
     assert_eq!(refused(&read(&second).await).0, "/token");
+    app.close().await;
+}
+
+async fn an_invitation_holds_as_long_as_whoever_invited_holds_its_rights(database: Database) {
+    let (app, mailbox) = start(database).await;
+    let eve = app.member("eve", "admin").await;
+    let body = json!({"email": "cy@new.example", "name": "Cy", "roles": ["admin"]});
+    let path = "/api/v1/invitations";
+    eve.post(path, body).await.expect(201);
+    let token = mailbox.token(&app, "cy@new.example").await;
+    let me = eve.get("/api/v1/auth/me").await.expect(200);
+    let roles = format!(
+        "/api/v1/members/{}/roles",
+        me["user"]["id"].as_str().unwrap()
+    );
+    let answer = async |what: &str, password: Option<&str>| {
+        let body = match password {
+            Some(password) => json!({"token": token, "password": password}),
+            None => json!({"token": token}),
+        };
+        let path = format!("/api/v1/auth/invitation/{what}");
+        app.anonymous().post(&path, body).await
+    };
+    let body = json!({"roles": ["viewer"]});
+    app.admin
+        .send(Method::PUT, &roles, Some(body))
+        .await
+        .expect(200);
+    assert_eq!(refused(&answer("read", None).await).0, "/token");
+    assert_eq!(refused(&answer("accept", Some(NEW)).await).0, "/token");
+    let body = json!({"roles": ["admin"]});
+    app.admin
+        .send(Method::PUT, &roles, Some(body))
+        .await
+        .expect(200);
+    answer("accept", Some(NEW)).await.expect(201);
     app.close().await;
 }
 

@@ -24,7 +24,8 @@ crate::on_both_databases! {
     a_lock_after_wrong_passwords_keeps_no_passkey_out
     a_passkey_opens_the_tenants_of_its_owner_and_no_other
     passkeys_outlive_a_new_password_and_what_waits_for_them_does_not
-    a_passkey_of_whoever_made_the_account_goes_with_its_first_reset
+    while_somebody_else_set_the_password_there_is_no_passkey
+    factors_of_whoever_made_the_account_go_with_its_first_reset
     the_operator_takes_lost_passkeys_away
     where_the_operator_names_no_application_there_are_no_passkeys
     programs_have_no_passkeys
@@ -404,21 +405,48 @@ async fn passkeys_outlive_a_new_password_and_what_waits_for_them_does_not(databa
     app.close().await;
 }
 
-async fn a_passkey_of_whoever_made_the_account_goes_with_its_first_reset(database: Database) {
+/// Changes a password; the session goes on as another one.
+async fn change_password(app: &App, caller: &Caller, [current, new]: [&str; 2]) -> Caller {
+    let body = json!({"current_password": current, "password": new});
+    let path = "/api/v1/auth/password/change";
+    let changed = caller.post(path, body).await.expect(200);
+    app.with_token(changed["access_token"].as_str())
+}
+
+/// Whoever made the account knows its first password, and could have a way in that outlives that.
+async fn while_somebody_else_set_the_password_there_is_no_passkey(database: Database) {
+    let (app, _) = start(database).await;
+    let bob = app.member("bob", "viewer").await;
+    let path = "/api/v1/auth/passkeys/options";
+    let refused = bob.post(path, json!({"password": PASSWORD})).await;
+    assert_eq!(refused.problem(), (403, "password_change_required".into()));
+    let bob = change_password(&app, &bob, [PASSWORD, "a new harpsichord"]).await;
+    let body = json!({"password": "a new harpsichord"});
+    bob.post(path, body).await.expect(200);
+    app.close().await;
+}
+
+async fn factors_of_whoever_made_the_account_go_with_its_first_reset(database: Database) {
     let (app, mailbox) = start(database).await;
-    // The admin knows the first password of the account they made.
+    // The admin knows the first password of the account they made, and makes it theirs.
     let admin = app.member("bob", "viewer").await;
+    let admin = change_password(&app, &admin, [PASSWORD, "a new harpsichord"]).await;
+    let admin = change_password(&app, &admin, ["a new harpsichord", PASSWORD]).await;
     let mut key = register(&admin).await;
+    set_up(&app, &admin).await;
     enter(&app, &mut key).await.expect(200);
     let body = json!({"email": "bob@acme.example"});
     let path = "/api/v1/auth/password/forgot";
     app.anonymous().post(path, body).await.expect(204);
     let token = mailbox.token(&app, "bob@acme.example").await;
-    let body = json!({"token": token, "password": "a new harpsichord"});
+    let body = json!({"token": token, "password": "another harpsichord"});
     let path = "/api/v1/auth/password/reset";
     app.anonymous().post(path, body).await.expect(200);
     let late = enter(&app, &mut key).await;
     assert_eq!(late.problem(), (401, "passkey_refused".into()));
+    let body = json!({"email": "bob@acme.example", "password": "another harpsichord"});
+    let path = "/api/v1/auth/login";
+    app.anonymous().post(path, body).await.expect(200);
     app.close().await;
 }
 

@@ -356,11 +356,11 @@ impl Accounts {
             let clock = core.clock.clone();
             let write = core.db.write(move |tx| {
                 Box::pin(async move {
-                    // Nobody's: there is no user to name.
+                    // There is no user to name.
                     let author = Author {
                         clock: &clock,
                         tenant,
-                        actor: Actor::Operator,
+                        actor: Actor::Anonymous,
                         request: &request,
                     };
                     let entity = (OBJECT, Some(id.to_string()));

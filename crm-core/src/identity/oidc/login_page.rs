@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::id::ProviderId;
 use crate::identity::account::Accounts;
 use crate::platform::PLATFORM;
+use crate::tenant;
 
 /// A provider that lets members in, as everybody sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +25,14 @@ impl Accounts {
     /// # Errors
     /// Those of the database.
     pub async fn login_providers(&self, tenant: &str) -> Result<Vec<LoginProvider>> {
+        let Some(tenant) = tenant::named(&self.core, tenant).await? else {
+            return Ok(Vec::new());
+        };
         let all = Sql::new(
             "SELECT p.id, p.name FROM identity_providers p JOIN tenants t ON t.id = p.tenant_id \
-             WHERE t.name = $1 AND t.status = 'active' AND t.id <> $2 AND p.enabled ORDER BY p.id",
+             WHERE t.id = $1 AND t.status = 'active' AND t.id <> $2 AND p.enabled ORDER BY p.id",
         )
-        .bind(tenant.trim(), ColumnType::Text)
+        .bind(tenant.id, ColumnType::Uuid)
         .bind(PLATFORM, ColumnType::Uuid)
         .returns(&[ColumnType::Uuid, ColumnType::Text]);
         let rows = self.core.db.fetch_all(all).await?;

@@ -10,7 +10,7 @@ use super::Passkey;
 use super::ceremony::{self, PasskeyCeremony, Purpose, credential_hash, unreadable};
 use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::id::{PasskeyId, UserId};
 use crate::identity::account::Accounts;
 use crate::identity::name::check_name;
@@ -39,7 +39,9 @@ impl Accounts {
     /// # Errors
     /// [`Error::Invalid`] on `password` or `code`; [`Error::Conflict`] `passkeys_unavailable`,
     /// `too_many_passkeys`, `no_password`, `not_a_user`, `bound_session`, `second_factor_required` for
-    /// a session without the second factor of a user who has passkeys alone; [`Error::TooMany`].
+    /// a session without the second factor of a user who has passkeys alone; [`Error::Refused`]
+    /// `password_change_required` while the password is one that somebody else set;
+    /// [`Error::TooMany`].
     pub async fn begin_passkey(&self, scope: &Scope, proof: StepUp) -> Result<PasskeyCeremony> {
         self.party()?;
         let owner = self.step_up(scope, &proof).await?;
@@ -51,6 +53,7 @@ impl Accounts {
                 if let Err(wrong) = pass_second_factor(tx, core, &scope, owner.id, code).await? {
                     return Ok(Err(wrong));
                 }
+                check_own_password(tx, owner.id).await?;
                 check_room(tx, owner.id).await?;
                 let handle = handle(tx, core, owner.id).await?;
                 let known = credential_ids(tx, owner.id).await?;
@@ -101,6 +104,7 @@ impl Accounts {
                 let Ok(credential) = party.0.finish_passkey_registration(&answer, &state) else {
                     return Ok(Err(refused()));
                 };
+                check_own_password(tx, owner.id).await?;
                 check_room(tx, owner.id).await?;
                 let made = insert(tx, core, (owner.id, name), &credential).await?;
                 if let Some(session) = scope.session() {
@@ -114,6 +118,25 @@ impl Accounts {
         let made = write.await??;
         self.core.post.wake();
         Ok(made)
+    }
+}
+
+/// Refuses a passkey as long as the password is one that somebody else set: whoever did so could
+/// register one, and have a way into the account that outlives the password.
+///
+/// # Errors
+/// [`Error::Refused`] `password_change_required`.
+async fn check_own_password(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+    let shared = Sql::new("SELECT 1 FROM users WHERE id = $1 AND password_shared = $2")
+        .bind(user, ColumnType::Uuid)
+        .bind(true, ColumnType::Bool);
+    match tx.fetch_optional(shared).await? {
+        None => Ok(()),
+        Some(_) => Err(Refusal::forbidden(
+            "password_change_required",
+            "somebody else set this password and may know it: change it, and do this then",
+        )
+        .into()),
     }
 }
 

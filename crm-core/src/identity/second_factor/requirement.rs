@@ -50,7 +50,8 @@ impl Accounts {
                 "this server asks everybody for a second factor, whatever a tenant settles",
             ));
         }
-        let write = self.core.policy.write(scope.tenant(), move |tx| {
+        let by = scope.clone();
+        let write = by.write_policy(move |tx| {
             Box::pin(async move {
                 let set = Sql::new(
                     "UPDATE tenants SET requires_second_factor = $1 \
