@@ -218,8 +218,8 @@ pub(crate) fn allow<'a>(methods: impl Iterator<Item = &'a Method>) -> HeaderValu
     HeaderValue::try_from(names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Refuses a query string with half an escape, and one that is not UTF-8 once its escapes are read:
-/// whoever decodes it would take other text for it.
+/// Refuses a query string that is not UTF-8 once its escapes are read: whoever decodes it would take
+/// other text for it.
 pub(crate) fn check_query(request: &Request) -> Result<(), Problem> {
     let query = request.uri().query().unwrap_or_default();
     let mut parts = query.split('%');
@@ -232,7 +232,7 @@ pub(crate) fn check_query(request: &Request) -> Result<(), Problem> {
                 read.extend(byte);
                 read.extend(behind);
             }
-            _ => return Err(unreadable_query()),
+            _ => read.extend(part),
         }
     }
     std::str::from_utf8(&read).map_err(|_| unreadable_query())?;
@@ -241,7 +241,7 @@ pub(crate) fn check_query(request: &Request) -> Result<(), Problem> {
 
 /// A query string that is not `application/x-www-form-urlencoded`.
 pub(crate) fn unreadable_query() -> Problem {
-    let detail = "the query string is not percent-encoded UTF-8; write %25 for a percent sign";
+    let detail = "the query string is not percent-encoded UTF-8";
     Problem::new(StatusCode::BAD_REQUEST, "malformed_query", detail)
 }
 

@@ -20,7 +20,7 @@ use crate::app::{App, Caller, Database, PASSWORD};
 use crate::attacks::{join, tenant_of};
 use crate::authenticator::{Manner, ORIGIN};
 use crate::local_provider::{LocalProvider, declare, link, login as login_by_provider, request};
-use crate::passkey::{answer, ask, enter, register, relying_party};
+use crate::passkey::{answer, ask, enter, owner, register, relying_party};
 use crate::second_factor::set_up;
 
 crate::on_both_databases! {
@@ -39,7 +39,7 @@ const ACTS: &[(&str, &str, &str, bool)] = &[
     ("auth.identity_linked", "user", "users", true),
     (
         "auth.identity_refused",
-        "operator",
+        "anonymous",
         "identity_providers",
         true,
     ),
@@ -286,7 +286,7 @@ async fn second_factor(app: &App) {
 
 /// Passkeys, one of which was copied.
 async fn passkeys(app: &App) {
-    let kim = app.member("kim", "viewer").await;
+    let kim = owner(app, "kim", "viewer").await;
     let mut key = register(&kim).await;
     enter(app, &mut key).await.expect(200);
     let asked = ask(app).await;
@@ -348,7 +348,7 @@ async fn locked(app: &App) {
 async fn asvs_16_3_1_a_passkey_without_a_challenge_is_told_of(database: Database) {
     let (app, _, _) = start(database).await;
     let acme = TenantId(tenant_of(&app.admin).await.parse().unwrap());
-    let kim = app.member("kim", "viewer").await;
+    let kim = owner(&app, "kim", "viewer").await;
     let mut key = register(&kim).await;
     let asked = ask(&app).await;
     let known = key.sign(&asked["public_key"], &Manner::default());

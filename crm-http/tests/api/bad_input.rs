@@ -10,6 +10,9 @@ use crate::app::{App, Database, Reply};
 crate::on_both_databases! {
     a_body_that_is_not_json_is_refused
     a_body_that_breaks_a_rule_names_every_field
+    a_body_that_breaks_very_many_rules_has_a_short_answer
+    a_byte_order_mark_is_no_part_of_a_body
+    a_credential_without_its_scheme_is_told_the_scheme
     a_body_that_is_too_large_is_refused_announced_or_not
     protocol_errors_have_the_same_shape
     a_query_that_breaks_a_rule_names_every_parameter
@@ -86,6 +89,43 @@ async fn a_body_that_breaks_a_rule_names_every_field(database: Database) {
     let reply = app.admin.post("/api/v1/roles", role).await;
     assert_eq!(pointers_of(&reply), ["/name", "/boss"]);
     nothing_was_written(&app).await;
+    app.close().await;
+}
+
+async fn a_body_that_breaks_very_many_rules_has_a_short_answer(database: Database) {
+    let app = App::start(database).await;
+    let unknown = (0..5_000).map(|number| (format!("unknown_{number}"), json!(1)));
+    let body: serde_json::Map<_, _> = unknown.collect();
+    let reply = app.admin.post("/api/v1/contacts", body.into()).await;
+    let answer = reply.expect(422);
+    assert_eq!(answer["errors"].as_array().unwrap().len(), 100);
+    let detail = answer["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("5001 places") || detail.contains("5000 places"),
+        "{detail}"
+    );
+    app.close().await;
+}
+
+async fn a_byte_order_mark_is_no_part_of_a_body(database: Database) {
+    let app = App::start(database).await;
+    let body = "\u{feff}{\"name\": \"Grace\"}".as_bytes();
+    let reply = post(&app, "/api/v1/contacts", "application/json", body).await;
+    assert_eq!(reply.expect(201)["name"], "Grace");
+    app.close().await;
+}
+
+async fn a_credential_without_its_scheme_is_told_the_scheme(database: Database) {
+    let app = App::start(database).await;
+    let token = app.admin.token.clone().unwrap();
+    for credential in [token.as_str(), "Bearer", "Basic YTpi"] {
+        let request = app.anonymous().request(Method::GET, "/api/v1/auth/me");
+        let request = request.header("authorization", credential);
+        let reply = app.anonymous().finish(request).await;
+        assert_eq!(reply.problem(), (401, "token_invalid".into()));
+        let detail = reply.json()["detail"].to_string();
+        assert!(detail.contains("Authorization: Bearer"), "{detail}");
+    }
     app.close().await;
 }
 

@@ -497,6 +497,41 @@ fn a_plugin_is_tried_on_what_somebody_sends_and_asks_for() {
 }
 
 #[test]
+fn a_plugin_is_not_tried_on_what_its_manifest_does_not_ask_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    write("listener.wasm", &crate::guest::listener());
+    write("nurse.wasm", &crate::actions::nurse());
+    for (plugin, event, told) in [
+        (
+            "nurse.wasm",
+            r#"{"action": "sing"}"#,
+            "no action \"sing\"; it has nod, speak, refuse, collapse",
+        ),
+        (
+            "listener.wasm",
+            r#"{"webhook": "orders"}"#,
+            "no webhook \"orders\"; it has payments",
+        ),
+        (
+            "listener.wasm",
+            r#"{"cron": "nightly"}"#,
+            "no cron trigger or job \"nightly\"",
+        ),
+        (
+            "nurse.wasm",
+            r#"{"before": "contact.merge", "module": "contacts"}"#,
+            "contact.create",
+        ),
+    ] {
+        write("event.json", event.as_bytes());
+        let run = crm(&folder, &["plugin", "run", plugin, "--event", "event.json"]).output();
+        let line = refused(&run.unwrap());
+        assert!(line.contains(told), "{line}");
+    }
+}
+
+#[test]
 fn a_plugin_that_is_none_is_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x.wasm"), b"not wasm").unwrap();

@@ -397,7 +397,8 @@ fn a_run_is_played_again_at_the_command_line(folder: Installation) {
     };
     let said = done(&folder, &replay("scorer", run));
     assert!(
-        said.starts_with("succeeded with ") && said.ends_with(" fuel\n"),
+        said.starts_with("succeeded with ")
+            && said.ends_with(" fuel\nidentical to what is kept of the run\n"),
         "{said}"
     );
     assert_eq!(done(&folder, &replay("scorer", run)), said);

@@ -54,10 +54,10 @@ async fn xc_18_odd_pages_are_refused_by_name(database: Database) {
     let app = App::start(database).await;
     for (query, pointer, code) in [
         ("page=0", "/page", "out_of_range"),
-        ("page=-1", "/page", "invalid"),
+        ("page=-1", "/page", "out_of_range"),
         ("page=x", "/page", "invalid"),
         ("page=501", "/page", "out_of_range"),
-        ("page=99999999999", "/page", "invalid"),
+        ("page=99999999999", "/page", "out_of_range"),
         ("page=101&per_page=100", "/page", "out_of_range"),
         ("page=1&per_page=0", "/limit", "out_of_range"),
         ("page=1&per_page=101", "/limit", "out_of_range"),

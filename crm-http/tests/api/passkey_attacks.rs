@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, Database, Reply};
 use crate::authenticator::{Key, Manner, PRESENT, VERIFIED};
-use crate::passkey::{answer, ask, audited, begin, enter, finish, login, register, start};
+use crate::passkey::{answer, ask, audited, begin, enter, finish, login, owner, register, start};
 
 crate::on_both_databases! {
     a_login_answered_otherwise_than_asked_opens_nothing
@@ -184,7 +184,7 @@ async fn an_answer_is_good_once_and_for_five_minutes(database: Database) {
 async fn nobody_logs_in_as_another_user(database: Database) {
     let (app, _) = start(database).await;
     let mut adas = register(&app.admin).await;
-    let bob = app.member("bob", "viewer").await;
+    let bob = owner(&app, "bob", "viewer").await;
     let mut bobs = register(&bob).await;
     let asked = ask(&app).await;
     let mut strange = Key::create(&begin(&bob).await["public_key"], &Manner::default()).0;
@@ -324,7 +324,7 @@ async fn a_credential_is_registered_once(database: Database) {
     let begun = begin(&app.admin).await;
     let credential = key.attest(&begun["public_key"], &Manner::default());
     unregistered(&finish(&app.admin, &begun, credential).await, "excluded");
-    let bob = app.member("bob", "viewer").await;
+    let bob = owner(&app, "bob", "viewer").await;
     let begun = begin(&bob).await;
     let credential = key.attest(&begun["public_key"], &Manner::default());
     let stolen = finish(&bob, &begun, credential).await;
