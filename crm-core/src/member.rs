@@ -19,7 +19,7 @@ use crate::policy::{Holdings, Sharing, check_gained, check_rank};
 use crate::role;
 use crate::scope::{Delete, Permit, Read, Scope, Update};
 
-pub(crate) use rows::{assign, has_admin};
+pub(crate) use rows::{admins, assign, has_admin};
 
 /// The object of the permissions asked for here, and the entity of the audit rows.
 const OBJECT: &str = "members";

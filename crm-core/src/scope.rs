@@ -18,7 +18,7 @@ use crate::event::{Party, Principal};
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
 use crate::identity::{self, Impersonator};
 use crate::module::{CompiledModule, Ident};
-use crate::policy::{Catalogue, Grants, Operation, Rights, rule_of};
+use crate::policy::{Catalogue, Grants, Operation, Rights, keep_a_way_back, rule_of};
 use crate::registry::Dependent;
 
 pub use permit::{Action, Create, Delete, Permit, Purge, Read, Update};
@@ -267,14 +267,23 @@ impl Scope {
     /// taken from them meanwhile.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) `rights_changed`; those of the job.
+    /// [`Error::Refused`](crate::Error::Refused) `rights_changed`; [`Error::Conflict`] `last_admin` for
+    /// denials that nobody could take back; those of the job.
     pub(crate) async fn write_policy<T: Send + 'static>(&self, job: impl Job<T>) -> Result<T> {
         if self.has_lost().await? {
             let message =
                 "your rights were changed, or your session ended, while this was asked for";
             return Err(Refusal::forbidden("rights_changed", message).into());
         }
-        self.core().policy.write(self.tenant(), job).await
+        let by = self.clone();
+        let write = self.core().policy.write(self.tenant(), move |tx| {
+            Box::pin(async move {
+                let answer = job(tx).await?;
+                keep_a_way_back(tx, &by).await?;
+                Ok(answer)
+            })
+        });
+        write.await
     }
 
     /// Whether whoever acts may not do any more what they could when the request began.

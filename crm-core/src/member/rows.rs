@@ -1,5 +1,7 @@
 //! Memberships and role assignments in the database.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -147,15 +149,22 @@ pub(super) async fn remove(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> R
 
 /// Whether an active member holds the built-in admin role, without an end.
 pub(crate) async fn has_admin(tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool> {
+    Ok(!admins(tx, tenant).await?.is_empty())
+}
+
+/// Active members who hold the built-in admin role, without an end: some of them, where there are
+/// very many.
+pub(crate) async fn admins(tx: &mut Tx<'_>, tenant: TenantId) -> Result<BTreeSet<UserId>> {
     let select = Sql::new(
         "SELECT a.user_id FROM roles r \
          JOIN role_assignments a ON a.tenant_id = r.tenant_id AND a.role_id = r.id \
          JOIN users u ON u.id = a.user_id AND u.status = 'active' \
          AND u.kind = 'person' \
-         WHERE r.tenant_id = $1 AND r.name = $2 AND r.is_system AND a.until IS NULL LIMIT 1",
+         WHERE r.tenant_id = $1 AND r.name = $2 AND r.is_system AND a.until IS NULL LIMIT 100",
     )
     .bind(tenant, ColumnType::Uuid)
     .bind(ADMIN, ColumnType::Text)
     .returns(&[ColumnType::Uuid]);
-    Ok(tx.fetch_optional(select).await?.is_some())
+    let rows = tx.fetch_all(select).await?.into_iter();
+    rows.map(|mut row| row.uuid()).collect()
 }

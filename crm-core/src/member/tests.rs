@@ -17,6 +17,7 @@ on_both_databases! {
     who_lost_rights_since_the_request_began_hands_out_none
     the_last_admin_stays
     an_inactive_admin_does_not_count
+    no_denial_takes_the_way_back_from_the_last_admin
     of_racing_admins_one_stays
     another_tenants_members_do_not_exist
     a_permit_of_another_object_opens_nothing
@@ -297,6 +298,49 @@ async fn the_last_admin_stays(world: World) {
         .await
         .unwrap();
     world.remove(root, admin).await.unwrap();
+}
+
+async fn no_denial_takes_the_way_back_from_the_last_admin(world: World) {
+    let (admin, roles) = (world.admin, world.crm.roles());
+    let role = |name: &str, permission: &str| role::NewRole {
+        name: name.into(),
+        permissions: vec![permission.into()],
+        ..role::NewRole::default()
+    };
+    let permit = world.permit(admin, "roles").await;
+    roles
+        .create(&permit, role("banned", "!members.*"))
+        .await
+        .unwrap();
+    roles
+        .create(&permit, role("careful", "!deals.delete"))
+        .await
+        .unwrap();
+    let given = world.set_roles(admin, admin, &["admin", "careful"]).await;
+    given.unwrap();
+    let all = ["admin", "careful", "banned"];
+    let refused = world.set_roles(admin, admin, &all).await;
+    assert_eq!(refusal(refused), "last_admin");
+    let group = |members: &[UserId]| crate::group::NewGroup {
+        name: "all".into(),
+        roles: vec!["banned".into()],
+        members: members
+            .iter()
+            .map(|user_id| crate::group::GroupMember {
+                user_id: *user_id,
+                until: None,
+            })
+            .collect(),
+        ..crate::group::NewGroup::default()
+    };
+    let groups = world.crm.groups();
+    let permit = world.permit(admin, "groups").await;
+    let refused = groups.create(&permit, group(&[admin])).await;
+    assert_eq!(refusal(refused), "last_admin");
+    // Another one is there who could take it back.
+    world.new_member(&["admin"]).await;
+    let permit = world.permit(admin, "groups").await;
+    groups.create(&permit, group(&[admin])).await.unwrap();
 }
 
 async fn an_inactive_admin_does_not_count(world: World) {

@@ -29,7 +29,7 @@ pub(crate) use gain::{Holdings, Sharing, check_gained};
 pub use grants::Grants;
 pub use model::{MODEL, Oracle, Subject};
 pub use permission::{Effect, InvalidPermission, Permission, PermissionInput, RowScope};
-pub(crate) use rank::check_rank;
+pub(crate) use rank::{check_rank, keep_a_way_back};
 pub use rows::{RowRule, Rows};
 pub(crate) use source::rule_of;
 pub(crate) use stored::{

@@ -7,14 +7,16 @@
 
 use std::collections::BTreeSet;
 
-use super::compile::CompiledPolicy;
+use super::compile::{CompiledPolicy, Rule};
 use super::gain::Holdings;
 use super::grants::Grants;
+use super::permission::Effect;
 use super::stored::rules;
 use crate::db::Tx;
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::id::UserId;
-use crate::scope::Scope;
+use crate::member;
+use crate::scope::{Actor, Scope};
 
 /// Refuses to change the account or the membership of another member who may do anything that the
 /// actor may not.
@@ -31,6 +33,44 @@ pub(crate) async fn check_rank(tx: &mut Tx<'_>, scope: &Scope, user: UserId) -> 
     let roles = holdings.at(user, Some(scope.clock().now()));
     let compiled = CompiledPolicy::new(scope.catalogue(), &rules(tx, tenant).await?);
     check_within(scope, &compiled.grants(&roles))
+}
+
+/// What somebody must be able to do, so that no mistake about roles stays for good.
+const REPAIRS: [(&str, &str); 3] = [
+    ("roles", "update"),
+    ("groups", "update"),
+    ("members", "update"),
+];
+
+/// Refuses denials that leave no admin who could take them back. An operator, who can, may settle
+/// them.
+///
+/// # Errors
+/// [`Error::Conflict`] `last_admin`.
+pub(crate) async fn keep_a_way_back(tx: &mut Tx<'_>, scope: &Scope) -> Result<()> {
+    let (tenant, catalogue) = (scope.tenant(), scope.catalogue());
+    let rules = rules(tx, tenant).await?;
+    let denies = |rule: &Rule| rule.permission.effect() == Effect::Deny;
+    let operator = matches!(scope.actor(), Actor::Operator | Actor::PlatformOperator(_));
+    if operator || !rules.rules.iter().any(denies) {
+        return Ok(());
+    }
+    let admins = member::admins(tx, tenant).await?;
+    let holdings = Holdings::read(tx, tenant, &admins).await?;
+    let compiled = CompiledPolicy::new(catalogue, &rules);
+    let repairs = Grants::of(catalogue, REPAIRS);
+    let can_repair = |user: &UserId| {
+        let grants = compiled.grants(&holdings.at(*user, None));
+        repairs.beyond(&grants).named(catalogue).is_none()
+    };
+    match admins.is_empty() || admins.iter().any(can_repair) {
+        true => Ok(()),
+        false => Err(Error::conflict(
+            "last_admin",
+            "this would deny the tenant's last admin what takes it back: roles.update, groups.update or \
+             members.update",
+        )),
+    }
 }
 
 /// Whether the user acts on themselves; a key that speaks as an account may have less than the

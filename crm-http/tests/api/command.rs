@@ -510,8 +510,8 @@ fn a_plugin_is_not_tried_on_what_its_manifest_does_not_ask_for() {
         ),
         (
             "listener.wasm",
-            r#"{"webhook": "orders"}"#,
-            "no webhook \"orders\"; it has payments",
+            r#"{"webhook": "refunds"}"#,
+            "no webhook \"refunds\"; it has payments, orders",
         ),
         (
             "listener.wasm",
