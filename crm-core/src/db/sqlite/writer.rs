@@ -62,7 +62,12 @@ impl Writer {
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
         let (opened, outcome) = oneshot::channel();
         let (durability, most) = (options.durability, options.group_commit.max(1));
-        let (runtime, stopping) = (tokio::runtime::Handle::current(), stop.clone());
+        let (callers, stopping) = (tokio::runtime::Handle::current(), stop.clone());
+        // The thread has a clock of its own: the callers' runtime may go before it has ended.
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(Error::internal)?;
         let on_exit = stopped.clone().drop_guard();
         std::thread::Builder::new()
             .name("sqlite-writer".into())
@@ -76,7 +81,11 @@ impl Writer {
                     }
                 };
                 if opened.send(Ok(())).is_ok() {
-                    runtime.block_on(serve(connection, waiting, most, signal, stopping));
+                    let waiting = Waiting {
+                        jobs: waiting,
+                        callers,
+                    };
+                    clock.block_on(serve(connection, waiting, most, signal, stopping));
                 }
             })
             .map_err(Error::internal)?;
@@ -159,9 +168,26 @@ fn unopened(file: &std::path::Path, source: rusqlite::Error) -> Error {
     }
 }
 
+/// The jobs that wait, and the runtime of those who wait for them.
+struct Waiting {
+    jobs: mpsc::Receiver<Queued>,
+    callers: tokio::runtime::Handle,
+}
+
+impl Waiting {
+    /// Runs a job as if its caller did.
+    async fn run(&self, mut job: BoxFuture<'_, Done>) -> Done {
+        std::future::poll_fn(|context| {
+            let _entered = self.callers.enter();
+            job.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
 async fn serve(
     mut connection: rusqlite::Connection,
-    mut waiting: mpsc::Receiver<Queued>,
+    mut waiting: Waiting,
     most: usize,
     committed: watch::Sender<()>,
     stop: CancellationToken,
@@ -171,10 +197,10 @@ async fn serve(
     loop {
         let first = tokio::select! {
             biased;
-            job = waiting.recv() => job,
+            job = waiting.jobs.recv() => job,
             () = stop.cancelled() => {
-                waiting.close();
-                waiting.recv().await
+                waiting.jobs.close();
+                waiting.jobs.recv().await
             }
             () = tokio::time::sleep(IDLE), if written => {
                 checkpoint(&connection, "PRAGMA wal_checkpoint(PASSIVE)");
@@ -206,7 +232,7 @@ fn checkpoint(connection: &rusqlite::Connection, pragma: &str) {
 async fn commit_group(
     connection: &mut rusqlite::Connection,
     first: Queued,
-    waiting: &mut mpsc::Receiver<Queued>,
+    waiting: &mut Waiting,
     expected: usize,
     most: usize,
 ) -> usize {
@@ -218,8 +244,9 @@ async fn commit_group(
         let cause = Arc::new(error);
         let mut next = Some(first);
         while let Some(job) = next {
-            (job(Err(cause.clone())).await.answer)(Err(cause.clone()));
-            next = waiting.try_recv().ok();
+            let done = waiting.run(job(Err(cause.clone()))).await;
+            (done.answer)(Err(cause.clone()));
+            next = waiting.jobs.try_recv().ok();
         }
         let _ = control(connection, "ROLLBACK");
         return 1;
@@ -228,13 +255,13 @@ async fn commit_group(
     let outcome = async {
         let mut next = Some(first);
         while let Some(job) = next.take() {
-            let Done { kept, answer } = job(Ok(&mut *connection)).await;
+            let Done { kept, answer } = waiting.run(job(Ok(&mut *connection))).await;
             answers.push(answer);
             if answers.len() < most {
-                next = waiting.try_recv().ok();
+                next = waiting.jobs.try_recv().ok();
             }
             if next.is_none() && answers.len() < expected {
-                next = tokio::time::timeout_at(gathered, waiting.recv())
+                next = tokio::time::timeout_at(gathered, waiting.jobs.recv())
                     .await
                     .ok()
                     .flatten();
