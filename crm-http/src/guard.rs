@@ -4,13 +4,14 @@
 //! as `governor` has it). Memory is bounded by forgetting those seen least. Time is that of the
 //! library's clock as far as it goes forward: a clock that is put back neither frees nor locks.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use crm_core::id::TenantId;
+use crm_core::identity::network;
 use crm_core::{Actor, Error, RateLimit, Scope};
 use governor::clock::Clock as _;
 use governor::middleware::StateInformationMiddleware;
@@ -145,12 +146,8 @@ fn check(limit: Option<&Limit>, key: Option<Key>) -> Outcome {
     (Some(left), outcome.map_err(refused))
 }
 
-/// An address; of IPv6 the network of 64 bits, which one client has to itself.
 fn by_network(address: IpAddr) -> Key {
-    Key::Address(match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(whole) => Ipv6Addr::from_bits(whole.to_bits() >> 64 << 64).into(),
-    })
+    Key::Address(network(address))
 }
 
 /// The library's clock without its steps back.

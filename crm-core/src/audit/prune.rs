@@ -10,7 +10,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::chain::{Member, Seal};
-
 use super::{Audit, PRUNE, seal_up};
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};

@@ -93,6 +93,7 @@ pub use session::{Login, Registration, Session};
 pub use sign_up::{RegistrationPolicy, SignUp, SignUpConfirmation, SignedUp};
 pub use step_up::StepUp;
 pub use tenant_security::{TenantSecurity, TenantSecurityChange};
+pub use throttle::network;
 pub use token::{ACCESS_TOKEN_LIFETIME, bearer};
 pub use token_key::{Rotation, TokenAlgorithm, TokenKey, TokenKeys};
 

@@ -82,8 +82,9 @@ impl Throttle {
     }
 }
 
-/// An address; of IPv6 the network of 64 bits, which one client has to itself.
-fn network(address: IpAddr) -> IpAddr {
+/// What stands for the client at an address: of IPv6 its network of 64 bits, which one client has to
+/// itself.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(whole) => Ipv6Addr::from_bits(whole.to_bits() >> 64 << 64).into(),
         address => address,

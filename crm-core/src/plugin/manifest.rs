@@ -130,6 +130,12 @@ impl Manifest {
             .collect()
     }
 
+    /// Whether it is told what other plugins tell.
+    pub(crate) fn hears_plugins(&self) -> bool {
+        let mut triggers = self.triggers.iter();
+        triggers.any(|trigger| matches!(trigger, Trigger::Custom(_)))
+    }
+
     /// The triggers for the event's kind, whatever else they ask for; a custom event has no trigger
     /// but its name.
     pub fn triggers_for<'m>(&'m self, event: &Event) -> impl Iterator<Item = &'m Trigger> {

@@ -353,9 +353,7 @@ impl Behind {
 
     /// Whether it lacks something that the component asks for.
     fn withholds(&self, manifest: &Manifest) -> bool {
-        let mut triggers = manifest.triggers.iter();
-        let hears = triggers.any(|trigger| matches!(trigger, Trigger::Custom(_)));
-        manifest.kv && !self.kept || hears && !self.told
+        manifest.kv && !self.kept || manifest.hears_plugins() && !self.told
     }
 }
 

@@ -6,7 +6,6 @@ use serde_json::Value as Json;
 
 use super::kept::KeptInput;
 use super::replay::Details;
-use super::trigger::Trigger;
 use super::{Manifest, OBJECT, Plugin, Plugins, Run, secret, version};
 use crate::error::{Error, Result};
 use crate::hook::Input;
@@ -154,10 +153,8 @@ pub(super) fn reads_all(
 /// other plugins told it, it may have kept or handed on to a job.
 pub(super) fn reads_granted(scope: &Scope, manifest: &Manifest) -> bool {
     let mut grants = manifest.grants.iter();
-    let mut triggers = manifest.triggers.iter();
-    let hears = triggers.any(|trigger| matches!(trigger, Trigger::Custom(_)));
     grants.all(|grant| reads_all_of(scope, grant.module.as_str()))
-        && (!hears || reads_every_module(scope))
+        && (!manifest.hears_plugins() || reads_every_module(scope))
 }
 
 /// Whether the scope reads every row of every module, with all fields.
