@@ -470,68 +470,6 @@ fn a_plugin_is_checked_tried_installed_and_listed() {
 }
 
 #[test]
-fn a_plugin_is_tried_on_what_somebody_sends_and_asks_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
-    write("listener.wasm", &crate::guest::listener());
-    write("nurse.wasm", &crate::actions::nurse());
-    let payment = serde_json::json!({"webhook": "payments", "id": "msg_1", "body": {"paid": 7}});
-    write("payment.json", payment.to_string().as_bytes());
-    let speak = serde_json::json!({
-        "action": "speak", "module": "contacts", "input": {"tone": "low"},
-        "records": [{"id": "01890a5d-ac96-774b-bcce-b302099a8057", "name": "Grace"}],
-    });
-    write("speak.json", speak.to_string().as_bytes());
-    let run = |plugin, event| ["plugin", "run", plugin, "--event", event];
-    let received = done(&folder, &run("listener.wasm", "payment.json"));
-    assert!(received.starts_with("succeeded with "), "{received}");
-    let spoken = done(&folder, &run("nurse.wasm", "speak.json"));
-    assert!(
-        spoken.starts_with("answers {\"said\":\"hello\"}\n"),
-        "{spoken}"
-    );
-    write("odd.json", b"{\"webhook\": \"payments\", \"when\": 1}");
-    let odd = crm(&folder, &run("listener.wasm", "odd.json")).output();
-    let line = refused(&odd.unwrap());
-    assert!(line.contains("`when`"), "{line}");
-}
-
-#[test]
-fn a_plugin_is_not_tried_on_what_its_manifest_does_not_ask_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
-    write("listener.wasm", &crate::guest::listener());
-    write("nurse.wasm", &crate::actions::nurse());
-    for (plugin, event, told) in [
-        (
-            "nurse.wasm",
-            r#"{"action": "sing"}"#,
-            "no action \"sing\"; it has nod, speak, refuse, collapse",
-        ),
-        (
-            "listener.wasm",
-            r#"{"webhook": "refunds"}"#,
-            "no webhook \"refunds\"; it has payments, orders",
-        ),
-        (
-            "listener.wasm",
-            r#"{"cron": "nightly"}"#,
-            "no cron trigger or job \"nightly\"",
-        ),
-        (
-            "nurse.wasm",
-            r#"{"before": "contact.merge", "module": "contacts"}"#,
-            "contact.create",
-        ),
-    ] {
-        write("event.json", event.as_bytes());
-        let run = crm(&folder, &["plugin", "run", plugin, "--event", "event.json"]).output();
-        let line = refused(&run.unwrap());
-        assert!(line.contains(told), "{line}");
-    }
-}
-
-#[test]
 fn a_plugin_that_is_none_is_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x.wasm"), b"not wasm").unwrap();
