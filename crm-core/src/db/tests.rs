@@ -331,6 +331,35 @@ async fn sqlite_readers_cannot_write() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As where a program ends by an error, and closes nothing.
+#[test]
+fn a_runtime_that_goes_before_the_sqlite_writer_makes_it_panic_never() -> anyhow::Result<()> {
+    static PANICS: AtomicU32 = AtomicU32::new(0);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let writer = std::thread::current().name() == Some("sqlite-writer");
+        PANICS.fetch_add(u32::from(writer), Ordering::SeqCst);
+        before(panic);
+    }));
+    let folder = tempfile::tempdir()?;
+    for round in 0..100 {
+        let url = format!(
+            "sqlite://{}",
+            folder.path().join(format!("{round}.db")).display()
+        );
+        let runtime = tokio::runtime::Runtime::new()?;
+        let db = runtime.block_on(async {
+            let db = Db::open(&url, &DatabaseOptions::default()).await?;
+            numbers(&db).await?;
+            Ok::<_, Error>(db)
+        })?;
+        drop(runtime);
+        drop(db);
+    }
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0);
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_unreachable_database_is_one_clear_line() {
     let options = DatabaseOptions {
