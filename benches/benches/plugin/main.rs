@@ -57,7 +57,8 @@ fn contact_created() -> Event {
     let id = EventId(clock.new_id());
     Event {
         id,
-        sequence: 1,
+        // Of before all that the database holds: what is remembered of the tenant is behind it.
+        sequence: 0,
         tenant_id: TenantId(clock.new_id()),
         module: "contacts".into(),
         kind: "contact.created".into(),
