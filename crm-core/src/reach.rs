@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::id::UserId;
+use crate::id::{RecordId, UserId};
 use crate::module::CompiledModule;
-use crate::policy::{RowRule, Rows};
+use crate::policy::{Circle, RowRule, Rows};
 use crate::record::{Comparison, Filter, Record};
 use crate::scope::Scope;
 use crate::value::Value;
@@ -33,8 +33,8 @@ pub(crate) enum Reach {
 pub(crate) struct Limits {
     /// The acting user; nobody's rows are theirs who is none.
     pub(crate) user: Option<UserId>,
-    /// The user and those who share a group with them, where these are known and few.
-    pub(crate) team: Option<Arc<[UserId]>>,
+    /// What the groups of the user give them, where it is known.
+    pub(crate) circle: Option<Arc<Circle>>,
     /// When it was asked: memberships of groups may end.
     pub(crate) now: DateTime<Utc>,
     /// The module, its parent's, and so on.
@@ -67,10 +67,12 @@ impl Reach {
         module: Option<&Arc<CompiledModule>>,
         rows: &Rows,
     ) -> Self {
+        let circle = scope.circle().filter(|circle| circle.is_of(user)).cloned();
+        let alone = || owner_alone_has(&line(scope, module), circle.as_deref());
         let rules = match (rows, user) {
             (Rows::All, _) => return Self::All,
             (Rows::Of(rules), _) if rules.iter().any(RowRule::is_for_all_rows) => return Self::All,
-            (Rows::Of(rules), Some(user)) if only_own(rules) => return Self::Own(user),
+            (Rows::Of(rules), Some(user)) if only_own(rules, alone) => return Self::Own(user),
             (Rows::Of(rules), _) => rules,
         };
         let mut merged: Vec<Rule> = Vec::new();
@@ -84,10 +86,7 @@ impl Reach {
         }
         Self::Some(Arc::new(Limits {
             user,
-            team: scope
-                .team()
-                .filter(|team| team.first() == user.as_ref())
-                .cloned(),
+            circle,
             now: scope.clock().now(),
             line: line(scope, module),
             rules: merged,
@@ -98,7 +97,7 @@ impl Reach {
     pub(crate) fn none(scope: &Scope) -> Self {
         Self::Some(Arc::new(Limits {
             user: None,
-            team: None,
+            circle: None,
             now: scope.clock().now(),
             line: Vec::new(),
             rules: Vec::new(),
@@ -120,7 +119,7 @@ impl Reach {
             return None;
         };
         match limits.rules.as_slice() {
-            [rule] if rule.is_of_team() => limits.team.as_deref(),
+            [rule] if rule.is_of_team() => limits.team(),
             _ => None,
         }
     }
@@ -151,6 +150,29 @@ impl Reach {
     }
 }
 
+impl Limits {
+    /// The user and those who share a group with them, where they are few.
+    pub(crate) fn team(&self) -> Option<&[UserId]> {
+        self.circle.as_deref()?.team()
+    }
+
+    /// The records of a module that a group of the user's is in charge of, where they are few.
+    pub(crate) fn charge(&self, module: &CompiledModule) -> Option<Vec<RecordId>> {
+        let charge = self.circle.as_deref()?.charge(module.name().as_str());
+        charge.map(Iterator::collect)
+    }
+
+    /// Whether a record that is not the user's is one of their groups', itself or by its parent;
+    /// `None` when the database has to say.
+    fn has_in_charge(&self, record: &Record) -> Option<bool> {
+        let (module, above) = self.line.split_first()?;
+        match self.charge(module)?.contains(&record.id) {
+            true => Some(true),
+            false => above.is_empty().then_some(false),
+        }
+    }
+}
+
 impl PartialEq for Reach {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -176,10 +198,22 @@ fn any(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
     answer
 }
 
-fn only_own(rules: &[RowRule]) -> bool {
-    rules
-        .iter()
-        .all(|rule| rule.needs_own() && rule.conditions().len() == 0)
+/// Whether a record is its owner's alone: nothing stands above it, and no group of theirs is in
+/// charge of any.
+fn owner_alone_has(line: &[Arc<CompiledModule>], circle: Option<&Circle>) -> bool {
+    let ([module], Some(circle)) = (line, circle) else {
+        return false;
+    };
+    let charge = circle.charge(module.name().as_str());
+    charge.is_some_and(|mut charge| charge.next().is_none())
+}
+
+/// Whether the rules ask for the user's own rows and nothing else.
+fn only_own(rules: &[RowRule], alone: impl Fn() -> bool) -> bool {
+    rules.iter().all(|rule| {
+        let own = rule.needs_own() || rule.needs_parent() && alone();
+        own && rule.conditions().len() == 0
+    })
 }
 
 /// The module, the one its parent is of, and so on.
@@ -265,11 +299,14 @@ impl Rule {
         if self.team {
             let owner = record.owner_id;
             let shares = |team: &[UserId]| owner.is_some_and(|owner| team.contains(&owner));
-            match limits.team.as_deref().map(shares) {
+            match limits.team().map(shares) {
                 Some(true) => {}
                 told => return told,
             }
         }
-        (!self.parent).then_some(true)
+        match self.parent {
+            true => limits.has_in_charge(record),
+            false => Some(true),
+        }
     }
 }

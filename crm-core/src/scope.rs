@@ -18,7 +18,7 @@ use crate::event::{Party, Principal};
 use crate::id::{ApiKeyId, EventId, FamilyId, PluginId, TenantId, UserId};
 use crate::identity::{self, Impersonator};
 use crate::module::{CompiledModule, Ident};
-use crate::policy::{Catalogue, Grants, Operation, Rights, keep_a_way_back, rule_of};
+use crate::policy::{Catalogue, Circle, Grants, Operation, Rights, keep_a_way_back, rule_of};
 use crate::registry::Dependent;
 
 pub use permit::{Action, Create, Delete, Permit, Purge, Read, Update};
@@ -357,10 +357,9 @@ impl Scope {
         self.0.actor.user().or_else(principal)
     }
 
-    /// The acting user and those who share a group with them, where a rule asks for it and they are
-    /// few.
-    pub(crate) fn team(&self) -> Option<&Arc<[UserId]>> {
-        self.0.rights.team.as_ref()
+    /// What the groups of the acting user give them, where a rule asks for it.
+    pub(crate) fn circle(&self) -> Option<&Arc<Circle>> {
+        self.0.rights.circle.as_ref()
     }
 
     /// Whose act this scope's acts are or follow: a user's, with whoever acts in their name, or an

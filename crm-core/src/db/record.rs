@@ -499,14 +499,20 @@ fn first_id(millis: i64) -> uuid::Uuid {
 }
 
 fn select(module: &CompiledModule, dialect: Dialect) -> Sql {
-    let mut sql = Sql::new("SELECT id, version, owner_id, created_at, updated_at");
+    let mut sql = Sql::new("");
+    push_select(&mut sql, module, dialect);
+    sql
+}
+
+fn push_select(sql: &mut Sql, module: &CompiledModule, dialect: Dialect) {
+    sql.push("SELECT id, version, owner_id, created_at, updated_at");
     if module.spec().soft_delete {
         sql.push(", deleted_at");
     }
     for field in module.declared_fields() {
         sql.push(", ");
         match field.kind.is_linked() {
-            true => link::select(&mut sql, module, field, dialect),
+            true => link::select(sql, module, field, dialect),
             false => {
                 sql.ident(&field.name);
             }
@@ -516,7 +522,6 @@ fn select(module: &CompiledModule, dialect: Dialect) -> Sql {
         sql.push(", custom");
     }
     sql.push(" FROM ").ident(module.table());
-    sql
 }
 
 fn insert(module: &CompiledModule) -> Sql {

@@ -30,6 +30,8 @@ const PREFIX: &str = "crm_ak_";
 const SHOWN: usize = PREFIX.len() + 8;
 /// Longest credential looked at; ours have 59 bytes.
 const MAX_KEY_BYTES: usize = 100;
+/// Most keys of a tenant that are kept, ended ones too.
+const MOST_KEYS: i64 = 1_000;
 /// How fresh `last_used_at` is kept.
 const USE_PRECISION: TimeDelta = TimeDelta::minutes(1);
 
@@ -87,11 +89,13 @@ impl ApiKeys {
         Self { core }
     }
 
-    /// Makes a key; the text answered beside it is the only copy there will ever be.
+    /// Makes a key; the text answered beside it is the only copy there will ever be. A tenant has at
+    /// most 1,000: one more takes the place of the oldest that is revoked or has expired.
     ///
     /// # Errors
     /// [`Error::Invalid`] for values that break a rule or an unknown role; [`Error::Refused`]
-    /// `forbidden` for a role that may do more than the actor.
+    /// `forbidden` for a role that may do more than the actor; [`Error::Conflict`]
+    /// `too_many_api_keys`.
     pub async fn create(
         &self,
         permit: &Permit<Create>,
@@ -291,6 +295,7 @@ async fn insert(
         key_rights::check_within(scope.catalogue(), permissions, &given)?;
     }
     policy::check_held(&scope, &given)?;
+    make_room(tx, tenant, key.created_at).await?;
     tx.execute(
         Sql::new(
             "INSERT INTO api_keys (tenant_id, id, name, prefix, hash, role_id, created_by, \
@@ -317,6 +322,34 @@ async fn insert(
     let entity = (OBJECT, Some(key.id.to_string()));
     journal::audit(tx, &scope, "api_keys.create", entity, None, Some(after)).await?;
     Ok(key)
+}
+
+/// Forgets the oldest key that has ended where there are as many as there may be.
+async fn make_room(tx: &mut Tx<'_>, tenant: TenantId, now: DateTime<Utc>) -> Result<()> {
+    let kept = Sql::new("SELECT COUNT(*) FROM api_keys WHERE tenant_id = $1")
+        .bind(tenant, ColumnType::Uuid)
+        .returns(&[ColumnType::Int]);
+    let kept = tx.fetch_optional(kept).await?;
+    if kept.map_or(Ok(0), |mut row| row.int::<i64>())? < MOST_KEYS {
+        return Ok(());
+    }
+    let ended = Sql::new(
+        "SELECT id FROM api_keys WHERE tenant_id = $1 \
+         AND (revoked_at IS NOT NULL OR expires_at <= $2) ORDER BY id LIMIT 1",
+    )
+    .bind(tenant, ColumnType::Uuid)
+    .bind(now, ColumnType::Instant)
+    .returns(&[ColumnType::Uuid]);
+    let Some(mut row) = tx.fetch_optional(ended).await? else {
+        return Err(Error::conflict(
+            "too_many_api_keys",
+            "this tenant has 1,000 API keys; revoke some first",
+        ));
+    };
+    let forget = Sql::new("DELETE FROM api_keys WHERE tenant_id = $1 AND id = $2")
+        .bind(tenant, ColumnType::Uuid)
+        .bind(row.uuid::<ApiKeyId>()?, ColumnType::Uuid);
+    tx.execute(forget).await.map(drop)
 }
 
 /// The one role of this name or id that `field` asks for.

@@ -5,6 +5,8 @@
 //! all of their tenants, while a login asks for it where a tenant does: a session that began
 //! without it shows no more than the password, and changes nothing by which the account is opened.
 
+use chrono::{DateTime, Utc};
+
 use super::account::Accounts;
 use super::passkey;
 use super::refresh::{self, Ended};
@@ -17,8 +19,12 @@ use crate::mail::{self, Letter};
 use crate::platform::PLATFORM;
 use crate::scope::{Actor, RequestContext, Scope};
 
-/// Most tenants whose audit log tells of an event of a user's account.
-const MOST_TENANTS: i64 = 100;
+/// Most tenants whose audit log tells of an event of a user's account; where there are more, the
+/// server's log says so.
+const MOST_TENANTS: i64 = 1_000;
+
+/// Most names of a user's tenants that a password of theirs is held against.
+const MOST_NAMES: i64 = 100;
 
 /// A user as the flows of their account need them.
 pub(super) struct Owner {
@@ -28,6 +34,8 @@ pub(super) struct Owner {
     pub(super) username: Option<String>,
     pub(super) hash: Option<String>,
     pub(super) verified: bool,
+    /// When somebody else set the password, where it is none of their own.
+    pub(super) given_at: Option<DateTime<Utc>>,
 }
 
 impl Owner {
@@ -49,6 +57,7 @@ impl Owner {
             username: row.opt_text()?,
             hash: row.opt_text()?,
             verified: row.bool()?,
+            given_at: row.opt_instant()?,
         })
     }
 
@@ -69,13 +78,13 @@ pub(super) async fn has_address(tx: &mut Tx<'_>, user: UserId, email: &str) -> R
 }
 
 fn select(condition: &'static str) -> Sql {
-    use ColumnType::{Bool, Text, Uuid};
+    use ColumnType::{Bool, Instant, Text, Uuid};
     let mut select = Sql::new(
-        "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL \
-         FROM users WHERE status = 'active' AND kind = 'person' AND ",
+        "SELECT id, email, name, username, password_hash, email_verified_at IS NOT NULL, \
+         password_given_at FROM users WHERE status = 'active' AND kind = 'person' AND ",
     );
     select.push(condition);
-    select.returns(&[Uuid, Text, Text, Text, Text, Bool])
+    select.returns(&[Uuid, Text, Text, Text, Text, Bool, Instant])
 }
 
 impl Accounts {
@@ -129,7 +138,7 @@ impl Accounts {
              WHERE m.user_id = $1 ORDER BY t.name LIMIT $2",
         )
         .bind(user, ColumnType::Uuid)
-        .bind(MOST_TENANTS, ColumnType::Int)
+        .bind(MOST_NAMES, ColumnType::Int)
         .returns(&[ColumnType::Text]);
         let rows = self.core.db.fetch_all(names).await?;
         rows.into_iter().map(|mut row| row.text()).collect()
@@ -214,6 +223,9 @@ async fn audit_everywhere(
     .returns(&[ColumnType::Uuid]);
     let rows = tx.fetch_all(tenants).await?;
     let told = !rows.is_empty();
+    if rows.len() as i64 == MOST_TENANTS {
+        tracing::warn!(%user, action, "tenants beyond the first 1,000 are not told of this");
+    }
     for mut row in rows {
         let tenant: TenantId = row.uuid()?;
         let author = Author {

@@ -23,7 +23,7 @@ use super::key::{SigningKeys, mac};
 use super::token::invalid;
 use super::{IdentityOptions, live, opaque};
 use crate::clock::Clock;
-use crate::db::{ColumnType, Sql, Tx};
+use crate::db::{ColumnType, Db, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::id::{FamilyId, ProviderId, TenantId, UserId};
 use crate::platform::PLATFORM;
@@ -198,6 +198,14 @@ pub(super) async fn open_family(
     Ok(family)
 }
 
+/// Whether there is such a token, spent or not: one that anybody makes up keeps no writer busy.
+pub(super) async fn is_known(db: &Db, token: &SecretString) -> Result<bool> {
+    let find = Sql::new("SELECT generation FROM refresh_tokens WHERE hash = $1")
+        .bind(opaque::hash(token), ColumnType::Bytes)
+        .returns(&[ColumnType::Int]);
+    Ok(db.fetch_optional(find).await?.is_some())
+}
+
 /// Exchanges a token for its successor, or ends the family.
 pub(super) async fn exchange(
     tx: &mut Tx<'_>,
@@ -234,8 +242,12 @@ pub(super) async fn exchange(
             false => Exchange::Refused,
         });
     }
-    end(tx, clock, Ended::One(found.family.id)).await?;
-    Ok(Exchange::Reused(found.family))
+    let ended = end(tx, clock, Ended::One(found.family.id)).await?;
+    // Of those who bring it back at once, one ends the session and tells of it.
+    Ok(match ended.contains(&found.family.id) {
+        true => Exchange::Reused(found.family),
+        false => Exchange::Refused,
+    })
 }
 
 /// The token as stored, or how its exchange ends without it being looked at further.

@@ -12,6 +12,7 @@ use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
 use super::catalogue::Catalogue;
+use super::circle::Circle;
 use super::compile::CompiledPolicy;
 use super::grants::Grants;
 use super::model::Subject;
@@ -22,17 +23,13 @@ use crate::custom::TenantModules;
 use crate::db::{ColumnType, Db, Heard, Job, Listener, Sql};
 use crate::error::Result;
 use crate::generation::Generations;
-use crate::id::{RoleId, TenantId, UserId};
+use crate::id::{RoleId, TenantId};
 use crate::registry::Registry;
 
 /// Most tenants whose compiled policy is kept: at 4 KiB each 128 MiB, usually a tenth of that.
 const TENANTS: u64 = 32_768;
 /// Most subjects whose rights are kept.
 const SUBJECTS: u64 = 262_144;
-/// Most members of a team that are kept with the rights of each. Statements name so few as owners,
-/// and ask the groups about those of a larger team. On SQLite, and there alone, a page of their
-/// rows is merged from what each of them owns; one of a larger team's is searched for in order.
-const MOST_TEAM: usize = 16;
 /// Entries that there is room for from the start.
 const ROOM: usize = 1_024;
 
@@ -80,9 +77,8 @@ pub(crate) struct Rights {
     pub(crate) modules: Arc<TenantModules>,
     /// The roles that they stem from.
     pub(crate) sources: Arc<[Source]>,
-    /// The user and, behind them, who shares a group with them: where a rule asks for it, and of
-    /// few.
-    pub(crate) team: Option<Arc<[UserId]>>,
+    /// What the user's groups give them, where a rule asks for it.
+    pub(crate) circle: Option<Arc<Circle>>,
     /// From when on something else holds.
     until: Option<DateTime<Utc>>,
 }
@@ -95,7 +91,7 @@ impl Rights {
             grants,
             modules,
             sources: Arc::default(),
-            team: None,
+            circle: None,
             until: None,
         }
     }
@@ -109,9 +105,6 @@ impl Rights {
         }
     }
 }
-
-/// The members of a team, if they are few, and when the first of their memberships ends.
-type Team = (Option<Arc<[UserId]>>, Option<DateTime<Utc>>);
 
 /// A role that a subject holds, itself or through a group.
 struct Held {
@@ -204,10 +197,10 @@ impl PolicyCache {
             rights.lasting = of(|held| held.until.is_none());
         }
         if let Subject::User(user) = subject
-            && rights.grants.need_team()
+            && rights.grants.need_groups()
         {
-            let (team, until) = self.team_of(tenant, user).await?;
-            rights.team = team;
+            let (circle, until) = Circle::read(&self.db, tenant, user, self.clock.now()).await?;
+            rights.circle = Some(Arc::new(circle));
             rights.until = rights.until.into_iter().chain(until).min();
         }
         let value = Arc::new(rights);
@@ -407,40 +400,6 @@ impl PolicyCache {
         }
         held.retain(|held| held.until.is_none_or(|until| until > now));
         Ok(Some(held))
-    }
-
-    /// The user and those who share a group with them now, unless these are many; and when the
-    /// first of the memberships ends.
-    async fn team_of(&self, tenant: TenantId, user: UserId) -> Result<Team> {
-        let mut sql = Sql::new(
-            "SELECT o.user_id, min(m.until), min(o.until) FROM user_group_members m \
-             JOIN user_group_members o ON o.tenant_id = m.tenant_id AND o.group_id = m.group_id \
-             WHERE m.tenant_id = ",
-        );
-        sql.arg(tenant, ColumnType::Uuid)
-            .push(" AND m.user_id = ")
-            .arg(user, ColumnType::Uuid)
-            .push(" AND o.user_id <> ")
-            .arg(user, ColumnType::Uuid);
-        for (place, end) in [
-            (" AND (m.until IS NULL OR m.until > ", ")"),
-            (" AND (o.until IS NULL OR o.until > ", ")"),
-        ] {
-            sql.push(place)
-                .arg(self.clock.now(), ColumnType::Instant)
-                .push(end);
-        }
-        sql.push(" GROUP BY o.user_id ORDER BY o.user_id LIMIT ")
-            .number(MOST_TEAM as u64);
-        let sql = sql.returns(&[ColumnType::Uuid, ColumnType::Instant, ColumnType::Instant]);
-        let (mut team, mut until) = (vec![user], None::<DateTime<Utc>>);
-        for mut row in self.db.fetch_all(sql).await? {
-            team.push(row.uuid()?);
-            let ends = [until, row.opt_instant()?, row.opt_instant()?];
-            until = ends.into_iter().flatten().min();
-        }
-        let few = team.len() <= MOST_TEAM;
-        Ok((few.then(|| team.into()), until))
     }
 
     /// A number that changes with what the cache forgets of the tenant.

@@ -130,10 +130,10 @@ impl Grants {
         self.set_some(some);
     }
 
-    /// Whether any rule asks who shares a group with the subject.
-    pub(crate) fn need_team(&self) -> bool {
+    /// Whether any rule asks about the groups of the subject.
+    pub(crate) fn need_groups(&self) -> bool {
         let mut some = self.some.iter().flat_map(|some| some.iter());
-        some.any(|(_, rule)| rule.needs_team())
+        some.any(|(_, rule)| rule.needs_team() || rule.needs_parent())
     }
 
     /// Whether nothing is allowed.

@@ -13,6 +13,7 @@ use crm_core::value::Value;
 on_both_databases!(
     ag_84_a_chain_of_parents_is_covered_from_the_records_of_a_group_downwards,
     sa_16_a_record_is_mine_when_its_parent_is,
+    what_groups_have_in_charge_is_reached_however_much_it_is,
     a_team_is_who_shares_a_group_until_the_membership_ends,
     pages_of_a_team_follow_each_other_however_large_it_is,
     a_condition_limits_every_read_and_write,
@@ -230,6 +231,39 @@ async fn sa_16_a_record_is_mine_when_its_parent_is(backend: Backend) -> anyhow::
         code(it.update(&bob, &own, None, given).await),
         "validation_failed"
     );
+    Ok(())
+}
+
+/// Agencies are part of nothing: beside one's own ones, those in the charge of no group of one's,
+/// of one with few and of one with many are covered, as long as these are so.
+async fn what_groups_have_in_charge_is_reached_however_much_it_is(
+    backend: Backend,
+) -> anyhow::Result<()> {
+    let it = open(backend).await?;
+    it.role("keeper", vec!["agencies.*:parent".into()]).await?;
+    let (ann, ann_id) = it.member("keeper").await?;
+    let own = it.create(&ann, "agencies", json!({"title": "own"})).await?;
+    let mut others = Vec::new();
+    for n in 0..20 {
+        let other = json!({"title": format!("{n:02}"), "owner_id": null});
+        others.push(it.create(&it.operator(), "agencies", other).await?);
+    }
+    for (group, charge) in [(None, 0..0), (Some("few"), 0..3), (Some("many"), 2..19)] {
+        let records: Vec<_> = others[charge.clone()].iter().collect();
+        if let Some(name) = group {
+            // What is one's own, too, is told once.
+            let records: Vec<_> = records.into_iter().chain([&own]).collect();
+            it.group(name, &[ann_id], &records).await?;
+        }
+        let ann = it.again(ann_id).await?;
+        let mut expected: Vec<_> = others[..charge.end].iter().map(title).collect();
+        expected.push("own".to_owned());
+        assert_eq!(it.titles(&ann, "agencies").await?, expected);
+        for (n, other) in others.iter().enumerate() {
+            let seen = if n < charge.end { "ok" } else { "not_found" };
+            assert_eq!(code(it.get(&ann, "agencies", other.id).await), seen, "{n}");
+        }
+    }
     Ok(())
 }
 

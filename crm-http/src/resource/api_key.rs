@@ -105,7 +105,8 @@ impl ApiKeys {
     /// Create an API key
     ///
     /// Nobody gives away a permission they do not hold. Also needs `members.update` when
-    /// `service_account_id` is given. Permission: `api_keys.create`.
+    /// `service_account_id` is given. Of 1,000 keys, the oldest that is revoked or has expired makes
+    /// room for one more. Permission: `api_keys.create`.
     #[oai(path = "/", method = "post", operation_id = "create_api_key")]
     async fn create(
         &self,

@@ -1,11 +1,15 @@
 //! What `strict_authentication` changes, requirement by requirement of ASVS 5.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use crm_core::Builder;
+use crm_core::mail::MailOptions;
 use crm_core::platform::NewOperator;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::account::Mailbox;
 use crate::app::{App, Caller, Database, PASSWORD, Reply};
 use crate::platform::request;
 use crate::second_factor::{Device, enroll};
@@ -19,6 +23,7 @@ crate::on_both_databases! {
     asvs_6_3_3_everybody_needs_a_second_factor
     asvs_6_4_1_a_first_password_is_replaced_at_the_first_login
     asvs_6_4_1_a_first_password_dies_after_seven_days
+    asvs_6_4_1_a_dead_first_password_accepts_no_invitation
     asvs_6_4_1_a_first_password_is_replaced_behind_the_second_factor
     asvs_6_5_5_a_code_is_good_in_its_own_30_seconds
     asvs_7_5_2_other_sessions_end_by_a_login_of_just_now
@@ -171,6 +176,27 @@ async fn asvs_6_4_1_a_first_password_dies_after_seven_days(database: Database) {
     app.clock.advance(TimeDelta::seconds(1));
     wrong(&login(&app, BO, PASSWORD).await);
     wrong(&renew(&app, BO, PASSWORD, OWN).await);
+    app.close().await;
+}
+
+async fn asvs_6_4_1_a_dead_first_password_accepts_no_invitation(database: Database) {
+    let mailbox = Arc::new(Mailbox::default());
+    let mail = MailOptions {
+        mailer: Some(mailbox.clone()),
+        public_url: "https://crm.example/".into(),
+    };
+    let strict = |builder: Builder| builder.strict_authentication().mail(mail);
+    let app = App::with(database, strict).await;
+    make_bo(&app).await;
+    app.clock.advance(TimeDelta::days(7));
+    let beta = app.foreign_admin().await;
+    let invitation = json!({"email": BO, "roles": ["viewer"]});
+    let path = "/api/v1/invitations";
+    beta.post(path, invitation).await.expect(201);
+    let token = mailbox.token(&app, BO).await;
+    let body = json!({"token": token, "password": PASSWORD});
+    let path = "/api/v1/auth/invitation/accept";
+    wrong(&app.anonymous().post(path, body).await);
     app.close().await;
 }
 

@@ -6,12 +6,15 @@
 //! behind a bound on the first one, so that the first key's index is still entered at the right
 //! place. Records without the first key come last and are a list of their own.
 
-use super::{SearchPath, Statements};
+use super::{SearchPath, Statements, push_select};
 use crate::db::{ColumnType, Dialect, Sql};
 use crate::id::{TenantId, UserId};
 use crate::reach::Reach;
 use crate::record::{Direction, Field, Order, Position, Query, Sort};
 use crate::value::Value;
+
+/// Most owners whose rows are merged as they are; of more the ids are, on SQLite.
+const FEW_OWNERS: usize = 4;
 
 /// Which part of an ordered list: values of the first key come first, then records without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +68,20 @@ impl Statements {
             limit,
         } = stretch;
         let order = query.order();
-        let mut sql = self.select();
         let plain = order.keys.is_empty() && query.filter.is_none() && query.search.is_none();
-        // PostgreSQL's planner knows how many rows owners have, and sorts all of them for a merge.
-        let merges = plain && skip == 0 && self.dialect == Dialect::Sqlite;
-        if let Some(owners) = reach.owners().filter(|_| merges) {
-            let after = after.map(|position| position.id);
-            self.owned(&mut sql, tenant, owners, (order.ids, after), limit);
-            return sql.returns_shared(&self.columns);
+        if let Some(owners) = reach.owners().filter(|_| plain && skip == 0) {
+            let after = (order.ids, after.map(|position| position.id));
+            let merged = match (owners.len(), self.dialect) {
+                (..=FEW_OWNERS, _) => Some(self.merged(tenant, owners, after, limit)),
+                (_, Dialect::Sqlite) => Some(self.owned(tenant, owners, after, limit)),
+                // Its planner knows how many rows owners have.
+                (_, Dialect::Postgres) => None,
+            };
+            if let Some(merged) = merged {
+                return merged.returns_shared(&self.columns);
+            }
         }
+        let mut sql = self.select();
         self.conditions(
             &mut sql,
             tenant,
@@ -114,31 +122,73 @@ impl Statements {
 
     /// The rows of these owners in the order of their ids: merged from what each of them owns, so
     /// that nobody else's rows are passed over, however many there are.
-    fn owned(
+    fn merged(
         &self,
-        sql: &mut Sql,
         tenant: TenantId,
         owners: &[UserId],
-        (way, after): (Direction, Option<uuid::Uuid>),
+        after: (Direction, Option<uuid::Uuid>),
         limit: u32,
-    ) {
-        self.conditions(sql, tenant, &Reach::All, None, None);
+    ) -> Sql {
+        // What is ordered already PostgreSQL merges; SQLite orders the parts itself.
+        let ordered = self.dialect == Dialect::Postgres && owners.len() > 1;
+        let mut sql = Sql::new("");
+        for (count, owner) in owners.iter().enumerate() {
+            sql.push(if count > 0 { " UNION ALL " } else { "" });
+            sql.push(if ordered { "(" } else { "" });
+            push_select(&mut sql, &self.module, self.dialect);
+            self.of_owner(&mut sql, tenant, *owner, after);
+            if ordered {
+                self.first(&mut sql, after.0, limit);
+                sql.push(")");
+            }
+        }
+        self.first(&mut sql, after.0, limit);
+        sql
+    }
+
+    /// As [`merged`](Self::merged), for more owners: ids are merged, and their rows looked up.
+    fn owned(
+        &self,
+        tenant: TenantId,
+        owners: &[UserId],
+        after: (Direction, Option<uuid::Uuid>),
+        limit: u32,
+    ) -> Sql {
+        let mut sql = self.select();
+        self.conditions(&mut sql, tenant, &Reach::All, None, None);
         for (count, owner) in owners.iter().enumerate() {
             sql.push(match count {
                 0 => " AND id IN (SELECT id FROM (SELECT id FROM ",
                 _ => " UNION ALL SELECT id FROM ",
             })
             .ident(self.module.table());
-            self.conditions(sql, tenant, &Reach::Own(*owner), None, None);
-            if after.is_some() {
-                sql.push(" AND ");
-                self.behind_row(sql, &[], &[], after.map(|id| (way, id)));
-            }
+            self.of_owner(&mut sql, tenant, *owner, after);
         }
-        sql.push(" ORDER BY id").push(direction(way));
-        sql.push(" LIMIT ").number(u64::from(limit));
+        self.first(&mut sql, after.0, limit);
         sql.push(") AS owned)");
+        self.ordered(&mut sql, &[], Some(after.0));
+        sql
+    }
+
+    /// The conditions of what one owner has behind a record.
+    fn of_owner(
+        &self,
+        sql: &mut Sql,
+        tenant: TenantId,
+        owner: UserId,
+        (way, after): (Direction, Option<uuid::Uuid>),
+    ) {
+        self.conditions(sql, tenant, &Reach::Own(owner), None, None);
+        if let Some(id) = after {
+            sql.push(" AND ");
+            self.behind_row(sql, &[], &[], Some((way, id)));
+        }
+    }
+
+    /// The first ones by id.
+    fn first(&self, sql: &mut Sql, way: Direction, limit: u32) {
         self.ordered(sql, &[], Some(way));
+        sql.push(" LIMIT ").number(u64::from(limit));
     }
 
     /// The condition of a part, if the first key can be absent at all.

@@ -85,18 +85,7 @@ impl Statements {
             sql.push(")");
             return;
         };
-        sql.push(
-            " OR id IN (SELECT c.record_id FROM user_group_records c \
-             JOIN user_group_members m ON m.tenant_id = c.tenant_id AND m.group_id = c.group_id \
-             WHERE c.tenant_id = ",
-        )
-        .arg(tenant, ColumnType::Uuid)
-        .push(" AND c.module = ")
-        .arg(module.name().as_str(), ColumnType::Text)
-        .push(" AND m.user_id = ")
-        .arg(limits.user, ColumnType::Uuid);
-        still(sql, "m", limits);
-        sql.push(")");
+        in_charge(sql, tenant, limits, module);
         if let (Some(position), Some(parent)) = (module.parent(), above.first()) {
             sql.push(" OR ");
             match module.number(position) {
@@ -118,7 +107,7 @@ impl Statements {
 
 /// The owner is the user, or shares a group with them.
 fn team(sql: &mut Sql, tenant: TenantId, limits: &Limits) {
-    if let Some(team) = &limits.team {
+    if let Some(team) = limits.team() {
         for (count, member) in team.iter().enumerate() {
             sql.push(if count > 0 { ", " } else { "owner_id IN (" })
                 .arg(*member, ColumnType::Uuid);
@@ -139,6 +128,30 @@ fn team(sql: &mut Sql, tenant: TenantId, limits: &Limits) {
     still(sql, "m", limits);
     still(sql, "o", limits);
     sql.push("))");
+}
+
+/// Or a group of the user's is in charge of the row.
+fn in_charge(sql: &mut Sql, tenant: TenantId, limits: &Limits, module: &CompiledModule) {
+    if let Some(charge) = limits.charge(module) {
+        for (count, id) in charge.iter().enumerate() {
+            sql.push(if count > 0 { ", " } else { " OR id IN (" })
+                .arg(*id, ColumnType::Uuid);
+        }
+        sql.push(if charge.is_empty() { "" } else { ")" });
+        return;
+    }
+    sql.push(
+        " OR id IN (SELECT c.record_id FROM user_group_records c \
+         JOIN user_group_members m ON m.tenant_id = c.tenant_id AND m.group_id = c.group_id \
+         WHERE c.tenant_id = ",
+    )
+    .arg(tenant, ColumnType::Uuid)
+    .push(" AND c.module = ")
+    .arg(module.name().as_str(), ColumnType::Text)
+    .push(" AND m.user_id = ")
+    .arg(limits.user, ColumnType::Uuid);
+    still(sql, "m", limits);
+    sql.push(")");
 }
 
 /// The membership holds still.

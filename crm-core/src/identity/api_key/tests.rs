@@ -21,6 +21,7 @@ on_both_databases!(
     what_is_no_key_is_refused,
     the_use_of_a_key_is_noted_once_a_minute,
     a_key_gets_nothing_from_rights_on_own_rows,
+    a_tenant_has_at_most_a_thousand_keys,
 );
 
 fn new_key(role: &str) -> NewApiKey {
@@ -246,5 +247,56 @@ async fn a_key_gets_nothing_from_rights_on_own_rows(backend: Backend) -> Result<
     let (_, secret) = world.key(&ann, new_key("member")).await?;
     let me = world.accounts().me(&world.scope(&secret).await?).await?;
     assert_eq!(me.permissions, Vec::<String>::new());
+    Ok(())
+}
+
+async fn a_tenant_has_at_most_a_thousand_keys(backend: Backend) -> Result<()> {
+    let (world, ann) = World::new(backend).await?;
+    let (first, _) = world.key(&ann, new_key("viewer")).await?;
+    let mut ids = Vec::new();
+    for number in 1..MOST_KEYS {
+        let id = ApiKeyId(world.crm.clock().new_id());
+        let copy = Sql::new(
+            "INSERT INTO api_keys (tenant_id, id, name, prefix, hash, role_id, created_by, created_at) \
+             SELECT tenant_id, $1, name, prefix, $2, role_id, created_by, created_at FROM api_keys \
+             WHERE id = $3",
+        )
+        .bind(id, ColumnType::Uuid)
+        .bind(number.to_be_bytes().to_vec(), ColumnType::Bytes)
+        .bind(first.id, ColumnType::Uuid);
+        world.execute(copy).await?;
+        ids.push(id);
+    }
+    assert_eq!(
+        code(world.key(&ann, new_key("viewer")).await),
+        "too_many_api_keys"
+    );
+
+    let beta = world.other_tenant("Beta").await?;
+    world.member(beta, "bob@example.com", &["admin"]).await?;
+    let login = login_of("bob@example.com");
+    let bob = world.accounts().login(login, request()).await?;
+    world.key(&bob, new_key("viewer")).await?;
+    let (ended, _) = world.key(&bob, new_key("viewer")).await?;
+    world.revoke(&bob, ended.id).await?;
+    let full = world.key(&ann, new_key("viewer")).await;
+    assert_eq!(
+        code(full),
+        "too_many_api_keys",
+        "an end elsewhere makes no room"
+    );
+
+    for id in [ids[7], ids[3]] {
+        world.revoke(&ann, id).await?;
+    }
+    let (made, _) = world.key(&ann, new_key("viewer")).await?;
+    let kept: Vec<_> = world.keys(&ann).await?.iter().map(|key| key.id).collect();
+    assert_eq!(kept.len(), MOST_KEYS as usize);
+    assert!(kept.contains(&made.id) && kept.contains(&ids[7]));
+    assert!(
+        !kept.contains(&ids[3]),
+        "the oldest that has ended makes room"
+    );
+    assert_eq!(world.keys(&bob).await?.len(), 2);
     Ok(())
 }

@@ -96,7 +96,7 @@ impl Accounts {
                 self.limit("confirm", &owner.id.to_string(), &request)?;
                 lockout::check(&core.db, &core.clock, &owner.email).await?;
                 let verdict = passwords.verify(input.password, owner.hash.clone()).await?;
-                if verdict == Verdict::Wrong {
+                if verdict == Verdict::Wrong || self.is_late(owner.given_at) {
                     self.note_wrong(owner, request).await?;
                     return Err(invalid_credentials());
                 }

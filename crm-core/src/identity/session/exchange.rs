@@ -25,6 +25,9 @@ impl Accounts {
         request: RequestContext,
     ) -> Result<Session> {
         let core = self.core.clone();
+        if !refresh::is_known(&core.db, &refresh_token).await? {
+            return Err(invalid());
+        }
         let device = self.on_device_of(&request);
         // The end of a family is no failure of the transaction: it must commit.
         let exchange = self
@@ -77,6 +80,9 @@ impl Accounts {
     /// # Errors
     /// Those of the database.
     pub async fn logout(&self, refresh_token: SecretString, request: RequestContext) -> Result<()> {
+        if !refresh::is_known(&self.core.db, &refresh_token).await? {
+            return Ok(());
+        }
         let clock = self.core.clock.clone();
         let ended = self
             .core

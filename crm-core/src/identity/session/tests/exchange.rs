@@ -5,6 +5,7 @@ use super::*;
 on_both_databases!(
     a_refresh_token_is_good_for_one_exchange,
     sa_39_reuse_of_a_spent_token_ends_the_session_for_good,
+    of_many_who_bring_a_spent_token_back_at_once_one_is_audited,
     within_ten_seconds_a_spent_token_gets_its_unused_successor_again,
     the_grace_holds_on_both_sides_of_a_clock_that_jumps,
     within_ten_seconds_a_used_successor_betrays_the_thief,
@@ -71,6 +72,26 @@ async fn sa_39_reuse_of_a_spent_token_ends_the_session_for_good(backend: Backend
             "token_invalid"
         );
     }
+    assert_eq!(
+        world.audited(session.tenant_id).await?,
+        ["auth.register", "auth.refresh_reuse"]
+    );
+    Ok(())
+}
+
+async fn of_many_who_bring_a_spent_token_back_at_once_one_is_audited(
+    backend: Backend,
+) -> Result<()> {
+    let (world, session) = World::new(backend).await?;
+    let accounts = world.accounts();
+    let spent = session.refresh_token.clone();
+    accounts.refresh(spent.clone(), request()).await?;
+    world.clock.advance(TimeDelta::seconds(10));
+    let again = (0..16).map(|_| accounts.refresh(spent.clone(), request()));
+    let codes: Vec<_> = futures::future::join_all(again).await;
+    let codes: Vec<_> = codes.into_iter().map(code).collect();
+    let reused = codes.iter().filter(|code| **code == "token_reused");
+    assert_eq!(reused.count(), 1, "{codes:?}");
     assert_eq!(
         world.audited(session.tenant_id).await?,
         ["auth.register", "auth.refresh_reuse"]
