@@ -41,6 +41,7 @@ macro_rules! migrations {
             migration!($folder, 29, "0029", "secret_proofs"),
             migration!($folder, 30, "0030", "plugin_bounds"),
             migration!($folder, 31, "0031", "shared_passwords"),
+            migration!($folder, 32, "0032", "folded_tenant_names"),
         ]
     };
 }

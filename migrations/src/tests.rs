@@ -125,6 +125,7 @@ fn every_file_of_the_folders_is_embedded_under_its_own_number_and_name() {
 
 #[test]
 fn both_databases_have_the_same_tables_columns_constraints_and_nullability() {
+    let mut compared = 0;
     for (sqlite, postgres) in sqlite().iter().zip(postgres()) {
         let rebuilt = rebuilt(sqlite.up);
         let sqlite: Vec<_> = without(tables(sqlite.up), &rebuilt)
@@ -135,9 +136,10 @@ fn both_databases_have_the_same_tables_columns_constraints_and_nullability() {
             .iter()
             .map(|text| translated(text))
             .collect();
-        assert!(!sqlite.is_empty());
         assert_eq!(sqlite, postgres);
+        compared += sqlite.len();
     }
+    assert!(compared > 50, "only {compared} were found");
 }
 
 #[test]

@@ -264,9 +264,9 @@ impl Kept {
         }
     }
 
-    /// The code mapped and made ready, and gone.
-    pub(crate) fn load(&self) {
-        drop(Bare::of(&self.linker, &mapped(&self.engine, &self.path)));
+    /// The code mapped and made ready.
+    pub(crate) fn load(&self) -> Bare {
+        Bare::of(&self.linker, &mapped(&self.engine, &self.path))
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn reloaded(language: &str, component: &[u8], target: &str) {
     let mut kept = samples(2_000, async || kept.succeed().await).await;
     let mut gone = samples(2_000, async || gone.succeed().await).await;
     let alone = Kept::new(component);
-    let mut alone = samples(2_000, async || alone.load()).await;
+    let mut alone = samples(2_000, async || drop(alone.load())).await;
     let [kept, gone] = [&mut kept, &mut gone].map(|times| percentile(times, 50));
     let again = gone.saturating_sub(kept);
     let seen = format!(
@@ -91,6 +91,15 @@ pub(crate) async fn idle(component: &[u8], count: usize) {
         &shown(&mut times),
         "",
     );
+
+    let alone = Kept::new(component);
+    let load = |number: usize| (0..number).map(|_| alone.load()).collect::<Vec<_>>();
+    let warm = load(100);
+    let before = memory();
+    let kept = load(500);
+    let seen = grown(before, memory(), kept.len());
+    print("the same kept by Wasmtime alone", &seen, "");
+    drop((warm, kept));
 
     let before = memory();
     for _ in 0..count {

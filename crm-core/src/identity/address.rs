@@ -16,7 +16,7 @@ use crate::crm::Core;
 use crate::db::{ColumnType, Sql, Tx};
 use crate::error::{Error, Result};
 use crate::mail::{self, Letter, Link, MailKind};
-use crate::scope::{RequestContext, Scope};
+use crate::scope::Scope;
 
 /// Longest user name, in characters.
 const MAX_USERNAME_CHARS: usize = 80;
@@ -91,19 +91,28 @@ impl Accounts {
         Ok(())
     }
 
-    /// Takes an address as proven, and as the user's from now on, with the token of a link that was
-    /// sent there. When the address changes, all other links die.
+    /// Takes an address as proven, and as the caller's from now on, with the token of a link that
+    /// was sent there for them. When the address changes, all other links die.
+    ///
+    /// The link alone proves nothing: whoever reads the mails of an address may be sent one by an
+    /// account that somebody else has made for it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `token` for one that is unknown, used, replaced or older than a day;
-    /// [`Error::Conflict`] `email_taken` when another user has got the address meanwhile.
-    pub async fn verify_email(&self, token: SecretString, request: RequestContext) -> Result<()> {
+    /// [`Error::Invalid`] on `token` for one that is unknown, used, replaced, older than a day or
+    /// another user's; [`Error::Conflict`] `email_taken` when another user has got the address
+    /// meanwhile, `not_a_user`, `bound_session`.
+    pub async fn verify_email(&self, scope: &Scope, token: SecretString) -> Result<()> {
+        let request = scope.request().clone();
         self.limit("verify", "", &request)?;
+        let caller = self.person(scope).await?.id;
         let core = self.core.clone();
         let write = self.core.db.write(move |tx| {
             Box::pin(async move {
                 let used = one_time::redeem(tx, &core.clock, Purpose::VerifyEmail, &token).await?;
-                let row = tx.fetch_optional(Owner::by_id(used.user)).await?;
+                if used.user != caller {
+                    return Err(one_time::invalid());
+                }
+                let row = tx.fetch_optional(Owner::by_id(caller)).await?;
                 let owner = Owner::read(row.ok_or_else(one_time::invalid)?)?;
                 prove(tx, &core, &owner, &used.email).await?;
                 let mut action = "auth.email_verified";

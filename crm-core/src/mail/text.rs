@@ -87,10 +87,13 @@ impl Letter<'_> {
                  have ended. If it was not you, set a new password at once and tell your \
                  administrator."
             }
-            MailKind::VerifyEmail => "Please confirm that this address is yours.",
+            MailKind::VerifyEmail => {
+                "Please confirm that this address is yours, where you are logged in. If you have \
+                 made no account, do nothing."
+            }
             MailKind::ChangeEmail => {
-                "Somebody, probably you, wants to use this address for their account. If it was not \
-                 you, do nothing."
+                "Somebody, probably you, wants to use this address for their account: confirm it \
+                 where you are logged in. If it was not you, do nothing."
             }
             MailKind::EmailChanged => {
                 "The address of your account was changed to another one. If it was not you, tell \

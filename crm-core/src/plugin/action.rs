@@ -12,7 +12,7 @@ use super::ledger::Ended;
 use super::message::{RUNS, switched_off};
 use super::occasion::Occasion;
 use super::standing::Standing;
-use super::{ActionTrigger, Manifest, Plugin, Plugins, input, store};
+use super::{ActionTrigger, Manifest, Plugin, Plugins, store};
 use crate::crm::Core;
 use crate::error::{Error, FieldError, Result};
 use crate::hook::{ActionCall, Input, Outcome, Output, Report};
@@ -143,12 +143,8 @@ impl Plugins {
         };
         let action = ask.of(&plugin.manifest, &module).ok_or(Error::NotFound)?;
         let records = self.targets(read, ask.on).await?;
-        input::judge(action.input.as_ref(), &ask.input)?;
+        action.check_input(&ask.input)?;
         let input = Json::Object(ask.input).to_string();
-        if input.len() > input::MAX_BYTES {
-            let message = format!("must have at most {} bytes", input::MAX_BYTES);
-            return Err(Error::invalid("input", "too_long", message));
-        }
         let call = ActionCall {
             name: ask.action,
             module: Some(module),

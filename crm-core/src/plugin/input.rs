@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::ActionTrigger;
 use crate::count::told;
 use crate::error::{Error, FieldError, Result};
 use crate::module::Ident;
@@ -12,7 +13,24 @@ const MOST: usize = 50;
 /// Most characters of a text of the schema.
 const MAX_WORDS: usize = 500;
 /// Most bytes of an input.
-pub(super) const MAX_BYTES: usize = 32 * 1024;
+const MAX_BYTES: usize = 32 * 1024;
+
+impl ActionTrigger {
+    /// Holds what a caller gives along against the [`input`](Self::input) that the action takes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every refused field below `/input`; on `input` for more than 32 KiB.
+    pub fn check_input(&self, input: &Map<String, Json>) -> Result<()> {
+        judge(self.input.as_ref(), input)?;
+        match Json::from(input.clone()).to_string().len() {
+            ..=MAX_BYTES => Ok(()),
+            _ => {
+                let message = format!("must have at most {MAX_BYTES} bytes");
+                Err(Error::invalid("input", "too_long", message))
+            }
+        }
+    }
+}
 
 /// The schema of an input, or what is wrong with it in words.
 pub(super) fn check(schema: &Map<String, Json>) -> Result<(), String> {
@@ -95,7 +113,7 @@ fn required(schema: &Map<String, Json>) -> impl Iterator<Item = &Json> {
 ///
 /// # Errors
 /// [`Error::Invalid`] with every refused field below `/input`.
-pub(super) fn judge(schema: Option<&Map<String, Json>>, input: &Map<String, Json>) -> Result<()> {
+fn judge(schema: Option<&Map<String, Json>>, input: &Map<String, Json>) -> Result<()> {
     let none = Map::new();
     let schema = schema.unwrap_or(&none);
     let mut refused = Vec::new();

@@ -191,12 +191,13 @@ impl Account {
 
     /// Prove an address by a link
     ///
-    /// Needs the token of the mail and no other credential. It works once, for a day. A link that was
-    /// sent to a new address makes it the user's.
+    /// Needs the token of the mail, and a session of the user who asked for it: somebody else may have
+    /// made an account for the address, and have the mail sent there. It works once, for a day. A link
+    /// that was sent to a new address makes it the user's. Permission: none.
     #[oai(path = "/email/verify", method = "post", operation_id = "verify_email")]
-    async fn verify(&self, origin: Origin, body: Strict<TokenBody>) -> Result<NoContent, Problem> {
+    async fn verify(&self, caller: Caller, body: Strict<TokenBody>) -> Result<NoContent, Problem> {
         let token = body.0.token.into();
-        self.crm.accounts().verify_email(token, origin.0).await?;
+        self.crm.accounts().verify_email(&caller, token).await?;
         Ok(NoContent)
     }
 

@@ -22,7 +22,6 @@ const OPEN: &[&str] = &[
     // The token of a mail is the credential.
     "forgot_password",
     "reset_password",
-    "verify_email",
     "read_invitation",
     "accept_invitation",
     "confirm_registration",
@@ -55,6 +54,7 @@ const ANY_CALLER: &[&str] = &[
     "change_password",
     "logout_everywhere",
     "send_email_verification",
+    "verify_email",
     "change_email",
     "set_username",
     "begin_totp",

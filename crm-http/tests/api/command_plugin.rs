@@ -450,6 +450,16 @@ fn an_operator_looks_after_a_plugin_as_its_admin_does(place: Installation) {
     );
     let (old, _) = old.split_once(' ').unwrap();
 
+    let trial = |percent| ["--sha256", old, "--percent", percent];
+    let tried = run("canary", &trial("10"));
+    let of_old = tried.lines().find(|line| line.starts_with(old)).unwrap();
+    assert!(of_old.contains(", tried on 10 of 100 events,"), "{tried}");
+    assert!(!run("canary", &trial("0")).contains("tried on"));
+    let beyond = crm(&place, &of_scorer("canary", &trial("101")));
+    assert_eq!({ beyond }.output().unwrap().status.code(), Some(2));
+    assert_eq!(run("rollback", &[]), "scorer 1.0.0 enabled\n");
+    assert_eq!(run("rollback", &[]), "scorer 1.1.0 enabled\n");
+
     assert_eq!(
         run("activate", &["--sha256", old]),
         "scorer 1.0.0 enabled\n"
@@ -475,7 +485,7 @@ fn an_operator_looks_after_a_plugin_as_its_admin_does(place: Installation) {
         let entry: Value = serde_json::from_str(&entries).unwrap();
         assert_eq!(entry["actor"], "operator", "{entry}");
     }
-    for verb in ["versions", "disable", "runs", "follow"] {
+    for verb in ["versions", "disable", "rollback", "runs", "follow"] {
         let absent = ["plugin", verb, "unicorn", "--tenant", "acme"];
         let line = refused(&crm(&place, &absent).output().unwrap());
         assert!(line.contains("there is no plugin \"unicorn\""), "{line}");
@@ -613,6 +623,11 @@ fn a_plugin_is_not_tried_on_what_its_manifest_does_not_ask_for() {
             "nurse.wasm",
             r#"{"action": "sing"}"#,
             "no action \"sing\"; it has nod, speak, refuse, collapse",
+        ),
+        (
+            "nurse.wasm",
+            r#"{"action": "speak", "module": "contacts", "input": {"tune": "low"}}"#,
+            "The action takes no such input.",
         ),
         (
             "listener.wasm",

@@ -93,7 +93,7 @@ async fn nobody_sets_more_of_an_account_than_is_asked_for(database: Database) {
             }),
         ),
         (
-            &anonymous,
+            &member,
             Method::POST,
             "/auth/email/verify",
             json!({"token": secret}),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use crm_core::Builder;
+use crm_core::identity::NewInvitation;
 use crm_core::mail::MailOptions;
 use crm_core::platform::NewOperator;
+use crm_core::{Builder, Create};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -189,10 +190,16 @@ async fn asvs_6_4_1_a_dead_first_password_accepts_no_invitation(database: Databa
     let app = App::with(database, strict).await;
     make_bo(&app).await;
     app.clock.advance(TimeDelta::days(7));
-    let beta = app.foreign_admin().await;
-    let invitation = json!({"email": BO, "roles": ["viewer"]});
-    let path = "/api/v1/invitations";
-    beta.post(path, invitation).await.expect(201);
+    let tenant = app.crm.tenants().create("globex", request()).await.unwrap();
+    let globex = app.crm.operator(tenant.id, request());
+    let invitation = NewInvitation {
+        email: BO.into(),
+        name: "Bo".into(),
+        roles: vec!["viewer".into()],
+    };
+    let permit = globex.permit::<Create>("members").unwrap();
+    let made = app.crm.invitations().create(&permit, invitation).await;
+    made.unwrap();
     let token = mailbox.token(&app, BO).await;
     let body = json!({"token": token, "password": PASSWORD});
     let path = "/api/v1/auth/invitation/accept";

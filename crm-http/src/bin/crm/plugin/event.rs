@@ -7,10 +7,12 @@ use chrono::{DateTime, Utc};
 use crm_core::event::{ChangeKind, Event};
 use crm_core::hook::{ActionCall, Change, Fields, Input, Tick, Webhook, WokenBy};
 use crm_core::id::RecordId;
-use crm_core::plugin::Manifest;
+use crm_core::plugin::{ActionTrigger, Manifest};
 use crm_core::value::Value;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
+
+use crate::Outcome;
 
 /// What wakes the plugin, and the records that it finds.
 pub(super) struct Woken {
@@ -184,28 +186,34 @@ fn of_planned(planned: Planned) -> Result<Woken, String> {
     Ok(Woken { input, records })
 }
 
-/// Why nothing of the manifest asks to be woken so.
+/// Refuses what nothing of the manifest asks for, and an action's input that it does not take.
 ///
 /// # Errors
 /// That, with what it does ask for.
-pub(super) fn is_asked_for(manifest: &Manifest, input: &Input) -> Result<(), String> {
+pub(super) fn check(manifest: &Manifest, input: &Input) -> Outcome {
     let none = |what: &str, name: &str, known: Vec<&str>| {
         let known = match known.is_empty() {
             true => "none at all".to_owned(),
             false => known.join(", "),
         };
-        Err(format!(
-            "the plugin's manifest has no {what} {name:?}; it has {known}"
-        ))
+        Err(format!("the plugin's manifest has no {what} {name:?}; it has {known}").into())
     };
     match input {
         Input::Action(asked) => {
-            let known = manifest.actions().map(|action| action.name.as_str());
-            let known: Vec<_> = known.collect();
-            match known.contains(&&*asked.name) {
-                true => Ok(()),
-                false => none("action", &asked.name, known),
-            }
+            let named = manifest
+                .actions()
+                .filter(|one| *one.name.as_str() == asked.name);
+            // One name may stand for an action of each of several modules.
+            let elsewhere = |one: &&ActionTrigger| {
+                one.module.as_ref().map(|module| module.as_str()) != asked.module.as_deref()
+            };
+            let nearest = named.min_by_key(elsewhere);
+            let Some(action) = nearest else {
+                let known = manifest.actions().map(|action| action.name.as_str());
+                return none("action", &asked.name, known.collect());
+            };
+            let given = asked.input.as_deref().map(serde_json::from_str);
+            Ok(action.check_input(&given.transpose()?.unwrap_or_default())?)
         }
         Input::Webhook(sent) => {
             let known: Vec<_> = manifest.webhooks().map(|hook| hook.name.as_str()).collect();
@@ -224,10 +232,8 @@ pub(super) fn is_asked_for(manifest: &Manifest, input: &Input) -> Result<(), Str
             }
         }
         Input::Event(woken) if manifest.triggers_for(&woken.event).next().is_none() => {
-            Err(format!(
-                "no trigger of the plugin's manifest wakes it on {}",
-                woken.event.kind
-            ))
+            let kind = &woken.event.kind;
+            Err(format!("no trigger of the plugin's manifest wakes it on {kind}").into())
         }
         Input::Event(_) | Input::Before(_) | Input::Describe => Ok(()),
     }

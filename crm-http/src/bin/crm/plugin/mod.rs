@@ -32,6 +32,7 @@ pub(crate) use host::{host, is_compile_worker};
 pub(crate) enum Plugin {
     Activate(version::Activate),
     Build(build::Build),
+    Canary(version::Canary),
     Check(check::Check),
     Disable(version::Disable),
     Enable(version::Enable),
@@ -42,6 +43,7 @@ pub(crate) enum Plugin {
     New(new::New),
     Rehearse(rehearse::Rehearse),
     Replay(replay::Replay),
+    Rollback(version::Rollback),
     Run(run::Run),
     Runs(runs::Runs),
     Types(types::Types),
@@ -53,6 +55,7 @@ impl Plugin {
         match self {
             Self::Activate(command) => command.run(settings).await,
             Self::Build(command) => command.run(&settings).await,
+            Self::Canary(command) => command.run(settings).await,
             Self::Check(command) => command.run(&settings),
             Self::Disable(command) => command.run(settings).await,
             Self::Enable(command) => command.run(settings).await,
@@ -63,6 +66,7 @@ impl Plugin {
             Self::New(command) => command.run(),
             Self::Rehearse(command) => command.run(settings).await,
             Self::Replay(command) => command.run(settings).await,
+            Self::Rollback(command) => command.run(settings).await,
             Self::Run(command) => command.run(settings).await,
             Self::Runs(command) => command.run(settings).await,
             Self::Types(command) => command.run(&settings),

@@ -47,7 +47,7 @@ impl Run {
         let woken = event::read(&self.event, now)?;
         let host = super::host(&settings, None)?;
         let manifest = host.inspect(component.clone()).await?;
-        event::is_asked_for(&manifest, &woken.input)?;
+        event::check(&manifest, &woken.input)?;
         let mut tenant = MemoryDoor::new(manifest);
         for (module, id, record) in woken.records {
             tenant = tenant.record(&module, id, record);

@@ -1,4 +1,5 @@
-//! `crm plugin versions`, and which of them runs: `enable`, `activate` and `disable`
+//! `crm plugin versions`, and which of them runs: `enable`, `activate`, `canary`, `rollback` and
+//! `disable`
 
 use clap::Args;
 use crm_core::plugin::{Plugin, Version};
@@ -50,6 +51,34 @@ pub(crate) struct Activate {
     sha256: String,
 }
 
+/// Send some of 100 events to another version of a plugin instead of the active one
+///
+/// One that asks for nothing beyond what was consented to. An event always goes to the same one.
+#[derive(Args)]
+#[command(
+    after_long_help = "Example:\n  crm plugin canary lead_scoring --tenant acme --sha256 HASH --percent 10"
+)]
+pub(crate) struct Canary {
+    #[command(flatten)]
+    named: Named,
+
+    /// The version, as `crm plugin versions` prints it
+    #[arg(long, value_name = "HASH")]
+    sha256: String,
+
+    /// Of 100 events, how many go to it; 0 ends the trial
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=100))]
+    percent: u8,
+}
+
+/// Let the version of a plugin run again that ran before this one
+#[derive(Args)]
+#[command(after_long_help = "Example:\n  crm plugin rollback lead_scoring --tenant acme")]
+pub(crate) struct Rollback {
+    #[command(flatten)]
+    named: Named,
+}
+
 /// Stop a plugin, runs under way too, and take back what was consented to
 #[derive(Args)]
 #[command(after_long_help = "Example:\n  crm plugin disable lead_scoring --tenant acme")]
@@ -95,6 +124,32 @@ impl Activate {
             .plugins
             .activate(&permit, found.plugin.id, &self.sha256)
             .await?;
+        told(found, &active).await
+    }
+}
+
+impl Canary {
+    pub(crate) async fn run(self, settings: Settings) -> Outcome {
+        let found = self.named.find(&settings).await?;
+        let permit = found.scope.permit::<Update>("plugins")?;
+        let tried = found
+            .plugins
+            .canary(&permit, found.plugin.id, &self.sha256, self.percent)
+            .await?;
+        let permit = found.scope.permit::<Read>("plugins")?;
+        for version in found.plugins.versions(&permit, tried.id).await? {
+            say!("{}", line(&version, &tried));
+        }
+        found.crm.close().await;
+        Ok(())
+    }
+}
+
+impl Rollback {
+    pub(crate) async fn run(self, settings: Settings) -> Outcome {
+        let found = self.named.find(&settings).await?;
+        let permit = found.scope.permit::<Update>("plugins")?;
+        let active = found.plugins.roll_back(&permit, found.plugin.id).await?;
         told(found, &active).await
     }
 }
