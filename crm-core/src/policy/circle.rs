@@ -13,13 +13,16 @@ use crate::id::{RecordId, TenantId, UserId};
 /// of each user.
 const MOST: usize = 16;
 
+/// The module of a record, and its id.
+type Charge = (Box<str>, RecordId);
+
 /// The groups of a user, as they stand until the first membership ends.
 #[derive(Debug)]
 pub(crate) struct Circle {
     /// The user and, behind them, who shares a group with them, where they are few.
     team: Option<Box<[UserId]>>,
-    /// The records of each module that a group of theirs is in charge of, where they are few.
-    charge: Option<Box<[(Box<str>, RecordId)]>>,
+    /// The records that a group of theirs is in charge of, where they are few.
+    charge: Option<Box<[Charge]>>,
     user: UserId,
 }
 
@@ -64,7 +67,7 @@ impl Circle {
     /// The records of a module that a group of the user's is in charge of; `None` where those of
     /// all modules are many.
     pub(crate) fn charge(&self, module: &str) -> Option<impl Iterator<Item = RecordId>> {
-        let of_module = move |(name, id): &(Box<str>, RecordId)| (**name == *module).then_some(*id);
+        let of_module = move |(name, id): &Charge| (**name == *module).then_some(*id);
         Some(self.charge.as_deref()?.iter().filter_map(of_module))
     }
 }
