@@ -241,9 +241,7 @@ impl Jobs {
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    let open = tx.fetch_optional(row::count_open(scope.tenant())).await?;
-                    let open: i64 = open.map_or(Ok(0), |mut row| row.int())?;
-                    if open >= MOST_OPEN {
+                    if tx.number(row::count_open(scope.tenant())).await? >= MOST_OPEN {
                         let message = "this tenant has 20 jobs that are not finished; wait for \
                                        one, or cancel one";
                         return Err(Error::conflict("too_many_jobs", message));

@@ -100,11 +100,8 @@ pub(super) async fn new_number(tx: &mut Tx<'_>, tenant: TenantId, position: u64)
 
 pub(super) async fn count(tx: &mut Tx<'_>, tenant: TenantId) -> Result<i64> {
     let count = Sql::new("SELECT count(*) FROM custom_fields WHERE tenant_id = $1")
-        .bind(tenant, ColumnType::Uuid)
-        .returns(&[ColumnType::Int]);
-    tx.fetch_optional(count)
-        .await?
-        .map_or(Ok(0), |mut row| row.int())
+        .bind(tenant, ColumnType::Uuid);
+    tx.number(count).await
 }
 
 /// How many custom fields of all tenants have an index on the module's table.
@@ -116,10 +113,7 @@ pub(super) async fn count_indexed(tx: &mut Tx<'_>, module: &CompiledModule) -> R
         sql.push("module = ")
             .arg(module.name().as_str(), ColumnType::Text);
     }
-    let sql = sql.returns(&[ColumnType::Int]);
-    tx.fetch_optional(sql)
-        .await?
-        .map_or(Ok(0), |mut row| row.int())
+    tx.number(sql).await
 }
 
 /// Writes a field, in place of the one with its name.

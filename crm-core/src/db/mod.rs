@@ -371,6 +371,12 @@ impl Tx<'_> {
         }
     }
 
+    /// The whole number that a statement answers; 0 where it answers none.
+    pub(crate) async fn number(&mut self, sql: Sql) -> Result<i64> {
+        let row = self.fetch_optional(sql.returns(&[ColumnType::Int])).await?;
+        row.map_or(Ok(0), |mut row| row.int())
+    }
+
     /// Runs a statement and answers how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: Sql) -> Result<u64> {
         #[cfg(test)]

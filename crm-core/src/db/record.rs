@@ -9,6 +9,7 @@ mod lookup;
 mod many;
 mod nearest;
 mod order;
+mod owned;
 mod reach;
 mod search;
 mod search_sample;

@@ -116,10 +116,8 @@ fn refuse_name(name: &str) -> Option<FieldError> {
 /// Refuses one group too many.
 pub(super) async fn check_room(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
     let count = Sql::new("SELECT count(*) FROM user_groups WHERE tenant_id = $1")
-        .bind(tenant, ColumnType::Uuid)
-        .returns(&[ColumnType::Int]);
-    let row = tx.fetch_optional(count).await?;
-    if row.map_or(Ok(0), |mut row| row.int::<i64>())? < GROUPS_MAX {
+        .bind(tenant, ColumnType::Uuid);
+    if tx.number(count).await? < GROUPS_MAX {
         return Ok(());
     }
     let message = "a tenant has at most 1,000 groups; delete one first";

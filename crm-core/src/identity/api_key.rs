@@ -327,10 +327,8 @@ async fn insert(
 /// Forgets the oldest key that has ended where there are as many as there may be.
 async fn make_room(tx: &mut Tx<'_>, tenant: TenantId, now: DateTime<Utc>) -> Result<()> {
     let kept = Sql::new("SELECT COUNT(*) FROM api_keys WHERE tenant_id = $1")
-        .bind(tenant, ColumnType::Uuid)
-        .returns(&[ColumnType::Int]);
-    let kept = tx.fetch_optional(kept).await?;
-    if kept.map_or(Ok(0), |mut row| row.int::<i64>())? < MOST_KEYS {
+        .bind(tenant, ColumnType::Uuid);
+    if tx.number(kept).await? < MOST_KEYS {
         return Ok(());
     }
     let ended = Sql::new(

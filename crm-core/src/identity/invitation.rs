@@ -318,10 +318,8 @@ async fn make_room(tx: &mut Tx<'_>, tenant: TenantId, now: DateTime<Utc>) -> Res
         .bind(now, ColumnType::Instant);
     tx.execute(ended).await?;
     let open = Sql::new("SELECT COUNT(*) FROM invitations WHERE tenant_id = $1")
-        .bind(tenant, ColumnType::Uuid)
-        .returns(&[ColumnType::Int]);
-    let open = tx.fetch_optional(open).await?;
-    if open.map_or(Ok(0), |mut row| row.int::<i64>())? < MOST_OPEN {
+        .bind(tenant, ColumnType::Uuid);
+    if tx.number(open).await? < MOST_OPEN {
         return Ok(());
     }
     Err(Error::conflict(

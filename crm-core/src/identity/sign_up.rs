@@ -380,10 +380,8 @@ async fn refuse_full(tx: &mut Tx<'_>) -> Result<()> {
     let waiting = Sql::new(
         "SELECT count(*) FROM (SELECT hash FROM pending_registrations LIMIT $1) AS waiting",
     )
-    .bind(MOST_WAITING, ColumnType::Int)
-    .returns(&[ColumnType::Int]);
-    let waiting = tx.fetch_optional(waiting).await?;
-    if waiting.map_or(Ok(0), |mut row| row.int::<i64>())? < MOST_WAITING {
+    .bind(MOST_WAITING, ColumnType::Int);
+    if tx.number(waiting).await? < MOST_WAITING {
         return Ok(());
     }
     Err(Error::unavailable(

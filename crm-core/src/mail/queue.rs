@@ -58,7 +58,9 @@ pub(crate) async fn enqueue(
     let waiting = Sql::new(
         "SELECT count(*) FROM (SELECT id FROM mails WHERE tenant_id IS NULL LIMIT $1) AS waiting",
     );
-    if waiting_at_most(tx, waiting.bind(MOST_OF_ACCOUNTS, ColumnType::Int)).await?
+    if tx
+        .number(waiting.bind(MOST_OF_ACCOUNTS, ColumnType::Int))
+        .await?
         >= MOST_OF_ACCOUNTS
     {
         tracing::warn!(kind = ?letter.kind, "too many mails wait; one about an account is dropped");
@@ -83,17 +85,12 @@ pub(crate) async fn enqueue_of(
     )
     .bind(tenant, ColumnType::Uuid)
     .bind(MOST_OF_TENANT, ColumnType::Int);
-    if waiting_at_most(tx, waiting).await? >= MOST_OF_TENANT {
+    if tx.number(waiting).await? >= MOST_OF_TENANT {
         return Err(Error::unavailable(
             "1,000 mails of this tenant wait to be sent; try again when some have gone",
         ));
     }
     insert(tx, core, Some(tenant), letter, expires_at).await
-}
-
-async fn waiting_at_most(tx: &mut Tx<'_>, count: Sql) -> Result<i64> {
-    let row = tx.fetch_optional(count.returns(&[ColumnType::Int])).await?;
-    row.map_or(Ok(0), |mut row| row.int())
 }
 
 async fn insert(

@@ -261,10 +261,8 @@ async fn insert(
 
 async fn count(tx: &mut Tx<'_>) -> Result<i64> {
     let count = Sql::new("SELECT count(*) FROM operators WHERE tenant_id = $1")
-        .bind(PLATFORM, ColumnType::Uuid)
-        .returns(&[ColumnType::Int]);
-    let count = tx.fetch_optional(count).await?;
-    count.map_or(Ok(0), |mut row| row.int())
+        .bind(PLATFORM, ColumnType::Uuid);
+    tx.number(count).await
 }
 
 async fn make_room(tx: &mut Tx<'_>) -> Result<()> {

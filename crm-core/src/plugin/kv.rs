@@ -55,11 +55,8 @@ pub(super) async fn set(db: &Db, plugin: &Plugin, key: &str, value: Vec<u8>) -> 
         Box::pin(async move {
             // Locks the plugin, so that its values are counted one write after the other.
             tx.execute(grow(tenant, id, 0)).await?;
-            let others = tx.fetch_optional(count).await?;
-            let others: i64 = others.map_or(Ok(0), |mut row| row.int())?;
-            check_keys(others + 1)?;
-            let was = tx.fetch_optional(size_of(tenant, id, &key)).await?;
-            let more = size - was.map_or(Ok(0), |mut row| row.int())?;
+            check_keys(tx.number(count).await? + 1)?;
+            let more = size - tx.number(size_of(tenant, id, &key)).await?;
             tx.execute(grow(tenant, id, more)).await?;
             tx.execute(put).await?;
             match more > 0 {

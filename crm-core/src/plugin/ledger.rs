@@ -103,8 +103,7 @@ impl Plugins {
                 let logged = logs.map(|line| line.message.len()).sum();
                 // It has used what it used, whether or not there is a record of it.
                 let used = usage::add(tenant, now, (outcome, &usage), logged);
-                let kept = tx.fetch_optional(used).await?;
-                let kept: i64 = kept.map_or(Ok(0), |mut row| row.int())?;
+                let kept = tx.number(used).await?;
                 if logged > 0 && kept > usage::DAILY_BYTES {
                     ended.report.logs = not_kept();
                 }

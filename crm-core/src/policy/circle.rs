@@ -84,12 +84,8 @@ fn team_of(tenant: TenantId, user: UserId, now: DateTime<Utc>) -> Sql {
         .arg(user, ColumnType::Uuid)
         .push(" AND o.user_id <> ")
         .arg(user, ColumnType::Uuid);
-    for (place, end) in [
-        (" AND (m.until IS NULL OR m.until > ", ")"),
-        (" AND (o.until IS NULL OR o.until > ", ")"),
-    ] {
-        sql.push(place).arg(now, ColumnType::Instant).push(end);
-    }
+    still(&mut sql, "m", now);
+    still(&mut sql, "o", now);
     sql.push(" GROUP BY o.user_id ORDER BY o.user_id LIMIT ")
         .number(MOST as u64);
     sql.returns(&[ColumnType::Uuid, ColumnType::Instant, ColumnType::Instant])
@@ -105,10 +101,17 @@ fn charge_of(tenant: TenantId, user: UserId, now: DateTime<Utc>) -> Sql {
     );
     sql.arg(tenant, ColumnType::Uuid)
         .push(" AND m.user_id = ")
-        .arg(user, ColumnType::Uuid)
-        .push(" AND (m.until IS NULL OR m.until > ")
-        .arg(now, ColumnType::Instant)
-        .push(") GROUP BY c.module, c.record_id LIMIT ")
+        .arg(user, ColumnType::Uuid);
+    still(&mut sql, "m", now);
+    sql.push(" GROUP BY c.module, c.record_id LIMIT ")
         .number(MOST as u64 + 1);
     sql.returns(&[ColumnType::Text, ColumnType::Uuid, ColumnType::Instant])
+}
+
+/// The membership of this alias has not ended.
+pub(crate) fn still(sql: &mut Sql, alias: &'static str, now: DateTime<Utc>) {
+    for (place, text) in [(" AND (", ".until IS NULL OR "), ("", ".until > ")] {
+        sql.push(place).push(alias).push(text);
+    }
+    sql.arg(now, ColumnType::Instant).push(")");
 }

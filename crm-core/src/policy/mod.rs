@@ -22,7 +22,7 @@ mod stored;
 pub(crate) use cache::{PolicyCache, Rights};
 pub(crate) use catalogue::ACTIONS;
 pub use catalogue::{Catalogue, Operation};
-pub(crate) use circle::Circle;
+pub(crate) use circle::{Circle, still};
 pub(crate) use compile::line;
 pub use compile::{CompiledPolicy, RoleNode, Rule, TenantRules};
 pub use fields::Fields;

@@ -123,10 +123,7 @@ impl Many {
                 ..Query::default()
             };
             let sql = statements.count(tenant, reach, &query, SearchPath::Scan);
-            let row = tx.fetch_optional(sql).await?;
-            matched = row
-                .map_or(Ok(0), |mut row| row.int::<i64>())?
-                .unsigned_abs();
+            matched = tx.number(sql).await?.unsigned_abs();
         }
         if let Some(expected) = self.expected.filter(|expected| *expected != matched) {
             let message = format!(

@@ -22,6 +22,7 @@ mod bulk;
 mod command;
 mod command_access;
 mod command_audit;
+mod command_author;
 mod command_key;
 mod command_module;
 mod command_operator;

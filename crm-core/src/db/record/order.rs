@@ -6,15 +6,13 @@
 //! behind a bound on the first one, so that the first key's index is still entered at the right
 //! place. Records without the first key come last and are a list of their own.
 
-use super::{SearchPath, Statements, push_select};
-use crate::db::{ColumnType, Dialect, Sql};
-use crate::id::{TenantId, UserId};
+use super::owned::Owned;
+use super::{SearchPath, Statements};
+use crate::db::{ColumnType, Sql};
+use crate::id::TenantId;
 use crate::reach::Reach;
 use crate::record::{Direction, Field, Order, Position, Query, Sort};
 use crate::value::Value;
-
-/// Most owners whose rows are merged as they are; of more the ids are, on SQLite.
-const FEW_OWNERS: usize = 4;
 
 /// Which part of an ordered list: values of the first key come first, then records without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +35,7 @@ pub(crate) struct Stretch<'q> {
 
 /// A sort key as it stands within one part of a list.
 #[derive(Clone, Copy)]
-struct Key {
+pub(super) struct Key {
     field: Field,
     direction: Direction,
     nullable: bool,
@@ -70,15 +68,10 @@ impl Statements {
         let order = query.order();
         let plain = order.keys.is_empty() && query.filter.is_none() && query.search.is_none();
         if let Some(owners) = reach.owners().filter(|_| plain && skip == 0) {
-            let after = (order.ids, after.map(|position| position.id));
-            let merged = match (owners.len(), self.dialect) {
-                (..=FEW_OWNERS, _) => Some(self.merged(tenant, owners, after, limit)),
-                (_, Dialect::Sqlite) => Some(self.owned(tenant, owners, after, limit)),
-                // Its planner knows how many rows owners have.
-                (_, Dialect::Postgres) => None,
-            };
-            if let Some(merged) = merged {
-                return merged.returns_shared(&self.columns);
+            let after = after.map(|position| position.id);
+            let page = Owned::new(self, tenant, (order.ids, after), limit);
+            if let Some(sql) = page.of(owners) {
+                return sql.returns_shared(&self.columns);
             }
         }
         let mut sql = self.select();
@@ -120,77 +113,6 @@ impl Statements {
         sql.returns_shared(&self.columns)
     }
 
-    /// The rows of these owners in the order of their ids: merged from what each of them owns, so
-    /// that nobody else's rows are passed over, however many there are.
-    fn merged(
-        &self,
-        tenant: TenantId,
-        owners: &[UserId],
-        after: (Direction, Option<uuid::Uuid>),
-        limit: u32,
-    ) -> Sql {
-        // What is ordered already PostgreSQL merges; SQLite orders the parts itself.
-        let ordered = self.dialect == Dialect::Postgres && owners.len() > 1;
-        let mut sql = Sql::new("");
-        for (count, owner) in owners.iter().enumerate() {
-            sql.push(if count > 0 { " UNION ALL " } else { "" });
-            sql.push(if ordered { "(" } else { "" });
-            push_select(&mut sql, &self.module, self.dialect);
-            self.of_owner(&mut sql, tenant, *owner, after);
-            if ordered {
-                self.first(&mut sql, after.0, limit);
-                sql.push(")");
-            }
-        }
-        self.first(&mut sql, after.0, limit);
-        sql
-    }
-
-    /// As [`merged`](Self::merged), for more owners: ids are merged, and their rows looked up.
-    fn owned(
-        &self,
-        tenant: TenantId,
-        owners: &[UserId],
-        after: (Direction, Option<uuid::Uuid>),
-        limit: u32,
-    ) -> Sql {
-        let mut sql = self.select();
-        self.conditions(&mut sql, tenant, &Reach::All, None, None);
-        for (count, owner) in owners.iter().enumerate() {
-            sql.push(match count {
-                0 => " AND id IN (SELECT id FROM (SELECT id FROM ",
-                _ => " UNION ALL SELECT id FROM ",
-            })
-            .ident(self.module.table());
-            self.of_owner(&mut sql, tenant, *owner, after);
-        }
-        self.first(&mut sql, after.0, limit);
-        sql.push(") AS owned)");
-        self.ordered(&mut sql, &[], Some(after.0));
-        sql
-    }
-
-    /// The conditions of what one owner has behind a record.
-    fn of_owner(
-        &self,
-        sql: &mut Sql,
-        tenant: TenantId,
-        owner: UserId,
-        (way, after): (Direction, Option<uuid::Uuid>),
-    ) {
-        self.conditions(sql, tenant, &Reach::Own(owner), None, None);
-        if let Some(id) = after {
-            sql.push(" AND ");
-            self.behind_row(sql, &[], &[], Some((way, id)));
-        }
-    }
-
-    /// The first ones by id.
-    fn first(&self, sql: &mut Sql, way: Direction, limit: u32) {
-        self.ordered(sql, &[], Some(way));
-        sql.push(" LIMIT ").number(u64::from(limit));
-    }
-
     /// The condition of a part, if the first key can be absent at all.
     fn in_part(&self, sql: &mut Sql, first: Field, part: Part) {
         if !self.nullable(first) {
@@ -209,7 +131,7 @@ impl Statements {
         }
     }
 
-    fn ordered(&self, sql: &mut Sql, keys: &[Key], ids: Option<Direction>) {
+    pub(super) fn ordered(&self, sql: &mut Sql, keys: &[Key], ids: Option<Direction>) {
         sql.push(" ORDER BY ");
         for (count, key) in keys.iter().enumerate() {
             sql.push(if count > 0 { ", " } else { "" });
@@ -301,7 +223,7 @@ impl Statements {
     }
 
     /// [`behind`](Self::behind) by comparing row values.
-    fn behind_row(
+    pub(super) fn behind_row(
         &self,
         sql: &mut Sql,
         keys: &[Key],
@@ -384,6 +306,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
 
     use super::*;
+    use crate::db::Dialect;
     use crate::db::ddl::create_table;
     use crate::module::{CompiledModule, ModuleSpec};
 

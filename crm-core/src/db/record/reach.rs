@@ -5,6 +5,7 @@ use super::custom::within;
 use crate::db::{ColumnType, Sql};
 use crate::id::{RecordId, TenantId};
 use crate::module::CompiledModule;
+use crate::policy::still;
 use crate::reach::{Limits, Reach, Rule};
 
 impl Statements {
@@ -125,8 +126,8 @@ fn team(sql: &mut Sql, tenant: TenantId, limits: &Limits) {
         .arg(tenant, ColumnType::Uuid)
         .push(" AND m.user_id = ")
         .arg(limits.user, ColumnType::Uuid);
-    still(sql, "m", limits);
-    still(sql, "o", limits);
+    still(sql, "m", limits.now);
+    still(sql, "o", limits.now);
     sql.push("))");
 }
 
@@ -150,14 +151,6 @@ fn in_charge(sql: &mut Sql, tenant: TenantId, limits: &Limits, module: &Compiled
     .arg(module.name().as_str(), ColumnType::Text)
     .push(" AND m.user_id = ")
     .arg(limits.user, ColumnType::Uuid);
-    still(sql, "m", limits);
+    still(sql, "m", limits.now);
     sql.push(")");
-}
-
-/// The membership holds still.
-fn still(sql: &mut Sql, alias: &'static str, limits: &Limits) {
-    for (place, text) in [(" AND (", ".until IS NULL OR "), ("", ".until > ")] {
-        sql.push(place).push(alias).push(text);
-    }
-    sql.arg(limits.now, ColumnType::Instant).push(")");
 }

@@ -413,10 +413,8 @@ fn is_redirect(text: &str) -> bool {
 
 async fn refuse_more(tx: &mut Tx<'_>, scope: &Scope) -> Result<()> {
     let count = Sql::new("SELECT COUNT(*) FROM identity_providers WHERE tenant_id = $1")
-        .bind(scope.tenant(), ColumnType::Uuid)
-        .returns(&[ColumnType::Int]);
-    let count = tx.fetch_optional(count).await?;
-    if count.map_or(Ok(0), |mut row| row.int::<i64>())? < MOST {
+        .bind(scope.tenant(), ColumnType::Uuid);
+    if tx.number(count).await? < MOST {
         return Ok(());
     }
     Err(Error::conflict(
